@@ -1,0 +1,13 @@
+"""The Gaussian policy of continuous-control reinforcement learning, as pure JAX functions."""
+
+from gaussjax import distributions as distributions
+from gaussjax import networks as networks
+from gaussjax import normalize as normalize
+from gaussjax import spaces as spaces
+from gaussjax.factories import from_spec as from_spec
+from gaussjax.factories import gaussian as gaussian
+from gaussjax.policy import ActOutput as ActOutput
+from gaussjax.policy import EvaluateOutput as EvaluateOutput
+from gaussjax.policy import Policy as Policy
+
+__version__ = "0.1.0"

@@ -1,0 +1,115 @@
+"""Refusals at the policy's boundary: what was expected, what came, what to do.
+
+Everything here looks at shapes, types and structure only, so it costs nothing in a compiled
+program and says the same under `jit` and without it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaussjax.distributions.special import at_least_float32
+
+
+def key(value: Any) -> None:
+    """Refuses anything but one PRNG key, typed or legacy.
+
+    Raises:
+        TypeError: An int, an array of another type, or several keys.
+    """
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if value.shape == ():
+            return
+        came = f"{value.shape[0]} keys in an array of shape {value.shape}"
+    elif dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
+        return
+    elif dtype is None:
+        came = repr(value)
+    else:
+        came = f"an array of type {dtype} and shape {value.shape}"
+    raise TypeError(
+        f"key: expected one PRNG key, got {came}. Make one with jax.random.key(0); for several keys "
+        f"use jax.vmap, and jax.random.split for a new key at each call."
+    )
+
+
+def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
+    """A real array of exactly that shape; nothing is broadcast.
+
+    Raises:
+        TypeError: It does not hold real numbers.
+        ValueError: The shape is another one, be it one that would broadcast.
+    """
+    array = array if hasattr(array, "dtype") else jnp.asarray(array)
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}. Convert them to float32 first.")
+    if array.shape != expected:
+        raise ValueError(
+            f"{name}: expected shape {expected}, got {array.shape}. Nothing is broadcast; for one row "
+            f"for the whole batch use jnp.broadcast_to."
+        )
+    return jnp.asarray(array)
+
+
+def tree(value: Any, expected: Any, name: str) -> None:
+    """Refuses a pytree whose leaves are not the expected ones, naming each difference.
+
+    Args:
+        value: The pytree that came.
+        expected: One of `jax.ShapeDtypeStruct`.
+        name: How the error calls it.
+
+    Raises:
+        ValueError: Leaves are missing, unknown or of another shape.
+    """
+    came, wanted = _shapes(value), _shapes(expected)
+    faults = [f"{path} is missing (expected {shape})" for path, shape in wanted.items() if path not in came]
+    faults += [f"{path} is unknown (got {shape})" for path, shape in came.items() if path not in wanted]
+    faults += [
+        f"{path}: expected {shape}, got {came[path]}"
+        for path, shape in wanted.items()
+        if path in came and came[path] != shape
+    ]
+    if faults:
+        raise ValueError(
+            f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. "
+            f"Make them with policy.init, for the same network and the same spaces."
+        )
+
+
+def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
+    """What a network returned, in float32 at the least.
+
+    Raises:
+        TypeError: It is not (mean, log_std, dict).
+        ValueError: A shape is not that of the actions, or an output's name is taken.
+    """
+    if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
+        kind = type(returned).__name__
+        raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")
+    mean, log_std, outputs = returned
+    expected = (*batch_shape, num_actions)
+    if jnp.shape(mean) != expected:
+        raise ValueError(
+            f"network: expected a mean of shape {expected}, got {jnp.shape(mean)}. Its last layer needs "
+            f"{num_actions} outputs."
+        )
+    if jnp.shape(log_std) not in (expected, (num_actions,)):
+        raise ValueError(
+            f"network: expected a log_std of shape {expected} or {(num_actions,)}, got {jnp.shape(log_std)}."
+        )
+    taken = {"mean_actions", "log_std", "raw_actions"} & outputs.keys()
+    if taken:
+        raise ValueError(f"network: the outputs {sorted(taken)} are the policy's own. Give them another name.")
+    mean, log_std = at_least_float32(mean, log_std)
+    return mean, log_std, outputs
+
+
+def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(value)[0]
+    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}

@@ -1,0 +1,3 @@
+"""Gaussian distributions as small frozen pytrees with careful numerics."""
+
+from gaussjax.distributions.diagonal import DiagGaussian as DiagGaussian

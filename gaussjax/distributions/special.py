@@ -1,0 +1,88 @@
+"""Scalar formulas that keep their digits where the textbook forms lose them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+Reduction = Literal["sum", "mean", "prod", "none"]
+
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+_REDUCTIONS = {"sum": jnp.sum, "mean": jnp.mean, "prod": jnp.prod}
+# expm1(x) - x = x²/2! + x³/3! + …; fourteen terms reach float64's last bit for |x| < 1/2.
+_SERIES = [1.0 / math.factorial(n) for n in range(15, 1, -1)]
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuses a reduction that does not exist.
+
+    Raises:
+        ValueError: `reduction` is not "sum", "mean", "prod" or "none".
+    """
+    if reduction not in (*_REDUCTIONS, "none"):
+        raise ValueError(f"reduction: expected 'sum', 'mean', 'prod' or 'none', got {reduction!r}.")
+
+
+def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = False) -> Array:
+    """The terms of the action dimensions reduced to one number, or left as they are.
+
+    Args:
+        terms: One term a dimension, such as a log-density in nats.
+        reduction: "sum" for the joint log-density of independent dimensions. "mean" and
+            "prod" exist for compatibility; "prod" multiplies *log*-densities.
+        keepdims: Whether the reduced axis stays, with size 1.
+
+    Returns:
+        `(…)` or `(…, 1)`; for "none" the terms themselves, `(…, act)`.
+
+    Raises:
+        ValueError: The reduction does not exist.
+    """
+    check_reduction(reduction)
+    if reduction == "none":
+        return terms
+    return _REDUCTIONS[reduction](terms, axis=-1, keepdims=keepdims)
+
+
+def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays in their common floating type, float32 at the least.
+
+    A log-density rounded to bfloat16 is off by whole nats, so densities are computed and
+    returned in float32 whatever the trunk ran in. float64 stays float64.
+    """
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return tuple(jnp.asarray(array, dtype) for array in arrays)
+
+
+@jax.custom_jvp
+def expm1_minus_x(x: Array) -> Array:
+    """exp(x) - 1 - x, accurate near 0, where the plain form cancels.
+
+    Args:
+        x: Any real number.
+
+    Returns:
+        A number >= 0, within a few roundoffs of the true value.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(expm1_minus_x(jnp.float32(1e-4)))
+        5.000166...e-09
+    """
+    near = jnp.abs(x) < 0.5
+    small = jnp.where(near, x, 0.0)
+    series = jnp.square(small) * jnp.polyval(jnp.asarray(_SERIES, x.dtype), small)
+    return jnp.where(near, series, jnp.expm1(x) - x)
+
+
+@expm1_minus_x.defjvp
+def _expm1_minus_x_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return expm1_minus_x(x), jnp.expm1(x) * tangent

@@ -1,0 +1,80 @@
+"""The last layer: features to the mean and the log standard deviation of the actions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gaussjax.networks.layers import activation, choose, dense
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+_STD_KINDS = {kind: kind for kind in ("parameter", "fixed", "state")}
+
+
+class GaussianHead(nn.Module):
+    """Mean and log_std, in float32 at the least whatever the trunk computed in.
+
+    Attributes:
+        num_actions: Length of the action vector; the policy's factory fills it in.
+        output_activation: Activation of the mean; None leaves it unbounded.
+        std: "parameter" (one learnt log_std for all observations), "state" (a second output
+            layer, zero at the start) or "fixed" (a constant).
+        initial_log_std: Where log_std starts, natural logarithm.
+        log_std_bounds: None, or the (lower, upper) ends between which tanh bends log_std
+            smoothly, so that its gradient never stops as it does at a hard clip.
+        initializer: Name of the mean kernel's initialiser.
+        scale: Factor on the mean kernel at the start; 0.01 makes the first policy ignore its input.
+    """
+
+    num_actions: int | None = None
+    output_activation: str | None = None
+    std: str = "parameter"
+    initial_log_std: float = 0.0
+    log_std_bounds: tuple[float, float] | None = None
+    initializer: str = "lecun_normal"
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "*batch features"]
+    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."]]:
+        """Mean `(…, act)` and log_std, `(…, act)` for "state" and `(act,)` else."""
+        if self.num_actions is None:
+            raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
+        choose(_STD_KINDS, self.std, "std")
+        features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
+        mean = activation(self.output_activation)(mean)
+
+        start = nn.initializers.constant(self._unbound(self.initial_log_std))
+        if self.std == "parameter":
+            log_std = self.param("log_std", start, (self.num_actions,))
+        elif self.std == "state":
+            layer = nn.Dense(
+                self.num_actions, name="log_std", kernel_init=nn.initializers.zeros_init(), bias_init=start
+            )
+            log_std = layer(features)
+        else:
+            log_std = jnp.full((self.num_actions,), self._unbound(self.initial_log_std), features.dtype)
+        return mean, self._bound(log_std)
+
+    def _bound(self, x: Array) -> Array:
+        if self.log_std_bounds is None:
+            return x
+        low, high = self.log_std_bounds
+        return low + 0.5 * (high - low) * (1.0 + jnp.tanh(x))
+
+    def _unbound(self, log_std: float) -> float:
+        if self.log_std_bounds is None:
+            return log_std
+        low, high = self.log_std_bounds
+        if not low < log_std < high:
+            raise ValueError(
+                f"initial_log_std: expected a value between the log_std_bounds {self.log_std_bounds}, got {log_std}."
+            )
+        return math.atanh(2.0 * (log_std - low) / (high - low) - 1.0)

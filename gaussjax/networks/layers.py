@@ -1,0 +1,99 @@
+"""What all networks are made of: named activations, initialisers and a stack of dense layers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "celu": jax.nn.celu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "identity": lambda x: x,
+    "leaky_relu": jax.nn.leaky_relu,
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "selu": jax.nn.selu,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "softsign": jax.nn.soft_sign,
+    "tanh": jnp.tanh,
+}
+
+_INITIALIZERS: Mapping[str, Callable[[float], Any]] = {
+    "lecun_normal": lambda scale: nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal"),
+    "he_normal": lambda scale: nn.initializers.variance_scaling(2.0 * scale**2, "fan_in", "truncated_normal"),
+    "xavier_uniform": lambda scale: nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform"),
+    "orthogonal": nn.initializers.orthogonal,
+}
+
+
+def choose(table: Mapping[str, Any], name: str | None, what: str) -> Any:
+    """The entry of a table of named choices; None is "identity".
+
+    Raises:
+        ValueError: There is no such name. The nearest one is suggested.
+    """
+    name = "identity" if name is None else name
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), table, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{what}: expected one of {sorted(table)}, got {name!r}.{hint}")
+
+
+def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
+    """The activation function of that name; None is the identity.
+
+    Example:
+        >>> float(activation("relu")(-1.0))
+        0.0
+    """
+    return choose(ACTIVATIONS, name, "activation")
+
+
+def dense(features: int, name: str, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
+    """A dense layer whose kernel starts with the named initialiser times `scale`, its bias at 0."""
+    return nn.Dense(
+        features, name=name, dtype=dtype, kernel_init=choose(_INITIALIZERS, initializer, "initializer")(scale)
+    )
+
+
+class Layers(nn.Module):
+    """Dense layers, each followed by an optional norm and an activation.
+
+    Attributes:
+        sizes: Width of each layer.
+        activation: Name from `ACTIVATIONS`.
+        norm: None or "layer" (layer normalisation before the activation).
+        initializer: Name of the kernels' initialiser.
+        scale: Factor on the kernels' standard deviation at the start.
+        dtype: Type to compute in, such as "bfloat16"; None keeps that of the inputs.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str | None = "relu"
+    norm: str | None = None
+    initializer: str = "lecun_normal"
+    scale: float = 1.0
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch width"]:
+        """The features after the last layer."""
+        activate = activation(self.activation)
+        for i, width in enumerate(self.sizes):
+            x = dense(width, f"dense_{i}", self.initializer, self.scale, self.dtype)(x)
+            if choose({"identity": False, "layer": True}, self.norm, "norm"):
+                x = nn.LayerNorm(name=f"norm_{i}", dtype=self.dtype)(x)
+            x = activate(x)
+        return x

@@ -1,0 +1,219 @@
+"""The policy: a network and a distribution as a record of pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gaussjax import checks, spaces
+from gaussjax.distributions.special import reduce
+from gaussjax.networks.spec import bind, to_dict
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+Params = Any
+"""The pytree that the network's `init` gives."""
+
+
+class ActOutput(NamedTuple):
+    """What `act` returns.
+
+    Attributes:
+        actions: For the environment, `(…, act)`.
+        log_prob: Log-density in nats, `(…, 1)`; see `reduction` and `keepdims` of the factory.
+        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each
+            `(…, act)`, then `carry` for a recurrent network and what the network adds.
+    """
+
+    actions: Float[Array, "*batch act"]
+    log_prob: Float[Array, "..."]
+    outputs: dict[str, Any]
+
+
+class EvaluateOutput(NamedTuple):
+    """What `evaluate` returns.
+
+    Attributes:
+        log_prob: Log-density of the actions given, in nats.
+        entropy: In nats, reduced as `log_prob` is.
+        outputs: As of `act`, without `raw_actions`: nothing was sampled.
+    """
+
+    log_prob: Float[Array, "..."]
+    entropy: Float[Array, "..."]
+    outputs: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All that a policy was made from; `gaussjax.from_spec` makes it again.
+
+    Attributes:
+        kind: Name of the factory.
+        network: The network as it was given.
+        observation_space: Described by `gaussjax.spaces`.
+        action_space: Likewise, a Box.
+        options: The factory's options as pairs of name and value.
+    """
+
+    kind: str
+    network: Any
+    observation_space: spaces.Space
+    action_space: spaces.Box
+    options: tuple[tuple[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return {
+            "kind": self.kind,
+            "network": to_dict(self.network),
+            "observation_space": spaces.to_dict(self.observation_space),
+            "action_space": spaces.to_dict(self.action_space),
+            "options": dict(self.options),
+        }
+
+
+class Policy(NamedTuple):
+    """Pure functions of one policy, compiled, to be called bare or inside jit, vmap and scan.
+
+    Observations have any leading dimensions, and all results have the same. Errors are raised
+    while a call is traced, so they cost nothing afterwards and read the same under `jit`.
+
+    Attributes:
+        init: `(key, observations=None) -> params`. The key is consumed.
+        apply: `(params, observations, *, carry=None, resets=None) -> (distribution, outputs)`.
+        act: `(params, key, observations, *, taken_actions=None, carry=None, resets=None,
+            deterministic=False, noise=None) -> ActOutput`. The key is consumed; `noise`, standard
+            normal and of the shape of the actions, takes the place of the draw, and then, as
+            when `deterministic`, the key may be None.
+        evaluate: `(params, observations, taken_actions, *, carry=None, resets=None) ->
+            EvaluateOutput`: one forward pass, nothing sampled.
+        entropy: `(params, observations, *, carry=None, resets=None)`: nats a dimension, `(…, act)`.
+        log_std: The same arguments: the log standard deviation after the clip, `(…, act)`.
+        initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network without memory.
+        spec: What the policy was made from, hashable.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., tuple[Any, dict[str, Any]]]
+    act: Callable[..., ActOutput]
+    evaluate: Callable[..., EvaluateOutput]
+    entropy: Callable[..., Array]
+    log_std: Callable[..., Array]
+    initial_carry: Callable[..., Any]
+    spec: Spec
+
+
+class Kind(NamedTuple):
+    """How one family of policies uses its distribution.
+
+    Attributes:
+        transform: `(mean, log_std) -> (mean, log_std)`, the clips before the distribution.
+        distribution: `(mean, log_std, outputs) -> distribution`.
+        act: `(distribution, noise or None) -> (raw_actions, actions, log_prob of each
+            dimension)`; None is the deterministic action.
+        log_prob: `(distribution, actions) -> log_prob of each dimension`.
+    """
+
+    transform: Callable[..., Any]
+    distribution: Callable[..., Any]
+    act: Callable[..., Any]
+    log_prob: Callable[..., Any]
+
+
+def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
+    """The functions of a policy, around a network and a kind of distribution."""
+    num_actions = spaces.size(spec.action_space)
+    network = bind(spec.network, spec.observation_space, num_actions)
+    recurrent = hasattr(network, "initial_carry")
+
+    def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
+        return network.initial_carry(batch_shape) if recurrent else ()
+
+    @jax.jit
+    def init(key: Array, observations: Any = None) -> Params:
+        checks.key(key)
+        if observations is None:
+            observations = spaces.zeros(spec.observation_space, (1,))
+        observations, batch_shape = spaces.cast(spec.observation_space, observations)
+        if recurrent:
+            return network.init(key, observations, initial_carry(batch_shape), None)
+        return network.init(key, observations)
+
+    @functools.cache
+    def expected_params() -> Any:
+        return jax.eval_shape(init, jax.random.key(0))
+
+    def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
+        observations, batch_shape = spaces.cast(spec.observation_space, observations)
+        checks.tree(params, expected_params(), "params")
+        if recurrent:
+            returned = network.apply(params, observations, carry, resets)
+        else:
+            _refuse_memory(carry, resets)
+            returned = network.apply(params, observations)
+        mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
+        mean, log_std = kind.transform(mean, log_std)
+        outputs = {**extras, "mean_actions": mean, "log_std": jnp.broadcast_to(log_std, mean.shape)}
+        return kind.distribution(mean, log_std, outputs), outputs, mean
+
+    @jax.jit
+    def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
+        distribution, outputs, _ = forward(params, observations, carry, resets)
+        return distribution, outputs
+
+    @functools.partial(jax.jit, static_argnames=("deterministic",))
+    def act(
+        params: Params,
+        key: Any,
+        observations: Any,
+        *,
+        taken_actions: Any = None,
+        carry: Any = None,
+        resets: Any = None,
+        deterministic: bool = False,
+        noise: Any = None,
+    ) -> ActOutput:
+        distribution, outputs, mean = forward(params, observations, carry, resets)
+        if noise is not None:
+            noise = checks.same_shape(noise, mean.shape, "noise").astype(mean.dtype)
+        elif not deterministic:
+            checks.key(key)
+            noise = jax.random.normal(key, mean.shape, mean.dtype)
+        raw_actions, actions, terms = kind.act(distribution, None if deterministic else noise)
+        if taken_actions is not None:
+            terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
+        log_prob = reduce(terms, reduction, keepdims)
+        return ActOutput(actions, log_prob, {**outputs, "raw_actions": raw_actions})
+
+    @jax.jit
+    def evaluate(
+        params: Params, observations: Any, taken_actions: Any, *, carry: Any = None, resets: Any = None
+    ) -> EvaluateOutput:
+        distribution, outputs, mean = forward(params, observations, carry, resets)
+        terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
+        entropy = reduce(distribution.entropy("none"), reduction, keepdims)
+        return EvaluateOutput(reduce(terms, reduction, keepdims), entropy, outputs)
+
+    @jax.jit
+    def entropy(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
+        distribution, _, mean = forward(params, observations, carry, resets)
+        return jnp.broadcast_to(distribution.entropy("none"), mean.shape)
+
+    @jax.jit
+    def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
+        return forward(params, observations, carry, resets)[1]["log_std"]
+
+    return Policy(init, apply, act, evaluate, entropy, log_std, initial_carry, spec)
+
+
+def _refuse_memory(carry: Any, resets: Any) -> None:
+    if jax.tree.leaves(carry) or resets is not None:
+        name = "resets" if resets is not None else "carry"
+        raise ValueError(f"{name}: expected None, for this network has no memory. Leave the argument out.")
