@@ -27,6 +27,18 @@ from gaussjax.policy import Params, Policy
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
+# safetensors' own NumPy reader does not know bfloat16.
+_DTYPES = {
+    "BF16": jnp.bfloat16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U32": np.uint32,
+    "BOOL": np.bool_,
+}
 # With its quotes: inside the description, which is a string of the header, they are escaped.
 _DIGEST_FIELD = '"sha256":"{}"'
 
@@ -120,7 +132,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
             f"{path}: expected format {FORMAT}, got {description.get('format')}. "
             f"It was written by gaussjax {description.get('versions', {}).get('gaussjax')}; use that version or newer."
         )
-    tensors = safetensors.numpy.load(payload)
+    tensors = {name: _read_tensor(**tensor) for name, tensor in safetensors.deserialize(payload)}
     policy = factories.from_spec(description["policy"], network)
     params = _nest(tensors, "params")
     checks.tree(params, jax.eval_shape(policy.init, jax.random.key(0)), f"{path}: params")
@@ -185,6 +197,10 @@ def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
             raise ValueError(f"{prefix}: expected names without '/' as keys, got {name!r}.")
         tensors |= _flatten(f"{prefix}/{name}", value)
     return tensors
+
+
+def _read_tensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
 
 
 def _nest(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Train:
     """Folder for the results; it must not exist. Default: runs/ENVIRONMENT-ALGORITHM-seedN."""
     evaluation_episodes: int = 20
     """Episodes of the final, deterministic evaluation."""
-    config: tyro.conf.OmitArgPrefixes[ppo.Config] = ppo.Config()
+    config: tyro.conf.OmitArgPrefixes[ppo.Config] = dataclasses.field(default_factory=ppo.Config)
     """Options of the algorithm."""
 
 
@@ -217,7 +217,9 @@ def _errors_in_one_line() -> Iterator[None]:
 def _one_line(framed: str) -> str:
     """The message of a framed error, and the option that was perhaps meant."""
     rows = [line.strip("│╭╮╰╯ ") for line in framed.splitlines()[1:]]
-    message = " ".join(itertools.takewhile(lambda row: not row.startswith("─"), rows))
+    # A row of lines only is a rule; where the terminal has no frames, one follows the title too.
+    body = itertools.dropwhile(lambda row: not row.strip("─-"), rows)
+    message = " ".join(itertools.takewhile(lambda row: row.strip("─-"), body))
     message = re.sub(r"^Error parsing \S*__\S*: ", "", message).rstrip(".")
     meant = next((rows[i + 1].split()[0] for i, row in enumerate(rows) if row.startswith("Perhaps you meant")), None)
     return f"{message}. Perhaps you meant {meant}." if meant else f"{message}."

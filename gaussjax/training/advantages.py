@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def generalized_advantages(
-    rewards: Float[Array, "time *envs"],
-    values: Float[Array, "time *envs"],
-    next_values: Float[Array, "time *envs"],
-    terminated: Bool[Array, "time *envs"],
-    truncated: Bool[Array, "time *envs"],
+    rewards: Float[Array, " time *envs"],
+    values: Float[Array, " time *envs"],
+    next_values: Float[Array, " time *envs"],
+    terminated: Bool[Array, " time *envs"],
+    truncated: Bool[Array, " time *envs"],
     *,
     discount: float,
     trace: float,
-) -> Float[Array, "time *envs"]:
+) -> Float[Array, " time *envs"]:
     """How much better each action did than the value function foresaw.
 
     A terminated step has no future; a truncated one has the value of its last observation.

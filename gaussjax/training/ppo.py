@@ -101,7 +101,7 @@ class State(NamedTuple):
     key: Array
     observation_statistics: normalize.Statistics
     return_statistics: normalize.Statistics
-    discounted_returns: Float[Array, "envs"]
+    discounted_returns: Float[Array, " envs"]
     observations: Float[np.ndarray, "envs features"]
     steps: int
 
@@ -278,7 +278,7 @@ def _make_update(
         params, moments = carry
         gradients, metrics = jax.grad(loss, has_aux=True)(params, samples)
         updates, moments = optimizer.update(gradients, moments, params)
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         return (optax.apply_updates(params, updates), moments), metrics
 
     def epoch(carry: Any, key: Array, samples: _Samples) -> tuple[Any, dict[str, Array]]:
