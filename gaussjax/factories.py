@@ -105,7 +105,8 @@ def gaussian(
     }
 
     def bounds(actions: Array) -> tuple[Array, Array]:
-        return tuple(jnp.broadcast_to(jnp.asarray(side, actions.dtype), actions.shape) for side in (low, high))
+        lowest, highest = jnp.asarray(low, actions.dtype), jnp.asarray(high, actions.dtype)
+        return jnp.broadcast_to(lowest, actions.shape), jnp.broadcast_to(highest, actions.shape)
 
     def clip_to_box(actions: Array) -> Array:
         return jnp.clip(actions, *bounds(actions))
