@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,8 @@ def gaussian(
     }
 
     def bounds(actions: Array) -> tuple[Array, Array]:
-        return tuple(jnp.broadcast_to(jnp.asarray(side, actions.dtype), actions.shape) for side in (low, high))
+        lowest, highest = jnp.asarray(low, actions.dtype), jnp.asarray(high, actions.dtype)
+        return jnp.broadcast_to(lowest, actions.shape), jnp.broadcast_to(highest, actions.shape)
 
     def clip_to_box(actions: Array) -> Array:
         return jnp.clip(actions, *bounds(actions))
@@ -165,7 +167,12 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
         factory = choose(_FACTORIES, spec.kind, "policy kind")
         chosen = spec.network if network is None else network
         return factory(chosen, spec.observation_space, spec.action_space, **dict(spec.options))
+    missing = {"kind", "network", "observation_space", "action_space", "options"} - set(spec)
+    if missing:
+        raise ValueError(f"spec: expected what policy.spec.to_dict() gives, but {sorted(missing)} is missing.")
     factory = choose(_FACTORIES, spec["kind"], "policy kind")
+    for option in spec["options"]:
+        choose(inspect.signature(factory).parameters, option, f"option of {spec['kind']}")
     return factory(
         networks.from_spec(spec["network"]) if network is None else network,
         spaces.from_dict(spec["observation_space"]),

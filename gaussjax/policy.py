@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gaussjax import checks, spaces
 from gaussjax.distributions.special import reduce
-from gaussjax.networks.spec import bind, to_dict
+from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Kind(NamedTuple):
 
 def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     """The functions of a policy, around a network and a kind of distribution."""
+    spec = dataclasses.replace(spec, network=hashable(spec.network))
     num_actions = spaces.size(spec.action_space)
     network = bind(spec.network, spec.observation_space, num_actions)
     recurrent = hasattr(network, "initial_carry")

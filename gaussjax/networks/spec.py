@@ -39,6 +39,19 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int) -> Any
     return network.clone(**changes)
 
 
+def hashable(network: Any) -> Any:
+    """The network with tuples in place of lists, so that what holds it can be hashed and compared."""
+    if not isinstance(network, nn.Module):
+        return network
+    changes: dict[str, Any] = {}
+    for field, value in _fields(network).items():
+        if isinstance(value, list):
+            changes[field] = tuple(value)
+        elif isinstance(value, nn.Module):
+            changes[field] = hashable(value)
+    return network.clone(**changes)
+
+
 def to_dict(network: Any) -> dict[str, Any]:
     """A JSON-able description of a network, without what the spaces determine.
 
