@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gaussjax import checks, spaces
-from gaussjax.distributions.special import reduce
+from gaussjax.distributions.special import reduce, standard_normal
 from gaussjax.networks.spec import bind, to_dict
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
             noise = checks.same_shape(noise, mean.shape, "noise").astype(mean.dtype)
         elif not deterministic:
             checks.key(key)
-            noise = jax.random.normal(key, mean.shape, mean.dtype)
+            noise = standard_normal(key, mean.shape, mean.dtype)
         raw_actions, actions, terms = kind.act(distribution, None if deterministic else noise)
         if taken_actions is not None:
             terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
