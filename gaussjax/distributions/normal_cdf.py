@@ -91,7 +91,9 @@ def _mills(t: Array) -> Array:
 
 def _density(t: Array) -> Array:
     # φ(t). The square is taken in two parts, of which the first is exact, for an error in the
-    # exponent is multiplied by t²/2. Beyond 40 the density is 0 in float64 too.
+    # exponent is multiplied by t²/2. expm1, since XLA merges a product of two exponentials.
+    # Beyond 40 the density is 0 in float64 too.
     t = jnp.minimum(t, 40.0)
-    coarse = jnp.floor(t * 16.0) * 0.0625
-    return jnp.exp(-0.5 * jnp.square(coarse)) * jnp.exp(-0.5 * (t - coarse) * (t + coarse)) / math.sqrt(2.0 * math.pi)
+    coarse = jnp.floor(t * 64.0) / 64.0
+    main = jnp.exp(-0.5 * jnp.square(coarse)) / math.sqrt(2.0 * math.pi)
+    return main + main * jnp.expm1(-0.5 * (t - coarse) * (t + coarse))
