@@ -6,6 +6,8 @@ from gaussjax import normalize as normalize
 from gaussjax import spaces as spaces
 from gaussjax.factories import from_spec as from_spec
 from gaussjax.factories import gaussian as gaussian
+from gaussjax.factories import multivariate_gaussian as multivariate_gaussian
+from gaussjax.factories import squashed_gaussian as squashed_gaussian
 from gaussjax.policy import ActOutput as ActOutput
 from gaussjax.policy import EvaluateOutput as EvaluateOutput
 from gaussjax.policy import Policy as Policy

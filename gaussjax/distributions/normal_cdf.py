@@ -47,7 +47,7 @@ _MILLS = (
 
 @jax.custom_jvp
 def log_normal_cdf(x: Array) -> Array:
-    """log Φ(x), in nats, accurate for every finite x.
+    """Logarithm of Φ(x), in nats, accurate for every finite x.
 
     Args:
         x: Standardised values, float32 or float64, any shape.

@@ -95,10 +95,7 @@ class TanhGaussian(Distribution):
         Returns:
             Nats, `(…)`; `(…, act)` for "none".
         """
-        if raw_actions is None:
-            raw_actions = self.unsquash(self._cast(actions))
-        else:
-            raw_actions = self._cast(raw_actions)
+        raw_actions = self.unsquash(self._cast(actions)) if raw_actions is None else self._cast(raw_actions)
         return reduce(self.base.log_prob(raw_actions, "none") - self._log_volume(raw_actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
