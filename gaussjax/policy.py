@@ -93,8 +93,10 @@ class Policy(NamedTuple):
             deterministic=False, noise=None) -> ActOutput`. The key is consumed; `noise`, standard
             normal and of the shape of the actions, takes the place of the draw, and then, as
             when `deterministic`, the key may be None.
-        evaluate: `(params, observations, taken_actions, *, carry=None, resets=None) ->
-            EvaluateOutput`: one forward pass, nothing sampled.
+        evaluate: `(params, observations, taken_actions, *, raw_actions=None, carry=None,
+            resets=None) -> EvaluateOutput`: one forward pass, nothing sampled. `raw_actions`,
+            from the outputs of `act`, are read where the log-density is theirs: of squashed
+            actions, and of clipped ones with `clipped_log_prob="unclipped"`.
         entropy: `(params, observations, *, carry=None, resets=None)`: nats a dimension, `(…, act)`.
         log_std: The same arguments: the log standard deviation after the clip, `(…, act)`.
         initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network without memory.
@@ -119,20 +121,22 @@ class Kind(NamedTuple):
         distribution: `(mean, log_std, outputs) -> distribution`.
         act: `(distribution, noise or None) -> (raw_actions, actions, log_prob of each
             dimension)`; None is the deterministic action.
-        log_prob: `(distribution, actions) -> log_prob of each dimension`.
+        log_prob: `(distribution, actions, raw_actions or None) -> log_prob of each dimension`.
+        needs: Names of the network's fields to switch on where they are None.
     """
 
     transform: Callable[..., Any]
     distribution: Callable[..., Any]
     act: Callable[..., Any]
     log_prob: Callable[..., Any]
+    needs: tuple[str, ...] = ()
 
 
 def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     """The functions of a policy, around a network and a kind of distribution."""
     spec = dataclasses.replace(spec, network=hashable(spec.network))
     num_actions = spaces.size(spec.action_space)
-    network = bind(spec.network, spec.observation_space, num_actions)
+    network = bind(spec.network, spec.observation_space, num_actions, kind.needs)
     recurrent = hasattr(network, "initial_carry")
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
@@ -167,8 +171,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
 
     @jax.jit
     def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
-        distribution, outputs, _ = forward(params, observations, carry, resets)
-        return distribution, outputs
+        _, outputs, mean = forward(params, observations, carry, resets)
+        # With log_std of the mean's shape, so that the arrays still fit together after a vmap.
+        return kind.distribution(mean, outputs["log_std"], outputs), outputs
 
     @functools.partial(jax.jit, static_argnames=("deterministic",))
     def act(
@@ -196,10 +201,19 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
 
     @jax.jit
     def evaluate(
-        params: Params, observations: Any, taken_actions: Any, *, carry: Any = None, resets: Any = None
+        params: Params,
+        observations: Any,
+        taken_actions: Any,
+        *,
+        raw_actions: Any = None,
+        carry: Any = None,
+        resets: Any = None,
     ) -> EvaluateOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
+        taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
+        if raw_actions is not None:
+            raw_actions = checks.same_shape(raw_actions, mean.shape, "raw_actions")
+        terms = kind.log_prob(distribution, taken_actions, raw_actions)
         entropy = reduce(distribution.entropy("none"), reduction, keepdims)
         return EvaluateOutput(reduce(terms, reduction, keepdims), entropy, outputs)
 
