@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from gaussjax import checks, spaces
-from gaussjax.distributions.special import reduce
 from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
 
@@ -119,9 +119,9 @@ class Kind(NamedTuple):
     Attributes:
         transform: `(mean, log_std) -> (mean, log_std)`, the clips before the distribution.
         distribution: `(mean, log_std, outputs) -> distribution`.
-        act: `(distribution, noise or None) -> (raw_actions, actions, log_prob of each
-            dimension)`; None is the deterministic action.
-        log_prob: `(distribution, actions, raw_actions or None) -> log_prob of each dimension`.
+        act: `(distribution, noise or None, reduction) -> (raw_actions, actions, log_prob)`; None is
+            the deterministic action.
+        log_prob: `(distribution, actions, raw_actions or None, reduction) -> log_prob`.
         needs: Names of the network's fields to switch on where they are None.
     """
 
@@ -151,6 +151,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         if recurrent:
             return network.init(key, observations, initial_carry(batch_shape), None)
         return network.init(key, observations)
+
+    def shaped(reduced: Array) -> Array:
+        return jnp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
 
     @functools.cache
     def expected_params() -> Any:
@@ -193,11 +196,11 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         elif not deterministic:
             checks.key(key)
             noise = standard_normal(key, mean.shape, mean.dtype)
-        raw_actions, actions, terms = kind.act(distribution, None if deterministic else noise)
+        raw_actions, actions, log_prob = kind.act(distribution, None if deterministic else noise, reduction)
         if taken_actions is not None:
-            terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
-        log_prob = reduce(terms, reduction, keepdims)
-        return ActOutput(actions, log_prob, {**outputs, "raw_actions": raw_actions})
+            taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
+            log_prob = kind.log_prob(distribution, taken_actions, None, reduction)
+        return ActOutput(actions, shaped(log_prob), {**outputs, "raw_actions": raw_actions})
 
     @jax.jit
     def evaluate(
@@ -213,9 +216,8 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
         if raw_actions is not None:
             raw_actions = checks.same_shape(raw_actions, mean.shape, "raw_actions")
-        terms = kind.log_prob(distribution, taken_actions, raw_actions)
-        entropy = reduce(distribution.entropy("none"), reduction, keepdims)
-        return EvaluateOutput(reduce(terms, reduction, keepdims), entropy, outputs)
+        log_prob = kind.log_prob(distribution, taken_actions, raw_actions, reduction)
+        return EvaluateOutput(shaped(log_prob), shaped(distribution.entropy(reduction)), outputs)
 
     @jax.jit
     def entropy(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
@@ -226,7 +228,25 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
-    return Policy(init, apply, act, evaluate, entropy, log_std, initial_carry, spec)
+    compiled = (init, apply, act, evaluate, entropy, log_std)
+    return Policy(*(_explained(function, spec.observation_space) for function in compiled), initial_carry, spec)
+
+
+def _explained(compiled: Callable[..., Any], space: spaces.Space) -> Callable[..., Any]:
+    """A compiled function whose refusal of observations that are no numbers is ours, not JAX's."""
+
+    @functools.wraps(compiled)
+    def function(*arguments: Any, **options: Any) -> Any:
+        try:
+            return compiled(*arguments, **options)
+        except TypeError:
+            # JAX refuses text and objects before any of our code is traced.
+            given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
+            if given.get("observations") is not None:
+                spaces.cast(space, given["observations"])
+            raise
+
+    return function
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:

@@ -31,17 +31,16 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction: expected 'sum', 'mean', 'prod' or 'none', got {reduction!r}.")
 
 
-def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = False) -> Array:
+def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
     """The terms of the action dimensions reduced to one number, or left as they are.
 
     Args:
         terms: One term a dimension, such as a log-density in nats.
         reduction: "sum" for the joint log-density of independent dimensions. "mean" and
             "prod" exist for compatibility; "prod" multiplies *log*-densities.
-        keepdims: Whether the reduced axis stays, with size 1.
 
     Returns:
-        `(…)` or `(…, 1)`; for "none" the terms themselves, `(…, act)`.
+        `(…)`; for "none" the terms themselves, `(…, act)`.
 
     Raises:
         ValueError: The reduction does not exist.
@@ -49,7 +48,7 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = F
     check_reduction(reduction)
     if reduction == "none":
         return terms
-    return _REDUCTIONS[reduction](terms, axis=-1, keepdims=keepdims)
+    return _REDUCTIONS[reduction](terms, axis=-1)
 
 
 def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
