@@ -131,10 +131,11 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     """The functions of a policy, around a network and a kind of distribution."""
     num_actions = spaces.size(spec.action_space)
     network = bind(spec.network, spec.observation_space, num_actions)
-    recurrent = hasattr(network, "initial_carry")
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
-        return network.initial_carry(batch_shape) if recurrent else ()
+        return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()
+
+    recurrent = bool(jax.tree.leaves(jax.eval_shape(initial_carry)))
 
     @jax.jit
     def init(key: Array, observations: Any = None) -> Params:
@@ -154,6 +155,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         checks.tree(params, expected_params(), "params")
         if recurrent:
+            checks.memory(carry, resets, initial_carry, batch_shape)
             returned = network.apply(params, observations, carry, resets)
         else:
             _refuse_memory(carry, resets)

@@ -10,10 +10,14 @@ import flax.linen as nn
 
 from gaussjax import spaces
 from gaussjax.networks.actor_critic import ActorCritic
+from gaussjax.networks.cnn import CNN
 from gaussjax.networks.layers import choose
 from gaussjax.networks.mlp import MLP
+from gaussjax.networks.recurrent import GRU, LSTM, RNN, MinGRU
 
-_NETWORKS: Mapping[str, type[nn.Module]] = {"ActorCritic": ActorCritic, "MLP": MLP}
+_NETWORKS: Mapping[str, type[nn.Module]] = {
+    network.__name__: network for network in (ActorCritic, CNN, GRU, LSTM, MLP, MinGRU, RNN)
+}
 # What linen adds to each module.
 _LINEN = ("parent", "name")
 
@@ -22,14 +26,16 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int) -> Any
     """The network with its open fields `num_actions` and `observation_space` filled in.
 
     Any linen module may have these fields, the user's own too; where they are None they take
-    the policy's values, in the module and in the modules it holds. Other objects pass unchanged.
+    the policy's values, in the module and in the modules it holds. A module whose parts see other
+    spaces says so with a method `part_spaces(space) -> {field: space}`. Other objects pass unchanged.
     """
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
+    parts = network.part_spaces(observation_space) if hasattr(network, "part_spaces") else {}
     for field, value in _fields(network).items():
         if isinstance(value, nn.Module):
-            changes[field] = bind(value, observation_space, num_actions)
+            changes[field] = bind(value, parts.get(field, observation_space), num_actions)
         elif isinstance(value, list):
             changes[field] = tuple(value)
         elif field == "num_actions" and value is None:
