@@ -6,6 +6,8 @@ from gaussjax.networks.cnn import CNN as CNN
 from gaussjax.networks.episodes import episode_ends as episode_ends
 from gaussjax.networks.episodes import episode_starts as episode_starts
 from gaussjax.networks.episodes import to_sequences as to_sequences
+from gaussjax.networks.from_nnx import from_nnx as from_nnx
+from gaussjax.networks.graph import Graph as Graph
 from gaussjax.networks.heads import GaussianHead as GaussianHead
 from gaussjax.networks.layers import ACTIVATIONS as ACTIVATIONS
 from gaussjax.networks.mlp import MLP as MLP
