@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from flax import nnx
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,20 +24,29 @@ class NNXNetwork:
 
     def init(self, key: jax.Array, *inputs: Any) -> dict[str, Any]:
         """The module's parameters as nested dicts."""
+        from flax import nnx  # Loaded where it is used, for it takes a quarter of a second.
+
         del inputs
         return _parts(self.make(nnx.Rngs(key)))[1]
 
     def apply(self, params: Any, *inputs: Any) -> Any:
         """What the module returns with those parameters."""
-        module = nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+        from flax import nnx
+
+        module = self._abstract()
         definition, _, state = _parts(module)
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(definition, state)(*inputs)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """What the module's own `initial_carry` gives; `()` where it has none."""
-        module = nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+        module = self._abstract()
         return module.initial_carry(batch_shape) if hasattr(module, "initial_carry") else ()
+
+    def _abstract(self) -> nnx.Module:
+        from flax import nnx
+
+        return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
 
 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
@@ -55,6 +66,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
 
     Example:
         >>> import jax.numpy as jnp, gaussjax
+        >>> from flax import nnx
         >>> class Linear(nnx.Module):
         ...     def __init__(self, rngs):
         ...         self.mean = nnx.Linear(3, 2, rngs=rngs)
@@ -69,15 +81,14 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
 
 
 def _parts(module: nnx.Module) -> tuple[Any, dict[str, Any], Any]:
+    from flax import nnx
+
     definition, state, rest = nnx.split(module, nnx.Param, ...)
-    others = sorted({type(variable).__name__ for variable in jax.tree.leaves(rest, is_leaf=_is_variable)})
+    variables = jax.tree.leaves(rest, is_leaf=lambda value: isinstance(value, nnx.Variable))
+    others = sorted({type(variable).__name__ for variable in variables})
     if others:
         raise ValueError(
             f"network: expected nnx.Param only, got variables of the types {others}. A policy's functions are pure: "
             f"leave out dropout and batch statistics, or use nnx.LayerNorm."
         )
     return definition, nnx.to_pure_dict(state), state
-
-
-def _is_variable(value: Any) -> bool:
-    return isinstance(value, nnx.Variable)

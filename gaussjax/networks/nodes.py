@@ -100,9 +100,7 @@ def _read_layer(described: Any, where: str) -> Layer:
     if isinstance(described, str):
         described = {described: {}}
     if not isinstance(described, Mapping) or len(described) != 1:
-        raise ValueError(
-            f"{where}: layer: expected a width, a name or {{'linear': 64}}, got {described!r}."
-        )
+        raise ValueError(f"{where}: layer: expected a width, a name or {{'linear': 64}}, got {described!r}.")
     kind, options = next(iter(described.items()))
     if isinstance(kind, str) and kind not in LAYERS:
         choose({**LAYERS, **ACTIVATIONS}, kind, f"{where}: layer")
