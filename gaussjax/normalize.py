@@ -49,9 +49,13 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     Returns:
         What has been seen with them.
 
+    Raises:
+        ValueError: The last axes are not those of the statistics.
+
     Source:
         Chan, Golub and LeVeque 1979, updating formulae for a pairwise algorithm.
     """
+    _check_shape(state, batch)
     batch = jnp.asarray(batch, jnp.float32).reshape(-1, *state.mean.shape)
     count = jnp.asarray(batch.shape[0], jnp.float32)
     mean = jnp.mean(batch, axis=0)
@@ -84,9 +88,20 @@ def apply(
 
     Returns:
         `(x - mean) / sqrt(variance + epsilon)`, clipped.
+
+    Raises:
+        ValueError: The last axes are not those of the statistics.
     """
+    _check_shape(state, x)
     state = jax.lax.stop_gradient(state)
     x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
     mean = jnp.broadcast_to(state.mean, x.shape)
     scale = jnp.broadcast_to(jax.lax.rsqrt(variance(state) + epsilon), x.shape)
     return jnp.clip((x - mean) * scale, -clip, clip)
+
+
+def _check_shape(state: Statistics, x: Array) -> None:
+    shape = state.mean.shape
+    if jnp.shape(x)[jnp.ndim(x) - len(shape) :] != shape:
+        expected = ", ".join(["...", *map(str, shape)])
+        raise ValueError(f"x: expected ({expected}) for these statistics, got {jnp.shape(x)}.")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from gaussjax import checks, spaces
 from gaussjax.distributions.special import reduce
 from gaussjax.networks.spec import bind, to_dict
+from gaussjax.noise import standard_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -187,7 +188,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
             noise = checks.same_shape(noise, mean.shape, "noise").astype(mean.dtype)
         elif not deterministic:
             checks.key(key)
-            noise = jax.random.normal(key, mean.shape, mean.dtype)
+            noise = standard_normal(key, mean.shape, mean.dtype)
         raw_actions, actions, terms = kind.act(distribution, None if deterministic else noise)
         if taken_actions is not None:
             terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 from gaussjax.distributions.pytree import fill, register
 from gaussjax.distributions.special import HALF_LOG_2PI, at_least_float32, expm1_minus_x, reduce
+from gaussjax.noise import standard_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
@@ -66,7 +66,7 @@ class DiagGaussian:
             Actions `(*sample_shape, …, act)` and their log-density in nats.
         """
         mean, _ = self._parameters()
-        noise = jax.random.normal(key, (*sample_shape, *mean.shape), mean.dtype)
+        noise = standard_normal(key, (*sample_shape, *mean.shape), mean.dtype)
         return self.from_noise(noise), self.noise_log_prob(noise, reduction)
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:

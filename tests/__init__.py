@@ -1,0 +1,1 @@
+"""The tests of gaussjax: the same tree as the package."""
