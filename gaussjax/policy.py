@@ -137,10 +137,11 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     spec = dataclasses.replace(spec, network=hashable(spec.network))
     num_actions = spaces.size(spec.action_space)
     network = bind(spec.network, spec.observation_space, num_actions, kind.needs)
-    recurrent = hasattr(network, "initial_carry")
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
-        return network.initial_carry(batch_shape) if recurrent else ()
+        return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()
+
+    recurrent = bool(jax.tree.leaves(jax.eval_shape(initial_carry)))
 
     @jax.jit
     def init(key: Array, observations: Any = None) -> Params:
@@ -163,6 +164,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         checks.tree(params, expected_params(), "params")
         if recurrent:
+            checks.memory(carry, resets, initial_carry, batch_shape)
             returned = network.apply(params, observations, carry, resets)
         else:
             _refuse_memory(carry, resets)
