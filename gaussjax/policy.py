@@ -253,5 +253,8 @@ def _explained(compiled: Callable[..., Any], space: spaces.Space) -> Callable[..
 
 def _refuse_memory(carry: Any, resets: Any) -> None:
     if jax.tree.leaves(carry) or resets is not None:
-        name = "resets" if resets is not None else "carry"
-        raise ValueError(f"{name}: expected None, for this network has no memory. Leave the argument out.")
+        name, came = ("carry", carry) if resets is None else ("resets", resets)
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(came)]
+        raise ValueError(
+            f"{name}: expected None, got arrays of shapes {shapes}: this network has no memory. Leave the argument out."
+        )

@@ -194,14 +194,17 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
         case Dict():
             names = tuple(key for key, _ in space.items)
             if not isinstance(observations, Mapping) or set(observations) != set(names):
-                came = sorted(observations) if isinstance(observations, Mapping) else type(observations).__name__
-                raise ValueError(f"{name}: expected a dict with the keys {sorted(names)}, got {came}.")
+                raise ValueError(
+                    f"{name}: expected a dict with the keys {sorted(names)}, got {_describe(observations)}. "
+                    f"Give an array for each key of the space."
+                )
             parts = {key: cast(inner, observations[key], f"{name}[{key!r}]") for key, inner in space.items}
             return {key: part[0] for key, part in parts.items()}, _common_batch(parts, name)
         case Tuple():
             if not isinstance(observations, (tuple, list)) or len(observations) != len(space.items):
                 raise ValueError(
-                    f"{name}: expected a tuple of {len(space.items)} arrays, got {jax.tree.structure(observations)}."
+                    f"{name}: expected a tuple of {len(space.items)} arrays, got {_describe(observations)}. "
+                    f"Give an array for each part of the space."
                 )
             pairs = zip(space.items, observations, strict=True)
             parts = {i: cast(inner, part, f"{name}[{i}]") for i, (inner, part) in enumerate(pairs)}
@@ -309,6 +312,14 @@ def _as_array(value: Any, name: str) -> jax.Array:
     return jnp.asarray(value)
 
 
+def _describe(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"the keys {sorted(value)}"
+    if isinstance(value, (tuple, list)):
+        return f"{len(value)} in a {type(value).__name__}"
+    return f"an array of shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
+
+
 def _holds_tracer(value: Any) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
 
@@ -330,7 +341,10 @@ def _match_shape(box: Box, array: jax.Array, name: str) -> tuple[jax.Array, tupl
 def _common_batch(parts: Mapping[Any, tuple[Observations, tuple[int, ...]]], name: str) -> tuple[int, ...]:
     batches = {key: batch for key, (_, batch) in parts.items()}
     if len(set(batches.values())) > 1:
-        raise ValueError(f"{name}: expected the same leading dimensions in every part, got {batches}.")
+        raise ValueError(
+            f"{name}: expected the same leading dimensions in every part, got {batches}. Nothing is broadcast; "
+            f"use jnp.broadcast_to for a part that is the same for the whole batch."
+        )
     return next(iter(batches.values()), ())
 
 

@@ -6,7 +6,8 @@ A new kind of policy, network or option is one more row of `TABLE`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -36,7 +37,7 @@ class Case(NamedTuple):
     network: Any
     observation_space: Any
     action_space: Box
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     reductions: tuple[str, ...] = ("sum", "mean", "prod", "none")
     scores_actions: bool = True
 
@@ -90,11 +91,15 @@ TABLE: dict[str, Case] = {
         gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "censored"}
     ),
     "gaussian-state-std": Case(
-        gaussjax.gaussian, MLP((8, 8), std="state", log_std_bounds=(-2.0, 2.0), norm="layer"), 3, UNIT
+        gaussjax.gaussian,
+        MLP((8, 8), std="state", log_std_bounds=(-2.0, 2.0), norm="layer"),
+        3,
+        UNIT,
+        {"clip_log_std": False},
     ),
-    "gaussian-free-log-std": Case(gaussjax.gaussian, MLP((8, 8), std="state"), 3, UNIT, {"clip_log_std": False}),
-    "gaussian-fixed-std": Case(gaussjax.gaussian, MLP((8, 8), std="fixed", initial_log_std=-0.5), 3, UNIT),
-    "gaussian-actor-critic": Case(gaussjax.gaussian, ActorCritic(MLP((8, 8)), sizes=(8,)), 3, UNIT),
+    "gaussian-actor-critic": Case(
+        gaussjax.gaussian, ActorCritic(MLP((8, 8), std="fixed", initial_log_std=-0.5), sizes=(8,)), 3, UNIT
+    ),
     "gaussian-nested-spaces": Case(gaussjax.gaussian, MLP((8, 8)), NESTED, Box((2, 2), -1.0, 1.0)),
     "gaussian-own-module": Case(gaussjax.gaussian, OwnModule(), 3, UNIT),
     "gaussian-plain-network": Case(gaussjax.gaussian, PlainNetwork(), 3, UNIT),
