@@ -169,7 +169,7 @@ def markdown(results: dict[str, Any]) -> str:
                 "`import gaussjax` against its base",
                 f"{IMPORT_BAR}×",
                 f"{reached:.2f}×",
-                report.verdict(reached <= IMPORT_BAR),
+                report.verdict(reached <= IMPORT_BAR, results),
             ]
         )
     if "train" in first:
@@ -179,7 +179,7 @@ def markdown(results: dict[str, Any]) -> str:
                 "`gaussjax train`, warm, until its first update",
                 f"{TRAIN_BAR} s",
                 f"{reached:.2f} s",
-                report.verdict(reached <= TRAIN_BAR),
+                report.verdict(reached <= TRAIN_BAR, results),
             ]
         )
     parts.append(report.grid(["bar", "at most", "reached", ""], kept))
