@@ -29,6 +29,8 @@ class Network(nn.Module, kw_only=True):
         dtype: Type the trunk computes in, such as "bfloat16". The head stays in float32.
         num_actions: Filled in by the policy's factory from the action space.
         observation_space: Filled in by the policy's factory.
+        off_diagonal: Whether the head gives the correlations of the actions; filled in by
+            `multivariate_gaussian`.
     """
 
     output_activation: str | None = "tanh"
@@ -42,6 +44,11 @@ class Network(nn.Module, kw_only=True):
     dtype: str | None = None
     num_actions: int | None = None
     observation_space: spaces.Space | None = None
+    off_diagonal: bool | None = None
+
+    def dense_layers(self, sizes: tuple[int, ...], activation: Any) -> Layers:
+        """Dense layers with these options."""
+        return Layers(sizes, activation, self.norm, self.initializer, self.scale, self.dtype)
 
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
         """The observations as one vector each."""
@@ -49,8 +56,8 @@ class Network(nn.Module, kw_only=True):
             return observations
         return spaces.flatten(self.observation_space, observations)
 
-    def head(self) -> GaussianHead:
-        """The head that these options describe; call it within `__call__`."""
+    def gaussian_head(self) -> GaussianHead:
+        """The head that these options describe."""
         return GaussianHead(
             self.num_actions,
             self.output_activation,
@@ -59,7 +66,7 @@ class Network(nn.Module, kw_only=True):
             self.log_std_bounds,
             self.initializer,
             self.output_scale,
-            name="head",
+            self.off_diagonal,
         )
 
 
@@ -70,7 +77,7 @@ class MLP(Network):
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`.
+        activation: Name from `gaussjax.networks.ACTIVATIONS`, or one for each layer.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -82,13 +89,19 @@ class MLP(Network):
     """
 
     sizes: tuple[int, ...] = (64, 32)
-    activation: str | None = "relu"
+    activation: str | tuple[str | None, ...] | None = "relu"
 
-    @nn.compact
+    def setup(self) -> None:
+        """The trunk and the head."""
+        self.layers = self.dense_layers(self.sizes, self.activation)
+        self.head = self.gaussian_head()
+
+    def features(self, observations: spaces.Observations) -> Float[Array, "*batch width"]:
+        """What the head, and a critic that shares the trunk, are given."""
+        return self.layers(self.flat(observations))
+
     def __call__(
         self, observations: spaces.Observations
     ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """Mean `(…, act)`, log_std and no further outputs."""
-        layers = Layers(self.sizes, self.activation, self.norm, self.initializer, self.scale, self.dtype, name="layers")
-        mean, log_std = self.head()(layers(self.flat(observations)))
-        return mean, log_std, {}
+        """Mean `(…, act)`, log_std and the head's outputs."""
+        return self.head(self.features(observations))

@@ -1,0 +1,204 @@
+"""Running a policy in Gymnasium environments: collecting experience, and evaluating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gaussjax import envs, normalize
+from gaussjax.policy import Params, Policy
+
+if TYPE_CHECKING:
+    import gymnasium
+    from jaxtyping import Bool, Float
+
+
+class Rollout(NamedTuple):
+    """Time-major experience of `N` environments over `T` steps, as NumPy arrays.
+
+    Attributes:
+        observations: What the policy saw, `(T, N, F)`.
+        raw_actions: What it sampled, before any clip, `(T, N, A)`.
+        rewards: `(T, N)`.
+        terminated: The episode ended at this step: no value follows.
+        truncated: The episode was cut at this step: a value follows, that of its last observation.
+        next_observations: What followed, `(T, N, F)`: at the end of an episode its true last
+            observation, not the first of the next.
+    """
+
+    observations: Float[np.ndarray, "time envs features"]
+    raw_actions: Float[np.ndarray, "time envs act"]
+    rewards: Float[np.ndarray, "time envs"]
+    terminated: Bool[np.ndarray, "time envs"]
+    truncated: Bool[np.ndarray, "time envs"]
+    next_observations: Float[np.ndarray, "time envs features"]
+
+
+class Episodes(NamedTuple):
+    """Finished episodes.
+
+    Attributes:
+        returns: Sum of the rewards of each.
+        lengths: Environment steps of each.
+    """
+
+    returns: list[float]
+    lengths: list[int]
+
+
+class Runner:
+    """Steps a vector environment and keeps account of its episodes.
+
+    The environments are Python objects with a state of their own, so this is the one place
+    that is not a pure function.
+    """
+
+    def __init__(self, environments: gymnasium.vector.VectorEnv):
+        _refuse_other_autoreset(environments)
+        self.environments = environments
+        self._action_shape = environments.action_space.shape
+        self._action_dtype = environments.action_space.dtype
+        self._returns = np.zeros(environments.num_envs)
+        self._lengths = np.zeros(environments.num_envs, np.int64)
+        self._steps = 0
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Starts all environments anew and returns their first observations, `(N, F)`."""
+        observations, _ = self.environments.reset(seed=seed)
+        self._returns[:], self._lengths[:], self._steps = 0.0, 0, 0
+        return self._checked(np.array(observations, np.float32), "reset")
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
+        """One step of every environment.
+
+        Args:
+            actions: Flat actions, `(N, A)`.
+
+        Returns:
+            The observations to act on next, rewards, terminated, truncated, the observations that
+            ended this step, and the episodes that finished.
+
+        Raises:
+            FloatingPointError: An observation or a reward is NaN or infinite.
+        """
+        actions = np.asarray(actions, self._action_dtype).reshape(self._action_shape)
+        observations, rewards, terminated, truncated, info = self.environments.step(actions)
+        self._steps += 1
+        observations = self._checked(np.array(observations, np.float32), f"step {self._steps}")
+        self._checked(rewards, f"step {self._steps}", "reward")
+        last = observations
+        self._returns += rewards
+        self._lengths += 1
+        done = terminated | truncated
+        episodes = Episodes([], [])
+        if done.any():
+            last = observations.copy()
+            for i in np.flatnonzero(done):
+                last[i] = info["final_obs"][i]
+                episodes.returns.append(float(self._returns[i]))
+                episodes.lengths.append(int(self._lengths[i]))
+            self._checked(last, f"step {self._steps}")
+            self._returns[done], self._lengths[done] = 0.0, 0
+        return observations, rewards, terminated, truncated, last, episodes
+
+    def _checked(self, values: np.ndarray, when: str, what: str = "observation") -> np.ndarray:
+        if not np.isfinite(values).all():
+            finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            index = int(np.flatnonzero(~finite)[0])
+            raise FloatingPointError(
+                f"environment {index}: expected a finite {what} at {when}, got {values[index]} "
+                f"({int((~finite).sum())} of {len(values)} environments). The environment has diverged; "
+                f"check its actions, rewards and time step."
+            )
+        return values
+
+
+def collect(
+    runner: Runner,
+    choose_actions: Callable[[np.ndarray, int], tuple[Any, Any]],
+    observations: np.ndarray,
+    num_steps: int,
+) -> tuple[Rollout, np.ndarray, Episodes]:
+    """Runs a policy for some steps.
+
+    Args:
+        runner: The environments.
+        choose_actions: `(observations, t) -> (actions, raw_actions)`, called once a step.
+        observations: Where the environments stand, `(N, F)`.
+        num_steps: Steps of each environment.
+
+    Returns:
+        The experience, where the environments stand now, and the finished episodes.
+    """
+    columns: list[list[np.ndarray]] = [[] for _ in Rollout._fields]
+    finished = Episodes([], [])
+    for t in range(num_steps):
+        actions, raw_actions = choose_actions(observations, t)
+        next_observations, rewards, terminated, truncated, last, episodes = runner.step(np.asarray(actions))
+        row = (observations, np.asarray(raw_actions), rewards.astype(np.float32), terminated, truncated, last)
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+        finished.returns.extend(episodes.returns)
+        finished.lengths.extend(episodes.lengths)
+        observations = next_observations
+    return Rollout(*(np.stack(column) for column in columns)), observations, finished
+
+
+def evaluate(
+    policy: Policy,
+    params: Params,
+    environment: str,
+    *,
+    normalizer: normalize.Statistics | None = None,
+    episodes: int = 20,
+    seed: int = 0,
+    deterministic: bool = True,
+) -> Episodes:
+    """Returns and lengths of whole episodes, one in each of as many environments.
+
+    Args:
+        policy: A policy without memory.
+        params: Its parameters.
+        environment: Gymnasium name.
+        normalizer: Observation statistics of the training, if it had any.
+        episodes: How many.
+        seed: Of the environments: episode i starts from seed + i. Actions are drawn from it too.
+        deterministic: Whether the policy takes its deterministic action.
+    """
+    environments = envs.make_vector(environment, episodes)
+
+    @jax.jit
+    def choose(params: Params, key: jax.Array, observations: jax.Array) -> jax.Array:
+        if normalizer is not None:
+            observations = normalize.apply(normalizer, observations)
+        return policy.act(params, key, observations, deterministic=deterministic).actions
+
+    runner = Runner(environments)
+    returns, lengths = [0.0] * episodes, [0] * episodes
+    running = np.ones(episodes, bool)
+    totals, steps = np.zeros(episodes), 0
+    try:
+        observations = runner.reset(seed)
+        key = jax.random.key(seed)
+        while running.any():
+            actions = choose(params, jax.random.fold_in(key, steps), observations)
+            observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
+            steps += 1
+            totals += rewards
+            for i in np.flatnonzero(running & (terminated | truncated)):
+                returns[i], lengths[i], running[i] = float(totals[i]), steps, False
+    finally:
+        environments.close()
+    return Episodes(returns, lengths)
+
+
+def _refuse_other_autoreset(environments: gymnasium.vector.VectorEnv) -> None:
+    mode = environments.metadata.get("autoreset_mode")
+    if getattr(mode, "name", mode) != "SAME_STEP":
+        raise ValueError(
+            f"environments: expected the autoreset mode SAME_STEP, got {mode}. Make them with "
+            f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
+        )

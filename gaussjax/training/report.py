@@ -1,0 +1,66 @@
+"""What a training run leaves for people to look at: a table of metrics and a picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+
+class MetricsFile:
+    """A CSV file that grows by one row an update and is complete after each.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.csv"
+        >>> with MetricsFile(path) as metrics:
+        ...     metrics.write({"step": 64, "episode_return": -1200.0})
+        >>> path.read_text().split()
+        ['step,episode_return', '64,-1200.0']
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("w", newline="")
+        self._writer: csv.DictWriter[str] | None = None
+
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Adds a row; the first one sets the columns."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, list(row))
+            self._writer.writeheader()
+        self._writer.writerow(row)
+        self._file.flush()
+
+
+def learning_curve(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
+    """Draws the return of the training episodes over the environment steps.
+
+    Args:
+        rows: Metrics of each update, with `step` and `episode_return` (NaN where none ended).
+        path: Of the PNG file.
+        title: Above the picture.
+    """
+    # The object interface of matplotlib: no window system, no global state.
+    from matplotlib.figure import Figure
+
+    points = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    if points:
+        steps, returns = zip(*points, strict=True)
+        axes.plot(steps, returns, marker=".", markersize=4, linewidth=1.5)
+    axes.set_title(title)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("mean return of the episodes that ended")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)

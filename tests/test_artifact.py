@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import gaussjax
+from gaussjax import artifact, normalize
+
+SPACE = gaussjax.spaces.Box((2,), (-1.0, -2.0), (1.0, float("inf")))
+
+
+@pytest.fixture
+def policy():
+    return gaussjax.gaussian(gaussjax.networks.MLP((8,), activation="elu"), 3, SPACE, clip_actions=True)
+
+
+@pytest.fixture
+def params(policy):
+    return policy.init(jax.random.key(0))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "policy.safetensors"
+
+
+def test_what_was_saved_acts_the_same_after_loading(policy, params, path):
+    observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    statistics = normalize.update(normalize.init((3,)), observations)
+    gaussjax.save(path, policy, params, normalizer=statistics, metadata={"environment": "Pendulum-v1"})
+    loaded = gaussjax.load(path)
+    assert loaded.policy.spec == policy.spec
+    assert loaded.metadata["environment"] == "Pendulum-v1"
+    assert loaded.metadata["versions"]["jax"] == jax.__version__
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+    jax.tree.map(np.testing.assert_array_equal, loaded.normalizer, statistics)
+    key = jax.random.key(1)
+    before, after = policy.act(params, key, observations), loaded.policy.act(loaded.params, key, observations)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_file_is_plain_safetensors(policy, params, path):
+    gaussjax.save(path, policy, params)
+    tensors = safetensors.numpy.load_file(path)
+    np.testing.assert_array_equal(tensors["params/params/head/log_std"], np.zeros(2))
+    assert not any(name.startswith("normalizer") for name in tensors)
+
+
+def test_bfloat16_and_transposed_arrays_survive(policy, params, path):
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    kernel = np.asarray(params["params"]["layers"]["dense_0"]["kernel"])
+    params["params"]["layers"]["dense_0"]["kernel"] = np.ascontiguousarray(kernel.T).T
+    gaussjax.save(path, policy, params)
+    loaded = gaussjax.load(path).params["params"]["layers"]["dense_0"]["kernel"]
+    assert loaded.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(loaded, kernel)
+
+
+def test_every_flipped_bit_is_noticed(policy, params, path):
+    gaussjax.save(path, policy, params)
+    payload = bytearray(path.read_bytes())
+    rng = np.random.default_rng(0)
+    # The whole length prefix, then places anywhere.
+    for bit in [*range(64), *rng.integers(0, 8 * len(payload), 300)]:
+        payload[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(payload)
+        with pytest.raises(artifact.PolicyFileError, match=path.name):
+            gaussjax.load(path)
+        payload[bit // 8] ^= 1 << (bit % 8)
+
+
+def test_every_truncation_is_noticed(policy, params, path):
+    gaussjax.save(path, policy, params)
+    payload = path.read_bytes()
+    for length in [*range(16), *np.random.default_rng(0).integers(16, len(payload), 50)]:
+        path.write_bytes(payload[:length])
+        with pytest.raises(artifact.PolicyFileError, match=path.name):
+            gaussjax.load(path)
+
+
+def test_another_digest_in_the_metadata_does_not_hide_damage(policy, params, path):
+    gaussjax.save(path, policy, params, metadata={"sha256": "0" * 64, "note": f'"sha256":"{"0" * 64}"'})
+    assert gaussjax.load(path).metadata["sha256"] == "0" * 64
+
+
+def test_failed_write_leaves_the_older_file_and_no_other(policy, params, path, monkeypatch):
+    gaussjax.save(path, policy, params)
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        gaussjax.save(path, policy, jax.tree.map(lambda leaf: leaf + 1, params))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_nan_is_not_saved(policy, params, path):
+    params["params"]["head"]["log_std"] = jnp.array([0.0, jnp.nan])
+    with pytest.raises(ValueError, match=r"got NaN in \['params/params/head/log_std'\]"):
+        gaussjax.save(path, policy, params)
+    assert not path.exists()
+
+
+def test_parameters_of_another_policy_are_refused(policy, path):
+    other = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, SPACE)
+    with pytest.raises(ValueError, match=r"\['dense_0'\]\['kernel'\]: expected \(3, 8\), got \(3, 9\)"):
+        gaussjax.save(path, policy, other.init(jax.random.key(0)))
+
+
+class Own(nn.Module):
+    num_actions: int | None = None
+
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dense(self.num_actions)(observations), jnp.zeros(self.num_actions), {}
+
+
+def test_own_network_is_asked_for_by_name_and_accepted(path):
+    policy = gaussjax.gaussian(Own(), 3, SPACE)
+    params = policy.init(jax.random.key(0))
+    gaussjax.save(path, policy, params)
+    with pytest.raises(ValueError, match=r"'Own' is not one of gaussjax's own networks.*network="):
+        gaussjax.load(path)
+    loaded = gaussjax.load(path, network=Own())
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+
+
+def test_newer_format_is_refused_with_the_version_that_wrote_it(policy, params, path, monkeypatch):
+    monkeypatch.setattr(artifact, "FORMAT", 2)
+    gaussjax.save(path, policy, params)
+    monkeypatch.undo()
+    with pytest.raises(artifact.PolicyFileError, match=rf"expected format 1, got 2.*{gaussjax.__version__}"):
+        gaussjax.load(path)
+
+
+def test_files_of_other_kinds_are_refused(path):
+    for payload in (b"", b"{}", json.dumps({"a": 1}).encode() * 20, safetensors.numpy.save({"a": np.zeros(3)})):
+        path.write_bytes(payload)
+        with pytest.raises(artifact.PolicyFileError, match=path.name):
+            gaussjax.load(path)

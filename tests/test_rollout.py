@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax import envs, rollout
+from tests.training import probes
+
+
+def still(observations, t):
+    actions = np.zeros((len(observations), 1), np.float32)
+    return actions, actions
+
+
+def test_collect_keeps_the_true_last_observation_of_a_truncated_episode():
+    runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=3), 2))
+    experience, observations, episodes = rollout.collect(runner, still, runner.reset(0), 4)
+    # Observations count 0 1 2 | 0; what follows is 1 2 3 | 1, and the reset shows in the next one only.
+    np.testing.assert_array_equal(experience.observations[:, 0, 0], [0, 1, 2, 0])
+    np.testing.assert_array_equal(experience.next_observations[:, 0, 0], [1, 2, 3, 1])
+    np.testing.assert_array_equal(experience.truncated[:, 1], [False, False, True, False])
+    assert not experience.terminated.any()
+    np.testing.assert_array_equal(observations, [[1], [1]])
+    assert episodes.returns == [6.0, 6.0]
+    assert episodes.lengths == [3, 3]
+
+
+def test_episodes_are_counted_across_two_collections():
+    runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=5), 1))
+    _, observations, first = rollout.collect(runner, still, runner.reset(0), 3)
+    _, _, second = rollout.collect(runner, still, observations, 3)
+    assert first.returns == []
+    assert second.returns == [15.0]
+    assert second.lengths == [5]
+
+
+def test_nan_observation_names_the_environment_and_the_step():
+    makes = [lambda: probes.Counter(10), lambda: probes.Counter(10, breaks_at=4)]
+    runner = rollout.Runner(probes.vector_of(makes))
+    with pytest.raises(
+        FloatingPointError, match=r"environment 1: expected a finite observation at step 4, got \[nan\]"
+    ):
+        rollout.collect(runner, still, runner.reset(0), 10)
+
+
+def test_nan_in_the_last_observation_of_an_episode_is_seen_too():
+    runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=2, breaks_at=2), 1))
+    with pytest.raises(FloatingPointError, match="environment 0: expected a finite observation at step 2"):
+        rollout.collect(runner, still, runner.reset(0), 3)
+
+
+def test_other_autoreset_modes_are_refused():
+    environments = gymnasium.vector.SyncVectorEnv([probes.Bandit])
+    with pytest.raises(ValueError, match="expected the autoreset mode SAME_STEP, got"):
+        rollout.Runner(environments)
+    environments.close()
+
+
+def test_evaluate_runs_each_episode_once_and_to_its_end():
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
+    params = policy.init(jax.random.key(0))
+    episodes = rollout.evaluate(policy, params, "Pendulum-v1", episodes=3, seed=5)
+    assert episodes.lengths == [200, 200, 200]
+    # By hand, one episode from the second environment's seed.
+    environment = gymnasium.make("Pendulum-v1")
+    observation, _ = environment.reset(seed=6)
+    total = 0.0
+    for _ in range(200):
+        action = policy.act(params, None, observation, deterministic=True).actions
+        observation, reward, _, _, _ = environment.step(np.asarray(action))
+        total += float(reward)
+    environment.close()
+    np.testing.assert_allclose(episodes.returns[1], total, rtol=1e-3)
+
+
+def test_vector_environment_flattens_what_is_no_vector():
+    environments = envs.make_vector("CartPole-v1", 2)
+    assert environments.single_observation_space.shape == (4,)
+    environments.close()
+    environments = envs.make_vector("CliffWalking-v1", 2)
+    assert environments.single_observation_space.shape == (48,)
+    environments.close()

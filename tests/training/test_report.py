@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import csv
+import struct
+
+from gaussjax.training import report
+
+
+def test_metrics_are_on_disk_after_each_row(tmp_path):
+    path = tmp_path / "metrics.csv"
+    with report.MetricsFile(path) as metrics:
+        for step in (1, 2):
+            metrics.write({"step": step, "episode_return": -1.5})
+            with path.open() as file:
+                assert len(list(csv.DictReader(file))) == step
+
+
+def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
+    path = tmp_path / "curve.png"
+    for returns in ([float("nan")], [-3.0, float("nan"), -1.0]):
+        rows = [{"step": i, "episode_return": value} for i, value in enumerate(returns)]
+        report.learning_curve(rows, path, "title")
+        header = path.read_bytes()[:24]
+        assert header[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", header[16:]) == (1050, 600)
