@@ -41,10 +41,10 @@ def test_import_does_not_load(loaded, heavy):
     assert heavy not in loaded
 
 
-def test_import_loads_no_package_beyond_those_of_flax(repository, loaded):
+def test_import_loads_no_package_beyond_those_of_flax_and_safetensors(repository, loaded):
     needed = modules_after(repository, "import jax, flax.linen")
     packages = {name.partition(".")[0] for name in loaded - needed} - sys.stdlib_module_names
-    assert packages <= {"gaussjax"} | {name.partition(".")[0] for name in needed}
+    assert packages <= {"gaussjax", "safetensors"} | {name.partition(".")[0] for name in needed}
 
 
 def test_the_code_of_the_readme_runs(repository, tmp_path):
