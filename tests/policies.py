@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gaussjax
-from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, MinGRU
+from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, Graph, MinGRU
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 
@@ -109,6 +109,18 @@ TABLE: dict[str, Case] = {
         gaussjax.gaussian,
         CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh"),
         Box((6, 6, 2), 0.0, 255.0, "uint8"),
+        UNIT,
+    ),
+    "gaussian-graph": Case(
+        gaussjax.gaussian,
+        Graph(
+            nodes=[
+                {"name": "seen", "layers": [{"conv": {"features": 3, "kernel": 3, "stride": 2}}, "relu", "flatten"]},
+                {"name": "both", "input": "seen", "layers": [8, "tanh"]},
+            ],
+            value="both",
+        ),
+        Box((6, 6, 2)),
         UNIT,
     ),
     "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,)), 3, UNIT, forward_mode=False),
