@@ -6,6 +6,7 @@ program and says the same under `jit` and without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,13 +57,17 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     return jnp.asarray(array)
 
 
-def tree(value: Any, expected: Any, name: str) -> None:
+_MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."
+
+
+def tree(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAMS) -> None:
     """Refuses a pytree whose leaves are not the expected ones, naming each difference.
 
     Args:
         value: The pytree that came.
         expected: One of `jax.ShapeDtypeStruct`.
         name: How the error calls it.
+        repair: Its last sentence.
 
     Raises:
         ValueError: Leaves are missing, unknown or of another shape.
@@ -76,9 +81,39 @@ def tree(value: Any, expected: Any, name: str) -> None:
         if path in came and came[path] != shape
     ]
     if faults:
+        raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
+
+
+def memory(carry: Any, resets: Any, initial_carry: Callable[..., Any], batch_shape: tuple[int, ...]) -> None:
+    """Refuses a carry or resets that do not belong to observations of that batch shape.
+
+    The carry decides what the first axis of the observations is: with their batch shape they are
+    one step; with all but their first axis, a sequence.
+
+    Raises:
+        TypeError: The resets are not bool.
+        ValueError: The carry is missing, or a shape is another one.
+    """
+    sequence = f", or carry=policy.initial_carry({batch_shape[1:]}) for a sequence" if batch_shape else ""
+    repair = f"Start with carry=policy.initial_carry({batch_shape}) for one step{sequence}."
+    if carry is None:
+        raise ValueError(f"carry: expected the state of this recurrent network, got None. {repair}")
+    leaves, one = jax.tree.leaves(carry), jax.tree.leaves(jax.eval_shape(initial_carry))[0]
+    lacking = len(batch_shape) + one.ndim - jnp.ndim(leaves[0]) if leaves else 0
+    carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
+    tree(carry, jax.eval_shape(lambda: initial_carry(carry_batch)), "carry", repair)
+    if resets is None:
+        return
+    dtype = resets.dtype if hasattr(resets, "dtype") else np.asarray(resets).dtype
+    if dtype != np.bool_:
+        raise TypeError(
+            f"resets: expected bool, got {dtype}. Make them with gaussjax.networks.episode_starts(terminated, "
+            f"truncated) for a sequence, and with episode_ends of the step before for one step."
+        )
+    if jnp.shape(resets) != batch_shape:
         raise ValueError(
-            f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. "
-            f"Make them with policy.init, for the same network and the same spaces."
+            f"resets: expected shape {batch_shape}, one for each observation, got {jnp.shape(resets)}. "
+            f"Nothing is broadcast."
         )
 
 

@@ -21,7 +21,7 @@ def repository() -> Path:
 def x64() -> Iterator[None]:
     """The test runs with 64-bit types on."""
     # jax.enable_x64 took the place of the experimental one during 2025.
-    enable = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     with enable(True):
         yield
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from gaussjax.distributions.special import at_least_float32, standard_normal
+from gaussjax.distributions.special import at_least_float32
+from gaussjax.noise import standard_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Key
+    from jaxtyping import Array, Float
 
 Reduction = Literal["sum", "mean", "prod", "none"]
 
@@ -31,17 +31,16 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction: expected 'sum', 'mean', 'prod' or 'none', got {reduction!r}.")
 
 
-def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = False) -> Array:
+def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
     """The terms of the action dimensions reduced to one number, or left as they are.
 
     Args:
         terms: One term a dimension, such as a log-density in nats.
         reduction: "sum" for the joint log-density of independent dimensions. "mean" and
             "prod" exist for compatibility; "prod" multiplies *log*-densities.
-        keepdims: Whether the reduced axis stays, with size 1.
 
     Returns:
-        `(…)` or `(…, 1)`; for "none" the terms themselves, `(…, act)`.
+        `(…)`; for "none" the terms themselves, `(…, act)`.
 
     Raises:
         ValueError: The reduction does not exist.
@@ -49,7 +48,7 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = F
     check_reduction(reduction)
     if reduction == "none":
         return terms
-    return _REDUCTIONS[reduction](terms, axis=-1, keepdims=keepdims)
+    return _REDUCTIONS[reduction](terms, axis=-1)
 
 
 def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
@@ -60,11 +59,6 @@ def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
     """
     dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
     return tuple(jnp.asarray(array, dtype) for array in arrays)
-
-
-def standard_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Array:
-    """Independent standard normal numbers: the one place where noise is drawn. Consumes the key."""
-    return jax.random.normal(key, shape, dtype)
 
 
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:

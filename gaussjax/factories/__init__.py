@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,7 +41,12 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
         factory = choose(_FACTORIES, spec.kind, "policy kind")
         chosen = spec.network if network is None else network
         return factory(chosen, spec.observation_space, spec.action_space, **dict(spec.options))
+    missing = {"kind", "network", "observation_space", "action_space", "options"} - set(spec)
+    if missing:
+        raise ValueError(f"spec: expected what policy.spec.to_dict() gives, but {sorted(missing)} is missing.")
     factory = choose(_FACTORIES, spec["kind"], "policy kind")
+    for option in spec["options"]:
+        choose(inspect.signature(factory).parameters, option, f"option of {spec['kind']}")
     return factory(
         networks.from_spec(spec["network"]) if network is None else network,
         spaces.from_dict(spec["observation_space"]),

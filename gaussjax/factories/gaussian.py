@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gaussjax import spaces
 from gaussjax.distributions import DiagGaussian
-from gaussjax.distributions.special import check_reduction
+from gaussjax.distributions.special import check_reduction, reduce
 from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options, clip_to, sides
 from gaussjax.networks.layers import choose
 from gaussjax.policy import Kind, Policy, Spec, build
@@ -101,29 +101,28 @@ def gaussian(
         mean = clip_to_box(mean) if clip_mean_actions else mean
         return mean, jnp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: DiagGaussian, noise: Array | None) -> tuple[Array, Array, Array]:
+    def act(distribution: DiagGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
             noise = jnp.zeros_like(raw_actions)
         else:
             raw_actions = distribution.from_noise(noise)
+        actions = clip_to_box(raw_actions) if clip_actions else raw_actions
+        if not clip_actions or clipped_log_prob == "unclipped":
+            return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
         exact = distribution.noise_log_prob(noise, "none")
-        if not clip_actions:
-            return raw_actions, raw_actions, exact
-        actions = clip_to_box(raw_actions)
-        if clipped_log_prob == "unclipped":
-            return raw_actions, actions, exact
-        return raw_actions, actions, jnp.where(actions == raw_actions, exact, log_prob(distribution, actions))
+        terms = jnp.where(actions == raw_actions, exact, log_prob(distribution, actions, None, "none"))
+        return raw_actions, actions, reduce(terms, reduction)
 
-    def log_prob(distribution: DiagGaussian, actions: Array, raw_actions: Array | None = None) -> Array:
+    def log_prob(distribution: DiagGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
         if clipped_log_prob == "unclipped" and raw_actions is not None:
             actions = raw_actions
-        density = distribution.log_prob(actions, "none")
         if clipped_log_prob != "censored":
-            return density
+            return distribution.log_prob(actions, reduction)
+        density = distribution.log_prob(actions, "none")
         lowest, highest = sides(low, high, actions)
         above = jnp.where(actions >= highest, distribution.log_survival(actions), density)
-        return jnp.where(actions <= lowest, distribution.log_cdf(actions), above)
+        return reduce(jnp.where(actions <= lowest, distribution.log_cdf(actions), above), reduction)
 
     kind = Kind(transform, lambda mean, log_std, _: DiagGaussian(mean, log_std), act, log_prob)
     spec = Spec("gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))

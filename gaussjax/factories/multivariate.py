@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from gaussjax import spaces
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.distributions.special import check_reduction
+from gaussjax.distributions.special import check_reduction, reduce
 from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options, clip_to
 from gaussjax.networks.layers import choose
 from gaussjax.policy import Kind, Policy, Spec, build
@@ -102,26 +102,27 @@ def multivariate_gaussian(
     def distribution(mean: Array, log_std: Array, outputs: dict[str, Any]) -> MultivariateGaussian:
         return MultivariateGaussian(mean, log_std, _off_diagonal(outputs, mean.shape))
 
-    def act(distribution: MultivariateGaussian, noise: Array | None) -> tuple[Array, Array, Array]:
+    def act(distribution: MultivariateGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
             noise = jnp.zeros_like(raw_actions)
         else:
             raw_actions = distribution.from_noise(noise)
-        exact = distribution.noise_log_prob(noise, "none")
-        if not clip_actions:
-            return raw_actions, raw_actions, exact
-        actions = clip_to_box(raw_actions)
-        if clipped_log_prob == "unclipped":
-            return raw_actions, actions, exact
+        actions = clip_to_box(raw_actions) if clip_actions else raw_actions
+        if not clip_actions or clipped_log_prob == "unclipped":
+            return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
         # One clipped dimension changes the terms of all that follow.
         untouched = jnp.all(actions == raw_actions, axis=-1, keepdims=True)
-        return raw_actions, actions, jnp.where(untouched, exact, distribution.log_prob(actions, "none"))
+        exact = distribution.noise_log_prob(noise, "none")
+        terms = jnp.where(untouched, exact, distribution.log_prob(actions, "none"))
+        return raw_actions, actions, reduce(terms, reduction)
 
-    def log_prob(distribution: MultivariateGaussian, actions: Array, raw_actions: Array | None = None) -> Array:
+    def log_prob(
+        distribution: MultivariateGaussian, actions: Array, raw_actions: Array | None, reduction: str
+    ) -> Array:
         if clipped_log_prob == "unclipped" and raw_actions is not None:
             actions = raw_actions
-        return distribution.log_prob(actions, "none")
+        return distribution.log_prob(actions, reduction)
 
     kind = Kind(transform, distribution, act, log_prob, needs=("off_diagonal",))
     spec = Spec("multivariate_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))

@@ -85,14 +85,14 @@ def squashed_gaussian(
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
         return mean, jnp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: TanhGaussian, noise: Array | None) -> tuple[Array, Array, Array]:
+    def act(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         base = distribution.base
-        noise = jnp.zeros_like(base.mean()) if noise is None else noise
-        raw_actions = base.from_noise(noise)
-        return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, "none")
+        raw_actions = base.mean() if noise is None else base.from_noise(noise)
+        noise = jnp.zeros_like(raw_actions) if noise is None else noise
+        return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
 
-    def log_prob(distribution: TanhGaussian, actions: Array, raw_actions: Array | None = None) -> Array:
-        return distribution.log_prob(actions, "none", raw_actions=raw_actions)
+    def log_prob(distribution: TanhGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
+        return distribution.log_prob(actions, reduction, raw_actions=raw_actions)
 
     kind = Kind(transform, lambda mean, log_std, _: TanhGaussian(mean, log_std, low, high), act, log_prob)
     spec = Spec("squashed_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))

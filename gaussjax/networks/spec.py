@@ -10,10 +10,16 @@ import flax.linen as nn
 
 from gaussjax import spaces
 from gaussjax.networks.actor_critic import ActorCritic
+from gaussjax.networks.cnn import CNN
+from gaussjax.networks.graph import Graph
 from gaussjax.networks.layers import choose
 from gaussjax.networks.mlp import MLP
+from gaussjax.networks.nodes import Node
+from gaussjax.networks.recurrent import GRU, LSTM, RNN, MinGRU
 
-_NETWORKS: Mapping[str, type[nn.Module]] = {"ActorCritic": ActorCritic, "MLP": MLP}
+_NETWORKS: Mapping[str, type[nn.Module]] = {
+    network.__name__: network for network in (ActorCritic, CNN, GRU, Graph, LSTM, MLP, MinGRU, RNN)
+}
 # What linen adds to each module.
 _LINEN = ("parent", "name")
 
@@ -23,14 +29,16 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int, switch
 
     The fields named in `switches` become True where they are None. Any linen module may have
     these fields, the user's own too; where they are None they take the policy's values, in the
-    module and in the modules it holds. Other objects pass unchanged.
+    module and in the modules it holds. A module whose parts see other spaces says so with a method
+    `part_spaces(space) -> {field: space}`. Other objects pass unchanged.
     """
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
+    parts = network.part_spaces(observation_space) if hasattr(network, "part_spaces") else {}
     for field, value in _fields(network).items():
         if isinstance(value, nn.Module):
-            changes[field] = bind(value, observation_space, num_actions, switches)
+            changes[field] = bind(value, parts.get(field, observation_space), num_actions, switches)
         elif isinstance(value, list):
             changes[field] = tuple(value)
         elif field == "num_actions" and value is None:
@@ -39,6 +47,19 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int, switch
             changes[field] = observation_space
         elif field in switches and value is None:
             changes[field] = True
+    return network.clone(**changes)
+
+
+def hashable(network: Any) -> Any:
+    """The network with tuples in place of lists, so that what holds it can be hashed and compared."""
+    if not isinstance(network, nn.Module):
+        return network
+    changes: dict[str, Any] = {}
+    for field, value in _fields(network).items():
+        if isinstance(value, list):
+            changes[field] = tuple(value)
+        elif isinstance(value, nn.Module):
+            changes[field] = hashable(value)
     return network.clone(**changes)
 
 
@@ -58,34 +79,66 @@ def to_dict(network: Any) -> dict[str, Any]:
     return {"type": type(network).__name__, **described}
 
 
-def from_spec(description: Mapping[str, Any]) -> nn.Module:
-    """The network that a plain dict describes.
+def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
+    """The network that a plain dict, or YAML text, describes. Nothing in it is executed.
 
     Args:
-        description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class.
+        description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class; the nodes
+            of a `Graph` need no type. A text is read as YAML (safely; PyYAML comes with flax).
 
     Raises:
-        ValueError: The type or a field is unknown; the nearest name is suggested.
+        ValueError: The type, a field, or a name in a graph is unknown; the nearest name is suggested.
 
     Example:
         >>> from_spec({"type": "MLP", "sizes": [8], "activation": "elu"}).sizes
         (8,)
+        >>> network = from_spec('''
+        ... nodes:
+        ...   - {name: body, input: observations, layers: [64, 32], activations: relu}
+        ...   - {name: past, input: body, layers: [{gru: 16}]}
+        ... output: concatenate([body, past])
+        ... std: state
+        ... ''')
+        >>> network.initial_carry((5,))["past_0"][0].shape
+        (5, 16)
     """
+    if isinstance(description, str):
+        description = _from_yaml(description)
+    if isinstance(description, Mapping) and "type" not in description and "nodes" in description:
+        description = {"type": "Graph", **description}
     if not isinstance(description, Mapping) or "type" not in description:
-        raise ValueError(f"network: expected a dict with the key 'type', got {description!r}.")
+        raise ValueError(f"network: expected a dict with the key 'type' or 'nodes', got {description!r}.")
     if description["type"] == "custom":
         raise ValueError(
             f"network: {description.get('name')!r} is not one of gaussjax's own networks. "
             f"Build it in your code and pass it as network=."
         )
     cls = choose(_NETWORKS, description["type"], "network type")
-    names = {field.name: field for field in dataclasses.fields(cls) if field.name not in _LINEN}
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in _LINEN}
     arguments = {}
-    for field, value in description.items():
-        if field != "type":
-            choose(names, field, f"field of {description['type']}")
-            arguments[field] = _read(value)
+    for name, value in description.items():
+        if name != "type":
+            choose(fields, name, f"field of {description['type']}")
+            arguments[name] = value if name == "nodes" else _read(value)
+    lacking = [
+        field.name
+        for field in fields.values()
+        if field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+        and field.name not in arguments
+    ]
+    if lacking:
+        raise ValueError(f"{description['type']}: expected the fields {lacking}, got {sorted(arguments)}.")
     return cls(**arguments)
+
+
+def _from_yaml(text: str) -> Any:
+    import yaml  # Loaded here, for most programs never read YAML.
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"network: expected YAML of plain data, got a text that is not: {error}") from error
 
 
 def _fields(network: nn.Module) -> dict[str, Any]:
@@ -97,6 +150,8 @@ def _fields(network: nn.Module) -> dict[str, Any]:
 def _write(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return to_dict(value)
+    if isinstance(value, Node):
+        return value.to_dict()
     if isinstance(value, tuple):
         return [_write(item) for item in value]
     return value

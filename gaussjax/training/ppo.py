@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from gaussjax import factories, networks, normalize, rollout, spaces
+from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.training import losses
 from gaussjax.training.advantages import generalized_advantages
@@ -204,7 +205,7 @@ def make(environments: gymnasium.vector.VectorEnv, config: Config, policy: Polic
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
         key, noise_key = jax.random.split(key)
-        return key, jax.random.normal(noise_key, (config.num_steps, config.num_envs, num_actions))
+        return key, standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
 
     @jax.jit
     def choose(

@@ -1,0 +1,136 @@
+"""The recurrent cells as formulas: one step, from which the unrolled sequence is made.
+
+The parameters have the meaning they have in `torch.nn`, so that weights convert exactly:
+`kernel_input` is torch's `weight_ih` transposed, `kernel_hidden` its `weight_hh`, and both biases
+are kept although the cells that add them need only their sum. The gates lie side by side on the
+last axis, in torch's order: for the LSTM input, forget, candidate, output; for the GRU reset,
+update, candidate, with the reset gate applied after the hidden product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM layer remembers.
+
+    Attributes:
+        hidden: Its output, `(…, hidden_size)`.
+        cell: Its inner state, of the same shape.
+    """
+
+    hidden: Float[Array, "*batch hidden"]
+    cell: Float[Array, "*batch hidden"]
+
+
+class Weights(NamedTuple):
+    """The parameters of one recurrent layer with `g` gates.
+
+    Attributes:
+        kernel_input: `(features, g * hidden)`.
+        kernel_hidden: `(hidden, g * hidden)`.
+        bias_input: `(g * hidden,)`.
+        bias_hidden: `(g * hidden,)`.
+    """
+
+    kernel_input: Float[Array, "features gates"]
+    kernel_hidden: Float[Array, "hidden gates"]
+    bias_input: Float[Array, " gates"]
+    bias_hidden: Float[Array, " gates"]
+
+
+class Cell(NamedTuple):
+    """One kind of recurrent layer.
+
+    Attributes:
+        gates: How many blocks of `hidden` columns the kernels have.
+        summed: Whether the products with the input and with the hidden state enter only as
+            their sum. If not, `update` gets the pair of them.
+        update: `(products, state) -> state`, elementwise and without parameters. The first part
+            of a state is the output.
+        initial: `(shape) -> state` of zeros.
+    """
+
+    gates: int
+    summed: bool
+    update: Callable[[Any, Any], Any]
+    initial: Callable[[tuple[int, ...]], Any]
+
+
+def _zeros(shape: tuple[int, ...]) -> Array:
+    return jnp.zeros(shape, jnp.float32)
+
+
+def _rnn(nonlinearity: Callable[[Array], Array]) -> Cell:
+    return Cell(1, True, lambda products, _: nonlinearity(products), _zeros)
+
+
+def _gru(products: tuple[Array, Array], hidden: Array) -> Array:
+    (reset_in, update_in, new_in), (reset_hidden, update_hidden, new_hidden) = (jnp.split(p, 3, -1) for p in products)
+    reset = jax.nn.sigmoid(reset_in + reset_hidden)
+    update = jax.nn.sigmoid(update_in + update_hidden)
+    new = jnp.tanh(new_in + reset * new_hidden)
+    return new + update * (hidden - new)
+
+
+def _lstm(products: Array, state: LSTMState) -> LSTMState:
+    keep_new, keep_old, new, show = jnp.split(products, 4, -1)
+    cell = jax.nn.sigmoid(keep_old) * state.cell + jax.nn.sigmoid(keep_new) * jnp.tanh(new)
+    return LSTMState(jax.nn.sigmoid(show) * jnp.tanh(cell), cell)
+
+
+CELLS: Mapping[str, Cell] = {
+    "rnn": _rnn(jnp.tanh),
+    "rnn_relu": _rnn(jax.nn.relu),
+    "gru": Cell(3, False, _gru, _zeros),
+    "lstm": Cell(4, True, _lstm, lambda shape: LSTMState(_zeros(shape), _zeros(shape))),
+}
+
+
+def output(state: Any) -> Array:
+    """The part of a layer's state that the next layer sees."""
+    return jax.tree.leaves(state)[0]
+
+
+def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
+    """The state with zeros where an episode starts."""
+    if resets is None:
+        return state
+    return jax.tree.map(lambda part: jnp.where(resets[..., None], jnp.zeros((), part.dtype), part), state)
+
+
+def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
+    """A matrix product computed in `dtype` and accumulated in `into`."""
+    return jnp.matmul(left.astype(dtype), right.astype(dtype), preferred_element_type=into)
+
+
+def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) -> Any:
+    """What a cell's `update` needs of the input and of the hidden state.
+
+    The sum of two products is one product of the concatenated operands.
+    """
+    into = hidden.dtype
+    shape = (*hidden.shape[:-1], weights.bias_input.shape[-1])
+    biases = [jnp.broadcast_to(bias.astype(into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
+    if cell.summed:
+        joined = jnp.concatenate([x.astype(into), hidden], -1)
+        kernel = jnp.concatenate([weights.kernel_input, weights.kernel_hidden])
+        return product(joined, kernel, dtype, into) + (biases[0] + biases[1])
+    return (
+        product(x, weights.kernel_input, dtype, into) + biases[0],
+        product(hidden, weights.kernel_hidden, dtype, into) + biases[1],
+    )
+
+
+def step(cell: Cell, weights: Weights, state: Any, x: Array, resets: Array | None, dtype: Any) -> Any:
+    """The state after one observation; `resets` zeroes the state before it."""
+    state = clear(state, resets)
+    return cell.update(products(cell, weights, output(state), x, dtype), state)

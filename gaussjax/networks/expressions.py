@@ -1,0 +1,131 @@
+"""The little language in which a network's description says what goes in where.
+
+`observations`, the name of a node, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
+`a + b` and `a * b`. Text is parsed into the tuples below and nothing else is understood; nothing is
+ever executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_LONGEST = 1000
+_OPERATORS = {ast.Add: "+", ast.Mult: "*"}
+
+
+def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
+    """The tree of an expression.
+
+    Args:
+        text: The expression.
+        names: What may be named in it.
+        where: How the errors call it.
+
+    Returns:
+        `("name", n)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
+        `("concatenate", trees)`, `("+", left, right)` or `("*", left, right)`.
+
+    Raises:
+        ValueError: It is no such expression, or names something unknown; the nearest name is suggested.
+
+    Example:
+        >>> parse("concatenate([pixels, observations['state'][0:3]])", ("observations", "pixels"), "input")[0]
+        'concatenate'
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise ValueError(f"{where}: expected a text of at most {_LONGEST} characters, got {str(text)[:80]!r}.")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        return _read(tree, tuple(names), where)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{where}: expected an expression such as observations['image'], got {text!r}.") from error
+
+
+def write(tree: tuple[Any, ...]) -> str:
+    """The text of a tree, such that `parse` gives the same tree."""
+    match tree:
+        case ("name", name):
+            return name
+        case ("key", inner, key):
+            return f"{write(inner)}[{key!r}]"
+        case ("slice", inner, slices):
+            return f"{write(inner)}[{', '.join(_write_slice(entry) for entry in slices)}]"
+        case ("concatenate", parts):
+            return f"concatenate([{', '.join(write(part) for part in parts)}])"
+        case (operator, left, right):
+            return f"({write(left)} {operator} {write(right)})"
+    raise ValueError(f"expression: expected a tree made by parse, got {tree!r}.")
+
+
+def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]:
+    match tree:
+        case ast.Name(id=name) if name in names:
+            return "name", name
+        case ast.Name(id=name):
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{where}: expected one of {sorted(names)}, got {name!r}.{hint}")
+        case ast.Subscript(value=inner, slice=ast.Constant(value=str() | int() as key)) if not isinstance(key, bool):
+            return "key", _read(inner, names, where), key
+        case ast.Subscript(value=inner, slice=ast.Slice() | ast.Tuple() as index):
+            entries = index.elts if isinstance(index, ast.Tuple) else [index]
+            return "slice", _read(inner, names, where), tuple(_slice(entry, where) for entry in entries)
+        case ast.Call(func=ast.Name(id="concatenate"), args=[ast.List(elts=parts)], keywords=[]) if parts:
+            return "concatenate", tuple(_read(part, names, where) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
+            return _OPERATORS[type(op)], _read(left, names, where), _read(right, names, where)
+    raise ValueError(
+        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), + and *, got {ast.unparse(tree)!r}."
+    )
+
+
+def _slice(entry: ast.expr, where: str) -> tuple[int | None, ...]:
+    if isinstance(entry, ast.Slice):
+        return tuple(_bound(part, where) for part in (entry.lower, entry.upper, entry.step))
+    raise ValueError(f"{where}: expected a slice a:b, got {ast.unparse(entry)!r}. A single entry i is the slice i:i+1.")
+
+
+def _bound(part: ast.expr | None, where: str) -> int | None:
+    match part:
+        case None:
+            return None
+        case ast.Constant(value=int() as value):
+            return int(value)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
+            return -int(value)
+    raise ValueError(f"{where}: expected an integer in a slice, got {ast.unparse(part)!r}.")
+
+
+def _write_slice(entry: tuple[int | None, ...]) -> str:
+    start, stop, step = ("" if bound is None else str(bound) for bound in entry)
+    return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+
+
+def evaluate(
+    tree: tuple[Any, ...],
+    lookup: Callable[[str], Any],
+    key: Callable[[Any, Any], Any],
+    cut: Callable[[Any, tuple[slice, ...]], Any],
+    join: Callable[[list[Any]], Any],
+    combine: Callable[[str, Any, Any], Any],
+) -> Any:
+    """The value of a tree, given what each of its forms means."""
+
+    def value(tree: tuple[Any, ...]) -> Any:
+        match tree:
+            case ("name", name):
+                return lookup(name)
+            case ("key", inner, name):
+                return key(value(inner), name)
+            case ("slice", inner, slices):
+                return cut(value(inner), tuple(slice(*entry) for entry in slices))
+            case ("concatenate", parts):
+                return join([value(part) for part in parts])
+            case (operator, left, right):
+                return combine(operator, value(left), value(right))
+        raise ValueError(f"expression: expected a tree made by parse, got {tree!r}.")
+
+    return value(tree)

@@ -1,0 +1,94 @@
+"""Networks written with `flax.nnx`, seen as a pair of pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+
+@dataclasses.dataclass(frozen=True)
+class NNXNetwork:
+    """The network that `from_nnx` returns.
+
+    Attributes:
+        make: `(rngs) -> module`.
+    """
+
+    make: Callable[[nnx.Rngs], nnx.Module]
+
+    def init(self, key: jax.Array, *inputs: Any) -> dict[str, Any]:
+        """The module's parameters as nested dicts."""
+        from flax import nnx  # Loaded where it is used, for it takes a quarter of a second.
+
+        del inputs
+        return _parts(self.make(nnx.Rngs(key)))[1]
+
+    def apply(self, params: Any, *inputs: Any) -> Any:
+        """What the module returns with those parameters."""
+        from flax import nnx
+
+        module = self._abstract()
+        definition, _, state = _parts(module)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(definition, state)(*inputs)
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """What the module's own `initial_carry` gives; `()` where it has none."""
+        module = self._abstract()
+        return module.initial_carry(batch_shape) if hasattr(module, "initial_carry") else ()
+
+    def _abstract(self) -> nnx.Module:
+        from flax import nnx
+
+        return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+
+
+def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
+    """A `flax.nnx` module as a network for a policy's factory.
+
+    Args:
+        make: A function that makes the module from `nnx.Rngs`, such as the class itself. The module is
+            called with observations (and carry and resets, if it has a method `initial_carry`) and
+            returns `(mean, log_std, dict)`. All of its variables are `nnx.Param`.
+
+    Returns:
+        An object with `init` and `apply`. Each `init` makes the module anew with its own key.
+
+    Raises:
+        ValueError: At `init`: the module has variables besides its parameters, such as running
+            statistics or the random state of dropout, which a pure policy cannot keep.
+
+    Example:
+        >>> import jax.numpy as jnp, gaussjax
+        >>> from flax import nnx
+        >>> class Linear(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.mean = nnx.Linear(3, 2, rngs=rngs)
+        ...         self.log_std = nnx.Param(jnp.zeros(2))
+        ...     def __call__(self, observations):
+        ...         return self.mean(observations), self.log_std[...], {}
+        >>> policy = gaussjax.gaussian(from_nnx(Linear), 3, gaussjax.spaces.Box((2,)))
+        >>> sorted(policy.init(jax.random.key(0)))
+        ['log_std', 'mean']
+    """
+    return NNXNetwork(make)
+
+
+def _parts(module: nnx.Module) -> tuple[Any, dict[str, Any], Any]:
+    from flax import nnx
+
+    definition, state, rest = nnx.split(module, nnx.Param, ...)
+    variables = jax.tree.leaves(rest, is_leaf=lambda value: isinstance(value, nnx.Variable))
+    others = sorted({type(variable).__name__ for variable in variables})
+    if others:
+        raise ValueError(
+            f"network: expected nnx.Param only, got variables of the types {others}. A policy's functions are pure: "
+            f"leave out dropout and batch statistics, or use nnx.LayerNorm."
+        )
+    return definition, nnx.to_pure_dict(state), state

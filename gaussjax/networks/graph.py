@@ -1,0 +1,244 @@
+"""A network from a description: a small graph of named nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gaussjax import spaces
+from gaussjax.networks.expressions import evaluate, parse
+from gaussjax.networks.layers import activation, choose, dense, kernel_initializer
+from gaussjax.networks.memory import CELL_NAMES, Memory
+from gaussjax.networks.mlp import Network
+from gaussjax.networks.nodes import Layer, read_nodes
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+class _Value(NamedTuple):
+    """An array with the number of axes that one element has."""
+
+    array: Array
+    rank: int
+
+
+class _Observed(NamedTuple):
+    """Observations before they are used, with their space (None where it is unknown)."""
+
+    value: Any
+    space: spaces.Space | None
+
+
+class Graph(Network):
+    """Nodes of layers, each of which sees the observations and the nodes before it.
+
+    Attributes:
+        nodes: Dicts with `name`, `input` (an expression, "observations" by default), `layers` and
+            optionally `activations` (one for all linear and conv layers, or a list). A layer is a
+            width, the name of an activation, or one of `{"linear": 64}`, `{"conv": {"features":
+            32, "kernel": 8, "stride": 4}}`, "flatten", "norm", `{"lstm": 64}`, and likewise gru,
+            rnn, rnn_relu and mingru.
+        output: Expression of what the head is given; the last node by default.
+        value: Expression of what a linear layer turns into `outputs["value"]`, or None.
+
+    Example:
+        >>> import jax, gaussjax
+        >>> network = Graph(
+        ...     nodes=[
+        ...         {"name": "place", "input": "observations['place'][0:2]", "layers": [16, "relu"]},
+        ...         {"name": "both", "input": "concatenate([place, observations['goal']])", "layers": [8, "tanh"]},
+        ...     ],
+        ...     value="both",
+        ... )
+        >>> box = gaussjax.spaces.Box((3,))
+        >>> policy = gaussjax.gaussian(network, gaussjax.spaces.Dict((("goal", box), ("place", box))), box)
+        >>> observations = {"goal": jnp.zeros((5, 3)), "place": jnp.zeros((5, 3))}
+        >>> policy.apply(policy.init(jax.random.key(0)), observations)[1]["value"].shape
+        (5,)
+    """
+
+    nodes: Any
+    output: str | None = None
+    value: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reads the nodes, so that a fault is reported where it was written."""
+        nodes = read_nodes(self.nodes)
+        object.__setattr__(self, "nodes", nodes)
+        names = [node.name for node in nodes]
+        for field in ("output", "value"):
+            if getattr(self, field) is not None:
+                parse(getattr(self, field), ("observations", *names), field)
+        if self.norm is not None:
+            raise ValueError("norm: expected None for a Graph. Put the layer 'norm' where it belongs.")
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """The layers with parameters, the head and the layer of the value."""
+        parts = {f"{node.name}_{i}": self._part(layer) for node in self.nodes for i, layer in enumerate(node.layers)}
+        self.parts = {name: part for name, part in parts.items() if part is not None}
+        self.head = self.gaussian_head()
+        self.value_layer = dense(1, None, self.initializer, 1.0) if self.value is not None else None
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The carries of the recurrent layers by node and place, or `()`."""
+        return {
+            f"{node.name}_{i}": self._memory(layer, parent=None).initial_carry(tuple(batch_shape))
+            for node in self.nodes
+            for i, layer in enumerate(node.layers)
+            if layer.kind in CELL_NAMES
+        } or ()
+
+    def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
+        """What the head is given; beside it the new carry, where there is a memory."""
+        values, carries = self._run(observations, carry, resets)
+        features = self._output(values)
+        return (features, carries) if carries else features
+
+    def __call__(
+        self, observations: spaces.Observations, carry: Any = (), resets: Any = None
+    ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
+        """Mean `(…, act)`, log_std, and `carry` and `value` where the description has them."""
+        values, carries = self._run(observations, carry, resets)
+        mean, log_std, outputs = self.head(self._output(values))
+        if carries:
+            outputs = {**outputs, "carry": carries}
+        if self.value is not None:
+            features = self._vector(values, self.value, "value")
+            value = self.value_layer(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
+            outputs = {**outputs, "value": jnp.squeeze(value, -1)}
+        return mean, log_std, outputs
+
+    @nn.nowrap
+    def _memory(self, layer: Layer, **linen: Any) -> Memory:
+        options = dict(layer.options)
+        return Memory(layer.kind, options["hidden_size"], options["num_layers"], self.initializer, self.dtype, **linen)
+
+    def _part(self, layer: Layer) -> nn.Module | None:
+        options = dict(layer.options)
+        if layer.kind == "linear":
+            return dense(options["features"], None, self.initializer, self.scale, self.dtype)
+        if layer.kind == "conv":
+            kernel, stride = (options["kernel"],) * 2, (options["stride"],) * 2
+            start = kernel_initializer(self.initializer, self.scale)
+            return nn.Conv(options["features"], kernel, stride, options["padding"], dtype=self.dtype, kernel_init=start)
+        if layer.kind == "norm":
+            return nn.LayerNorm(dtype=self.dtype)
+        return self._memory(layer) if layer.kind in CELL_NAMES else None
+
+    def _run(self, observations: Any, carry: Any, resets: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if carry is None and self.initial_carry():
+            raise ValueError(
+                "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
+            )
+        values: dict[str, Any] = {"observations": _Observed(observations, self.observation_space)}
+        carries = {}
+        for node in self.nodes:
+            where = f"node {node.name!r}"
+            value = _used(_evaluate(node.input, values, where), where)
+            for i, layer in enumerate(node.layers):
+                name = f"{node.name}_{i}"
+                if layer.kind in CELL_NAMES:
+                    array, carries[name] = self.parts[name](_expect(value, 1, layer, where).array, carry[name], resets)
+                    value = _Value(array, 1)
+                else:
+                    value = self._apply(layer, name, value, where)
+            values[node.name] = value
+        return values, carries
+
+    def _apply(self, layer: Layer, name: str, value: _Value, where: str) -> _Value:
+        batch_shape = value.array.shape[: value.array.ndim - value.rank]
+        if layer.kind == "activation":
+            return _Value(activation(dict(layer.options)["name"])(value.array), value.rank)
+        if layer.kind == "flatten":
+            return _Value(value.array.reshape(*batch_shape, -1), 1)
+        if layer.kind == "conv":
+            images = _expect(value, 3, layer, where).array
+            out = self.parts[name](images.reshape(-1, *images.shape[-3:]))
+            if 0 in out.shape[1:]:
+                raise ValueError(
+                    f"{where}: conv: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "
+                    f"{images.shape[-3]} × {images.shape[-2]}. Choose smaller kernels or strides, or padding='SAME'."
+                )
+            return _Value(out.reshape(*batch_shape, *out.shape[1:]), 3)
+        rank = 1 if layer.kind == "linear" else value.rank
+        return _Value(self.parts[name](_expect(value, rank, layer, where).array), rank)
+
+    def _output(self, values: dict[str, Any]) -> Array:
+        return self._vector(values, self.output or self.nodes[-1].name, "output")
+
+    def _vector(self, values: dict[str, Any], text: str, where: str) -> Array:
+        value = _used(_evaluate(parse(text, values, where), values, where), where)
+        return _expect(value, 1, None, where).array
+
+
+def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> Any:
+    def key(value: Any, name: Any) -> Any:
+        if not isinstance(value, _Observed):
+            raise ValueError(f"{where}: expected observations before the key {name!r}. A slice a:b cuts a vector.")
+        match value.space:
+            case spaces.Dict(items=items):
+                inner = choose(dict(items), name, f"{where}: observation key")
+            case spaces.Tuple(items=items) if isinstance(name, int) and -len(items) <= name < len(items):
+                inner = items[name]
+            case None:
+                inner = None
+            case _:
+                raise ValueError(f"{where}: expected a Dict or Tuple space with {name!r}, got {value.space}.")
+        return _Observed(value.value[name], inner)
+
+    def cut(value: Any, slices: tuple[slice, ...]) -> _Value:
+        array, rank = _used(value, where)
+        if len(slices) > rank:
+            raise ValueError(
+                f"{where}: expected at most {rank} slices for elements with {rank} axes, got {len(slices)}."
+            )
+        return _Value(array[(slice(None),) * (array.ndim - rank) + slices], rank)
+
+    def join(parts: list[Any]) -> _Value:
+        used = [_used(part, where) for part in parts]
+        if len({part.rank for part in used}) > 1:
+            shapes = [part.array.shape for part in used]
+            raise ValueError(
+                f"{where}: concatenate: expected parts with as many axes, got {shapes}. Use 'flatten' first."
+            )
+        return _Value(jnp.concatenate([part.array for part in used], -1), used[0].rank)
+
+    def combine(operator: str, left: Any, right: Any) -> _Value:
+        left, right = _used(left, where), _used(right, where)
+        if left.array.shape != right.array.shape:
+            raise ValueError(
+                f"{where}: {operator}: expected the same shape, got {left.array.shape} and {right.array.shape}."
+            )
+        return _Value(left.array + right.array if operator == "+" else left.array * right.array, left.rank)
+
+    return evaluate(tree, values.__getitem__, key, cut, join, combine)
+
+
+def _used(value: Any, where: str) -> _Value:
+    """Observations as an array: a Box in its shape, everything else as the flat vector."""
+    if isinstance(value, _Value):
+        return value
+    if isinstance(value.space, spaces.Box):
+        array, rank = value.value, len(value.space.shape)
+        if value.space.dtype == "uint8" and rank > 1:
+            array = array / 255
+        return _Value(array, rank) if rank else _Value(array[..., None], 1)
+    if value.space is not None:
+        return _Value(spaces.flatten(value.space, value.value), 1)
+    if not hasattr(value.value, "ndim"):
+        raise ValueError(f"{where}: expected an array, got {type(value.value).__name__}. Name an entry by its key.")
+    return _Value(value.value, 1)
+
+
+def _expect(value: _Value, rank: int, layer: Layer | None, where: str) -> _Value:
+    if value.rank != rank:
+        kind = f"{layer.kind}: " if layer else ""
+        shape = value.array.shape[value.array.ndim - value.rank :]
+        repair = "Put the layer 'flatten' before it." if rank == 1 else "It takes images (height, width, channels)."
+        raise ValueError(f"{where}: {kind}expected elements with {rank} axes, got {shape}. {repair}")
+    return value

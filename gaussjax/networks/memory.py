@@ -1,0 +1,139 @@
+"""Stacks of recurrent layers as a Flax module: one step or a sequence, as the carry decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gaussjax.networks.cells import CELLS, Weights, output, step
+from gaussjax.networks.layers import choose, dense, kernel_initializer
+from gaussjax.networks.linear_recurrence import linear_recurrence
+from gaussjax.networks.unroll import unroll
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
+
+
+class Memory(nn.Module):
+    """Recurrent layers on top of each other.
+
+    Inputs with the carry's batch shape are one step, with one more leading axis a sequence, time
+    first. The carry's type is that of the state and of the output: float32 unless it is made
+    otherwise, also where `dtype` asks for matrix products in bfloat16.
+
+    Attributes:
+        cell: "rnn", "rnn_relu", "gru", "lstm" or "mingru".
+        hidden_size: Width of each layer.
+        num_layers: How many there are; each sees the output of the one before.
+        initializer: Name of the input kernels' initialiser. The hidden kernels start orthogonal.
+        dtype: Type of the matrix products; None is that of the carry.
+        autodiff: Differentiate step by step. Slower, and what forward mode (`jax.jvp`) needs.
+    """
+
+    cell: str
+    hidden_size: int
+    num_layers: int = 1
+    initializer: str = "lecun_normal"
+    dtype: str | None = None
+    autodiff: bool = False
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> tuple[Any, ...]:
+        """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
+        choose(CELL_NAMES, self.cell, "cell")
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers: expected at least 1, got {self.num_layers}.")
+        shape = (*batch_shape, self.hidden_size)
+        make = CELLS[self.cell].initial if self.cell in CELLS else (lambda s: jnp.zeros(s, jnp.float32))
+        return tuple(make(shape) for _ in range(self.num_layers))
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "... features"], carry: Any, resets: Any = None
+    ) -> tuple[Float[Array, "... hidden"], tuple[Any, ...]]:
+        """The last layer's output at each step, and the carry after the last."""
+        if carry is None:
+            raise ValueError(
+                "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
+            )
+        layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
+        x = x.astype(output(carry).dtype)
+        states = []
+        for i, state in enumerate(carry):
+            x, state = layer(
+                self.cell, self.hidden_size, self.initializer, self.dtype, self.autodiff, name=f"layer_{i}"
+            )(x, state, resets)
+            states.append(state)
+        return x, tuple(states)
+
+
+class Layer(nn.Module):
+    """One recurrent layer; the attributes are those of `Memory`."""
+
+    cell: str
+    hidden_size: int
+    initializer: str
+    dtype: str | None
+    autodiff: bool
+
+    @nn.compact
+    def __call__(self, x: Array, state: Any, resets: Any) -> tuple[Array, Any]:
+        """Outputs and the last state."""
+        cell = CELLS[self.cell]
+        width = cell.gates * self.hidden_size
+        zeros = nn.initializers.zeros_init()
+        weights = Weights(
+            self.param("kernel_input", kernel_initializer(self.initializer), (x.shape[-1], width)),
+            self.param("kernel_hidden", _orthogonal_gates, (self.hidden_size, width)),
+            self.param("bias_input", zeros, (width,)),
+            self.param("bias_hidden", zeros, (width,)),
+        )
+        dtype = jnp.dtype(x.dtype if self.dtype is None else self.dtype)
+        if x.ndim == output(state).ndim:
+            state = step(cell, weights, state, x, resets, dtype)
+            return output(state), state
+        return unroll(cell, weights, state, x, resets, dtype, self.autodiff)
+
+
+class MinGRULayer(nn.Module):
+    """A gated average of the inputs whose gate sees the input alone; attributes as of `Memory`.
+
+    `h[t] = (1 - z[t]) * h[t-1] + z[t] * candidate[t]` with `z = sigmoid(update(x))`.
+
+    Source:
+        Feng et al. 2024, were RNNs all we needed? (arXiv:2410.01201), section 3.1.
+    """
+
+    cell: str
+    hidden_size: int
+    initializer: str
+    dtype: str | None
+    autodiff: bool
+
+    @nn.compact
+    def __call__(self, x: Array, state: Array, resets: Any) -> tuple[Array, Array]:
+        """Outputs and the last state."""
+        gate, candidate = (
+            dense(self.hidden_size, name, self.initializer, 1.0, self.dtype)(x).astype(state.dtype)
+            for name in ("update", "candidate")
+        )
+        decay, share = jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate)
+        if resets is not None:
+            decay = jnp.where(resets[..., None], jnp.zeros((), decay.dtype), decay)
+        if x.ndim == state.ndim:
+            state = decay * state + share * candidate
+            return state, state
+        states = linear_recurrence(decay, share * candidate, state)
+        return states, states[-1] if x.shape[0] else state
+
+
+def _orthogonal_gates(key: Array, shape: tuple[int, int]) -> Array:
+    size = shape[0]
+    keys = jax.random.split(key, shape[1] // size)
+    return jnp.concatenate([nn.initializers.orthogonal()(k, (size, size)) for k in keys], -1)

@@ -1,0 +1,149 @@
+"""The nodes of a described network: read, checked, and written as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gaussjax.networks.expressions import parse, write
+from gaussjax.networks.layers import ACTIVATIONS, choose
+from gaussjax.networks.memory import CELL_NAMES
+
+_REQUIRED = object()
+_MEMORY = {"hidden_size": _REQUIRED, "num_layers": 1}
+# What each kind of layer is described by; the first option may stand alone.
+LAYERS: Mapping[str, Mapping[str, Any]] = {
+    "linear": {"features": _REQUIRED},
+    "conv": {"features": _REQUIRED, "kernel": 3, "stride": 1, "padding": "VALID"},
+    "flatten": {},
+    "norm": {"kind": "layer"},
+    "activation": {"name": _REQUIRED},
+    **dict.fromkeys(CELL_NAMES, _MEMORY),
+}
+_RESERVED = ("observations", "concatenate")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a node.
+
+    Attributes:
+        kind: A key of `LAYERS`.
+        options: Pairs of name and value, all of them.
+    """
+
+    kind: str
+    options: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """Layers in a row that others can name.
+
+    Attributes:
+        name: What others call its output.
+        input: Tree of an expression; see `gaussjax.networks.expressions`.
+        layers: In order.
+    """
+
+    name: str
+    input: tuple[Any, ...]
+    layers: tuple[Layer, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data from which `read_nodes` makes the same node."""
+        layers = [
+            dict(layer.options)["name"] if layer.kind == "activation" else {layer.kind: dict(layer.options)}
+            for layer in self.layers
+        ]
+        return {"name": self.name, "input": write(self.input), "layers": layers}
+
+
+def read_nodes(described: Any) -> tuple[Node, ...]:
+    """The nodes that plain data describes; each sees the observations and the nodes before it.
+
+    Raises:
+        ValueError: A name, layer, option, activation or input is unknown; the nearest is suggested.
+    """
+    nodes: list[Node] = []
+    if not isinstance(described, (list, tuple)) or not described:
+        raise ValueError(f"nodes: expected a list of nodes, got {described!r}.")
+    for entry in described:
+        if isinstance(entry, Node):
+            entry = entry.to_dict()
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"nodes: expected dicts with the keys name, input and layers, got {entry!r}.")
+        for key in entry:
+            choose({"name": 0, "input": 0, "layers": 0, "activations": 0}, key, "field of a node")
+        name = entry.get("name")
+        known = [node.name for node in nodes]
+        if not isinstance(name, str) or not name.isidentifier() or name in (*_RESERVED, *known):
+            raise ValueError(
+                f"nodes: expected a new identifier for a name, got {name!r} beside {[*_RESERVED, *known]}."
+            )
+        where = f"node {name!r}"
+        tree = parse(entry.get("input", "observations"), ("observations", *known), f"{where}: input")
+        layers = entry.get("layers", ())
+        if not isinstance(layers, (list, tuple)):
+            raise ValueError(f"{where}: layers: expected a list, got {layers!r}.")
+        read = [_read_layer(layer, where) for layer in layers]
+        nodes.append(Node(name, tree, _activate(read, entry.get("activations"), where)))
+    return tuple(nodes)
+
+
+def _read_layer(described: Any, where: str) -> Layer:
+    if isinstance(described, str) and described in ACTIVATIONS:
+        return Layer("activation", (("name", described),))
+    if isinstance(described, int) and not isinstance(described, bool):
+        described = {"linear": described}
+    if isinstance(described, str):
+        described = {described: {}}
+    if not isinstance(described, Mapping) or len(described) != 1:
+        raise ValueError(f"{where}: layer: expected a width, a name or {{'linear': 64}}, got {described!r}.")
+    kind, options = next(iter(described.items()))
+    if isinstance(kind, str) and kind not in LAYERS:
+        choose({**LAYERS, **ACTIVATIONS}, kind, f"{where}: layer")
+    known = choose(LAYERS, kind, f"{where}: layer")
+    if options is not None and not isinstance(options, Mapping):
+        if not known:
+            raise ValueError(f"{where}: {kind}: expected no options, got {options!r}.")
+        options = {next(iter(known)): options}
+    options = options or {}
+    for option in options:
+        choose(known, option, f"{where}: option of {kind}")
+    complete = {**known, **options}
+    for option, value in complete.items():
+        if value is _REQUIRED:
+            raise ValueError(f"{where}: {kind}: expected the option {option!r}, got none.")
+        _check_option(option, value, f"{where}: {kind}")
+    return Layer(kind, tuple(complete.items()))
+
+
+def _check_option(option: str, value: Any, where: str) -> None:
+    if option == "padding":
+        choose({"VALID": 0, "SAME": 0}, value, f"{where}: padding")
+    elif option == "kind":
+        choose({"layer": 0}, value, f"{where}: kind")
+    elif option == "name":
+        choose(ACTIVATIONS, value, f"{where}: activation")
+    elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{where}: {option}: expected a positive integer, got {value!r}.")
+
+
+def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer, ...]:
+    """The layers with the activations set after each linear and convolutional one."""
+    if activations is None:
+        return tuple(layers)
+    places = [i for i, layer in enumerate(layers) if layer.kind in ("linear", "conv")]
+    names = [activations] * len(places) if isinstance(activations, str) else activations
+    if not isinstance(names, (list, tuple)) or len(names) != len(places):
+        raise ValueError(
+            f"{where}: activations: expected one name or one for each of the {len(places)} linear and conv layers, "
+            f"got {activations!r}."
+        )
+    result = list(layers)
+    for place, name in sorted(zip(places, names, strict=True), reverse=True):
+        choose(ACTIVATIONS, name, f"{where}: activation")
+        result.insert(place + 1, Layer("activation", (("name", name or "identity"),)))
+    return tuple(result)

@@ -1,0 +1,154 @@
+"""Policy networks with a memory: RNN, GRU, LSTM and the parallel MinGRU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp  # noqa: F401
+
+from gaussjax import spaces
+from gaussjax.networks.layers import choose
+from gaussjax.networks.memory import Memory
+from gaussjax.networks.mlp import Network
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+
+class Recurrent(Network):
+    """Recurrent layers, then dense layers, then the head: what the four below have in common.
+
+    Observations with the carry's batch shape are one step, with one more leading axis a sequence
+    `(T, N, …)`. `resets[t]` true means that observation t starts an episode: the carry is zeroed
+    before step t. Stepping and unrolling give the same numbers.
+
+    Attributes:
+        hidden_size: Width of the recurrent layers.
+        num_layers: How many there are.
+        sizes: Width of each dense layer after them.
+        activation: Name from `gaussjax.networks.ACTIVATIONS`, or one for each dense layer.
+        sequence_length: Steps in a training sequence; `to_sequences` cuts rollouts by it.
+        autodiff: Differentiate step by step. Slower, and what forward mode (`jax.jvp`) needs.
+    """
+
+    hidden_size: int = 64
+    num_layers: int = 1
+    sizes: tuple[int, ...] = (64, 32)
+    activation: str | tuple[str | None, ...] | None = "relu"
+    sequence_length: int = 10
+    autodiff: bool = False
+
+    cell: ClassVar[str]
+
+    def setup(self) -> None:
+        """The memory, the dense layers and the head."""
+        self.memory = self._memory()
+        self.layers = self.dense_layers(self.sizes, self.activation)
+        self.head = self.gaussian_head()
+
+    @nn.nowrap
+    def _cell(self) -> str:
+        return self.cell
+
+    @nn.nowrap
+    def _memory(self, **linen: Any) -> Memory:
+        return Memory(
+            self._cell(), self.hidden_size, self.num_layers, self.initializer, self.dtype, self.autodiff, **linen
+        )
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> tuple[Any, ...]:
+        """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
+        return self._memory(parent=None).initial_carry(tuple(batch_shape))
+
+    @nn.nowrap
+    def specification(self, num_envs: int = 1) -> dict[str, Any]:
+        """The memory's sizes: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`.
+
+        Example:
+            >>> LSTM(hidden_size=8).specification(4)["rnn"]["sizes"]
+            [(1, 4, 8), (1, 4, 8)]
+        """
+        states = jax.tree.leaves(jax.eval_shape(self.initial_carry)[0])
+        sizes = [(self.num_layers, num_envs, state.shape[-1]) for state in states]
+        return {"rnn": {"sequence_length": self.sequence_length, "sizes": sizes}}
+
+    def features(
+        self, observations: spaces.Observations, carry: Any, resets: Bool[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "... width"], tuple[Any, ...]]:
+        """What the head, and a critic that shares the trunk, are given; then the new carry."""
+        x, carry = self.memory(self.flat(observations), carry, resets)
+        return self.layers(x), carry
+
+    def __call__(
+        self, observations: spaces.Observations, carry: Any = None, resets: Bool[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
+        """Mean `(…, act)`, log_std, and the carry after the last step."""
+        features, carry = self.features(observations, carry, resets)
+        mean, log_std, outputs = self.head(features)
+        return mean, log_std, {**outputs, "carry": carry}
+
+
+class RNN(Recurrent):
+    """A network with Elman's recurrent layers; see `Recurrent` for the attributes.
+
+    Attributes:
+        nonlinearity: "tanh" or "relu", of the recurrent layers.
+
+    Source:
+        Elman 1990, finding structure in time.
+    """
+
+    nonlinearity: str = "tanh"
+
+    @nn.nowrap
+    def _cell(self) -> str:
+        names = {"tanh": "rnn", "relu": "rnn_relu"}
+        return choose(names, self.nonlinearity, "nonlinearity")
+
+
+class GRU(Recurrent):
+    """A network with gated recurrent units; see `Recurrent` for the attributes.
+
+    The reset gate acts after the product with the hidden state, as in `torch.nn.GRU`.
+
+    Source:
+        Cho et al. 2014 (arXiv:1406.1078).
+    """
+
+    cell = "gru"
+
+
+class LSTM(Recurrent):
+    """A network with long short-term memory; see `Recurrent` for the attributes.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(LSTM(hidden_size=8), 3, gaussjax.spaces.Box((2,)))
+        >>> params = policy.init(jax.random.key(0))
+        >>> carry = policy.initial_carry((5,))
+        >>> step = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)), carry=carry)
+        >>> sequence = policy.act(params, jax.random.key(1), jnp.zeros((7, 5, 3)), carry=carry)
+        >>> step.actions.shape, sequence.actions.shape, sequence.outputs["carry"][0].cell.shape
+        ((5, 2), (7, 5, 2), (5, 8))
+
+    Source:
+        Hochreiter and Schmidhuber 1997; the forget gate of Gers et al. 2000.
+    """
+
+    cell = "lstm"
+
+
+class MinGRU(Recurrent):
+    """A network whose memory runs in parallel over time; see `Recurrent` for the attributes.
+
+    Its gates see the input alone, so a sequence costs a parallel scan instead of T dependent steps.
+    One layer only averages its inputs; two or more can react to what they remember.
+
+    Source:
+        Feng et al. 2024, were RNNs all we needed? (arXiv:2410.01201), section 3.1.
+    """
+
+    cell = "mingru"

@@ -1,0 +1,121 @@
+"""Standard normal noise: the numbers of `jax.random.normal`, in a program that XLA fuses."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    Word = Array | np.uint32
+
+# Threefry-2x32 (Salmon et al. 2011): the rotations of the two alternating groups of four rounds,
+# and the parity constant of the key schedule.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def _threefry2x32(k0: Word, k1: Word, x0: Word, x1: Word) -> tuple[Array, Array]:
+    """Two counter words hashed with a key, the 20 rounds written out.
+
+    `jax.random` lowers the same hash on CPU to a while loop and a dozen kernels of one number
+    each; written out it is elementwise arithmetic that fuses into its consumer.
+    """
+    keys = (k0, k1, k0 ^ k1 ^ np.uint32(_PARITY))
+    x0, x1 = x0 + k0, x1 + k1
+    for group in range(5):
+        for r in _ROTATIONS[group % 2]:
+            x0 = x0 + x1
+            x1 = x0 ^ ((x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r)))
+        x0 = x0 + keys[(group + 1) % 3]
+        x1 = x1 + (keys[(group + 2) % 3] + np.uint32(group + 1))
+    return x0, x1
+
+
+def _counter(shape: tuple[int, ...]) -> Array:
+    """The row-major index of every element, as uint32."""
+    # One iota an axis, not iota().reshape(): a sum of broadcasts keeps the shape of its consumer.
+    index, stride = None, 1
+    for axis in reversed(range(len(shape))):
+        step = lax.broadcasted_iota(jnp.uint32, shape, axis)
+        step = step if stride == 1 else step * np.uint32(stride)
+        index = step if index is None else index + step
+        stride *= shape[axis]
+    return jnp.zeros(shape, jnp.uint32) if index is None else index
+
+
+def _once(x: Array, bits: Array) -> Array:
+    """`x` itself, in a form that XLA computes once and stores.
+
+    XLA's CPU fusion copies a cheap producer into each of its consumers: the hash and the
+    polynomials of the noise would be evaluated again for the actions and for their log
+    probability. It never copies a division. The divisor is exactly 1, which leaves every bit
+    alone, but it is read off the random bits, element by element: the compiler cannot know that,
+    nor turn the division into a multiplication, as it does when the divisor is a scalar.
+    (`lax.optimization_barrier` does not help: it is gone before the CPU backend fuses.)
+    """
+    zero = (bits >> np.uint32(31)) >> np.uint32(1)
+    return x / (zero.astype(x.dtype) + np.array(1, x.dtype))
+
+
+def _key_words(key: Array) -> tuple[Array, Array] | None:
+    """The two words of a threefry key, or None when the noise is not ours to make."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    impl = jax.random.key_impl(key) if typed else jax.config.jax_default_prng_impl
+    if str(impl) != "threefry2x32" or not jax.config.jax_threefry_partitionable:
+        return None
+    if jax.config.jax_debug_key_reuse:
+        # The checker knows a key as used by what jax.random does with it.
+        return None
+    words = jax.random.key_data(key) if typed else key
+    if words.shape != (2,) or words.dtype != jnp.uint32:
+        return None
+    return words[0], words[1]
+
+
+def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Independent standard normal numbers, `jax.random.normal(key, shape, dtype)` bit for bit.
+
+    Args:
+        key: One key, typed or legacy; it is consumed. Where it is no threefry key,
+            `jax.random.normal` itself draws.
+        shape: Of the noise.
+        dtype: A real floating type.
+
+    Returns:
+        The noise, of that shape and type.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> key = jax.random.key(0)
+        >>> bool(np.all(standard_normal(key, (3,)) == jax.random.normal(key, (3,))))
+        True
+
+    Source:
+        Salmon et al. 2011, parallel random numbers: as easy as 1, 2, 3 (the threefry generator).
+    """
+    shape = tuple(shape)
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    words = _key_words(key)
+    if words is None or dtype not in (jnp.float32, jnp.float64) or math.prod(shape) >= 2**32:
+        return jax.random.normal(key, shape, dtype)
+    high, low = _threefry2x32(*words, np.uint32(0), _counter(shape))
+
+    # From here on the steps, and their order, are those of jax.random.uniform and normal: random
+    # mantissa bits of a float in [1, 2), shifted and scaled to the open interval (-1, 1).
+    finfo = jnp.finfo(dtype)
+    wide = finfo.bits == 64
+    bits = (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low
+    uint, one = bits.dtype.type, np.array(1, dtype)
+    bits = (bits >> uint(finfo.bits - finfo.nmant)) | one.view(uint)
+    # The least float above -1: erf_inv of -1 is infinite.
+    minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
+    uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
+    uniform = lax.max(jnp.full(shape, minimum), uniform)
+    return _once(np.array(np.sqrt(2), dtype) * lax.erf_inv(uniform), low)
