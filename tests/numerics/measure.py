@@ -68,9 +68,12 @@ def evaluate_torch(function: Callable[..., Any], inputs: Sequence[np.ndarray], b
     """The same for a function of torch tensors."""
     import torch
 
-    arguments = [torch.tensor(np.asarray(x)) for x in inputs]
+    arguments = [
+        torch.tensor(x) if x.dtype != "bfloat16" else torch.tensor(x.astype(np.float32)).to(torch.bfloat16)
+        for x in inputs
+    ]
     for i in by:
         arguments[i].requires_grad_(True)
     value = function(*arguments)
     gradients = torch.autograd.grad(value.sum(), [arguments[i] for i in by]) if by else ()
-    return [x.detach().numpy() for x in (value, *gradients)]
+    return [x.detach().double().numpy() for x in (value, *gradients)]

@@ -17,6 +17,7 @@ from tests.numerics import reference
 from tests.numerics.measure import UNIT, Truth, exact
 
 Inputs = tuple[np.ndarray, ...]
+ALL = ("bfloat16", "float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Row:
     bar: float | None
     gradient_bar: float | None
     dtypes: tuple[str, ...] = ("float32", "float64")
+
+    def gradients_by(self, dtype: str) -> tuple[int, ...]:
+        """The arguments to derive by: none in bfloat16, for a gradient has its argument's type."""
+        return () if dtype == "bfloat16" else self.by
+
+    def bars(self, dtype: str) -> list[float | None]:
+        """Of the value and of each gradient. From bfloat16 inputs 1e-6 of the scale is asked."""
+        if dtype == "bfloat16":
+            return [_absolute(1e-6)]
+        return [self.bar, *[self.gradient_bar] * len(self.by)]
 
     def rounded(self, dtype: str) -> Inputs:
         """The grid in that type."""
@@ -205,11 +216,11 @@ def _squashed(mean: jax.Array, log_std: jax.Array, actions: jax.Array) -> jax.Ar
     return TanhGaussian(_one(mean), _one(log_std), -2.0, 2.0).log_prob(_one(actions))
 
 
-def _correlated_grid(log_std: float | None) -> Inputs:
+def _correlated_grid(log_std: float | None, act: int = 4, strength: float = 0.5) -> Inputs:
     rng = np.random.default_rng(5)
-    count, act = 200, 4
+    count = 200
     scale = np.full((count, act), log_std) if log_std is not None else rng.uniform(-10, 1, (count, act))
-    off_diagonal = 0.5 * rng.normal(size=(count, act * (act - 1) // 2))
+    off_diagonal = strength * rng.normal(size=(count, act * (act - 1) // 2))
     rows, columns = np.tril_indices(act, -1)
     factor = np.zeros((count, act, act))
     factor[:, rows, columns] = off_diagonal
@@ -239,15 +250,15 @@ def _absolute(bar: float) -> float:
 
 
 ROWS = (
-    Row("normal log_prob", lambda: _normal_grid(-20, 2), _normal_truth, _normal, (0, 1), 6, 8),
+    Row("normal log_prob", lambda: _normal_grid(-20, 2), _normal_truth, _normal, (0, 1), 6, 8, ALL),
     Row("normal log_prob, means of order one", _shifted_grid, _normal_truth, _normal, (0, 1), 6, 8),
     Row("normal log_prob, log_std in [-60, 40]", _wide_grid, _normal_truth, _normal, (0, 1), 6, 8),
     Row("normal log-cdf, x in [-60, 12]", lambda: (np.linspace(-60, 12, 500),), _cdf_truth, log_normal_cdf, (0,), 8, 8),
     Row("tanh log-det, u in [-30, 30]", _log_det_grid, _log_det_truth, tanh_log_det, (0,), 10, 8),
-    Row("squashed log_prob of stored actions", _squashed_grid, _squashed_truth, _squashed, (0, 1), 10, 10),
+    Row("squashed log_prob of stored actions", _squashed_grid, _squashed_truth, _squashed, (0, 1), 10, 10, ALL),
     Row("KL, nearly equal", _near_grid, _divergence_truth, _divergence, (0, 1), 10, 10),
     Row("KL, far apart", _far_grid, _divergence_truth, _divergence, (0, 1), 20, 20),
-    Row("entropy", lambda: (np.linspace(-20, 2, 500),), _entropy_truth, _entropy, (0,), 2, 2),
+    Row("entropy", lambda: (np.linspace(-20, 2, 500),), _entropy_truth, _entropy, (0,), 2, 2, ALL),
     Row(
         "squashed entropy, std <= 1",
         lambda: _squashed_entropy_grid(0.01, 1.0),
@@ -285,5 +296,16 @@ ROWS = (
         (0, 1),
         6,
         8,
+    ),
+    # Strong correlations amplify the roundoff of the inputs themselves: only failures are counted.
+    Row(
+        "full covariance, eight dimensions, nearly singular",
+        lambda: _correlated_grid(None, 8, 1.5),
+        _correlated_truth,
+        _correlated,
+        (0, 1),
+        None,
+        None,
+        ("float32",),
     ),
 )

@@ -61,15 +61,6 @@ def test_policies_score_actions_within_the_bar(kind: str, compiled: bool) -> Non
     assert max(error.units for error in errors[1:]) <= 8
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("name", ["normal log_prob", "squashed log_prob of stored actions", "entropy"])
-def test_bfloat16_inputs_give_float32_results(name: str, compiled: bool) -> None:
-    row = ROW[name]
-    results = evaluate_jax(row.ours, row.rounded("bfloat16"), (), compiled)
-    assert results[0].dtype == np.float32
-    assert compare(results[0], row.truths("bfloat16")[0], 1.0).units <= 1e-6
-
-
 @pytest.mark.parametrize("name", ["entropy", "log_prob", "kl_divergence", "sample", "mean", "median", "mode", "stddev"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_every_result_is_float32_at_the_least(name: str, dtype: str) -> None:
