@@ -36,7 +36,7 @@ def run(options: argparse.Namespace | None = None) -> dict[str, Any]:
     rows = []
     for row in ROWS:
         for dtype in row.dtypes:
-            entry: dict[str, Any] = {"row": row.name, "dtype": dtype, "bar": row.bar, "gradient_bar": row.gradient_bar}
+            entry: dict[str, Any] = {"row": row.name, "dtype": dtype, "bars": row.bars(dtype)}
             entry["gaussjax"] = _measure(row, dtype, row.ours, torch=False)
             for name, table in functions.items():
                 function = None if table is None else table.get(_key(row))
@@ -52,17 +52,19 @@ def markdown(results: dict[str, Any]) -> str:
     lines = [
         "# Accuracy",
         "",
-        f"Greatest error over a grid, in units of roundoff (float32 2⁻²⁴, float64 2⁻⁵³): of the value, then of its "
-        f"gradients. References: 200 bits, on the exact inputs. jax {results['jax']}, {results['platform']}.",
+        f"Greatest error over a grid, in units of roundoff (float32 2⁻²⁴, float64 2⁻⁵³; for bfloat16 inputs those of "
+        f"float32): of the value, then of its gradients. References: 200 bits, on the exact inputs. "
+        f"jax {results['jax']}, {results['platform']}.",
         "",
-        'Log-densities are measured against `z²/2 + |log_std| + 0.92`, all else against the true result itself. "n bad" '
-        "counts results that are not finite, on a grid where every true result is; the error is that of the others.",
+        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, entropies of squashed Gaussians against 1 nat at "
+        'least, all else against the true result. "n bad" counts results that are not finite, on a grid where every '
+        "true result is; the error is that of the others.",
         "",
         "| what | type | bar | " + " | ".join(names) + " |",
         "|---|---|---|" + "---|" * len(names),
     ]
     for entry in results["rows"]:
-        bars = f"{_number(entry['bar'])} / {_number(entry['gradient_bar'])}"
+        bars = " / ".join(_number(bar) for bar in entry["bars"][:2])
         cells = [_cell(entry[name]) for name in names]
         lines.append("| " + " | ".join([entry["row"], entry["dtype"], bars, *cells]) + " |")
     return "\n".join(lines) + "\n"
@@ -72,12 +74,12 @@ def _measure(row: Row, dtype: str, function: Callable[..., Any], torch: bool) ->
     with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext():
         inputs = row.rounded(dtype)
         try:
-            results = (
-                evaluate_torch(function, inputs, row.by) if torch else evaluate_jax(function, inputs, row.by, True)
-            )
+            by = row.gradients_by(dtype)
+            results = evaluate_torch(function, inputs, by) if torch else evaluate_jax(function, inputs, by, True)
         except (NotImplementedError, ValueError, RuntimeError) as error:
             return f"raises {type(error).__name__}"
-    errors = [compare(got, truth, UNIT[dtype]) for got, truth in zip(results, row.truths(dtype), strict=True)]
+    unit, truths = UNIT["float32" if dtype == "bfloat16" else dtype], row.truths(dtype)[: len(results)]
+    errors = [compare(got, truth, unit) for got, truth in zip(results, truths, strict=True)]
     return [error._asdict() for error in errors]
 
 
