@@ -24,15 +24,15 @@ class Memory(nn.Module):
     """Recurrent layers on top of each other.
 
     Inputs with the carry's batch shape are one step, with one more leading axis a sequence, time
-    first. The carry's type is that of the state and of the output: float32 unless it is made
-    otherwise, also where `dtype` asks for matrix products in bfloat16.
+    first. States and outputs are computed in float32 at the least, also where `dtype` asks for matrix
+    products in bfloat16; the new carry has the type of the old one.
 
     Attributes:
         cell: "rnn", "rnn_relu", "gru", "lstm" or "mingru".
         hidden_size: Width of each layer.
         num_layers: How many there are; each sees the output of the one before.
         initializer: Name of the input kernels' initialiser. The hidden kernels start orthogonal.
-        dtype: Type of the matrix products; None is that of the carry.
+        dtype: Type of the matrix products; None is that of the states.
         autodiff: Differentiate step by step. Slower, and what forward mode (`jax.jvp`) needs.
     """
 
@@ -63,7 +63,6 @@ class Memory(nn.Module):
                 "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
             )
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
-        x = x.astype(output(carry).dtype)
         states = []
         for i, state in enumerate(carry):
             x, state = layer(
@@ -94,11 +93,16 @@ class Layer(nn.Module):
             self.param("bias_input", zeros, (width,)),
             self.param("bias_hidden", zeros, (width,)),
         )
-        dtype = jnp.dtype(x.dtype if self.dtype is None else self.dtype)
+        before = state
+        into = jnp.result_type(x, weights.kernel_input, output(before), jnp.float32)
+        state = jax.tree.map(lambda part: part.astype(into), before)
+        dtype = jnp.dtype(into if self.dtype is None else self.dtype)
         if x.ndim == output(state).ndim:
             state = step(cell, weights, state, x, resets, dtype)
-            return output(state), state
-        return unroll(cell, weights, state, x, resets, dtype, self.autodiff)
+            x = output(state)
+        else:
+            x, state = unroll(cell, weights, state, x, resets, dtype, self.autodiff)
+        return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 
 
 class MinGRULayer(nn.Module):
@@ -120,17 +124,18 @@ class MinGRULayer(nn.Module):
     def __call__(self, x: Array, state: Array, resets: Any) -> tuple[Array, Array]:
         """Outputs and the last state."""
         gate, candidate = (
-            dense(self.hidden_size, name, self.initializer, 1.0, self.dtype)(x).astype(state.dtype)
-            for name in ("update", "candidate")
+            dense(self.hidden_size, name, self.initializer, 1.0, self.dtype)(x) for name in ("update", "candidate")
         )
+        gate, candidate = (a.astype(jnp.result_type(a, state, jnp.float32)) for a in (gate, candidate))
+        before, state = state, state.astype(gate.dtype)
         decay, share = jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate)
         if resets is not None:
             decay = jnp.where(resets[..., None], jnp.zeros((), decay.dtype), decay)
         if x.ndim == state.ndim:
             state = decay * state + share * candidate
-            return state, state
+            return state, state.astype(before.dtype)
         states = linear_recurrence(decay, share * candidate, state)
-        return states, states[-1] if x.shape[0] else state
+        return states, states[-1].astype(before.dtype) if x.shape[0] else before
 
 
 def _orthogonal_gates(key: Array, shape: tuple[int, int]) -> Array:
