@@ -53,7 +53,7 @@ class GaussianHead(nn.Module):
 
         start = nn.initializers.constant(self._unbound(self.initial_log_std))
         if self.std == "parameter":
-            log_std = self.param("log_std", start, (self.num_actions,))
+            log_std = self.param("log_std", start, (self.num_actions,), jnp.float32)
         elif self.std == "state":
             layer = nn.Dense(
                 self.num_actions, name="log_std", kernel_init=nn.initializers.zeros_init(), bias_init=start

@@ -59,8 +59,8 @@ def train(network):
     "network",
     [
         GRU(hidden_size=16, sizes=(16,)),
-        LSTM(hidden_size=16, sizes=(16,)),
-        MinGRU(hidden_size=16, num_layers=2, sizes=(16,)),
+        LSTM(hidden_size=16, sizes=(16,), memory_steps=40),
+        MinGRU(hidden_size=16, num_layers=2, sizes=(16,), memory_steps=40),
     ],
     ids=lambda network: type(network).__name__,
 )
