@@ -12,7 +12,7 @@ from gaussjax.spaces import Box, Dict, Discrete, Tuple
 ACTIONS = Box((2,))
 SPACE = Dict(
     (
-        ("image", Box((12, 12, 3), 0, 255, "uint8")),
+        ("image", Box((12, 12, 3), 0.0, 255.0, "uint8")),
         ("gear", Discrete(3)),
         ("state", Box((5,))),
         ("pair", Tuple((Box((2,)), Box((4,))))),
@@ -22,7 +22,7 @@ TEXT = """
 nodes:
   - name: pixels
     input: observations["image"]
-    layers: [{conv: {features: 4, kernel: 4, stride: 2}}, relu, {conv: {features: 4, kernel: 3, padding: SAME}}, flatten]
+    layers: [{conv: {features: 4, kernel: 4, stride: 2}}, relu, {conv: {features: 4, padding: SAME}}, flatten]
   - name: body
     input: concatenate([pixels, observations["state"][0:3], observations["gear"], observations['pair'][1]])
     layers: [16, norm, 8]
