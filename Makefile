@@ -36,7 +36,7 @@ format: $(READY)
 
 # The page of figures, measured anew; the machine should have nothing else to do (an hour).
 DEVICE ?= cpu
-BENCHMARKS ?= act evaluate population startup scaling
+BENCHMARKS ?= main_job act evaluate population startup scaling
 bench: $(READY)
 	for name in $(BENCHMARKS); do \
 		$(BIN)/python -m benchmarks $$name --device $(DEVICE) --json benchmarks/results/$$name-$(DEVICE).json || exit 1; \

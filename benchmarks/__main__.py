@@ -15,6 +15,7 @@ from benchmarks import machine, report
 # plots(results, folder), where there is one, draws pictures and returns the Markdown that shows them.
 # They stand in the order of the page.
 COMMANDS = {
+    "main_job": "benchmarks.main_job",
     "act": "benchmarks.act",
     "evaluate": "benchmarks.evaluate",
     "population": "benchmarks.population",

@@ -210,6 +210,18 @@ def write(modules: Mapping[str, Any], folder: Path) -> None:
     if rows:
         parts += ["## Versions\n", grid(["", "ran on", "packages"], rows) + "\n"]
     (folder / "README.md").write_text("\n".join(parts))
+    main_job = folder / "main_job-cpu.json"
+    if main_job.exists():
+        _fill(folder.parent.parent / "README.md", modules["main_job"], json.loads(main_job.read_text()))
+
+
+def _fill(readme: Path, module: Any, results: Mapping[str, Any]) -> None:
+    """The figures of the main job, in the project's README between their two marks."""
+    first, last = "<!-- main job: written by `python -m benchmarks report` -->\n", "<!-- main job: end -->"
+    before, rest = readme.read_text().split(first)
+    machine = results["machine"]
+    where = f"Measured {results['date']} on {machine['cores']} cores of {machine['processor']}:"
+    readme.write_text(f"{before}{first}{where}\n\n{module.markdown(results)}\n{last}{rest.split(last)[1]}")
 
 
 def _collect(results: Any, versions: dict[str, Any]) -> None:
