@@ -76,7 +76,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         tensors = {name: _read_tensor(**tensor) for name, tensor in safetensors.deserialize(payload)}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise PolicyFileError(f"{path}: expected arrays of numbers, got others ({error}). Make the file anew.") from error
+        raise PolicyFileError(f"{path}: expected arrays of numbers, got others ({error}).") from error
     return tensors, description
 
 
