@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, and look into a policy file."""
+"""The command line: train, resume, evaluate, and look into a policy file, export it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 import gaussjax
-from gaussjax import artifact, envs, rollout
+from gaussjax import artifact, envs, export, rollout
 from gaussjax.training import ppo, report, run
 from gaussjax.usage import UsageError, errors_in_one_line
 
@@ -26,68 +26,12 @@ try:
     from rich.table import Table
     from rich.text import Text
 
+    from gaussjax.commands import EVALUATION_SEED, Evaluate, Export, Info, Resume, Train
     from gaussjax.training import progress
 except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
 INTERRUPTED = 130
-EVALUATION_SEED = 10_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train a Gaussian policy on a Gymnasium environment."""
-
-    environment: tyro.conf.Positional[str]
-    """Gymnasium name, such as Pendulum-v1."""
-    algorithm: Literal["ppo"] = "ppo"
-    """How to train."""
-    seed: int = 0
-    """Of everything that is drawn."""
-    out: Path | None = None
-    """Folder for the results; it must not exist. Default: runs/ENVIRONMENT-ALGORITHM-seedN."""
-    evaluation_episodes: int = 20
-    """Episodes of the final, deterministic evaluation."""
-    checkpoint_every: int = 20
-    """Updates between two checkpoints, from which resume goes on; 0 writes none."""
-    max_skipped: int = 10
-    """Updates in a row with a NaN or infinite loss or gradient, after which the training ends."""
-    timeout: float = 300.0
-    """Seconds that one step of the environments may take."""
-    config: tyro.conf.OmitArgPrefixes[ppo.Config] = dataclasses.field(default_factory=ppo.Config)
-    """Options of the algorithm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Evaluate a policy file with its deterministic action."""
-
-    file: tyro.conf.Positional[Path]
-    """Written by train, or by gaussjax.save."""
-    environment: str | None = None
-    """Gymnasium name; the one it was trained on if left out."""
-    episodes: int = 20
-    """How many to run."""
-    seed: int = EVALUATION_SEED
-    """Of the first episode's environment; the next ones count up."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Resume:
-    """Go on with a training that was interrupted."""
-
-    folder: tyro.conf.Positional[Path]
-    """Made by train; it has a checkpoint."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """Show what a policy file or a checkpoint holds."""
-
-    file: tyro.conf.Positional[Path]
-    """Written by train, or by gaussjax.save."""
-
-
 _RUN_OPTIONS = ("evaluation_episodes", "checkpoint_every", "max_skipped", "timeout")
 
 
@@ -95,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `gaussjax`; exits with 2 where the command cannot be carried out."""
     try:
         with errors_in_one_line():
-            command = tyro.cli(
-                Train | Evaluate | Resume | Info, prog="gaussjax", description=gaussjax.__doc__, args=arguments
-            )
+            commands = Train | Evaluate | Resume | Info | Export
+            command = tyro.cli(commands, prog="gaussjax", description=gaussjax.__doc__, args=arguments)
         _cache_compiled_programs()
-        {Train: train, Evaluate: evaluate, Resume: resume, Info: info}[type(command)](command)
+        run_command = {Train: train, Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
+        run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
     except (artifact.PolicyFileError, FloatingPointError, rollout.EnvironmentStepError, run.TrainingError) as error:
@@ -175,10 +119,7 @@ def evaluate(command: Evaluate) -> None:
     episodes = command.episodes
     if episodes < 1:
         raise UsageError(f"episodes: expected at least 1, got {episodes}.")
-    try:
-        loaded = artifact.load(command.file)
-    except OSError as error:
-        raise UsageError(f"file: {command.file} cannot be read ({error.strerror}).") from error
+    loaded = _load(command.file)
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
         raise UsageError(f"environment: {command.file} names none. Say which with --environment.")
@@ -218,6 +159,33 @@ def info(command: Info) -> None:
     for row in arrays:
         listed.add_row(*(Text(cell) for cell in row))
     Console().print(table, listed)
+
+
+def export_(command: Export) -> None:
+    """Writes a program that acts as the policy does, and says what goes in and out of it."""
+    loaded = _load(command.file)
+    suffix = {"stablehlo": ".stablehlo", "onnx": ".onnx", "numpy": ".npz"}[command.format]
+    path = command.out or command.file.with_suffix(suffix)
+    try:
+        program = export.export(
+            path,
+            loaded.policy,
+            loaded.params,
+            normalizer=loaded.normalizer,
+            format=command.format,
+            deterministic=not command.stochastic,
+        )
+    except (NotImplementedError, ModuleNotFoundError, ValueError, OSError) as error:
+        raise UsageError(f"export: {error}") from error
+    given = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
+    print_line(f"{path}: {given} -> {', '.join(program.outputs)}; the same actions as policy.act on random inputs")
+
+
+def _load(file: Path) -> artifact.Loaded:
+    try:
+        return artifact.load(file)
+    except OSError as error:
+        raise UsageError(f"file: {file} cannot be read ({error.strerror}).") from error
 
 
 @contextlib.contextmanager

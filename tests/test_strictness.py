@@ -26,14 +26,38 @@ def nan_params():
 
 
 VALUES = {
-    "NaN observation": ("act", {"observations": bad((4, 3), np.nan, (2, 1))}, "observations: expected finite numbers, got nan at [2, 1] (1 of 12 entries)."),
-    "infinite observation": ("apply", {"observations": bad((4, 3), np.inf, 0)}, "observations: expected finite numbers, got inf at [0, 0] (3 of 12 entries)."),
+    "NaN observation": (
+        "act",
+        {"observations": bad((4, 3), np.nan, (2, 1))},
+        "observations: expected finite numbers, got nan at [2, 1] (1 of 12 entries).",
+    ),
+    "infinite observation": (
+        "apply",
+        {"observations": bad((4, 3), np.inf, 0)},
+        "observations: expected finite numbers, got inf at [0, 0] (3 of 12 entries).",
+    ),
     "NaN noise": ("act", {"noise": bad((4, 2), np.nan, (0, 1))}, "noise: expected finite numbers, got nan at [0, 1]"),
-    "NaN action": ("evaluate", {"taken_actions": bad((4, 2), np.nan, (3, 1))}, "taken_actions: expected finite numbers, got nan at [3, 1]"),
-    "action outside the support": ("evaluate", {"taken_actions": bad((4, 2), 3.5, (1, 1))}, "taken_actions: expected actions within the Box from [-1.0, 0.0] to [1.0, 3.0], got 3.5 at [1, 1]"),
-    "the same in act": ("act", {"taken_actions": bad((4, 2), -0.5, (0, 1))}, "got -0.5 at [0, 1] (1 of 8 entries). This policy never takes them"),
-    "NaN params": ("log_std", {"params": nan_params()}, "params['params']['head']['log_std']: expected finite numbers, got nan at [1]"),
-}  # fmt: skip
+    "NaN action": (
+        "evaluate",
+        {"taken_actions": bad((4, 2), np.nan, (3, 1))},
+        "taken_actions: expected finite numbers, got nan at [3, 1]",
+    ),
+    "action outside the support": (
+        "evaluate",
+        {"taken_actions": bad((4, 2), 3.5, (1, 1))},
+        "taken_actions: expected actions within the Box from [-1.0, 0.0] to [1.0, 3.0], got 3.5 at [1, 1]",
+    ),
+    "the same in act": (
+        "act",
+        {"taken_actions": bad((4, 2), -0.5, (0, 1))},
+        "got -0.5 at [0, 1] (1 of 8 entries). This policy never takes them",
+    ),
+    "NaN params": (
+        "log_std",
+        {"params": nan_params()},
+        "params['params']['head']['log_std']: expected finite numbers, got nan at [1]",
+    ),
+}
 
 
 def call(name, arguments):
