@@ -17,6 +17,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from gaussjax import normalize, numpy_act, numpy_program, safefile, spaces
 from gaussjax.policy import Params, Policy
@@ -165,8 +166,10 @@ def _onnx(program: Program) -> tuple[bytes, Callable[..., Any]]:
         return tuple(given[name] for name in outputs)
 
     (batch,) = jax.export.symbolic_shape("B")
-    shapes = program.shapes(batch)
-    model = jax2onnx.to_onnx(positional, [shapes[n] for n in names], input_names=names, output_names=outputs)
+    shapes = [program.shapes(batch)[name] for name in names]
+    # jax2onnx replaces functions of JAX while it traces: ours are traced before.
+    traced = jaxpr_as_fun(jax.make_jaxpr(positional)(*shapes))
+    model = jax2onnx.to_onnx(traced, shapes, input_names=names, output_names=outputs)
     payload = model.SerializeToString()
     session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])
 
