@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from gaussjax.policy import Params, Policy
 from gaussjax.safefile import PolicyFileError as PolicyFileError
 
 FORMAT = 1
+# Beyond these a description is not that of a policy.
+_MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
 class Loaded(NamedTuple):
@@ -172,21 +175,24 @@ def _rebuild(description: Mapping[str, Any], network: Any, num_tensors: int) -> 
     # Text would be read as YAML, whose references can blow up; a file of ours never holds it.
     if not isinstance(spec, dict) or not isinstance(spec.get("network"), dict):
         raise ValueError(f"expected a description as dicts, got {type(spec).__name__}")
-    _refuse_many_layers(spec["network"], num_tensors)
+    _refuse_bombs(spec, max(num_tensors, _MOST_LAYERS))
     return factories.from_spec(spec, network)
 
 
-def _refuse_many_layers(described: Any, num_tensors: int) -> None:
-    """Each layer has an array: a file that promises more layers than it has arrays is none of ours."""
-    if isinstance(described, list):
+def _refuse_bombs(described: Any, most_layers: int, name: str = "policy") -> None:
+    """Refuses a short text that asks for more than any policy is: it would take for ever to build."""
+    if isinstance(described, dict):
+        for key, part in described.items():
+            _refuse_bombs(part, most_layers, key)
+    elif isinstance(described, list):
+        if name == "shape" and (len(described) > _MOST_AXES or abs(math.prod(described)) > _MOST_NUMBERS):
+            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {described[:_MOST_AXES]}")
+        if name not in ("low", "high", "nvec") and len(described) > most_layers:
+            raise ValueError(f"expected at most {most_layers} {name}, got {len(described)}")
         for part in described:
-            _refuse_many_layers(part, num_tensors)
-    elif isinstance(described, dict):
-        layers = described.get("num_layers", 0)
-        if isinstance(layers, (int, float)) and layers > num_tensors:
-            raise ValueError(f"expected at most {num_tensors} layers for as many arrays, got num_layers={layers}")
-        for part in described.values():
-            _refuse_many_layers(part, num_tensors)
+            _refuse_bombs(part, most_layers, name)
+    elif name == "num_layers" and isinstance(described, (int, float)) and described > most_layers:
+        raise ValueError(f"expected at most {most_layers} layers, got num_layers={described}")
 
 
 def _mismatches(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], cast: Any) -> list[str]:

@@ -33,7 +33,7 @@ class Program(NamedTuple):
 
     Attributes:
         function: From a dict of arrays to a dict of arrays: `actions`, and for a network with memory
-            the new `carry_0`, `carry_1`, ….
+            the new carry, `next_carry_0`, `next_carry_1`, ….
         inputs: Name, shape of one row and type: `observations` (one array for each part of the space),
             for stochastic actions `key` or `noise`, for a memory `carry_0`, … and `resets`.
         outputs: Their names.
@@ -112,6 +112,8 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Statistic
     carry, memory = jax.tree.flatten(jax.eval_shape(policy.initial_carry))
     carries = [f"carry_{i}" for i in range(len(carry))]
     inputs |= {name: (leaf.shape, leaf.dtype) for name, leaf in zip(carries, carry, strict=True)}
+    # ONNX wants every name once.
+    results = ("actions", *(f"next_{name}" for name in carries))
     if carries:
         inputs["resets"] = ((), np.dtype(bool))
     if draws == "key":
@@ -129,9 +131,9 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Statistic
         key = jax.random.wrap_key_data(arrays["key"], impl="threefry2x32") if draws == "key" else None
         act = policy.act(params, key, observations, noise=arrays.get("noise"), deterministic=draws is None, **given)
         following = jax.tree.leaves(act.outputs.get("carry", ()))
-        return {"actions": act.actions, **dict(zip(carries, following, strict=True))}
+        return dict(zip(results, (act.actions, *following), strict=True))
 
-    return Program(function, inputs, ("actions", *carries), ("key",))
+    return Program(function, inputs, results, ("key",))
 
 
 def _stablehlo(program: Program) -> tuple[bytes, Callable[..., Any]]:
