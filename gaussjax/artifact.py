@@ -118,7 +118,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         statistics = _statistics(tensors, policy)
     except Exception as error:
         # Whatever a file that is not ours can bring about ends here, as one kind of error.
-        faults.append(f"the policy cannot be built: {str(error)[:500]}")
+        faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
         raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
     faults += _mismatches(tensors, expected, description.get("cast", ()))
     if faults:
