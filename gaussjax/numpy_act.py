@@ -105,8 +105,15 @@ def _iota(shape, axis, dtype):
     return np.broadcast_to(np.arange(shape[axis], dtype=dtype).reshape(sizes), shape)
 
 
-def _erf(x):
-    return np.vectorize(math.erf, otypes=[x.dtype])(x)
+def _window(x, start, axes, sizes, drop):
+    index = [slice(None)] * x.ndim
+    for axis, size, first in zip(axes, sizes, np.ravel(start), strict=True):
+        index[axis] = slice(int(first), int(first) + size)
+    return x[tuple(index)].squeeze(tuple(drop))
+
+
+def _each(function):
+    return lambda x: np.vectorize(function, otypes=[x.dtype])(x)
 
 
 OPERATIONS = {
@@ -122,7 +129,8 @@ OPERATIONS = {
     "div": np.divide,
     "dot": _dot,
     "eq": np.equal,
-    "erf": _erf,
+    "erf": _each(math.erf),
+    "erfc": _each(math.erfc),
     "exp": np.exp,
     "expm1": np.expm1,
     "floor": np.floor,
@@ -153,7 +161,9 @@ OPERATIONS = {
     "slice": _slice,
     "sqrt": np.sqrt,
     "square": np.square,
+    "stack": lambda *parts, axis: np.stack(parts, axis),
     "sub": np.subtract,
     "tanh": np.tanh,
     "transpose": lambda x, axes: x.transpose(axes),
+    "window": _window,
 }

@@ -14,7 +14,20 @@ from jax.extend.core import Literal
 from gaussjax.numpy_act import OPERATIONS
 
 # Operations that have the same name and meaning in both.
-_SAME = frozenset(OPERATIONS) - {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice"}
+_OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
+_SAME = frozenset(OPERATIONS) - _OTHER
+    "and",
+    "or",
+    "not",
+    "broadcast",
+    "concatenate",
+    "convert",
+    "dot",
+    "power",
+    "slice",
+    "stack",
+    "window",
+}
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
@@ -102,6 +115,12 @@ class _Program:
             case "slice":
                 start, stop = options["start_indices"], options["limit_indices"]
                 return [self.emit("slice", inputs, start=start, stop=stop, step=options["strides"] or [1] * len(start))]
+            case "stack":
+                return [self.emit("stack", inputs, axis=options["axis"])]
+            case "gather" if _is_window(equation):
+                numbers, sizes = options["dimension_numbers"], options["slice_sizes"]
+                axes, drop = numbers.start_index_map, numbers.collapsed_slice_dims
+                return [self.emit("window", inputs, axes=axes, sizes=[sizes[axis] for axis in axes], drop=drop)]
             case "split":
                 return self.split(inputs, equation)
             case "reduce_sum" | "reduce_max":
@@ -173,3 +192,11 @@ class _Program:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         return buffer.getvalue()
+
+
+def _is_window(equation: Any) -> bool:
+    """Whether a gather is `x[:, a:b]` at constant places, as it is written for an open batch size."""
+    x, start = (variable.aval for variable in equation.invars)
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    whole = all(sizes[axis] == size for axis, size in enumerate(x.shape) if axis not in numbers.start_index_map)
+    return whole and start.shape == (len(numbers.start_index_map),) and not numbers.operand_batching_dims
