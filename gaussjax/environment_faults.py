@@ -30,10 +30,11 @@ def guarded(environments: Any, step: int, timeout: float | None) -> Iterator[Non
         step: How the error calls this step.
         timeout: Seconds, or None for no limit.
     """
-    limited = timeout is not None and threading.current_thread() is threading.main_thread()
-    if limited:
+    limit = timeout if threading.current_thread() is threading.main_thread() else None
+    before = None
+    if limit is not None:
         before = signal.signal(signal.SIGALRM, _ring)
-        signal.setitimer(signal.ITIMER_REAL, timeout)
+        signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         yield
     except (KeyboardInterrupt, EnvironmentStepError):
@@ -50,7 +51,7 @@ def guarded(environments: Any, step: int, timeout: float | None) -> Iterator[Non
             f"the environment; the training up to the last update is kept."
         ) from error
     finally:
-        if limited:
+        if limit is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 

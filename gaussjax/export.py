@@ -156,8 +156,8 @@ def _numpy(program: Program) -> tuple[bytes, Callable[..., Any]]:
 
 def _onnx(program: Program) -> tuple[bytes, Callable[..., Any]]:
     try:
-        import jax2onnx
-        import onnxruntime
+        import jax2onnx  # pyright: ignore[reportMissingImports]
+        import onnxruntime  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(f"onnx: needs {missing.name}: pip install 'gaussjax[onnx]'") from missing
     names = sorted(program.inputs)

@@ -16,18 +16,6 @@ from gaussjax.numpy_act import OPERATIONS
 # Operations that have the same name and meaning in both.
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
 _SAME = frozenset(OPERATIONS) - _OTHER
-    "and",
-    "or",
-    "not",
-    "broadcast",
-    "concatenate",
-    "convert",
-    "dot",
-    "power",
-    "slice",
-    "stack",
-    "window",
-}
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gaussjax import spaces
 
@@ -69,7 +70,7 @@ def look(given: Mapping[str, Any], box: spaces.Box | None) -> None:
                 names.append((argument, jax.tree_util.keystr(path)))
                 leaves.append(leaf)
     check = functools.partial(_refuse, tuple(names), box)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
         jax.debug.callback(check, *leaves)
     else:
         check(*leaves)
