@@ -88,7 +88,7 @@ class _Program:
 
     def translate(self, equation: Any, inputs: list[int]) -> list[int]:
         name, options = equation.primitive.name, equation.params
-        out = equation.outvars[0].aval
+        out: Any = equation.outvars[0].aval
         match name:
             case "broadcast_in_dim":
                 return [self.emit("broadcast", inputs, shape=out.shape, axes=options["broadcast_dimensions"])]

@@ -94,13 +94,17 @@ def make_update(
             params, moments = carry
             (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params, batch, options)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
-            updates, following = optimizer.update(gradients, moments, params)
-            updates = jax.tree.map(lambda update: -annealed * update, updates)
             # The norm is finite only where every gradient is: one number says it all.
             usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
             metrics["skipped"] = ~usable
-            stepped = optax.apply_updates(params, updates), following
-            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), stepped, carry), metrics
+
+            def take() -> Any:
+                updates, following = optimizer.update(gradients, moments, params)
+                updates = jax.tree.map(lambda update: -annealed * update, updates)
+                return optax.apply_updates(params, updates), following
+
+            # A branch costs less here than a choice between the old and the new, leaf by leaf.
+            return jax.lax.cond(usable, take, lambda: (params, moments)), metrics
 
         order = jax.random.permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
