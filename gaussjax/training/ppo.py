@@ -287,8 +287,9 @@ def _make_update(
         batches = jax.tree.map(lambda column: column[order].reshape(-1, config.batch_size, *column.shape[1:]), samples)
         return jax.lax.scan(gradient_step, carry, batches)
 
+    # The experience is a rollout.Rollout whose NumPy arrays are JAX's within the program.
     @jax.jit
-    def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
+    def update(state: State, experience: Any) -> tuple[State, dict[str, Array]]:
         key, shuffle_key = jax.random.split(state.key)
         rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config)
         observations = _normalized(state.observation_statistics, experience.observations, config)
@@ -331,9 +332,7 @@ def _make_update(
     return update
 
 
-def _scaled_rewards(
-    state: State, experience: rollout.Rollout, config: Config
-) -> tuple[Array, normalize.Statistics, Array]:
+def _scaled_rewards(state: State, experience: Any, config: Config) -> tuple[Array, normalize.Statistics, Array]:
     """Rewards divided by the deviation of the discounted return, which is kept up to date."""
     ends = experience.terminated | experience.truncated
 
