@@ -56,7 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measured(command: str, module: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The results of a command, with the machine and how busy others kept it."""
+    """The results of a command, with the machine and how busy others kept it.
+
+    A module that knows better than the watch, for its turns alone, says so in its results.
+    """
     watch = machine.Watch()
     results = module.run(options)
     return {

@@ -36,16 +36,21 @@ class Watch:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._busy, self._ours = _busy_seconds(), _our_seconds()
+        self._busy, self._ours = busy_seconds(), _our_seconds()
 
     def stop(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._start
-        others = _busy_seconds() - self._busy - (_our_seconds() - self._ours)
-        share = max(others, 0.0) / (seconds * (os.cpu_count() or 1))
-        return {"seconds": round(seconds), "share_of_cpu_used_by_others": round(share, 3)}
+        others = busy_seconds() - self._busy - (_our_seconds() - self._ours)
+        return {"seconds": round(seconds), "share_of_cpu_used_by_others": share(others, seconds)}
 
 
-def _busy_seconds() -> float:
+def share(others: float, seconds: float) -> float:
+    """Processor seconds of others as a share of all that was to be had."""
+    return round(max(others, 0.0) / (seconds * (os.cpu_count() or 1)), 3) if seconds else 0.0
+
+
+def busy_seconds() -> float:
+    """Processor time of all that ever ran here, on all cores."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[:8])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -184,7 +184,7 @@ def heading(results: Mapping[str, Any]) -> str:
         f"## {results['command']} ({results['device']})\n\n"
         f"{results['date']}, revision {results['revision']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}. "
-        f"{results['seconds']} s; others used {others:.1%} of the processor meanwhile.{quiet}\n"
+        f"{results['seconds']} s; others used {others:.1%} of the processor while it was measured.{quiet}\n"
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import machine
 from benchmarks.peers import CONTENDERS, Contender
 
 # Between two turns: the threads of the one before spin on for a while, on cores of the next.
@@ -116,6 +117,7 @@ def measure(
     refusals: list[dict[str, str]] = [{} for _ in cases]
     versions: dict[str, Any] = {}
     missing: dict[str, str] = {}
+    measured, foreign = 0.0, 0.0
     for repetition in range(max(processes)):
         workers = _started(names, missing, versions, options)
         for i, case in enumerate(cases):
@@ -134,12 +136,14 @@ def measure(
             for name, check in checks.items():
                 reference = next(iter(checks.values()))
                 differences[i][name] = _difference(check, reference)
-            for name, turns in _turns(ready, options.rounds).items():
-                times[i][name].append(turns)
+            for name, (turns, others) in _turns(ready, options.rounds).items():
+                times[i][name].append([seconds / ready[name][1] for seconds in turns])
+                measured, foreign = measured + sum(turns), foreign + others
             _say(command, case, repetition, ready, times[i])
         for worker in workers.values():
             worker.stop()
     return {
+        "share_of_cpu_used_by_others": machine.share(foreign, measured),
         "settings": {"rounds": options.rounds, "turn": options.turn},
         "contenders": versions,
         "not_measured": missing,
@@ -202,17 +206,21 @@ def _calls(worker: Worker, turn: float) -> int:
         calls *= 4
 
 
-def _turns(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, list[float]]:
+def _turns(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tuple[list[float], float]]:
+    """The seconds of each turn, and the processor seconds that others took meanwhile."""
     turns: dict[str, list[float]] = {name: [] for name in ready}
+    others = dict.fromkeys(ready, 0.0)
     order = list(ready)
     for _ in range(rounds):
         for name in order:
             worker, calls = ready[name]
             time.sleep(_PAUSE)
-            turns[name].append(worker.ask(run=calls)["seconds"] / calls)
+            answer = worker.ask(run=calls)
+            turns[name].append(answer["seconds"])
+            others[name] += answer["others"]
         # Whoever follows a contender feels what it left behind: not always the same one.
         order = order[1:] + order[:1]
-    return turns
+    return {name: (turns[name], others[name]) for name in ready}
 
 
 def _difference(check: np.ndarray, reference: np.ndarray) -> float:

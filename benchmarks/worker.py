@@ -3,7 +3,7 @@
 Reads one JSON message a line on stdin and answers each with one on stdout:
 
     {"build": COMMAND, "case": {…}}  →  {"check": [numbers], "first_call": seconds}
-    {"run": CALLS}                   →  {"seconds": for all the calls}
+    {"run": CALLS}                   →  {"seconds": for all the calls, "others": processor seconds of others}
     {"versions": [packages]}         →  {"versions": {…}, "hardware": name of the device}
 
 or with {"error": text, "missing": whether a package is}. It ends with its input.
@@ -20,6 +20,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from benchmarks import machine
 
 
 class Built(NamedTuple):
@@ -53,7 +55,7 @@ def main() -> None:
                 call()
                 answer = {"check": [float(number) for number in check], "first_call": time.perf_counter() - start}
             elif "run" in message:
-                answer = {"seconds": _timed(call, message["run"])}
+                answer = _timed(call, message["run"])
             else:
                 answer = {"versions": _versions(message["versions"]), "hardware": contender.hardware(device)}
         except Exception as error:
@@ -61,19 +63,21 @@ def main() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _timed(call: Callable[[], Any] | None, calls: int) -> float:
+def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
     if call is None:
         raise ValueError("run: nothing is built")
     gc.disable()
     # The turn before was another's: two calls bring the caches and the threads back.
     for _ in range(2):
         call()
+    busy, ours = machine.busy_seconds(), time.process_time()
     start = time.perf_counter()
     for _ in range(calls):
         call()
     seconds = time.perf_counter() - start
+    others = machine.busy_seconds() - busy - (time.process_time() - ours)
     gc.enable()
-    return seconds
+    return {"seconds": seconds, "others": others}
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
