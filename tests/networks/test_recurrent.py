@@ -10,6 +10,8 @@ import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
 from gaussjax.networks.linear_recurrence import linear_recurrence
+from gaussjax.networks.linear_recurrence import parallel as linear_parallel
+from gaussjax.networks.linear_recurrence import sequential as linear_sequential
 from tests.networks import torch_weights
 
 STEPS, BATCH, FEATURES = 23, 5, 3
@@ -258,6 +260,14 @@ def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
         for f in (linear_recurrence, loop)
     )
     assert_close(got, expected, 1e-13)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_both_ways_of_the_linear_recurrence_agree(reverse):
+    generator = np.random.default_rng(0)
+    decay, inputs = generator.uniform(0, 1, (2, 57, 3)).astype(np.float32)
+    ways = [way(decay, inputs, reverse=reverse) for way in (linear_parallel, linear_sequential)]
+    np.testing.assert_allclose(*ways, rtol=1e-5, atol=1e-6)
 
 
 def test_the_specification_is_layers_by_environments_by_width():
