@@ -10,6 +10,8 @@ from gaussjax.artifact import load as load
 from gaussjax.artifact import save as save
 from gaussjax.factories import from_spec as from_spec
 from gaussjax.factories import gaussian as gaussian
+from gaussjax.factories import multivariate_gaussian as multivariate_gaussian
+from gaussjax.factories import squashed_gaussian as squashed_gaussian
 from gaussjax.policy import ActOutput as ActOutput
 from gaussjax.policy import EvaluateOutput as EvaluateOutput
 from gaussjax.policy import Policy as Policy

@@ -6,6 +6,7 @@ saved beside the parameters. The merge of a batch is the parallel form, which do
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -47,22 +48,30 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
         batch: Observations with any leading dimensions.
 
     Returns:
-        What has been seen with them.
+        What has been seen with them. float32 counts to 2**24 one by one, so after 16 million
+        single observations the statistics stand still.
 
     Raises:
-        ValueError: The last axes are not those of the statistics.
+        ValueError: The last axes are not those of one observation.
 
     Source:
         Chan, Golub and LeVeque 1979, updating formulae for a pairwise algorithm.
     """
-    _check_shape(state, batch)
-    batch = jnp.asarray(batch, jnp.float32).reshape(-1, *state.mean.shape)
+    batch = jnp.asarray(batch, jnp.float32)
+    _refuse_other_shape(batch, state.mean.shape, "batch")
+    batch = batch.reshape(math.prod(batch.shape[: batch.ndim - state.mean.ndim]), *state.mean.shape)
+    if batch.shape[0] == 0:
+        return state
+    # Distances from one of them are small where the observations are far from zero, and so
+    # their sum keeps its digits.
+    anchor = batch[0]
+    distance = batch - jnp.expand_dims(anchor, 0)
+    mean = jnp.mean(distance, axis=0)
+    m2 = jnp.sum(jnp.square(distance - jnp.expand_dims(mean, 0)), axis=0)
     count = jnp.asarray(batch.shape[0], jnp.float32)
-    mean = jnp.mean(batch, axis=0)
-    m2 = jnp.sum(jnp.square(batch - jnp.expand_dims(mean, 0)), axis=0)
     total = state.count + count
-    delta = mean - state.mean
-    share = count / jnp.maximum(total, 1.0)
+    delta = (anchor - state.mean) + mean
+    share = count / total
     return Statistics(
         total,
         state.mean + delta * share,
@@ -87,21 +96,23 @@ def apply(
         epsilon: Added to the variance, so that a constant dimension gives zero.
 
     Returns:
-        `(x - mean) / sqrt(variance + epsilon)`, clipped.
+        `(x - mean) / sqrt(variance + epsilon)`, clipped, float32 at the least.
 
     Raises:
-        ValueError: The last axes are not those of the statistics.
+        ValueError: The last axes are not those of one observation.
     """
-    _check_shape(state, x)
     state = jax.lax.stop_gradient(state)
     x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+    _refuse_other_shape(x, state.mean.shape, "x")
     mean = jnp.broadcast_to(state.mean, x.shape)
     scale = jnp.broadcast_to(jax.lax.rsqrt(variance(state) + epsilon), x.shape)
     return jnp.clip((x - mean) * scale, -clip, clip)
 
 
-def _check_shape(state: Statistics, x: Array) -> None:
-    shape = state.mean.shape
-    if jnp.shape(x)[jnp.ndim(x) - len(shape) :] != shape:
+def _refuse_other_shape(array: Array, shape: tuple[int, ...], name: str) -> None:
+    if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
         expected = ", ".join(["...", *map(str, shape)])
-        raise ValueError(f"x: expected ({expected}) for these statistics, got {jnp.shape(x)}.")
+        raise ValueError(
+            f"{name}: expected ({expected}), got {array.shape}. The last axes are one observation of "
+            f"these statistics, made by normalize.init({shape})."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gaussjax import checks, spaces
-from gaussjax.distributions.special import reduce
-from gaussjax.networks.spec import bind, to_dict
+from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ class Policy(NamedTuple):
             deterministic=False, noise=None) -> ActOutput`. The key is consumed; `noise`, standard
             normal and of the shape of the actions, takes the place of the draw, and then, as
             when `deterministic`, the key may be None.
-        evaluate: `(params, observations, taken_actions, *, carry=None, resets=None) ->
-            EvaluateOutput`: one forward pass, nothing sampled.
+        evaluate: `(params, observations, taken_actions, *, raw_actions=None, carry=None,
+            resets=None) -> EvaluateOutput`: one forward pass, nothing sampled. `raw_actions`,
+            from the outputs of `act`, are read where the log-density is theirs: of squashed
+            actions, and of clipped ones with `clipped_log_prob="unclipped"`.
         entropy: `(params, observations, *, carry=None, resets=None)`: nats a dimension, `(…, act)`.
         log_std: The same arguments: the log standard deviation after the clip, `(…, act)`.
         initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network without memory.
@@ -117,21 +119,24 @@ class Kind(NamedTuple):
     Attributes:
         transform: `(mean, log_std) -> (mean, log_std)`, the clips before the distribution.
         distribution: `(mean, log_std, outputs) -> distribution`.
-        act: `(distribution, noise or None) -> (raw_actions, actions, log_prob of each
-            dimension)`; None is the deterministic action.
-        log_prob: `(distribution, actions) -> log_prob of each dimension`.
+        act: `(distribution, noise or None, reduction) -> (raw_actions, actions, log_prob)`; None is
+            the deterministic action.
+        log_prob: `(distribution, actions, raw_actions or None, reduction) -> log_prob`.
+        needs: Names of the network's fields to switch on where they are None.
     """
 
     transform: Callable[..., Any]
     distribution: Callable[..., Any]
     act: Callable[..., Any]
     log_prob: Callable[..., Any]
+    needs: tuple[str, ...] = ()
 
 
 def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     """The functions of a policy, around a network and a kind of distribution."""
+    spec = dataclasses.replace(spec, network=hashable(spec.network))
     num_actions = spaces.size(spec.action_space)
-    network = bind(spec.network, spec.observation_space, num_actions)
+    network = bind(spec.network, spec.observation_space, num_actions, kind.needs)
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
         return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()
@@ -147,6 +152,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         if recurrent:
             return network.init(key, observations, initial_carry(batch_shape), None)
         return network.init(key, observations)
+
+    def shaped(reduced: Array) -> Array:
+        return jnp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
 
     @functools.cache
     def expected_params() -> Any:
@@ -168,8 +176,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
 
     @jax.jit
     def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
-        distribution, outputs, _ = forward(params, observations, carry, resets)
-        return distribution, outputs
+        _, outputs, mean = forward(params, observations, carry, resets)
+        # With log_std of the mean's shape, so that the arrays still fit together after a vmap.
+        return kind.distribution(mean, outputs["log_std"], outputs), outputs
 
     @functools.partial(jax.jit, static_argnames=("deterministic",))
     def act(
@@ -189,20 +198,28 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         elif not deterministic:
             checks.key(key)
             noise = standard_normal(key, mean.shape, mean.dtype)
-        raw_actions, actions, terms = kind.act(distribution, None if deterministic else noise)
+        raw_actions, actions, log_prob = kind.act(distribution, None if deterministic else noise, reduction)
         if taken_actions is not None:
-            terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
-        log_prob = reduce(terms, reduction, keepdims)
-        return ActOutput(actions, log_prob, {**outputs, "raw_actions": raw_actions})
+            taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
+            log_prob = kind.log_prob(distribution, taken_actions, None, reduction)
+        return ActOutput(actions, shaped(log_prob), {**outputs, "raw_actions": raw_actions})
 
     @jax.jit
     def evaluate(
-        params: Params, observations: Any, taken_actions: Any, *, carry: Any = None, resets: Any = None
+        params: Params,
+        observations: Any,
+        taken_actions: Any,
+        *,
+        raw_actions: Any = None,
+        carry: Any = None,
+        resets: Any = None,
     ) -> EvaluateOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        terms = kind.log_prob(distribution, checks.same_shape(taken_actions, mean.shape, "taken_actions"))
-        entropy = reduce(distribution.entropy("none"), reduction, keepdims)
-        return EvaluateOutput(reduce(terms, reduction, keepdims), entropy, outputs)
+        taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
+        if raw_actions is not None:
+            raw_actions = checks.same_shape(raw_actions, mean.shape, "raw_actions")
+        log_prob = kind.log_prob(distribution, taken_actions, raw_actions, reduction)
+        return EvaluateOutput(shaped(log_prob), shaped(distribution.entropy(reduction)), outputs)
 
     @jax.jit
     def entropy(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
@@ -213,10 +230,31 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
-    return Policy(init, apply, act, evaluate, entropy, log_std, initial_carry, spec)
+    compiled = (init, apply, act, evaluate, entropy, log_std)
+    return Policy(*(_explained(function, spec.observation_space) for function in compiled), initial_carry, spec)
+
+
+def _explained(compiled: Callable[..., Any], space: spaces.Space) -> Callable[..., Any]:
+    """A compiled function whose refusal of observations that are no numbers is ours, not JAX's."""
+
+    @functools.wraps(compiled)
+    def function(*arguments: Any, **options: Any) -> Any:
+        try:
+            return compiled(*arguments, **options)
+        except TypeError:
+            # JAX refuses text and objects before any of our code is traced.
+            given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
+            if given.get("observations") is not None:
+                spaces.cast(space, given["observations"])
+            raise
+
+    return function
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:
     if jax.tree.leaves(carry) or resets is not None:
-        name = "resets" if resets is not None else "carry"
-        raise ValueError(f"{name}: expected None, for this network has no memory. Leave the argument out.")
+        name, came = ("carry", carry) if resets is None else ("resets", resets)
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(came)]
+        raise ValueError(
+            f"{name}: expected None, got arrays of shapes {shapes}: this network has no memory. Leave the argument out."
+        )

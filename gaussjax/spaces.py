@@ -93,36 +93,22 @@ def as_space(space: Any) -> Space:
         >>> as_space(3)
         Box(shape=(3,), low=-inf, high=inf, dtype='float32')
     """
-    if isinstance(space, Space):
-        _refuse_crossed_bounds(space)
-        return space
-    if isinstance(space, (int, np.integer)) and not isinstance(space, bool):
-        return Box((int(space),))
-    if isinstance(space, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in space):
-        return Box(tuple(int(n) for n in space))
-    if hasattr(space, "low") and hasattr(space, "high"):
-        box = Box(
-            tuple(int(n) for n in space.shape),
-            _compact(space.low, space.shape),
-            _compact(space.high, space.shape),
-            np.dtype(space.dtype).name,
-        )
-        _refuse_crossed_bounds(box)
-        return box
-    if hasattr(space, "nvec"):
-        if np.any(getattr(space, "start", 0)):
-            raise TypeError(f"space: a MultiDiscrete that starts at 0 is expected, got {space}.")
-        return MultiDiscrete(tuple(int(n) for n in np.ravel(space.nvec)))
-    if hasattr(space, "n") and hasattr(space, "start"):
-        return Discrete(int(space.n), int(space.start))
-    if isinstance(getattr(space, "spaces", None), Mapping):
-        return Dict(tuple((name, as_space(inner)) for name, inner in space.spaces.items()))
-    if isinstance(getattr(space, "spaces", None), tuple):
-        return Tuple(tuple(as_space(inner) for inner in space.spaces))
-    raise TypeError(
-        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
-        f"{space!r}. Wrap the environment so that its space is one of these."
-    )
+    match space:
+        case Box():
+            return _checked_box(space.shape, space.low, space.high, space.dtype)
+        case Discrete() | MultiDiscrete():
+            return space
+        case Dict():
+            return Dict(tuple((name, as_space(inner)) for name, inner in space.items))
+        case Tuple():
+            return Tuple(tuple(as_space(inner) for inner in space.items))
+        case bool():
+            raise _unknown(space)
+        case int() | np.integer():
+            return _checked_box((space,), -math.inf, math.inf, "float32")
+        case tuple() | list() if all(isinstance(n, (int, np.integer)) for n in space):
+            return _checked_box(tuple(space), -math.inf, math.inf, "float32")
+    return _from_gymnasium(space)
 
 
 def action_box(space: Any) -> Box:
@@ -208,14 +194,17 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
         case Dict():
             names = tuple(key for key, _ in space.items)
             if not isinstance(observations, Mapping) or set(observations) != set(names):
-                came = sorted(observations) if isinstance(observations, Mapping) else type(observations).__name__
-                raise ValueError(f"{name}: expected a dict with the keys {sorted(names)}, got {came}.")
+                raise ValueError(
+                    f"{name}: expected a dict with the keys {sorted(names)}, got {_describe(observations)}. "
+                    f"Give an array for each key of the space."
+                )
             parts = {key: cast(inner, observations[key], f"{name}[{key!r}]") for key, inner in space.items}
             return {key: part[0] for key, part in parts.items()}, _common_batch(parts, name)
         case Tuple():
             if not isinstance(observations, (tuple, list)) or len(observations) != len(space.items):
                 raise ValueError(
-                    f"{name}: expected a tuple of {len(space.items)} arrays, got {jax.tree.structure(observations)}."
+                    f"{name}: expected a tuple of {len(space.items)} arrays, got {_describe(observations)}. "
+                    f"Give an array for each part of the space."
                 )
             pairs = zip(space.items, observations, strict=True)
             parts = {i: cast(inner, part, f"{name}[{i}]") for i, (inner, part) in enumerate(pairs)}
@@ -295,9 +284,7 @@ def from_dict(description: Mapping[str, Any]) -> Space:
             case "Box":
                 shape = tuple(int(n) for n in description["shape"])
                 low, high = _read_bound(description["low"]), _read_bound(description["high"])
-                box = Box(shape, low, high, np.dtype(description["dtype"]).name)
-                bounds(box)
-                return as_space(box)
+                return _checked_box(shape, low, high, description["dtype"])
             case "Discrete":
                 return Discrete(int(description["n"]), int(description["start"]))
             case "MultiDiscrete":
@@ -325,6 +312,14 @@ def _as_array(value: Any, name: str) -> jax.Array:
     return jnp.asarray(value)
 
 
+def _describe(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"the keys {sorted(value)}"
+    if isinstance(value, (tuple, list)):
+        return f"{len(value)} in a {type(value).__name__}"
+    return f"an array of shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
+
+
 def _holds_tracer(value: Any) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
 
@@ -346,26 +341,65 @@ def _match_shape(box: Box, array: jax.Array, name: str) -> tuple[jax.Array, tupl
 def _common_batch(parts: Mapping[Any, tuple[Observations, tuple[int, ...]]], name: str) -> tuple[int, ...]:
     batches = {key: batch for key, (_, batch) in parts.items()}
     if len(set(batches.values())) > 1:
-        raise ValueError(f"{name}: expected the same leading dimensions in every part, got {batches}.")
+        raise ValueError(
+            f"{name}: expected the same leading dimensions in every part, got {batches}. Nothing is broadcast; "
+            f"use jnp.broadcast_to for a part that is the same for the whole batch."
+        )
     return next(iter(batches.values()), ())
 
 
-def _compact(bound: Any, shape: tuple[int, ...]) -> float | tuple[float, ...]:
-    values = np.broadcast_to(np.asarray(bound, np.float64), shape).ravel()
-    if values.size and np.all(values == values[0]):
-        return float(values[0])
-    return tuple(float(value) for value in values)
-
-
-def _refuse_crossed_bounds(space: Space) -> None:
-    if isinstance(space, Box):
-        low, high = bounds(space)
-        crossed = np.flatnonzero(~(low <= high))
-        if crossed.size:
-            raise ValueError(
-                f"space: expected low <= high, got low {low[crossed]} and high {high[crossed]} in the "
-                f"dimensions {crossed.tolist()} of {space}."
+def _from_gymnasium(space: Any) -> Space:
+    if hasattr(space, "low") and hasattr(space, "high"):
+        return _checked_box(space.shape, space.low, space.high, space.dtype)
+    if hasattr(space, "nvec"):
+        if np.any(getattr(space, "start", 0)) or np.ndim(space.nvec) != 1:
+            raise TypeError(
+                f"space: expected a MultiDiscrete that starts at 0 and has one axis, got {space}. "
+                f"Wrap the environment so that it has both."
             )
+        return MultiDiscrete(tuple(int(n) for n in space.nvec))
+    if hasattr(space, "n") and hasattr(space, "start"):
+        return Discrete(int(space.n), int(space.start))
+    inner_spaces = getattr(space, "spaces", None)
+    if isinstance(inner_spaces, Mapping):
+        return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))
+    if isinstance(inner_spaces, tuple):
+        return Tuple(tuple(as_space(inner) for inner in inner_spaces))
+    raise _unknown(space)
+
+
+def _unknown(space: Any) -> TypeError:
+    return TypeError(
+        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
+        f"{space!r}. Wrap the environment so that its space is one of these."
+    )
+
+
+def _checked_box(shape: Any, low: Any, high: Any, dtype: Any) -> Box:
+    """A Box of plain hashable numbers, whatever array types they came in."""
+    shape = tuple(int(n) for n in shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
+    box = Box(shape, _compact(low, shape, "low"), _compact(high, shape, "high"), np.dtype(dtype).name)
+    # Two numbers are compared as such: a shape alone must not make an array of its size.
+    lowest, highest = np.atleast_1d(box.low), np.atleast_1d(box.high)
+    crossed = np.flatnonzero(~(lowest <= highest))
+    if crossed.size:
+        low, high = (np.broadcast_to(side, max(lowest.size, highest.size)) for side in (lowest, highest))
+        raise ValueError(
+            f"space: expected low <= high, got low {low[crossed]} and high {high[crossed]} in the "
+            f"dimensions {crossed.tolist()} of {box}."
+        )
+    return box
+
+
+def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
+    values = np.asarray(bound, np.float64)
+    if values.ndim and values.shape not in (shape, (math.prod(shape),)):
+        raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")
+    if values.size and np.all(values == values.flat[0]):
+        return float(values.flat[0])
+    return tuple(float(value) for value in values.flat)
 
 
 def _write_bound(bound: float | tuple[float, ...]) -> Any:

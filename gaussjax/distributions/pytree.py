@@ -1,32 +1,41 @@
-"""How a distribution becomes a pytree: its fields are the leaves, nothing else is kept."""
+"""How a distribution becomes a pytree: its arrays are the leaves, its bounds are static."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 T = TypeVar("T")
 
 
+def static() -> Any:
+    """A field that is no leaf: hashable, and part of the tree's structure."""
+    return dataclasses.field(metadata={"static": True})
+
+
 def register(cls: type[T]) -> type[T]:
-    """Class decorator: a frozen dataclass whose fields are pytree leaves.
+    """Class decorator: a frozen dataclass whose fields are pytree leaves, but for `static` ones.
 
     JAX rebuilds pytrees with placeholders in place of arrays, so the rebuilt object is filled
     field by field and `__init__`, which may convert its arguments, is not called.
     """
     cls = dataclasses.dataclass(frozen=True, init=False, eq=False)(cls)
-    names = tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    leaves = tuple(field.name for field in fields if not field.metadata.get("static"))
+    constants = tuple(field.name for field in fields if field.metadata.get("static"))
 
     def flatten_with_keys(value: T):
-        return tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in names), None
+        keyed = tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves)
+        return keyed, tuple(getattr(value, name) for name in constants)
 
     def flatten(value: T):
-        return tuple(getattr(value, name) for name in names), None
+        return tuple(getattr(value, name) for name in leaves), tuple(getattr(value, name) for name in constants)
 
-    def unflatten(_, leaves) -> T:
-        return fill(object.__new__(cls), **dict(zip(names, leaves, strict=True)))
+    def unflatten(aux, children) -> T:
+        names = (*leaves, *constants)
+        return fill(object.__new__(cls), **dict(zip(names, (*children, *aux), strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

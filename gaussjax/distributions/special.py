@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import jax
@@ -16,8 +17,8 @@ Reduction = Literal["sum", "mean", "prod", "none"]
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 _REDUCTIONS = {"sum": jnp.sum, "mean": jnp.mean, "prod": jnp.prod}
-# expm1(x) - x = x²/2! + x³/3! + …; fourteen terms reach float64's last bit for |x| < 1/2.
-_SERIES = [1.0 / math.factorial(n) for n in range(15, 1, -1)]
+# expm1(x) - x = x²/2! + x³/3! + …; eighteen terms reach float64's last bit for |x| < 1.
+_SERIES = [1.0 / math.factorial(n) for n in range(19, 1, -1)]
 
 
 def check_reduction(reduction: str) -> None:
@@ -30,17 +31,16 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction: expected 'sum', 'mean', 'prod' or 'none', got {reduction!r}.")
 
 
-def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = False) -> Array:
+def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
     """The terms of the action dimensions reduced to one number, or left as they are.
 
     Args:
         terms: One term a dimension, such as a log-density in nats.
         reduction: "sum" for the joint log-density of independent dimensions. "mean" and
             "prod" exist for compatibility; "prod" multiplies *log*-densities.
-        keepdims: Whether the reduced axis stays, with size 1.
 
     Returns:
-        `(…)` or `(…, 1)`; for "none" the terms themselves, `(…, act)`.
+        `(…)`; for "none" the terms themselves, `(…, act)`.
 
     Raises:
         ValueError: The reduction does not exist.
@@ -48,7 +48,7 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str, keepdims: bool = F
     check_reduction(reduction)
     if reduction == "none":
         return terms
-    return _REDUCTIONS[reduction](terms, axis=-1, keepdims=keepdims)
+    return _REDUCTIONS[reduction](terms, axis=-1)
 
 
 def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
@@ -59,6 +59,19 @@ def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
     """
     dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
     return tuple(jnp.asarray(array, dtype) for array in arrays)
+
+
+def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
+    """The Chebyshev series with these coefficients at x in [-1, 1], by Clenshaw's recurrence.
+
+    Example:
+        >>> float(chebyshev((1.0, 2.0, 3.0), jnp.float32(0.5)))
+        0.5
+    """
+    last = before = jnp.zeros_like(x)
+    for coefficient in reversed(coefficients[1:]):
+        last, before = 2.0 * x * last - before + coefficient, last
+    return x * last - before + coefficients[0]
 
 
 @jax.custom_jvp
@@ -76,7 +89,7 @@ def expm1_minus_x(x: Array) -> Array:
         >>> float(expm1_minus_x(jnp.float32(1e-4)))
         5.000166...e-09
     """
-    near = jnp.abs(x) < 0.5
+    near = jnp.abs(x) < 1.0
     small = jnp.where(near, x, 0.0)
     series = jnp.square(small) * jnp.polyval(jnp.asarray(_SERIES, x.dtype), small)
     return jnp.where(near, series, jnp.expm1(x) - x)
@@ -86,3 +99,43 @@ def expm1_minus_x(x: Array) -> Array:
 def _expm1_minus_x_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     return expm1_minus_x(x), jnp.expm1(x) * tangent
+
+
+def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
+    """`a - b` rounded, and what the rounding left out: together they are exact.
+
+    Source:
+        Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
+    """
+    difference = a - b
+    taken = difference - a
+    return difference, (a - (difference - taken)) - (b + taken)
+
+
+@jax.custom_jvp
+def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
+    """KL between two normals of the same mean, in nats, element by element.
+
+    That is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The roundoff of d would
+    be multiplied by 2d, so it is carried along.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(scale_divergence(jnp.float32(1.0), jnp.float32(0.0)))
+        2.194528...
+    """
+    gap, rest = _twice_difference(log_std, other_log_std)
+    curve = expm1_minus_x(gap)
+    return 0.5 * (curve * (1.0 + rest) + gap * rest)
+
+
+@scale_divergence.defjvp
+def _scale_divergence_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    gap, rest = _twice_difference(*primals)
+    slope = jnp.expm1(gap)
+    return scale_divergence(*primals), (slope * (1.0 + rest) + rest) * (tangents[0] - tangents[1])
+
+
+def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
+    difference, rest = exact_difference(a, b)
+    return 2.0 * difference, 2.0 * rest

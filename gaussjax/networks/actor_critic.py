@@ -113,8 +113,7 @@ class ActorCritic(nn.Module):
             features = self.actor.features(seen, *memory)
             if memory:
                 features, carries["actor"] = features
-            mean, log_std = self.actor.head(features)
-            outputs = {}
+            mean, log_std, outputs = self.actor.head(features)
         else:
             mean, log_std, outputs = self.actor(seen, *memory)
             if memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
@@ -104,12 +105,13 @@ class Graph(Network):
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
         """Mean `(…, act)`, log_std, and `carry` and `value` where the description has them."""
         values, carries = self._run(observations, carry, resets)
-        outputs: dict[str, Any] = {"carry": carries} if carries else {}
-        mean, log_std = self.head(self._output(values))
+        mean, log_std, outputs = self.head(self._output(values))
+        if carries:
+            outputs = {**outputs, "carry": carries}
         if self.value is not None:
             features = self._vector(values, self.value, "value")
             value = self.value_layer(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
-            outputs["value"] = jnp.squeeze(value, -1)
+            outputs = {**outputs, "value": jnp.squeeze(value, -1)}
         return mean, log_std, outputs
 
     @nn.nowrap
@@ -154,10 +156,10 @@ class Graph(Network):
         if layer.kind == "activation":
             return _Value(activation(dict(layer.options)["name"])(value.array), value.rank)
         if layer.kind == "flatten":
-            return _Value(value.array.reshape(*batch_shape, -1), 1)
+            return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
         if layer.kind == "conv":
             images = _expect(value, 3, layer, where).array
-            out = self.parts[name](images.reshape(-1, *images.shape[-3:]))
+            out = self.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
             if 0 in out.shape[1:]:
                 raise ValueError(
                     f"{where}: conv: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "

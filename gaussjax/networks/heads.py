@@ -1,13 +1,14 @@
-"""The last layer: features to the mean and the log standard deviation of the actions."""
+"""The last layer: features to the mean, the log standard deviation and the correlations."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.layers import activation, choose, dense
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class GaussianHead(nn.Module):
             smoothly, so that its gradient never stops as it does at a hard clip.
         initializer: Name of the mean kernel's initialiser.
         scale: Factor on the mean kernel at the start; 0.01 makes the first policy ignore its input.
+        off_diagonal: Whether `outputs["off_diagonal"]` holds the correlations of the actions, zero
+            at the start: a second output layer for `std="state"`, else learnt and the same for all
+            observations. `multivariate_gaussian` switches it on.
     """
 
     num_actions: int | None = None
@@ -38,12 +42,13 @@ class GaussianHead(nn.Module):
     log_std_bounds: tuple[float, float] | None = None
     initializer: str = "lecun_normal"
     scale: float = 1.0
+    off_diagonal: bool | None = None
 
     @nn.compact
     def __call__(
         self, features: Float[Array, "*batch features"]
-    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."]]:
-        """Mean `(…, act)` and log_std, `(…, act)` for "state" and `(act,)` else."""
+    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
+        """Mean `(…, act)`, log_std, `(…, act)` for "state" and `(act,)` else, and outputs."""
         if self.num_actions is None:
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
         choose(_STD_KINDS, self.std, "std")
@@ -55,13 +60,19 @@ class GaussianHead(nn.Module):
         if self.std == "parameter":
             log_std = self.param("log_std", start, (self.num_actions,), jnp.float32)
         elif self.std == "state":
-            layer = nn.Dense(
-                self.num_actions, name="log_std", kernel_init=nn.initializers.zeros_init(), bias_init=start
-            )
-            log_std = layer(features)
+            log_std = _flat_dense(self.num_actions, "log_std", start)(features)
         else:
             log_std = jnp.full((self.num_actions,), self._unbound(self.initial_log_std), features.dtype)
-        return mean, self._bound(log_std)
+        return mean, self._bound(log_std), self._correlations(features) if self.off_diagonal else {}
+
+    def _correlations(self, features: Array) -> dict[str, Array]:
+        count = num_pairs(self.num_actions or 1)
+        zeros = nn.initializers.zeros_init()
+        if not count:
+            return {"off_diagonal": jnp.zeros((0,), features.dtype)}
+        if self.std == "state":
+            return {"off_diagonal": _flat_dense(count, "off_diagonal", zeros)(features)}
+        return {"off_diagonal": self.param("off_diagonal", zeros, (count,))}
 
     def _bound(self, x: Array) -> Array:
         if self.log_std_bounds is None:
@@ -78,3 +89,8 @@ class GaussianHead(nn.Module):
                 f"initial_log_std: expected a value between the log_std_bounds {self.log_std_bounds}, got {log_std}."
             )
         return math.atanh(2.0 * (log_std - low) / (high - low) - 1.0)
+
+
+def _flat_dense(features: int, name: str, start: Any) -> nn.Dense:
+    # A layer whose output does not depend on its input until it is trained.
+    return nn.Dense(features, name=name, kernel_init=nn.initializers.zeros_init(), bias_init=start)

@@ -29,6 +29,8 @@ class Network(nn.Module, kw_only=True):
         dtype: Type the trunk computes in, such as "bfloat16". The head stays in float32.
         num_actions: Filled in by the policy's factory from the action space.
         observation_space: Filled in by the policy's factory.
+        off_diagonal: Whether the head gives the correlations of the actions; filled in by
+            `multivariate_gaussian`.
     """
 
     output_activation: str | None = "tanh"
@@ -42,6 +44,7 @@ class Network(nn.Module, kw_only=True):
     dtype: str | None = None
     num_actions: int | None = None
     observation_space: spaces.Space | None = None
+    off_diagonal: bool | None = None
 
     def dense_layers(self, sizes: tuple[int, ...], activation: Any) -> Layers:
         """Dense layers with these options."""
@@ -63,6 +66,7 @@ class Network(nn.Module, kw_only=True):
             self.log_std_bounds,
             self.initializer,
             self.output_scale,
+            self.off_diagonal,
         )
 
 
@@ -99,5 +103,5 @@ class MLP(Network):
     def __call__(
         self, observations: spaces.Observations
     ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """Mean `(…, act)`, log_std and no further outputs."""
-        return *self.head(self.features(observations)), {}
+        """Mean `(…, act)`, log_std and the head's outputs."""
+        return self.head(self.features(observations))

@@ -96,7 +96,8 @@ class Recurrent(Network):
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
         """Mean `(…, act)`, log_std, and the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
-        return *self.head(features), {"carry": carry}
+        mean, log_std, outputs = self.head(features)
+        return mean, log_std, {**outputs, "carry": carry}
 
 
 class RNN(Recurrent):

@@ -24,12 +24,13 @@ _NETWORKS: Mapping[str, type[nn.Module]] = {
 _LINEN = ("parent", "name")
 
 
-def bind(network: Any, observation_space: spaces.Space, num_actions: int) -> Any:
+def bind(network: Any, observation_space: spaces.Space, num_actions: int, switches: tuple[str, ...] = ()) -> Any:
     """The network with its open fields `num_actions` and `observation_space` filled in.
 
-    Any linen module may have these fields, the user's own too; where they are None they take
-    the policy's values, in the module and in the modules it holds. A module whose parts see other
-    spaces says so with a method `part_spaces(space) -> {field: space}`. Other objects pass unchanged.
+    The fields named in `switches` become True where they are None. Any linen module may have
+    these fields, the user's own too; where they are None they take the policy's values, in the
+    module and in the modules it holds. A module whose parts see other spaces says so with a method
+    `part_spaces(space) -> {field: space}`. Other objects pass unchanged.
     """
     if not isinstance(network, nn.Module):
         return network
@@ -37,13 +38,28 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int) -> Any
     parts = network.part_spaces(observation_space) if hasattr(network, "part_spaces") else {}
     for field, value in _fields(network).items():
         if isinstance(value, nn.Module):
-            changes[field] = bind(value, parts.get(field, observation_space), num_actions)
+            changes[field] = bind(value, parts.get(field, observation_space), num_actions, switches)
         elif isinstance(value, list):
             changes[field] = tuple(value)
         elif field == "num_actions" and value is None:
             changes[field] = num_actions
         elif field == "observation_space" and value is None:
             changes[field] = observation_space
+        elif field in switches and value is None:
+            changes[field] = True
+    return network.clone(**changes)
+
+
+def hashable(network: Any) -> Any:
+    """The network with tuples in place of lists, so that what holds it can be hashed and compared."""
+    if not isinstance(network, nn.Module):
+        return network
+    changes: dict[str, Any] = {}
+    for field, value in _fields(network).items():
+        if isinstance(value, list):
+            changes[field] = tuple(value)
+        elif isinstance(value, nn.Module):
+            changes[field] = hashable(value)
     return network.clone(**changes)
 
 

@@ -1,15 +1,15 @@
-"""The kinds of policy a user can ask for by name."""
+"""The diagonal Gaussian policy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from gaussjax import networks, spaces
+from gaussjax import spaces
 from gaussjax.distributions import DiagGaussian
-from gaussjax.distributions.special import check_reduction
+from gaussjax.distributions.special import check_reduction, reduce
+from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options, clip_to, sides
 from gaussjax.networks.layers import choose
 from gaussjax.policy import Kind, Policy, Spec, build
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 _CLIPPED_LOG_PROB = {name: name for name in ("density", "unclipped", "censored")}
-_LOG_STD_BOUNDS = (-20.0, 2.0)
 
 
 def gaussian(
@@ -28,8 +27,8 @@ def gaussian(
     clip_actions: bool = False,
     clip_mean_actions: bool = False,
     clip_log_std: bool = True,
-    min_log_std: float = _LOG_STD_BOUNDS[0],
-    max_log_std: float = _LOG_STD_BOUNDS[1],
+    min_log_std: float = LOG_STD_BOUNDS[0],
+    max_log_std: float = LOG_STD_BOUNDS[1],
     reduction: str = "sum",
     clipped_log_prob: str = "density",
     keepdims: bool = True,
@@ -53,6 +52,7 @@ def gaussian(
         clipped_log_prob: What `log_prob` says of a clipped action: "density" (of the clipped
             value under the unclipped normal), "unclipped" (of the sample before the clip) or
             "censored" (the probability of the whole side that was clipped to the bound).
+            `evaluate` needs the raw actions for "unclipped"; without them it scores what it gets.
         keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
 
     Returns:
@@ -81,16 +81,7 @@ def gaussian(
             f"clipped_log_prob: {clipped_log_prob!r} applies to clipped actions only, got clip_actions=False. "
             f"Set clip_actions=True or leave clipped_log_prob out."
         )
-    if not min_log_std <= max_log_std:
-        raise ValueError(
-            f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
-            f"max_log_std={max_log_std}."
-        )
-    if not clip_log_std and (min_log_std, max_log_std) != _LOG_STD_BOUNDS:
-        raise ValueError(
-            f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
-            f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
-        )
+    check_log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
     options = {
@@ -104,71 +95,35 @@ def gaussian(
         "keepdims": bool(keepdims),
     }
 
-    def bounds(actions: Array) -> tuple[Array, Array]:
-        return tuple(jnp.broadcast_to(jnp.asarray(side, actions.dtype), actions.shape) for side in (low, high))
-
-    def clip_to_box(actions: Array) -> Array:
-        return jnp.clip(actions, *bounds(actions))
+    clip_to_box = clip_to(low, high)
 
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
         mean = clip_to_box(mean) if clip_mean_actions else mean
         return mean, jnp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: DiagGaussian, noise: Array | None) -> tuple[Array, Array, Array]:
+    def act(distribution: DiagGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
             noise = jnp.zeros_like(raw_actions)
         else:
             raw_actions = distribution.from_noise(noise)
+        actions = clip_to_box(raw_actions) if clip_actions else raw_actions
+        if not clip_actions or clipped_log_prob == "unclipped":
+            return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
         exact = distribution.noise_log_prob(noise, "none")
-        if not clip_actions:
-            return raw_actions, raw_actions, exact
-        actions = clip_to_box(raw_actions)
-        if clipped_log_prob == "unclipped":
-            return raw_actions, actions, exact
-        return raw_actions, actions, jnp.where(actions == raw_actions, exact, log_prob(distribution, actions))
+        terms = jnp.where(actions == raw_actions, exact, log_prob(distribution, actions, None, "none"))
+        return raw_actions, actions, reduce(terms, reduction)
 
-    def log_prob(distribution: DiagGaussian, actions: Array) -> Array:
-        density = distribution.log_prob(actions, "none")
+    def log_prob(distribution: DiagGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
+        if clipped_log_prob == "unclipped" and raw_actions is not None:
+            actions = raw_actions
         if clipped_log_prob != "censored":
-            return density
-        lowest, highest = bounds(actions)
+            return distribution.log_prob(actions, reduction)
+        density = distribution.log_prob(actions, "none")
+        lowest, highest = sides(low, high, actions)
         above = jnp.where(actions >= highest, distribution.log_survival(actions), density)
-        return jnp.where(actions <= lowest, distribution.log_cdf(actions), above)
+        return reduce(jnp.where(actions <= lowest, distribution.log_cdf(actions), above), reduction)
 
     kind = Kind(transform, lambda mean, log_std, _: DiagGaussian(mean, log_std), act, log_prob)
     spec = Spec("gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
     return build(spec, kind, reduction, keepdims)
-
-
-_FACTORIES = {"gaussian": gaussian}
-
-
-def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
-    """The policy that a spec describes.
-
-    Args:
-        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` gave.
-        network: Your own network, where the dict describes a network that gaussjax does not ship.
-
-    Raises:
-        ValueError: A name in the description is unknown, or the network is missing.
-
-    Example:
-        >>> import gaussjax, json
-        >>> policy = gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box((1,)))
-        >>> text = json.dumps(policy.spec.to_dict())
-        >>> from_spec(json.loads(text)).spec == policy.spec
-        True
-    """
-    if isinstance(spec, Spec):
-        factory = choose(_FACTORIES, spec.kind, "policy kind")
-        chosen = spec.network if network is None else network
-        return factory(chosen, spec.observation_space, spec.action_space, **dict(spec.options))
-    factory = choose(_FACTORIES, spec["kind"], "policy kind")
-    return factory(
-        networks.from_spec(spec["network"]) if network is None else network,
-        spaces.from_dict(spec["observation_space"]),
-        spaces.from_dict(spec["action_space"]),
-        **spec["options"],
-    )

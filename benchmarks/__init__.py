@@ -1,0 +1,1 @@
+"""Speed of gaussjax beside its peers, measured by one runner over the same inputs."""

@@ -1,0 +1,219 @@
+"""The Gaussian squashed by tanh into a Box, scored in the units of the Box."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaussjax.distributions.diagonal import DiagGaussian
+from gaussjax.distributions.distribution import Distribution, same_class
+from gaussjax.distributions.pytree import fill, register, static
+from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
+from gaussjax.distributions.special import reduce
+from gaussjax.distributions.tanh import inverse_affine_tanh, tanh_log_det
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+_NEWTON_STEPS = 24
+
+
+@register
+class TanhGaussian(Distribution):
+    """`center + half * tanh(u)` with u normal: actions strictly within a bounded Box.
+
+    Densities and entropies are in nats per unit of the Box, not of tanh's (-1, 1). All results
+    are float32 at the least (float64 where an input is). The two arrays are pytree leaves; the
+    Box is static, so two distributions can be known to share it.
+
+    Attributes:
+        loc: Mean of u, `(…, act)`; the constructor calls it `mean`.
+        log_std: Natural logarithm of the standard deviation of u, `(…, act)` or `(act,)`.
+        low: Lower bounds of the Box, one a dimension.
+        high: Upper bounds.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> distribution = TanhGaussian(jnp.zeros((4, 2)), jnp.zeros(2), low=-2.0, high=2.0)
+        >>> distribution.log_prob(jnp.full((4, 2), 2.0)).shape
+        (4,)
+
+    Source:
+        Haarnoja et al. 2018 (arXiv:1801.01290), appendix C.
+    """
+
+    loc: Float[Array, "*batch act"]
+    log_std: Float[Array, "*batch act"]
+    low: tuple[float, ...] = static()
+    high: tuple[float, ...] = static()
+
+    def __init__(self, mean: Float[Array, "*batch act"], log_std: Float[Array, "*batch act"], low: Any, high: Any):
+        low, high = bounded(low, high, jnp.shape(mean)[-1])
+        fill(self, loc=mean, log_std=log_std, low=low, high=high)
+
+    @property
+    def base(self) -> DiagGaussian:
+        """The distribution of u."""
+        return DiagGaussian(self.loc, self.log_std)
+
+    def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
+        """The actions of the Box that raw ones (u) lead to; never outside by a rounding."""
+        return self._affine(jnp.tanh(raw_actions))
+
+    def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
+        """The raw actions (u) of actions of the Box, finite at its edge too; see `log_prob`."""
+        return inverse_affine_tanh(actions, *self._bounds(actions))
+
+    def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
+        """The action that standard normal noise leads to."""
+        return self.squash(self.base.from_noise(noise))
+
+    def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
+        """Log-density, in nats, of the action `from_noise(noise)`, without inverting tanh."""
+        terms = self.base.noise_log_prob(noise, "none")
+        return reduce(terms - self._log_volume(self.base.from_noise(noise)), reduction)
+
+    def log_prob(
+        self, actions: Float[Array, "*batch act"], reduction: str = "sum", *, raw_actions: Array | None = None
+    ) -> Array:
+        """Log-density of actions, finite for every finite action.
+
+        A float32 action near the edge stands for many u, and at the edge for all beyond 8.66.
+        So pass the raw actions where they are at hand; without them an action at the edge, or
+        outside, is scored as one within it by 2⁻²⁴ of half its width (2⁻⁵³ in float64).
+
+        Args:
+            actions: In units of the Box, `(…, act)`, with any leading dimensions before those
+                of the mean.
+            reduction: "sum" (the joint density), "mean", "prod" or "none".
+            raw_actions: The u from which the actions were made; then `actions` is not read.
+
+        Returns:
+            Nats, `(…)`; `(…, act)` for "none".
+        """
+        raw_actions = self.unsquash(self._cast(actions)) if raw_actions is None else self._cast(raw_actions)
+        return reduce(self.base.log_prob(raw_actions, "none") - self._log_volume(raw_actions), reduction)
+
+    def entropy(self, reduction: str = "sum") -> Array:
+        """Differential entropy in nats, by quadrature: no key, no noise, differentiable."""
+        mean, log_std = self._parameters()
+        volume = expected_log_det(mean, log_std) + jnp.log(self._half(mean))
+        return reduce(self.base.entropy("none") + volume, reduction)
+
+    def kl_divergence(self, other: TanhGaussian, reduction: str = "sum") -> Array:
+        """KL(self || other) in nats, exact: a change of variables that both share leaves it be.
+
+        Raises:
+            TypeError: `other` is of another class.
+            ValueError: Its Box is another one, so that the two do not share their support.
+        """
+        same_class(self, other)
+        if (self.low, self.high) != (other.low, other.high):
+            raise ValueError(
+                f"other: expected the Box {self.low} to {self.high}, got {other.low} to {other.high}. "
+                f"The divergence is infinite or has no closed form; rescale the actions to one Box."
+            )
+        return self.base.kl_divergence(other.base, reduction)
+
+    def mean(self) -> Array:
+        """Expected action, by quadrature; `median` is the cheap centre."""
+        return self._affine(expected_tanh(*self._parameters()))
+
+    def median(self) -> Array:
+        """The action that each dimension exceeds half of the time: the squashed mean of u."""
+        return self.squash(self._parameters()[0])
+
+    def mode(self) -> Array:
+        """The most likely action, which is nearer to the edge than the median.
+
+        Where the standard deviation of u is above 1/√2 and its mean is near 0, the density has
+        two peaks; the higher one is returned, and the upper one of two equal ones.
+        """
+        return self.squash(raw_mode(*self._parameters()))
+
+    def stddev(self) -> Array:
+        """Standard deviation of each dimension, in units of the Box, by quadrature."""
+        mean, log_std = self._parameters()
+        return self._half(mean) * tanh_stddev(mean, log_std)
+
+    def _cast(self, actions: Array) -> Array:
+        dtype = jnp.result_type(self._parameters()[0], jnp.asarray(actions))
+        return jnp.asarray(actions, dtype)
+
+    def _log_volume(self, raw_actions: Array) -> Array:
+        return tanh_log_det(raw_actions) + jnp.log(self._half(raw_actions))
+
+    def _bounds(self, like: Array) -> tuple[Array, Array]:
+        sides = (np.asarray(side).astype(like.dtype) for side in (self.low, self.high))
+        low, high = (jnp.broadcast_to(side, like.shape) for side in sides)
+        return low, high
+
+    def _half(self, like: Array) -> Array:
+        low, high = self._bounds(like)
+        return 0.5 * high - 0.5 * low
+
+    def _affine(self, t: Array) -> Array:
+        # From [-1, 1] to the Box: from its centre, or from the nearer bound, so that ±1 is the
+        # bound itself and nothing is rounded beyond it.
+        (low, high), half, size = self._bounds(t), self._half(t), jnp.abs(t)
+        outer = jnp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
+        return jnp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
+
+
+def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The bounds of a Box as plain numbers, one a dimension.
+
+    Raises:
+        TypeError: A bound is not known while a program is traced.
+        ValueError: A dimension is open or has no width; all such dimensions are named.
+    """
+    try:
+        low, high = (np.broadcast_to(np.asarray(side, np.float64), (num_actions,)) for side in (low, high))
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            "low, high: expected numbers, got arrays that are known only when the program runs. "
+            "The Box is static: make it from NumPy arrays or tuples outside of jit."
+        ) from error
+    narrow = np.flatnonzero(~(low < high) | ~np.isfinite(low) | ~np.isfinite(high))
+    if narrow.size:
+        raise ValueError(
+            f"low, high: expected finite bounds with low < high, got low {low[narrow].tolist()} and high "
+            f"{high[narrow].tolist()} in the dimensions {narrow.tolist()}. tanh needs both ends: bound these "
+            f"dimensions (gymnasium.wrappers.RescaleAction), or use an unsquashed Gaussian."
+        )
+    return tuple(low.tolist()), tuple(high.tolist())
+
+
+@jax.custom_jvp
+def raw_mode(mean: Array, log_std: Array) -> Array:
+    """The u at which the density of tanh(u) is highest, element by element.
+
+    It solves `u = mean + 2 std² tanh(u)`. Towards the side of the mean this is a convex equation
+    whose largest root is wanted; Newton's steps from the right run down to it and never past.
+    """
+    sign = jnp.where(mean < 0, -1.0, 1.0).astype(mean.dtype)
+    size = jnp.abs(mean)
+    # Beyond this tanh(u) is 1 in any case, and the square must not overflow.
+    strength = 2.0 * jnp.minimum(jnp.exp(2.0 * log_std), 1e4)
+
+    def step(_: int, u: Array) -> Array:
+        tanh = jnp.tanh(u)
+        slope = 1.0 - strength * (1.0 - jnp.square(tanh))
+        # Only rounding makes the slope vanish at a root, where two peaks become one.
+        down = (u - size - strength * tanh) / jnp.maximum(slope, jnp.finfo(u.dtype).eps)
+        return jnp.clip(u - down, size, u)
+
+    return sign * jax.lax.fori_loop(0, _NEWTON_STEPS, step, size + strength)
+
+
+@raw_mode.defjvp
+def _raw_mode_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    # The implicit function theorem at the root.
+    u = raw_mode(*primals)
+    strength = 2.0 * jnp.minimum(jnp.exp(2.0 * primals[1]), 1e4)
+    tanh = jnp.tanh(u)
+    slope = jnp.maximum(1.0 - strength * (1.0 - jnp.square(tanh)), jnp.finfo(u.dtype).eps)
+    return u, (tangents[0] + 2.0 * strength * tanh * tangents[1]) / slope

@@ -1,0 +1,189 @@
+"""The table of policies that the contract tests run over, and data of the right form for each.
+
+A new kind of policy, network or option is one more row of `TABLE`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gaussjax
+from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, Graph, MinGRU
+from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
+
+
+class Case(NamedTuple):
+    """One row: a policy and what holds of it.
+
+    Attributes:
+        factory: `gaussjax.gaussian` or another factory.
+        network: The network, small.
+        observation_space: Anything that `as_space` takes.
+        action_space: A Box.
+        options: Options of the factory.
+        reductions: The reductions that the kind knows.
+        scores_actions: Whether the log_prob of `act` is that of the actions it returns.
+        forward_mode: Whether `jax.jvp` works; a recurrent layer with a gradient of its own has only `jax.vjp`.
+    """
+
+    factory: Callable[..., gaussjax.Policy]
+    network: Any
+    observation_space: Any
+    action_space: Box
+    options: Mapping[str, Any] = MappingProxyType({})
+    reductions: tuple[str, ...] = ("sum", "mean", "prod", "none")
+    scores_actions: bool = True
+    forward_mode: bool = True
+
+
+class OwnModule(nn.Module):
+    """A network as a user writes it: it knows nothing of gaussjax."""
+
+    num_actions: int | None = None
+
+    @nn.compact
+    def __call__(self, observations: Any) -> tuple[Any, Any, dict[str, Any]]:
+        features = nn.tanh(nn.Dense(8)(observations))
+        log_std = self.param("log_std", nn.initializers.constant(-0.5), (self.num_actions,))
+        return nn.Dense(self.num_actions)(features), log_std, {"features": features}
+
+
+class PlainNetwork:
+    """A network that is no Flax module: just `init` and `apply`."""
+
+    def init(self, key: Any, observations: Any) -> dict[str, Any]:
+        return {"weights": jax.random.normal(key, (observations.shape[-1], 2)), "log_std": jnp.zeros(2)}
+
+    def apply(self, params: Any, observations: Any) -> tuple[Any, Any, dict[str, Any]]:
+        return observations @ params["weights"], params["log_std"], {}
+
+
+UNIT = Box((2,), -1.0, 1.0)
+NARROW = Box((2,), (-0.25, -np.inf), (np.inf, 0.25))
+NESTED = Dict(
+    (
+        ("camera", Box((2, 2), 0.0, 255.0, "uint8")),
+        ("gear", Discrete(3, start=1)),
+        ("rest", Tuple((Box((3,)), MultiDiscrete((2, 3))))),
+    )
+)
+
+TABLE: dict[str, Case] = {
+    "gaussian": Case(gaussjax.gaussian, MLP((8, 8)), 3, UNIT),
+    "gaussian-clipped": Case(
+        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clip_mean_actions": True}
+    ),
+    "gaussian-unclipped-density": Case(
+        gaussjax.gaussian,
+        MLP((8, 8)),
+        3,
+        NARROW,
+        {"clip_actions": True, "clipped_log_prob": "unclipped"},
+        scores_actions=False,
+    ),
+    "gaussian-censored": Case(
+        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "censored"}
+    ),
+    "gaussian-state-std": Case(
+        gaussjax.gaussian,
+        MLP((8, 8), std="state", log_std_bounds=(-2.0, 2.0), norm="layer"),
+        3,
+        UNIT,
+        {"clip_log_std": False},
+    ),
+    "gaussian-actor-critic": Case(
+        gaussjax.gaussian, ActorCritic(MLP((8, 8), std="fixed", initial_log_std=-0.5), sizes=(8,)), 3, UNIT
+    ),
+    "gaussian-nested-spaces": Case(gaussjax.gaussian, MLP((8, 8)), NESTED, Box((2, 2), -1.0, 1.0)),
+    "gaussian-own-module": Case(gaussjax.gaussian, OwnModule(), 3, UNIT),
+    "gaussian-plain-network": Case(gaussjax.gaussian, PlainNetwork(), 3, UNIT),
+    "gaussian-cnn": Case(
+        gaussjax.gaussian,
+        CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh"),
+        Box((6, 6, 2), 0.0, 255.0, "uint8"),
+        UNIT,
+    ),
+    "gaussian-graph": Case(
+        gaussjax.gaussian,
+        Graph(
+            nodes=[
+                {"name": "seen", "layers": [{"conv": {"features": 3, "kernel": 3, "stride": 2}}, "relu", "flatten"]},
+                {"name": "both", "input": "seen", "layers": [8, "tanh"]},
+            ],
+            value="both",
+        ),
+        Box((6, 6, 2)),
+        UNIT,
+    ),
+    "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,)), 3, UNIT, forward_mode=False),
+    "gaussian-gru": Case(gaussjax.gaussian, GRU(hidden_size=6, sizes=(8,), autodiff=True), 3, UNIT),
+    "gaussian-lstm": Case(
+        gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, forward_mode=False
+    ),
+    "gaussian-min-gru": Case(gaussjax.gaussian, MinGRU(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT),
+    "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((2,), (-1.0, 0.0), (1.0, 3.0))),
+    "squashed-state-std": Case(gaussjax.squashed_gaussian, MLP((8, 8), std="state"), 3, UNIT),
+    "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
+}
+
+
+@functools.cache
+def make(name: str, **options: Any) -> tuple[gaussjax.Policy, Any]:
+    """The policy of a row, with some options changed, and its parameters: made once for all tests."""
+    case = TABLE[name]
+    policy = case.factory(case.network, case.observation_space, case.action_space, **{**case.options, **options})
+    return policy, policy.init(jax.random.key(0))
+
+
+def size(policy: gaussjax.Policy) -> int:
+    """Number of actions."""
+    return gaussjax.spaces.size(policy.spec.action_space)
+
+
+def observations(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> Any:
+    """Random elements of the policy's observation space, as an environment gives them: NumPy arrays."""
+    return _sample(policy.spec.observation_space, batch_shape, np.random.default_rng(seed))
+
+
+def noise(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> np.ndarray:
+    """Standard normal numbers of the shape of the actions."""
+    return np.random.default_rng(seed).normal(size=(*batch_shape, size(policy))).astype(np.float32)
+
+
+def as_type(tree: Any, dtype: Any) -> Any:
+    """The tree with its floating leaves in another type."""
+
+    def convert(leaf: Any) -> Any:
+        return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
+
+    return jax.tree.map(convert, tree)
+
+
+def only_noise(params: Any) -> Any:
+    """Parameters of zero: the mean is 0 and the std 1, so that the raw actions are the draw, bit for bit."""
+    return jax.tree.map(jnp.zeros_like, params)
+
+
+def _sample(space: Space, batch_shape: tuple[int, ...], generator: np.random.Generator) -> Any:
+    match space:
+        case Box():
+            shape = (*batch_shape, *space.shape)
+            if np.issubdtype(space.dtype, np.integer):
+                return generator.integers(0, 4, shape).astype(space.dtype)
+            return generator.normal(size=shape).astype(np.float32)
+        case Discrete():
+            return generator.integers(space.start, space.start + space.n, batch_shape, dtype=np.int32)
+        case MultiDiscrete():
+            return generator.integers(0, space.nvec, (*batch_shape, len(space.nvec)), dtype=np.int32)
+        case Dict():
+            return {key: _sample(inner, batch_shape, generator) for key, inner in space.items}
+        case Tuple():
+            return tuple(_sample(inner, batch_shape, generator) for inner in space.items)

@@ -1,0 +1,285 @@
+"""The gaussian policy, option by option, against numbers derived by hand.
+
+The network of these tests is its parameters: they are the mean and the log_std. Throughout,
+c = ½·log 2π = 0.9189385 and log 2 = 0.6931472. Unless said otherwise the mean is (0.5, -1), the
+std (1, 2) and the noise (1, -1), so the raw action is (0.5 + 1·1, -1 - 2·1) = (1.5, -3), and the
+log-densities of the two dimensions are
+    -½·1² - 0     - c = -1.4189385
+    -½·1² - log 2 - c = -2.1120857
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+import gaussjax
+from gaussjax.spaces import Box
+
+UNIT = Box((2,), -1.0, 1.0)
+PARAMS = {"mean": np.array([0.5, -1.0], np.float32), "log_std": np.array([0.0, np.log(2.0)], np.float32)}
+NOISE = np.array([1.0, -1.0], np.float32)
+OBSERVATION = np.zeros(1, np.float32)
+
+
+class Given:
+    """Mean and log_std are the parameters themselves."""
+
+    def init(self, key, observations):
+        return {"mean": jnp.zeros(2), "log_std": jnp.zeros(2)}
+
+    def apply(self, params, observations):
+        return jnp.broadcast_to(params["mean"], (*observations.shape[:-1], 2)), params["log_std"], {}
+
+
+class Observed:
+    """A state-dependent std: the observation is the log_std, the mean is zero."""
+
+    def init(self, key, observations):
+        return {}
+
+    def apply(self, params, observations):
+        return jnp.zeros_like(observations), observations, {}
+
+
+def gaussian(action_space=UNIT, **options):
+    return gaussjax.gaussian(Given(), 1, action_space, **options)
+
+
+def act(policy, params=PARAMS, noise=NOISE, **arguments):
+    noise = None if arguments.get("deterministic") else noise
+    return policy.act(params, None, OBSERVATION, noise=noise, **arguments)
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, np.asarray(expected, np.float32), rtol=2e-6, atol=1e-6)
+
+
+def test_the_defaults_are_the_documented_ones():
+    assert dict(gaussian().spec.options) == {
+        "clip_actions": False,
+        "clip_mean_actions": False,
+        "clip_log_std": True,
+        "min_log_std": -20.0,
+        "max_log_std": 2.0,
+        "reduction": "sum",
+        "clipped_log_prob": "density",
+        "keepdims": True,
+    }
+
+
+def test_by_default_actions_may_leave_the_box():
+    result = act(gaussian())
+    close(result.actions, [1.5, -3.0])
+    close(result.outputs["raw_actions"], [1.5, -3.0])
+    close(result.outputs["mean_actions"], [0.5, -1.0])
+    close(result.log_prob, [-3.5310242])
+
+
+# reduction
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        ("sum", [-3.5310242]),  # -1.4189385 - 2.1120857
+        ("mean", [-1.7655121]),  # half of that
+        ("prod", [2.9969198]),  # 1.4189385 · 2.1120857: a product of logarithms, kept for compatibility
+        ("none", [-1.4189385, -2.1120857]),
+    ],
+)
+def test_reduction_of_log_prob(reduction, expected):
+    close(act(gaussian(reduction=reduction)).log_prob, expected)
+    scored = gaussian(reduction=reduction).evaluate(PARAMS, OBSERVATION, np.array([1.5, -3.0], np.float32))
+    close(scored.log_prob, expected)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        # A normal has the entropy log_std + ½ + c: 1.4189385 and 2.1120857.
+        ("sum", [3.5310242]),
+        ("mean", [1.7655121]),
+        ("prod", [2.9969198]),
+        ("none", [1.4189385, 2.1120857]),
+    ],
+)
+def test_reduction_of_entropy_in_evaluate(reduction, expected):
+    close(gaussian(reduction=reduction).evaluate(PARAMS, OBSERVATION, NOISE).entropy, expected)
+
+
+# clip_actions
+
+
+@pytest.mark.parametrize(
+    ("clipped_log_prob", "expected"),
+    [
+        # Of the clipped action (1, -1) under the normal, z = (0.5, 0):
+        # -½·0.5² - c = -1.0439385 and -log 2 - c = -1.6120857.
+        ("density", [-1.0439385, -1.6120857]),
+        # Of the sample before the clip.
+        ("unclipped", [-1.4189385, -2.1120857]),
+        # Of the side that ends on the bound: log Φ(-0.5) = log 0.3085375 and log Φ(0) = log ½.
+        ("censored", [-1.1759118, -0.6931472]),
+    ],
+)
+def test_clip_actions_to_a_full_box(clipped_log_prob, expected):
+    policy = gaussian(clip_actions=True, clipped_log_prob=clipped_log_prob, reduction="none")
+    result = act(policy)
+    close(result.actions, [1.0, -1.0])
+    close(result.outputs["raw_actions"], [1.5, -3.0])
+    close(result.log_prob, expected)
+
+
+@pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped", "censored"])
+def test_inside_the_box_all_three_log_probs_are_the_density(clipped_log_prob):
+    policy = gaussian(Box((2,), -5.0, 5.0), clip_actions=True, clipped_log_prob=clipped_log_prob)
+    close(act(policy).log_prob, [-3.5310242])
+
+
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [
+        ((1.0, -1.0), (1.0, -1.0)),  # raw (1.5, -3): both beyond the closed side
+        ((-5.0, 5.0), (-4.5, 9.0)),  # raw (-4.5, 9): both on the open side
+        ((1.0, 5.0), (1.0, 9.0)),  # each dimension on its own
+    ],
+)
+def test_clip_actions_to_a_half_open_box(noise, expected):
+    box = Box((2,), (-np.inf, -1.0), (1.0, np.inf))
+    close(act(gaussian(box, clip_actions=True), noise=np.array(noise, np.float32)).actions, expected)
+
+
+@pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped", "censored"])
+def test_clip_actions_without_bounds_changes_nothing(clipped_log_prob):
+    result = act(gaussian(Box((2,)), clip_actions=True, clip_mean_actions=True, clipped_log_prob=clipped_log_prob))
+    close(result.actions, [1.5, -3.0])
+    close(result.log_prob, [-3.5310242])
+
+
+def test_a_box_of_several_axes_clips_in_row_major_order():
+    box = Box((1, 2), (-np.inf, -2.0), (0.75, np.inf))
+    close(act(gaussian(box, clip_actions=True)).actions, [0.75, -2.0])
+
+
+def test_censored_probabilities_add_up_to_one():
+    policy = gaussian(clip_actions=True, clipped_log_prob="censored", reduction="none")
+    at = jax.jit(lambda x: jnp.exp(policy.evaluate(PARAMS, OBSERVATION, jnp.stack([x, x])).log_prob))
+    for dimension in (0, 1):
+        inside = quad(lambda x, i=dimension: float(at(np.float32(x))[i]), -0.999999, 0.999999, epsabs=1e-4)[0]
+        ends = float(at(np.float32(-1.0))[dimension] + at(np.float32(1.0))[dimension])
+        assert inside + ends == pytest.approx(1.0, abs=1e-5)
+
+
+# clip_mean_actions
+
+
+def test_clip_mean_actions_comes_before_the_draw():
+    params = {"mean": np.array([3.0, -0.5], np.float32), "log_std": np.zeros(2, np.float32)}
+    result = act(gaussian(clip_mean_actions=True, reduction="none"), params)
+    close(result.outputs["mean_actions"], [1.0, -0.5])
+    close(result.actions, [2.0, -1.5])  # (1, -0.5) + (1, -1); the action itself is not clipped
+    close(result.log_prob, [-1.4189385, -1.4189385])  # z = (1, -1) from the clipped mean
+
+
+def test_without_clip_mean_actions_only_the_action_is_clipped():
+    params = {"mean": np.array([3.0, -0.5], np.float32), "log_std": np.zeros(2, np.float32)}
+    result = act(gaussian(clip_actions=True, reduction="none"), params)
+    close(result.outputs["mean_actions"], [3.0, -0.5])
+    close(result.actions, [1.0, -1.0])
+    close(result.log_prob, [-2.9189385, -1.0439385])  # z = (1 - 3, -1 + 0.5): -½·4 - c and -½·0.25 - c
+
+
+# clip_log_std
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [-20.0, 2.0]),
+        ({"clip_log_std": False}, [-30.0, 5.0]),
+        ({"min_log_std": -1.0, "max_log_std": 0.5}, [-1.0, 0.5]),
+        ({"min_log_std": -40.0}, [-30.0, 2.0]),
+        ({"max_log_std": 9.0}, [-20.0, 5.0]),
+    ],
+)
+def test_clip_log_std(options, expected):
+    params = {"mean": np.zeros(2, np.float32), "log_std": np.array([-30.0, 5.0], np.float32)}
+    policy = gaussian(reduction="none", **options)
+    result = act(policy, params)
+    close(result.outputs["log_std"], expected)
+    close(policy.log_std(params, OBSERVATION), expected)
+    np.testing.assert_allclose(result.actions, np.exp(expected) * NOISE, rtol=2e-6)  # mean 0: std · noise
+    close(result.log_prob, -0.5 - np.array(expected) - 0.9189385)
+    close(policy.entropy(params, OBSERVATION), np.array(expected) + 1.4189385)
+
+
+# The order of operations
+
+
+def test_mean_and_log_std_are_clipped_first_the_action_last():
+    # mean (3, -3) -> (1, -1); log_std (5, 5) -> (2, 2), std 7.389056; noise (-0.1, 0.5):
+    # raw (1 - 0.7389056, -1 + 3.694528) = (0.2610944, 2.694528) -> (0.2610944, 1).
+    # log_prob of that action: z = (-0.1, 2/7.389056 = 0.2706706):
+    # -½·0.01 - 2 - c = -2.9239385 and -½·0.0732626 - 2 - c = -2.9555698
+    params = {"mean": np.array([3.0, -3.0], np.float32), "log_std": np.full(2, 5.0, np.float32)}
+    policy = gaussian(clip_actions=True, clip_mean_actions=True, reduction="none")
+    result = act(policy, params, np.array([-0.1, 0.5], np.float32))
+    close(result.outputs["raw_actions"], [0.2610944, 2.694528])
+    close(result.actions, [0.2610944, 1.0])
+    close(result.log_prob, [-2.9239385, -2.9555698])
+
+
+@pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped"])
+def test_taken_actions_are_scored_as_they_are(clipped_log_prob):
+    # (2, 2) lies outside the Box and is not clipped: z = (1.5, 1.5),
+    # -½·2.25 - c = -2.0439385 and -½·2.25 - log 2 - c = -2.7370857
+    policy = gaussian(clip_actions=True, clipped_log_prob=clipped_log_prob, reduction="none")
+    taken_actions = np.array([2.0, 2.0], np.float32)
+    result = act(policy, taken_actions=taken_actions)
+    close(result.actions, [1.0, -1.0])
+    close(result.log_prob, [-2.0439385, -2.7370857])
+    close(policy.evaluate(PARAMS, OBSERVATION, taken_actions).log_prob, [-2.0439385, -2.7370857])
+
+
+@pytest.mark.parametrize(
+    ("clip_actions", "actions", "log_prob"),
+    [
+        # At the mean z is zero: -c and -log 2 - c.
+        (False, [0.5, -1.0], [-0.9189385, -1.6120857]),
+        # The Box ends at ±0.25: z = (-0.25, 0.75/2): -½·0.0625 - c and -½·0.140625 - log 2 - c.
+        (True, [0.25, -0.25], [-0.9501885, -1.6823982]),
+    ],
+)
+def test_the_deterministic_action_is_the_mean(clip_actions, actions, log_prob):
+    policy = gaussian(Box((2,), -0.25, 0.25), clip_actions=clip_actions, reduction="none")
+    result = act(policy, deterministic=True)
+    close(result.actions, actions)
+    close(result.outputs["raw_actions"], [0.5, -1.0])
+    close(result.log_prob, log_prob)
+
+
+# Shapes of a batch
+
+
+def test_entropy_and_log_std_are_given_for_every_row_and_dimension():
+    policy, observations = gaussian(), np.zeros((3, 1), np.float32)
+    close(policy.entropy(PARAMS, observations), [[1.4189385, 2.1120857]] * 3)
+    close(policy.log_std(PARAMS, observations), [[0.0, 0.6931472]] * 3)
+
+
+def test_a_state_dependent_log_std_stays_with_its_row():
+    policy = gaussjax.gaussian(Observed(), 2, UNIT)
+    log_std = np.array([[0.0, 1.0], [-2.0, 0.5], [3.0, -25.0]], np.float32)
+    clipped = np.array([[0.0, 1.0], [-2.0, 0.5], [2.0, -20.0]])
+    close(policy.log_std({}, log_std), clipped)
+    close(policy.entropy({}, log_std), clipped + 1.4189385)
+
+
+def test_the_carry_of_a_network_without_memory_is_empty():
+    policy = gaussian()
+    assert policy.initial_carry() == policy.initial_carry((4,)) == ()
+    close(policy.act(PARAMS, None, OBSERVATION, noise=NOISE, carry=()).actions, [1.5, -3.0])
