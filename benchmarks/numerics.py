@@ -56,8 +56,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"float32): of the value, then of its gradients. References: 200 bits, on the exact inputs. "
         f"jax {results['jax']}, {results['platform']}.",
         "",
-        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, entropies of squashed Gaussians against 1 nat at "
-        'least, all else against the true result. "n bad" counts results that are not finite, on a grid where every '
+        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, entropies of squashed Gaussians against 1 nat "
+        'at least, all else against the true result. "n bad" counts results that are not finite, on a grid where every '
         "true result is; the error is that of the others.",
         "",
         "| what | type | bar | " + " | ".join(names) + " |",
