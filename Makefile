@@ -13,7 +13,7 @@ ENV ?= Pendulum-v1
 SEED ?= 0
 OUT ?= runs/$(ENV)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full lint format bench clean
+.PHONY: train test test-full lint format bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --seed $(SEED) --out $(OUT)
@@ -34,6 +34,25 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The page of figures, measured anew; the machine should have nothing else to do (an hour).
+DEVICE ?= cpu
+BENCHMARKS ?= main_job act evaluate population startup scaling
+bench: $(READY)
+	for name in $(BENCHMARKS); do \
+		$(BIN)/python -m benchmarks $$name --device $(DEVICE) --json benchmarks/results/$$name-$(DEVICE).json || exit 1; \
+	done
+	$(BIN)/python -m benchmarks report
+
+# An environment for each peer. torch goes first and alone: its plain pin finds the small build.
+bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
+
+.peers/%/.ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --upgrade pip -c constraints.txt
+	grep '^torch==' $< | xargs --no-run-if-empty .peers/$*/bin/python -m pip install --quiet
+	.peers/$*/bin/python -m pip install --quiet -r $<
+	touch $@
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
@@ -41,4 +60,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .jax_cache
+	rm -rf $(VENV) .jax_cache .peers

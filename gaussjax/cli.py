@@ -32,6 +32,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
 INTERRUPTED = 130
+EVALUATION_SEED = 10_000
 
 
 class UsageError(Exception):
@@ -66,7 +67,7 @@ class Evaluate:
     """Gymnasium name; the one it was trained on if left out."""
     episodes: int = 20
     """How many to run."""
-    seed: int = 10_000
+    seed: int = EVALUATION_SEED
     """Of the first episode's environment; the next ones count up."""
 
 
@@ -112,7 +113,7 @@ def train(command: Train) -> None:
         console=console,
     )
     rows: list[ppo.Metrics] = []
-    state, interrupted = loop.init(seed), False
+    state, interrupted = loop.init(jax.random.key(seed)), False
     start = time.perf_counter()
     with report.MetricsFile(folder / "metrics.csv") as metrics, progress, _interruptible():
         bar = progress.add_task("train", total=config.total_steps, shown="compiling")
@@ -140,7 +141,7 @@ def train(command: Train) -> None:
     if interrupted:
         console.print(f"Interrupted: the policy so far is {folder / 'policy.safetensors'}", highlight=False)
         sys.exit(INTERRUPTED)
-    evaluate(Evaluate(folder / "policy.safetensors", None, command.evaluation_episodes, seed + 10_000))
+    evaluate(Evaluate(folder / "policy.safetensors", None, command.evaluation_episodes, seed + EVALUATION_SEED))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     console.print(f"{folder}: {names}", highlight=False)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gaussjax
-from gaussjax.networks import MLP, ActorCritic
+from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, Graph, MinGRU
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 
@@ -31,6 +31,7 @@ class Case(NamedTuple):
         options: Options of the factory.
         reductions: The reductions that the kind knows.
         scores_actions: Whether the log_prob of `act` is that of the actions it returns.
+        forward_mode: Whether `jax.jvp` works; a recurrent layer with a gradient of its own has only `jax.vjp`.
     """
 
     factory: Callable[..., gaussjax.Policy]
@@ -40,6 +41,7 @@ class Case(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     reductions: tuple[str, ...] = ("sum", "mean", "prod", "none")
     scores_actions: bool = True
+    forward_mode: bool = True
 
 
 class OwnModule(nn.Module):
@@ -103,6 +105,33 @@ TABLE: dict[str, Case] = {
     "gaussian-nested-spaces": Case(gaussjax.gaussian, MLP((8, 8)), NESTED, Box((2, 2), -1.0, 1.0)),
     "gaussian-own-module": Case(gaussjax.gaussian, OwnModule(), 3, UNIT),
     "gaussian-plain-network": Case(gaussjax.gaussian, PlainNetwork(), 3, UNIT),
+    "gaussian-cnn": Case(
+        gaussjax.gaussian,
+        CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh"),
+        Box((6, 6, 2), 0.0, 255.0, "uint8"),
+        UNIT,
+    ),
+    "gaussian-graph": Case(
+        gaussjax.gaussian,
+        Graph(
+            nodes=[
+                {"name": "seen", "layers": [{"conv": {"features": 3, "kernel": 3, "stride": 2}}, "relu", "flatten"]},
+                {"name": "both", "input": "seen", "layers": [8, "tanh"]},
+            ],
+            value="both",
+        ),
+        Box((6, 6, 2)),
+        UNIT,
+    ),
+    "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,)), 3, UNIT, forward_mode=False),
+    "gaussian-gru": Case(gaussjax.gaussian, GRU(hidden_size=6, sizes=(8,), autodiff=True), 3, UNIT),
+    "gaussian-lstm": Case(
+        gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, forward_mode=False
+    ),
+    "gaussian-min-gru": Case(gaussjax.gaussian, MinGRU(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT),
+    "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((2,), (-1.0, 0.0), (1.0, 3.0))),
+    "squashed-state-std": Case(gaussjax.squashed_gaussian, MLP((8, 8), std="state"), 3, UNIT),
+    "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
 
 

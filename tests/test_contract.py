@@ -325,20 +325,22 @@ def test_distributions_cross_every_boundary(policy, params):
 
 
 @pytest.mark.usefixtures("x64")
-def test_gradients_equal_finite_differences(policy, params):
+def test_gradients_equal_finite_differences(name, policy, params):
+    modes = ("fwd", "rev") if policies.TABLE[name].forward_mode else ("rev",)
     params = policies.as_type(params, jnp.float64)
     observations = policies.as_type(policies.observations(policy, (3,)), jnp.float64)
     noise = jnp.asarray(policies.noise(policy, (3,)), jnp.float64)
-    taken_actions = act(policy, params, None, observations, (3,), noise=noise).actions
+    carry = policies.as_type(policy.initial_carry((3,)), jnp.float64)
+    taken_actions = policy.act(params, None, observations, noise=noise, carry=carry).actions
 
     def scores(params):
-        return evaluate(policy, params, observations, taken_actions, (3,))[:2]
+        return policy.evaluate(params, observations, taken_actions, carry=carry)[:2]
 
     def sample(params, noise):
-        return act(policy, params, None, observations, (3,), noise=noise)[:2]
+        return policy.act(params, None, observations, noise=noise, carry=carry)[:2]
 
-    check_grads(scores, (params,), order=1, modes=("fwd", "rev"), eps=1e-6, atol=1e-6, rtol=1e-6)
-    check_grads(sample, (params, noise), order=1, modes=("fwd", "rev"), eps=1e-6, atol=1e-6, rtol=1e-6)
+    check_grads(scores, (params,), order=1, modes=modes, eps=1e-6, atol=1e-6, rtol=1e-6)
+    check_grads(sample, (params, noise), order=1, modes=modes, eps=1e-6, atol=1e-6, rtol=1e-6)
 
 
 def test_gradients_are_finite_bare_and_compiled(policy, params):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -80,7 +81,7 @@ class CNN(Network):
         activate = activation(self.convolution_activation)
         for convolution in self.convolutions:
             images = activate(convolution(images))
-        return self.layers(images.reshape(*batch_shape, -1))
+        return self.layers(images.reshape(*batch_shape, math.prod(images.shape[-3:])))
 
     def __call__(
         self, observations: Float[Array, "..."]
@@ -106,7 +107,7 @@ class CNN(Network):
             observations = observations.astype(jnp.float32)
         if from_bytes if self.scale_pixels is None else self.scale_pixels:
             observations = observations / 255
-        return observations.reshape(-1, *shape), batch_shape
+        return observations.reshape(math.prod(batch_shape), *shape), batch_shape
 
     def _refuse_small(self, shape: tuple[int, ...]) -> None:
         least = 1

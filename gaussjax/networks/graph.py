@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
@@ -155,10 +156,10 @@ class Graph(Network):
         if layer.kind == "activation":
             return _Value(activation(dict(layer.options)["name"])(value.array), value.rank)
         if layer.kind == "flatten":
-            return _Value(value.array.reshape(*batch_shape, -1), 1)
+            return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
         if layer.kind == "conv":
             images = _expect(value, 3, layer, where).array
-            out = self.parts[name](images.reshape(-1, *images.shape[-3:]))
+            out = self.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
             if 0 in out.shape[1:]:
                 raise ValueError(
                     f"{where}: conv: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "

@@ -1,0 +1,75 @@
+"""`python -m benchmarks COMMAND`: measures, prints the tables, and writes the results as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, report
+
+# Each module has DESCRIPTION, run(options) -> dict that JSON can hold, and markdown(results) -> str;
+# plots(results, folder), where there is one, draws pictures and returns the Markdown that shows them.
+# They stand in the order of the page.
+COMMANDS = {
+    "main_job": "benchmarks.main_job",
+    "act": "benchmarks.act",
+    "evaluate": "benchmarks.evaluate",
+    "population": "benchmarks.population",
+    "startup": "benchmarks.startup",
+    "scaling": "benchmarks.scaling",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    modules = {name: importlib.import_module(module) for name, module in COMMANDS.items()}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, module in modules.items():
+        command = commands.add_parser(name, help=module.DESCRIPTION, description=module.DESCRIPTION)
+        command.add_argument(
+            "--peers", help="names of contenders, with commas; 'none' for gaussjax alone; all if left out"
+        )
+        command.add_argument("--sizes", help="the sizes to measure, with commas; all if left out")
+        command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        command.add_argument("--processes", type=int, help="how many processes each contender is started in")
+        command.add_argument("--rounds", type=int, default=7, help="turns of each contender in each process")
+        command.add_argument("--turn", type=float, default=0.05, help="seconds that one turn aims at")
+        command.add_argument("--environments", type=Path, default=Path(".peers"), help="made by `make bench-peers`")
+        command.add_argument("--json", type=Path, help="file for the results")
+    page = commands.add_parser("report", help="write README.md and the plots from the results")
+    page.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args(arguments)
+
+    if options.command == "report":
+        report.write(modules, options.folder)
+        return
+    module = modules[options.command]
+    results = measured(options.command, module, options)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    sys.stdout.write(report.heading(results) + "\n" + module.markdown(results) + "\n")
+
+
+def measured(command: str, module: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The results of a command, with the machine and how busy others kept it.
+
+    A module that knows better than the watch, for its turns alone, says so in its results.
+    """
+    watch = machine.Watch()
+    results = module.run(options)
+    return {
+        "command": command,
+        "device": options.device,
+        **machine.describe(),
+        **watch.stop(),
+        **results,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""gaussjax, called as its README shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gaussjax
+from benchmarks import inputs
+from benchmarks.contenders.with_jax import dense, hardware, norms, ppo_loss
+from benchmarks.worker import Built
+
+__all__ = ["act", "copy", "evaluate", "hardware", "population", "sharded"]
+
+
+def make(hidden: tuple[int, ...]) -> Any:
+    network = gaussjax.networks.MLP(tuple(hidden), "elu", output_activation=None)
+    return gaussjax.gaussian(network, inputs.OBSERVATIONS, gaussjax.spaces.Box((inputs.ACTIONS,), -1.0, 1.0))
+
+
+def params_of(weights: inputs.Weights) -> Any:
+    *hidden, mean = weights.layers
+    layers = {f"dense_{i}": dense(layer) for i, layer in enumerate(hidden)}
+    return {"params": {"layers": layers, "head": {"mean": dense(mean), "log_std": jnp.asarray(weights.log_std)}}}
+
+
+def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = inputs.HIDDEN) -> Built:
+    policy, params, key = make(hidden), params_of(inputs.weights(tuple(hidden))), jax.random.key(1)
+    observations = inputs.observations(batch)
+    check = policy.act(params, key, observations).outputs["mean_actions"][0]
+    if resident:
+        observations = jnp.asarray(observations)
+        return Built(lambda: jax.block_until_ready(policy.act(params, key, observations)), check)
+    return Built(lambda: np.asarray(policy.act(params, key, observations).actions), check)
+
+
+def evaluate(device: str, batch: int) -> Built:
+    policy, params = make(inputs.HIDDEN), params_of(inputs.weights())
+    samples = jax.tree.map(jnp.asarray, inputs.minibatch(batch))
+
+    def loss(params: Any, samples: inputs.Minibatch) -> jax.Array:
+        log_prob, entropy, _ = policy.evaluate(params, samples.observations, samples.actions)
+        return ppo_loss(log_prob, entropy, samples)
+
+    gradient = jax.jit(jax.grad(loss))
+    found = gradient(params, samples)["params"]
+    check = norms([*found["layers"].values(), found["head"]["mean"]], found["head"]["log_std"])
+    return Built(lambda: jax.block_until_ready(gradient(params, samples)), check)
+
+
+def population(device: str, policies: int, loop: bool = False) -> Built:
+    """One observation for each policy: all in one call, or one call for each."""
+    policy = make(inputs.HIDDEN)
+    each = [params_of(inputs.weights(seed=seed)) for seed in range(min(policies, 64))]
+    each = [each[i % len(each)] for i in range(policies)]
+    keys = jax.random.split(jax.random.key(1), policies)
+    observations = jnp.asarray(inputs.observations(policies))[:, None]
+    if loop:
+        # What a loop reads is laid ready for it: slicing would cost more than acting.
+        ready = list(zip(each, keys, observations, strict=True))
+        check = policy.act(*ready[-1]).outputs["mean_actions"][0]
+        return Built(lambda: jax.block_until_ready([policy.act(*one) for one in ready]), check)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    together = jax.jit(jax.vmap(policy.act))
+    check = together(stacked, keys, observations).outputs["mean_actions"][-1, 0]
+    return Built(lambda: jax.block_until_ready(together(stacked, keys, observations)), check)
+
+
+def sharded(device: str, batch: int, devices: int) -> Built:
+    """One call of act with the batch spread over devices."""
+    policy, params, key = make(inputs.HIDDEN), params_of(inputs.weights()), jax.random.key(1)
+    mesh = jax.make_mesh((devices,), ("batch",), devices=jax.devices()[:devices])
+    everywhere, spread = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in ((), ("batch",)))
+    params, key = jax.device_put((params, key), everywhere)
+    observations = jax.device_put(inputs.observations(batch), spread)
+    check = policy.act(params, key, observations).outputs["mean_actions"][0]
+    return Built(lambda: jax.block_until_ready(policy.act(params, key, observations)), check)
+
+
+def copy(device: str, size: int) -> Built:
+    """Reads and writes `size` bytes: the device's bandwidth."""
+    numbers, negative = jnp.ones(size // 4), jax.jit(jnp.negative)
+    return Built(lambda: jax.block_until_ready(negative(numbers)), [0.0])

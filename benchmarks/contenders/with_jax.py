@@ -1,0 +1,58 @@
+"""What the contenders written in JAX share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import inputs
+
+CLIP_RATIO, ENTROPY_COEFFICIENT = 0.2, 0.01
+
+
+def hardware(device: str) -> str:
+    found = jax.devices("gpu" if device == "cuda" else device)[0]
+    return found.device_kind
+
+
+class MLP(nn.Module):
+    """The network by hand in Flax."""
+
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = observations
+        for width in self.hidden:
+            x = nn.elu(nn.Dense(width)(x))
+        return nn.Dense(inputs.ACTIONS)(x), self.param("log_std", nn.initializers.zeros, (inputs.ACTIONS,))
+
+
+def dense(layer: tuple[np.ndarray, np.ndarray]) -> dict[str, jax.Array]:
+    """The parameters of one Flax layer."""
+    kernel, bias = layer
+    return {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+
+
+def flax_params(weights: inputs.Weights) -> dict[str, Any]:
+    """The parameters of `MLP`."""
+    layers = {f"Dense_{i}": dense(layer) for i, layer in enumerate(weights.layers)}
+    return {"params": {**layers, "log_std": jnp.asarray(weights.log_std)}}
+
+
+def ppo_loss(log_prob: jax.Array, entropy: jax.Array, batch: inputs.Minibatch) -> jax.Array:
+    """PPO's clipped loss with its entropy bonus."""
+    ratio = jnp.exp(log_prob - batch.log_prob)
+    clipped = jnp.clip(ratio, 1.0 - CLIP_RATIO, 1.0 + CLIP_RATIO)
+    surrogate = jnp.minimum(ratio * batch.advantages, clipped * batch.advantages)
+    return -jnp.mean(surrogate) - ENTROPY_COEFFICIENT * jnp.mean(entropy)
+
+
+def norms(layers: list[dict[str, Any]], log_std: Any) -> list[float]:
+    """The length of each gradient, layer by layer: what the contenders must agree on."""
+    arrays = [array for layer in layers for array in (layer["kernel"], layer["bias"])]
+    return [float(jnp.linalg.norm(jnp.ravel(array))) for array in (*arrays, log_std)]

@@ -1,0 +1,91 @@
+"""The numbers that every contender computes with, from NumPy alone."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+OBSERVATIONS, ACTIONS, HIDDEN = 60, 8, (32, 32)
+
+
+class Weights(NamedTuple):
+    """A policy: ELU layers, a linear mean, and a log_std that is a parameter.
+
+    Attributes:
+        layers: Kernel `(in, out)` and bias `(out,)` of each hidden layer, then of the mean.
+        log_std: `(ACTIONS,)`.
+    """
+
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    log_std: np.ndarray
+
+
+class Minibatch(NamedTuple):
+    """What a PPO gradient is taken of.
+
+    Attributes:
+        observations: `(B, OBSERVATIONS)`.
+        actions: `(B, ACTIONS)`, taken by the policy itself.
+        log_prob: `(B, 1)`, near those of the policy now.
+        advantages: `(B, 1)`, mean 0 and variance 1.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    log_prob: np.ndarray
+    advantages: np.ndarray
+
+
+def weights(hidden: tuple[int, ...] = HIDDEN, seed: int = 0) -> Weights:
+    generator = np.random.default_rng(seed)
+    sizes = (OBSERVATIONS, *hidden, ACTIONS)
+    layers = tuple(
+        (
+            (generator.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in)).astype(np.float32),
+            (0.1 * generator.normal(size=fan_out)).astype(np.float32),
+        )
+        for fan_in, fan_out in itertools.pairwise(sizes)
+    )
+    return Weights(layers, np.linspace(-1.0, 0.5, ACTIONS, dtype=np.float32))
+
+
+def observations(batch: int, seed: int = 1) -> np.ndarray:
+    """`(batch, OBSERVATIONS)`, normal, aligned."""
+    return aligned(np.random.default_rng(seed).normal(size=(batch, OBSERVATIONS)))
+
+
+def minibatch(batch: int) -> Minibatch:
+    generator = np.random.default_rng(2)
+    policy, observed = weights(), observations(batch)
+    noise = generator.normal(size=(batch, ACTIONS))
+    actions = mean(policy, observed) + np.exp(policy.log_std) * noise
+    log_prob = np.sum(-0.5 * noise**2 - policy.log_std - 0.5 * np.log(2 * np.pi), -1, keepdims=True)
+    log_prob += 0.1 * generator.normal(size=(batch, 1))
+    advantages = generator.normal(size=(batch, 1))
+    return Minibatch(observed, aligned(actions), aligned(log_prob), aligned(advantages))
+
+
+def mean(policy: Weights, observed: np.ndarray) -> np.ndarray:
+    """The mean of the actions, by NumPy."""
+    x = observed
+    for kernel, bias in policy.layers[:-1]:
+        x = x @ kernel + bias
+        x = np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+    kernel, bias = policy.layers[-1]
+    return x @ kernel + bias
+
+
+def aligned(array: Any) -> np.ndarray:
+    """The same numbers in float32 at an address that is a multiple of 64.
+
+    XLA borrows the memory of such an array and copies any other, which at large batches costs
+    more than the policy. NumPy itself promises 16 bytes only, so it would be a matter of luck.
+    """
+    array = np.asarray(array, np.float32)
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(np.float32).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -1,0 +1,78 @@
+"""What the measurements ran on, and whether anything else ran there meanwhile."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import resource
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+
+def describe() -> dict[str, Any]:
+    """Machine, cores, memory, Python, date and the code's revision."""
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "revision": _revision(),
+        "machine": {
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": round(pages / 2**30),
+            "system": f"{platform.system()} {platform.release().split('-')[0]}",
+            "python": platform.python_version(),
+        },
+    }
+
+
+class Watch:
+    """Tells from its making to `stop` what share of the cores went to others than us.
+
+    Figures taken beside other work are worth little, and nothing in them shows it: this does.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._busy, self._ours = busy_seconds(), _our_seconds()
+
+    def stop(self) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._start
+        others = busy_seconds() - self._busy - (_our_seconds() - self._ours)
+        return {"seconds": round(seconds), "share_of_cpu_used_by_others": share(others, seconds)}
+
+
+def share(others: float, seconds: float) -> float:
+    """Processor seconds of others as a share of all that was to be had."""
+    return round(max(others, 0.0) / (seconds * (os.cpu_count() or 1)), 3) if seconds else 0.0
+
+
+def busy_seconds() -> float:
+    """Processor time of all that ever ran here, on all cores."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _our_seconds() -> float:
+    """Of this process and of its children that have ended: `stop` is for when all have."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _revision() -> str:
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,66 @@
+"""Who is measured, and in which environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+class Contender(NamedTuple):
+    """One row of the tables.
+
+    Attributes:
+        module: In `benchmarks.contenders`.
+        environment: Folder made by `make bench-peers`; None is the environment of this process.
+        packages: Whose versions are recorded.
+        options: Added to the case.
+        title: As the tables call it.
+        variables: Set in its process's environment.
+    """
+
+    module: str
+    environment: str | None
+    packages: tuple[str, ...]
+    title: str
+    options: Mapping[str, Any] = MappingProxyType({})
+    variables: Mapping[str, str] = MappingProxyType({})
+
+
+_JAX = ("jax", "jaxlib", "flax", "numpy")
+
+CONTENDERS = {
+    "gaussjax": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax"),
+    "gaussjax-loop": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, Python loop", {"loop": True}),
+    "gaussjax-devices": Contender(
+        "ours",
+        None,
+        ("gaussjax", *_JAX),
+        "gaussjax",
+        variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    ),
+    "distrax": Contender("by_hand_distrax", None, ("distrax", *_JAX), "distrax by hand"),
+    "torch": Contender("by_hand_torch", None, ("torch", "numpy"), "torch by hand"),
+    "torch-vmap": Contender("by_hand_torch", None, ("torch", "numpy"), "torch.func.vmap"),
+    "skrl-torch": Contender("skrl_torch", "skrl", ("skrl", "torch", "numpy"), "skrl (torch)"),
+    "skrl-jax": Contender("skrl_jax", "skrl", ("skrl", *_JAX), "skrl (jax)"),
+    "skrl-jax-agent": Contender(
+        "skrl_jax", "skrl", ("skrl", *_JAX), "skrl (jax), as its agents run it", {"compiled": True}
+    ),
+    "sb3": Contender("sb3_policy", "sb3", ("stable-baselines3", "torch", "numpy"), "SB3"),
+    "brax": Contender("brax_policy", "brax", ("brax", *_JAX), "brax"),
+    "torchrl": Contender("torchrl_policy", "torchrl", ("torchrl", "tensordict", "torch", "numpy"), "TorchRL"),
+}
+
+
+def chosen(default: tuple[str, ...], asked: str | None) -> list[str]:
+    """gaussjax and those asked for; by default all that the command names.
+
+    Raises:
+        SystemExit: A name is unknown.
+    """
+    names = default if asked is None else [name for name in asked.split(",") if name and name != "none"]
+    unknown = sorted(set(names) - CONTENDERS.keys())
+    if unknown:
+        raise SystemExit(f"--peers: expected some of {', '.join(default)}, got {', '.join(unknown)}.")
+    return [default[0], *(name for name in names if name != default[0])]

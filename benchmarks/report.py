@@ -1,0 +1,256 @@
+"""From results to tables, plots and the page: every figure there comes from here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import CONTENDERS
+
+OURS = "gaussjax"
+_QUIET = 0.1
+
+_INTRODUCTION = """\
+# Speed
+
+Written by `python -m benchmarks report` from the files beside it; `make bench` measures again.
+
+Every contender, gaussjax too, runs in a process of its own, all over the same numbers, and they take turns within one
+run. Each is started several times. A time is the median over its processes of the median over its turns; in brackets
+are the quartiles of all turns. **Ratios are our time ÷ theirs: below 1 gaussjax is faster.** At small batches a
+process keeps to a slow or a fast way of handing work to its threads, so there the best process is shown as well.
+What could not be measured is named with its reason.
+"""
+
+
+def sizes(options: argparse.Namespace, default: Sequence[int]) -> list[int]:
+    """The sizes asked for, else the default."""
+    return list(default) if options.sizes is None else [int(size) for size in options.sizes.split(",")]
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def verdict(kept: bool, results: Mapping[str, Any]) -> str:
+    """Whether a bar is kept; on a machine that was not quiet nobody can tell."""
+    if results["share_of_cpu_used_by_others"] >= _QUIET:
+        return "no evidence"
+    return "kept" if kept else "**missed**"
+
+
+def spread(times: Mapping[str, Any], scale: float) -> str:
+    return "–".join(number(scale * quartile) for quartile in times["quartiles"])
+
+
+def number(x: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
+
+
+def not_measured(reasons: Mapping[str, str]) -> str:
+    return "Not measured: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + "."
+
+
+def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None = None) -> str:
+    """Contenders down, sizes across: median and quartiles in µs and our ratio; then the best process."""
+    cases = select(results, where)
+    names = [name for name in CONTENDERS if any(name in case["times"] for case in cases)]
+    heads = ["µs", *(size_name(case["case"][by]) for case in cases)]
+    first = names[0] if names else OURS
+    rows, best = [], []
+    for name in names:
+        cells, best_cells = [], []
+        for case in cases:
+            times, ours = case["times"].get(name), case["times"].get(first)
+            if times is None:
+                cells.append("not measured")
+                best_cells.append("not measured")
+                continue
+            ratio = "" if name == first or ours is None else f"**{ours['median'] / times['median']:.2f}×** "
+            cells.append(f"{ratio}{_microseconds(times['median'])} ({spread(times, 1e6)})")
+            ratio = "" if name == first or ours is None else f"**{ours['best'] / times['best']:.2f}×** "
+            best_cells.append(f"{ratio}{_microseconds(times['best'])}")
+        rows.append([CONTENDERS[name].title, *cells])
+        best.append([CONTENDERS[name].title, *best_cells])
+    parts = [grid(heads, rows), "The best process of each:", grid(heads, best)]
+    if results["not_measured"]:
+        parts.append(not_measured({CONTENDERS[name].title: why for name, why in results["not_measured"].items()}))
+    return "\n\n".join(parts)
+
+
+def bars(
+    results: Mapping[str, Any],
+    by: str,
+    wanted: Sequence[tuple[int, str | None, float]],
+    where: Mapping[str, Any] | None = None,
+) -> str:
+    """What was set out to be reached, and what was."""
+    cases = {case["case"][by]: case["times"] for case in select(results, where)}
+    rows = []
+    for size, peer, most in wanted:
+        times = cases.get(size, {})
+        others = {name: times[name] for name in times if name != OURS and peer in (None, name)}
+        if OURS not in times or not others:
+            title = "the best peer" if peer is None else CONTENDERS[peer].title
+            rows.append([f"{by} {size}, {title}", f"{most}×", "not measured", "not measured", ""])
+            continue
+        name = min(others, key=lambda name: others[name]["median"])
+        best = min(others[name]["best"] for name in others)
+        reached = times[OURS]["median"] / others[name]["median"]
+        title = CONTENDERS[name].title + (", the best peer" if peer is None else "")
+        rows.append(
+            [
+                f"{by} {size}, {title}",
+                f"{most}×",
+                f"{reached:.2f}×",
+                f"{times[OURS]['best'] / best:.2f}×",
+                verdict(reached <= most, results),
+            ]
+        )
+    return grid(["bar", "at most", "reached", "best processes", ""], rows)
+
+
+def floors(results: Mapping[str, Any]) -> str:
+    """The share of the device's bandwidth that act reaches, on the device."""
+    times = {case["case"]["batch"]: case["times"].get(OURS) for case in select(results, {"resident": True})}
+    rows = [
+        [
+            size_name(floor["batch"]),
+            f"{floor['bytes'] / 1e6:.3g}",
+            _microseconds(floor["seconds"]),
+            _microseconds(times[floor["batch"]]["best"]),
+            f"{floor['seconds'] / times[floor['batch']]['best']:.1%}",
+        ]
+        for floor in results.get("floors", ())
+    ]
+    if not rows:
+        return ""
+    told = f"Floor: the bytes of inputs and outputs over {results['floors'][0]['bandwidth'] / 1e9:.0f} GB/s, measured."
+    return told + "\n\n" + grid(["batch", "MB moved", "floor, µs", "best, µs", "share reached"], rows)
+
+
+def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Mapping[str, Any] | None = None) -> str:
+    """Draws time against size, both logarithmic, with the slope over the larger half of the sizes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "gaussjax"
+    from matplotlib import pyplot
+
+    cases = select(results, where)
+    figure, axes = pyplot.subplots(figsize=(7, 4.2))
+    for contender in CONTENDERS:
+        points = [(_size(case["case"][by]), case["times"][contender]) for case in cases if contender in case["times"]]
+        if not points:
+            continue
+        x, y = [size for size, _ in points], [1e6 * times["median"] for _, times in points]
+        label = f"{CONTENDERS[contender].title}, slope {slope(x, y):.2f}"
+        axes.plot(x, y, "o-", label=label, linewidth=2.5 if contender == OURS else 1.2)
+        low, high = ([1e6 * times["quartiles"][i] for _, times in points] for i in (0, 1))
+        axes.fill_between(x, low, high, alpha=0.15)
+    axes.set(xscale="log", yscale="log", xlabel=by, ylabel="µs a call")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    pyplot.close(figure)
+    return f"![Time against {by}]({name}.svg)"
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Of log(y) over log(x), over the larger half of the sizes: 1 is time in proportion to work."""
+    first = (len(x) - 1) // 2
+    if len(x) - first < 2:
+        return math.nan
+    points = [(math.log(a), math.log(b)) for a, b in zip(x[first:], y[first:], strict=True)]
+    mean_x, mean_y = (sum(column) / len(points) for column in zip(*points, strict=True))
+    squares = sum((a - mean_x) ** 2 for a, _ in points)
+    return sum((a - mean_x) * (b - mean_y) for a, b in points) / squares
+
+
+def heading(results: Mapping[str, Any]) -> str:
+    """Where, when and how quietly this was measured."""
+    machine = results["machine"]
+    others = results["share_of_cpu_used_by_others"]
+    quiet = "" if others < _QUIET else " **The machine was not quiet: these figures are no evidence.**"
+    return (
+        f"## {results['command']} ({results['device']})\n\n"
+        f"{results['date']}, revision {results['revision']}; {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}. "
+        f"{results['seconds']} s; others used {others:.1%} of the processor while it was measured.{quiet}\n"
+    )
+
+
+def write(modules: Mapping[str, Any], folder: Path) -> None:
+    """Writes README.md and the plots into the folder that holds the results."""
+    parts, versions = [_INTRODUCTION], {}
+    for command, module in modules.items():
+        for device in ("cpu", "cuda"):
+            file = folder / f"{command}-{device}.json"
+            if not file.exists():
+                if device == "cpu" or getattr(module, "ACCELERATOR", None):
+                    parts.append(f"## {command} ({device})\n\nNot measured: no such device was at hand.\n")
+                continue
+            results = json.loads(file.read_text())
+            parts += [heading(results), module.markdown(results) + "\n"]
+            if hasattr(module, "plots"):
+                parts.append(module.plots(results, folder) + "\n")
+            _collect(results, versions)
+    rows = [
+        [CONTENDERS[name].title, found["hardware"], ", ".join(f"{p} {v}" for p, v in found["versions"].items())]
+        for name, found in versions.items()
+    ]
+    if rows:
+        parts += ["## Versions\n", grid(["", "ran on", "packages"], rows) + "\n"]
+    (folder / "README.md").write_text("\n".join(parts))
+    main_job = folder / "main_job-cpu.json"
+    if main_job.exists():
+        _fill(folder.parent.parent / "README.md", modules["main_job"], json.loads(main_job.read_text()))
+
+
+def _fill(readme: Path, module: Any, results: Mapping[str, Any]) -> None:
+    """The figures of the main job, in the project's README between their two marks."""
+    first, last = "<!-- main job: written by `python -m benchmarks report` -->\n", "<!-- main job: end -->"
+    before, rest = readme.read_text().split(first)
+    machine = results["machine"]
+    where = f"Measured {results['date']} on {machine['cores']} cores of {machine['processor']}:"
+    readme.write_text(f"{before}{first}{where}\n\n{module.markdown(results)}\n{last}{rest.split(last)[1]}")
+
+
+def _collect(results: Any, versions: dict[str, Any]) -> None:
+    """Versions from wherever in the results they are."""
+    if isinstance(results, Mapping):
+        contenders = results.get("contenders")
+        if isinstance(contenders, Mapping):
+            versions |= {name: found for name, found in contenders.items() if name in CONTENDERS}
+        for value in results.values():
+            _collect(value, versions)
+
+
+def select(results: Mapping[str, Any], where: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The cases in which all that `where` says holds."""
+    return [
+        case
+        for case in results["cases"]
+        if all(case["case"].get(name) == value for name, value in (where or {}).items())
+    ]
+
+
+def size_name(size: Any) -> str:
+    return f"{_size(size):,}".replace(",", " ")
+
+
+def _size(size: Any) -> int:
+    """A list of widths is named by its first."""
+    return size[0] if isinstance(size, Sequence) else size
+
+
+def _microseconds(seconds: float) -> str:
+    return number(1e6 * seconds)

@@ -1,0 +1,239 @@
+"""Runs contenders turn by turn, each in a process of its own, and sums up their times."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.peers import CONTENDERS, Contender
+
+# Between two turns: the threads of the one before spin on for a while, on cores of the next.
+_PAUSE = 0.1
+_TOLERANCE = 1e-3
+ROOT = Path(__file__).parent.parent
+
+
+class ContenderError(Exception):
+    """A contender could not be measured."""
+
+
+class Worker:
+    """A contender's process, spoken to in lines of JSON (see `benchmarks.worker`)."""
+
+    def __init__(self, contender: Contender, options: argparse.Namespace):
+        self.contender = contender
+        python = interpreter(contender, options.environments)
+        if python is None:
+            raise ContenderError(f"no environment {contender.environment}: make it with `make bench-peers`")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by stop)
+        module = f"benchmarks.contenders.{contender.module}"
+        self._process = subprocess.Popen(
+            [str(python), "-m", "benchmarks.worker", module, options.device],
+            cwd=ROOT,
+            env=surroundings(options.device, **contender.variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def ask(self, **message: Any) -> dict[str, Any]:
+        """The answer to one message.
+
+        Raises:
+            ContenderError: The contender failed, or ended.
+        """
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            raise ContenderError("its process ended: " + self._errors.read()[-300:].strip())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ContenderError(answer["error"])
+        return answer
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+        self._errors.close()
+
+
+def interpreter(contender: Contender, environments: Path) -> Path | None:
+    """The Python that has the contender's library; None where its environment was not made."""
+    if contender.environment is None:
+        return Path(sys.executable)
+    python = environments.absolute() / contender.environment / "bin" / "python"
+    return python if python.exists() else None
+
+
+def surroundings(device: str, **more: str) -> dict[str, str]:
+    """Environment variables that make every contender start alike."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    kept |= {"PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if device == "cpu":
+        kept |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | more
+
+
+def measure(
+    command: str, cases: Sequence[Mapping[str, Any]], names: Sequence[str], processes: Sequence[int], options: Any
+) -> dict[str, Any]:
+    """Times of every contender on every case.
+
+    All contenders are alive at once and take turns, so that whatever changes on the machine meets
+    them all; and each is started several times, because a process that has settled into a slow
+    or a fast way of handing work to its threads keeps to it.
+
+    Args:
+        command: The function of the contenders to be called.
+        cases: Its arguments.
+        names: Of the contenders; the first is the one that the numbers of the others are checked against.
+        processes: How many times the contenders are started, for each case.
+        options: Of the command line.
+
+    Returns:
+        `cases`, `contenders`, `not_measured` and `settings`, for JSON.
+    """
+    if options.processes:
+        processes = [options.processes] * len(cases)
+    times: list[dict[str, list[list[float]]]] = [{name: [] for name in names} for _ in cases]
+    firsts: list[dict[str, float]] = [{} for _ in cases]
+    differences: list[dict[str, float]] = [{} for _ in cases]
+    refusals: list[dict[str, str]] = [{} for _ in cases]
+    versions: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    measured, foreign = 0.0, 0.0
+    for repetition in range(max(processes)):
+        workers = _started(names, missing, versions, options)
+        for i, case in enumerate(cases):
+            if repetition >= processes[i]:
+                continue
+            ready, checks = {}, {}
+            for name, worker in workers.items():
+                try:
+                    answer = worker.ask(build=command, case={**case, **worker.contender.options})
+                    ready[name] = (worker, _calls(worker, options.turn))
+                except ContenderError as error:
+                    refusals[i][name] = str(error)
+                    continue
+                checks[name] = np.asarray(answer["check"])
+                firsts[i].setdefault(name, answer["first_call"])
+            for name, check in checks.items():
+                reference = next(iter(checks.values()))
+                differences[i][name] = _difference(check, reference)
+            for name, (turns, others) in _turns(ready, options.rounds).items():
+                times[i][name].append([seconds / ready[name][1] for seconds in turns])
+                measured, foreign = measured + sum(turns), foreign + others
+            _say(command, case, repetition, ready, times[i])
+        for worker in workers.values():
+            worker.stop()
+    return {
+        "share_of_cpu_used_by_others": machine.share(foreign, measured),
+        "settings": {"rounds": options.rounds, "turn": options.turn},
+        "contenders": versions,
+        "not_measured": missing,
+        "cases": [
+            {
+                "case": dict(case),
+                "processes": processes[i],
+                "times": {name: summary(times[i][name], firsts[i][name]) for name in names if times[i][name]},
+                "differences": {name: _rounded(value) for name, value in differences[i].items()},
+                "refused": refusals[i],
+            }
+            for i, case in enumerate(cases)
+        ],
+    }
+
+
+def summary(processes: Sequence[Sequence[float]], first_call: float) -> dict[str, Any]:
+    """What is kept of the seconds a call took, turn by turn in each process."""
+    turns = [seconds for process in processes for seconds in process]
+    medians = [statistics.median(process) for process in processes]
+    lower, upper = np.quantile(turns, [0.25, 0.75])
+    return {
+        "median": _rounded(statistics.median(medians)),
+        "best": _rounded(min(medians)),
+        "fastest": _rounded(min(turns)),
+        "quartiles": [_rounded(lower), _rounded(upper)],
+        "processes": [_rounded(median) for median in medians],
+        "first_call": _rounded(first_call),
+    }
+
+
+def _started(
+    names: Sequence[str], missing: dict[str, str], versions: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Worker]:
+    workers = {}
+    for name in names:
+        if name in missing:
+            continue
+        try:
+            worker = Worker(CONTENDERS[name], options)
+        except ContenderError as error:
+            missing[name] = str(error)
+            continue
+        try:
+            versions[name] = worker.ask(versions=CONTENDERS[name].packages)
+            workers[name] = worker
+        except ContenderError as error:
+            missing[name] = str(error)
+            worker.stop()
+    return workers
+
+
+def _calls(worker: Worker, turn: float) -> int:
+    """How many calls make a turn of about `turn` seconds."""
+    calls = 1
+    while True:
+        seconds = worker.ask(run=calls)["seconds"]
+        if seconds > 0.2 * turn or calls >= 4096:
+            return max(1, min(4096, round(calls * turn / seconds)))
+        calls *= 4
+
+
+def _turns(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tuple[list[float], float]]:
+    """The seconds of each turn, and the processor seconds that others took meanwhile."""
+    turns: dict[str, list[float]] = {name: [] for name in ready}
+    others = dict.fromkeys(ready, 0.0)
+    order = list(ready)
+    for _ in range(rounds):
+        for name in order:
+            worker, calls = ready[name]
+            time.sleep(_PAUSE)
+            answer = worker.ask(run=calls)
+            turns[name].append(answer["seconds"])
+            others[name] += answer["others"]
+        # Whoever follows a contender feels what it left behind: not always the same one.
+        order = order[1:] + order[:1]
+    return {name: (turns[name], others[name]) for name in ready}
+
+
+def _difference(check: np.ndarray, reference: np.ndarray) -> float:
+    difference = float(np.max(np.abs(check - reference)))
+    if difference > _TOLERANCE:
+        raise SystemExit(f"The contenders compute different things: they differ by {difference}.")
+    return difference
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.4g}")
+
+
+def _say(command: str, case: Mapping[str, Any], repetition: int, ready: Mapping[str, Any], times: Mapping) -> None:
+    told = " ".join(f"{name} {1e6 * statistics.median(times[name][-1]):.1f}" for name in ready)
+    print(f"{command} {dict(case)} process {repetition + 1}, µs: {told}", file=sys.stderr, flush=True)

@@ -1,0 +1,186 @@
+"""From the start of a process to its first import, first action and first update."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peers, report, runner
+
+DESCRIPTION = "time to import, to the first action and to the first PPO update"
+
+_BASE = "jax, flax.linen and optax"
+# What is imported, in which environment, by what statement; the first two are what the bar compares.
+IMPORTS = {
+    "gaussjax": ("gaussjax", "import gaussjax"),
+    _BASE: ("gaussjax", "import jax, flax.linen, optax"),
+    "distrax": ("distrax", "import jax, flax.linen, distrax"),
+    "skrl (torch)": ("skrl-torch", "import skrl.models.torch"),
+    "skrl (jax)": ("skrl-jax", "import skrl.models.jax"),
+    "SB3": ("sb3", "import stable_baselines3"),
+    "brax": ("brax", "import brax.training.agents.ppo.networks"),
+    "TorchRL": ("torchrl", "import torchrl.modules"),
+}
+_ACT = """
+import time, jax, numpy as np, gaussjax
+policy = gaussjax.gaussian(gaussjax.networks.MLP(), 60, gaussjax.spaces.Box((8,), -1.0, 1.0))
+params = policy.init(jax.random.key(0))
+np.asarray(policy.act(params, jax.random.key(1), np.zeros((16, 60), np.float32)).actions)
+print(time.time())
+"""
+_UPDATE = """
+import time
+from gaussjax import envs
+from gaussjax.training import ppo
+config = ppo.Config()
+algorithm = ppo.make(envs.make_vector("Pendulum-v1", config.num_envs), config)
+algorithm.step(algorithm.init(0))
+print(time.time())
+"""
+_TRAIN = "import gaussjax.cli; gaussjax.cli.main(['train', 'Pendulum-v1', '--seed', '0', '--out', {out!r}])"
+_KEEP_ALL = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+IMPORT_BAR, TRAIN_BAR = 1.15, 3.0
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    repetitions = options.processes or 9
+    imports, missing = _imports(options, repetitions)
+    first: dict[str, dict[str, list[float]]] = {}
+    for _ in range(max(1, repetitions // 2)):
+        for name, code in (("the first action", _ACT), ("the first PPO update", _UPDATE), ("train", _TRAIN)):
+            with tempfile.TemporaryDirectory() as cache:
+                for state in ("cold", "warm"):
+                    variables = runner.surroundings(options.device, JAX_COMPILATION_CACHE_DIR=cache, **_KEEP_ALL)
+                    try:
+                        seconds = _train(variables) if name == "train" else _run(sys.executable, code, variables)
+                    except runner.ContenderError as error:
+                        missing[name] = str(error)
+                        break
+                    first.setdefault(name, {}).setdefault(state, []).append(seconds)
+    return {
+        "not_measured": missing,
+        "imports": {name: runner.summary([times], times[0]) for name, times in imports.items()},
+        "first": {
+            name: {state: runner.summary([times], times[0]) for state, times in states.items()}
+            for name, states in first.items()
+        },
+    }
+
+
+def _imports(options: argparse.Namespace, repetitions: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+    asked = None if options.peers is None else options.peers.split(",")
+    times: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
+    # The first time reads the files from the disk, and is not kept.
+    for repetition in range(repetitions + 1):
+        for name, (contender, statement) in IMPORTS.items():
+            if name in missing or not (asked is None or contender == "gaussjax" or contender in asked):
+                continue
+            python = runner.interpreter(peers.CONTENDERS[contender], options.environments)
+            if python is None:
+                missing[name] = "no environment: make it with `make bench-peers`"
+                continue
+            code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
+            try:
+                seconds = _printed(python, code, runner.surroundings(options.device))
+            except runner.ContenderError as error:
+                missing[name] = str(error)
+                continue
+            if repetition:
+                times.setdefault(name, []).append(seconds)
+    return times, missing
+
+
+def _run(python: str, code: str, variables: dict[str, str]) -> float:
+    """Seconds from the start of the process to the time of day that it prints."""
+    start = time.time()
+    return _printed(python, code, variables) - start
+
+
+def _printed(python: Any, code: str, variables: dict[str, str]) -> float:
+    command = [str(python), "-c", code]
+    done = subprocess.run(command, env=variables, cwd=runner.ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise runner.ContenderError(done.stderr.strip().splitlines()[-1])
+    return float(done.stdout.split()[-1])
+
+
+def _train(variables: dict[str, str]) -> float:
+    """Seconds from the start of `gaussjax train` until the first row of its metrics is on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, "-c", _TRAIN.format(out=str(out))]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command, env=variables, cwd=runner.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            while not _has_row(out / "metrics.csv"):
+                if process.poll() is not None:
+                    raise runner.ContenderError(process.stderr.read().strip()[-200:])
+                time.sleep(0.005)
+            return time.perf_counter() - start
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+
+def _has_row(file: Path) -> bool:
+    return file.exists() and file.read_text().count("\n") >= 2
+
+
+def markdown(results: dict[str, Any]) -> str:
+    imports, first = results["imports"], results["first"]
+    ours = imports["gaussjax"]["median"]
+    rows = [
+        [name, f"{1e3 * times['median']:.0f}", report.spread(times, 1e3), f"{ours / times['median']:.2f}×"]
+        for name, times in imports.items()
+    ]
+    parts = [
+        "### Import\n\nEach in a fresh process, in turns.",
+        report.grid(["", "median, ms", "quartiles", "ours ÷ theirs"], rows),
+    ]
+    titles = {"train": "`gaussjax train`: its first update has ended"}
+    rows = [
+        [titles.get(name, name)]
+        + [f"{states[state]['median']:.2f} ({report.spread(states[state], 1)})" for state in ("cold", "warm")]
+        for name, states in first.items()
+    ]
+    parts += [
+        "### From the start of the process, seconds\n\nCold: nothing was compiled before. Warm: the compilation cache "
+        "is filled. PPO is Pendulum-v1 with the default options.",
+        report.grid(["until", "cold", "warm"], rows),
+    ]
+    parts += [report.not_measured(results["not_measured"])] if results["not_measured"] else []
+    kept = []
+    if _BASE in imports:
+        reached = ours / imports[_BASE]["median"]
+        kept.append(
+            [
+                "`import gaussjax` against its base",
+                f"{IMPORT_BAR}×",
+                f"{reached:.2f}×",
+                report.verdict(reached <= IMPORT_BAR, results),
+            ]
+        )
+    if "train" in first:
+        reached = first["train"]["warm"]["median"]
+        kept.append(
+            [
+                "`gaussjax train`, warm, until its first update",
+                f"{TRAIN_BAR} s",
+                f"{reached:.2f} s",
+                report.verdict(reached <= TRAIN_BAR, results),
+            ]
+        )
+    parts.append(report.grid(["bar", "at most", "reached", ""], kept))
+    return "\n\n".join(parts)

@@ -1,0 +1,94 @@
+"""One contender in a process of its own: `PYTHON -m benchmarks.worker MODULE DEVICE`.
+
+Reads one JSON message a line on stdin and answers each with one on stdout:
+
+    {"build": COMMAND, "case": {…}}  →  {"check": [numbers], "first_call": seconds}
+    {"run": CALLS}                   →  {"seconds": for all the calls, "others": processor seconds of others}
+    {"versions": [packages]}         →  {"versions": {…}, "hardware": name of the device}
+
+or with {"error": text, "missing": whether a package is}. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks import machine
+
+
+class Built(NamedTuple):
+    """A case made ready by a contender.
+
+    Attributes:
+        call: One measured call; it returns when its result is there to be used.
+        check: Numbers that all contenders must agree on, or they measured different things.
+    """
+
+    call: Callable[[], Any]
+    check: Sequence[float]
+
+
+def main() -> None:
+    module, device = sys.argv[1:]
+    # A library that prints would speak into the conversation: what it prints goes to stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    call: Callable[[], Any] | None = None
+    contender: Any = None
+    for line in sys.stdin:
+        message = json.loads(line)
+        try:
+            contender = contender or importlib.import_module(module)
+            if "build" in message:
+                call = None
+                gc.collect()
+                call, check = getattr(contender, message["build"])(device=device, **message["case"])
+                start = time.perf_counter()
+                call()
+                answer = {"check": [float(number) for number in check], "first_call": time.perf_counter() - start}
+            elif "run" in message:
+                answer = _timed(call, message["run"])
+            else:
+                answer = {"versions": _versions(message["versions"]), "hardware": contender.hardware(device)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}", "missing": isinstance(error, ImportError)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
+    if call is None:
+        raise ValueError("run: nothing is built")
+    gc.disable()
+    # The turn before was another's: two calls bring the caches and the threads back.
+    for _ in range(2):
+        call()
+    busy, ours = machine.busy_seconds(), time.process_time()
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    seconds = time.perf_counter() - start
+    others = machine.busy_seconds() - busy - (time.process_time() - ours)
+    gc.enable()
+    return {"seconds": seconds, "others": others}
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests of `gaussjax.networks`."""

@@ -1,0 +1,55 @@
+"""The benchmarks measure what they say, and their page says what was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import inputs, report, runner
+
+
+def test_inputs_lie_where_xla_borrows_them() -> None:
+    assert all(inputs.observations(batch).ctypes.data % 64 == 0 for batch in (1, 3, 17, 256))
+
+
+def test_the_minibatch_was_taken_by_the_policy() -> None:
+    batch, weights = inputs.minibatch(4000), inputs.weights()
+    std = np.exp(weights.log_std)
+    mean = inputs.mean(weights, batch.observations)
+    exact = stats.norm.logpdf(batch.actions, mean, std).sum(-1, keepdims=True)
+    # The stored log-densities are moved by a normal of deviation 0.1, so that no ratio is exactly 1.
+    np.testing.assert_allclose(np.std(batch.log_prob - exact), 0.1, rtol=0.05)
+
+
+def test_slope_of_a_power_law_is_its_power() -> None:
+    sizes = [1, 16, 256, 4096]
+    assert report.slope(sizes, [3.0 * size**0.5 for size in sizes]) == pytest.approx(0.5)
+
+
+def test_summary_keeps_the_processes_apart() -> None:
+    kept = runner.summary([[1.0, 1.0, 9.0], [4.0, 5.0, 6.0], [2.0, 2.0, 2.0]], 7.0)
+    assert (kept["median"], kept["best"], kept["fastest"]) == (2.0, 1.0, 1.0)
+    assert kept["processes"] == [1.0, 5.0, 2.0]
+
+
+def test_page_shows_the_measured_contenders_and_names_the_missing_ones(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks"]
+    options = ["--sizes", "16", "--processes", "1", "--rounds", "1", "--turn", "0.002"]
+    where = ["--peers", "brax", "--environments", str(tmp_path), "--json", str(tmp_path / "act-cpu.json")]
+    subprocess.run([*command, "act", *options, *where], cwd=repository, check=True, capture_output=True)
+    subprocess.run([*command, "report", "--folder", str(tmp_path)], cwd=repository, check=True, capture_output=True)
+
+    results = json.loads((tmp_path / "act-cpu.json").read_text())
+    page = (tmp_path / "README.md").read_text()
+    assert results["not_measured"].keys() == {"brax"}
+    assert "Not measured: brax (no environment brax" in page
+    for case in results["cases"]:
+        assert case["times"].keys() == {"gaussjax"}
+        assert report.number(1e6 * case["times"]["gaussjax"]["median"]) in page
+    assert (tmp_path / "act-cpu.svg").stat().st_size > 1000

@@ -1,0 +1,68 @@
+"""The package as a whole: what importing it loads, and that the README's code runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+# Each costs seconds, or is a dependency that only some users have.
+HEAVY = ("distrax", "gymnasium", "gymnasium.envs", "matplotlib", "tensorflow_probability", "torch", "tyro", "flax.nnx")
+
+
+def run(repository, *arguments, cwd=None):
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def modules_after(repository, statement):
+    """Names of the modules that a statement loads in a new process."""
+    finished = run(repository, "-X", "importtime", "-c", statement)
+    assert finished.returncode == 0, finished.stderr
+    return {line.rsplit("|", 1)[-1].strip() for line in finished.stderr.splitlines() if line.startswith("import time:")}
+
+
+@pytest.fixture(scope="module")
+def loaded(repository):
+    return modules_after(repository, "import gaussjax")
+
+
+def test_importtime_lists_what_is_loaded(loaded):
+    assert {"jax", "flax.linen", "gaussjax", "gaussjax.policy"} <= loaded
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
+def test_import_does_not_load(loaded, heavy):
+    assert heavy not in loaded
+
+
+def test_import_loads_no_package_beyond_those_of_flax_and_safetensors(repository, loaded):
+    needed = modules_after(repository, "import jax, flax.linen")
+    packages = {name.partition(".")[0] for name in loaded - needed} - sys.stdlib_module_names
+    assert packages <= {"gaussjax", "safetensors"} | {name.partition(".")[0] for name in needed}
+
+
+def test_the_code_of_the_readme_runs(repository, tmp_path):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    # All else becomes an empty line, so that the numbers in a traceback are those of the README.
+    lines, inside = [], False
+    for line in text.splitlines():
+        if re.fullmatch(r"\s*```.*", line):
+            inside = not inside and line.strip() == "```python"
+            lines.append("")
+        else:
+            lines.append(line if inside else "")
+    assert any(lines), "the README has no block of Python"
+    program = tmp_path / "readme.py"
+    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    finished = run(repository, "-W", "error", str(program), cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    # A comment behind a print is what it prints, where it is one literal.
+    promised = [match[1] for line in lines if (match := re.match(r"print\(.*\)  # (.+)", line))]
+    printed = finished.stdout.splitlines()
+    assert [line for line in promised if line not in printed] == []

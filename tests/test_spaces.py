@@ -1,0 +1,207 @@
+"""Spaces against Gymnasium's own, through JSON and back, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces as gym
+
+from gaussjax import spaces
+from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+
+INF = float("inf")
+
+# A Gymnasium space and what gaussjax makes of it.
+SPACES = {
+    "vector": (gym.Box(-1.0, 1.0, (3,)), Box((3,), -1.0, 1.0)),
+    "matrix": (gym.Box(0.0, 2.0, (2, 3), np.float64), Box((2, 3), 0.0, 2.0, "float64")),
+    "scalar": (gym.Box(0.0, 1.0, ()), Box((), 0.0, 1.0)),
+    "image": (gym.Box(0, 255, (4, 4, 3), np.uint8), Box((4, 4, 3), 0.0, 255.0, "uint8")),
+    "half open": (
+        gym.Box(np.array([-np.inf, 0.0], np.float32), np.array([0.5, np.inf], np.float32)),
+        Box((2,), (-INF, 0.0), (0.5, INF)),
+    ),
+    "open": (gym.Box(-np.inf, np.inf, (2,)), Box((2,))),
+    "discrete": (gym.Discrete(4), Discrete(4)),
+    "discrete from -1": (gym.Discrete(3, start=-1), Discrete(3, -1)),
+    "multi": (gym.MultiDiscrete([2, 3, 4]), MultiDiscrete((2, 3, 4))),
+    "dict": (
+        gym.Dict({"z": gym.Discrete(2), "a": gym.Box(-1.0, 1.0, (2,))}),
+        Dict((("a", Box((2,), -1.0, 1.0)), ("z", Discrete(2)))),
+    ),
+    "tuple": (
+        gym.Tuple((gym.MultiDiscrete([2, 2]), gym.Box(0.0, 1.0, (2, 2)))),
+        Tuple((MultiDiscrete((2, 2)), Box((2, 2), 0.0, 1.0))),
+    ),
+    "nested": (
+        gym.Dict(
+            {
+                "arm": gym.Tuple((gym.Box(-1.0, 1.0, (3,)), gym.Discrete(3, start=2))),
+                "eyes": gym.Dict({"left": gym.Box(0, 255, (2, 2), np.uint8), "right": gym.MultiDiscrete([3, 2])}),
+            }
+        ),
+        Dict(
+            (
+                ("arm", Tuple((Box((3,), -1.0, 1.0), Discrete(3, 2)))),
+                ("eyes", Dict((("left", Box((2, 2), 0.0, 255.0, "uint8")), ("right", MultiDiscrete((3, 2)))))),
+            )
+        ),
+    ),
+}
+
+
+@pytest.fixture(params=SPACES)
+def pair(request):
+    theirs, ours = SPACES[request.param]
+    theirs.seed(0)
+    return theirs, ours
+
+
+def stack(samples):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *[_plain(sample) for sample in samples])
+
+
+def _plain(sample):
+    """A sample of Gymnasium with integers as NumPy's 32 bits, which is what JAX holds."""
+    return jax.tree.map(lambda x: np.asarray(x, np.int32 if np.asarray(x).dtype == np.int64 else None), sample)
+
+
+def test_a_gymnasium_space_is_read_by_its_attributes(pair):
+    theirs, ours = pair
+    assert spaces.as_space(theirs) == ours
+    assert spaces.as_space(ours) == ours
+    assert hash(spaces.as_space(theirs)) == hash(ours)
+
+
+def test_the_size_is_gymnasiums(pair):
+    theirs, ours = pair
+    assert spaces.size(ours) == gymnasium.spaces.flatdim(theirs)
+
+
+def test_flatten_equals_gymnasiums(pair):
+    theirs, ours = pair
+    samples = [theirs.sample() for _ in range(6)]
+    expected = np.stack([gymnasium.spaces.flatten(theirs, sample) for sample in samples]).astype(np.float32)
+    observations, batch_shape = spaces.cast(ours, stack(samples))
+    assert batch_shape == (6,)
+    np.testing.assert_array_equal(spaces.flatten(ours, observations), expected)
+    one, none = spaces.cast(ours, _plain(samples[0]))
+    assert none == ()
+    np.testing.assert_array_equal(spaces.flatten(ours, one), expected[0])
+
+
+def test_flatten_is_the_same_under_jit_vmap_and_more_leading_dimensions(pair):
+    theirs, ours = pair
+    batch = stack([theirs.sample() for _ in range(6)])
+
+    def flat(observations):
+        return spaces.flatten(ours, spaces.cast(ours, observations)[0])
+
+    expected = flat(batch)
+    np.testing.assert_array_equal(jax.jit(flat)(batch), expected)
+    np.testing.assert_array_equal(jax.vmap(flat)(batch), expected)
+    grid = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), batch)
+    np.testing.assert_array_equal(flat(grid), expected.reshape(2, 3, -1))
+
+
+def test_json_and_back(pair):
+    _, ours = pair
+    text = json.dumps(spaces.to_dict(ours), allow_nan=False)
+    assert spaces.from_dict(json.loads(text)) == ours
+
+
+def test_zeros_are_elements(pair):
+    _, ours = pair
+    for batch_shape in ((), (2, 3)):
+        _, found = spaces.cast(ours, spaces.zeros(ours, batch_shape))
+        assert found == batch_shape
+    flat = spaces.flatten(ours, spaces.zeros(ours, (2,)))
+    assert flat.shape == (2, spaces.size(ours))
+
+
+def test_bounds_are_flat_and_infinite_where_the_box_is_open():
+    low, high = spaces.bounds(SPACES["half open"][1])
+    np.testing.assert_array_equal(low, [-np.inf, 0.0])
+    np.testing.assert_array_equal(high, [0.5, np.inf])
+    low, _ = spaces.bounds(Box((2, 2), -1.0, 1.0))
+    np.testing.assert_array_equal(low, [-1.0] * 4)
+
+
+def test_a_size_or_a_shape_is_an_open_box():
+    assert (
+        spaces.as_space(3) == spaces.as_space(np.int64(3)) == spaces.as_space((3,)) == spaces.as_space([3]) == Box((3,))
+    )
+    assert spaces.as_space((4, 4, 3)) == Box((4, 4, 3))
+
+
+def test_arrays_given_for_bounds_become_plain_numbers():
+    ours = spaces.as_space(Box([2], np.array([-1.0, -2.0], np.float32), [1.0, 1.0], np.float32))
+    assert ours == Box((2,), (-1.0, -2.0), 1.0)
+    json.dumps(spaces.to_dict(ours))
+    assert spaces.as_space(Box((1, 2), np.array([[0.0, 1.0]]), 2.0)) == Box((1, 2), (0.0, 1.0), 2.0)
+
+
+def test_a_box_of_several_axes_also_takes_flat_vectors():
+    observations, batch_shape = spaces.cast(Box((2, 3)), np.arange(12.0).reshape(2, 6))
+    assert batch_shape == (2,)
+    np.testing.assert_array_equal(observations, np.arange(12.0).reshape(2, 2, 3))
+
+
+def test_integers_in_a_box_become_float32():
+    for dtype in (np.uint8, np.int32, np.bool_):
+        assert spaces.cast(Box((2,)), np.ones((3, 2), dtype))[0].dtype == jnp.float32
+
+
+REFUSED = {
+    "bool": (lambda: spaces.as_space(True), TypeError, "an int or a shape, got True"),
+    "None": (lambda: spaces.as_space(None), TypeError, "an int or a shape, got None"),
+    "negative": (lambda: spaces.as_space(-3), ValueError, r"expected sizes of zero or more, got the shape \(-3,\)"),
+    "text": (lambda: spaces.as_space(gym.Text(3)), TypeError, "got Text"),
+    "graph": (lambda: spaces.as_space(gym.Graph(gym.Discrete(2), None)), TypeError, "got Graph"),
+    "bits": (lambda: spaces.as_space(gym.MultiBinary(3)), TypeError, "got MultiBinary"),
+    "inner": (lambda: spaces.as_space(gym.Dict(a=gym.Text(3))), TypeError, "got Text"),
+    "starts": (
+        lambda: spaces.as_space(gym.MultiDiscrete([2, 2], start=[1, 0])),
+        TypeError,
+        "expected a MultiDiscrete that starts at 0",
+    ),
+    "axes": (lambda: spaces.as_space(gym.MultiDiscrete([[2, 2]])), TypeError, "has one axis"),
+    "inner bounds": (
+        lambda: spaces.as_space(Tuple((Box((1,), 1.0, -1.0),))),
+        ValueError,
+        r"expected low <= high, got low \[1\.\] and high \[-1\.\]",
+    ),
+    "length of a bound": (
+        lambda: spaces.as_space(Box((2,), (0.0, 0.0, 0.0))),
+        ValueError,
+        r"expected low as one number or of shape \(2,\), got shape \(3,\)",
+    ),
+    "no description": (lambda: spaces.from_dict({"shape": [3]}), ValueError, "a description made by to_dict"),
+    "a list": (lambda: spaces.from_dict([1, 2]), ValueError, "a description made by to_dict"),
+    "a bound too many": (
+        lambda: spaces.from_dict({"type": "Box", "shape": [2], "low": [0, 0, 0], "high": 1, "dtype": "float32"}),
+        ValueError,
+        "expected low as one number or of shape",
+    ),
+    "no type of NumPy": (
+        lambda: spaces.from_dict({"type": "Box", "shape": [2], "low": 0, "high": 1, "dtype": "float33"}),
+        ValueError,
+        "a description made by to_dict",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "error", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_space_is_refused(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
+
+
+def test_a_description_of_a_huge_box_makes_no_array_of_its_size():
+    description = {"type": "Box", "shape": [10**6, 10**6, 10**6], "low": "-inf", "high": "inf", "dtype": "float32"}
+    assert spaces.size(spaces.from_dict(description)) == 10**18
