@@ -21,6 +21,7 @@ COMMANDS = {
     "population": "benchmarks.population",
     "startup": "benchmarks.startup",
     "scaling": "benchmarks.scaling",
+    "numerics": "benchmarks.numerics",
 }
 
 
