@@ -113,7 +113,7 @@ def train(command: Train) -> None:
         console=console,
     )
     rows: list[ppo.Metrics] = []
-    state, interrupted = loop.init(seed), False
+    state, interrupted = loop.init(jax.random.key(seed)), False
     start = time.perf_counter()
     with report.MetricsFile(folder / "metrics.csv") as metrics, progress, _interruptible():
         bar = progress.add_task("train", total=config.total_steps, shown="compiling")

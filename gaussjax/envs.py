@@ -1,11 +1,145 @@
-"""Making environments: Gymnasium by name, several at once, reset rules that lose nothing."""
+"""Environments: Gymnasium's by name, and the protocol of those that are pure JAX functions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gaussjax import spaces
 
 if TYPE_CHECKING:
     import gymnasium
+    from jaxtyping import Array, Bool, Float
+
+
+class Step(NamedTuple):
+    """What a step of a JAX environment returns.
+
+    Attributes:
+        state: To step from next; any pytree.
+        observation: What is seen then; at the end of an episode its true last observation.
+        reward: Of this step.
+        terminated: The episode ended here: nothing follows.
+        truncated: The episode was cut here, by a time limit for one.
+    """
+
+    state: Any
+    observation: Float[Array, " features"]
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+
+
+class Environment(NamedTuple):
+    """One environment as two pure functions, to be vmapped; it does not reset itself.
+
+    Attributes:
+        reset: `(key) -> (state, observation)`. The key is consumed.
+        step: `(state, action) -> Step`. An environment that draws keeps a key in its state.
+        observation_space: A Gymnasium space, or one of `gaussjax.spaces`.
+        action_space: Likewise, a Box.
+    """
+
+    reset: Callable[[Array], tuple[Any, Array]]
+    step: Callable[[Any, Array], Step]
+    observation_space: Any
+    action_space: Any
+
+
+def from_functional(functional: Any, max_steps: int | None = None) -> Environment:
+    """An environment of Gymnasium's functional interface (`gymnasium.experimental.functional.FuncEnv`).
+
+    Args:
+        functional: Such as `gymnasium.envs.phys2d.pendulum.PendulumFunctional()`.
+        max_steps: Steps after which an episode is truncated, or None.
+
+    Example:
+        >>> import jax
+        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+        >>> environment = from_functional(PendulumFunctional(), max_steps=200)
+        >>> state, observation = environment.reset(jax.random.key(0))
+        >>> environment.step(state, jax.numpy.zeros(1)).observation.shape
+        (3,)
+    """
+
+    def reset(key: Array) -> tuple[Any, Array]:
+        reset_key, key = jax.random.split(key)
+        state = functional.initial(reset_key)
+        return (state, key, jnp.zeros((), jnp.int32)), functional.observation(state, key)
+
+    def step(state: Any, action: Array) -> Step:
+        state, key, steps = state
+        # Keys cost time; an environment that draws nothing does not use them, and then neither is
+        # computed.
+        key, transition_key, seen_key = jax.random.split(key, 3)
+        following = functional.transition(state, action, transition_key)
+        reward = jnp.asarray(functional.reward(state, action, following, seen_key), jnp.float32)
+        terminated = jnp.asarray(functional.terminal(following, seen_key), bool)
+        truncated = jnp.asarray(False) if max_steps is None else ~terminated & (steps + 1 >= max_steps)
+        observation = functional.observation(following, seen_key)
+        return Step((following, key, steps + 1), observation, reward.reshape(()), terminated.reshape(()), truncated)
+
+    return Environment(
+        reset, step, spaces.as_space(functional.observation_space), spaces.as_space(functional.action_space)
+    )
+
+
+def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
+    """An environment of brax or of mujoco_playground, without its own wrappers.
+
+    Args:
+        environment: An object with `reset(key)` and `step(state, action)` that return a state with
+            `obs`, `reward` and `done`, and with `observation_size` and `action_size`. Actions
+            are in [-1, 1].
+        max_steps: Steps after which an episode is truncated, or None.
+    """
+
+    def reset(key: Array) -> tuple[Any, Array]:
+        state = environment.reset(key)
+        return (state, jnp.zeros((), jnp.int32)), state.obs
+
+    def step(state: Any, action: Array) -> Step:
+        state, steps = state
+        following = environment.step(state, action)
+        terminated = following.done.astype(bool)
+        truncated = jnp.asarray(False) if max_steps is None else ~terminated & (steps + 1 >= max_steps)
+        return Step((following, steps + 1), following.obs, following.reward, terminated, truncated)
+
+    return Environment(
+        reset, step, spaces.as_space(environment.observation_size), spaces.Box((environment.action_size,), -1.0, 1.0)
+    )
+
+
+def from_gymnax(environment: Any, parameters: Any) -> Environment:
+    """An environment of gymnax.
+
+    Args:
+        environment: An object with `reset_env(key, parameters) -> (observation, state)` and
+            `step_env(key, state, action, parameters) -> (observation, state, reward, done, info)`.
+        parameters: Its parameters. gymnax does not tell an end from a time limit, so that each
+            end counts as a termination.
+    """
+
+    def reset(key: Array) -> tuple[Any, Array]:
+        reset_key, key = jax.random.split(key)
+        observation, state = environment.reset_env(reset_key, parameters)
+        return (state, key), observation
+
+    def step(state: Any, action: Array) -> Step:
+        state, key = state
+        key, step_key = jax.random.split(key)
+        observation, state, reward, done, _ = environment.step_env(step_key, state, action, parameters)
+        return Step((state, key), observation, reward, done.astype(bool), jnp.asarray(False))
+
+    return Environment(
+        reset,
+        step,
+        spaces.as_space(environment.observation_space(parameters)),
+        spaces.as_space(environment.action_space(parameters)),
+    )
 
 
 def make_vector(environment: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:

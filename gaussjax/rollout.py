@@ -35,6 +35,8 @@ class Rollout(NamedTuple):
     terminated: Bool[np.ndarray, "time envs"]
     truncated: Bool[np.ndarray, "time envs"]
     next_observations: Float[np.ndarray, "time envs features"]
+    resets: Bool[np.ndarray, "time envs"]
+    carries: Any
 
 
 class Episodes(NamedTuple):
@@ -118,33 +120,49 @@ class Runner:
 
 def collect(
     runner: Runner,
-    choose_actions: Callable[[np.ndarray, int], tuple[Any, Any]],
+    act: Callable[[int, np.ndarray, np.ndarray, Any], tuple[Any, Any, Any]],
     observations: np.ndarray,
+    resets: np.ndarray,
+    carry: Any,
     num_steps: int,
-) -> tuple[Rollout, np.ndarray, Episodes]:
+) -> tuple[Rollout, tuple[np.ndarray, np.ndarray, Any], Episodes]:
     """Runs a policy for some steps.
 
     Args:
         runner: The environments.
-        choose_actions: `(observations, t) -> (actions, raw_actions)`, called once a step.
+        act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step.
         observations: Where the environments stand, `(N, F)`.
+        resets: Which of them start an episode, `(N,)`.
+        carry: Of the policy's memory, or `()`.
         num_steps: Steps of each environment.
 
     Returns:
-        The experience, where the environments stand now, and the finished episodes.
+        The experience; observations, resets and carry to go on from; and the finished episodes.
     """
-    columns: list[list[np.ndarray]] = [[] for _ in Rollout._fields]
+    columns: list[list[np.ndarray]] = [[] for _ in Rollout._fields[:-1]]
+    carries = [carry]
     finished = Episodes([], [])
     for t in range(num_steps):
-        actions, raw_actions = choose_actions(observations, t)
-        next_observations, rewards, terminated, truncated, last, episodes = runner.step(np.asarray(actions))
-        row = (observations, np.asarray(raw_actions), rewards.astype(np.float32), terminated, truncated, last)
+        actions, raw_actions, carry = act(t, observations, resets, carry)
+        after = runner.step(np.asarray(actions))
+        next_observations, rewards, terminated, truncated, last, episodes = after
+        row = (
+            observations,
+            np.asarray(raw_actions),
+            rewards.astype(np.float32),
+            terminated,
+            truncated,
+            last,
+            resets,
+        )
         for column, value in zip(columns, row, strict=True):
             column.append(value)
+        carries.append(carry)
         finished.returns.extend(episodes.returns)
         finished.lengths.extend(episodes.lengths)
-        observations = next_observations
-    return Rollout(*(np.stack(column) for column in columns)), observations, finished
+        observations, resets = next_observations, terminated | truncated
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *carries)
+    return Rollout(*(np.stack(column) for column in columns), stacked), (observations, resets, carry), finished
 
 
 def evaluate(
@@ -160,7 +178,7 @@ def evaluate(
     """Returns and lengths of whole episodes, one in each of as many environments.
 
     Args:
-        policy: A policy without memory.
+        policy: The policy.
         params: Its parameters.
         environment: Gymnasium name.
         normalizer: Observation statistics of the training, if it had any.
@@ -170,11 +188,17 @@ def evaluate(
     """
     environments = envs.make_vector(environment, episodes)
 
+    carry = policy.initial_carry((episodes,))
+    recurrent = bool(jax.tree.leaves(carry))
+
     @jax.jit
-    def choose(params: Params, key: jax.Array, observations: jax.Array) -> jax.Array:
+    def choose(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
-        return policy.act(params, key, observations, deterministic=deterministic).actions
+        # No resets: each environment is watched for its first episode only.
+        memory = {"carry": carry} if recurrent else {}
+        act = policy.act(params, key, observations, deterministic=deterministic, **memory)
+        return act.actions, act.outputs.get("carry", ())
 
     runner = Runner(environments)
     returns, lengths = [0.0] * episodes, [0] * episodes
@@ -184,7 +208,7 @@ def evaluate(
         observations = runner.reset(seed)
         key = jax.random.key(seed)
         while running.any():
-            actions = choose(params, jax.random.fold_in(key, steps), observations)
+            actions, carry = choose(params, jax.random.fold_in(key, steps), observations, carry)
             observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
             steps += 1
             totals += rewards

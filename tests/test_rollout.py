@@ -10,28 +10,35 @@ from gaussjax import envs, rollout
 from tests.training import probes
 
 
-def still(observations, t):
+def still(t, observations, resets, carry):
     actions = np.zeros((len(observations), 1), np.float32)
-    return actions, actions
+    return actions, actions, carry
+
+
+def collect(runner, observations, num_steps):
+    return rollout.collect(runner, still, observations, np.ones(len(observations), bool), (), num_steps)
 
 
 def test_collect_keeps_the_true_last_observation_of_a_truncated_episode():
     runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=3), 2))
-    experience, observations, episodes = rollout.collect(runner, still, runner.reset(0), 4)
+    experience, (observations, resets, _), episodes = collect(runner, runner.reset(0), 4)
     # Observations count 0 1 2 | 0; what follows is 1 2 3 | 1, and the reset shows in the next one only.
     np.testing.assert_array_equal(experience.observations[:, 0, 0], [0, 1, 2, 0])
     np.testing.assert_array_equal(experience.next_observations[:, 0, 0], [1, 2, 3, 1])
     np.testing.assert_array_equal(experience.truncated[:, 1], [False, False, True, False])
     assert not experience.terminated.any()
     np.testing.assert_array_equal(observations, [[1], [1]])
+    # The first step and the one after the end start an episode.
+    np.testing.assert_array_equal(experience.resets[:, 0], [True, False, False, True])
+    np.testing.assert_array_equal(resets, [False, False])
     assert episodes.returns == [6.0, 6.0]
     assert episodes.lengths == [3, 3]
 
 
 def test_episodes_are_counted_across_two_collections():
     runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=5), 1))
-    _, observations, first = rollout.collect(runner, still, runner.reset(0), 3)
-    _, _, second = rollout.collect(runner, still, observations, 3)
+    _, (observations, _, _), first = collect(runner, runner.reset(0), 3)
+    _, _, second = collect(runner, observations, 3)
     assert first.returns == []
     assert second.returns == [15.0]
     assert second.lengths == [5]
@@ -43,13 +50,13 @@ def test_nan_observation_names_the_environment_and_the_step():
     with pytest.raises(
         FloatingPointError, match=r"environment 1: expected a finite observation at step 4, got \[nan\]"
     ):
-        rollout.collect(runner, still, runner.reset(0), 10)
+        collect(runner, runner.reset(0), 10)
 
 
 def test_nan_in_the_last_observation_of_an_episode_is_seen_too():
     runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=2, breaks_at=2), 1))
     with pytest.raises(FloatingPointError, match="environment 0: expected a finite observation at step 2"):
-        rollout.collect(runner, still, runner.reset(0), 3)
+        collect(runner, runner.reset(0), 3)
 
 
 def test_other_autoreset_modes_are_refused():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
 from gaussjax.distributions.normal_cdf import log_normal_cdf
 from gaussjax.distributions.pytree import fill, register
-from gaussjax.distributions.special import HALF_LOG_2PI, at_least_float32, expm1_minus_x, reduce
+from gaussjax.distributions.special import HALF_LOG_2PI, at_least_float32, reduce, scale_divergence
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -106,7 +106,7 @@ class DiagGaussian(Distribution):
         """KL(self || other) in nats: never negative, and exact where the two almost agree.
 
         Source:
-            The closed form for normals, with `exp(2d) - 1 - 2d` taken as one function.
+            The closed form for normals, with the part that the scales make as one function.
         """
         same_class(self, other)
         mean, log_std = self._parameters()
@@ -116,7 +116,7 @@ class DiagGaussian(Distribution):
             shape, *at_least_float32(mean, log_std, other_mean, other_log_std)
         )
         z = (mean - other_mean) * jnp.exp(-other_log_std)
-        return reduce(0.5 * (jnp.square(z) + expm1_minus_x(2.0 * (log_std - other_log_std))), reduction)
+        return reduce(0.5 * jnp.square(z) + scale_divergence(log_std, other_log_std), reduction)
 
     def mean(self) -> Array:
         """Expected action."""

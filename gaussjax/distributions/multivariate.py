@@ -10,7 +10,13 @@ import numpy as np
 
 from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
 from gaussjax.distributions.pytree import fill, register
-from gaussjax.distributions.special import HALF_LOG_2PI, at_least_float32, expm1_minus_x, reduce
+from gaussjax.distributions.special import (
+    HALF_LOG_2PI,
+    at_least_float32,
+    exact_difference,
+    reduce,
+    scale_divergence,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -130,14 +136,14 @@ class MultivariateGaussian(Distribution):
         # other's factor times M is this factor. M is diag(ratio) and a strictly lower part that
         # solves (I + N') M = diag(ratio) N - N' diag(ratio), written so that it vanishes
         # with the difference of the two.
-        gap = log_std - other_log_std
-        ratio = jnp.exp(gap)
+        gap, rest = exact_difference(log_std, other_log_std)
+        ratio = jnp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = jnp.expand_dims(gap, -1), jnp.expand_dims(gap, -2)
         difference = jnp.expand_dims(ratio, -1) * (factor - other_factor)
         difference += other_factor * jnp.expand_dims(ratio, -2) * jnp.expm1(_below(along_rows - along_columns))
         shift = (mean - other_mean) * jnp.exp(-other_log_std)
         solved = _solve(other_factor, jnp.concatenate([difference, jnp.expand_dims(shift, -1)], -1))
-        return reduce(0.5 * (jnp.sum(jnp.square(solved), -1) + expm1_minus_x(2.0 * gap)), reduction)
+        return reduce(0.5 * jnp.sum(jnp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
 
     def mean(self) -> Array:
         """Expected action."""

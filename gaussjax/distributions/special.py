@@ -99,3 +99,43 @@ def expm1_minus_x(x: Array) -> Array:
 def _expm1_minus_x_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     return expm1_minus_x(x), jnp.expm1(x) * tangent
+
+
+def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
+    """`a - b` rounded, and what the rounding left out: together they are exact.
+
+    Source:
+        Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
+    """
+    difference = a - b
+    taken = difference - a
+    return difference, (a - (difference - taken)) - (b + taken)
+
+
+@jax.custom_jvp
+def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
+    """KL between two normals of the same mean, in nats, element by element.
+
+    That is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The roundoff of d would
+    be multiplied by 2d, so it is carried along.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(scale_divergence(jnp.float32(1.0), jnp.float32(0.0)))
+        2.194528...
+    """
+    gap, rest = _twice_difference(log_std, other_log_std)
+    curve = expm1_minus_x(gap)
+    return 0.5 * (curve * (1.0 + rest) + gap * rest)
+
+
+@scale_divergence.defjvp
+def _scale_divergence_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    gap, rest = _twice_difference(*primals)
+    slope = jnp.expm1(gap)
+    return scale_divergence(*primals), (slope * (1.0 + rest) + rest) * (tangents[0] - tangents[1])
+
+
+def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
+    difference, rest = exact_difference(a, b)
+    return 2.0 * difference, 2.0 * rest

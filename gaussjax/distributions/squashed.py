@@ -61,8 +61,7 @@ class TanhGaussian(Distribution):
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
         """The actions of the Box that raw ones (u) lead to; never outside by a rounding."""
-        low, high = self._bounds(raw_actions)
-        return jnp.clip(self._affine(jnp.tanh(raw_actions)), low, high)
+        return self._affine(jnp.tanh(raw_actions))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
         """The raw actions (u) of actions of the Box, finite at its edge too; see `log_prob`."""
@@ -157,9 +156,11 @@ class TanhGaussian(Distribution):
         return 0.5 * high - 0.5 * low
 
     def _affine(self, t: Array) -> Array:
-        # From (-1, 1) to the Box.
-        low, high = self._bounds(t)
-        return (0.5 * low + 0.5 * high) + self._half(t) * t
+        # From [-1, 1] to the Box: from its centre, or from the nearer bound, so that ±1 is the
+        # bound itself and nothing is rounded beyond it.
+        (low, high), half, size = self._bounds(t), self._half(t), jnp.abs(t)
+        outer = jnp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
+        return jnp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
 
 
 def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

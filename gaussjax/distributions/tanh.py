@@ -94,8 +94,8 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     """
     half = 0.5 * high - 0.5 * low
     least = edge(actions.dtype)
-    below = jnp.maximum((actions - low) / half, least)
-    above = jnp.maximum((high - actions) / half, least)
+    below = jnp.clip((actions - low) / half, least, 2.0)
+    above = jnp.clip((high - actions) / half, least, 2.0)
     far = 0.5 * (jnp.log(below) - jnp.log(above))
     t = (actions - (0.5 * low + 0.5 * high)) / half
     near = jnp.abs(t) < 0.5

@@ -58,7 +58,7 @@ class GaussianHead(nn.Module):
 
         start = nn.initializers.constant(self._unbound(self.initial_log_std))
         if self.std == "parameter":
-            log_std = self.param("log_std", start, (self.num_actions,))
+            log_std = self.param("log_std", start, (self.num_actions,), jnp.float32)
         elif self.std == "state":
             log_std = _flat_dense(self.num_actions, "log_std", start)(features)
         else:

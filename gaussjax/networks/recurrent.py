@@ -31,6 +31,7 @@ class Recurrent(Network):
         activation: Name from `gaussjax.networks.ACTIVATIONS`, or one for each dense layer.
         sequence_length: Steps in a training sequence; `to_sequences` cuts rollouts by it.
         autodiff: Differentiate step by step. Slower, and what forward mode (`jax.jvp`) needs.
+        memory_steps: The longest gap to be bridged, which the gates' biases then start from; see `Memory`.
     """
 
     hidden_size: int = 64
@@ -39,6 +40,7 @@ class Recurrent(Network):
     activation: str | tuple[str | None, ...] | None = "relu"
     sequence_length: int = 10
     autodiff: bool = False
+    memory_steps: int | None = None
 
     cell: ClassVar[str]
 
@@ -55,7 +57,14 @@ class Recurrent(Network):
     @nn.nowrap
     def _memory(self, **linen: Any) -> Memory:
         return Memory(
-            self._cell(), self.hidden_size, self.num_layers, self.initializer, self.dtype, self.autodiff, **linen
+            self._cell(),
+            self.hidden_size,
+            self.num_layers,
+            self.initializer,
+            self.dtype,
+            self.autodiff,
+            self.memory_steps,
+            **linen,
         )
 
     @nn.nowrap

@@ -1,0 +1,162 @@
+"""Running a policy in JAX environments, inside a compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gaussjax import envs, spaces
+from gaussjax.noise import standard_normal
+from gaussjax.policy import Params, Policy
+from gaussjax.rollout import Rollout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+
+class Standing(NamedTuple):
+    """Where copies of an environment stand between two rollouts.
+
+    Attributes:
+        states: Of the environments, each leaf with `N` first.
+        observations: To act on next, `(N, F)`.
+        resets: Which of them start an episode, `(N,)`.
+        carry: Of the policy's memory, or `()`.
+        returns: Sum of the rewards of the running episodes, `(N,)`.
+        lengths: Their steps, `(N,)`.
+    """
+
+    states: Any
+    observations: Float[Array, "envs features"]
+    resets: Bool[Array, " envs"]
+    carry: Any
+    returns: Float[Array, " envs"]
+    lengths: Float[Array, " envs"]
+
+
+class Episodes(NamedTuple):
+    """Sums over the episodes that ended.
+
+    Attributes:
+        count: How many.
+        returns: Sum of their returns.
+        lengths: Sum of their lengths, in environment steps.
+    """
+
+    count: Float[Array, ""]
+    returns: Float[Array, ""]
+    lengths: Float[Array, ""]
+
+
+def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: int) -> Standing:
+    """Copies of an environment at the start of an episode each. The key is consumed."""
+    states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+    zeros = jnp.zeros(num_envs)
+    carry = policy.initial_carry((num_envs,))
+    return Standing(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
+
+
+def collect(
+    environment: envs.Environment,
+    policy: Policy,
+    params: Params,
+    shown: Callable[[Array], Array],
+    standing: Standing,
+    key: Array,
+    num_steps: int,
+    *,
+    deterministic: bool = False,
+) -> tuple[Rollout, Standing, Episodes]:
+    """Runs a policy for some steps in all copies; an episode that ends is followed by the next.
+
+    Args:
+        environment: One environment; it is vmapped.
+        policy: The policy.
+        params: Its parameters.
+        shown: What the policy sees of the observations, such as their normalisation.
+        standing: Where the copies stand.
+        key: Consumed: noise and resets are drawn from it.
+        num_steps: Steps of each copy.
+        deterministic: Whether the policy takes its deterministic action.
+
+    Returns:
+        The experience, where the copies stand now, and the sums over the episodes that ended.
+    """
+    num_envs = standing.resets.shape[0]
+    num_actions = spaces.size(policy.spec.action_space)
+    noise_key, reset_key = jax.random.split(key)
+    # One draw for the whole rollout: cheaper than one in each step of the scan.
+    noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
+    recurrent = bool(jax.tree.leaves(standing.carry))
+
+    def step(standing: Standing, now: tuple[Array, Array]) -> tuple[Standing, Any]:
+        noise, t = now
+        memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
+        act = policy.act(params, None, shown(standing.observations), noise=noise, deterministic=deterministic, **memory)
+        stepped = jax.vmap(environment.step)(standing.states, act.actions)
+        done = stepped.terminated | stepped.truncated
+
+        def begin_anew(_: None) -> tuple[Any, Array]:
+            keys = jax.random.split(jax.random.fold_in(reset_key, t), num_envs)
+            begun = jax.vmap(environment.reset)(keys)
+            return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
+
+        # Where no episode ended, and that is at most steps, no reset is computed.
+        states, observations = jax.lax.cond(
+            jnp.any(done), begin_anew, lambda _: (stepped.state, stepped.observation), None
+        )
+        returns, lengths = standing.returns + stepped.reward, standing.lengths + 1.0
+        ended = Episodes(
+            jnp.sum(done.astype(jnp.float32)),
+            jnp.sum(jnp.where(done, returns, 0.0)),
+            jnp.sum(jnp.where(done, lengths, 0.0)),
+        )
+        row = (
+            standing.observations,
+            act.outputs["raw_actions"],
+            stepped.reward,
+            stepped.terminated,
+            stepped.truncated,
+            stepped.observation,
+            standing.resets,
+        )
+        carry = act.outputs.get("carry", ())
+        following = Standing(
+            states, observations, done, carry, jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
+        )
+        return following, (row, standing.carry, ended)
+
+    last, (rows, carries, ended) = jax.lax.scan(step, standing, (noise, jnp.arange(num_steps)))
+    carries = jax.tree.map(
+        lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
+    )
+    return Rollout(*rows, carries), last, jax.tree.map(jnp.sum, ended)
+
+
+def evaluate(
+    environment: envs.Environment,
+    policy: Policy,
+    params: Params,
+    key: Array,
+    *,
+    shown: Callable[[Array], Array] = lambda observations: observations,
+    episodes: int = 20,
+    max_steps: int = 1000,
+    deterministic: bool = True,
+) -> Float[Array, " episodes"]:
+    """Return of the first episode of each of several copies, at most `max_steps` long. Compiles whole."""
+    standing = start(environment, policy, key, episodes)
+    experience, _, _ = collect(
+        environment, policy, params, shown, standing, key, max_steps, deterministic=deterministic
+    )
+    # Rewards count until the first end, that step included.
+    ended = jnp.cumsum((experience.terminated | experience.truncated).astype(jnp.int32), axis=0)
+    running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
+    return jnp.sum(jnp.where(running, experience.rewards, 0.0), axis=0)
+
+
+def _where(done: Array, new: Array, old: Array) -> Array:
+    return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), new, old)

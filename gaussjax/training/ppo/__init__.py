@@ -1,0 +1,55 @@
+"""Proximal policy optimisation, on Gymnasium environments and wholly compiled on JAX ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gaussjax import envs
+from gaussjax.policy import Policy
+from gaussjax.training.ppo.compiled import make_compiled
+from gaussjax.training.ppo.config import Algorithm as Algorithm
+from gaussjax.training.ppo.config import Config as Config
+from gaussjax.training.ppo.config import Hyperparameters as Hyperparameters
+from gaussjax.training.ppo.config import Metrics as Metrics
+from gaussjax.training.ppo.config import State as State
+from gaussjax.training.ppo.config import make_policy as make_policy
+from gaussjax.training.ppo.host import make_host
+
+
+def make(environments: Any, config: Config, policy: Policy | None = None) -> Algorithm:
+    """PPO bound to its environments.
+
+    Args:
+        environments: A Gymnasium vector environment made by `gaussjax.envs.make_vector`,
+            `config.num_envs` of them, or a `gaussjax.envs.Environment`, of which as many copies
+            run inside the compiled step.
+        config: The options.
+        policy: A policy of yours whose network gives `outputs["value"]`, made with
+            `keepdims=False`; None makes `make_policy`'s.
+
+    Returns:
+        `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
+        `jax.lax.scan` them. On a vector environment `step` steps the environments it was given.
+
+    Raises:
+        ValueError: The number of environments is not the config's.
+
+    Example:
+        >>> import jax
+        >>> environments = envs.make_vector("Pendulum-v1", 4)
+        >>> algorithm = make(environments, Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=1))
+        >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+        >>> state.steps
+        64
+        >>> environments.close()
+
+    Source:
+        Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
+    """
+    if isinstance(environments, envs.Environment):
+        observation_space, action_space = environments.observation_space, environments.action_space
+    else:
+        observation_space, action_space = environments.single_observation_space, environments.single_action_space
+    policy = policy or make_policy(observation_space, action_space, config)
+    make_one = make_compiled if isinstance(environments, envs.Environment) else make_host
+    return make_one(environments, config, policy)

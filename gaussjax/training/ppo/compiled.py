@@ -1,0 +1,60 @@
+"""PPO on JAX environments: rollout, resets and update in one compiled program."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gaussjax import envs, normalize, simulate
+from gaussjax.policy import Policy
+from gaussjax.training.ppo.config import Algorithm, Config, Hyperparameters, Metrics, State
+from gaussjax.training.ppo.update import make_optimizer, make_update, normalized
+
+
+def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
+    """PPO on a JAX environment; see `make`."""
+    optimizer = make_optimizer(config)
+    update = make_update(policy, optimizer, config)
+
+    @jax.jit
+    def init(key: Array) -> State:
+        key, params_key, reset_key = jax.random.split(key, 3)
+        params = policy.init(params_key)
+        standing = simulate.start(environment, policy, reset_key, config.num_envs)
+        return State(
+            params,
+            optimizer.init(params),
+            key,
+            normalize.init(standing.observations.shape[1:]),
+            normalize.init(()),
+            jnp.zeros(config.num_envs),
+            standing,
+            Hyperparameters.of(config),
+            jnp.zeros((), jnp.int32),
+        )
+
+    @jax.jit
+    def step(state: State) -> tuple[State, Metrics]:
+        key, rollout_key = jax.random.split(state.key)
+        experience, standing, episodes = simulate.collect(
+            environment,
+            policy,
+            state.params,
+            lambda observations: normalized(state.observation_statistics, observations, config),
+            state.environment,
+            rollout_key,
+            config.num_steps,
+        )
+        state, metrics = update(state._replace(key=key, environment=()), experience)
+        steps = state.steps + config.num_steps * config.num_envs
+        ended = jnp.maximum(episodes.count, 1.0)
+        nan = jnp.where(episodes.count > 0, 1.0, jnp.nan)
+        return state._replace(environment=standing, steps=steps), {
+            "step": steps,
+            "episode_return": episodes.returns / ended * nan,
+            "episode_length": episodes.lengths / ended * nan,
+            **metrics,
+        }
+
+    return Algorithm(init, step, policy)

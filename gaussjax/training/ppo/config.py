@@ -1,0 +1,170 @@
+"""What PPO is told, and what it carries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from gaussjax import factories, networks, normalize
+from gaussjax.policy import Params, Policy
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+Metrics = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of PPO. Steps are environment steps, counted over all environments."""
+
+    total_steps: int = 200_000
+    """Steps to train for; the last update may pass it."""
+    num_envs: int = 16
+    """Environments that step together."""
+    num_steps: int = 128
+    """Steps of each environment between two updates."""
+    batch_size: int = 256
+    """Samples of a minibatch; it has to divide num_envs * num_steps."""
+    num_epochs: int = 10
+    """Passes over the experience of one update."""
+    learning_rate: float = 1e-3
+    """Step size of Adam at the start."""
+    anneal_learning_rate: bool = True
+    """Lower the step size linearly to zero over the training."""
+    target_kl: float | None = None
+    """Adapt the step size so that an epoch moves the policy by about this many nats, or None."""
+    discount: float = 0.99
+    """Gamma: what a reward is worth one step later."""
+    trace: float = 0.95
+    """Lambda of the advantage estimate."""
+    clip_ratio: float = 0.2
+    """How far the probability ratio may leave 1."""
+    clip_value: float | None = None
+    """How far a value may move in one update, or None for no limit."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy bonus."""
+    value_coefficient: float = 0.5
+    """Weight of the value loss."""
+    max_gradient_norm: float = 0.5
+    """Longer gradients are scaled down to this length."""
+    normalize_observations: bool = True
+    """Bring observations to mean 0 and variance 1 by running statistics."""
+    normalize_rewards: bool = True
+    """Divide rewards by the running deviation of the discounted return."""
+    normalize_advantages: bool = True
+    """Bring the advantages of a minibatch to mean 0 and variance 1."""
+    network: Literal["mlp", "rnn", "gru", "lstm"] = "mlp"
+    """Whether the actor and the critic have a memory, and which."""
+    sequence_length: int = 16
+    """Steps that a memory is trained over; it has to divide num_steps and batch_size."""
+    hidden_size: int = 64
+    """Width of the memory."""
+    sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers, of the actor and of the critic."""
+    activation: str = "tanh"
+    """Activation of the hidden layers."""
+    initial_log_std: float = 0.0
+    """Where the log standard deviation of the actions starts."""
+
+    def __post_init__(self) -> None:
+        samples = self.num_envs * self.num_steps
+        if self.batch_size < 1 or samples % self.batch_size:
+            raise ValueError(
+                f"batch_size: expected a divisor of num_envs * num_steps = {samples}, got {self.batch_size}. "
+                f"Choose one such as {np.gcd(samples, max(self.batch_size, 1))}."
+            )
+        common = int(np.gcd(self.num_steps, self.batch_size))
+        if self.network != "mlp" and (self.sequence_length < 1 or common % self.sequence_length):
+            raise ValueError(
+                f"sequence_length: expected a divisor of num_steps = {self.num_steps} and of batch_size = "
+                f"{self.batch_size}, got {self.sequence_length}. Choose one such as {common}."
+            )
+
+
+class Hyperparameters(NamedTuple):
+    """The options that are numbers in the compiled program, so that a population may differ in them.
+
+    `jax.vmap` over states whose `hyperparameters` differ trains one program for all.
+    """
+
+    learning_rate: Float[Array, ""]
+    discount: Float[Array, ""]
+    trace: Float[Array, ""]
+    clip_ratio: Float[Array, ""]
+    entropy_coefficient: Float[Array, ""]
+    value_coefficient: Float[Array, ""]
+
+    @classmethod
+    def of(cls, config: Config) -> Hyperparameters:
+        """Those of a config."""
+        return cls(*(jnp.asarray(getattr(config, name), jnp.float32) for name in cls._fields))
+
+
+class State(NamedTuple):
+    """What a training step carries.
+
+    Attributes:
+        params: Of the policy and the critic.
+        optimizer: Moments of Adam.
+        key: Of the draws to come.
+        observation_statistics: For `gaussjax.normalize`.
+        return_statistics: Of the discounted returns, the scale of the rewards.
+        discounted_returns: Of each environment up to now, `(N,)`.
+        environment: Where the environments stand.
+        hyperparameters: Read at each update.
+        steps: Environment steps so far.
+    """
+
+    params: Params
+    optimizer: Any
+    key: Array
+    observation_statistics: normalize.Statistics
+    return_statistics: normalize.Statistics
+    discounted_returns: Float[Array, " envs"]
+    environment: Any
+    hyperparameters: Hyperparameters
+    steps: Any
+
+
+class Algorithm(NamedTuple):
+    """A training algorithm bound to its environments.
+
+    Attributes:
+        init: `(key) -> State`. The key is consumed. Resets the environments.
+        step: `(State) -> (State, metrics)`: one rollout and one update.
+        policy: The policy that is trained; `state.params` are its parameters.
+    """
+
+    init: Callable[[Any], State]
+    step: Callable[[State], tuple[State, Metrics]]
+    policy: Policy
+
+
+def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
+    """The policy that PPO trains: orthogonal kernels, a critic beside the actor.
+
+    Its actions are clipped to the Box for the environment; its densities are those of the
+    samples before the clip, which is what keeps PPO's ratio right at the bounds.
+    """
+    options: dict[str, Any] = {"initializer": "orthogonal", "scale": 2.0**0.5}
+    actor_options = {
+        **options,
+        "output_activation": None,
+        "initial_log_std": config.initial_log_std,
+        "output_scale": 0.01,
+    }
+    if config.network == "mlp":
+        actor = networks.MLP(config.sizes, config.activation, **actor_options)
+        network = networks.ActorCritic(actor, config.sizes, config.activation)
+    else:
+        cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
+        shape = {"hidden_size": config.hidden_size, "sizes": config.sizes, "activation": config.activation}
+        network = networks.ActorCritic(cell(**shape, **actor_options), critic=cell(**shape, **options))
+    return factories.gaussian(
+        network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
+    )

@@ -1,0 +1,195 @@
+"""PPO's update: values, advantages and all epochs of minibatches as one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gaussjax import normalize, rollout
+from gaussjax.policy import Params, Policy
+from gaussjax.training import losses
+from gaussjax.training.advantages import generalized_advantages
+from gaussjax.training.ppo.config import Config, Hyperparameters, State
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+# How much the step size answers to a policy that moves too far or too little, and its limits.
+_KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
+
+
+class _Samples(NamedTuple):
+    """What a minibatch is made of: samples first, then the steps of a sequence if there is a memory."""
+
+    observations: Any
+    actions: Array
+    log_prob: Array
+    distribution: Any
+    values: Array
+    advantages: Array
+    targets: Array
+    resets: Array
+    carry: Any
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Adam's direction for clipped gradients; the step size is applied by the update."""
+    return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5))
+
+
+def normalized(statistics: normalize.Statistics, observations: Array, config: Config) -> Array:
+    """What the policy is shown of the observations."""
+    return normalize.apply(statistics, observations) if config.normalize_observations else observations
+
+
+def make_update(
+    policy: Policy, optimizer: optax.GradientTransformation, config: Config
+) -> Callable[[State, rollout.Rollout], tuple[State, dict[str, Array]]]:
+    """`(state, experience) -> (state, metrics)`, pure and to be compiled.
+
+    Source:
+        Schulman et al. 2017 (arXiv:1707.06347).
+    """
+    recurrent = bool(jax.tree.leaves(jax.eval_shape(policy.initial_carry)))
+    length = config.sequence_length if recurrent else 1
+
+    def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
+        return {"carry": carry, "resets": resets} if recurrent else {}
+
+    def loss(params: Params, samples: _Samples, options: Hyperparameters) -> tuple[Array, dict[str, Array]]:
+        if recurrent:
+            # Sequences lie side by side: time goes first.
+            carry = samples.carry
+            samples = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), samples._replace(carry=()))
+            samples = samples._replace(carry=carry)
+        given = memory(samples.carry, samples.resets)
+        log_prob, entropy, outputs = policy.evaluate(params, samples.observations, samples.actions, **given)
+        distribution, _ = policy.apply(params, samples.observations, **given)
+        advantages = samples.advantages
+        if config.normalize_advantages:
+            advantages = (advantages - jnp.mean(advantages)) / (jnp.std(advantages) + 1e-8)
+        log_ratios = losses.log_ratio(log_prob, samples.log_prob)
+        policy_loss = losses.clipped_surrogate(log_ratios, advantages, options.clip_ratio)
+        value_loss = losses.value_loss(outputs["value"], samples.targets, samples.values, config.clip_value)
+        entropy = jnp.mean(entropy)
+        total = policy_loss + options.value_coefficient * value_loss - options.entropy_coefficient * entropy
+        return total, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "kl": jnp.mean(samples.distribution.kl_divergence(distribution)),
+            "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(log_ratios)) > options.clip_ratio),
+            "std": jnp.mean(jnp.exp(outputs["log_std"])),
+        }
+
+    def epoch(carry: Any, key: Array, samples: _Samples, options: Hyperparameters, progress: Array) -> Any:
+        params, moments, rate = carry
+        annealed = rate * (1.0 - progress) if config.anneal_learning_rate else rate
+
+        def gradient_step(carry: Any, batch: _Samples) -> Any:
+            params, moments = carry
+            gradients, metrics = jax.grad(loss, has_aux=True)(params, batch, options)
+            metrics["gradient_norm"] = optax.tree.norm(gradients)
+            updates, moments = optimizer.update(gradients, moments, params)
+            updates = jax.tree.map(lambda update: -annealed * update, updates)
+            return (optax.apply_updates(params, updates), moments), metrics
+
+        order = jax.random.permutation(key, samples.log_prob.shape[0])
+        count = config.batch_size // length
+        batches = jax.tree.map(lambda leaf: leaf[order].reshape(-1, count, *leaf.shape[1:]), samples)
+        (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
+        if config.target_kl is not None:
+            moved = metrics["kl"][-1]
+            factor = jnp.where(moved > 2.0 * config.target_kl, 1.0 / _KL_FACTOR, 1.0)
+            factor = jnp.where(moved < 0.5 * config.target_kl, _KL_FACTOR, factor)
+            rate = jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
+        return (params, moments, rate), metrics
+
+    def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
+        options = state.hyperparameters
+        key, shuffle_key = jax.random.split(state.key)
+        rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config)
+        observations = normalized(state.observation_statistics, experience.observations, config)
+        next_observations = normalized(state.observation_statistics, experience.next_observations, config)
+
+        given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
+        log_prob, _, outputs = policy.evaluate(state.params, observations, experience.raw_actions, **given)
+        distribution, _ = policy.apply(state.params, observations, **given)
+        values = outputs["value"]
+        # Each next observation is seen with the memory of its own step, not of the episode after it.
+        following = memory(jax.tree.map(lambda leaf: leaf[1:], experience.carries), None)
+        next_values = policy.apply(state.params, next_observations, **following)[1]["value"]
+        advantages = generalized_advantages(
+            rewards,
+            values,
+            next_values,
+            experience.terminated,
+            experience.truncated,
+            discount=options.discount,
+            trace=options.trace,
+        )
+        targets = advantages + values
+        columns = _Samples(
+            observations,
+            experience.raw_actions,
+            log_prob,
+            distribution,
+            values,
+            advantages,
+            targets,
+            experience.resets,
+            (),
+        )
+        starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
+        samples = jax.tree.map(lambda leaf: _rows(leaf, length if recurrent else None), columns)
+        samples = samples._replace(carry=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts))
+        progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
+        (params, moments, rate), metrics = jax.lax.scan(
+            lambda carry, key: epoch(carry, key, samples, options, progress),
+            (state.params, state.optimizer, options.learning_rate),
+            jax.random.split(shuffle_key, config.num_epochs),
+        )
+        metrics = jax.tree.map(jnp.mean, metrics)
+        metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
+        metrics["learning_rate"] = rate
+        return state._replace(
+            params=params,
+            optimizer=moments,
+            key=key,
+            observation_statistics=normalize.update(state.observation_statistics, experience.observations),
+            return_statistics=return_statistics,
+            discounted_returns=discounted_returns,
+            hyperparameters=options._replace(learning_rate=rate),
+        ), metrics
+
+    return update
+
+
+def _rows(leaf: Array, length: int | None) -> Array:
+    """`(T, N, …)` as samples `(T·N, …)`, or as sequences `(T/length·N, length, …)`."""
+    if length is None:
+        return leaf.reshape(-1, *leaf.shape[2:])
+    chunks = leaf.reshape(-1, length, *leaf.shape[1:])
+    return jnp.swapaxes(chunks, 1, 2).reshape(-1, length, *leaf.shape[2:])
+
+
+def _scaled_rewards(
+    state: State, experience: rollout.Rollout, config: Config
+) -> tuple[Array, normalize.Statistics, Array]:
+    """Rewards divided by the deviation of the discounted return, which is kept up to date."""
+    ends = experience.terminated | experience.truncated
+
+    def accumulate(returns: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        reward, end = now
+        returns = state.hyperparameters.discount * returns + reward
+        return jnp.where(end, 0.0, returns), returns
+
+    last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))
+    statistics = normalize.update(state.return_statistics, returns)
+    if not config.normalize_rewards:
+        return experience.rewards, statistics, last
+    return experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8), statistics, last

@@ -1,0 +1,213 @@
+"""What holds for every distribution: shapes, sampling, densities, entropies, divergences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gaussjax.distributions import DiagGaussian, Distribution, MultivariateGaussian, TanhGaussian
+
+MEAN = jnp.array([0.3, -0.8], jnp.float32)
+LOG_STD = jnp.array([-0.4, 0.2], jnp.float32)
+LOW, HIGH = (-2.0, 0.0), (2.0, 3.0)
+
+
+def _diagonal(mean: Any, log_std: Any, _: Any) -> Distribution:
+    return DiagGaussian(mean, log_std)
+
+
+def _squashed(mean: Any, log_std: Any, _: Any) -> Distribution:
+    return TanhGaussian(mean, log_std, LOW, HIGH)
+
+
+KINDS = {"diagonal": _diagonal, "squashed": _squashed, "multivariate": MultivariateGaussian}
+Make = Callable[..., Distribution]
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest) -> Make:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def one(make: Make) -> Distribution:
+    return make(MEAN, LOG_STD, jnp.array([0.7]))
+
+
+def _grid(one: Distribution) -> tuple[np.ndarray, float]:
+    # Midpoints of a fine grid over all but a negligible part of the mass, and a cell's area.
+    if isinstance(one, TanhGaussian):
+        low, high = np.array(LOW), np.array(HIGH)
+    else:
+        reach = 8 * np.asarray(one.stddev())
+        low, high = np.asarray(one.mean()) - reach, np.asarray(one.mean()) + reach
+    sides = [a + (b - a) * (np.arange(600) + 0.5) / 600 for a, b in zip(low, high, strict=True)]
+    points = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
+    return points.astype(np.float32), float(np.prod((high - low) / 600))
+
+
+def test_density_integrates_to_one(one: Distribution) -> None:
+    points, area = _grid(one)
+    total = float(jnp.sum(jnp.exp(one.log_prob(jnp.asarray(points))))) * area
+    assert total == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.mark.parametrize("log_std", [-1.5, 0.0, 1.0])
+def test_wide_and_narrow_squashed_densities_integrate_to_one(log_std: float) -> None:
+    # Over u, where the density is smooth however high it rises towards the edge of the Box.
+    one = TanhGaussian(jnp.full((1,), 0.4), jnp.full((1,), log_std), -2.0, 3.0)
+    u = 0.4 + float(np.exp(log_std)) * jnp.linspace(-8.0, 8.0, 8001)[:, None]
+    density = jnp.exp(one.log_prob(one.squash(u), raw_actions=u)) * 2.5 / jnp.square(jnp.cosh(u[:, 0]))
+    assert float(jnp.trapezoid(density, u[:, 0])) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_entropy_and_moments_are_those_of_the_density(one: Distribution) -> None:
+    points, area = _grid(one)
+    log_prob = np.asarray(one.log_prob(jnp.asarray(points)), np.float64)
+    weight = np.exp(log_prob) * area
+    mean = weight @ points
+    np.testing.assert_allclose(one.entropy(), -weight @ log_prob, atol=2e-3)
+    np.testing.assert_allclose(one.mean(), mean, atol=2e-3)
+    np.testing.assert_allclose(one.stddev(), np.sqrt(weight @ (points - mean) ** 2), atol=2e-3)
+    # The most likely point of the grid is within a cell of the mode.
+    cell = points[:: 600 + 1][1] - points[0]
+    assert np.all(np.abs(points[np.argmax(log_prob)] - np.asarray(one.mode())) <= cell)
+
+
+def test_samples_have_the_distributions_moments_and_entropy(one: Distribution) -> None:
+    count = 200_000
+    samples, log_prob = one.sample_and_log_prob(jax.random.key(0), (count,))
+    # Five standard errors of each estimate.
+    np.testing.assert_allclose(samples.mean(0), one.mean(), atol=5 * float(one.stddev().max()) / count**0.5)
+    np.testing.assert_allclose(samples.std(0), one.stddev(), rtol=0.02)
+    np.testing.assert_allclose(jnp.mean(samples <= one.median()[None], 0), 0.5, atol=2.5 / count**0.5)
+    np.testing.assert_allclose(-log_prob.mean(), one.entropy(), atol=5 * float(log_prob.std()) / count**0.5)
+
+
+def test_kl_is_the_mean_log_ratio_of_samples(make: Make) -> None:
+    one, other = make(MEAN, LOG_STD, jnp.array([0.7])), make(MEAN + 0.3, LOG_STD - 0.2, jnp.array([0.1]))
+    samples, log_prob = one.sample_and_log_prob(jax.random.key(1), (200_000,))
+    ratio = log_prob - other.log_prob(samples)
+    np.testing.assert_allclose(ratio.mean(), one.kl_divergence(other), atol=5 * float(ratio.std()) / 200_000**0.5)
+
+
+def test_shapes_follow_the_arrays(make: Make) -> None:
+    one = make(jnp.zeros((5, 4, 2)), jnp.zeros(2), jnp.zeros(1))
+    key = jax.random.key(0)
+    assert one.batch_shape == (5, 4)
+    assert one.event_shape == (2,)
+
+    def shape(function: Callable, *arguments: Any) -> tuple[int, ...]:
+        return jax.eval_shape(function, *arguments).shape
+
+    assert shape(one.sample, key) == (5, 4, 2)
+    assert shape(lambda key: one.sample(key, (3,)), key) == (3, 5, 4, 2)
+    assert shape(lambda key: one.sample_and_log_prob(key, (3,))[1], key) == (3, 5, 4)
+    actions = jnp.zeros((3, 5, 4, 2))
+    assert shape(one.log_prob, actions) == (3, 5, 4)
+    assert shape(lambda actions: one.log_prob(actions, "none"), actions) == (3, 5, 4, 2)
+    assert shape(one.entropy) == shape(one.kl_divergence, one) == (5, 4)
+    for name in ("mean", "median", "mode", "stddev"):
+        assert shape(getattr(one, name)) == (5, 4, 2)
+
+
+def test_terms_of_the_dimensions_sum_to_the_joint(one: Distribution) -> None:
+    sample = one.sample(jax.random.key(0), (7,))
+    np.testing.assert_allclose(one.log_prob(sample, "none").sum(-1), one.log_prob(sample), rtol=1e-6)
+    np.testing.assert_allclose(one.entropy("none").sum(-1), one.entropy(), rtol=1e-6)
+
+
+def test_it_passes_through_jit_vmap_and_scan(make: Make) -> None:
+    means = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2)
+    batch = jax.vmap(lambda mean: make(mean, LOG_STD, jnp.array([0.7])))(means)
+    inside = jax.vmap(lambda one: one.entropy())(batch)
+    np.testing.assert_allclose(jax.jit(lambda one: one.entropy())(batch), inside, rtol=1e-6)
+    _, scanned = jax.lax.scan(lambda _, one: (None, one.entropy()), None, batch)
+    np.testing.assert_allclose(scanned, inside, rtol=1e-6)
+    assert jax.tree.structure(batch) == jax.tree.structure(make(MEAN, LOG_STD, jnp.array([0.7])))
+
+
+def test_same_key_gives_the_same_bits(one: Distribution) -> None:
+    draw = jax.jit(lambda one, key: one.sample(key, (3,)))
+    first = draw(one, jax.random.key(7))
+    np.testing.assert_array_equal(first, draw(one, jax.random.key(7)))
+    np.testing.assert_array_equal(first, draw(one, jax.random.PRNGKey(7)))
+
+
+def test_gradients_are_finite_where_policies_live(make: Make) -> None:
+    log_std = jnp.linspace(-20.0, 2.0, 23)[:, None] * jnp.ones((1, 2))
+    mean = jnp.linspace(-40.0, 40.0, 23)[:, None] * jnp.ones((1, 2))
+
+    def total(mean: jax.Array, log_std: jax.Array, off: jax.Array) -> jax.Array:
+        one = make(mean, log_std, off)
+        other = make(mean + 0.1 * jnp.exp(log_std), log_std + 0.1, off)
+        parts = [one.entropy(), one.kl_divergence(other), one.mean(), one.median(), one.mode(), one.stddev()]
+        actions, log_prob = one.sample_and_log_prob(jax.random.key(0))
+        return sum(jnp.sum(part) for part in [*parts, actions, log_prob])
+
+    gradients = jax.jit(jax.grad(total, (0, 1, 2)))(mean, log_std, jnp.full((23, 1), 0.5))
+    assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+
+
+def test_a_divergence_from_another_family_is_refused(one: Distribution) -> None:
+    for other in KINDS.values():
+        other = other(MEAN, LOG_STD, jnp.array([0.7]))
+        if type(other) is not type(one):
+            with pytest.raises(TypeError, match=f"expected a {type(one).__name__}"):
+                one.kl_divergence(other)
+
+
+reals = st.floats(-5.0, 5.0, width=32)
+logs = st.floats(-20.0, 2.0, width=32)
+pairs = st.tuples(reals, reals)
+log_pairs = st.tuples(logs, logs)
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(mean=pairs, log_std=log_pairs, other_mean=pairs, other_log_std=log_pairs, off=reals, other_off=reals)
+def test_kl_is_a_divergence(make: Make, mean, log_std, other_mean, other_log_std, off, other_off) -> None:
+    one, same, other = _arguments(mean, log_std, off, other_mean, other_log_std, other_off)
+    between, within = _KL[make](one, other), _KL[make](one, same)
+    assert float(between) >= 0.0
+    assert float(within) == 0.0
+
+
+def _arguments(mean, log_std, off, other_mean, other_log_std, other_off) -> tuple:
+    def arrays(mean, log_std, off) -> tuple[np.ndarray, ...]:
+        return np.array(mean, np.float32), np.array(log_std, np.float32), np.array([off], np.float32)
+
+    first = arrays(mean, log_std, off)
+    return first, tuple(x.copy() for x in first), arrays(other_mean, other_log_std, other_off)
+
+
+_KL = {make: jax.jit(lambda a, b, make=make: make(*a).kl_divergence(make(*b))) for make in KINDS.values()}
+_SCORES = {make: jax.jit(lambda a, noise, make=make: _scores(make(*a), noise)) for make in KINDS.values()}
+
+
+def _scores(one: Distribution, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return one.noise_log_prob(noise), one.log_prob(one.from_noise(noise))
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    mean=st.tuples(*[st.floats(-1.0, 1.0, width=32)] * 2),
+    log_std=st.tuples(*[st.floats(-3.0, 0.0, width=32)] * 2),
+    off=st.floats(-1.0, 1.0, width=32),
+    noise=st.tuples(*[st.floats(-3.0, 3.0, width=32)] * 2),
+)
+def test_scoring_a_sample_gives_its_sampled_score(make: Make, mean, log_std, off, noise) -> None:
+    arguments = tuple(np.array(x, np.float32) for x in (mean, log_std, [off]))
+    exact, scored = _SCORES[make](arguments, np.array(noise, np.float32))
+    # The action is rounded at 2⁻²⁴ of the Box, which e^3 and the slope of the inverse of tanh
+    # (u reaches 4, so 1/(1 - tanh²) reaches 745) multiply.
+    tolerance = 2e-2 if make is _squashed else 1e-4
+    assert float(scored) == pytest.approx(float(exact), abs=tolerance)

@@ -1,0 +1,112 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax.networks import CNN, GRU, LSTM, MLP, ActorCritic
+from gaussjax.spaces import Box, Dict
+
+ACTIONS = Box((2,))
+SIGHT = Dict((("camera", Box((6, 6, 1), 0, 255, "uint8")), ("goal", Box((2,))), ("state", Box((4,)))))
+
+
+def sights(batch, seed=0):
+    generator = np.random.default_rng(seed)
+    return {
+        "camera": generator.integers(0, 256, (*batch, 6, 6, 1)).astype(np.uint8),
+        "goal": generator.normal(size=(*batch, 2)).astype(np.float32),
+        "state": generator.normal(size=(*batch, 4)).astype(np.float32),
+    }
+
+
+def make(network, space=3):
+    policy = gaussjax.gaussian(network, space, ACTIONS)
+    return policy, policy.init(jax.random.key(0))
+
+
+def differs(a, b):
+    return np.max(np.abs(np.asarray(a) - np.asarray(b))) > 1e-4
+
+
+def value_gradient(policy, params, observations, **memory):
+    return jax.grad(lambda p: jnp.sum(policy.apply(p, observations, **memory)[1]["value"]))(params)["params"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_value_trains_the_actors_trunk_only_if_it_is_shared(shared):
+    policy, params = make(ActorCritic(MLP((8,)), shared=shared))
+    observations = np.ones((5, 3), np.float32)
+    assert policy.apply(params, observations)[1]["value"].shape == (5,)
+    gradient = value_gradient(policy, params, observations)
+    assert bool(jnp.any(gradient["actor"]["layers"]["dense_0"]["kernel"] != 0)) == shared
+    assert not jnp.any(gradient["actor"]["head"]["mean"]["kernel"] != 0)
+    assert params["params"]["critic_value"]["kernel"].shape == ((8, 1) if shared else (64, 1))
+
+
+def test_actor_and_critic_see_only_their_own_observations():
+    network = ActorCritic(
+        CNN(channels=(2,), kernels=(3,), strides=(1,), sizes=(8,), activation="relu"),
+        actor_keys=("camera",),
+        critic_keys=("state", "goal"),
+    )
+    policy, params = make(network, SIGHT)
+    observations = sights((3,))
+    distribution, outputs = policy.apply(params, observations)
+    for key in SIGHT.items:
+        changed, other = policy.apply(params, {**observations, key[0]: sights((3,), 1)[key[0]]})
+        assert differs(changed.mean(), distribution.mean()) == (key[0] == "camera")
+        assert differs(other["value"], outputs["value"]) == (key[0] != "camera")
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ActorCritic(LSTM(hidden_size=5, sizes=(4,)), sizes=(4,)),
+        ActorCritic(LSTM(hidden_size=5, sizes=(4,)), shared=True),
+        ActorCritic(LSTM(hidden_size=5, sizes=(4,)), critic=GRU(hidden_size=6, sizes=())),
+        ActorCritic(MLP((4,)), critic=GRU(hidden_size=6, sizes=())),
+    ],
+    ids=["own", "shared", "both", "critic-only"],
+)
+def test_recurrent_parts_step_and_unroll_alike(network):
+    policy, params = make(network)
+    generator = np.random.default_rng(0)
+    observations = generator.normal(size=(9, 4, 3)).astype(np.float32)
+    resets = generator.random((9, 4)) < 0.3
+    carry = policy.initial_carry((4,))
+    recurrent = {name for name in ("actor", "critic") if hasattr(getattr(network, name), "initial_carry")}
+    assert carry.keys() == recurrent
+
+    def step(carry, inputs):
+        distribution, outputs = policy.apply(params, inputs[0], carry=carry, resets=inputs[1])
+        return outputs["carry"], (distribution.mean(), outputs["value"])
+
+    last, (means, values) = jax.lax.scan(step, carry, (observations, resets))
+    distribution, outputs = policy.apply(params, observations, carry=carry, resets=resets)
+    np.testing.assert_allclose(distribution.mean(), means, atol=1e-6)
+    np.testing.assert_allclose(outputs["value"], values, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), outputs["carry"], last)
+    with pytest.raises(ValueError, match="carry: expected the state of this recurrent network, got None"):
+        policy.apply(params, observations)
+
+
+def test_a_critic_network_has_no_parameters_of_a_head():
+    _, params = make(ActorCritic(MLP((8,)), critic=MLP((8, 6))))
+    assert params["params"]["critic"].keys() == {"layers"}
+    assert params["params"]["critic_value"]["kernel"].shape == (6, 1)
+
+
+def test_the_value_is_float32_behind_bfloat16_trunks():
+    policy, params = make(ActorCritic(MLP((8,), dtype="bfloat16"), dtype="bfloat16"))
+    distribution, outputs = policy.apply(params, np.ones((5, 3), np.float32))
+    assert outputs["value"].dtype == distribution.mean().dtype == jnp.float32
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(ValueError, match="shared: expected neither critic= nor critic_keys="):
+        make(ActorCritic(MLP(), critic=MLP(), shared=True))
+    with pytest.raises(ValueError, match=r"observation key: expected one of .* got 'gaol'. Did you mean 'goal'\?"):
+        make(ActorCritic(MLP(), critic_keys=("gaol",)), SIGHT)
+    with pytest.raises(ValueError, match="keys: expected names of entries of a Dict observation space"):
+        make(ActorCritic(MLP(), actor_keys=("goal",)))

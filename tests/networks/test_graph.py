@@ -1,0 +1,234 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax.networks import GRU, LSTM, MLP, ActorCritic, Graph, from_spec
+from gaussjax.networks.expressions import parse, write
+from gaussjax.spaces import Box, Dict, Discrete, Tuple
+
+ACTIONS = Box((2,))
+SPACE = Dict(
+    (
+        ("image", Box((12, 12, 3), 0.0, 255.0, "uint8")),
+        ("gear", Discrete(3)),
+        ("state", Box((5,))),
+        ("pair", Tuple((Box((2,)), Box((4,))))),
+    )
+)
+TEXT = """
+nodes:
+  - name: pixels
+    input: observations["image"]
+    layers: [{conv: {features: 4, kernel: 4, stride: 2}}, relu, {conv: {features: 4, padding: SAME}}, flatten]
+  - name: body
+    input: concatenate([pixels, observations["state"][0:3], observations["gear"], observations['pair'][1]])
+    layers: [16, norm, 8]
+    activations: [relu, tanh]
+  - name: past
+    input: body
+    layers: [{lstm: {hidden_size: 8}}]
+output: past + body
+value: past
+output_activation: null
+std: state
+"""
+
+
+def sample(batch, seed=0):
+    generator = np.random.default_rng(seed)
+
+    def normal(n):
+        return generator.normal(size=(*batch, n)).astype(np.float32)
+
+    return {
+        "image": generator.integers(0, 256, (*batch, 12, 12, 3)).astype(np.uint8),
+        "gear": generator.integers(0, 3, batch, dtype=np.int32),
+        "state": normal(5),
+        "pair": (normal(2), normal(4)),
+    }
+
+
+def vector(*nodes, **options):
+    return gaussjax.gaussian(Graph(nodes=list(nodes), **options), 6, ACTIONS)
+
+
+def test_a_description_of_everything_steps_and_unrolls_alike():
+    policy = gaussjax.gaussian(from_spec(TEXT), SPACE, ACTIONS)
+    params = policy.init(jax.random.key(0))
+    observations, resets = sample((7, 3)), np.random.default_rng(1).random((7, 3)) < 0.3
+    carry = policy.initial_carry((3,))
+    assert params["params"]["parts_body_0"]["kernel"].shape == (5 * 5 * 4 + 3 + 3 + 4, 16)
+
+    def step(carry, inputs):
+        distribution, outputs = policy.apply(params, inputs[0], carry=carry, resets=inputs[1])
+        return outputs["carry"], (distribution.mean(), outputs["value"])
+
+    _, (means, values) = jax.lax.scan(step, carry, (observations, resets))
+    distribution, outputs = policy.apply(params, observations, carry=carry, resets=resets)
+    np.testing.assert_allclose(distribution.mean(), means, atol=1e-6)
+    np.testing.assert_allclose(outputs["value"], values, atol=1e-6)
+
+
+def test_only_what_is_named_is_seen():
+    policy = gaussjax.gaussian(from_spec(TEXT), SPACE, ACTIONS)
+    params = policy.init(jax.random.key(0))
+    observations, carry = sample((3,)), policy.initial_carry((3,))
+    mean = policy.apply(params, observations, carry=carry)[0].mean()
+
+    def moved(**changes):
+        return np.max(np.abs(policy.apply(params, {**observations, **changes}, carry=carry)[0].mean() - mean)) > 1e-6
+
+    state = observations["state"].copy()
+    state[:, 3:] += 1.0
+    assert not moved(state=state)
+    assert not moved(pair=(observations["pair"][0] + 1, observations["pair"][1]))
+    assert moved(state=observations["state"] + 1)
+    assert moved(image=255 - observations["image"])
+    assert moved(gear=(observations["gear"] + 1) % 3)
+
+
+def test_a_graph_of_dense_layers_is_the_mlp():
+    graph = vector({"name": "body", "layers": [8, 4], "activations": "relu"}, output_activation="tanh")
+    mlp = gaussjax.gaussian(MLP((8, 4)), 6, ACTIONS)
+    params = mlp.init(jax.random.key(0))["params"]
+    renamed = {"parts_body_0": params["layers"]["dense_0"], "parts_body_2": params["layers"]["dense_1"]}
+    x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    got = graph.apply({"params": {**renamed, "head": params["head"]}}, x)[0]
+    np.testing.assert_array_equal(got.mean(), mlp.apply({"params": params}, x)[0].mean())
+
+
+def test_a_graph_can_be_the_shared_trunk_of_an_actor_critic():
+    graph = Graph(nodes=[{"name": "a", "layers": [8, "relu"]}, {"name": "b", "input": "a", "layers": [{"gru": 4}]}])
+    policy = gaussjax.gaussian(ActorCritic(graph, shared=True), 6, ACTIONS)
+    params = policy.init(jax.random.key(0))
+    carry = policy.initial_carry((5,))
+    outputs = policy.apply(params, np.ones((5, 6), np.float32), carry=carry)[1]
+    assert outputs["value"].shape == (5,)
+    assert outputs["carry"]["actor"]["b_0"][0].shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        from_spec(TEXT),
+        ActorCritic(GRU(hidden_size=4), sizes=(3,), critic=LSTM(num_layers=2), actor_keys=("state",)),
+        ActorCritic(from_spec(TEXT), critic_keys=("state", "gear")),
+    ],
+    ids=["graph", "recurrent", "graph-in-actor-critic"],
+)
+def test_descriptions_survive_json(network):
+    policy = gaussjax.gaussian(network, SPACE, ACTIONS)
+    text = json.dumps(policy.spec.to_dict(), allow_nan=False)
+    again = gaussjax.from_spec(json.loads(text))
+    assert again.spec == policy.spec
+    assert hash(again.spec) == hash(policy.spec)
+    assert json.dumps(again.spec.to_dict()) == text
+    params, expected = again.init(jax.random.key(0)), policy.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_every_activation_and_layer_can_be_described():
+    layers = [8, *gaussjax.networks.ACTIVATIONS, "norm", "flatten", {"linear": 8}, {"rnn": 4}, {"rnn_relu": 4}]
+    policy = vector({"name": "all", "layers": [*layers, {"gru": 4}, {"lstm": 4}, {"mingru": 4}]})
+    carry = policy.initial_carry((2,))
+    mean = policy.apply(policy.init(jax.random.key(0)), np.ones((2, 6), np.float32), carry=carry)[0].mean()
+    assert np.all(np.isfinite(mean))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "observations",
+        "a['key'][0]['other'][:, 1:-2, ::2]",
+        "concatenate([a, b + a * b, concatenate([a])])",
+        '(a + b) * observations["x y"]',
+    ],
+)
+def test_expressions_survive_writing(text):
+    tree = parse(text, ("observations", "a", "b"), "input")
+    assert parse(write(tree), ("observations", "a", "b"), "input") == tree
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "observations.__class__",
+        "(lambda: a)()",
+        "[a for a in a]",
+        "concatenate(a)",
+        "open('x')",
+        "a[b]",
+        "a[0.5:]",
+        "a - b",
+        "a if a else b",
+        "f'{a}'",
+        "a; b",
+        "",
+        "(" * 400 + "a" + ")" * 400,
+        "a" + "+a" * 600,
+        "-" * 900 + "a",
+        7,
+    ],
+)
+def test_nothing_else_is_an_expression(text):
+    with pytest.raises(ValueError, match="input: expected"):
+        parse(text, ("observations", "a", "b"), "input")
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ({"type": "LTSM"}, r"network type: .*Did you mean 'LSTM'"),
+        ({"type": "GRU", "hiden_size": 4}, r"field of GRU: .*Did you mean 'hidden_size'"),
+        ({"type": "ActorCritic"}, r"ActorCritic: expected the fields \['actor'\]"),
+        ({"nodes": [{"name": "a", "layers": ["rleu"]}]}, r"node 'a': layer: .*Did you mean 'relu'"),
+        ({"nodes": [{"name": "a", "layers": [{"liner": 4}]}]}, r"node 'a': layer: .*Did you mean 'linear'"),
+        ({"nodes": [{"name": "a", "layers": [{"conv": {"featurs": 4}}]}]}, r"Did you mean 'features'"),
+        ({"nodes": [{"name": "a", "layers": [{"conv": {"kernel": 4}}]}]}, r"conv: expected the option 'features'"),
+        ({"nodes": [{"name": "a", "layers": [{"linear": -4}]}]}, r"features: expected a positive integer, got -4"),
+        ({"nodes": [{"name": "a", "layers": [4], "activations": "tahn"}]}, r"activation: .*Did you mean 'tanh'"),
+        ({"nodes": [{"name": "a", "layers": [4], "activations": []}]}, r"one for each of the 1 linear"),
+        ({"nodes": [{"name": "a", "inputs": "observations"}]}, r"field of a node: .*Did you mean 'input'"),
+        ({"nodes": [{"name": "a", "input": "observation"}]}, r"input: .*Did you mean 'observations'"),
+        ({"nodes": [{"name": "a", "input": "b"}, {"name": "b"}]}, r"node 'a': input: expected one of .* got 'b'"),
+        ({"nodes": [{"name": "a"}, {"name": "a"}]}, r"expected a new identifier for a name, got 'a'"),
+        ({"nodes": [{"name": "a"}], "output": "aa"}, r"output: .*Did you mean 'a'"),
+        ({"nodes": []}, "nodes: expected a list of nodes"),
+        ("a: [", "expected YAML of plain data"),
+        ("!!python/object/apply:os.system ['true']", "expected YAML of plain data"),
+        ("just a text", "expected a dict with the key 'type' or 'nodes'"),
+    ],
+)
+def test_faults_in_a_description_are_named_with_the_nearest_word(described, message):
+    with pytest.raises(ValueError, match=message):
+        from_spec(described)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (
+            {"input": "observations['image']", "layers": [4]},
+            r"linear: expected elements with 1 axes, got \(12, 12, 3\)",
+        ),
+        ({"input": "observations['state']", "layers": [{"conv": 4}]}, "conv: expected elements with 3 axes"),
+        ({"input": "observations['imgae']"}, "Did you mean 'image'"),
+        ({"input": "observations['state']['x']"}, "expected a Dict or Tuple space with 'x'"),
+        ({"input": "observations['pair'][2]"}, "expected a Dict or Tuple space with 2"),
+        ({"input": "concatenate([observations['image'], observations['state']])"}, "expected parts with as many axes"),
+        ({"input": "observations['state'] + observations['pair'][1]"}, r"\+: expected the same shape"),
+        ({"input": "observations['state'][:, 0:1]"}, "at most 1 slices"),
+        (
+            {"input": "observations['image']", "layers": [{"conv": {"features": 4, "kernel": 13}}]},
+            "at least its kernel",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_space_is_refused_by_its_node(node, message):
+    policy = gaussjax.gaussian(from_spec({"nodes": [{"name": "a", **node}]}), SPACE, ACTIONS)
+    with pytest.raises(ValueError, match=f"node 'a': .*{message}"):
+        policy.init(jax.random.key(0))

@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, Graph, MinGRU
+
+NETWORKS = {
+    "mlp": (MLP((4,)), 3),
+    "cnn": (CNN(channels=(2,), kernels=(3,), strides=(1,), sizes=(4,), activation="relu"), (5, 5, 1)),
+    "rnn": (RNN(hidden_size=4, sizes=()), 3),
+    "gru": (GRU(hidden_size=4, sizes=()), 3),
+    "lstm": (LSTM(hidden_size=4, sizes=()), 3),
+    "mingru": (MinGRU(hidden_size=4, sizes=()), 3),
+    "actor-critic": (ActorCritic(LSTM(hidden_size=4, sizes=()), sizes=(4,)), 3),
+    "graph": (Graph(nodes=[{"name": "a", "layers": [4, "relu", {"gru": 4}]}]), 3),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_256_policies_in_one_call_are_256_policies(name):
+    network, shape = NETWORKS[name]
+    policy = gaussjax.gaussian(network, shape, gaussjax.spaces.Box((2,)))
+    keys = jax.random.split(jax.random.key(0), 256)
+    params = jax.vmap(policy.init)(keys)
+    shape = (shape,) if isinstance(shape, int) else shape
+    observations = np.random.default_rng(0).normal(size=(256, 3, *shape)).astype(np.float32)
+    carry = policy.initial_carry((256, 3))
+
+    def act(params, key, observations, carry):
+        return policy.act(params, key, observations, carry=carry)
+
+    together = jax.jit(jax.vmap(act))(params, keys, observations, carry)
+    assert together.actions.shape == (256, 3, 2)
+    for i in (0, 255):
+        one, state = jax.tree.map(lambda a, i=i: a[i], (params, carry))
+        alone = policy.init(keys[i])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, alone)
+        expected = act(alone, keys[i], observations[i], state)
+        got = jax.tree.map(lambda a, i=i: a[i], together)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, expected)
+    assert np.unique(np.asarray(together.actions).reshape(256, -1), axis=0).shape[0] == 256
+    assert bool(jnp.all(jnp.isfinite(together.log_prob)))

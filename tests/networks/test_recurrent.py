@@ -1,0 +1,323 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import gaussjax
+from gaussjax import networks
+from gaussjax.networks import GRU, LSTM, RNN, MinGRU
+from gaussjax.networks.linear_recurrence import linear_recurrence
+from tests.networks import torch_weights
+
+STEPS, BATCH, FEATURES = 23, 5, 3
+NETWORKS = {
+    "rnn": RNN(hidden_size=7, sizes=(6,)),
+    "rnn-relu": RNN(hidden_size=7, sizes=(6,), nonlinearity="relu"),
+    "gru": GRU(hidden_size=7, sizes=(6,)),
+    "lstm": LSTM(hidden_size=7, sizes=(6,)),
+    "lstm-2": LSTM(hidden_size=7, num_layers=2, sizes=(6,), std="state"),
+    "gru-2": GRU(hidden_size=7, num_layers=2, sizes=()),
+    "mingru-2": MinGRU(hidden_size=7, num_layers=2, sizes=(6,)),
+}
+CELLS = [name for name in NETWORKS if not name.startswith("mingru")]
+
+
+@functools.cache
+def make(name, **changes):
+    """A policy of the table with random parameters, its biases included."""
+    policy = gaussjax.gaussian(NETWORKS[name].clone(**changes), FEATURES, gaussjax.spaces.Box((2,)))
+    params = policy.init(jax.random.key(0))
+    generator = np.random.default_rng(1)
+    return policy, jax.tree.map(lambda a: a + 0.1 * generator.normal(size=a.shape).astype(np.float32), params)
+
+
+def data(policy, seed=0, frequency=0.2, steps=STEPS, batch=(BATCH,)):
+    generator = np.random.default_rng(seed)
+    observations = generator.normal(size=(steps, *batch, FEATURES)).astype(np.float32)
+    carry = jax.tree.map(
+        lambda a: generator.uniform(-1, 1, size=a.shape).astype(np.float32), policy.initial_carry(batch)
+    )
+    return observations, carry, generator.random((steps, *batch)) < frequency
+
+
+def stepped(policy, params, observations, carry, resets):
+    """One step at a time, the new carry handed on."""
+
+    def step(carry, inputs):
+        distribution, outputs = policy.apply(params, inputs[0], carry=carry, resets=inputs[1])
+        return outputs["carry"], distribution.mean()
+
+    carry, means = jax.lax.scan(step, carry, (observations, resets))
+    return means, carry
+
+
+def unrolled(policy, params, observations, carry, resets):
+    distribution, outputs = policy.apply(params, observations, carry=carry, resets=resets)
+    return distribution.mean(), outputs["carry"]
+
+
+def gradients(function, policy, params, observations, carry, resets):
+    """With respect to the parameters, the observations and the starting carry."""
+    return _gradients(function, policy, params, observations, carry, resets)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradients(function, policy, params, observations, carry, resets):
+    def loss(params, observations, carry):
+        means, last = function(policy, params, observations, carry, resets)
+        return jnp.mean(jnp.sin(3 * means)) + sum(jnp.mean(jnp.cos(leaf)) for leaf in jax.tree.leaves(last))
+
+    return jax.grad(loss, (0, 1, 2))(params, observations, carry)
+
+
+def assert_close(got, expected, tolerance):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, expected)
+
+
+@pytest.mark.parametrize("frequency", [0.2, 1.0])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stepping_and_unrolling_give_the_same_numbers(name, frequency):
+    policy, params = make(name)
+    inputs = data(policy, frequency=frequency)
+    assert_close(unrolled(policy, params, *inputs), stepped(policy, params, *inputs), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["rnn-relu", "gru", "lstm-2", "mingru-2"])
+def test_stepping_and_unrolling_give_the_same_gradients(name):
+    policy, params = make(name)
+    inputs = data(policy)
+    assert_close(gradients(unrolled, policy, params, *inputs), gradients(stepped, policy, params, *inputs), 1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("name", "steps"), [("rnn", 37), ("gru", 32), ("lstm", 1), ("lstm-2", 37), ("gru-2", 17)])
+def test_the_collected_gradients_are_those_of_automatic_differentiation(name, steps):
+    policy, params = make(name)
+    plain, _ = make(name, autodiff=True)
+    double = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
+    observations, carry, resets = data(policy, steps=steps)
+    observations, carry = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (observations, carry))
+    expected = gradients(unrolled, plain, double, observations, carry, resets)
+    assert_close(gradients(unrolled, policy, double, observations, carry, resets), expected, 1e-10)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "mingru-2"])
+def test_gradients_survive_vmap_over_parameters_and_over_data(name):
+    policy, params = make(name)
+    inputs = [data(policy, seed) for seed in range(2)]
+    both = jax.tree.map(lambda a, b: jnp.stack([jnp.asarray(a), jnp.asarray(b)]), *inputs)
+    population = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), params)
+    together = jax.vmap(functools.partial(gradients, unrolled, policy))(population, *both)
+    for i in range(2):
+        alone = gradients(unrolled, policy, jax.tree.map(lambda a, i=i: a[i], population), *inputs[i])
+        assert_close(jax.tree.map(lambda a, i=i: a[i], together), alone, 1e-6)
+
+
+def test_forward_mode_works_with_autodiff():
+    policy, params = make("lstm", autodiff=True)
+    observations, carry, resets = data(policy)
+    _, tangent = jax.jvp(
+        lambda x: unrolled(policy, params, x, carry, resets)[0].sum(), (observations,), (observations,)
+    )
+    gradient = gradients_of_the_sum(policy, params, observations, carry, resets)
+    np.testing.assert_allclose(tangent, np.sum(np.asarray(gradient) * observations), rtol=1e-4)
+
+
+def gradients_of_the_sum(policy, params, observations, carry, resets):
+    return jax.grad(lambda x: unrolled(policy, params, x, carry, resets)[0].sum())(observations)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_is_that_of_torch_split_at_the_ends_of_episodes(name):
+    """The oracle cuts the sequence behind each step that ended an episode, and zeroes those states by hand."""
+    policy, params = make(name)
+    observations, carry, ends = data(policy, frequency=0.1)
+    kind = type(NETWORKS[name]).__name__
+    options = {"nonlinearity": "relu"} if name == "rnn-relu" else {}
+    module = torch_weights.recurrent(kind, params["params"]["memory"], **options)
+    states = tuple(torch_weights.tensor(np.stack(leaves)) for leaves in zip(*map(jax.tree.leaves, carry), strict=True))
+    outputs = []
+    for t, end in enumerate(ends):
+        x = torch_weights.tensor(observations[t : t + 1])
+        y, new = module(x, states if kind == "LSTM" else states[0])
+        states = new if kind == "LSTM" else (new,)
+        states = tuple(state * torch_weights.tensor(~end).reshape(1, -1, 1) for state in states)
+        outputs.append(y)
+    features = torch.cat(outputs)
+    for i in range(len(NETWORKS[name].sizes)):
+        features = torch.relu(torch_weights.linear(params["params"]["layers"][f"dense_{i}"])(features))
+    mean = torch.tanh(torch_weights.linear(params["params"]["head"]["mean"])(features)).detach().numpy()
+
+    resets = networks.episode_starts(ends, np.zeros_like(ends))
+    got, last = unrolled(policy, params, observations, carry, resets)
+    np.testing.assert_allclose(got, mean, rtol=1e-6, atol=1e-6)
+    kept = ~ends[-1][:, None]
+    for i, layer in enumerate(last):
+        for leaf, state in zip(jax.tree.leaves(layer), states, strict=True):
+            np.testing.assert_allclose(leaf * kept, state[i].detach().numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_loop_in_python_is_the_unrolled_sequence():
+    policy, params = make("lstm")
+    observations, carry, resets = data(policy, steps=6)
+    expected = unrolled(policy, params, observations, carry, resets)
+    means = []
+    for t in range(6):
+        result = policy.act(params, None, observations[t], carry=carry, resets=resets[t], deterministic=True)
+        carry = result.outputs["carry"]
+        means.append(result.actions)
+    assert_close((jnp.stack(means), carry), expected, 1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["lstm", "mingru-2"])
+def test_parameters_and_carries_are_float32_also_with_x64(name):
+    policy = gaussjax.gaussian(NETWORKS[name], FEATURES, gaussjax.spaces.Box((2,)))
+    tree = policy.init(jax.random.key(0)), policy.initial_carry((3,))
+    assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("cell", [GRU, LSTM, MinGRU])
+def test_memory_steps_spread_what_the_units_remember(cell):
+    """After `memory_steps` steps without input the slowest unit keeps about 1/e, the fastest next to nothing."""
+    policy = gaussjax.gaussian(cell(hidden_size=64, sizes=(), memory_steps=50), 1, gaussjax.spaces.Box((1,)))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * 0 if "kernel" in jax.tree_util.keystr(path) else leaf,
+        policy.init(jax.random.key(0)),
+    )
+    carry = jax.tree.map(jnp.ones_like, policy.initial_carry((1,)))
+    _, outputs = policy.apply(params, jnp.zeros((50, 1, 1)), carry=carry)
+    kept = np.asarray(jax.tree.leaves(outputs["carry"])[-1])
+    assert 0.3 < kept.max() < 0.4
+    assert kept.min() < 1e-3
+    with pytest.raises(ValueError, match="memory_steps: expected None, or at least 2 for a cell with gates"):
+        gaussjax.gaussian(RNN(memory_steps=9), 1, gaussjax.spaces.Box((1,))) if cell is GRU else cell(
+            memory_steps=1
+        ).initial_carry()
+
+
+def test_a_reset_forgets_all_that_was_before():
+    policy, params = make("lstm-2")
+    observations, carry, resets = data(policy, frequency=0.0)
+    resets[9] = True
+    means, _ = unrolled(policy, params, observations, carry, resets)
+    fresh, _ = unrolled(policy, params, observations[9:], policy.initial_carry((BATCH,)), resets[9:] & False)
+    np.testing.assert_allclose(means[9:], fresh, atol=1e-6)
+    other = observations.copy()
+    other[:9] += 1.0
+    changed, _ = unrolled(policy, params, other, carry, resets)
+    np.testing.assert_array_equal(changed[9:], means[9:])
+    assert np.all(np.abs(changed[:9] - means[:9]).max(-1) > 0)
+
+
+def test_sequences_may_be_empty_or_of_one_step_and_batches_of_any_rank():
+    policy, params = make("lstm")
+    for batch in ((), (0,), (2, 3)):
+        observations, carry, resets = data(policy, steps=4, batch=batch)
+        means, _ = unrolled(policy, params, observations, carry, resets)
+        assert means.shape == (4, *batch, 2)
+        one, _ = unrolled(policy, params, observations[:1], carry, resets[:1])
+        np.testing.assert_allclose(one, means[:1], atol=1e-6)
+        none, last = unrolled(policy, params, observations[:0], carry, resets[:0])
+        assert none.shape == (0, *batch, 2)
+        assert_close(last, carry, 0)
+
+
+def test_bfloat16_products_keep_states_and_densities_in_float32():
+    policy, params = make("lstm", dtype="bfloat16")
+    exact, _ = make("lstm")
+    inputs = data(policy)
+    means, carry = unrolled(policy, params, *inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves((means, carry))} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(means, unrolled(exact, params, *inputs)[0], atol=0.03)
+    rough, fine = (gradients(unrolled, p, params, *inputs) for p in (policy, exact))
+    assert {leaf.dtype for leaf in jax.tree.leaves(rough)} == {np.dtype(np.float32)}
+    assert_close(rough, fine, 0.03)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
+    generator = np.random.default_rng(0)
+    decay, inputs, initial = (generator.uniform(-1, 1, shape) for shape in ((11, 3), (11, 3), (3,)))
+    decay[4] = 0.0
+
+    def loop(decay, inputs, initial):
+        states = []
+        for a, b in zip(decay, inputs, strict=True):
+            initial = a * initial + b
+            states.append(initial)
+        return jnp.stack(states)
+
+    np.testing.assert_allclose(linear_recurrence(decay, inputs, initial), loop(decay, inputs, initial), atol=1e-14)
+    got, expected = (
+        jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), (0, 1, 2))(decay, inputs, initial)
+        for f in (linear_recurrence, loop)
+    )
+    assert_close(got, expected, 1e-13)
+
+
+def test_the_specification_is_layers_by_environments_by_width():
+    assert LSTM(num_layers=2).specification(3) == {
+        "rnn": {"sequence_length": 10, "sizes": [(2, 3, 64), (2, 3, 64)]},
+    }
+    assert GRU(hidden_size=8, sequence_length=4).specification() == {
+        "rnn": {"sequence_length": 4, "sizes": [(1, 1, 8)]},
+    }
+
+
+def test_the_default_sizes_are_64_then_64_and_32():
+    policy = gaussjax.gaussian(GRU(), 3, gaussjax.spaces.Box((2,)))
+    params = policy.init(jax.random.key(0))["params"]
+    assert params["memory"]["layer_0"]["kernel_hidden"].shape == (64, 3 * 64)
+    assert [params["layers"][f"dense_{i}"]["bias"].size for i in range(2)] == [64, 32]
+    assert policy.initial_carry((4,))[0].shape == (4, 64)
+
+
+# Refusals
+
+
+def test_a_missing_carry_is_refused_with_the_call_that_makes_one():
+    policy, params = make("lstm")
+    with pytest.raises(ValueError, match=r"carry: expected the state .* got None. .*policy.initial_carry\(\(5,\)\)"):
+        policy.act(params, jax.random.key(0), np.zeros((5, FEATURES), np.float32))
+    with pytest.raises(ValueError, match=r"initial_carry\(\(5,\)\) for a sequence"):
+        policy.evaluate(params, np.zeros((9, 5, FEATURES), np.float32), np.zeros((9, 5, 2), np.float32))
+
+
+def test_a_wrong_carry_is_refused_by_the_path_of_its_leaf():
+    policy, params = make("lstm-2")
+    observations, carry, _ = data(policy)
+    wrong = (carry[0], carry[1]._replace(cell=np.zeros((BATCH, 8), np.float32)))
+    with pytest.raises(ValueError, match=r"carry: .*\[1\]\.cell: expected \(5, 7\), got \(5, 8\).*initial_carry"):
+        policy.apply(params, observations[0], carry=wrong)
+    with pytest.raises(ValueError, match=r"carry: .*\[1\]\.hidden is missing"):
+        policy.apply(params, observations[0], carry=carry[:1])
+    with pytest.raises(ValueError, match=r"\[0\]\.hidden: expected \(4, 7\), got \(5, 7\)"):
+        policy.apply(params, observations[0, :4], carry=carry)
+
+
+def test_resets_are_bool_and_of_the_shape_of_the_batch():
+    policy, params = make("gru")
+    observations, carry, resets = data(policy)
+    for dtype in (np.int8, np.float32):
+        with pytest.raises(TypeError, match=rf"resets: expected bool, got {np.dtype(dtype)}.*episode_starts"):
+            policy.apply(params, observations, carry=carry, resets=resets.astype(dtype))
+    with pytest.raises(ValueError, match=r"resets: expected shape \(23, 5\), .* got \(5,\)"):
+        policy.apply(params, observations, carry=carry, resets=resets[0])
+
+
+def test_a_network_by_itself_needs_a_carry_too():
+    network = LSTM(num_actions=2)
+    with pytest.raises(ValueError, match="carry: expected the state of the memory, got None"):
+        network.init(jax.random.key(0), jnp.zeros((1, 3)))
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(ValueError, match=r"nonlinearity: .*'relu'.* got 'relue'"):
+        gaussjax.gaussian(RNN(nonlinearity="relue"), 3, gaussjax.spaces.Box((2,)))
+    with pytest.raises(ValueError, match="num_layers: expected at least 1, got 0"):
+        gaussjax.gaussian(GRU(num_layers=0), 3, gaussjax.spaces.Box((2,)))
