@@ -21,7 +21,8 @@ class Rollout(NamedTuple):
 
     Attributes:
         observations: What the policy saw, `(T, N, F)`.
-        raw_actions: What it sampled, before any clip, `(T, N, A)`.
+        raw_actions: What it sampled, before any clip or squash, `(T, N, A)`.
+        actions: What the environments were given, flat, `(T, N, A)`.
         rewards: `(T, N)`.
         terminated: The episode ended at this step: no value follows.
         truncated: The episode was cut at this step: a value follows, that of its last observation.
@@ -31,6 +32,7 @@ class Rollout(NamedTuple):
 
     observations: Float[np.ndarray, "time envs features"]
     raw_actions: Float[np.ndarray, "time envs act"]
+    actions: Float[np.ndarray, "time envs act"]
     rewards: Float[np.ndarray, "time envs"]
     terminated: Bool[np.ndarray, "time envs"]
     truncated: Bool[np.ndarray, "time envs"]
@@ -149,6 +151,7 @@ def collect(
         row = (
             observations,
             np.asarray(raw_actions),
+            np.asarray(actions),
             rewards.astype(np.float32),
             terminated,
             truncated,

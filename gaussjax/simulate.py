@@ -51,6 +51,12 @@ class Episodes(NamedTuple):
     lengths: Float[Array, ""]
 
 
+def means(episodes: Episodes) -> dict[str, Array]:
+    """`episode_return` and `episode_length`, NaN where no episode ended."""
+    count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
+    return {"episode_return": episodes.returns / count, "episode_length": episodes.lengths / count}
+
+
 def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: int) -> Standing:
     """Copies of an environment at the start of an episode each. The key is consumed."""
     states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
@@ -117,6 +123,7 @@ def collect(
         row = (
             standing.observations,
             act.outputs["raw_actions"],
+            act.actions,
             stepped.reward,
             stepped.terminated,
             stepped.truncated,
