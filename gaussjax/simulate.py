@@ -140,7 +140,7 @@ def collect(
     carries = jax.tree.map(
         lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
     )
-    return Rollout(*rows, carries), last, jax.tree.map(jnp.sum, ended)
+    return Rollout(*rows, carries=carries), last, jax.tree.map(jnp.sum, ended)
 
 
 def evaluate(
