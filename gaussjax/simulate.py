@@ -101,7 +101,8 @@ def collect(
     def step(standing: Standing, now: tuple[Array, Array]) -> tuple[Standing, Any]:
         noise, t = now
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
-        act = policy.act(params, None, shown(standing.observations), noise=noise, deterministic=deterministic, **memory)
+        draw = {"deterministic": True} if deterministic else {"noise": noise}
+        act = policy.act(params, None, shown(standing.observations), **draw, **memory)
         stepped = jax.vmap(environment.step)(standing.states, act.actions)
         done = stepped.terminated | stepped.truncated
 
