@@ -19,8 +19,10 @@ COMMANDS = {
     "act": "benchmarks.act",
     "evaluate": "benchmarks.evaluate",
     "population": "benchmarks.population",
+    "ppo": "benchmarks.ppo",
     "startup": "benchmarks.startup",
     "scaling": "benchmarks.scaling",
+    "numerics": "benchmarks.numerics",
 }
 
 

@@ -70,8 +70,8 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
         for case in cases:
             times, ours = case["times"].get(name), case["times"].get(first)
             if times is None:
-                cells.append("not measured")
-                best_cells.append("not measured")
+                cells.append("failed" if name in case["refused"] else "not measured")
+                best_cells.append(cells[-1])
                 continue
             ratio = "" if name == first or ours is None else f"**{ours['median'] / times['median']:.2f}×** "
             cells.append(f"{ratio}{_microseconds(times['median'])} ({spread(times, 1e6)})")
@@ -82,6 +82,10 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
     parts = [grid(heads, rows), "The best process of each:", grid(heads, best)]
     if results["not_measured"]:
         parts.append(not_measured({CONTENDERS[name].title: why for name, why in results["not_measured"].items()}))
+    for case in cases:
+        failed = [f"{CONTENDERS[name].title} ({why})" for name, why in case["refused"].items()]
+        if failed:
+            parts.append(f"Failed at {size_name(case['case'][by])}: " + "; ".join(failed) + ".")
     return "\n\n".join(parts)
 
 

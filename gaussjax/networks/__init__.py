@@ -15,6 +15,7 @@ A population is one policy whose parameters have a leading axis; 256 policies in
 from gaussjax.networks.actor_critic import ActorCritic as ActorCritic
 from gaussjax.networks.cells import LSTMState as LSTMState
 from gaussjax.networks.cnn import CNN as CNN
+from gaussjax.networks.critic import ActionValue as ActionValue
 from gaussjax.networks.episodes import episode_ends as episode_ends
 from gaussjax.networks.episodes import episode_starts as episode_starts
 from gaussjax.networks.episodes import to_sequences as to_sequences
