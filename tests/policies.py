@@ -128,6 +128,13 @@ TABLE: dict[str, Case] = {
         gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, forward_mode=False
     ),
     "gaussian-min-gru": Case(gaussjax.gaussian, MinGRU(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT),
+    "gaussian-recurrent-actor-critic": Case(
+        gaussjax.gaussian,
+        ActorCritic(LSTM(hidden_size=4, sizes=()), critic=GRU(hidden_size=4, sizes=())),
+        3,
+        UNIT,
+        forward_mode=False,
+    ),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((2,), (-1.0, 0.0), (1.0, 3.0))),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
