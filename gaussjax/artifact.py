@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from gaussjax import checks, factories, normalize
 from gaussjax.policy import Params, Policy
@@ -107,6 +105,8 @@ def save(
         "metadata": dict(metadata or {}),
         "versions": {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")},
     }
+    import safetensors.numpy
+
     payload = safetensors.numpy.save(
         tensors, {"gaussjax": json.dumps(description, sort_keys=True), "sha256": _NO_DIGEST}
     )
@@ -124,6 +124,8 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         FileNotFoundError: There is no such file.
         PolicyFileError: The file is damaged, or not one that this version reads.
     """
+    import safetensors
+
     path = Path(path)
     payload = path.read_bytes()
     description = _verified_description(payload, path)
