@@ -101,7 +101,8 @@ def collect(
     def step(standing: Standing, now: tuple[Array, Array]) -> tuple[Standing, Any]:
         noise, t = now
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
-        act = policy.act(params, None, shown(standing.observations), noise=noise, deterministic=deterministic, **memory)
+        draw = {"deterministic": True} if deterministic else {"noise": noise}
+        act = policy.act(params, None, shown(standing.observations), **draw, **memory)
         stepped = jax.vmap(environment.step)(standing.states, act.actions)
         done = stepped.terminated | stepped.truncated
 
@@ -140,7 +141,7 @@ def collect(
     carries = jax.tree.map(
         lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
     )
-    return Rollout(*rows, carries), last, jax.tree.map(jnp.sum, ended)
+    return Rollout(*rows, carries=carries), last, jax.tree.map(jnp.sum, ended)
 
 
 def evaluate(

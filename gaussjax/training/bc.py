@@ -50,8 +50,8 @@ class Dataset(NamedTuple):
         actions: In units of the Box, `(N, A)`.
     """
 
-    observations: Float[np.ndarray, "pairs features"]
-    actions: Float[np.ndarray, "pairs act"]
+    observations: Float[Any, "pairs features"]
+    actions: Float[Any, "pairs act"]
 
 
 class State(NamedTuple):

@@ -74,11 +74,11 @@ class Transition(NamedTuple):
         next_observations: What was seen then, `(F,)`.
     """
 
-    observations: Float[Array, "*batch features"]
-    actions: Float[Array, "*batch act"]
-    rewards: Float[Array, "*batch"]
-    terminated: Bool[Array, "*batch"]
-    next_observations: Float[Array, "*batch features"]
+    observations: Float[Any, "*batch features"]
+    actions: Float[Any, "*batch act"]
+    rewards: Float[Any, "*batch"]
+    terminated: Bool[Any, "*batch"]
+    next_observations: Float[Any, "*batch features"]
 
 
 class Learner(NamedTuple):
@@ -95,7 +95,7 @@ class Learner(NamedTuple):
     actor: Params
     critics: Params
     targets: Params
-    log_temperature: Float[Array, ""]
+    log_temperature: Float[Any, ""]
     optimizer: Any
 
 

@@ -32,7 +32,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
     low, high = spaces.bounds(policy.spec.action_space)
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
 
-    def values(params: Params, observations: Array, actions: Array) -> Array:
+    def values(params: Params, observations: Array, actions: Array) -> Any:
         # The critics see actions of order one, whatever the units of the Box.
         unit = (actions - _like(middle, actions)) / _like(half, actions)
         return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, unit)
@@ -92,7 +92,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         # The goal of the critics is no function of what is learnt: gradients stop at it.
         gradients, metrics = jax.grad(losses, has_aux=True)(learnt, learner.targets, batch, noise_key)
         updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-        actor, critics, log_temperature = optax.apply_updates(learnt, updates)
+        updated: Any = optax.apply_updates(learnt, updates)
+        actor, critics, log_temperature = updated
         targets = optax.incremental_update(critics, learner.targets, config.target_rate)
         return Learner(actor, critics, targets, log_temperature, moments), metrics
 
