@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks import peers, report, runner
 
-DESCRIPTION = "environment steps a second of PPO on Pendulum and HalfCheetah"
 CONTENDERS = ("gaussjax-training", "sb3-training", "sbx-training")
 CASES = (
     {"environment": "Pendulum-v1", "num_envs": 16, "num_steps": 128, "batch_size": 256, "num_epochs": 10},
