@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 from benchmarks import machine
 
-
 _WARM = 0.02  # seconds
 
 
