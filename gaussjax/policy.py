@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,7 +77,7 @@ class Spec:
             "network": to_dict(self.network),
             "observation_space": spaces.to_dict(self.observation_space),
             "action_space": spaces.to_dict(self.action_space),
-            "options": dict(self.options),
+            "options": {name: _plain(value) for name, value in self.options},
         }
 
 
@@ -193,12 +194,18 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         noise: Any = None,
     ) -> ActOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
+        if key is not None or (noise is None and not deterministic):
+            checks.key(key)
+        if deterministic and noise is not None:
+            raise ValueError(
+                "noise: expected None for a deterministic action, which has none, got an array. "
+                "Leave noise out, or set deterministic=False."
+            )
         if noise is not None:
             noise = checks.same_shape(noise, mean.shape, "noise").astype(mean.dtype)
         elif not deterministic:
-            checks.key(key)
             noise = standard_normal(key, mean.shape, mean.dtype)
-        raw_actions, actions, log_prob = kind.act(distribution, None if deterministic else noise, reduction)
+        raw_actions, actions, log_prob = kind.act(distribution, noise, reduction)
         if taken_actions is not None:
             taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
             log_prob = kind.log_prob(distribution, taken_actions, None, reduction)
@@ -230,8 +237,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
-    compiled = (init, apply, act, evaluate, entropy, log_std)
-    return Policy(*(_explained(function, spec) for function in compiled), initial_carry, spec)
+    functions = (init, apply, act, evaluate, entropy, log_std)
+    explained = [_explained(function, spec) for function in functions]
+    return Policy(*explained, initial_carry=initial_carry, spec=spec)
 
 
 def _explained(compiled: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
@@ -256,6 +264,11 @@ def _explained(compiled: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
             raise
 
     return function
+
+
+def _plain(value: Any) -> Any:
+    # JSON has no number for infinity.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:

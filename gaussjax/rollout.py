@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Rollout(NamedTuple):
-    """Time-major experience of `N` environments over `T` steps, as NumPy arrays.
+    """Time-major experience of `N` environments over `T` steps, as arrays of NumPy or of JAX.
 
     Attributes:
         observations: What the policy saw, `(T, N, F)`.
-        raw_actions: What it sampled, before any clip, `(T, N, A)`.
+        raw_actions: What it sampled, before any clip or squash, `(T, N, A)`.
+        actions: What the environments were given, flat, `(T, N, A)`.
         rewards: `(T, N)`.
         terminated: The episode ended at this step: no value follows.
         truncated: The episode was cut at this step: a value follows, that of its last observation.
@@ -31,13 +32,14 @@ class Rollout(NamedTuple):
             observation, not the first of the next.
     """
 
-    observations: Float[np.ndarray, "time envs features"]
-    raw_actions: Float[np.ndarray, "time envs act"]
-    rewards: Float[np.ndarray, "time envs"]
-    terminated: Bool[np.ndarray, "time envs"]
-    truncated: Bool[np.ndarray, "time envs"]
-    next_observations: Float[np.ndarray, "time envs features"]
-    resets: Bool[np.ndarray, "time envs"]
+    observations: Float[Any, "time envs features"]
+    raw_actions: Float[Any, "time envs act"]
+    actions: Float[Any, "time envs act"]
+    rewards: Float[Any, "time envs"]
+    terminated: Bool[Any, "time envs"]
+    truncated: Bool[Any, "time envs"]
+    next_observations: Float[Any, "time envs features"]
+    resets: Bool[Any, "time envs"]
     carries: Any
 
 
@@ -170,6 +172,7 @@ def collect(
         row = (
             observations,
             np.asarray(raw_actions),
+            np.asarray(actions),
             rewards.astype(np.float32),
             terminated,
             truncated,
@@ -183,7 +186,8 @@ def collect(
         finished.lengths.extend(episodes.lengths)
         observations, resets = next_observations, terminated | truncated
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *carries)
-    return Rollout(*(np.stack(column) for column in columns), stacked), (observations, resets, carry), finished
+    experience = Rollout(*[np.stack(column) for column in columns], carries=stacked)
+    return experience, (observations, resets, carry), finished
 
 
 def evaluate(

@@ -18,8 +18,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 _NO_DIGEST = "0" * 64
 # With its quotes: inside the description, which is a string of the header, they are escaped.
@@ -53,6 +51,8 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
         TypeError: An array's type has no place in the file, or the description is not plain data.
         OSError: The disk is full, or the folder cannot be written. An older file is as it was.
     """
+    import safetensors.numpy  # Loaded where a file is read or written: most programs do neither.
+
     # safetensors takes the bytes as they lie in memory: a transposed view would be scrambled.
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     strange = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
@@ -71,6 +71,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         FileNotFoundError: There is no such file.
         PolicyFileError: The bytes are not those that `write` wrote.
     """
+    import safetensors
+
     payload = path.read_bytes()
     description = _verified_description(payload, path)
     try:

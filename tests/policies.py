@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gaussjax
-from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, Graph, MinGRU
+from gaussjax.networks import CNN, GRU, LSTM, MLP, ActorCritic, Graph, MinGRU
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 
@@ -123,14 +123,19 @@ TABLE: dict[str, Case] = {
         Box((6, 6, 2)),
         UNIT,
     ),
-    "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,)), 3, UNIT, forward_mode=False),
     "gaussian-gru": Case(gaussjax.gaussian, GRU(hidden_size=6, sizes=(8,), autodiff=True), 3, UNIT),
     "gaussian-lstm": Case(
         gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, forward_mode=False
     ),
     "gaussian-min-gru": Case(gaussjax.gaussian, MinGRU(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT),
+    "gaussian-recurrent-actor-critic": Case(
+        gaussjax.gaussian,
+        ActorCritic(LSTM(hidden_size=4, sizes=()), critic=GRU(hidden_size=4, sizes=())),
+        3,
+        UNIT,
+        forward_mode=False,
+    ),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((2,), (-1.0, 0.0), (1.0, 3.0))),
-    "squashed-state-std": Case(gaussjax.squashed_gaussian, MLP((8, 8), std="state"), 3, UNIT),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
 
