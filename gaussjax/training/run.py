@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from gaussjax import artifact
 from gaussjax.environment_state import UnsavableError
 from gaussjax.training import checkpoint, report
@@ -137,7 +139,8 @@ def train(
     with metrics, Interruption().watched() as interruption:
         try:
             while int(state.steps) < total_steps and not interruption.asked:
-                state, row = algorithm.step(state)
+                before, (state, row) = state, algorithm.step(state)
+                run.keep(before, state)
                 row = {name: _number(value) for name, value in row.items()}
                 metrics.write(row)
                 shown(row)
@@ -163,19 +166,37 @@ def train(
     return state, interruption.asked
 
 
+class _Kept(NamedTuple):
+    """What a policy file needs of a state, on the host."""
+
+    params: Any
+    statistics: Any
+    steps: int
+
+
 class _Run:
     """What a run writes besides its metrics."""
 
     def __init__(self, folder: Path, algorithm: Any, described: Mapping[str, Any], best: float | None):
-        self.folder, self.algorithm, self.described = folder, algorithm, described
-        self.best, self._best_state = best, None
+        self.folder, self.algorithm, self.described, self.best = folder, algorithm, described, best
+        options = json.loads((folder / CONFIG).read_text())
+        self._normalized = options.get("normalize_observations", False)
+        self._best: _Kept | None = None
+        self._last: _Kept | None = None
+
+    def keep(self, before: Any, state: Any) -> None:
+        """Copies what the next step would take away, for algorithms that change their state in place."""
+        if self._last is not None or _is_gone(before):
+            self._last = self._copy(state)
 
     def note(self, row: Mapping[str, float], state: Any) -> None:
+        """Remembers the best update so far."""
         mean = row.get("episode_return", math.nan)
         if math.isfinite(mean) and (self.best is None or mean > self.best):
-            self.best, self._best_state = mean, state
+            self.best, self._best = mean, self._copy(state)
 
     def checkpoint(self, state: Any) -> None:
+        """Writes all that the next step needs, and the best policy if it is a new one."""
         extra: dict[str, Any] = {"best": self.best}
         runner = getattr(self.algorithm, "runner", None)
         if runner is not None:
@@ -187,22 +208,30 @@ class _Run:
         self._save_best()
 
     def finish(self, state: Any) -> None:
-        self._save(POLICY, state)
+        """Writes the policy of the last whole update, and the best one."""
+        kept = self._last if self._last is not None and _is_gone(state) else self._copy(state)
+        self._save(POLICY, kept)
         self._save_best()
 
+    def _copy(self, state: Any) -> _Kept:
+        statistics = state.observation_statistics if self._normalized else None
+        return _Kept(*jax.device_get((state.params, statistics)), int(state.steps))
+
     def _save_best(self) -> None:
-        if self._best_state is not None:
-            self._save(BEST, self._best_state, {"episode_return": self.best})
-            self._best_state = None
+        if self._best is not None:
+            self._save(BEST, self._best, {"episode_return": self.best})
+            self._best = None
 
-    def _save(self, name: str, state: Any, more: Mapping[str, Any] | None = None) -> None:
-        metadata = {**self.described, **(more or {}), "steps": int(state.steps)}
-        statistics = state.observation_statistics if self.normalized else None
-        artifact.save(self.folder / name, self.algorithm.policy, state.params, normalizer=statistics, metadata=metadata)
+    def _save(self, name: str, kept: _Kept, more: Mapping[str, Any] | None = None) -> None:
+        metadata = {**self.described, **(more or {}), "steps": kept.steps}
+        policy, statistics = self.algorithm.policy, kept.statistics
+        artifact.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
 
-    @property
-    def normalized(self) -> bool:
-        return json.loads((self.folder / CONFIG).read_text()).get("normalize_observations", False)
+
+def _is_gone(state: Any) -> bool:
+    """Whether a step has taken the arrays of a state to write its results there."""
+    leaves = jax.tree.leaves((state.params, state.observation_statistics))
+    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)
 
 
 def _number(value: Any) -> float:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
-from gaussjax import environment_state, envs
+import gaussjax
+from gaussjax import environment_state, envs, rollout
 from gaussjax.safefile import PolicyFileError
-from gaussjax.training import checkpoint, ppo, run
+from gaussjax.training import checkpoint, ppo, run, sac
 from tests.training import probes
 
 SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1, "sizes": (8,), "total_steps": 64 * 60}
@@ -261,6 +262,29 @@ def test_run_on_environments_that_cannot_be_saved_goes_on_and_says_so(tmp_path):
     assert state.steps == 4 * 64
 
 
+def test_run_of_an_algorithm_that_works_in_place_keeps_its_last_update(tmp_path):
+    class Breaks(Opaque):
+        steps = 0
+
+        def step(self, action):
+            type(self).steps += 1
+            if type(self).steps > 30:
+                raise RuntimeError("broken")
+            return super().step(action)
+
+    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, sizes=(8,))
+    environments = probes.vector(Breaks, 2)
+    algorithm = sac.make(environments, config)
+    run.start(tmp_path / "run", {"normalize_observations": True})
+    state = algorithm.init(jax.random.key(0))
+    with pytest.raises(rollout.EnvironmentStepError, match=r"environment 0: .* RuntimeError: broken"):
+        run.train(tmp_path / "run", algorithm, state, {}, total_steps=1000, checkpoint_every=1, max_skipped=3)
+    # Three whole updates of 4 steps in 2 environments.
+    assert gaussjax.load(tmp_path / "run" / run.POLICY).metadata["steps"] == 24
+    fresh = sac.make(probes.vector(Opaque, 2), config)
+    assert run.restore(tmp_path / "run", fresh, fresh.init(jax.random.key(0))).state.steps == 24
+
+
 class Poisoned(probes.Bandit):
     """Pays so much after some steps that the loss overflows."""
 
@@ -283,8 +307,6 @@ def test_training_stops_after_gradients_that_are_not_finite_and_keeps_the_last_g
     assert [float(row["skipped"]) for row in rows_of(folder)] == [0.0, 0.0, 2.0, 2.0, 2.0]
     good = checkpoint.load(folder, state).state
     assert good.steps == 2 * 64
-    import gaussjax
-
     loaded = gaussjax.load(folder / run.POLICY)
     same(loaded.params, good.params)
     assert loaded.metadata["steps"] == 5 * 64

@@ -50,7 +50,7 @@ def experience(**changes):
     for name, (where, value) in changes.items():
         arrays[name] = arrays[name].copy()
         arrays[name][where] = value
-    return rollout.Rollout(**arrays, carries=())
+    return rollout.Rollout(**arrays, actions=arrays["raw_actions"], carries=())
 
 
 def carried(state):
