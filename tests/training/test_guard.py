@@ -71,8 +71,8 @@ def test_nothing_is_skipped_where_all_is_finite(update):
 
 def test_one_bad_sample_costs_one_gradient_step_an_epoch(update):
     step, state = update
-    # Each sample ends its episode, so an infinite reward is in one advantage, and that in one minibatch of each epoch.
-    after, metrics = step(state, experience(rewards=((3, 1), np.inf)))
+    # Nothing comes before the first step, so its infinite reward is in one advantage: one minibatch of each epoch.
+    after, metrics = step(state, experience(rewards=((0, 1), np.inf)))
     assert metrics["skipped"] == CONFIG.num_epochs
     assert np.isfinite(metrics["policy_loss"])
     assert np.isfinite(metrics["gradient_norm"])
