@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gaussjax import checks, spaces
+from gaussjax import checks, spaces, strictness
 from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
 
@@ -238,15 +238,22 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
     functions = (init, apply, act, evaluate, entropy, log_std)
-    explained = [_explained(function, spec.observation_space) for function in functions]
+    explained = [_explained(function, spec) for function in functions]
     return Policy(*explained, initial_carry=initial_carry, spec=spec)
 
 
-def _explained(compiled: Callable[..., Any], space: spaces.Space) -> Callable[..., Any]:
-    """A compiled function whose refusal of observations that are no numbers is ours, not JAX's."""
+def _explained(compiled: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """A compiled function whose refusal of observations that are no numbers is ours, not JAX's.
+
+    In strict mode the values are looked at too.
+    """
+    space = spec.observation_space
 
     @functools.wraps(compiled)
     def function(*arguments: Any, **options: Any) -> Any:
+        if strictness.ON.get():
+            given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
+            strictness.look(given, strictness.support(spec.kind, dict(spec.options), spec.action_space))
         try:
             return compiled(*arguments, **options)
         except TypeError:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from gaussjax import envs, normalize
+from gaussjax import environment_state, envs, normalize
+from gaussjax.environment_faults import EnvironmentStepError as EnvironmentStepError
+from gaussjax.environment_faults import guarded
 from gaussjax.policy import Params, Policy
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Runner:
     def __init__(self, environments: gymnasium.vector.VectorEnv):
         _refuse_other_autoreset(environments)
         self.environments = environments
+        self.timeout: float | None = None
+        """Seconds that one step of all environments may take; None is no limit."""
         self._action_shape = environments.action_space.shape
         self._action_dtype = environments.action_space.dtype
         self._returns = np.zeros(environments.num_envs)
@@ -87,10 +91,12 @@ class Runner:
 
         Raises:
             FloatingPointError: An observation or a reward is NaN or infinite.
+            EnvironmentStepError: An environment raised, tried to end the program, or hung.
         """
         actions = np.asarray(actions, self._action_dtype).reshape(self._action_shape)
-        observations, rewards, terminated, truncated, info = self.environments.step(actions)
         self._steps += 1
+        with guarded(self.environments, self._steps, self.timeout):
+            observations, rewards, terminated, truncated, info = self.environments.step(actions)
         observations = self._checked(np.array(observations, np.float32), f"step {self._steps}")
         self._checked(rewards, f"step {self._steps}", "reward")
         last = observations
@@ -107,6 +113,21 @@ class Runner:
             self._checked(last, f"step {self._steps}")
             self._returns[done], self._lengths[done] = 0.0, 0
         return observations, rewards, terminated, truncated, last, episodes
+
+    def capture(self) -> dict[str, Any]:
+        """Where the environments stand and the account of their episodes, as plain data.
+
+        Raises:
+            environment_state.UnsavableError: gaussjax does not know how to read these environments.
+        """
+        account = {"returns": self._returns.tolist(), "lengths": self._lengths.tolist(), "steps": self._steps}
+        return {**account, "environments": environment_state.capture(self.environments)}
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Puts all back as `capture` found it."""
+        environment_state.restore(self.environments, captured["environments"])
+        self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
+        self._steps = captured["steps"]
 
     def _checked(self, values: np.ndarray, when: str, what: str = "observation") -> np.ndarray:
         if not np.isfinite(values).all():

@@ -229,7 +229,10 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
         case Discrete():
             return jax.nn.one_hot(observations - space.start, space.n, dtype=jnp.float32)
         case MultiDiscrete():
-            columns = [jax.nn.one_hot(observations[..., i], n, dtype=jnp.float32) for i, n in enumerate(space.nvec)]
+            columns = [
+                jax.nn.one_hot(jax.lax.index_in_dim(observations, i, -1, keepdims=False), n, dtype=jnp.float32)
+                for i, n in enumerate(space.nvec)
+            ]
             return jnp.concatenate(columns, axis=-1)
         case Dict():
             parts = [flatten(inner, observations[key]) for key, inner in space.items]

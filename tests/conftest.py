@@ -49,3 +49,11 @@ def traces() -> Iterator[Callable[[], int]]:
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield lambda: len(events)
     jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
+def record_bar(repository: Path) -> Callable[[str, str, int, int, int], None]:
+    """Writes a measured count into the table of `make test-faults`, where one is asked for."""
+    from tests.faults import record
+
+    return record.bar

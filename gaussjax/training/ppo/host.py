@@ -103,4 +103,4 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             **metrics,
         }
 
-    return Algorithm(init, step, policy)
+    return Algorithm(init, step, policy, runner)
