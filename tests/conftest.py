@@ -8,7 +8,18 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests import policies
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A dear test of a row that varies another one is slow."""
+    for item in items:
+        case = policies.TABLE.get(getattr(item, "callspec", None) and item.callspec.params.get("name"))
+        if case is not None and case.variant and item.get_closest_marker("dear"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
