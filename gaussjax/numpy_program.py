@@ -73,7 +73,10 @@ class _Program:
         slots |= {variable: self.constant(value) for variable, value in zip(jaxpr.constvars, constants, strict=True)}
 
         def read(atom: Any) -> int:
-            return self.constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else slots[atom]
+            if isinstance(atom, Literal):
+                aval: Any = atom.aval
+                return self.constant(np.asarray(atom.val, aval.dtype))
+            return slots[atom]
 
         for equation in jaxpr.eqns:
             inputs = [read(atom) for atom in equation.invars]

@@ -215,7 +215,8 @@ class _Run:
 
     def _copy(self, state: Any) -> _Kept:
         statistics = state.observation_statistics if self._normalized else None
-        return _Kept(*jax.device_get((state.params, statistics)), int(state.steps))
+        params, statistics = jax.device_get((state.params, statistics))
+        return _Kept(params, statistics, int(state.steps))
 
     def _save_best(self) -> None:
         if self._best is not None:
