@@ -88,7 +88,7 @@ def write_atomically(path: Path, payload: bytes) -> None:
     The temporary file carries the number of its process. What writers that are no more have left
     behind is removed.
     """
-    _remove_stale(path)
+    remove_stale(path)
     handle, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -123,7 +123,8 @@ def _prefix(path: Path) -> str:
     return f".{path.name}.writer-"
 
 
-def _remove_stale(path: Path) -> None:
+def remove_stale(path: Path) -> None:
+    """Removes what writers of a file that are no more have left beside it."""
     prefix = _prefix(path)
     for left in path.parent.glob(f"{prefix}*"):
         process = left.name[len(prefix) :].partition(".")[0]

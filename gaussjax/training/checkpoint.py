@@ -91,6 +91,7 @@ def _keep(latest: Path, previous: Path) -> None:
         safefile.read(latest)
     except PolicyFileError:
         return
+    safefile.remove_stale(previous)
     link = previous.with_name(f".{previous.name}.writer-{os.getpid()}.link")
     with contextlib.suppress(FileNotFoundError):
         link.unlink()

@@ -42,7 +42,8 @@ def table(lines: list[dict]) -> str:
         "# Faults",
         "",
         f"Written by `make test-faults`: gaussjax {gaussjax.__version__}, jax {jax.__version__}, Python "
-        f"{platform.python_version()}, {platform.system()}. What fails counts as silent, lost, torn or wrong.",
+        f"{platform.python_version()}, {platform.system()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at "
+        f"the end. Measured is the number of failures, or a figure with its unit.",
         "",
         "| | what | tried | measured | bar | reached |",
         "|---|---|---:|---:|---:|---|",

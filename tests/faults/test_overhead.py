@@ -95,6 +95,8 @@ def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
             patched.setattr(rollout, "guarded", lambda *_: contextlib.nullcontext())
             unchecked()
 
-    overhead = percent(compared(checked, without, 40))
-    record_bar("overhead", f"PPO update on {kind} environments, slower by", 40, max(0.0, round(overhead, 2)), BAR, " %")
+    overhead = percent(compared(checked, without, 150))
+    record_bar(
+        "overhead", f"PPO update on {kind} environments, slower by", 150, max(0.0, round(overhead, 2)), BAR, " %"
+    )
     assert overhead <= BAR
