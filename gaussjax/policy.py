@@ -194,7 +194,8 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         noise: Any = None,
     ) -> ActOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        if key is not None or (noise is None and not deterministic):
+        needs_no_key = deterministic or noise is not None
+        if not (needs_no_key and key is None):
             checks.key(key)
         if deterministic and noise is not None:
             raise ValueError(
@@ -204,7 +205,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         if noise is not None:
             noise = checks.same_shape(noise, mean.shape, "noise").astype(mean.dtype)
         elif not deterministic:
-            noise = standard_normal(key, mean.shape, mean.dtype)
+            noise = standard_normal(key, mean.shape, mean.dtype)  # pyright: ignore[reportArgumentType]
         raw_actions, actions, log_prob = kind.act(distribution, noise, reduction)
         if taken_actions is not None:
             taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
