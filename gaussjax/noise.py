@@ -21,7 +21,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-def _threefry2x32(k0: Word, k1: Word, x0: Word, x1: Word) -> tuple[Array, Array]:
+def _threefry2x32(k0: Word, k1: Word, x0: Word, x1: Word) -> tuple[Word, Word]:
     """Two counter words hashed with a key, the 20 rounds written out.
 
     `jax.random` lowers the same hash on CPU to a while loop and a dozen kernels of one number
@@ -50,7 +50,7 @@ def _counter(shape: tuple[int, ...]) -> Array:
     return jnp.zeros(shape, jnp.uint32) if index is None else index
 
 
-def _once(x: Array, bits: Array) -> Array:
+def _once(x: Array, bits: Word) -> Array:
     """`x` itself, in a form that XLA computes once and stores.
 
     XLA's CPU fusion copies a cheap producer into each of its consumers: the hash and the
@@ -67,10 +67,11 @@ def _once(x: Array, bits: Array) -> Array:
 def _key_words(key: Array) -> tuple[Array, Array] | None:
     """The two words of a threefry key, or None when the noise is not ours to make."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    impl = jax.random.key_impl(key) if typed else jax.config.jax_default_prng_impl
-    if str(impl) != "threefry2x32" or not jax.config.jax_threefry_partitionable:
+    config: Any = jax.config  # its flags become attributes at run time
+    impl = jax.random.key_impl(key) if typed else config.jax_default_prng_impl
+    if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable:
         return None
-    if jax.config.jax_debug_key_reuse:
+    if config.jax_debug_key_reuse:
         # The checker knows a key as used by what jax.random does with it.
         return None
     words = jax.random.key_data(key) if typed else key
@@ -118,4 +119,4 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
     uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
     uniform = lax.max(jnp.full(shape, minimum), uniform)
-    return _once(np.array(np.sqrt(2), dtype) * lax.erf_inv(uniform), low)
+    return _once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low)

@@ -230,8 +230,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
-    compiled = (init, apply, act, evaluate, entropy, log_std)
-    return Policy(*(_explained(function, spec.observation_space) for function in compiled), initial_carry, spec)
+    functions = (init, apply, act, evaluate, entropy, log_std)
+    explained = [_explained(function, spec.observation_space) for function in functions]
+    return Policy(*explained, initial_carry=initial_carry, spec=spec)
 
 
 def _explained(compiled: Callable[..., Any], space: spaces.Space) -> Callable[..., Any]:

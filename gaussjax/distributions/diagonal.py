@@ -55,7 +55,8 @@ class DiagGaussian(Distribution):
         It never forms `action - mean`, which has lost its digits wherever std is far below
         the mean.
         """
-        return self._log_density(*at_least_float32(noise, self.log_std), reduction)
+        noise, log_std = at_least_float32(noise, self.log_std)
+        return self._log_density(noise, log_std, reduction)
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density of actions.
@@ -67,7 +68,8 @@ class DiagGaussian(Distribution):
         Returns:
             Nats, `(…)`; `(…, act)` for "none".
         """
-        return self._log_density(*at_least_float32(self._standardize(actions), self.log_std), reduction)
+        z, log_std = at_least_float32(self._standardize(actions), self.log_std)
+        return self._log_density(z, log_std, reduction)
 
     def _log_density(self, z: Array, log_std: Array, reduction: str) -> Array:
         if reduction == "sum":

@@ -27,7 +27,8 @@ class Distribution(abc.ABC):
 
     def _parameters(self) -> tuple[Array, Array]:
         mean, log_std = at_least_float32(self.loc, self.log_std)
-        return broadcast_together(jnp.broadcast_shapes(mean.shape, log_std.shape), mean, log_std)
+        mean, log_std = broadcast_together(jnp.broadcast_shapes(mean.shape, log_std.shape), mean, log_std)
+        return mean, log_std
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

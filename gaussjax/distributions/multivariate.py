@@ -77,7 +77,8 @@ class MultivariateGaussian(Distribution):
 
     def _parameters(self) -> tuple[Array, Array]:
         mean, log_std, _ = at_least_float32(self.loc, self.log_std, self.off_diagonal)
-        return broadcast_together((*self.batch_shape, *self.event_shape), mean, log_std)
+        mean, log_std = broadcast_together((*self.batch_shape, *self.event_shape), mean, log_std)
+        return mean, log_std
 
     def _factor(self, *batch: int) -> Array:
         # N, (*batch, act, act), zero on and above the diagonal.

@@ -34,7 +34,8 @@ def check_log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: f
 
 def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
     """The bounds of a Box in the shape and type of the actions."""
-    return tuple(jnp.broadcast_to(jnp.asarray(side, actions.dtype), actions.shape) for side in (low, high))
+    lowest, highest = jnp.asarray(low, actions.dtype), jnp.asarray(high, actions.dtype)
+    return jnp.broadcast_to(lowest, actions.shape), jnp.broadcast_to(highest, actions.shape)
 
 
 def clip_to(low: np.ndarray, high: np.ndarray) -> Callable[[Array], Array]:

@@ -40,7 +40,7 @@ class NNXNetwork:
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """What the module's own `initial_carry` gives; `()` where it has none."""
-        module = self._abstract()
+        module: Any = self._abstract()
         return module.initial_carry(batch_shape) if hasattr(module, "initial_carry") else ()
 
     def _abstract(self) -> nnx.Module:

@@ -82,7 +82,8 @@ class Graph(Network):
         parts = {f"{node.name}_{i}": self._part(layer) for node in self.nodes for i, layer in enumerate(node.layers)}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.head = self.gaussian_head()
-        self.value_layer = dense(1, None, self.initializer, 1.0) if self.value is not None else None
+        if self.value is not None:
+            self.value_layer = dense(1, None, self.initializer, 1.0)
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
@@ -136,6 +137,7 @@ class Graph(Network):
             raise ValueError(
                 "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
             )
+        carry = {} if carry is None else carry
         values: dict[str, Any] = {"observations": _Observed(observations, self.observation_space)}
         carries = {}
         for node in self.nodes:
