@@ -1,0 +1,1 @@
+"""The policies of gaussjax in PyTorch."""
