@@ -95,6 +95,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fori_loop": _fori_loop,
     "is_floating": torch.is_floating_point,
     "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
+    # bfloat16 operands, products summed up in another type.
+    "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
     "maximum": maximum,
     "minimum": minimum,
     "ndim": torch.Tensor.dim,

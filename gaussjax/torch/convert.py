@@ -99,8 +99,8 @@ def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Ite
         place = (*path, names.get(ours, (ours,))[0])
         yield Leaf(f"{name}{ours}", place, tuple(tensor.shape), there, back, index, module)
     for ours, child in module.named_children():
-        joined = isinstance(module, (nn.ModuleList, nn.ModuleDict)) and not isinstance(child, nn.ModuleDict)
-        below = (*path[:-1], f"{path[-1]}_{ours}") if joined and not path[-1].startswith("layer_") else (*path, ours)
+        joined = isinstance(module, (nn.ModuleList, nn.ModuleDict))
+        below = (*path[:-1], f"{path[-1]}_{ours}") if joined else (*path, ours)
         for leaf in leaves(child, f"{name}{ours}.", below):
             if isinstance(module, CNN) and leaf.flax == (*path, "layers", "dense_0", "kernel"):
                 leaf = _flattened(leaf, module.flattened)

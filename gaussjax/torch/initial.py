@@ -49,7 +49,7 @@ def _start(leaf: Leaf, settings: dict[tuple[str, ...], Any], key: torch.Tensor) 
     above = [settings[place[:n]] for n in range(len(place), -1, -1) if place[:n] in settings]
     shape = tuple(leaf.to_flax(torch.empty(leaf.shape)).shape)
     zeros, name = torch.zeros(shape), leaf.flax[-1]
-    key = fold(key, (*leaf.flax[:-1], leaf.index))
+    key = fold(key, (*leaf.flax[:-1], leaf.index + 1))
     if name == "scale":
         return leaf.to_torch(zeros + 1.0)
     if isinstance(leaf.owner, Head):

@@ -14,6 +14,13 @@ from gaussjax.torch.layers import Dense
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
+class _Gates(nn.Module):
+    def __init__(self, features: int, hidden: int, dtype: str | None) -> None:
+        super().__init__()
+        self.update = Dense(features, hidden, dtype)
+        self.candidate = Dense(features, hidden, dtype)
+
+
 class Memory(nn.Module):
     """Recurrent layers on top of each other, with the parameters of `torch.nn.LSTM` and its like.
 
@@ -26,8 +33,7 @@ class Memory(nn.Module):
         hidden = described.hidden_size
         for i in range(described.num_layers):
             if described.cell == "mingru":
-                gates = {name: Dense(features, hidden, described.dtype) for name in ("update", "candidate")}
-                self.add_module(f"layer_{i}", nn.ModuleDict(gates))
+                self.add_module(f"layer_{i}", _Gates(features, hidden, described.dtype))
             else:
                 width = CELLS[described.cell].gates * hidden
                 for name, shape in zip(NAMES, ((width, features), (width, hidden), (width,), (width,)), strict=True):

@@ -27,8 +27,8 @@ class Network(nn.Module):
     def __init__(self, described: Any, width: int) -> None:
         super().__init__()
         self.described = described
-        self.layers = Layers(described.dense_layers(described.sizes, described.activation), width)
-        self.head = Head(described.gaussian_head(), self.layers.width)
+        self.layers = Layers(described.dense_layers(described.sizes, described.activation, parent=None), width)
+        self.head = Head(described.gaussian_head(parent=None), self.layers.width)
 
     def flat(self, observations: Any) -> torch.Tensor:
         """The observations as one vector each."""
@@ -147,7 +147,7 @@ class Graph(nn.Module):
             features, valued, _ = graph.run(self, zeros, self.initial_carry((1,)), None)
         del self.__dict__["parts"]
         self.parts = nn.ModuleDict(grown.parts)
-        self.head = Head(described.gaussian_head(), features.shape[-1])
+        self.head = Head(described.gaussian_head(parent=None), features.shape[-1])
         self.value_layer = None if valued is None else Dense(valued.shape[-1], 1)
 
     initial_carry = Recurrent.initial_carry
