@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,6 +124,20 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         FileNotFoundError: There is no such file.
         PolicyFileError: The file is damaged, or not one that this version reads.
     """
+    description, tensors = read(path)
+    policy = factories.from_spec(description["policy"], network)
+    params = nest(tensors, "params", jnp.asarray)
+    checks.tree(params, jax.eval_shape(policy.init, jax.random.key(0)), f"{path}: params")
+    return loaded(policy, params, description, nest(tensors, "normalizer", jnp.asarray))
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The description and the arrays of a policy file, in NumPy.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PolicyFileError: The file is damaged, or not one that this version reads.
+    """
     path = Path(path)
     payload = path.read_bytes()
     description = _verified_description(payload, path)
@@ -133,11 +147,12 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
             f"It was written by gaussjax {description.get('versions', {}).get('gaussjax')}; use that version or newer."
         )
     tensors = {name: _read_tensor(**tensor) for name, tensor in safetensors.deserialize(payload)}
-    policy = factories.from_spec(description["policy"], network)
-    params = _nest(tensors, "params")
-    checks.tree(params, jax.eval_shape(policy.init, jax.random.key(0)), f"{path}: params")
     _refuse_nan(tensors, path)
-    statistics = _nest(tensors, "normalizer")
+    return description, tensors
+
+
+def loaded(policy: Policy, params: Any, description: dict[str, Any], statistics: dict[str, Any]) -> Loaded:
+    """What was read, put together."""
     return Loaded(
         policy,
         params,
@@ -203,7 +218,8 @@ def _read_tensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
     return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
 
 
-def _nest(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+def nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    """The arrays under a prefix as the tree they were."""
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         first, *folders, leaf = name.split("/")
@@ -211,7 +227,7 @@ def _nest(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
             branch = tree
             for folder in folders:
                 branch = branch.setdefault(folder, {})
-            branch[leaf] = jnp.asarray(value)
+            branch[leaf] = convert(value)
     return tree
 
 

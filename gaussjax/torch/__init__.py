@@ -2,6 +2,8 @@
 
 from gaussjax.torch import arrays as arrays
 from gaussjax.torch import random as random
+from gaussjax.torch.artifact import load as load
+from gaussjax.torch.artifact import save as save
 from gaussjax.torch.convert import to_flax as to_flax
 from gaussjax.torch.convert import to_torch as to_torch
 from gaussjax.torch.policy import from_spec as from_spec
