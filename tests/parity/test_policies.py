@@ -103,7 +103,7 @@ def test_reductions_are_the_same(name, reduction):
 
 
 def test_the_head_alone_is_the_same_to_a_millionth():
-    policy, twin, params, tensors = pair("gaussian")
+    policy, _, params, _ = pair("gaussian")
     observations, noise = policies.observations(policy, (256,)), policies.noise(policy, (256,))
     features = policy.apply(params, observations)[0]
     head = type(features)(torch.from_numpy(np.array(features.loc)), torch.from_numpy(np.array(features.log_std)))
