@@ -59,9 +59,8 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
         ['head.log_std', 'head.mean.bias', 'head.mean.weight', 'layers.dense_0.bias', 'layers.dense_0.weight']
     """
     found = list(leaves(network(spec)))
-    expected = _nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape))) for leaf in found})
-    checks.tree(params, {"params": expected}, "params")
-    return {leaf.torch: leaf.to_torch(_tensor(_at(params["params"], leaf.flax))).contiguous() for leaf in found}
+    checks.tree(params, {"params": flax_shapes(found)}, "params")
+    return {leaf.torch: leaf.to_torch(tensor_of(_at(params["params"], leaf.flax))).contiguous() for leaf in found}
 
 
 def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -74,7 +73,12 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     found = list(leaves(network(spec)))
     checks.tree(dict(tensors), {leaf.torch: _like(torch.empty(leaf.shape)) for leaf in found}, "params")
     arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
-    return {"params": _nested(arrays)}
+    return {"params": nested(arrays)}
+
+
+def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
+    """The tree of Flax that holds these parameters, of arrays that have their shapes and no memory."""
+    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape))) for leaf in found})
 
 
 def network(spec: Spec) -> nn.Module:
@@ -139,7 +143,8 @@ def _flattened(leaf: Leaf, image: tuple[int, int, int]) -> Leaf:
     return leaf._replace(to_torch=there, to_flax=back)
 
 
-def _tensor(array: Any) -> torch.Tensor:
+def tensor_of(array: Any) -> torch.Tensor:
+    """A copy of a NumPy or JAX array, bfloat16 as well, as a tensor."""
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
@@ -158,7 +163,8 @@ def _like(tensor: torch.Tensor) -> np.ndarray:
     return np.broadcast_to(np.float32(0), tuple(tensor.shape))
 
 
-def _nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """The tree that has these values at these paths."""
     tree: dict[str, Any] = {}
     for (*folders, name), value in arrays.items():
         branch = tree
