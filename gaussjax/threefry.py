@@ -195,8 +195,8 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
     of a logarithm, which XLA fuses, differ.
 
     Example:
-        >>> normal(key(0), (2,)).round(4).tolist()
-        [1.6226, 2.0253]
+        >>> normal(key(0), (2,)).round(4)
+        array([1.6226, 2.0253], dtype=float32)
 
     Source:
         Salmon et al. 2011 for the bits; Giles 2012, approximating the erfinv function.

@@ -40,7 +40,8 @@ class MultivariateGaussian(Distribution):
         off_diagonal: N row by row, `(…, act * (act - 1) / 2)`.
 
     Example:
-        >>>         >>> distribution = MultivariateGaussian(jnp.zeros((4, 3)), jnp.zeros(3), jnp.full(3, 0.5))
+        >>> import jax.numpy as jnp
+        >>> distribution = MultivariateGaussian(jnp.zeros((4, 3)), jnp.zeros(3), jnp.full(3, 0.5))
         >>> distribution.covariance()[0]
         Array([[1.  , 0.5 , 0.5 ],
                [0.5 , 1.25, 0.75],

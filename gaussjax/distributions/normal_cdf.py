@@ -61,7 +61,8 @@ def log_normal_cdf(x: Array) -> Array:
         a difference of two logarithms would lose.
 
     Example:
-        >>>         >>> float(log_normal_cdf(jnp.float32(-50.0)))
+        >>> import jax.numpy as jnp
+        >>> float(log_normal_cdf(jnp.float32(-50.0)))
         -1254.831...
 
     Source:

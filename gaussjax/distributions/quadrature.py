@@ -45,7 +45,8 @@ def expected_log_det(mean: Array, log_std: Array) -> Array:
         log_std: Of u, of the same shape and type.
 
     Example:
-        >>>         >>> float(expected_log_det(jnp.zeros(()), jnp.zeros(())))
+        >>> import jax.numpy as jnp
+        >>> float(expected_log_det(jnp.zeros(()), jnp.zeros(())))
         -0.74913...
     """
     std = xp.exp(log_std)

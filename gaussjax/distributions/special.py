@@ -63,6 +63,7 @@ def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
     """The Chebyshev series with these coefficients at x in [-1, 1], by Clenshaw's recurrence.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> float(chebyshev((1.0, 2.0, 3.0), jnp.float32(0.5)))
         0.5
     """
@@ -83,7 +84,8 @@ def expm1_minus_x(x: Array) -> Array:
         A number >= 0, within a few roundoffs of the true value.
 
     Example:
-        >>>         >>> float(expm1_minus_x(jnp.float32(1e-4)))
+        >>> import jax.numpy as jnp
+        >>> float(expm1_minus_x(jnp.float32(1e-4)))
         5.000166...e-09
     """
     near = xp.abs(x) < 1.0
@@ -120,7 +122,8 @@ def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
     be multiplied by 2d, so it is carried along.
 
     Example:
-        >>>         >>> float(scale_divergence(jnp.float32(1.0), jnp.float32(0.0)))
+        >>> import jax.numpy as jnp
+        >>> float(scale_divergence(jnp.float32(1.0), jnp.float32(0.0)))
         2.194528...
     """
     gap, rest = _twice_difference(log_std, other_log_std)

@@ -49,7 +49,8 @@ def tanh_log_det(u: Array) -> Array:
         Nats, at most 0. Subtract it from the log-density of `u`.
 
     Example:
-        >>>         >>> float(tanh_log_det(jnp.float32(30.0)))
+        >>> import jax.numpy as jnp
+        >>> float(tanh_log_det(jnp.float32(30.0)))
         -58.6137...
 
     Source:

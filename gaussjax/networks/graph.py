@@ -47,7 +47,7 @@ class Graph(Network):
         value: Expression of what a linear layer turns into `outputs["value"]`, or None.
 
     Example:
-        >>> import jax, gaussjax
+        >>> import jax, jax.numpy as jnp, gaussjax
         >>> network = Graph(
         ...     nodes=[
         ...         {"name": "place", "input": "observations['place'][0:2]", "layers": [16, "relu"]},

@@ -61,7 +61,7 @@ class Memory(nn.Module):
                 f"{self.memory_steps} for {self.cell!r}."
             )
         shape = (*batch_shape, self.hidden_size)
-        zeros = (zeros or jnp.zeros)(shape)
+        zeros = jnp.zeros(shape, jnp.float32) if zeros is None else zeros(shape)
         state = CELLS[self.cell].initial(zeros) if self.cell in CELLS else zeros
         return (state,) * self.num_layers
 

@@ -16,9 +16,16 @@ from tests.parity.twins import NAMES, RELATIVE, assert_same, carries, pair
 BATCH = (5,)
 
 
+def seen(policy, dtype):
+    """Observations in that type; pixels too, which as bytes would be scaled in float32."""
+    observations = policies.observations(policy, BATCH)
+    pixels = dtype == "float64" and getattr(observations, "dtype", None) == np.uint8
+    return policies.as_type(observations.astype(dtype) if pixels else observations, dtype)
+
+
 def compare_outputs(name: str, dtype: str) -> None:
     policy, twin, params, tensors = pair(name, dtype)
-    observations = policies.as_type(policies.observations(policy, BATCH), dtype)
+    observations = seen(policy, dtype)
     observed = jax.tree.map(np.asarray, observations)
     noise = policies.noise(policy, BATCH).astype(dtype)
     ours, theirs = carries(policy, BATCH)
@@ -44,7 +51,7 @@ def compare_outputs(name: str, dtype: str) -> None:
 
 def compare_gradients(name: str, dtype: str) -> None:
     policy, twin, params, tensors = pair(name, dtype)
-    observations = policies.as_type(policies.observations(policy, BATCH), dtype)
+    observations = seen(policy, dtype)
     observed = jax.tree.map(np.asarray, observations)
     ours, theirs = carries(policy, BATCH)
     noise = policies.noise(policy, BATCH).astype(dtype)
