@@ -28,9 +28,10 @@ from gaussjax import checks, normalize
 from gaussjax.networks.layers import choose
 from gaussjax.policy import Policy, Spec
 
-_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_DTYPES = {name: np.dtype(name) for name in (*_DTYPES, "float16", "float32", "float64")} | {
-    "bfloat16": np.dtype(jnp.bfloat16)
+_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_DTYPES: dict[str, Any] = {
+    **{name: np.dtype(name) for name in (*_NUMBERS, "float16", "float32", "float64")},
+    "bfloat16": np.dtype(jnp.bfloat16),
 }
 
 

@@ -100,7 +100,7 @@ def gaussian(
         mean = clip_to_box(mean) if clip_mean_actions else mean
         return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: DiagGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def act(distribution: DiagGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
             noise = xp.zeros_like(raw_actions)

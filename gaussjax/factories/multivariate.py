@@ -101,7 +101,7 @@ def multivariate_gaussian(
     def distribution(mean: Array, log_std: Array, outputs: dict[str, Any]) -> MultivariateGaussian:
         return MultivariateGaussian(mean, log_std, _off_diagonal(outputs, mean.shape))
 
-    def act(distribution: MultivariateGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def act(distribution: MultivariateGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
             noise = xp.zeros_like(raw_actions)

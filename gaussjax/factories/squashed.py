@@ -85,7 +85,7 @@ def squashed_gaussian(
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
         return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def act(distribution: TanhGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         base = distribution.base
         raw_actions = base.mean() if noise is None else base.from_noise(noise)
         noise = xp.zeros_like(raw_actions) if noise is None else noise

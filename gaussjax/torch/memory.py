@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -46,28 +47,25 @@ class Memory(nn.Module):
         states = []
         for i, before in enumerate(carry):
             kernel = getattr(self, f"layer_{i}").update.weight if self._parallel else getattr(self, f"weight_ih_l{i}")
-            into = torch.promote_types(torch.promote_types(x.dtype, kernel.dtype), output(before).dtype)
-            into = torch.promote_types(into, torch.float32)
-            parts = [part.to(into) for part in (before if isinstance(before, tuple) else (before,))]
-            state = type(before)(*parts) if isinstance(before, tuple) else parts[0]
-            outputs = []
+            old: Any = output(before)
+            into = functools.reduce(torch.promote_types, (x.dtype, kernel.dtype, old.dtype), torch.float32)
+            state, outputs = _cast(before, into), []
             for t, observed in enumerate(x.unbind(0) if sequence else (x,)):
                 reset = resets if resets is None or not sequence else resets[t]
                 state = self._step(i, state, observed, reset, into)
                 outputs.append(output(state))
             if sequence:
-                x = torch.stack(outputs) if outputs else output(state).new_zeros((0, *output(state).shape))
+                x = torch.stack(outputs) if outputs else torch.zeros((0, *old.shape), dtype=into, device=x.device)
             else:
-                x = output(state)
-            ended = [part.to(output(before).dtype) for part in (state if isinstance(state, tuple) else (state,))]
-            states.append(type(state)(*ended) if isinstance(state, tuple) else ended[0])
+                x = outputs[0]
+            states.append(_cast(state, old.dtype))
         return x, tuple(states)
 
     @property
     def _parallel(self) -> bool:
         return self.described.cell == "mingru"
 
-    def _step(self, i: int, state: Any, x: torch.Tensor, resets: torch.Tensor | None, into: torch.dtype) -> Any:
+    def _step(self, i: int, state: Any, x: Any, resets: Any, into: torch.dtype) -> Any:
         if self._parallel:
             layer = getattr(self, f"layer_{i}")
             gate, candidate = layer.update(x).to(into), layer.candidate(x).to(into)
@@ -78,3 +76,8 @@ class Memory(nn.Module):
         weights = Weights(*kernels, *(getattr(self, f"{name}_l{i}") for name in NAMES[2:]))
         dtype = getattr(torch, self.described.dtype) if self.described.dtype else into
         return step(CELLS[self.described.cell], weights, state, x, resets, dtype)
+
+
+def _cast(state: Any, dtype: torch.dtype) -> Any:
+    """A layer's state, one tensor or a tuple of two, in a type."""
+    return type(state)(*(part.to(dtype) for part in state)) if isinstance(state, tuple) else state.to(dtype)

@@ -30,7 +30,7 @@ class Network(nn.Module):
         self.layers = Layers(described.dense_layers(described.sizes, described.activation, parent=None), width)
         self.head = Head(described.gaussian_head(parent=None), self.layers.width)
 
-    def flat(self, observations: Any) -> torch.Tensor:
+    def flat(self, observations: Any) -> Any:
         """The observations as one vector each."""
         return spaces.flatten(self.described.observation_space, observations)
 

@@ -106,8 +106,8 @@ def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) 
         ValueError: A name in the description is unknown, or the network is missing.
     """
     given: Any = network
-    if given is None and isinstance(spec, Spec):
-        given = spec.network
-    elif given is None and "network" in spec:
+    if isinstance(spec, Spec):
+        given = spec.network if network is None else network
+    elif network is None and "network" in spec:
         given = networks.from_spec(spec["network"])
     return factories.from_spec(spec, _InTorch(given, TORCH))

@@ -59,9 +59,7 @@ class InJax(JaxMixin, JaxModel):
             device=device,
             **linen,
         )
-        JaxMixin.__init__(
-            self, clip_actions=clip_actions, clip_mean_actions=clip_mean_actions, reduction=reduction
-        )
+        JaxMixin.__init__(self, clip_actions=clip_actions, clip_mean_actions=clip_mean_actions, reduction=reduction)
 
     @nn.compact
     def __call__(self, inputs, role):
