@@ -13,7 +13,7 @@ ENV ?= Pendulum-v1
 SEED ?= 0
 OUT ?= runs/$(ENV)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full lint format bench bench-peers clean
+.PHONY: train test test-full test-faults lint format bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --seed $(SEED) --out $(OUT)
@@ -23,6 +23,12 @@ test: $(READY)
 
 test-full: $(READY)
 	$(BIN)/python -m pytest -q
+
+# What users, machines and malice do, in full numbers (minutes); the table is written by the run.
+test-faults: $(READY)
+	rm -f .faults.jsonl
+	FAULTS_RECORD=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -q tests/faults tests/training/test_checkpoint.py
+	$(BIN)/python -m tests.faults.record .faults.jsonl benchmarks/results/faults.md
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -60,4 +66,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .jax_cache .peers
+	rm -rf $(VENV) .jax_cache .peers .faults.jsonl

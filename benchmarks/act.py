@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks import inputs, peers, report, runner
 
-DESCRIPTION = "time of one call of act, by batch"
 CONTENDERS = ("gaussjax", "skrl-torch", "skrl-jax", "skrl-jax-agent", "sb3", "brax", "torchrl", "distrax")
 BATCHES = (1, 16, 256, 4096, 65536)
 # Without environments of their own the peers of a machine with an accelerator are what it has.

@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks import peers, report, runner
 
-DESCRIPTION = "time of the gradient of PPO's loss, by size of the minibatch"
 CONTENDERS = ("gaussjax", "skrl-torch", "skrl-jax", "sb3", "distrax")
 ACCELERATOR = ("gaussjax", "distrax", "torch")
 MINIBATCHES = (64, 512, 8192)

@@ -12,8 +12,6 @@ from typing import Any
 
 from benchmarks import report
 
-DESCRIPTION = "train PPO on Pendulum-v1 by the command line, seeds 0, 1 and 2, and evaluate 20 episodes"
-
 EPISODES = 20
 
 

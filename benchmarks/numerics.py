@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import importlib
 import importlib.util
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,7 @@ PAGE = Path(__file__).parent / "results" / "numerics.md"
 
 
 def run(options: argparse.Namespace | None = None) -> dict[str, Any]:
-    """Errors of every row, type and library, as JSON can hold them."""
+    """Errors of every row, type and library, as JSON can hold them; all of them make the page."""
     chosen = getattr(options, "peers", None)
     names = PEERS if chosen is None else tuple(name for name in PEERS if name in chosen.split(","))
     functions = {name: _functions(name) for name in names}
@@ -43,7 +42,11 @@ def run(options: argparse.Namespace | None = None) -> dict[str, Any]:
                 missing = "not measured" if table is None else "has none"
                 entry[name] = missing if function is None else _measure(row, dtype, function, name == "torch")
             rows.append(entry)
-    return {"jax": jax.__version__, "platform": jax.default_backend(), "rows": rows}
+    results = {"jax": jax.__version__, "platform": jax.default_backend(), "rows": rows}
+    if names == PEERS:
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(markdown(results))
+    return results
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -56,8 +59,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"float32): of the value, then of its gradients. References: 200 bits, on the exact inputs. "
         f"jax {results['jax']}, {results['platform']}.",
         "",
-        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, entropies of squashed Gaussians against 1 nat at "
-        'least, all else against the true result. "n bad" counts results that are not finite, on a grid where every '
+        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, entropies of squashed Gaussians against 1 nat "
+        'at least, all else against the true result. "n bad" counts results that are not finite, on a grid where every '
         "true result is; the error is that of the others.",
         "",
         "| what | type | bar | " + " | ".join(names) + " |",
@@ -203,15 +206,3 @@ def _covariance(library: Any, log_std: Any, off_diagonal: Any) -> Any:
         )
     factor = library.exp(log_std)[..., None] * library.stack(rows, -2)
     return library.matmul(factor, library.swapaxes(factor, -1, -2))
-
-
-def main() -> None:
-    """Measures, prints the table and writes it beside the other results."""
-    page = markdown(run())
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page)
-    sys.stdout.write(page)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks import peers, report, runner
 
-DESCRIPTION = "time of one action of each of many policies"
 CONTENDERS = ("gaussjax", "gaussjax-loop", "torch-vmap")
 POLICIES = (1, 16, 256, 4096)
 BARS = ((256, "gaussjax-loop", 0.05),)

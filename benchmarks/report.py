@@ -70,8 +70,8 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
         for case in cases:
             times, ours = case["times"].get(name), case["times"].get(first)
             if times is None:
-                cells.append("not measured")
-                best_cells.append("not measured")
+                cells.append("failed" if name in case["refused"] else "not measured")
+                best_cells.append(cells[-1])
                 continue
             ratio = "" if name == first or ours is None else f"**{ours['median'] / times['median']:.2f}×** "
             cells.append(f"{ratio}{_microseconds(times['median'])} ({spread(times, 1e6)})")
@@ -82,6 +82,10 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
     parts = [grid(heads, rows), "The best process of each:", grid(heads, best)]
     if results["not_measured"]:
         parts.append(not_measured({CONTENDERS[name].title: why for name, why in results["not_measured"].items()}))
+    for case in cases:
+        failed = [f"{CONTENDERS[name].title} ({why})" for name, why in case["refused"].items()]
+        if failed:
+            parts.append(f"Failed at {size_name(case['case'][by])}: " + "; ".join(failed) + ".")
     return "\n\n".join(parts)
 
 
@@ -90,27 +94,28 @@ def bars(
     by: str,
     wanted: Sequence[tuple[int, str | None, float]],
     where: Mapping[str, Any] | None = None,
+    ours: str = OURS,
 ) -> str:
     """What was set out to be reached, and what was."""
     cases = {case["case"][by]: case["times"] for case in select(results, where)}
     rows = []
     for size, peer, most in wanted:
         times = cases.get(size, {})
-        others = {name: times[name] for name in times if name != OURS and peer in (None, name)}
-        if OURS not in times or not others:
+        others = {name: times[name] for name in times if name != ours and peer in (None, name)}
+        if ours not in times or not others:
             title = "the best peer" if peer is None else CONTENDERS[peer].title
             rows.append([f"{by} {size}, {title}", f"{most}×", "not measured", "not measured", ""])
             continue
         name = min(others, key=lambda name: others[name]["median"])
         best = min(others[name]["best"] for name in others)
-        reached = times[OURS]["median"] / others[name]["median"]
+        reached = times[ours]["median"] / others[name]["median"]
         title = CONTENDERS[name].title + (", the best peer" if peer is None else "")
         rows.append(
             [
                 f"{by} {size}, {title}",
                 f"{most}×",
                 f"{reached:.2f}×",
-                f"{times[OURS]['best'] / best:.2f}×",
+                f"{times[ours]['best'] / best:.2f}×",
                 verdict(reached <= most, results),
             ]
         )
@@ -145,19 +150,19 @@ def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Ma
     from matplotlib import pyplot
 
     cases = select(results, where)
-    figure, axes = pyplot.subplots(figsize=(7, 4.2))
+    figure, axes = pyplot.subplots(figsize=(9, 4.2))
     for contender in CONTENDERS:
         points = [(_size(case["case"][by]), case["times"][contender]) for case in cases if contender in case["times"]]
         if not points:
             continue
         x, y = [size for size, _ in points], [1e6 * times["median"] for _, times in points]
         label = f"{CONTENDERS[contender].title}, slope {slope(x, y):.2f}"
-        axes.plot(x, y, "o-", label=label, linewidth=2.5 if contender == OURS else 1.2)
+        axes.plot(x, y, "o-", label=label, linewidth=2.5 if contender.startswith(OURS) else 1.2)
         low, high = ([1e6 * times["quartiles"][i] for _, times in points] for i in (0, 1))
         axes.fill_between(x, low, high, alpha=0.15)
     axes.set(xscale="log", yscale="log", xlabel=by, ylabel="µs a call")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.tight_layout()
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
@@ -195,10 +200,18 @@ def write(modules: Mapping[str, Any], folder: Path) -> None:
         for device in ("cpu", "cuda"):
             file = folder / f"{command}-{device}.json"
             if not file.exists():
-                if device == "cpu" or getattr(module, "ACCELERATOR", None):
-                    parts.append(f"## {command} ({device})\n\nNot measured: no such device was at hand.\n")
+                if hasattr(module, "PAGE") and (folder / module.PAGE.name).exists():
+                    if device == "cpu":
+                        parts.append(f"## {command}\n\nSee [{module.PAGE.name}]({module.PAGE.name}).\n")
+                elif device == "cpu" or hasattr(module, "ACCELERATOR"):
+                    why = "" if device == "cpu" else ": no such device was at hand"
+                    parts.append(f"## {command} ({device})\n\nNot measured{why}.\n")
                 continue
             results = json.loads(file.read_text())
+            if hasattr(module, "PAGE"):
+                (folder / module.PAGE.name).write_text(module.markdown(results))
+                parts += [heading(results), f"See [{module.PAGE.name}]({module.PAGE.name}).\n"]
+                continue
             parts += [heading(results), module.markdown(results) + "\n"]
             if hasattr(module, "plots"):
                 parts.append(module.plots(results, folder) + "\n")

@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmarks import peers, report, runner
 
-DESCRIPTION = "time of act by width of the network and by number of devices"
 CONTENDERS = ("gaussjax", "skrl-torch", "distrax")
 WIDTHS = (32, 64, 128, 256, 512, 1024)
 DEVICES = (1, 2, 4, 8)

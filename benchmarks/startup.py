@@ -12,8 +12,6 @@ from typing import Any
 
 from benchmarks import peers, report, runner
 
-DESCRIPTION = "time to import, to the first action and to the first PPO update"
-
 _BASE = "jax, flax.linen and optax"
 # What is imported, in which environment, by what statement; the first two are what the bar compares.
 IMPORTS = {

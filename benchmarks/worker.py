@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import machine
 
+_WARM = 0.02  # seconds
+
 
 class Built(NamedTuple):
     """A case made ready by a contender.
@@ -67,8 +69,10 @@ def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
     if call is None:
         raise ValueError("run: nothing is built")
     gc.disable()
-    # The turn before was another's: two calls bring the caches and the threads back.
-    for _ in range(2):
+    # The turn before was another's: the caches, the threads and the cores come back first.
+    warm = time.perf_counter() + _WARM
+    call()
+    while time.perf_counter() < warm:
         call()
     busy, ours = machine.busy_seconds(), time.process_time()
     start = time.perf_counter()

@@ -108,6 +108,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     # NumPy numbers in the type, and on the device, of an array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
+    # The i-th entry of the last axis.
+    "entry": lambda array, i: jax.lax.index_in_dim(array, i, -1, keepdims=False),
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,
     "fori_loop": jax.lax.fori_loop,

@@ -1,17 +1,9 @@
-"""One policy, one file: tensors, description and observation statistics, checked by a digest.
-
-The file is safetensors, readable without gaussjax. Its metadata holds a JSON description of the
-policy and a sha256 over the whole file, so that a flipped bit anywhere is noticed.
-"""
+"""One policy, one file: parameters, description and observation statistics."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.metadata
-import json
+import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,32 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from gaussjax import checks, factories, normalize
+from gaussjax import checks, factories, normalize, safefile
 from gaussjax.policy import Params, Policy
+from gaussjax.safefile import PolicyFileError as PolicyFileError
 
 FORMAT = 1
-_NO_DIGEST = "0" * 64
-# safetensors' own NumPy reader does not know bfloat16.
-_DTYPES = {
-    "BF16": jnp.bfloat16,
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-    "I32": np.int32,
-    "I64": np.int64,
-    "U8": np.uint8,
-    "U32": np.uint32,
-    "BOOL": np.bool_,
-}
-# With its quotes: inside the description, which is a string of the header, they are escaped.
-_DIGEST_FIELD = '"sha256":"{}"'
-
-
-class PolicyFileError(ValueError):
-    """A policy file that cannot be read: damaged, of another version, or no policy file."""
+# Beyond these a description is not that of a policy.
+_MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
 class Loaded(NamedTuple):
@@ -85,6 +59,7 @@ def save(
 
     Raises:
         ValueError: The parameters are not this policy's, or hold NaN.
+        TypeError: A PRNG key, text or objects among the parameters.
 
     Example:
         >>> import gaussjax, jax, os, tempfile
@@ -96,21 +71,23 @@ def save(
         True
     """
     path = Path(path)
-    checks.tree(params, jax.eval_shape(policy.init, jax.random.key(0)), "params")
+    refuse_keys(params, "params")
+    expected = jax.eval_shape(policy.init, jax.random.key(0))
+    checks.tree(params, expected, "params")
     tensors = _flatten("params", params)
+    wanted = {name: leaf.dtype for name, leaf in _leaves("params", expected).items()}
+    # Parameters in another type than the network makes are meant, and said so to the reader.
+    cast = sorted(name for name, array in tensors.items() if array.dtype != wanted[name])
     if normalizer is not None:
         tensors |= _flatten("normalizer", normalizer._asdict())
-    _refuse_nan(tensors, path)
+    safefile.refuse_nan(tensors, path)
     description = {
         "format": FORMAT,
         "policy": policy.spec.to_dict(),
+        "cast": cast,
         "metadata": dict(metadata or {}),
-        "versions": {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")},
     }
-    payload = safetensors.numpy.save(
-        tensors, {"gaussjax": json.dumps(description, sort_keys=True), "sha256": _NO_DIGEST}
-    )
-    write_atomically(path, _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest()))
+    safefile.write(path, tensors, description)
 
 
 def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
@@ -122,116 +99,187 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
 
     Raises:
         FileNotFoundError: There is no such file.
-        PolicyFileError: The file is damaged, or not one that this version reads.
+        PolicyFileError: The file is damaged, or not one that this version and this network read:
+            every mismatch is listed.
     """
-    description, tensors = read(path)
-    policy = factories.from_spec(description["policy"], network)
-    params = nest(tensors, "params", jnp.asarray)
-    checks.tree(params, jax.eval_shape(policy.init, jax.random.key(0)), f"{path}: params")
-    return loaded(policy, params, description, nest(tensors, "normalizer", jnp.asarray))
-
-
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The description and the arrays of a policy file, in NumPy.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        PolicyFileError: The file is damaged, or not one that this version reads.
-    """
-    path = Path(path)
-    payload = path.read_bytes()
-    description = _verified_description(payload, path)
-    if description.get("format") != FORMAT:
-        raise PolicyFileError(
-            f"{path}: expected format {FORMAT}, got {description.get('format')}. "
-            f"It was written by gaussjax {description.get('versions', {}).get('gaussjax')}; use that version or newer."
-        )
-    tensors = {name: _read_tensor(**tensor) for name, tensor in safetensors.deserialize(payload)}
-    _refuse_nan(tensors, path)
-    return description, tensors
-
-
-def loaded(policy: Policy, params: Any, description: dict[str, Any], statistics: dict[str, Any]) -> Loaded:
-    """What was read, put together."""
-    return Loaded(
-        policy,
-        params,
-        normalize.Statistics(**statistics) if statistics else None,
-        {**description["metadata"], "versions": description["versions"]},
+    return assemble(
+        path,
+        lambda spec: factories.from_spec(spec, network),
+        lambda policy: jax.eval_shape(policy.init, jax.random.key(0)),
+        jnp.asarray,
     )
 
 
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Replaces a file by other bytes: temporary file, flush, rename, flush of the folder."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent)
+def assemble(
+    path: str | os.PathLike[str],
+    build: Callable[[Mapping[str, Any]], Policy],
+    shapes: Callable[[Policy], Any],
+    convert: Callable[[np.ndarray], Any],
+) -> Loaded:
+    """What `load` returns, of a policy in another library too.
+
+    Args:
+        path: Of the file.
+        build: The policy of a description.
+        shapes: The tree of a policy's parameters in Flax, of anything with a shape and a type.
+        convert: Makes the leaves.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PolicyFileError: As of `load`.
+    """
+    path = Path(path)
+    tensors, description = safefile.read(path)
+    faults = []
+    if description.get("format") != FORMAT:
+        versions = description.get("versions")
+        writer = versions.get("gaussjax") if isinstance(versions, dict) else None
+        faults.append(
+            f"expected format {FORMAT}, got {description.get('format')}: it was written by gaussjax {writer}; "
+            f"use that version or newer"
+        )
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        policy = _rebuild(description, build, len(tensors))
+        expected = _leaves("params", shapes(policy))
+        statistics = _statistics(tensors, policy, convert)
+    except Exception as error:
+        # Whatever a file that is not ours can bring about ends here, as one kind of error.
+        faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
+        raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
+    faults += _mismatches(tensors, expected, description.get("cast", ()))
+    if faults:
+        raise PolicyFileError(
+            f"{path}: {'; '.join(faults)}. Load it with the gaussjax and the network= that it was saved with."
+        )
+    safefile.refuse_nan(tensors, path)
+    metadata = description.get("metadata", {})
+    return Loaded(
+        policy, _nest(tensors, "params", convert), statistics, {**metadata, "versions": description.get("versions")}
+    )
 
 
-def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
-    damaged = f"{path}: expected a policy file written by gaussjax.save, got"
-    length = int.from_bytes(payload[:8], "little")
-    if len(payload) < 8 or length > len(payload) - 8:
-        raise PolicyFileError(f"{damaged} {len(payload)} bytes that end too early. Copy the file again.")
-    try:
-        header = json.loads(payload[8 : 8 + length])
-        digest = header["__metadata__"]["sha256"]
-        description = header["__metadata__"]["gaussjax"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PolicyFileError(f"{damaged} a header without its description. It may be damaged.") from error
-    if hashlib.sha256(_with_digest(payload, digest, _NO_DIGEST)).hexdigest() != digest:
-        raise PolicyFileError(f"{damaged} bytes whose sha256 is another one. The file is damaged; copy it again.")
-    return json.loads(description)
+def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """What a file says of itself, for people to read, without building the policy.
+
+    Returns:
+        Names and values; and of each array its name, type and shape.
+
+    Raises:
+        PolicyFileError: The file is damaged.
+    """
+    path = Path(path)
+    tensors, description = safefile.read(path)
+    policy = description.get("policy", {})
+    shown = {"format": description.get("format"), **{f"{key}": policy[key] for key in policy}}
+    shown |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}
+    shown |= {f"version: {key}": value for key, value in description.get("versions", {}).items()}
+    count = sum(array.size for name, array in tensors.items() if name.startswith("params/"))
+    shown |= {"parameters": f"{count:,}", "bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
+    arrays = [(name, str(array.dtype), str(array.shape)) for name, array in sorted(tensors.items())]
+    return {name: str(value) for name, value in shown.items()}, arrays
 
 
-def _with_digest(payload: bytes, old: str, new: str) -> bytes:
-    return payload.replace(_DIGEST_FIELD.format(old).encode(), _DIGEST_FIELD.format(new).encode(), 1)
+def refuse_keys(tree: Any, name: str) -> None:
+    """Refuses typed PRNG keys among the leaves, and says how to store them.
+
+    Raises:
+        TypeError: The leaves that are keys are named.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    keys = [
+        f"{name}{jax.tree_util.keystr(path)}"
+        for path, leaf in leaves
+        if jnp.issubdtype(getattr(leaf, "dtype", None) or np.float32, jax.dtypes.prng_key)
+    ]
+    if keys:
+        raise TypeError(
+            f"{', '.join(keys)}: expected arrays of numbers, got PRNG keys. Store jax.random.key_data(key), and "
+            f"make the key again with jax.random.wrap_key_data."
+        )
+
+
+def _rebuild(description: Mapping[str, Any], build: Callable[..., Policy], num_tensors: int) -> Policy:
+    spec = description["policy"]
+    # Text would be read as YAML, whose references can blow up; a file of ours never holds it.
+    if not isinstance(spec, dict) or not isinstance(spec.get("network"), dict):
+        raise ValueError(f"expected a description as dicts, got {type(spec).__name__}")
+    _refuse_bombs(spec, max(num_tensors, _MOST_LAYERS))
+    return build(spec)
+
+
+def _refuse_bombs(described: Any, most_layers: int, name: str = "policy") -> None:
+    """Refuses a short text that asks for more than any policy is: it would take for ever to build."""
+    if isinstance(described, dict):
+        for key, part in described.items():
+            _refuse_bombs(part, most_layers, key)
+    elif isinstance(described, list):
+        if name == "shape" and (len(described) > _MOST_AXES or abs(math.prod(described)) > _MOST_NUMBERS):
+            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {described[:_MOST_AXES]}")
+        if name not in ("low", "high", "nvec") and len(described) > most_layers:
+            raise ValueError(f"expected at most {most_layers} {name}, got {len(described)}")
+        for part in described:
+            _refuse_bombs(part, most_layers, name)
+    elif name == "num_layers" and isinstance(described, (int, float)) and described > most_layers:
+        raise ValueError(f"expected at most {most_layers} layers, got num_layers={described}")
+
+
+def _mismatches(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], cast: Any) -> list[str]:
+    """Every leaf that is missing, unknown, of another shape, of another type, or that JAX would narrow."""
+    came = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
+    faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in came]
+    faults += [f"{name} is unknown (got {array.shape})" for name, array in came.items() if name not in expected]
+    for name, leaf in expected.items():
+        if name not in came:
+            continue
+        array = came[name]
+        if array.shape != leaf.shape:
+            faults.append(f"{name}: expected {leaf.shape}, got {array.shape}")
+        if array.dtype != leaf.dtype and name not in cast:
+            faults.append(f"{name}: expected {leaf.dtype}, got {array.dtype}")
+        elif jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            faults.append(f"{name}: expected 32 bits, got {array.dtype}, which needs jax_enable_x64")
+    return faults
+
+
+def _statistics(
+    tensors: Mapping[str, np.ndarray], policy: Policy, convert: Callable[[np.ndarray], Any]
+) -> normalize.Statistics | None:
+    given = _nest(tensors, "normalizer", convert)
+    if not given:
+        return None
+    statistics = normalize.Statistics(**given)
+    shape = getattr(policy.spec.observation_space, "shape", statistics.mean.shape)
+    # Flat statistics belong to flattened observations.
+    if statistics.mean.shape != statistics.m2.shape or statistics.count.shape != ():
+        raise ValueError(f"expected statistics of observations {shape}, got {statistics.mean.shape}")
+    return statistics
 
 
 def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf) for name, leaf in _leaves(prefix, tree).items()}
+
+
+def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
     if not isinstance(tree, Mapping):
-        # safetensors takes the bytes as they lie in memory: a transposed view would be scrambled.
-        return {prefix: np.ascontiguousarray(tree).reshape(np.shape(tree))}
-    tensors: dict[str, np.ndarray] = {}
+        return {prefix: tree}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
         if not isinstance(name, str) or "/" in name:
             raise ValueError(f"{prefix}: expected names without '/' as keys, got {name!r}.")
-        tensors |= _flatten(f"{prefix}/{name}", value)
-    return tensors
+        leaves |= _leaves(f"{prefix}/{name}", value)
+    return leaves
 
 
-def _read_tensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
-    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
-
-
-def nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    """The arrays under a prefix as the tree they were."""
+def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> Any:
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
-        first, *folders, leaf = name.split("/")
+        if name == prefix:
+            return convert(value)
+        first, *folders = name.split("/")
         if first == prefix:
+            *folders, leaf = folders
             branch = tree
             for folder in folders:
                 branch = branch.setdefault(folder, {})
             branch[leaf] = convert(value)
     return tree
-
-
-def _refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    broken = [name for name, value in tensors.items() if np.isnan(value).any()]
-    if broken:
-        raise ValueError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")

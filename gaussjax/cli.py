@@ -1,89 +1,52 @@
-"""The command line: train a policy on an environment, and evaluate a policy file."""
+"""The command line: train, resume, evaluate, and look into a policy file, export it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-import itertools
 import json
 import os
-import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 import gaussjax
-from gaussjax import artifact, envs, rollout
-from gaussjax.training import ppo, report
+from gaussjax import artifact, envs, export, rollout
+from gaussjax.training import ppo, report, run
+from gaussjax.usage import UsageError, errors_in_one_line
 
 try:
     import tyro
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Table
+    from rich.text import Text
+
+    from gaussjax.commands import EVALUATION_SEED, Evaluate, Export, Info, Resume, Train
+    from gaussjax.training import progress
 except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
 INTERRUPTED = 130
-EVALUATION_SEED = 10_000
-
-
-class UsageError(Exception):
-    """Something the user can put right; shown as one line, without a traceback."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train a Gaussian policy on a Gymnasium environment."""
-
-    environment: tyro.conf.Positional[str]
-    """Gymnasium name, such as Pendulum-v1."""
-    algorithm: Literal["ppo"] = "ppo"
-    """How to train."""
-    seed: int = 0
-    """Of everything that is drawn."""
-    out: Path | None = None
-    """Folder for the results; it must not exist. Default: runs/ENVIRONMENT-ALGORITHM-seedN."""
-    evaluation_episodes: int = 20
-    """Episodes of the final, deterministic evaluation."""
-    config: tyro.conf.OmitArgPrefixes[ppo.Config] = dataclasses.field(default_factory=ppo.Config)
-    """Options of the algorithm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Evaluate a policy file with its deterministic action."""
-
-    file: tyro.conf.Positional[Path]
-    """Written by train, or by gaussjax.save."""
-    environment: str | None = None
-    """Gymnasium name; the one it was trained on if left out."""
-    episodes: int = 20
-    """How many to run."""
-    seed: int = EVALUATION_SEED
-    """Of the first episode's environment; the next ones count up."""
+_RUN_OPTIONS = ("evaluation_episodes", "checkpoint_every", "max_skipped", "timeout")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `gaussjax`; exits with 2 where the command cannot be carried out."""
     try:
-        with _errors_in_one_line():
-            command = tyro.cli(Train | Evaluate, prog="gaussjax", description=gaussjax.__doc__, args=arguments)
+        with errors_in_one_line():
+            commands = Train | Evaluate | Resume | Info | Export
+            command = tyro.cli(commands, prog="gaussjax", description=gaussjax.__doc__, args=arguments)
         _cache_compiled_programs()
-        if isinstance(command, Train):
-            train(command)
-        else:
-            evaluate(command)
+        run_command = {Train: train, Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
+        run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
-    except (artifact.PolicyFileError, FloatingPointError) as error:
+    except (artifact.PolicyFileError, FloatingPointError, rollout.EnvironmentStepError, run.TrainingError) as error:
         _fail(str(error), 1)
 
 
@@ -93,57 +56,62 @@ def train(command: Train) -> None:
     folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
     if folder.exists():
         raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
-    environments = _make(environment, config.num_envs)
-    try:
-        loop = ppo.make(environments, config)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    folder.mkdir(parents=True)
-    described = {"environment": environment, "algorithm": algorithm, "seed": seed, **dataclasses.asdict(config)}
-    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    options = {name: getattr(command, name) for name in _RUN_OPTIONS}
+    described = {"environment": environment, "algorithm": algorithm, "seed": seed, **options}
+    with _algorithm(environment, config, command.timeout) as loop:
+        run.start(folder, {**described, **dataclasses.asdict(config)})
+        print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
+        _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
 
-    console = Console()
-    console.print(f"Training {algorithm} on {environment}, seed {seed}, into {folder}", highlight=False)
-    progress = Progress(
-        TextColumn("{task.fields[shown]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    rows: list[ppo.Metrics] = []
-    state, interrupted = loop.init(jax.random.key(seed)), False
-    start = time.perf_counter()
-    with report.MetricsFile(folder / "metrics.csv") as metrics, progress, _interruptible():
-        bar = progress.add_task("train", total=config.total_steps, shown="compiling")
-        latest = float("nan")
+
+def resume(command: Resume) -> None:
+    """Goes on with a training from its last checkpoint, with the options it was started with."""
+    folder = command.folder
+    try:
+        described = json.loads((folder / run.CONFIG).read_text())
+        config = ppo.Config(**{field.name: _tuple(described[field.name]) for field in dataclasses.fields(ppo.Config)})
+        described = {name: described[name] for name in ("environment", "algorithm", "seed", *_RUN_OPTIONS)}
+    except OSError as error:
+        raise UsageError(f"folder: {folder} is not one of a training ({error.strerror}: {run.CONFIG}).") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"folder: {folder / run.CONFIG} is not what train wrote ({error}).") from error
+    _refuse_import(described["environment"], folder / run.CONFIG)
+    with _algorithm(described["environment"], config, described["timeout"]) as loop:
         try:
-            while state.steps < config.total_steps:
-                state, row = loop.step(state)
-                metrics.write(row)
-                rows.append(row)
-                latest = row["episode_return"] if row["episode_return"] == row["episode_return"] else latest
-                shown = f"return {latest:9.1f}  {row['steps_per_second']:8,.0f} steps/s"
-                progress.update(bar, completed=min(state.steps, config.total_steps), shown=shown)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            seconds = time.perf_counter() - start
-            environments.close()
-            trained = {"environment": environment, "algorithm": algorithm, "seed": seed, "steps": state.steps}
-            statistics = state.observation_statistics if config.normalize_observations else None
-            artifact.save(
-                folder / "policy.safetensors", loop.policy, state.params, normalizer=statistics, metadata=trained
+            resumed = run.restore(folder, loop, loop.init(jax.random.key(described["seed"])))
+        except FileNotFoundError as error:
+            raise UsageError(str(error)) from error
+        for notice in resumed.notices:
+            print_line(notice)
+        print_line(f"Resuming {folder} at step {int(resumed.state.steps):,}")
+        _run(folder, loop, resumed.state, config, described, resumed.best)
+
+
+def _run(
+    folder: Path, loop: Any, state: Any, config: Any, described: dict[str, Any], best: float | None = None
+) -> None:
+    first, start = int(state.steps), time.perf_counter()
+    if first >= config.total_steps:
+        raise UsageError(f"folder: {folder} is trained to its end, {first:,} steps. There is nothing to resume.")
+    title = f"{described['algorithm']} on {described['environment']}, seed {described['seed']}"
+    options = {name: described[name] for name in ("checkpoint_every", "max_skipped")}
+    metadata = {name: described[name] for name in ("environment", "algorithm", "seed")}
+    with progress.shown(config.total_steps, first) as show:
+        try:
+            state, interrupted = run.train(
+                folder, loop, state, metadata, total_steps=config.total_steps, best=best, shown=show, **options
             )
-            report.learning_curve(rows, folder / "learning_curve.png", f"{algorithm} on {environment}, seed {seed}")
-    console.print(f"{state.steps:,} steps in {seconds:.1f} s of training", highlight=False)
+        finally:
+            report.learning_curve(report.read(folder / run.METRICS), folder / "learning_curve.png", title)
+    print_line(f"{int(state.steps) - first:,} steps in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
-        console.print(f"Interrupted: the policy so far is {folder / 'policy.safetensors'}", highlight=False)
+        kept = f" Go on with: gaussjax resume {folder}" if options["checkpoint_every"] else ""
+        print_line(f"Interrupted: the policy so far is {folder / run.POLICY}.{kept}")
         sys.exit(INTERRUPTED)
-    evaluate(Evaluate(folder / "policy.safetensors", None, command.evaluation_episodes, seed + EVALUATION_SEED))
+    seed = described["seed"] + EVALUATION_SEED
+    evaluate(Evaluate(folder / run.POLICY, None, described["evaluation_episodes"], seed))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
-    console.print(f"{folder}: {names}", highlight=False)
+    print_line(f"{folder}: {names}")
 
 
 def evaluate(command: Evaluate) -> None:
@@ -151,13 +119,12 @@ def evaluate(command: Evaluate) -> None:
     episodes = command.episodes
     if episodes < 1:
         raise UsageError(f"episodes: expected at least 1, got {episodes}.")
-    try:
-        loaded = artifact.load(command.file)
-    except OSError as error:
-        raise UsageError(f"file: {command.file} cannot be read ({error.strerror}).") from error
+    loaded = _load(command.file)
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
         raise UsageError(f"environment: {command.file} names none. Say which with --environment.")
+    if command.environment is None:
+        _refuse_import(environment, command.file)
     _make(environment, 1).close()
     try:
         result = rollout.evaluate(
@@ -179,6 +146,81 @@ def evaluate(command: Evaluate) -> None:
     Console().print(table)
 
 
+def info(command: Info) -> None:
+    """Prints what a file says of itself as two tables."""
+    try:
+        facts, arrays = artifact.summary(command.file)
+    except OSError as error:
+        raise UsageError(f"file: {command.file} cannot be read ({error.strerror}).") from error
+    table = Table("", "", title=str(command.file), show_header=False)
+    for name, value in facts.items():
+        table.add_row(Text(name), Text(value))
+    listed = Table("array", "type", "shape")
+    for row in arrays:
+        listed.add_row(*(Text(cell) for cell in row))
+    Console().print(table, listed)
+
+
+def export_(command: Export) -> None:
+    """Writes a program that acts as the policy does, and says what goes in and out of it."""
+    loaded = _load(command.file)
+    suffix = {"stablehlo": ".stablehlo", "onnx": ".onnx", "numpy": ".npz"}[command.format]
+    path = command.out or command.file.with_suffix(suffix)
+    try:
+        program = export.export(
+            path,
+            loaded.policy,
+            loaded.params,
+            normalizer=loaded.normalizer,
+            format=command.format,
+            deterministic=not command.stochastic,
+        )
+    except (NotImplementedError, ModuleNotFoundError, ValueError, OSError) as error:
+        raise UsageError(f"export: {error}") from error
+    given = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
+    print_line(f"{path}: {given} -> {', '.join(program.outputs)}; the same actions as policy.act on random inputs")
+
+
+def _load(file: Path) -> artifact.Loaded:
+    try:
+        return artifact.load(file)
+    except OSError as error:
+        raise UsageError(f"file: {file} cannot be read ({error.strerror}).") from error
+
+
+@contextlib.contextmanager
+def _algorithm(environment: str, config: Any, timeout: float) -> Iterator[Any]:
+    """The algorithm on its environments, which are closed whatever happens."""
+    environments = _make(environment, config.num_envs)
+    try:
+        try:
+            loop = ppo.make(environments, config)
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error)) from error
+        loop.runner.timeout = timeout
+        yield loop
+    finally:
+        environments.close()
+
+
+def _refuse_import(environment: Any, file: Path) -> None:
+    # Gymnasium imports the module before a colon: a name that comes from a file must not.
+    if not isinstance(environment, str) or ":" in environment:
+        raise UsageError(
+            f"environment: {file} names {environment!r}, which would import a module. Where you trust it, say so with "
+            f"--environment."
+        )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def print_line(text: str) -> None:
+    """Prints without colours."""
+    Console().print(text, highlight=False, markup=False)
+
+
 def _make(environment: str, num_envs: int) -> Any:
     import gymnasium
 
@@ -186,44 +228,6 @@ def _make(environment: str, num_envs: int) -> Any:
         return envs.make_vector(environment, num_envs)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UsageError(f"environment: {' '.join(str(error).split())}") from error
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the training as Ctrl-C does: the state is saved first."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    """Turns the framed errors of the parser into one line."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit as error:
-        if error.code in (0, None):
-            raise
-        raise UsageError(f"{_one_line(printed.getvalue())} See gaussjax --help.") from None
-
-
-def _one_line(framed: str) -> str:
-    """The message of a framed error, and the option that was perhaps meant."""
-    rows = [line.strip("│╭╮╰╯ ") for line in framed.splitlines()[1:]]
-    # A row of lines only is a rule; where the terminal has no frames, one follows the title too.
-    body = itertools.dropwhile(lambda row: not row.strip("─-"), rows)
-    message = " ".join(itertools.takewhile(lambda row: row.strip("─-"), body))
-    message = re.sub(r"^Error parsing \S*__\S*: ", "", message).rstrip(".")
-    meant = next((rows[i + 1].split()[0] for i, row in enumerate(rows) if row.startswith("Perhaps you meant")), None)
-    return f"{message}. Perhaps you meant {meant}." if meant else f"{message}."
 
 
 def _cache_compiled_programs() -> None:

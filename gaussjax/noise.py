@@ -120,7 +120,9 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     shape = tuple(shape)
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     words = _key_words(key)
-    if words is None or dtype not in (jnp.float32, jnp.float64) or math.prod(shape) >= 2**32:
+    # A dimension that is left open, as in an exported program, counts as few.
+    count = math.prod(size for size in shape if isinstance(size, int))
+    if words is None or dtype not in (jnp.float32, jnp.float64) or count >= 2**32:
         return jax.random.normal(key, shape, dtype)
     high, low = threefry2x32(*words, np.uint32(0), _counter(shape))
 

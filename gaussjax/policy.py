@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gaussjax import checks, spaces
+from gaussjax import checks, spaces, strictness
 from gaussjax.arrays import xp
 from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
@@ -77,7 +78,7 @@ class Spec:
             "network": to_dict(self.network),
             "observation_space": spaces.to_dict(self.observation_space),
             "action_space": spaces.to_dict(self.action_space),
-            "options": dict(self.options),
+            "options": {name: _plain(value) for name, value in self.options},
         }
 
 
@@ -138,7 +139,7 @@ class Backend(NamedTuple):
 
     Attributes:
         bind: `(network, observation_space, num_actions, switches)` to an object with `init` and `apply`.
-        compile: `(function, names of static arguments, observation_space) -> function`.
+        compile: `(function, names of static arguments, spec) -> function`.
         arrays: A tree of what users pass to one of the library's arrays.
         full: `(shape, value, NumPy's dtype) -> array`.
         draw: `(key, shape, dtype) -> standard normal noise`.
@@ -222,12 +223,18 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         noise: Any = None,
     ) -> ActOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
+        if key is not None or (noise is None and not deterministic):
+            backend.check_key(key)
+        if deterministic and noise is not None:
+            raise ValueError(
+                "noise: expected None for a deterministic action, which has none, got an array. "
+                "Leave noise out, or set deterministic=False."
+            )
         if noise is not None:
             noise = xp.astype(checks.same_shape(backend.arrays(noise), mean.shape, "noise"), mean.dtype)
         elif not deterministic:
-            backend.check_key(key)
             noise = backend.draw(key, mean.shape, mean.dtype)
-        raw_actions, actions, log_prob = kind.act(distribution, None if deterministic else noise, reduction)
+        raw_actions, actions, log_prob = kind.act(distribution, noise, reduction)
         if taken_actions is not None:
             taken_actions = checks.same_shape(backend.arrays(taken_actions), mean.shape, "taken_actions")
             log_prob = kind.log_prob(distribution, taken_actions, None, reduction)
@@ -258,18 +265,23 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
 
     functions = (init, apply, act, evaluate, entropy, log_std)
     compiled = [
-        backend.compile(function, ("deterministic",) if function is act else (), spec.observation_space)
-        for function in functions
+        backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
     ]
     return Policy(*compiled, initial_carry=initial_carry, spec=spec)
 
 
-def _compiled(function: Callable[..., Any], static: tuple[str, ...], space: spaces.Space) -> Callable[..., Any]:
-    """A compiled function whose refusal of observations that are no numbers is ours, not JAX's."""
-    compiled = jax.jit(function, static_argnames=static)
+def _compiled(function: Callable[..., Any], static: tuple[str, ...], spec: Spec) -> Callable[..., Any]:
+    """A compiled function whose refusal of observations that are no numbers is ours, not JAX's.
+
+    In strict mode the values are looked at too.
+    """
+    compiled, space = jax.jit(function, static_argnames=static), spec.observation_space
 
     @functools.wraps(compiled)
     def explained(*arguments: Any, **options: Any) -> Any:
+        if strictness.ON.get():
+            given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
+            strictness.look(given, strictness.support(spec.kind, dict(spec.options), spec.action_space))
         try:
             return compiled(*arguments, **options)
         except TypeError:
@@ -280,6 +292,11 @@ def _compiled(function: Callable[..., Any], static: tuple[str, ...], space: spac
             raise
 
     return explained
+
+
+def _plain(value: Any) -> Any:
+    # JSON has no number for infinity.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from gaussjax import envs, normalize
+from gaussjax import environment_state, envs, normalize
+from gaussjax.environment_faults import EnvironmentStepError as EnvironmentStepError
+from gaussjax.environment_faults import guarded
 from gaussjax.policy import Params, Policy
 
 if TYPE_CHECKING:
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Rollout(NamedTuple):
-    """Time-major experience of `N` environments over `T` steps, as NumPy arrays.
+    """Time-major experience of `N` environments over `T` steps, as arrays of NumPy or of JAX.
 
     Attributes:
         observations: What the policy saw, `(T, N, F)`.
-        raw_actions: What it sampled, before any clip, `(T, N, A)`.
+        raw_actions: What it sampled, before any clip or squash, `(T, N, A)`.
+        actions: What the environments were given, flat, `(T, N, A)`.
         rewards: `(T, N)`.
         terminated: The episode ended at this step: no value follows.
         truncated: The episode was cut at this step: a value follows, that of its last observation.
@@ -29,13 +32,14 @@ class Rollout(NamedTuple):
             observation, not the first of the next.
     """
 
-    observations: Float[np.ndarray, "time envs features"]
-    raw_actions: Float[np.ndarray, "time envs act"]
-    rewards: Float[np.ndarray, "time envs"]
-    terminated: Bool[np.ndarray, "time envs"]
-    truncated: Bool[np.ndarray, "time envs"]
-    next_observations: Float[np.ndarray, "time envs features"]
-    resets: Bool[np.ndarray, "time envs"]
+    observations: Float[Any, "time envs features"]
+    raw_actions: Float[Any, "time envs act"]
+    actions: Float[Any, "time envs act"]
+    rewards: Float[Any, "time envs"]
+    terminated: Bool[Any, "time envs"]
+    truncated: Bool[Any, "time envs"]
+    next_observations: Float[Any, "time envs features"]
+    resets: Bool[Any, "time envs"]
     carries: Any
 
 
@@ -61,6 +65,8 @@ class Runner:
     def __init__(self, environments: gymnasium.vector.VectorEnv):
         _refuse_other_autoreset(environments)
         self.environments = environments
+        self.timeout: float | None = None
+        """Seconds that one step of all environments may take; None is no limit."""
         self._action_shape = environments.action_space.shape
         self._action_dtype = environments.action_space.dtype
         self._returns = np.zeros(environments.num_envs)
@@ -85,10 +91,12 @@ class Runner:
 
         Raises:
             FloatingPointError: An observation or a reward is NaN or infinite.
+            EnvironmentStepError: An environment raised, tried to end the program, or hung.
         """
         actions = np.asarray(actions, self._action_dtype).reshape(self._action_shape)
-        observations, rewards, terminated, truncated, info = self.environments.step(actions)
         self._steps += 1
+        with guarded(self.environments, self._steps, self.timeout):
+            observations, rewards, terminated, truncated, info = self.environments.step(actions)
         observations = self._checked(np.array(observations, np.float32), f"step {self._steps}")
         self._checked(rewards, f"step {self._steps}", "reward")
         last = observations
@@ -105,6 +113,21 @@ class Runner:
             self._checked(last, f"step {self._steps}")
             self._returns[done], self._lengths[done] = 0.0, 0
         return observations, rewards, terminated, truncated, last, episodes
+
+    def capture(self) -> dict[str, Any]:
+        """Where the environments stand and the account of their episodes, as plain data.
+
+        Raises:
+            environment_state.UnsavableError: gaussjax does not know how to read these environments.
+        """
+        account = {"returns": self._returns.tolist(), "lengths": self._lengths.tolist(), "steps": self._steps}
+        return {**account, "environments": environment_state.capture(self.environments)}
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Puts all back as `capture` found it."""
+        environment_state.restore(self.environments, captured["environments"])
+        self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
+        self._steps = captured["steps"]
 
     def _checked(self, values: np.ndarray, when: str, what: str = "observation") -> np.ndarray:
         if not np.isfinite(values).all():
@@ -149,6 +172,7 @@ def collect(
         row = (
             observations,
             np.asarray(raw_actions),
+            np.asarray(actions),
             rewards.astype(np.float32),
             terminated,
             truncated,
@@ -162,7 +186,8 @@ def collect(
         finished.lengths.extend(episodes.lengths)
         observations, resets = next_observations, terminated | truncated
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *carries)
-    return Rollout(*(np.stack(column) for column in columns), stacked), (observations, resets, carry), finished
+    experience = Rollout(*[np.stack(column) for column in columns], carries=stacked)
+    return experience, (observations, resets, carry), finished
 
 
 def evaluate(

@@ -51,6 +51,12 @@ class Episodes(NamedTuple):
     lengths: Float[Array, ""]
 
 
+def means(episodes: Episodes) -> dict[str, Array]:
+    """`episode_return` and `episode_length`, NaN where no episode ended."""
+    count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
+    return {"episode_return": episodes.returns / count, "episode_length": episodes.lengths / count}
+
+
 def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: int) -> Standing:
     """Copies of an environment at the start of an episode each. The key is consumed."""
     states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
@@ -95,7 +101,8 @@ def collect(
     def step(standing: Standing, now: tuple[Array, Array]) -> tuple[Standing, Any]:
         noise, t = now
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
-        act = policy.act(params, None, shown(standing.observations), noise=noise, deterministic=deterministic, **memory)
+        draw = {"deterministic": True} if deterministic else {"noise": noise}
+        act = policy.act(params, None, shown(standing.observations), **draw, **memory)
         stepped = jax.vmap(environment.step)(standing.states, act.actions)
         done = stepped.terminated | stepped.truncated
 
@@ -117,6 +124,7 @@ def collect(
         row = (
             standing.observations,
             act.outputs["raw_actions"],
+            act.actions,
             stepped.reward,
             stepped.terminated,
             stepped.truncated,
@@ -133,7 +141,7 @@ def collect(
     carries = jax.tree.map(
         lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
     )
-    return Rollout(*rows, carries), last, jax.tree.map(jnp.sum, ended)
+    return Rollout(*rows, carries=carries), last, jax.tree.map(jnp.sum, ended)
 
 
 def evaluate(

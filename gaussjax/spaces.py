@@ -231,7 +231,7 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
         case Discrete():
             return xp.one_hot(observations - space.start, space.n)
         case MultiDiscrete():
-            columns = [xp.one_hot(observations[..., i], n) for i, n in enumerate(space.nvec)]
+            columns = [xp.one_hot(xp.entry(observations, i), n) for i, n in enumerate(space.nvec)]
             return xp.concatenate(columns, axis=-1)
         case Dict():
             parts = [flatten(inner, observations[key]) for key, inner in space.items]

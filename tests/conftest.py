@@ -8,7 +8,18 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests import policies
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A dear test of a row that varies another one is slow."""
+    for item in items:
+        case = policies.TABLE.get(getattr(item, "callspec", None) and item.callspec.params.get("name"))
+        if case is not None and case.variant and item.get_closest_marker("dear"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +49,11 @@ def traces() -> Iterator[Callable[[], int]]:
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield lambda: len(events)
     jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
+def record_bar(repository: Path) -> Callable[[str, str, int, int, int], None]:
+    """Writes a measured count into the table of `make test-faults`, where one is asked for."""
+    from tests.faults import record
+
+    return record.bar

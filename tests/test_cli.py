@@ -37,7 +37,8 @@ def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     trained = subprocess.run(command("train", "Pendulum-v1", *options), capture_output=True, text=True, check=True)
     assert "mean return" in trained.stdout
     assert trained.stderr == ""
-    assert {file.name for file in out.iterdir()} == {
+    assert {file.name for file in out.iterdir()} - {"best.safetensors"} == {
+        "checkpoint.safetensors",
         "policy.safetensors",
         "metrics.csv",
         "config.json",
@@ -77,7 +78,16 @@ def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED
     assert "Interrupted" in printed
-    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] >= 3 * 256
+    steps = gaussjax.load(out / "policy.safetensors").metadata["steps"]
+    assert steps >= 3 * 256
+
+    # Three updates more; the metrics go on where they were.
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "total_steps": steps + 3 * 256, "evaluation_episodes": 1}))
+    resumed = subprocess.run(command("resume", str(out)), capture_output=True, text=True, check=True)
+    assert f"at step {steps:,}" in " ".join(resumed.stdout.split())
+    with metrics.open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(256, steps + 3 * 256 + 1, 256))
 
 
 def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch):
@@ -99,8 +109,12 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
         (["train", "Pendulum-v1", "--num-envs", "x"], "invalid literal for int() with base 10: 'x'"),
         (["train", "Pendulum-v1", "--batch-size", "100"], "gaussjax: batch_size: expected a divisor of"),
         (["train"], "Missing from gaussjax train: STR"),
-        ([], "Expected one of {train, evaluate}"),
+        ([], "Expected one of {train, evaluate, resume, info, export}"),
         (["evaluate", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
+        (["info", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
+        (["export", "no-such-file", "--format", "numpy"], "file: no-such-file cannot be read"),
+        (["export", "no-such-file", "--format", "pickle"], "pickle"),
+        (["resume", "no-such-folder"], "folder: no-such-folder is not one of a training (No such file or directory"),
     ],
 )
 def test_wrong_commands_get_one_line_and_exit_code_2(arguments, says, tmp_path, capsys, monkeypatch):
@@ -118,3 +132,26 @@ def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch)
     line = refused(capsys, monkeypatch, "evaluate", str(path), "--environment", "MountainCarContinuous-v0")
     assert "expected (..., 3), got (20, 2)" in line
     assert "names none. Say which with --environment." in refused(capsys, monkeypatch, "evaluate", str(path))
+
+
+def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, capsys, monkeypatch):
+    import jax
+    import numpy as np
+
+    from gaussjax import numpy_act
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
+    monkeypatch.setenv("COLUMNS", "200")
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
+    params, path = policy.init(jax.random.key(0)), tmp_path / "policy.safetensors"
+    gaussjax.save(path, policy, params, metadata={"environment": "Pendulum-v1"})
+    cli.main(["info", str(path)])
+    shown = capsys.readouterr().out
+    for part in ("metadata: environment", "Pendulum-v1", "version: jax", "params/params/head/mean/kernel", "(8, 1)"):
+        assert part in shown
+    cli.main(["export", str(path), "--format", "numpy"])
+    assert "observations float32['batch', 3] -> actions" in " ".join(capsys.readouterr().out.split())
+    observations = np.ones((2, 3), np.float32)
+    expected = policy.act(params, None, observations, deterministic=True).actions
+    got = numpy_act.load(tmp_path / "policy.npz")(observations=observations)["actions"]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)

@@ -89,7 +89,8 @@ def test_spec_is_hashable_json_and_rebuilds_the_same_numbers(policy, params):
 # Shapes and types
 
 
-@pytest.mark.parametrize("batch_shape", [(), (0,), (1,), (4,), (3, 4)], ids=str)
+@pytest.mark.dear
+@pytest.mark.parametrize("batch_shape", [(), (0,), (4,), (3, 4)], ids=str)
 def test_results_have_the_leading_dimensions_of_the_observations(policy, params, batch_shape):
     observations = policies.observations(policy, batch_shape)
     per_dimension = (*batch_shape, policies.size(policy))
@@ -118,6 +119,7 @@ def test_leading_dimensions_do_not_change_the_numbers(policy, params):
         assert_close(one[:2], jax.tree.map(lambda x, at=(i, j): x[at], whole[:2]))
 
 
+@pytest.mark.dear
 def test_bfloat16_gives_float32_densities(policy, params):
     observations = policies.as_type(policies.observations(policy, (4,)), jnp.bfloat16)
     low = policies.as_type(params, jnp.bfloat16)
@@ -128,6 +130,7 @@ def test_bfloat16_gives_float32_densities(policy, params):
     assert_finite((result[:2], scored[:2], entropy))
 
 
+@pytest.mark.dear
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64], ids=["bfloat16", "float32", "float64"])
 def test_with_x64_only_float64_inputs_give_float64(policy, params, dtype):
@@ -192,6 +195,7 @@ def test_repeated_calls_compile_nothing(policy, params, traces):
     assert [call(seed) for seed in (1, 2, 3)] == [0, 0, 0]
 
 
+@pytest.mark.dear
 def test_a_callers_jit_holds_one_copy_and_leaks_nothing(policy, params):
     observations = policies.observations(policy, (4,))
     fresh = gaussjax.from_spec(policy.spec)
@@ -213,6 +217,7 @@ def test_act_consumes_its_key(policy, params):
 # Randomness
 
 
+@pytest.mark.dear
 def test_one_key_draws_one_noise_in_every_transformation(policy, params):
     params, keys = policies.only_noise(params), jax.random.split(KEY, 3)
     observations = policies.observations(policy, (4,))
@@ -227,6 +232,7 @@ def test_one_key_draws_one_noise_in_every_transformation(policy, params):
     np.testing.assert_array_equal(jax.jit(jax.vmap(draw))(keys), one_by_one)
 
 
+@pytest.mark.dear
 def test_padding_the_batch_does_not_change_the_noise(policy, params):
     params = policies.only_noise(params)
     draws = {
@@ -239,6 +245,7 @@ def test_padding_the_batch_does_not_change_the_noise(policy, params):
     np.testing.assert_array_equal(draws[16][:4], draws[4])
 
 
+@pytest.mark.dear
 def test_typed_and_legacy_keys_draw_the_same(policy, params):
     params, observations = policies.only_noise(params), policies.observations(policy, (4,))
     legacy = act(policy, params, jax.random.PRNGKey(7), observations, (4,)).outputs["raw_actions"]
@@ -275,6 +282,7 @@ def test_the_deterministic_action_knows_no_key(policy, params):
 # Transformations
 
 
+@pytest.mark.dear
 def test_vmap_over_stacked_params_is_a_loop_over_policies(policy):
     members = [policy.init(jax.random.key(seed)) for seed in range(3)]
     observations, keys = policies.observations(policy, (4,)), jax.random.split(KEY, 3)
@@ -305,6 +313,7 @@ def test_scan_is_a_loop_over_steps(policy, params):
     assert_close(carry, state)
 
 
+@pytest.mark.dear
 def test_distributions_cross_every_boundary(policy, params):
     observations = policies.observations(policy, (3, 4))
     actions = act(policy, params, KEY, observations, (3, 4)).actions
@@ -324,6 +333,7 @@ def test_distributions_cross_every_boundary(policy, params):
 # Derivatives
 
 
+@pytest.mark.dear
 @pytest.mark.usefixtures("x64")
 def test_gradients_equal_finite_differences(name, policy, params):
     modes = ("fwd", "rev") if policies.TABLE[name].forward_mode else ("rev",)
@@ -343,6 +353,7 @@ def test_gradients_equal_finite_differences(name, policy, params):
     check_grads(sample, (params, noise), order=1, modes=modes, eps=1e-6, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.dear
 def test_gradients_are_finite_bare_and_compiled(policy, params):
     observations = policies.observations(policy, (4,))
 
@@ -381,6 +392,7 @@ def test_outputs_of_all_functions_agree(policy, params):
     assert_close(policy.log_std(params, observations, carry=carry), applied["log_std"])
 
 
+@pytest.mark.dear
 def test_reductions_are_of_the_terms_of_the_dimensions(name, policy, params):
     reduce = {"sum": np.sum, "mean": np.mean, "prod": np.prod}
     reductions = policies.TABLE[name].reductions

@@ -10,6 +10,8 @@ log-densities of the two dimensions are
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -283,3 +285,34 @@ def test_the_carry_of_a_network_without_memory_is_empty():
     policy = gaussian()
     assert policy.initial_carry() == policy.initial_carry((4,)) == ()
     close(policy.act(PARAMS, None, OBSERVATION, noise=NOISE, carry=()).actions, [1.5, -3.0])
+
+
+def test_censored_actions_beyond_a_bound_count_as_on_it_and_a_closed_dimension_is_certain():
+    box = gaussjax.spaces.Box((3,), (-1.0, -1.0, 0.5), (1.0, np.inf, 0.5))
+    network = gaussjax.networks.MLP((4,), std="fixed")
+    policy = gaussjax.gaussian(network, 2, box, clip_actions=True, clipped_log_prob="censored", reduction="none")
+    params = jax.tree.map(jnp.zeros_like, policy.init(jax.random.key(0)))
+    taken = np.array([[-1.0, -7.0, 0.5], [-3.0, -1.0, 0.0]], np.float32)
+    log_prob = policy.evaluate(params, np.zeros((2, 2), np.float32), taken).log_prob
+    # Of a standard normal 0.158655 lies below -1, and its logarithm is -1.841022.
+    np.testing.assert_allclose(log_prob, [[-1.841022, -1.841022, 0.0]] * 2, rtol=1e-6)
+    gradients = jax.grad(lambda params: policy.evaluate(params, np.zeros((2, 2), np.float32), taken).log_prob.sum())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients(params)))
+
+
+def test_noise_for_a_deterministic_action_is_refused_and_a_key_is_always_checked():
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 2, gaussjax.spaces.Box((1,)))
+    params, seen = policy.init(jax.random.key(0)), np.zeros((1, 2), np.float32)
+    with pytest.raises(ValueError, match="noise: expected None for a deterministic action"):
+        policy.act(params, None, seen, deterministic=True, noise=np.zeros((1, 1), np.float32))
+    for options in ({"deterministic": True}, {"noise": np.zeros((1, 1), np.float32)}):
+        with pytest.raises(TypeError, match="key: expected one PRNG key"):
+            policy.act(params, 3, seen, **options)
+    with pytest.raises(TypeError, match="key: expected one PRNG key, got None"):
+        policy.act(params, None, seen)
+
+
+def test_infinite_options_survive_strict_json():
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 2, gaussjax.spaces.Box((1,)), min_log_std=-np.inf)
+    text = json.dumps(policy.spec.to_dict(), allow_nan=False)
+    assert gaussjax.from_spec(json.loads(text)).spec == policy.spec

@@ -76,7 +76,7 @@ def sharded(device: str, batch: int, devices: int) -> Built:
     everywhere, spread = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in ((), ("batch",)))
     params, key = jax.device_put((params, key), everywhere)
     observations = jax.device_put(inputs.observations(batch), spread)
-    check = policy.act(params, key, observations).outputs["mean_actions"][0]
+    check = np.asarray(policy.act(params, key, observations).outputs["mean_actions"])[0]
     return Built(lambda: jax.block_until_ready(policy.act(params, key, observations)), check)
 
 

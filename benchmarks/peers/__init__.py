@@ -39,6 +39,17 @@ CONTENDERS = {
         "gaussjax",
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
+    "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
+    "sb3-training": Contender("sb3_ppo", "sb3", ("stable-baselines3", "gymnasium", "torch", "numpy"), "SB3, training"),
+    "sbx-training": Contender("sbx_ppo", "sbx", ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX), "SBX, training"),
+    "gaussjax-memory": Contender("recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax"),
+    "gaussjax-autodiff": Contender(
+        "recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax, autodiff", {"library": "autodiff"}
+    ),
+    "flax-scan": Contender("recurrent_layers", None, _JAX, "Flax, scan with a mask", {"library": "flax"}),
+    "torch-split": Contender(
+        "recurrent_layers", None, ("torch", "numpy"), "torch, split at resets", {"library": "torch"}
+    ),
     "distrax": Contender("by_hand_distrax", None, ("distrax", *_JAX), "distrax by hand"),
     "torch": Contender("by_hand_torch", None, ("torch", "numpy"), "torch by hand"),
     "torch-vmap": Contender("by_hand_torch", None, ("torch", "numpy"), "torch.func.vmap"),

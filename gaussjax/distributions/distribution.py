@@ -112,8 +112,8 @@ class Distribution(abc.ABC):
         return as_distrax(self)
 
 
-def broadcast_together(shape: tuple[int, ...], *arrays: Array) -> tuple[Array, ...]:
-    """The arrays, each broadcast to the shape."""
+def broadcast_together(shape: Any, *arrays: Array) -> Any:
+    """A tuple of the arrays, each broadcast to the shape."""
     return tuple(xp.broadcast_to(array, shape) for array in arrays)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class MultivariateGaussian(Distribution):
         mean, log_std = broadcast_together((*self.batch_shape, *self.event_shape), mean, log_std)
         return mean, log_std
 
-    def _factor(self, *batch: int) -> Array:
+    def _factor(self, *batch: Any) -> Array:
         # N, (*batch, act, act), zero on and above the diagonal.
         count = self.event_shape[0]
         entries = at_least_float32(self.loc, self.log_std, self.off_diagonal)[2]

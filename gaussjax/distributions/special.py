@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gaussjax.arrays import elementwise, xp
 
@@ -50,8 +50,8 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
     return _REDUCTIONS[reduction](terms, axis=-1)
 
 
-def at_least_float32(*arrays: Array) -> tuple[Array, ...]:
-    """The arrays in their common floating type, float32 at the least.
+def at_least_float32(*arrays: Array) -> Any:
+    """A tuple of the arrays in their common floating type, float32 at the least.
 
     A log-density rounded to bfloat16 is off by whole nats, so densities are computed and
     returned in float32 whatever the trunk ran in. float64 stays float64.

@@ -51,5 +51,5 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
         networks.from_spec(spec["network"]) if network is None else network,
         spaces.from_dict(spec["observation_space"]),
         spaces.from_dict(spec["action_space"]),
-        **spec["options"],
+        **{name: float(value) if value in ("inf", "-inf") else value for name, value in spec["options"].items()},
     )

@@ -120,8 +120,13 @@ def gaussian(
             return distribution.log_prob(actions, reduction)
         density = distribution.log_prob(actions, "none")
         lowest, highest = sides(low, high, actions)
-        above = xp.where(actions >= highest, distribution.log_survival(actions), density)
-        return reduce(xp.where(actions <= lowest, distribution.log_cdf(actions), above), reduction)
+        # All that would have been clipped to a bound counts there, wherever beyond it the action
+        # lies. Elsewhere the mean stands in: an infinite bound has no gradient.
+        at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()
+        above = distribution.log_survival(xp.where(at_high, highest, mean))
+        below = distribution.log_cdf(xp.where(at_low, lowest, mean))
+        terms = xp.where(at_low, below, xp.where(at_high, above, density))
+        return reduce(xp.where(lowest == highest, 0.0, terms), reduction)
 
     kind = Kind(transform, lambda mean, log_std, _: DiagGaussian(mean, log_std), act, log_prob)
     spec = Spec("gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))

@@ -34,8 +34,8 @@ def check_log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: f
 
 def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
     """The bounds of a Box in the shape and type of the actions."""
-    lowest, highest = xp.constant(low, actions), xp.constant(high, actions)
-    return xp.broadcast_to(lowest, actions.shape), xp.broadcast_to(highest, actions.shape)
+    lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
+    return lowest, highest
 
 
 def clip_to(low: np.ndarray, high: np.ndarray) -> Callable[[Array], Array]:

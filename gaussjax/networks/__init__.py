@@ -1,8 +1,21 @@
-"""Policy networks as Flax modules: observations to (mean, log_std, outputs)."""
+"""Policy networks as Flax modules: observations to (mean, log_std, outputs).
+
+A population is one policy whose parameters have a leading axis; 256 policies in one call:
+
+    >>> import jax, gaussjax
+    >>> policy = gaussjax.gaussian(gaussjax.networks.LSTM(hidden_size=8), 3, gaussjax.spaces.Box((2,)))
+    >>> keys = jax.random.split(jax.random.key(0), 256)
+    >>> params = jax.vmap(policy.init)(keys)
+    >>> observations, carry = jax.numpy.zeros((256, 5, 3)), policy.initial_carry((256, 5))
+    >>> act = jax.vmap(lambda params, key, observations, carry: policy.act(params, key, observations, carry=carry))
+    >>> act(params, keys, observations, carry).actions.shape
+    (256, 5, 2)
+"""
 
 from gaussjax.networks.actor_critic import ActorCritic as ActorCritic
 from gaussjax.networks.cells import LSTMState as LSTMState
 from gaussjax.networks.cnn import CNN as CNN
+from gaussjax.networks.critic import ActionValue as ActionValue
 from gaussjax.networks.episodes import episode_ends as episode_ends
 from gaussjax.networks.episodes import episode_starts as episode_starts
 from gaussjax.networks.episodes import to_sequences as to_sequences

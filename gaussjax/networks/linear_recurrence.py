@@ -1,11 +1,13 @@
-"""The recurrence h[t] = a[t] * h[t-1] + b[t], computed for all steps in parallel.
+"""The recurrence h[t] = a[t] * h[t-1] + b[t] over a whole sequence.
 
-A cell whose gates depend on its input alone is such a recurrence, so that a sequence of T steps
-takes O(log T) dependent operations where an LSTM takes T.
+A cell whose gates depend on its input alone is such a recurrence. All its products are done for all
+steps at once, and on parallel hardware a sequence of T steps takes O(log T) dependent operations
+where an LSTM takes T.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -39,8 +41,28 @@ def linear_recurrence(
         Blelloch 1990, prefix sums and their applications, section 1.4.
     """
     first = inputs[:1] + decay[:1] * initial[None]
-    inputs = jnp.concatenate([first, inputs[1:]])
-    return jax.lax.associative_scan(_compose, (decay, inputs))[1]
+    return _solve(decay, jnp.concatenate([first, inputs[1:]]), reverse=False)
+
+
+def _solve(decay: Array, inputs: Array, reverse: bool) -> Array:
+    """The states from a zero start, by the way that is faster on the platform the program is made for."""
+    ways = {"cpu": functools.partial(sequential, reverse=reverse)}
+    return jax.lax.platform_dependent(decay, inputs, **ways, default=functools.partial(parallel, reverse=reverse))
+
+
+def parallel(decay: Array, inputs: Array, reverse: bool = False) -> Array:
+    """By an associative scan: O(log T) dependent operations, and more passes over the memory."""
+    return jax.lax.associative_scan(_compose, (decay, inputs), reverse=reverse)[1]
+
+
+def sequential(decay: Array, inputs: Array, reverse: bool = False) -> Array:
+    """By a loop of elementwise steps: the least work, which is what counts on few cores."""
+
+    def step(state: Array, both: tuple[Array, Array]) -> tuple[Array, Array]:
+        state = both[0] * state + both[1]
+        return state, state
+
+    return jax.lax.scan(step, jnp.zeros_like(inputs[0]), (decay, inputs), reverse=reverse)[1]
 
 
 def _compose(early: Any, late: Any) -> Any:
@@ -56,7 +78,7 @@ def _backward(saved: Any, d_states: Array) -> Any:
     decay, initial, states = saved
     # The gradient obeys the same recurrence backwards in time, with the decay of the step after.
     later = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
-    d_inputs = jax.lax.associative_scan(_compose, (later, d_states), reverse=True)[1]
+    d_inputs = _solve(later, d_states, reverse=True)
     before = jnp.concatenate([initial[None], states[:-1]])
     return d_inputs * before, d_inputs, decay[0] * d_inputs[0]
 

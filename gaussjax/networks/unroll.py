@@ -39,11 +39,13 @@ def unroll(
         x: The inputs, time first.
         resets: True where the state is zeroed before that step.
         dtype: Type of the matrix products.
-        autodiff: Differentiate the scan step by step, which forward mode needs.
+        autodiff: Differentiate the scan step by step, which forward mode needs. It is also done where
+            that is faster, which is a matter of the sizes.
     """
     if resets is None:
         resets = jnp.zeros(x.shape[:-1], bool)
-    if autodiff or x.shape[0] == 0:
+    elements = output(state).size * cell.gates
+    if autodiff or x.shape[0] == 0 or elements < cell.collect_from:
 
         def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
             state = step(cell, weights, state, *inputs, dtype)
@@ -51,11 +53,12 @@ def unroll(
 
         state, outputs = jax.lax.scan(body, state, (x, resets))
         return outputs, state
-    return _collected(cell, dtype, weights, state, x, resets)
+    return collected(cell, dtype, weights, state, x, resets)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _collected(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
+def collected(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
+    """`unroll` with the backward pass that collects; at least one step, and no forward mode."""
     return unroll(cell, weights, state, x, resets, dtype, autodiff=True)
 
 
@@ -129,4 +132,4 @@ def _weight_gradients(cell: Cell, x: Array, hidden: Array, d_input: Array, d_hid
     )
 
 
-_collected.defvjp(_forward, _backward)
+collected.defvjp(_forward, _backward)

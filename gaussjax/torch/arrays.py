@@ -91,6 +91,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "concatenate": lambda tensors, axis=0: torch.cat(tuple(tensors), axis),
     "constant": _constant,
     "einsum_exact": torch.einsum,
+    "entry": lambda x, i: x[..., i],
     "expand_dims": torch.unsqueeze,
     "fori_loop": _fori_loop,
     "is_floating": torch.is_floating_point,

@@ -27,13 +27,20 @@ def load(path: str | os.PathLike[str]) -> artifact.Loaded:
 
     Raises:
         FileNotFoundError: There is no such file.
-        PolicyFileError: The file is damaged, or not one that this version reads.
-        ValueError: The network is not one of gaussjax's own.
+        PolicyFileError: The file is damaged, or not one that this version reads, or the network is not
+            one of gaussjax's own.
     """
-    description, arrays = artifact.read(path)
-    policy = from_spec(description["policy"])
-    params = convert.to_torch(policy.spec, artifact.nest(arrays, "params", lambda array: array))
-    return artifact.loaded(policy, params, description, artifact.nest(arrays, "normalizer", tensor))
+    loaded = artifact.assemble(
+        path,
+        from_spec,
+        lambda policy: {"params": convert.flax_shapes(list(convert.leaves(convert.network(policy.spec))))},
+        lambda array: array,
+    )
+    statistics = loaded.normalizer
+    return loaded._replace(
+        params=convert.to_torch(loaded.policy.spec, loaded.params),
+        normalizer=None if statistics is None else normalize.Statistics(*map(tensor, statistics)),
+    )
 
 
 def save(

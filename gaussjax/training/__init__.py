@@ -1,3 +1,5 @@
 """Training loops that prove the policy on real environments."""
 
+from gaussjax.training import bc as bc
 from gaussjax.training import ppo as ppo
+from gaussjax.training import sac as sac

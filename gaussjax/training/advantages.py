@@ -18,8 +18,8 @@ def generalized_advantages(
     terminated: Bool[Array, " time *envs"],
     truncated: Bool[Array, " time *envs"],
     *,
-    discount: float,
-    trace: float,
+    discount: float | Array,
+    trace: float | Array,
 ) -> Float[Array, " time *envs"]:
     """How much better each action did than the value function foresaw.
 

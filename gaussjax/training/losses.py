@@ -21,7 +21,7 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
 
 
 def clipped_surrogate(
-    log_ratios: Float[Array, "*batch"], advantages: Float[Array, "*batch"], clip_ratio: float
+    log_ratios: Float[Array, "*batch"], advantages: Float[Array, "*batch"], clip_ratio: float | Array
 ) -> Float[Array, ""]:
     """PPO's policy loss: the pessimistic of the plain and the clipped objective, negated.
 

@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 class MetricsFile:
-    """A CSV file that grows by one row an update and is complete after each.
+    """A CSV file that grows by one row an update, is complete after each, and goes on where it is there already.
 
     Example:
         >>> import pathlib, tempfile
@@ -22,8 +22,10 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path):
-        self._file = path.open("w", newline="")
-        self._writer: csv.DictWriter[str] | None = None
+        # A file that is there already goes on: its first row names the columns.
+        columns = path.read_text().partition("\n")[0].strip() if path.exists() else ""
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns.split(",")) if columns else None
 
     def __enter__(self) -> MetricsFile:
         return self
@@ -38,6 +40,12 @@ class MetricsFile:
             self._writer.writeheader()
         self._writer.writerow(row)
         self._file.flush()
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics file, as numbers."""
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def learning_curve(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:

@@ -9,7 +9,12 @@ import torch
 import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
+from gaussjax.networks.cells import CELLS as CELLS_BY_NAME
+from gaussjax.networks.cells import Weights
 from gaussjax.networks.linear_recurrence import linear_recurrence
+from gaussjax.networks.linear_recurrence import parallel as linear_parallel
+from gaussjax.networks.linear_recurrence import sequential as linear_sequential
+from gaussjax.networks.unroll import collected, unroll
 from gaussjax.torch import to_torch
 
 STEPS, BATCH, FEATURES = 23, 5, 3
@@ -94,15 +99,46 @@ def test_stepping_and_unrolling_give_the_same_gradients(name):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "steps"), [("rnn", 37), ("gru", 32), ("lstm", 1), ("lstm-2", 37), ("gru-2", 17)])
-def test_the_collected_gradients_are_those_of_automatic_differentiation(name, steps):
-    policy, params = make(name)
-    plain, _ = make(name, autodiff=True)
-    double = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
-    observations, carry, resets = data(policy, steps=steps)
-    observations, carry = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (observations, carry))
-    expected = gradients(unrolled, plain, double, observations, carry, resets)
-    assert_close(gradients(unrolled, policy, double, observations, carry, resets), expected, 1e-10)
+@pytest.mark.parametrize(
+    ("name", "steps", "batch"),
+    [
+        ("rnn", 37, (5,)),
+        ("rnn_relu", 16, (5,)),
+        ("gru", 37, (5,)),
+        ("gru", 1, (2, 3)),
+        ("lstm", 37, ()),
+        ("lstm", 32, (5,)),
+    ],
+)
+def test_the_collected_gradients_are_those_of_automatic_differentiation(name, steps, batch):
+    cell, hidden = CELLS_BY_NAME[name], 6
+    generator = np.random.default_rng(0)
+
+    def normal(*shape):
+        return jnp.asarray(generator.normal(size=shape))
+
+    width = cell.gates * hidden
+    weights = Weights(normal(FEATURES, width), normal(hidden, width), normal(width), normal(width))
+    state = jax.tree.map(lambda a: normal(*a.shape), cell.initial(jnp.zeros((*batch, hidden))))
+    x, resets = normal(steps, *batch, FEATURES), jnp.asarray(generator.random((steps, *batch)) < 0.2)
+
+    def loss(way):
+        def of(weights, state, x):
+            outputs, last = way(weights, state, x)
+            return jnp.sum(jnp.sin(3 * outputs)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(last))
+
+        return of
+
+    ways = (
+        lambda weights, state, x: collected(cell, x.dtype, weights, state, x, resets),
+        lambda weights, state, x: unroll(cell, weights, state, x, resets, x.dtype, autodiff=True),
+    )
+    got, expected = (jax.jit(jax.grad(loss(way), (0, 1, 2)))(weights, state, x) for way in ways)
+    assert_close(got, expected, 1e-10)
+    together = jax.vmap(jax.grad(loss(ways[0]), (0, 1, 2)), (0, None, None))(
+        jax.tree.map(lambda w: jnp.stack([w, w / 2]), weights), state, x
+    )
+    assert_close(jax.tree.map(lambda leaf: leaf[0], together), expected, 1e-10)
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm", "mingru-2"])
@@ -265,6 +301,14 @@ def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
         for f in (linear_recurrence, loop)
     )
     assert_close(got, expected, 1e-13)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_both_ways_of_the_linear_recurrence_agree(reverse):
+    generator = np.random.default_rng(0)
+    decay, inputs = generator.uniform(0, 1, (2, 57, 3)).astype(np.float32)
+    ways = [way(decay, inputs, reverse=reverse) for way in (linear_parallel, linear_sequential)]
+    np.testing.assert_allclose(*ways, rtol=1e-5, atol=1e-6)
 
 
 def test_the_specification_is_layers_by_environments_by_width():

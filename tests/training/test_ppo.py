@@ -72,7 +72,8 @@ def test_update_equals_a_plain_python_ppo():
     rewards = rng.normal(size=(8, 2)).astype(np.float32)
     terminated, truncated = rng.random((8, 2)) < 0.2, rng.random((8, 2)) < 0.2
     resets = np.zeros((8, 2), bool)
-    experience = rollout.Rollout(observations, actions, rewards, terminated, truncated, next_observations, resets, ())
+    taken = (observations, actions, actions, rewards, terminated, truncated, next_observations, resets, ())
+    experience = rollout.Rollout(*taken)
     key = jax.random.key(7)
     state = ppo.State(
         params,

@@ -47,9 +47,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
     if isinstance(environments, envs.Environment):
-        observation_space, action_space = environments.observation_space, environments.action_space
-    else:
-        observation_space, action_space = environments.single_observation_space, environments.single_action_space
-    policy = policy or make_policy(observation_space, action_space, config)
-    make_one = make_compiled if isinstance(environments, envs.Environment) else make_host
-    return make_one(environments, config, policy)
+        policy = policy or make_policy(environments.observation_space, environments.action_space, config)
+        return make_compiled(environments, config, policy)
+    spaces = environments.single_observation_space, environments.single_action_space
+    return make_host(environments, config, policy or make_policy(*spaces, config))

@@ -48,12 +48,9 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         )
         state, metrics = update(state._replace(key=key, environment=()), experience)
         steps = state.steps + config.num_steps * config.num_envs
-        ended = jnp.maximum(episodes.count, 1.0)
-        nan = jnp.where(episodes.count > 0, 1.0, jnp.nan)
         return state._replace(environment=standing, steps=steps), {
             "step": steps,
-            "episode_return": episodes.returns / ended * nan,
-            "episode_length": episodes.lengths / ended * nan,
+            **simulate.means(episodes),
             **metrics,
         }
 

@@ -138,11 +138,13 @@ class Algorithm(NamedTuple):
         init: `(key) -> State`. The key is consumed. Resets the environments.
         step: `(State) -> (State, metrics)`: one rollout and one update.
         policy: The policy that is trained; `state.params` are its parameters.
+        runner: What steps host environments, whose state is not in `State`; None for JAX environments.
     """
 
     init: Callable[[Any], State]
     step: Callable[[State], tuple[State, Metrics]]
     policy: Policy
+    runner: Any = None
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:

@@ -89,7 +89,7 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             given = resets if recurrent else None
             return choose(state.params, state.observation_statistics, observations, given, carry, noise[t])
 
-        experience, standing, episodes = rollout.collect(runner, act, *state.environment, config.num_steps)
+        experience, standing, episodes = rollout.collect(runner, act, *state.environment, num_steps=config.num_steps)
         carried, metrics = update(state._replace(key=key, environment=()), experience)
         taken = config.num_steps * config.num_envs
         steps = state.steps + taken
@@ -103,4 +103,4 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             **metrics,
         }
 
-    return Algorithm(init, step, policy)
+    return Algorithm(init, step, policy, runner)

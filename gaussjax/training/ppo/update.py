@@ -92,11 +92,19 @@ def make_update(
 
         def gradient_step(carry: Any, batch: _Samples) -> Any:
             params, moments = carry
-            gradients, metrics = jax.grad(loss, has_aux=True)(params, batch, options)
+            (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params, batch, options)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
-            updates, moments = optimizer.update(gradients, moments, params)
-            updates = jax.tree.map(lambda update: -annealed * update, updates)
-            return (optax.apply_updates(params, updates), moments), metrics
+            # The norm is finite only where every gradient is: one number says it all.
+            usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
+            metrics["skipped"] = ~usable
+
+            def take() -> Any:
+                updates, following = optimizer.update(gradients, moments, params)
+                updates = jax.tree.map(lambda update: -annealed * update, updates)
+                return optax.apply_updates(params, updates), following
+
+            # A branch costs less here than a choice between the old and the new, leaf by leaf.
+            return jax.lax.cond(usable, take, lambda: (params, moments)), metrics
 
         order = jax.random.permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
@@ -153,14 +161,26 @@ def make_update(
             (state.params, state.optimizer, options.learning_rate),
             jax.random.split(shuffle_key, config.num_epochs),
         )
-        metrics = jax.tree.map(jnp.mean, metrics)
+        skipped = metrics.pop("skipped")
+        # Of the steps that were taken; NaN where none was.
+        taken = jnp.sum(~skipped)
+        metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(skipped, 0.0, metric)) / taken, metrics)
+        metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = rate
+        seen = normalize.update(state.observation_statistics, experience.observations)
+        # Statistics never come back from NaN, so an experience that holds it leaves no trace in them.
+        usable = jnp.all(jnp.isfinite(seen.m2)) & jnp.isfinite(return_statistics.m2)
+        seen, return_statistics, discounted_returns = jax.tree.map(
+            lambda new, old: jnp.where(usable, new, old),
+            (seen, return_statistics, discounted_returns),
+            (state.observation_statistics, state.return_statistics, state.discounted_returns),
+        )
         return state._replace(
             params=params,
             optimizer=moments,
             key=key,
-            observation_statistics=normalize.update(state.observation_statistics, experience.observations),
+            observation_statistics=seen,
             return_statistics=return_statistics,
             discounted_returns=discounted_returns,
             hyperparameters=options._replace(learning_rate=rate),

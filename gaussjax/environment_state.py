@@ -1,0 +1,163 @@
+"""Where Gymnasium environments stand, as arrays and plain data, so that a training can be resumed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import gymnasium
+
+# What changes from step to step in Gymnasium's classic control.
+_ATTRIBUTES = {
+    "gymnasium.envs.classic_control.acrobot:AcrobotEnv": ("state",),
+    "gymnasium.envs.classic_control.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
+    "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv": ("state",),
+    "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": ("state",),
+    "gymnasium.envs.classic_control.pendulum:PendulumEnv": ("state",),
+}
+# Wrappers that carry nothing from step to step but what is listed.
+_WRAPPERS: dict[str, tuple[str, ...]] = {
+    "ClipAction": (),
+    "DtypeObservation": (),
+    "FlattenObservation": (),
+    "OrderEnforcing": ("_has_reset",),
+    "PassiveEnvChecker": ("checked_reset", "checked_step", "checked_render"),
+    "RescaleAction": (),
+    "RescaleObservation": (),
+    "TimeLimit": ("_elapsed_steps",),
+}
+
+
+class UnsavableError(ValueError):
+    """An environment whose state gaussjax cannot read."""
+
+
+def capture(environments: gymnasium.vector.VectorEnv) -> str:
+    """The state of every environment of a vector environment, as JSON that `restore` takes.
+
+    Known are Gymnasium's classic control and every environment whose unwrapped class has two
+    methods of yours, `get_state() -> plain data` and `set_state(data)`. Beside the state, the
+    random generator and the elapsed steps are kept.
+
+    Raises:
+        UnsavableError: The first environment that is of another class, or in another wrapper.
+
+    Example:
+        >>> from gaussjax import envs
+        >>> environments = envs.make_vector("Pendulum-v1", 2)
+        >>> _ = environments.reset(seed=0)
+        >>> before = capture(environments)
+        >>> one = environments.step(environments.action_space.sample() * 0)[0]
+        >>> restore(environments, before)
+        >>> bool((environments.step(environments.action_space.sample() * 0)[0] == one).all())
+        True
+        >>> environments.close()
+    """
+    return json.dumps([_capture_one(environment) for environment in _each(environments)])
+
+
+def restore(environments: gymnasium.vector.VectorEnv, text: str) -> None:
+    """Puts environments back to where `capture` found them.
+
+    Raises:
+        UnsavableError: They are of another class or number than those that were captured.
+    """
+    states, each = json.loads(text), _each(environments)
+    if not isinstance(states, list) or len(states) != len(each):
+        raise UnsavableError(f"environments: expected {len(states)} of them, as were saved, got {len(each)}.")
+    for environment, state in zip(each, states, strict=True):
+        _restore_one(environment, state)
+
+
+def _each(environments: Any) -> list[Any]:
+    inner = getattr(environments, "envs", None)
+    if inner is None:
+        raise UnsavableError(
+            f"environments: expected a vector environment within this process, got {type(environments).__name__}, "
+            f"whose environments cannot be reached. Use gaussjax.envs.make_vector."
+        )
+    return list(inner)
+
+
+def _layers(environment: Any) -> tuple[list[Any], Any]:
+    wrappers = []
+    while environment is not environment.unwrapped:
+        wrappers.append(environment)
+        environment = environment.env
+    return wrappers, environment
+
+
+def _name(thing: Any) -> str:
+    return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+
+def _capture_one(environment: Any) -> dict[str, Any]:
+    wrappers, core = _layers(environment)
+    kept = []
+    for wrapper in wrappers:
+        kind = type(wrapper).__name__
+        if kind not in _WRAPPERS or not type(wrapper).__module__.startswith("gymnasium."):
+            raise UnsavableError(f"environment: the wrapper {_name(wrapper)} may hold a state that cannot be saved.")
+        kept.append({name: getattr(wrapper, name) for name in _WRAPPERS[kind] if hasattr(wrapper, name)})
+    if hasattr(core, "get_state") and hasattr(core, "set_state"):
+        state = _write(core.get_state())
+    elif _name(core) in _ATTRIBUTES:
+        state = _write({name: getattr(core, name) for name in _ATTRIBUTES[_name(core)]})
+    else:
+        raise UnsavableError(
+            f"environment: the state of {_name(core)} cannot be saved. Give it the methods get_state() and "
+            f"set_state(state)."
+        )
+    generator = core.np_random.bit_generator.state
+    return {"class": _name(core), "state": state, "wrappers": kept, "generator": _write(generator)}
+
+
+def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
+    wrappers, core = _layers(environment)
+    if saved["class"] != _name(core) or len(saved["wrappers"]) != len(wrappers):
+        raise UnsavableError(
+            f"environment: expected {saved['class']} in {len(saved['wrappers'])} wrappers, got {_name(core)} in "
+            f"{len(wrappers)}. Make the environments as for the training that was saved."
+        )
+    for wrapper, values in zip(wrappers, saved["wrappers"], strict=True):
+        for name in _WRAPPERS.get(type(wrapper).__name__, ()):
+            if name in values:
+                setattr(wrapper, name, values[name])
+    state = _read(saved["state"])
+    if hasattr(core, "set_state"):
+        core.set_state(state)
+    else:
+        for name in _ATTRIBUTES[_name(core)]:
+            setattr(core, name, state[name])
+    core.np_random.bit_generator.state = _read(saved["generator"])
+
+
+def _write(value: Any) -> Any:
+    """Plain data for JSON; arrays keep their type and every bit: JSON's float64 covers float32 exactly."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return {"array": np.asarray(value).tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, tuple):
+        return {"tuple": [_write(part) for part in value]}
+    if isinstance(value, dict):
+        return {"dict": {name: _write(part) for name, part in value.items()}}
+    if isinstance(value, list):
+        return [_write(part) for part in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise UnsavableError(f"environment: a state that holds {type(value).__name__} cannot be saved. Use numbers.")
+
+
+def _read(value: Any) -> Any:
+    match value:
+        case {"array": data, "dtype": dtype}:
+            return np.array(data, dtype)
+        case {"tuple": parts}:
+            return tuple(_read(part) for part in parts)
+        case {"dict": parts}:
+            return {name: _read(part) for name, part in parts.items()}
+        case list():
+            return [_read(part) for part in value]
+    return value

@@ -1,0 +1,169 @@
+"""Acts with an exported policy; needs Python and NumPy, nothing else.
+
+    import numpy_act
+    act = numpy_act.load("policy.npz")
+    actions = act(observations=observations)["actions"]
+
+`act.inputs` and `act.outputs` name the arrays, each with the batch first; a single observation
+without that axis is taken too. Copy this file to the machine that acts.
+"""
+
+import json
+import math
+
+import numpy as np
+
+
+def load(path):
+    """Reads an exported policy: a list of array operations and their constants. Nothing in it is executed."""
+    with np.load(path, allow_pickle=False) as file:
+        program = json.loads(file["program"].tobytes())
+        constants = [file[f"constant_{i}"] for i in range(program["constants"])]
+    return Act(program, constants)
+
+
+class Act:
+    """A function from named arrays to named arrays."""
+
+    def __init__(self, program, constants):
+        self.inputs = [(name, tuple(shape), dtype) for name, shape, dtype in program["inputs"]]
+        self.outputs = list(program["outputs"])
+        self._program, self._constants = program, constants
+
+    def __call__(self, **arrays):
+        """The outputs by name, for the inputs by name."""
+        names = [name for name, _, _ in self.inputs]
+        if set(arrays) != set(names):
+            raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")
+        values, batches = [], set()
+        for name, shape, dtype in self.inputs:
+            array = np.asarray(arrays[name]).astype(dtype)
+            if array.shape[array.ndim - len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
+                raise ValueError(f"{name}: expected (batch, {', '.join(map(str, shape))}), got {array.shape}.")
+            batches.add(array.shape[: array.ndim - len(shape)])
+            values.append(array.reshape(-1 if array.ndim > len(shape) else 1, *shape) if array.size else array)
+        if len(batches) != 1:
+            raise ValueError(f"inputs: expected one batch size, got {sorted(batches)}.")
+        (batch,) = batches
+        slots = dict(enumerate(self._constants))
+        slots |= {len(self._constants) + i: value for i, value in enumerate(values)}
+        with np.errstate(all="ignore"):
+            for operation, inputs, output, options in self._program["steps"]:
+                options = {name: _sized(value, batch[0] if batch else 1) for name, value in options.items()}
+                slots[output] = OPERATIONS[operation](*(slots[i] for i in inputs), **options)
+        results = (slots[i] for i in self._program["results"])
+        return {n: r if batch else r[0] for n, r in zip(self.outputs, results, strict=True)}
+
+
+def _sized(value, batch):
+    # {"batch": k} stands for k times the batch size.
+    if isinstance(value, dict) and "batch" in value:
+        return value["batch"] * batch
+    return [_sized(part, batch) for part in value] if isinstance(value, list) else value
+
+
+def _logistic(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+def _dot(x, y, contract, batch, dtype):
+    (cx, cy), (bx, by) = contract, batch
+    if not bx:
+        return np.tensordot(x, y, (cx, cy)).astype(dtype)
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    lx = [next(letters) for _ in range(x.ndim)]
+    ly = [next(letters) for _ in range(y.ndim)]
+    for i, j in [*zip(cx, cy, strict=True), *zip(bx, by, strict=True)]:
+        ly[j] = lx[i]
+    rest = [lx[i] for i in range(x.ndim) if i not in (*cx, *bx)] + [ly[i] for i in range(y.ndim) if i not in (*cy, *by)]
+    return np.einsum(f"{''.join(lx)},{''.join(ly)}->{''.join([lx[i] for i in bx] + rest)}", x, y).astype(dtype)
+
+
+def _broadcast(x, shape, axes):
+    full = [1] * len(shape)
+    for axis, size in zip(axes, x.shape, strict=True):
+        full[axis] = size
+    return np.broadcast_to(x.reshape(full), shape)
+
+
+def _convolve(x, kernel, strides, padding):
+    # (batch, height, width, channels) and (height, width, in, out).
+    x = np.pad(x, [(0, 0), *(tuple(side) for side in padding), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    windows = windows[:, :: strides[0], :: strides[1]]
+    return np.einsum("bhwcij,ijco->bhwo", windows, kernel, optimize=True).astype(x.dtype)
+
+
+def _slice(x, start, stop, step):
+    return x[tuple(slice(*bounds) for bounds in zip(start, stop, step, strict=True))]
+
+
+def _iota(shape, axis, dtype):
+    sizes = [1] * len(shape)
+    sizes[axis] = shape[axis]
+    return np.broadcast_to(np.arange(shape[axis], dtype=dtype).reshape(sizes), shape)
+
+
+def _window(x, start, axes, sizes, drop):
+    index = [slice(None)] * x.ndim
+    for axis, size, first in zip(axes, sizes, np.ravel(start), strict=True):
+        index[axis] = slice(int(first), int(first) + size)
+    return x[tuple(index)].squeeze(tuple(drop))
+
+
+def _each(function):
+    return lambda x: np.vectorize(function, otypes=[x.dtype])(x)
+
+
+OPERATIONS = {
+    "abs": np.abs,
+    "add": np.add,
+    "and": np.logical_and,
+    "broadcast": _broadcast,
+    "clamp": lambda low, x, high: np.clip(x, low, high),
+    "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
+    "convert": lambda x, dtype: x.astype(dtype),
+    "convolve": _convolve,
+    "cos": np.cos,
+    "div": np.divide,
+    "dot": _dot,
+    "eq": np.equal,
+    "erf": _each(math.erf),
+    "erfc": _each(math.erfc),
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "floor": np.floor,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "iota": _iota,
+    "is_finite": np.isfinite,
+    "le": np.less_equal,
+    "log": np.log,
+    "log1p": np.log1p,
+    "logistic": _logistic,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "not": np.logical_not,
+    "or": np.logical_or,
+    "power": lambda x, exponent: x**exponent,
+    "reduce_max": lambda x, axes: x.max(tuple(axes)),
+    "reduce_sum": lambda x, axes: x.sum(tuple(axes), dtype=x.dtype),
+    "reshape": lambda x, shape: x.reshape(shape),
+    "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
+    "select": lambda which, *cases: np.where(which, cases[1], cases[0]),
+    "sign": np.sign,
+    "sin": np.sin,
+    "slice": _slice,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "stack": lambda *parts, axis: np.stack(parts, axis),
+    "sub": np.subtract,
+    "tanh": np.tanh,
+    "transpose": lambda x, axes: x.transpose(axes),
+    "window": _window,
+}

@@ -1,0 +1,171 @@
+"""One file of named arrays and a JSON description, written whole or not at all and checked by a digest.
+
+The file is safetensors, readable without gaussjax. Its metadata holds the description and a sha256
+over the whole file, so that a flipped bit anywhere is noticed. Nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+_NO_DIGEST = "0" * 64
+# With its quotes: inside the description, which is a string of the header, they are escaped.
+_DIGEST_FIELD = '"sha256":"{}"'
+# safetensors' own NumPy reader does not know bfloat16.
+_DTYPES = {
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+    "BOOL": np.bool_,
+}
+
+
+class PolicyFileError(ValueError):
+    """A file that cannot be read: damaged, of another version or architecture, or none of ours."""
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+    """Writes arrays and a JSON-able description, with the versions of the libraries that write.
+
+    Raises:
+        TypeError: An array's type has no place in the file, or the description is not plain data.
+        OSError: The disk is full, or the folder cannot be written. An older file is as it was.
+    """
+    import safetensors.numpy  # Loaded where a file is read or written: most programs do neither.
+
+    # safetensors takes the bytes as they lie in memory: a transposed view would be scrambled.
+    arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
+    strange = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
+    if strange:
+        raise TypeError(f"{path}: expected arrays of numbers, got {strange}. Convert them first.")
+    versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
+    text = json.dumps({**description, "versions": versions}, sort_keys=True)
+    payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
+    write_atomically(path, _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest()))
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the description of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PolicyFileError: The bytes are not those that `write` wrote.
+    """
+    import safetensors
+
+    payload = path.read_bytes()
+    description = _verified_description(payload, path)
+    try:
+        tensors = {name: _read_tensor(**tensor) for name, tensor in safetensors.deserialize(payload)}
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise PolicyFileError(f"{path}: expected arrays of numbers, got others ({error}).") from error
+    return tensors, description
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Replaces a file by other bytes: temporary file, flush, rename, flush of the folder.
+
+    The temporary file carries the number of its process. What writers that are no more have left
+    behind is removed.
+    """
+    _remove_stale(path)
+    handle, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """Refuses NaN in any array.
+
+    Raises:
+        PolicyFileError: The arrays that hold NaN are named.
+    """
+    broken = [name for name, value in tensors.items() if np.isnan(value).any()]
+    if broken:
+        raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.writer-"
+
+
+def _remove_stale(path: Path) -> None:
+    prefix = _prefix(path)
+    for left in path.parent.glob(f"{prefix}*"):
+        process = left.name[len(prefix) :].partition(".")[0]
+        # A process of that number that is not ours counts as alive: it may be writing.
+        if process.isdecimal() and not _alive(int(process)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
+    damaged = f"{path}: expected a file written by gaussjax, got"
+    length = int.from_bytes(payload[:8], "little")
+    if len(payload) < 8 or length > len(payload) - 8:
+        raise PolicyFileError(f"{damaged} {len(payload)} bytes that end too early. Copy the file again.")
+    try:
+        header = json.loads(payload[8 : 8 + length])
+        digest = header["__metadata__"]["sha256"]
+        text = header["__metadata__"]["gaussjax"]
+        found = hashlib.sha256(_with_digest(payload, digest, _NO_DIGEST)).hexdigest()
+        description = json.loads(text) if found == digest else None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PolicyFileError(f"{damaged} a header without its description. It may be damaged.") from error
+    if found != digest:
+        raise PolicyFileError(f"{damaged} bytes whose sha256 is another one. The file is damaged; copy it again.")
+    if not isinstance(description, dict):
+        raise PolicyFileError(f"{damaged} a description that is no dict. Make the file anew.")
+    return description
+
+
+def _with_digest(payload: bytes, old: str, new: str) -> bytes:
+    return payload.replace(_DIGEST_FIELD.format(old).encode(), _DIGEST_FIELD.format(new).encode(), 1)
+
+
+def _read_tensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)

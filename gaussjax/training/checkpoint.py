@@ -1,0 +1,151 @@
+"""Training checkpoints: all that a step carries, the latest and the one before, never half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaussjax import safefile
+from gaussjax.safefile import PolicyFileError
+
+FORMAT = 1
+LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+
+
+class Restored(NamedTuple):
+    """What a checkpoint held.
+
+    Attributes:
+        state: As it was saved, bit for bit.
+        extra: What was saved beside it.
+        notice: Empty, or why the latest checkpoint was not used.
+    """
+
+    state: Any
+    extra: dict[str, Any]
+    notice: str
+
+
+def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
+    """Writes a checkpoint; the latest one becomes the previous one.
+
+    At every moment the folder holds one that is whole, so a crash costs one interval at most.
+
+    Args:
+        folder: Of the training.
+        state: Any pytree of arrays, numbers and PRNG keys.
+        extra: JSON-able, such as where host environments stand.
+
+    Raises:
+        PolicyFileError: The state holds NaN; the checkpoints stay as they are.
+    """
+    tensors, keys = _flatten(state)
+    latest = folder / LATEST
+    safefile.refuse_nan(tensors, latest)
+    _keep(latest, folder / PREVIOUS)
+    safefile.write(latest, tensors, {"format": FORMAT, "kind": "checkpoint", "keys": keys, "extra": dict(extra)})
+
+
+def load(folder: Path, template: Any) -> Restored:
+    """The latest checkpoint, or the previous one where the latest is damaged.
+
+    Args:
+        folder: Of the training.
+        template: A state of the same structure, such as `algorithm.init` makes; its values are not used.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint.
+        PolicyFileError: Both are damaged, or of another structure.
+    """
+    paths = [path for path in (folder / LATEST, folder / PREVIOUS) if path.exists()]
+    if not paths:
+        raise FileNotFoundError(f"{folder}: expected a checkpoint, got none. Was it trained with checkpoints?")
+    faults = []
+    for path in paths:
+        try:
+            tensors, description = safefile.read(path)
+        except PolicyFileError as error:
+            faults.append(str(error))
+            continue
+        if path.name == PREVIOUS:
+            faults = faults or [f"{folder / LATEST} is missing."]
+        notice = f"{' '.join(faults)} Going on from the previous checkpoint." if faults else ""
+        return Restored(_restore(path, tensors, description, template), description.get("extra", {}), notice)
+    raise PolicyFileError(" ".join(faults))
+
+
+def _keep(latest: Path, previous: Path) -> None:
+    """Lets the previous checkpoint be the latest one, which stays: there is no moment without one."""
+    if not latest.exists():
+        return
+    try:
+        # A damaged file must not push out a good one.
+        safefile.read(latest)
+    except PolicyFileError:
+        return
+    link = previous.with_name(f".{previous.name}.writer-{os.getpid()}.link")
+    with contextlib.suppress(FileNotFoundError):
+        link.unlink()
+    try:
+        os.link(latest, link)
+    except OSError:
+        # A file system without links.
+        shutil.copyfile(latest, link)
+    os.replace(link, previous)
+
+
+def _flatten(state: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    tensors, keys = {}, {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        name = jax.tree_util.keystr(path)
+        if _is_key(leaf):
+            keys[name] = str(jax.random.key_impl(leaf))
+            leaf = jax.random.key_data(leaf)
+        tensors[name] = np.asarray(leaf)
+    return tensors, keys
+
+
+def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any], template: Any) -> Any:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    expected = {jax.tree_util.keystr(where): leaf for where, leaf in leaves}
+    keys = description.get("keys", {})
+    faults = []
+    if description.get("format") != FORMAT or description.get("kind") != "checkpoint":
+        faults.append(f"expected a checkpoint of format {FORMAT}, got {description.get('format')}")
+    faults += [f"{name} is missing" for name in expected if name not in tensors]
+    faults += [f"{name} is unknown (got {array.shape})" for name, array in tensors.items() if name not in expected]
+    for name in expected.keys() & tensors.keys():
+        wanted, came = _described(expected[name]), (tensors[name].shape, str(tensors[name].dtype), keys.get(name))
+        if came != wanted:
+            faults.append(f"{name}: expected {wanted[:2]}, got {came[:2]}")
+    if faults:
+        raise PolicyFileError(f"{path}: {'; '.join(faults)}. Resume with the options of the training that wrote it.")
+    return structure.unflatten([_like(leaf, tensors[name], keys.get(name)) for name, leaf in expected.items()])
+
+
+def _described(leaf: Any) -> tuple[tuple[int, ...], str, str | None]:
+    if _is_key(leaf):
+        data = jax.eval_shape(jax.random.key_data, leaf)
+        return data.shape, str(data.dtype), str(jax.random.key_impl(leaf))
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return leaf.shape, str(leaf.dtype), None
+
+
+def _like(leaf: Any, array: np.ndarray, impl: str | None) -> Any:
+    if impl is not None:
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
+    if isinstance(leaf, (int, float)):
+        return array.item()
+    return array.copy() if isinstance(leaf, np.ndarray) else jnp.asarray(array)
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,89 @@
+"""SAC on JAX environments: steps, resets and gradient steps in one compiled program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gaussjax import envs, normalize, simulate, spaces
+from gaussjax.policy import Policy
+from gaussjax.training import replay
+from gaussjax.training.sac.config import Algorithm, Config, Metrics, State, Transition
+from gaussjax.training.sac.update import make_learner
+
+
+def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
+    """SAC on a JAX environment; see `make`."""
+    init_learner, update = make_learner(policy, config)
+    num_actions = spaces.size(policy.spec.action_space)
+
+    @jax.jit
+    def init(key: Array) -> State:
+        key, learner_key, reset_key = jax.random.split(key, 3)
+        standing = simulate.start(environment, policy, reset_key, config.num_envs)
+        observation = standing.observations[0]
+        row = Transition(observation, jnp.zeros(num_actions), jnp.zeros(()), jnp.zeros((), bool), observation)
+        return State(
+            init_learner(learner_key),
+            replay.init(row, config.buffer_size),
+            key,
+            normalize.init(observation.shape),
+            standing,
+            jnp.zeros((), jnp.int32),
+        )
+
+    def advance(state: State, _: None) -> tuple[State, Any]:
+        key, rollout_key, update_key = jax.random.split(state.key, 3)
+        statistics = state.observation_statistics
+        experience, standing, episodes = simulate.collect(
+            environment,
+            policy,
+            state.learner.actor,
+            lambda observations: (
+                normalize.apply(statistics, observations) if config.normalize_observations else observations
+            ),
+            state.environment,
+            rollout_key,
+            1,
+        )
+        steps = state.steps + config.num_envs
+        row = Transition(
+            experience.observations[0],
+            experience.actions[0],
+            experience.rewards[0],
+            experience.terminated[0],
+            experience.next_observations[0],
+        )
+        buffer = replay.add(state.buffer, row)
+        if config.normalize_observations:
+            statistics = normalize.update(statistics, row.observations)
+
+        def learn(learner: Any) -> Any:
+            keys = jax.random.split(update_key, config.gradient_steps)
+            learner, metrics = jax.lax.scan(
+                lambda learner, key: update(learner, buffer, statistics, key), learner, keys
+            )
+            return learner, {"learning": jnp.ones(()), **jax.tree.map(jnp.mean, metrics)}
+
+        def wait(learner: Any) -> Any:
+            nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(learn, learner)[1])
+            return learner, nothing
+
+        learner, metrics = jax.lax.cond(steps >= config.learning_starts, learn, wait, state.learner)
+        return State(learner, buffer, key, statistics, standing, steps), (metrics, episodes)
+
+    @jax.jit
+    def step(state: State) -> tuple[State, Metrics]:
+        state, (metrics, episodes) = jax.lax.scan(advance, state, None, length=config.num_steps)
+        metrics, episodes = jax.tree.map(jnp.sum, (metrics, episodes))
+        learning = metrics.pop("learning")
+        return state, {
+            "step": state.steps,
+            **simulate.means(episodes),
+            **{name: total / jnp.where(learning > 0, learning, jnp.nan) for name, total in metrics.items()},
+        }
+
+    return Algorithm(init, step, policy)

@@ -1,0 +1,116 @@
+"""SAC on Gymnasium vector environments: the steps on the host, all else one compiled program a step."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaussjax import normalize, rollout, spaces
+from gaussjax.policy import Params, Policy
+from gaussjax.training import replay
+from gaussjax.training.sac.config import Algorithm, Config, Learner, Metrics, State, Transition
+from gaussjax.training.sac.update import make_learner
+
+if TYPE_CHECKING:
+    import gymnasium
+    from jaxtyping import Array
+
+
+def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy) -> Algorithm:
+    """SAC on a vector environment; see `make`."""
+    if environments.num_envs != config.num_envs:
+        raise ValueError(
+            f"environments: expected num_envs = {config.num_envs} of them, got {environments.num_envs}. "
+            f"Make the two agree."
+        )
+    runner = rollout.Runner(environments)
+    init_learner, update = make_learner(policy, config)
+    low, high = spaces.bounds(policy.spec.action_space)
+    width = spaces.size(policy.spec.observation_space)
+
+    def shown(statistics: normalize.Statistics, observations: Array) -> Array:
+        return normalize.apply(statistics, observations) if config.normalize_observations else observations
+
+    @jax.jit
+    def begin(key: Array) -> tuple[Learner, replay.Buffer, Array, Array]:
+        key, learner_key, seed_key = jax.random.split(key, 3)
+        observation, action = jnp.zeros(width), jnp.zeros(len(low))
+        row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
+        seed = jax.random.bits(seed_key, dtype=jnp.uint16)
+        return init_learner(learner_key), replay.init(row, config.buffer_size), key, seed
+
+    def init(key: Array) -> State:
+        learner, buffer, key, seed = begin(key)
+        return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
+
+    # The learner and the buffer are changed in place: a million transitions are not copied.
+    @functools.partial(jax.jit, static_argnames=("learn",), donate_argnames=("learner", "buffer", "totals"))
+    def advance(
+        learner: Learner,
+        buffer: replay.Buffer,
+        statistics: normalize.Statistics,
+        key: Array,
+        transition: Transition,
+        observations: Array,
+        totals: dict[str, Array],
+        *,
+        learn: bool,
+    ) -> tuple[Any, ...]:
+        """Remembers a transition, learns from the buffer, and acts on what is seen next."""
+        buffer = replay.add(buffer, transition)
+        key, update_key, act_key = jax.random.split(key, 3)
+        if config.normalize_observations:
+            statistics = normalize.update(statistics, transition.observations)
+        if learn:
+            learner, metrics = jax.lax.scan(
+                lambda learner, key: update(learner, buffer, statistics, key),
+                learner,
+                jax.random.split(update_key, config.gradient_steps),
+            )
+            totals = jax.tree.map(lambda total, new: total + jnp.mean(new), totals, metrics)
+        return learner, buffer, statistics, key, act(learner.actor, statistics, act_key, observations), totals
+
+    def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
+        return policy.act(params, key, shown(statistics, observations)).actions
+
+    first = jax.jit(act)
+
+    def step(state: State) -> tuple[State, Metrics]:
+        start = time.perf_counter()
+        learner, buffer, key, statistics, observations, steps = state
+        names = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std")
+        totals = {name: jnp.zeros(()) for name in names}
+        learning, finished = 0, rollout.Episodes([], [])
+        key, act_key, random_key = jax.random.split(key, 3)
+        generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
+        actions = first(learner.actor, statistics, act_key, observations)
+        for _ in range(config.num_steps):
+            if steps < config.learning_starts:
+                actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
+            taken = np.asarray(actions)
+            following, rewards, terminated, _, last, episodes = runner.step(taken)
+            steps += config.num_envs
+            learn = steps >= config.learning_starts
+            learning += learn
+            transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
+            learner, buffer, statistics, key, actions, totals = advance(
+                learner, buffer, statistics, key, transition, following, totals, learn=learn
+            )
+            finished.returns.extend(episodes.returns)
+            finished.lengths.extend(episodes.lengths)
+            observations = following
+        metrics = {name: float(total) / learning if learning else float("nan") for name, total in totals.items()}
+        return State(learner, buffer, key, statistics, observations, steps), {
+            "step": steps,
+            "steps_per_second": config.num_steps * config.num_envs / (time.perf_counter() - start),
+            "episode_return": float(np.mean(finished.returns)) if finished.returns else float("nan"),
+            "episode_length": float(np.mean(finished.lengths)) if finished.lengths else float("nan"),
+            **metrics,
+        }
+
+    return Algorithm(init, step, policy, runner)

@@ -1,0 +1,104 @@
+"""SAC's gradient step: critics, actor and temperature from one minibatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gaussjax import normalize, spaces
+from gaussjax.policy import Params, Policy
+from gaussjax.training import replay
+from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner], Callable[..., Any]]:
+    """`init(key) -> Learner` and `update(learner, buffer, statistics, key) -> (Learner, metrics)`, both pure.
+
+    Source:
+        Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
+    """
+    num_actions = spaces.size(policy.spec.action_space)
+    target_entropy = -float(num_actions) if config.target_entropy is None else config.target_entropy
+    critic = make_critic(policy, config)
+    optimizer = optax.adam(config.learning_rate)
+    low, high = spaces.bounds(policy.spec.action_space)
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+
+    def values(params: Params, observations: Array, actions: Array) -> Any:
+        # The critics see actions of order one, whatever the units of the Box.
+        unit = (actions - _like(middle, actions)) / _like(half, actions)
+        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, unit)
+
+    def init(key: Array) -> Learner:
+        actor_key, critic_key = jax.random.split(key)
+        actor = policy.init(actor_key)
+        example = spaces.zeros(policy.spec.observation_space, (1,)), jnp.zeros((1, num_actions))
+        critics = jax.vmap(lambda key: critic.init(key, *example))(jax.random.split(critic_key, config.num_critics))
+        log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
+        moments = optimizer.init((actor, critics, log_temperature))
+        # The targets are arrays of their own, so that the learner's buffers can be donated.
+        return Learner(actor, critics, jax.tree.map(jnp.copy, critics), log_temperature, moments)
+
+    def losses(
+        learnt: tuple[Params, Params, Array], targets: Params, batch: Transition, key: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        actor, critics, log_temperature = learnt
+        now_key, next_key = jax.random.split(key)
+        temperature = jax.lax.stop_gradient(jnp.exp(log_temperature))
+
+        following = policy.act(actor, next_key, batch.next_observations)
+        future = jnp.min(values(targets, batch.next_observations, following.actions), axis=0)
+        future = future - temperature * following.log_prob
+        goal = batch.rewards + config.discount * jnp.where(batch.terminated, 0.0, future)
+        estimates = values(critics, batch.observations, batch.actions)
+        goals = jnp.broadcast_to(jax.lax.stop_gradient(goal), estimates.shape)
+        critic_loss = 0.5 * jnp.sum(jnp.mean(jnp.square(estimates - goals), axis=-1))
+
+        acted = policy.act(actor, now_key, batch.observations)
+        # The actor climbs the critics, it does not change them.
+        held = jax.lax.stop_gradient(critics)
+        worth = jnp.min(values(held, batch.observations, acted.actions), axis=0)
+        actor_loss = jnp.mean(temperature * acted.log_prob - worth)
+        surplus = jax.lax.stop_gradient(acted.log_prob + target_entropy)
+        temperature_loss = -jnp.exp(log_temperature) * jnp.mean(surplus)
+        return critic_loss + actor_loss + temperature_loss, {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "value": jnp.mean(estimates),
+            "entropy": -jnp.mean(acted.log_prob),
+            "temperature": temperature,
+            "std": jnp.mean(jnp.exp(acted.outputs["log_std"])),
+        }
+
+    def update(
+        learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array
+    ) -> tuple[Learner, dict[str, Array]]:
+        batch_key, noise_key = jax.random.split(key)
+        batch = replay.sample(buffer, batch_key, config.batch_size)
+        if config.normalize_observations:
+            batch = batch._replace(
+                observations=normalize.apply(statistics, batch.observations),
+                next_observations=normalize.apply(statistics, batch.next_observations),
+            )
+        learnt = (learner.actor, learner.critics, learner.log_temperature)
+        # The goal of the critics is no function of what is learnt: gradients stop at it.
+        gradients, metrics = jax.grad(losses, has_aux=True)(learnt, learner.targets, batch, noise_key)
+        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
+        updated: Any = optax.apply_updates(learnt, updates)
+        actor, critics, log_temperature = updated
+        targets = optax.incremental_update(critics, learner.targets, config.target_rate)
+        return Learner(actor, critics, targets, log_temperature, moments), metrics
+
+    return init, update
+
+
+def _like(bound: np.ndarray, actions: Array) -> Array:
+    return jnp.broadcast_to(jnp.asarray(bound, actions.dtype), actions.shape)

@@ -1,0 +1,1 @@
+"""What machines, other programs and malice do to files."""

@@ -1,0 +1,55 @@
+"""The table of `make test-faults`: every bar with the count that was measured, written by the run itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+
+def bar(group: str, what: str, tried: int, measured: float, allowed: float, unit: str = "") -> None:
+    """Adds a line to the file that FAULTS_RECORD names; nothing where it is not set.
+
+    Args:
+        group: Heading in the table.
+        what: Was done, and what counts as a failure.
+        tried: How often.
+        measured: Failures, or a figure in `unit`.
+        allowed: The most there may be.
+        unit: Of `measured`, if it is no count.
+    """
+    path = os.environ.get("FAULTS_RECORD")
+    if path:
+        line = {"group": group, "what": what, "tried": tried, "measured": measured, "allowed": allowed, "unit": unit}
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def table(lines: list[dict]) -> str:
+    """The page."""
+    import jax
+
+    import gaussjax
+
+    rows = [
+        f"| {line['group']} | {line['what']} | {line['tried']:,} | {line['measured']:g}{line['unit']} | "
+        f"{line['allowed']:g}{line['unit']} | {'yes' if line['measured'] <= line['allowed'] else '**no**'} |"
+        for line in sorted(lines, key=lambda line: line["group"])
+    ]
+    head = [
+        "# Faults",
+        "",
+        f"Written by `make test-faults`: gaussjax {gaussjax.__version__}, jax {jax.__version__}, Python "
+        f"{platform.python_version()}, {platform.system()}. What fails counts as silent, lost, torn or wrong.",
+        "",
+        "| | what | tried | measured | bar | reached |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    source, target = map(Path, sys.argv[1:])
+    target.write_text(table([json.loads(line) for line in source.read_text().splitlines()]), encoding="utf-8")

@@ -1,0 +1,188 @@
+"""The catalogue of wrong inputs: each row bare, under jit and under vmap, and hundreds of random variants."""
+
+from __future__ import annotations
+
+import re
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import gaussjax
+from tests import policies, test_faults, test_strictness
+from tests.test_faults import Fault, zeros
+
+CARRY = policies.make("gaussian-lstm")[0].initial_carry((4,))
+
+MORE = {
+    "no carry": Fault(
+        {}, ValueError, "carry: expected the state of this recurrent network, got None.", policy="gaussian-gru"
+    ),
+    "carry of another batch": Fault(
+        {"carry": (zeros(5, 6),)},
+        ValueError,
+        "carry: the leaves are not those of this policy: [0]: expected (4, 6), got (5, 6)",
+        policy="gaussian-gru",
+    ),
+    "carry of another width": Fault(
+        {"carry": (zeros(4, 7),)}, ValueError, "[0]: expected (4, 6), got (4, 7)", policy="gaussian-gru"
+    ),
+    "carry of another network": Fault({"carry": CARRY}, ValueError, "is unknown (got (4, 6))", policy="gaussian-gru"),
+    "carry that lacks a layer": Fault(
+        {"carry": CARRY[:1]}, ValueError, "is missing (expected (4, 6))", policy="gaussian-lstm"
+    ),
+    "carry that is no tuple": Fault(
+        {"carry": zeros(4, 6)}, ValueError, "[0] is missing (expected (4, 6))", policy="gaussian-gru"
+    ),
+    "resets as numbers": Fault(
+        {"carry": (zeros(4, 6),), "resets": zeros(4)},
+        TypeError,
+        "resets: expected bool, got float32.",
+        policy="gaussian-gru",
+    ),
+    "resets of another shape": Fault(
+        {"carry": (zeros(4, 6),), "resets": zeros(1, dtype=bool)},
+        ValueError,
+        "resets: expected shape (4,), one for each observation, got (1,).",
+        policy="gaussian-gru",
+    ),
+    "resets with one more axis": Fault(
+        {"carry": (zeros(4, 6),), "resets": zeros(4, 1, dtype=bool)},
+        ValueError,
+        "resets: expected shape (4,), one for each observation, got (4, 1).",
+        policy="gaussian-gru",
+    ),
+}
+SHAPES = {**test_faults.FAULTS, **MORE}
+TRANSFORMS = ("eager", "jit", "vmap")
+
+
+def outcome(fault, transform):
+    """The error of a call with a fault, or None where it went through."""
+
+    def call(arguments):
+        return test_faults.call(fault, arguments)
+
+    try:
+        if transform == "jit" and fault.under_vmap:
+            jax.jit(call)(fault.arguments)
+        elif transform == "jit":
+            jax.jit(lambda: call(fault.arguments))()
+        elif transform == "vmap" and fault.under_vmap:
+            stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), fault.arguments)
+            jax.vmap(lambda arguments, _: call(arguments))(stacked, np.arange(2))
+        else:
+            call(fault.arguments)
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_row_is_refused_with_the_same_words(name, transform):
+    fault = SHAPES[name]
+    error = outcome(fault, transform)
+    assert type(error) is fault.error, error
+    assert fault.says in str(error)
+
+
+def test_catalogue_is_complete(record_bar):
+    host, values = test_faults.HOST_FAULTS, test_strictness.VALUES
+    silent = 0
+    for fault in SHAPES.values():
+        silent += sum(outcome(fault, transform) is None for transform in TRANSFORMS)
+    for make, _, _ in host.values():
+        try:
+            make()
+            silent += 1
+        except (ValueError, TypeError):
+            pass
+    for function, arguments, _ in values.values():
+        try:
+            with gaussjax.strict():
+                test_strictness.call(function, arguments)
+            silent += 1
+        except ValueError:
+            pass
+    tried = 3 * len(SHAPES) + len(host) + len(values)
+    record_bar("inputs", "rows of the catalogue × {eager, jit, vmap}, silent", tried, silent, 0)
+    assert silent == 0
+
+
+# Random variants
+
+shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
+reals = st.sampled_from([np.float32, np.float16, np.int32, np.int8, np.bool_, np.uint8])
+
+
+def wrong_width(shape):
+    return not shape or shape[-1] != 3
+
+
+def wrong_params(draw):
+    params = jax.tree.map(np.asarray, policies.make("gaussian")[1])
+    leaves, structure = jax.tree.flatten(params)
+    i = draw(st.integers(0, len(leaves) - 1))
+    leaves[i] = zeros(*draw(shapes.filter(lambda shape: shape != leaves[i].shape)))
+    return structure.unflatten(leaves)
+
+
+@st.composite
+def faults(draw):
+    kind = draw(st.sampled_from(["observations", "taken_actions", "noise", "key", "params", "carry", "resets"]))
+    function = (
+        draw(st.sampled_from(["act", "evaluate"])) if kind in ("observations", "taken_actions", "params") else "act"
+    )
+    policy = (
+        "gaussian-gru"
+        if kind in ("carry", "resets")
+        else draw(st.sampled_from(["gaussian", "squashed", "gaussian-clipped"]))
+    )
+    arguments = {}
+    if kind == "observations":
+        arguments["observations"] = np.zeros(draw(shapes.filter(wrong_width)), draw(reals))
+        if function == "evaluate":
+            arguments["taken_actions"] = zeros(4, 2)
+    elif kind in ("taken_actions", "noise"):
+        arguments[kind] = np.zeros(draw(shapes.filter(lambda shape: shape != (4, 2))), draw(reals))
+    elif kind == "key":
+        dtype = draw(st.sampled_from([np.int32, np.uint32, np.float32, np.int8]))
+        arguments["key"] = np.zeros(draw(shapes.filter(lambda shape: shape != (2,) or dtype != np.uint32)), dtype)
+    elif kind == "params":
+        arguments["params"], policy = wrong_params(draw), "gaussian"
+        if function == "evaluate":
+            arguments["taken_actions"] = zeros(4, 2)
+    elif kind == "carry":
+        arguments["carry"] = (zeros(*draw(shapes.filter(lambda shape: shape not in ((4, 6), (6,))))),)
+    else:
+        shape = draw(shapes)
+        dtype = draw(
+            st.sampled_from([np.bool_, np.int32, np.float32]).filter(lambda t: t is not np.bool_ or shape != (4,))
+        )
+        arguments |= {"carry": (zeros(4, 6),), "resets": np.zeros(shape, dtype)}
+    return Fault(arguments, Exception, "", function, policy)
+
+
+def test_two_hundred_random_variants_are_refused(record_bar):
+    tried, silent = [], []
+
+    @hypothesis.settings(max_examples=250, deadline=None, database=None, derandomize=True)
+    @hypothesis.given(faults(), st.sampled_from(TRANSFORMS))
+    def variant(fault, transform):
+        error = outcome(fault, transform)
+        tried.append(fault)
+        if not isinstance(error, (ValueError, TypeError)) or not re.search(
+            r"expected|is missing|is unknown", str(error)
+        ):
+            silent.append((fault, transform, repr(error)[:300]))
+
+    variant()
+    record_bar(
+        "inputs", "random variants (Hypothesis), silent or with an error of another kind", len(tried), len(silent), 0
+    )
+    assert len(tried) >= 200
+    assert silent == []

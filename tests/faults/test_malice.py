@@ -1,0 +1,185 @@
+"""Files made to harm: nothing in them runs, and each gets one clear error."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import time
+import zipfile
+
+import pytest
+
+import gaussjax
+from gaussjax import artifact, cli, numpy_act
+from gaussjax.training import checkpoint
+from tests.faults import malice, writer
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("malice")
+    marker = folder / "executed"
+    return folder, marker, malice.files(marker, folder / "draft.safetensors")
+
+
+def test_malicious_files_run_nothing_and_get_one_clear_error(made, record_bar):
+    folder, marker, files = made
+    assert len(files) >= 30
+    path = folder / "policy.safetensors"
+    wrong = []
+    for name, payload in files.items():
+        path.write_bytes(payload)
+        start = time.perf_counter()
+        try:
+            gaussjax.load(path)
+            wrong.append(f"{name}: loaded")
+        except gaussjax.PolicyFileError as error:
+            if path.name not in str(error) or "expected" not in str(error) or len(str(error)) > 2000:
+                wrong.append(f"{name}: {str(error)[:200]}")
+        except BaseException as error:
+            wrong.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
+        if marker.exists():
+            wrong.append(f"{name}: executed")
+            marker.unlink()
+        if time.perf_counter() - start > 20:
+            wrong.append(f"{name}: {time.perf_counter() - start:.0f} s")
+    record_bar("malice", "malicious files, executed or without one clear error", len(files), len(wrong), 0)
+    assert wrong == []
+
+
+def test_other_readers_run_nothing_either(made):
+    folder, marker, files = made
+    path = folder / checkpoint.LATEST
+    for payload in files.values():
+        path.write_bytes(payload)
+        for read in (
+            lambda: artifact.summary(path),
+            lambda: checkpoint.load(folder, {"params": writer.filled(0.0)}),
+            lambda: numpy_act.load(path),
+        ):
+            # A whole file has a summary; what counts is that none of them runs anything or exhausts the machine.
+            with contextlib.suppress(ValueError, KeyError, OSError, TypeError, AttributeError, zipfile.BadZipFile):
+                read()
+            assert not marker.exists()
+
+
+def test_environment_named_by_a_file_is_not_imported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "policy.safetensors"
+    gaussjax.save(path, writer.POLICY, writer.filled(0.0), metadata={"environment": "evil:Pendulum-v1"})
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", str(path)])
+    assert "names 'evil:Pendulum-v1', which would import a module" in capsys.readouterr().err
+    assert not (tmp_path / "executed").exists()
+
+
+# The source itself
+
+_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "code", "codeop"}
+_BUILTINS = {"eval", "exec", "compile", "__import__", "execfile"}
+_YAML = {"load", "load_all", "full_load", "unsafe_load", "full_load_all", "unsafe_load_all"}
+
+
+def barred(source: str) -> list[str]:
+    """What a source file does that could execute data, with its line."""
+    tree, found = ast.parse(source), []
+    # The one allowed use: an Unpickler whose find_class does nothing but raise.
+    guarded = {
+        id(base)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(_only_raises(method) for method in node.body)
+        for base in node.bases
+        if ast.unparse(base) == "pickle.Unpickler"
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in _MODULES:
+                found.append((node.lineno, f"from {module}"))
+            case ast.Import(names=names):
+                renamed = [n.name for n in names if n.name == "pickle" and n.asname]
+                found += [(node.lineno, name) for name in renamed]
+                found += [(node.lineno, n.name) for n in names if n.name in _MODULES - {"pickle"}]
+            case ast.Attribute(value=ast.Name(id="pickle"), attr=name):
+                if id(node) not in guarded and name != "UnpicklingError":
+                    found.append((node.lineno, f"pickle.{name}"))
+            case ast.Call(func=ast.Name(id=name)) if name in _BUILTINS:
+                found.append((node.lineno, name))
+            case ast.Attribute(value=ast.Name(id="builtins"), attr=name) if name in _BUILTINS:
+                found.append((node.lineno, name))
+            case ast.Attribute(value=ast.Name(id="yaml"), attr=name) if name in _YAML:
+                found.append((node.lineno, f"yaml.{name}"))
+            case ast.Attribute(value=ast.Name(id="os"), attr="system" | "popen"):
+                found.append((node.lineno, f"os.{node.attr}"))
+            case ast.keyword(arg="weights_only" | "allow_pickle" | "shell", value=ast.Constant(value=value)):
+                safe = {"weights_only": True, "allow_pickle": False, "shell": False}[node.arg]
+                if value is not safe:
+                    found.append((node.value.lineno, f"{node.arg}={value}"))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load" and not _says_weights_only(node):
+            found.append((node.lineno, "torch.load without weights_only"))
+    return [f"line {line}: {what}" for line, what in found]
+
+
+def _says_weights_only(call: ast.Call) -> bool:
+    return any(keyword.arg == "weights_only" for keyword in call.keywords)
+
+
+def _only_raises(method: ast.AST) -> bool:
+    return (
+        isinstance(method, ast.FunctionDef)
+        and method.name == "find_class"
+        and isinstance(method.body[-1], ast.Raise)
+        and not any(isinstance(node, (ast.Return, ast.Yield)) for node in ast.walk(method))
+    )
+
+
+def test_no_source_file_executes_data(repository):
+    files = [*repository.glob("gaussjax/**/*.py"), *repository.glob("benchmarks/**/*.py")]
+    assert len(files) > 50
+    found = {str(path.relative_to(repository)): barred(path.read_text(encoding="utf-8")) for path in files}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle; pickle.loads(b'')",
+        "import pickle as p; p.load",
+        "from pickle import loads",
+        "import pickle\nclass A(pickle.Unpickler): pass",
+        "import pickle\nclass A(pickle.Unpickler):\n  def find_class(self, m, n):\n    return getattr(m, n)",
+        "eval('1')",
+        "exec('1')",
+        "compile('1', '', 'eval')",
+        "__import__('os')",
+        "import builtins; builtins.eval('1')",
+        "import yaml; yaml.load(text)",
+        "import yaml; yaml.unsafe_load(text)",
+        "import torch; torch.load(path)",
+        "import torch; torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "import dill",
+        "import joblib",
+        "from marshal import loads",
+        "os.system('true')",
+        "subprocess.run('true', shell=True)",
+    ],
+)
+def test_the_search_finds_what_is_barred(source):
+    assert barred(source) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle\nclass A(pickle.Unpickler):\n  def find_class(self, m, n):\n    raise pickle.UnpicklingError(m)",
+        "import yaml; yaml.safe_load(text)",
+        "torch.load(path, weights_only=True)",
+        "policy.eval()",
+        "re.compile('x')",
+        "np.load(path, allow_pickle=False)",
+    ],
+)
+def test_the_search_lets_safe_code_be(source):
+    assert barred(source) == []

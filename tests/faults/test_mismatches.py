@@ -1,0 +1,126 @@
+"""A file that is whole but not for this version or this network: refused, with every difference named."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax import artifact, safefile
+
+SPACE = gaussjax.spaces.Box((2,), -1.0, 1.0)
+
+
+class Own(nn.Module):
+    width: int = 4
+    dtype: str = "float32"
+    num_actions: int | None = None
+
+    @nn.compact
+    def __call__(self, observations):
+        features = nn.Dense(self.width, name="first", param_dtype=self.dtype)(observations)
+        return nn.Dense(self.num_actions, name="last")(features), jnp.zeros(self.num_actions), {}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "policy.safetensors"
+    policy = gaussjax.gaussian(Own(), 3, SPACE)
+    gaussjax.save(path, policy, policy.init(jax.random.key(0)))
+    return path
+
+
+def changed(path, change, **description):
+    """The file with other arrays or another description, its digest right."""
+    tensors, old = safefile.read(path)
+    tensors = {name: array.copy() for name, array in tensors.items()}
+    change(tensors)
+    safefile.write(path, tensors, {**old, **description})
+
+
+def refusal(path, **options):
+    with pytest.raises(gaussjax.PolicyFileError) as caught:
+        gaussjax.load(path, **options)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_architecture_lists_every_leaf(path):
+    text = refusal(path, network=Own(width=5))
+    for part in (
+        "first/bias: expected (5,), got (4,)",
+        "first/kernel: expected (3, 5), got (3, 4)",
+        "last/kernel: expected (5, 2), got (4, 2)",
+    ):
+        assert part in text
+
+
+def test_version_architecture_extra_leaf_and_type_are_listed_at_once(path):
+    def change(tensors):
+        tensors["params/params/extra"] = np.zeros(7, np.float32)
+        del tensors["params/params/last/bias"]
+        tensors["params/params/first/bias"] = tensors["params/params/first/bias"].astype(np.int32)
+
+    changed(path, change, format=9)
+    text = refusal(path, network=Own(width=5))
+    for part in (
+        "expected format 1, got 9: it was written by gaussjax",
+        "params/params/extra is unknown (got (7,))",
+        "params/params/last/bias is missing (expected (2,))",
+        "params/params/first/bias: expected float32, got int32",
+        "params/params/first/kernel: expected (3, 5), got (3, 4)",
+    ):
+        assert part in text
+
+
+def test_network_of_another_type_is_refused(path):
+    assert "first/kernel: expected bfloat16, got float32" in refusal(path, network=Own(dtype="bfloat16"))
+
+
+def test_parameters_that_were_cast_on_purpose_come_back_as_they_were(path):
+    policy = gaussjax.gaussian(Own(), 3, SPACE)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), policy.init(jax.random.key(0)))
+    gaussjax.save(path, policy, params)
+    loaded = gaussjax.load(path, network=Own()).params
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_float64_parameters_are_not_narrowed_in_silence(path):
+    policy = gaussjax.gaussian(Own(), 3, SPACE)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), policy.init(jax.random.key(0)))
+    gaussjax.save(path, policy, params)
+    assert "first/kernel: expected 32 bits, got float64, which needs jax_enable_x64" in refusal(path, network=Own())
+
+
+def test_float64_parameters_are_read_with_x64(path, x64):
+    policy = gaussjax.gaussian(Own(), 3, SPACE)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) / 3, policy.init(jax.random.key(0)))
+    gaussjax.save(path, policy, params)
+    jax.tree.map(np.testing.assert_array_equal, gaussjax.load(path, network=Own()).params, params)
+
+
+def test_nan_in_a_file_is_refused(path):
+    def change(tensors):
+        tensors["params/params/last/bias"][1] = np.nan
+
+    changed(path, change)
+    assert "got NaN in ['params/params/last/bias']" in refusal(path, network=Own())
+
+
+def test_unknown_option_of_a_newer_version_is_named(path):
+    _, description = safefile.read(path)
+    policy = {**description["policy"], "options": {**description["policy"]["options"], "temperature": 1.0}}
+    changed(path, lambda tensors: None, policy=policy)
+    assert "got 'temperature'" in refusal(path, network=Own())
+
+
+def test_summary_needs_no_network_and_names_all(path):
+    facts, arrays = artifact.summary(path)
+    assert facts["kind"] == "gaussian"
+    assert facts["version: jax"] == jax.__version__
+    assert facts["parameters"] == "26"
+    assert ("params/params/first/kernel", "float32", "(3, 4)") in arrays

@@ -1,0 +1,100 @@
+"""What the default checks cost: at most 5% of a step, of acting and of training."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gaussjax import envs, rollout
+from gaussjax.training import ppo
+from gaussjax.training.ppo import update
+from tests import policies
+
+BAR = 5.0
+
+
+def compared(with_checks, without, rounds):
+    """Seconds of both, the least of many turns taken one after the other."""
+    best = [np.inf, np.inf]
+    for _ in range(rounds):
+        for i, function in enumerate((with_checks, without)):
+            start = time.perf_counter()
+            function()
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def percent(pair):
+    return 100.0 * (pair[0] / pair[1] - 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 4096])
+def test_checks_of_acting_cost_little(batch, record_bar):
+    policy, params = policies.make("gaussian-actor-critic")
+    key, observations = jax.random.key(0), jnp.zeros((batch, 3))
+    plain = policy.act.__wrapped__
+
+    def acting(act):
+        def run():
+            for _ in range(200):
+                out = act(params, key, observations)
+            out.actions.block_until_ready()
+
+        return run
+
+    overhead = percent(compared(acting(policy.act), acting(plain), 60))
+    record_bar("overhead", f"policy.act on {batch}, slower by", 60, max(0.0, round(overhead, 2)), BAR, " %")
+    assert overhead <= BAR
+
+
+class _Unguarded:
+    """jax.numpy, in which everything is finite: the compiler drops the guard."""
+
+    def __getattr__(self, name):
+        return getattr(jnp, name)
+
+    def isfinite(self, x):
+        return jnp.ones(jnp.shape(x), bool)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Gymnasium", "JAX"])
+def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
+    config = ppo.Config()
+
+    def make():
+        if kind == "JAX":
+            from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+
+            environments = envs.from_functional(PendulumFunctional(), max_steps=200)
+        else:
+            environments = envs.make_vector("Pendulum-v1", config.num_envs)
+        algorithm = ppo.make(environments, config)
+        states = [algorithm.step(algorithm.init(jax.random.key(0)))[0]]
+
+        def run():
+            states[0] = jax.block_until_ready(algorithm.step(states[0])[0])
+
+        run()
+        return run
+
+    checked = make()
+    with monkeypatch.context() as patched:
+        patched.setattr(update, "jnp", _Unguarded())
+        unchecked = make()
+
+    def without():
+        with monkeypatch.context() as patched:
+            patched.setattr(rollout.Runner, "_checked", lambda self, values, when, what="": values)
+            patched.setattr(rollout, "guarded", lambda *_: contextlib.nullcontext())
+            unchecked()
+
+    overhead = percent(compared(checked, without, 40))
+    record_bar("overhead", f"PPO update on {kind} environments, slower by", 40, max(0.0, round(overhead, 2)), BAR, " %")
+    assert overhead <= BAR

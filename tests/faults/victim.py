@@ -1,0 +1,35 @@
+"""For each line it reads, a process that saves a file without end, to be killed: `python -m tests.faults.victim FILE`.
+
+The victims are forked, for a start of Python would take longer than all their saves. They write
+arrays of NumPy, since JAX may not be used after a fork.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gaussjax import safefile
+
+# 3 MB each, so that a write takes a while.
+PREPARED = [{f"params/{i}": np.full((200, 200), value, np.float32) for i in range(20)} for value in range(3)]
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    for _ in sys.stdin:
+        victim = os.fork()
+        if victim == 0:
+            for value in itertools.cycle(range(len(PREPARED))):
+                safefile.write(path, PREPARED[value], {"metadata": {"value": value}})
+        print(victim, flush=True)
+        os.waitpid(victim, 0)
+        print("gone", flush=True)
+
+
+if __name__ == "__main__":
+    main()

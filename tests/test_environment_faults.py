@@ -1,0 +1,107 @@
+"""Environments that raise, end the program, hang or return NaN: the one at fault is named, the training kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax import cli, rollout
+from tests.training import probes
+
+
+class Faulty(probes.Bandit):
+    """The copy of that number does something at its third step."""
+
+    def __init__(self, does=None):
+        self.does, self.steps = does, 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.does and self.steps == 3:
+            self.does()
+        return super().step(action)
+
+
+def divide():
+    return 1 / 0
+
+
+def hang():
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        # As careless environments do.
+        with contextlib.suppress(Exception):
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        (
+            divide,
+            r"^environment 2: expected an observation at step 3, got ZeroDivisionError: division by zero\. Correct",
+        ),
+        (sys.exit, r"^environment 2: expected an observation at step 3, got SystemExit\. Correct"),
+        (hang, r"^environment 2: expected an answer to step 3 within 0.3 s, got none\. The environment hangs"),
+    ],
+    ids=["raises", "exits", "hangs"],
+)
+def test_environment_at_fault_is_named_with_its_step(does, says):
+    environments = probes.vector_of([Faulty, Faulty, lambda: Faulty(does), Faulty])
+    runner = rollout.Runner(environments)
+    runner.timeout = 0.3
+    runner.reset(0)
+    for _ in range(2):
+        runner.step(np.zeros((4, 1)))
+    with pytest.raises(rollout.EnvironmentStepError, match=says):
+        runner.step(np.zeros((4, 1)))
+
+
+def test_time_limit_is_lifted_after_each_step():
+    runner = rollout.Runner(probes.vector(Faulty, 2))
+    runner.timeout = 0.05
+    runner.reset(0)
+    runner.step(np.zeros((2, 1)))
+    time.sleep(0.1)
+
+
+@pytest.mark.parametrize("does", ["raises", "returns NaN"])
+def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
+    closed = []
+
+    class Breaks(probes.Counter):
+        def __init__(self):
+            super().__init__(50, 40 if does == "returns NaN" else None)
+
+        def step(self, action):
+            if does == "raises" and self._steps == 39:
+                raise RuntimeError("the motor is hot")
+            return super().step(action)
+
+        def close(self):
+            closed.append(self)
+
+    gymnasium.register("gaussjax-test/Breaks-v0", Breaks)
+    out = tmp_path / "run"
+    options = ["--num-envs", "2", "--num-steps", "16", "--batch-size", "32", "--num-epochs", "1", "--sizes", "8"]
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["train", "gaussjax-test/Breaks-v0", "--out", str(out), "--checkpoint-every", "1", *options])
+    finally:
+        del gymnasium.registry["gaussjax-test/Breaks-v0"]
+    assert exit_.value.code == 1
+    line = capsys.readouterr().err
+    expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 40"
+    assert "environment 0: " in line
+    assert expected in line
+    # Two updates of 16 steps in 2 environments were whole.
+    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 64
+    assert len(closed) >= 2

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+
+import gaussjax
+from gaussjax import envs
+
+
+def test_functional_pendulum_is_gymnasiums_pendulum():
+    environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+    state, observation = environment.reset(jax.random.key(0))
+    theirs = gymnasium.make("Pendulum-v1").unwrapped
+    theirs.reset(seed=0)
+    theirs.state = np.asarray(state[0], np.float64)
+    step = jax.jit(environment.step)
+    rng = np.random.default_rng(0)
+    for t in range(200):
+        action = rng.uniform(-3, 3, 1).astype(np.float32)
+        stepped = step(state, action)
+        expected, reward, _, _, _ = theirs.step(action)
+        np.testing.assert_allclose(stepped.observation, expected, atol=2e-3)
+        np.testing.assert_allclose(stepped.reward, reward, atol=2e-2)
+        assert not stepped.terminated
+        assert stepped.truncated == (t == 199)
+        state = stepped.state
+    theirs.close()
+    assert observation.shape == (3,)
+
+
+class BraxState(NamedTuple):
+    obs: Any
+    reward: Any
+    done: Any
+
+
+class BraxLike:
+    """An environment with the methods of brax's: a point that is pushed, and done beyond 1."""
+
+    observation_size, action_size = 1, 1
+
+    def reset(self, key):
+        return BraxState(jnp.zeros(1), jnp.zeros(()), jnp.zeros(()))
+
+    def step(self, state, action):
+        place = state.obs + action
+        return BraxState(place, -place[0], (place[0] > 1.0).astype(jnp.float32))
+
+
+def test_brax_interface_tells_an_end_from_a_time_limit():
+    environment = envs.from_brax(BraxLike(), max_steps=3)
+    assert environment.action_space == gaussjax.spaces.Box((1,), -1.0, 1.0)
+    state, _ = environment.reset(jax.random.key(0))
+    ends = []
+    for _ in range(3):
+        stepped = environment.step(state, jnp.array([0.4]))
+        ends.append((bool(stepped.terminated), bool(stepped.truncated)))
+        state = stepped.state
+    # 0.4, 0.8, 1.2: the third step leaves the field and meets the limit; the end counts.
+    assert ends == [(False, False), (False, False), (True, False)]
+    state, _ = environment.reset(jax.random.key(0))
+    for _ in range(3):
+        stepped = environment.step(state, jnp.array([0.1]))
+        state = stepped.state
+    assert (bool(stepped.terminated), bool(stepped.truncated)) == (False, True)
+
+
+class GymnaxLike:
+    """An environment with the methods of gymnax's, whose steps draw."""
+
+    def observation_space(self, parameters):
+        return gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+    def action_space(self, parameters):
+        return gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+    def reset_env(self, key, parameters):
+        return jnp.zeros(1), jnp.zeros(())
+
+    def step_env(self, key, state, action, parameters):
+        state = state + parameters * jax.random.normal(key)
+        return state.reshape(1), state, -jnp.abs(state), jnp.abs(state) > 10.0, {}
+
+
+def test_gymnax_interface_draws_anew_at_each_step():
+    environment = envs.from_gymnax(GymnaxLike(), 1.0)
+    state, _ = environment.reset(jax.random.key(0))
+    places = []
+    for _ in range(4):
+        stepped = environment.step(state, jnp.zeros(1))
+        places.append(float(stepped.observation[0]))
+        state = stepped.state
+    assert len(set(np.round(np.diff([0.0, *places]), 4))) == 4
+
+
+def test_unknown_environment_is_named():
+    with pytest.raises(gymnasium.error.NameNotFound, match="Did you mean: `Pendulum`"):
+        envs.make_vector("Pendulm-v1", 2)

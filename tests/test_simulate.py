@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax import simulate
+from tests.training import jax_probes
+
+
+def plain(observations):
+    return observations
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return gaussjax.gaussian(gaussjax.networks.MLP((4,)), 1, jax_probes.UNIT, clip_actions=True)
+
+
+@pytest.fixture(scope="module")
+def collected(policy):
+    environment, params = jax_probes.counter(length=3), policy.init(jax.random.key(0))
+
+    @jax.jit
+    def run(key):
+        standing = simulate.start(environment, policy, jax.random.key(1), 2)
+        return simulate.collect(environment, policy, params, plain, standing, key, 5)
+
+    return params, run(jax.random.key(2))
+
+
+def test_true_last_observations_and_the_start_of_the_next_episode(collected):
+    _, (experience, standing, episodes) = collected
+    np.testing.assert_array_equal(experience.observations[:, 0, 0], [0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(experience.next_observations[:, 0, 0], [1, 2, 3, 1, 2])
+    np.testing.assert_array_equal(experience.truncated[:, 1], [False, False, True, False, False])
+    np.testing.assert_array_equal(experience.resets[:, 0], [True, False, False, True, False])
+    assert not experience.terminated.any()
+    # Both copies finished one episode of 1 + 2 + 3.
+    assert (episodes.count, episodes.returns, episodes.lengths) == (2, 12, 6)
+    np.testing.assert_array_equal(standing.returns, [3, 3])
+    np.testing.assert_array_equal(standing.lengths, [2, 2])
+
+
+def test_actions_are_those_of_the_policy_for_the_noise_drawn(policy, collected):
+    params, (experience, _, _) = collected
+    noise_key, _ = jax.random.split(jax.random.key(2))
+    noise = jax.random.normal(noise_key, (5, 2, 1))
+    expected = policy.act(params, None, experience.observations, noise=noise)
+    np.testing.assert_allclose(experience.raw_actions, expected.outputs["raw_actions"], atol=1e-6)
+    np.testing.assert_allclose(experience.actions, expected.actions, atol=1e-6)
+    assert not np.allclose(noise[0], noise[1])
+
+
+@pytest.mark.parametrize("terminates", [True, False])
+def test_evaluation_counts_the_first_episode_only(policy, terminates):
+    environment = jax_probes.counter(length=3, terminates=terminates)
+    params = policy.init(jax.random.key(0))
+    returns = simulate.evaluate(environment, policy, params, jax.random.key(0), episodes=4, max_steps=8)
+    np.testing.assert_array_equal(returns, [6.0] * 4)
+
+
+def test_a_memory_starts_anew_with_each_episode_and_its_states_are_kept():
+    policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=3, sizes=(4,)), 1, jax_probes.UNIT)
+    params, environment = policy.init(jax.random.key(0)), jax_probes.counter(length=3)
+    standing = simulate.start(environment, policy, jax.random.key(1), 2)
+    experience, last, _ = simulate.collect(environment, policy, params, plain, standing, jax.random.key(2), 6)
+    (carries,) = jax.tree.leaves(experience.carries)
+    assert carries.shape == (7, 2, 3)
+    # Episodes are alike, so what is remembered after one step of each is alike.
+    np.testing.assert_allclose(carries[1], carries[4], atol=1e-6)
+    np.testing.assert_array_equal(carries[6], jax.tree.leaves(last.carry)[0])
+    # The whole rollout unrolled from its first state gives the same means.
+    given = {"carry": policy.initial_carry((2,)), "resets": experience.resets}
+    mean = policy.apply(params, experience.observations, **given)[1]["mean_actions"]
+    stepwise = [
+        policy.apply(
+            params,
+            experience.observations[t],
+            carry=jax.tree.map(lambda leaf, t=t: leaf[t], experience.carries),
+            resets=experience.resets[t],
+        )[1]["mean_actions"]
+        for t in range(6)
+    ]
+    np.testing.assert_allclose(mean, jnp.stack(stepwise), atol=1e-6)

@@ -1,0 +1,110 @@
+"""Strict mode looks at values; without it nothing is looked at, and nothing is paid."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gaussjax
+from tests import policies
+
+
+def bad(shape, value, at):
+    array = np.zeros(shape, np.float32)
+    array[at] = value
+    return array
+
+
+def nan_params():
+    params = jax.tree.map(np.array, policies.make("squashed")[1])
+    params["params"]["head"]["log_std"][1] = np.nan
+    return params
+
+
+VALUES = {
+    "NaN observation": (
+        "act",
+        {"observations": bad((4, 3), np.nan, (2, 1))},
+        "observations: expected finite numbers, got nan at [2, 1] (1 of 12 entries).",
+    ),
+    "infinite observation": (
+        "apply",
+        {"observations": bad((4, 3), np.inf, 0)},
+        "observations: expected finite numbers, got inf at [0, 0] (3 of 12 entries).",
+    ),
+    "NaN noise": ("act", {"noise": bad((4, 2), np.nan, (0, 1))}, "noise: expected finite numbers, got nan at [0, 1]"),
+    "NaN action": (
+        "evaluate",
+        {"taken_actions": bad((4, 2), np.nan, (3, 1))},
+        "taken_actions: expected finite numbers, got nan at [3, 1]",
+    ),
+    "action outside the support": (
+        "evaluate",
+        {"taken_actions": bad((4, 2), 3.5, (1, 1))},
+        "taken_actions: expected actions within the Box from [-1.0, 0.0] to [1.0, 3.0], got 3.5 at [1, 1]",
+    ),
+    "the same in act": (
+        "act",
+        {"taken_actions": bad((4, 2), -0.5, (0, 1))},
+        "got -0.5 at [0, 1] (1 of 8 entries). This policy never takes them",
+    ),
+    "NaN params": (
+        "log_std",
+        {"params": nan_params()},
+        "params['params']['head']['log_std']: expected finite numbers, got nan at [1]",
+    ),
+}
+
+
+def call(name, arguments):
+    policy, params = policies.make("squashed")
+    good = {"params": params, "observations": np.zeros((4, 3), np.float32)}
+    if name == "act":
+        good["key"] = jax.random.key(0)
+    if name == "evaluate":
+        good["taken_actions"] = np.zeros((4, 2), np.float32)
+    return getattr(policy, name)(**{**good, **arguments})
+
+
+@pytest.mark.parametrize(("function", "arguments", "says"), VALUES.values(), ids=VALUES)
+def test_strict_mode_refuses_the_value(function, arguments, says):
+    call(function, arguments)  # Elsewhere nothing is looked at.
+    with gaussjax.strict(), pytest.raises(ValueError, match=re.escape(says)):
+        call(function, arguments)
+    call(function, arguments)
+
+
+@pytest.mark.parametrize(("function", "arguments", "says"), VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("transform", [lambda f: jax.jit(f), lambda f: jax.vmap(f), lambda f: jax.jit(jax.vmap(f))])
+def test_strict_mode_refuses_the_value_in_a_compiled_program(function, arguments, says, transform):
+    stacked = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)]), arguments)
+    if transform(lambda x: x) is not None and "vmap" not in transform.__code__.co_names:
+        stacked = arguments
+    compiled = transform(lambda given: call(function, given))
+    with pytest.raises(Exception, match=re.escape(says)), gaussjax.strict():
+        jax.block_until_ready(compiled(stacked))
+
+
+def test_values_at_the_edge_and_half_open_boxes_pass():
+    with gaussjax.strict():
+        call("evaluate", {"taken_actions": np.tile(np.float32([1.0, 3.0]), (4, 1))})
+        policy, params = policies.make("gaussian-clipped")
+        actions = np.tile(np.float32([1e6, -1e6]), (4, 1))
+        policy.evaluate(params, np.zeros((4, 3), np.float32), actions)
+        policy, params = policies.make("gaussian")
+        policy.evaluate(params, np.zeros((4, 3), np.float32), actions)
+
+
+def test_strict_mode_leaves_results_alone():
+    plain = call("act", {})
+    with gaussjax.strict():
+        jax.tree.map(np.testing.assert_array_equal, call("act", {}), plain)
+
+
+def test_strict_mode_off_adds_nothing_to_a_compiled_program():
+    program = jax.make_jaxpr(lambda observations: call("act", {"observations": observations}))(jnp.zeros((4, 3)))
+    assert not program.effects

@@ -1,0 +1,47 @@
+"""Probes as pure JAX functions."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gaussjax import envs
+from gaussjax.spaces import Box
+
+UNIT = Box((1,), -1.0, 1.0)
+
+
+def recall(length: int) -> envs.Environment:
+    """A cue of ±0.5 is shown once; after `length` blank steps the action has to repeat it.
+
+    Without a memory nothing is better than 0, which costs 0.25.
+    """
+
+    def reset(key):
+        cue = jnp.where(jax.random.bernoulli(key), 0.5, -0.5)
+        return (cue, jnp.zeros((), jnp.int32)), jnp.stack([cue, jnp.zeros(())])
+
+    def step(state, action):
+        cue, steps = state
+        last = steps == length
+        reward = jnp.where(last, -jnp.square(action[0] - cue), 0.0)
+        asked = jnp.where(steps + 1 == length, 1.0, 0.0)
+        return envs.Step((cue, steps + 1), jnp.stack([jnp.zeros(()), asked]), reward, last, jnp.asarray(False))
+
+    return envs.Environment(reset, step, Box((2,)), UNIT)
+
+
+def counter(length: int, terminates: bool = False) -> envs.Environment:
+    """The observation counts the steps, the reward is the action plus the count, the episode ends after `length`."""
+
+    def reset(key):
+        return jnp.zeros(()), jnp.zeros(1)
+
+    def step(state, action):
+        count = state + 1.0
+        ends = count == length
+        no = jnp.asarray(False)
+        reward = count + 0.0 * action[0]
+        return envs.Step(count, count.reshape(1), reward, ends if terminates else no, no if terminates else ends)
+
+    return envs.Environment(reset, step, Box((1,)), UNIT)

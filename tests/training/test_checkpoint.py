@@ -1,0 +1,312 @@
+"""Training goes on from a checkpoint as if it had never stopped, and never from a damaged one."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+
+import gaussjax
+from gaussjax import environment_state, envs, rollout
+from gaussjax.safefile import PolicyFileError
+from gaussjax.training import checkpoint, ppo, run, sac
+from tests.training import probes
+
+SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1, "sizes": (8,), "total_steps": 64 * 60}
+
+
+def same(one, two):
+    def equal(a, b):
+        if jnp.issubdtype(getattr(a, "dtype", None) or np.float64, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+        assert type(a) is type(b)
+
+    jax.tree.map(equal, one, two)
+
+
+class Training:
+    """An algorithm on environments of its own, as a new process would make it."""
+
+    def __init__(self, environment, **options):
+        config = ppo.Config(**{**SHORT, **options})
+        self.environments = environment if isinstance(environment, envs.Environment) else None
+        self.environments = self.environments or envs.make_vector(environment, config.num_envs)
+        self.algorithm = ppo.make(self.environments, config)
+        self.state = self.algorithm.init(jax.random.key(0))
+
+    def steps(self, count):
+        rows = []
+        for _ in range(count):
+            self.state, row = self.algorithm.step(self.state)
+            rows.append({name: float(value) for name, value in row.items() if name != "steps_per_second"})
+        return rows
+
+    def save(self, folder):
+        runner = self.algorithm.runner
+        checkpoint.save(folder, self.state, {"environments": runner and runner.capture()})
+
+    def load(self, folder):
+        restored = checkpoint.load(folder, self.state)
+        self.state = restored.state
+        if self.algorithm.runner:
+            self.algorithm.runner.restore(restored.extra["environments"])
+        return restored.notice
+
+
+CASES = {
+    "Pendulum": ("Pendulum-v1", {}),
+    "MountainCarContinuous": ("MountainCarContinuous-v0", {}),
+    "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "hidden_size": 8, "sequence_length": 8}),
+    "functional Pendulum": (envs.from_functional(PendulumFunctional(), max_steps=20), {}),
+}
+
+
+@pytest.mark.parametrize(("environment", "options"), CASES.values(), ids=CASES)
+def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(environment, options, tmp_path):
+    whole, parts = Training(environment, **options), Training(environment, **options)
+    # Episodes of Pendulum last 200 steps, so 15 updates of 16 steps end some in each part.
+    expected = whole.steps(5) + whole.steps(15)
+    got = parts.steps(5)
+    parts.save(tmp_path)
+    parts.steps(2)  # Lost with the process.
+    other = Training(environment, **options)
+    assert other.load(tmp_path) == ""
+    got += other.steps(15)
+    np.testing.assert_equal(got, expected)
+    same(other.state, whole.state)
+
+
+@pytest.mark.slow
+def test_fifty_random_interruptions_change_nothing(tmp_path, record_bar):
+    rng, differences = np.random.default_rng(0), 0
+    for environment in ("Pendulum-v1", CASES["functional Pendulum"][0]):
+        whole, parts = Training(environment), Training(environment)
+        other = Training(environment)
+        for _ in range(25):
+            count = int(rng.integers(1, 4))
+            whole.steps(count)
+            parts.steps(count)
+            parts.save(tmp_path)
+            parts.steps(1)
+            parts, other = other, parts
+            parts.load(tmp_path)
+            try:
+                same(parts.state, whole.state)
+            except AssertionError:
+                differences += 1
+    record_bar("resume", "random interruptions, differences to an uninterrupted run", 50, differences, 0)
+    assert differences == 0
+
+
+@pytest.fixture
+def training():
+    training = Training("Pendulum-v1")
+    training.steps(1)
+    return training
+
+
+def test_previous_checkpoint_takes_over_from_a_damaged_one_and_says_so(training, tmp_path):
+    training.save(tmp_path)
+    before = training.state
+    training.steps(1)
+    training.save(tmp_path)
+    latest = tmp_path / checkpoint.LATEST
+    payload = bytearray(latest.read_bytes())
+    payload[-1] ^= 1
+    latest.write_bytes(payload)
+    notice = training.load(tmp_path)
+    assert "sha256" in notice
+    assert notice.endswith("Going on from the previous checkpoint.")
+    same(training.state, before)
+    # The damaged file does not push out the good one.
+    training.save(tmp_path)
+    same(checkpoint.load(tmp_path, before).state, before)
+    (tmp_path / checkpoint.LATEST).unlink()
+    assert "is missing. Going on from the previous" in checkpoint.load(tmp_path, before).notice
+
+
+def test_nan_never_becomes_the_latest_checkpoint(training, tmp_path):
+    training.save(tmp_path)
+    good = training.state
+    training.state = good._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, good.params))
+    with pytest.raises(PolicyFileError, match="got NaN in"):
+        training.save(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.LATEST]
+    assert training.load(tmp_path) == ""
+    same(training.state, good)
+
+
+def test_checkpoint_of_other_options_is_refused_with_every_difference(training, tmp_path):
+    training.save(tmp_path)
+    with pytest.raises(
+        PolicyFileError, match=r"expected \(\(3, 9\), 'float32'\), got \(\(3, 8\), 'float32'\).*; .*\(9"
+    ) as e:
+        Training("Pendulum-v1", sizes=(9,)).load(tmp_path)
+    assert "Resume with the options of the training that wrote it." in str(e.value)
+
+
+def test_both_damaged_or_none_at_all_is_an_error(training, tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint, got none"):
+        training.load(tmp_path)
+    for name in (checkpoint.LATEST, checkpoint.PREVIOUS):
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(PolicyFileError, match=r"checkpoint.safetensors: .* .*checkpoint.previous"):
+        training.load(tmp_path)
+
+
+def stopping(original, count):
+    """The function, which after so many calls is interrupted instead."""
+    left = iter(range(count))
+
+    def function(*arguments, **options):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    return function
+
+
+def test_some_checkpoint_is_in_the_folder_at_every_moment(training, tmp_path, monkeypatch):
+    """Stopped before each call that changes the folder, a whole checkpoint is there."""
+    training.save(tmp_path)
+    for name in ("link", "replace", "fsync", "chmod"):
+        for count in range(3):
+            with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+                patched.setattr(os, name, stopping(getattr(os, name), count))
+                training.save(tmp_path)
+            assert checkpoint.load(tmp_path, training.state).notice == ""
+
+
+class Opaque(probes.Bandit):
+    """Its state is not known to gaussjax."""
+
+
+class Open(probes.Bandit):
+    """It says itself what its state is."""
+
+    def get_state(self):
+        return {"last": np.float32(0.1), "of": (1, [2.5, None])}
+
+    def set_state(self, state):
+        self.was = state
+
+
+def test_environment_that_cannot_be_saved_is_named_with_the_repair():
+    with pytest.raises(environment_state.UnsavableError, match=r"the state of .*:Opaque cannot be saved. Give"):
+        environment_state.capture(probes.vector(Opaque, 2))
+
+
+def test_environment_of_the_users_says_what_its_state_is():
+    environments = probes.vector(Open, 2)
+    environments.reset(seed=0)
+    environment_state.restore(environments, environment_state.capture(environments))
+    state = environments.envs[0].was
+    assert state == {"last": np.float32(0.1), "of": (1, [2.5, None])}
+    assert state["last"].dtype == np.float32
+
+
+def test_wrapper_with_a_state_of_its_own_is_refused():
+    environments = probes.vector(lambda: gymnasium.wrappers.NormalizeReward(gymnasium.make("Pendulum-v1")), 2)
+    with pytest.raises(environment_state.UnsavableError, match=r"the wrapper .*NormalizeReward may hold a state"):
+        environment_state.capture(environments)
+    environments.close()
+
+
+def make_run(tmp_path, make, **options):
+    config = ppo.Config(**{**SHORT, **options})
+    environments = probes.vector(make, config.num_envs)
+    algorithm = ppo.make(environments, config)
+    folder = tmp_path / "run"
+    if not folder.exists():
+        run.start(folder, {"normalize_observations": True})
+    return folder, algorithm, algorithm.init(jax.random.key(0))
+
+
+def train(folder, algorithm, state, updates, **options):
+    options = {"checkpoint_every": 2, "max_skipped": 3, **options}
+    return run.train(folder, algorithm, state, {}, total_steps=64 * updates, **options)
+
+
+def rows_of(folder):
+    with (folder / run.METRICS).open() as file:
+        return [{name: row[name] for name in row if name != "steps_per_second"} for row in csv.DictReader(file)]
+
+
+def test_run_goes_on_in_its_folder_and_measures_each_update_once(tmp_path):
+    folder, algorithm, state = make_run(tmp_path / "a", Open)
+    train(folder, algorithm, state, 6)
+    other, algorithm, state = make_run(tmp_path / "b", Open)
+    train(other, algorithm, state, 3)
+    _, algorithm, state = make_run(tmp_path / "b", Open)
+    resumed = run.restore(other, algorithm, state)
+    assert resumed.notices == []
+    train(other, algorithm, resumed.state, 6, best=resumed.best)
+    assert rows_of(other) == rows_of(folder)
+
+
+def test_run_on_environments_that_cannot_be_saved_goes_on_and_says_so(tmp_path):
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    train(folder, algorithm, state, 2)
+    _, algorithm, state = make_run(tmp_path, Opaque)
+    resumed = run.restore(folder, algorithm, state)
+    assert "The state of these environments cannot be saved: they start new episodes" in resumed.notices[0]
+    state, _ = train(folder, algorithm, resumed.state, 4)
+    assert state.steps == 4 * 64
+
+
+def test_run_of_an_algorithm_that_works_in_place_keeps_its_last_update(tmp_path):
+    class Breaks(Opaque):
+        steps = 0
+
+        def step(self, action):
+            type(self).steps += 1
+            if type(self).steps > 30:
+                raise RuntimeError("broken")
+            return super().step(action)
+
+    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, sizes=(8,))
+    environments = probes.vector(Breaks, 2)
+    algorithm = sac.make(environments, config)
+    run.start(tmp_path / "run", {"normalize_observations": True})
+    state = algorithm.init(jax.random.key(0))
+    with pytest.raises(rollout.EnvironmentStepError, match=r"environment 0: .* RuntimeError: broken"):
+        run.train(tmp_path / "run", algorithm, state, {}, total_steps=1000, checkpoint_every=1, max_skipped=3)
+    # Three whole updates of 4 steps in 2 environments.
+    assert gaussjax.load(tmp_path / "run" / run.POLICY).metadata["steps"] == 24
+    fresh = sac.make(probes.vector(Opaque, 2), config)
+    assert run.restore(tmp_path / "run", fresh, fresh.init(jax.random.key(0))).state.steps == 24
+
+
+class Poisoned(probes.Bandit):
+    """Pays so much after some steps that the loss overflows."""
+
+    after = 64 * 2 // SHORT["num_envs"]
+
+    def reset(self, **options):
+        self.steps = getattr(self, "steps", 0)
+        return super().reset(**options)
+
+    def step(self, action):
+        self.steps += 1
+        observation, reward, *rest = super().step(action)
+        return observation, 1e38 if self.steps > self.after else reward, *rest
+
+
+def test_training_stops_after_gradients_that_are_not_finite_and_keeps_the_last_good_state(tmp_path):
+    folder, algorithm, state = make_run(tmp_path, Poisoned, normalize_rewards=False)
+    with pytest.raises(run.TrainingError, match=r"got NaN or infinity in 3 updates in a row, the last at step 320"):
+        train(folder, algorithm, state, 100, checkpoint_every=1)
+    assert [float(row["skipped"]) for row in rows_of(folder)] == [0.0, 0.0, 2.0, 2.0, 2.0]
+    good = checkpoint.load(folder, state).state
+    assert good.steps == 2 * 64
+    loaded = gaussjax.load(folder / run.POLICY)
+    same(loaded.params, good.params)
+    assert loaded.metadata["steps"] == 5 * 64

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+
+from gaussjax import envs, normalize, simulate
+from gaussjax.training import ppo
+from tests.training import jax_probes
+
+SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "sizes": (8,)}
+
+
+def train(algorithm, state, updates):
+    return jax.jit(lambda state: jax.lax.scan(lambda s, _: algorithm.step(s), state, None, length=updates))(state)
+
+
+def mean_return(environment, algorithm, state, max_steps):
+    def shown(observations):
+        return normalize.apply(state.observation_statistics, observations)
+
+    returns = simulate.evaluate(
+        environment, algorithm.policy, state.params, jax.random.key(99), shown=shown, episodes=64, max_steps=max_steps
+    )
+    return float(returns.mean())
+
+
+def test_whole_training_is_one_program_equal_to_its_steps():
+    algorithm = ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+    state = algorithm.init(jax.random.key(0))
+    scanned, metrics = train(algorithm, state, 3)
+    for _ in range(3):
+        state, last = algorithm.step(state)
+    assert int(scanned.steps) == int(state.steps) == 3 * 64
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), scanned.params, state.params)
+    assert metrics["episode_return"].shape == (3,)
+    # 1 + 2 + 3 + 4 + 5, whatever the policy does.
+    np.testing.assert_allclose(last["episode_return"], 15.0)
+
+
+def test_same_key_trains_bitwise_the_same():
+    algorithm = ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+    one, two = (algorithm.step(algorithm.init(jax.random.key(3)))[0] for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
+
+
+def test_population_over_seeds_and_learning_rates():
+    algorithm = ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+    keys = jax.random.split(jax.random.key(0), 3)
+    states = jax.vmap(algorithm.init)(keys)
+    rates = jnp.array([1e-3, 1e-3, 0.0])
+    states = states._replace(hyperparameters=states.hyperparameters._replace(learning_rate=rates))
+    trained, metrics = jax.vmap(algorithm.step)(states)
+    alone, _ = algorithm.step(algorithm.init(keys[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5), trained.params, alone.params)
+    # Without a step size nothing is learnt.
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2], b[2]), trained.params, states.params)
+    assert metrics["kl"].shape == (3,)
+
+
+def test_step_size_follows_the_target_kl():
+    far, near = (
+        ppo.make(jax_probes.recall(1), ppo.Config(**SHORT, total_steps=10**6, target_kl=target))
+        for target in (1e3, 1e-9)
+    )
+    for algorithm, grows in ((far, True), (near, False)):
+        state = algorithm.init(jax.random.key(0))
+        state, metrics = algorithm.step(state)
+        factor = 1.5**2 if grows else 1.5**-2
+        np.testing.assert_allclose(metrics["learning_rate"], 1e-3 * factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("network", "solves"), [("gru", True), ("mlp", False)])
+def test_memory_recalls_what_is_shown_no_more(network, solves):
+    environment = jax_probes.recall(length=4)
+    config = ppo.Config(
+        num_envs=64,
+        num_steps=20,
+        batch_size=320,
+        num_epochs=4,
+        total_steps=64 * 20 * 60,
+        learning_rate=3e-3,
+        network=network,
+        sequence_length=20,
+        hidden_size=16,
+        sizes=(16,),
+        initial_log_std=-1.0,
+    )
+    algorithm = ppo.make(environment, config)
+    state, _ = train(algorithm, algorithm.init(jax.random.key(0)), 60)
+    reached = mean_return(environment, algorithm, state, max_steps=6)
+    # Without a memory the best is the action 0, at -0.25.
+    assert reached > -0.03 if solves else reached < -0.2
+
+
+def test_sequence_length_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="sequence_length: expected a divisor of num_steps = 8"):
+        ppo.Config(**SHORT, network="lstm", sequence_length=3)
+
+
+def test_recurrent_update_equals_the_whole_rollout_at_once():
+    """Cut into sequences with stored states, the experience has the log-densities of one unrolled rollout."""
+    config = ppo.Config(
+        **{**SHORT, "num_epochs": 1, "batch_size": 64}, network="lstm", sequence_length=4, hidden_size=4
+    )
+    algorithm = ppo.make(jax_probes.counter(3), config)
+    state = algorithm.init(jax.random.key(0))
+    _, metrics = algorithm.step(state._replace(steps=jnp.asarray(10**9)))
+    # The step size is 0 beyond total_steps, so that the ratio of every sample is exactly that of
+    # the sequences to the rollout: no divergence where the two agree.
+    assert abs(float(metrics["kl"])) < 1e-9
+    assert float(metrics["clip_fraction"]) == 0.0
+    np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-6)
+
+
+def test_jax_pendulum_is_learnt():
+    environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+    config = ppo.Config(num_envs=64, num_steps=64, batch_size=512, total_steps=64 * 64 * 40)
+    algorithm = ppo.make(environment, config)
+    state, _ = train(algorithm, algorithm.init(jax.random.key(0)), 40)
+    assert mean_return(environment, algorithm, state, max_steps=200) >= -250
