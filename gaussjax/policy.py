@@ -144,6 +144,7 @@ class Backend(NamedTuple):
         full: `(shape, value, NumPy's dtype) -> array`.
         draw: `(key, shape, dtype) -> standard normal noise`.
         check_key: Refuses what is no key.
+        check_params: `(params, function that gives the expected ones)`: refuses others.
         abstract: `(function, *arguments)` to its result, of which only shapes are read.
         key: Any key.
     """
@@ -154,6 +155,7 @@ class Backend(NamedTuple):
     full: Callable[..., Any]
     draw: Callable[..., Any]
     check_key: Callable[[Any], None]
+    check_params: Callable[[Any, Callable[[], Any]], None]
     abstract: Callable[..., Any]
     key: Callable[[], Any]
 
@@ -194,7 +196,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
         observations, carry, resets = backend.arrays((observations, carry, resets))
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
-        checks.tree(params, expected_params(), "params")
+        backend.check_params(params, expected_params)
         if recurrent:
             checks.memory(carry, resets, functools.partial(backend.abstract, initial_carry), batch_shape)
             returned = network.apply(params, observations, carry, resets)
@@ -300,7 +302,7 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:
-    if jax.tree.leaves(carry) or resets is not None:
+    if (carry is not None and jax.tree.leaves(carry)) or resets is not None:
         name, came = ("carry", carry) if resets is None else ("resets", resets)
         shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(came)]
         raise ValueError(
@@ -320,6 +322,7 @@ _JAX = Backend(
     full=jnp.full,
     draw=standard_normal,
     check_key=checks.key,
+    check_params=lambda params, expected: checks.tree(params, expected(), "params"),
     abstract=_abstract,
     key=lambda: jax.random.key(0),
 )

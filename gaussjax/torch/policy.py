@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from gaussjax import factories, networks, spaces
+from gaussjax import checks, factories, networks, spaces
 from gaussjax.networks.spec import bind
 from gaussjax.policy import Backend, Policy, Spec
 from gaussjax.torch import initial, random
@@ -70,6 +70,12 @@ def check_key(key: Any) -> None:
     )
 
 
+def _check_params(params: Any, expected: Callable[[], Any]) -> None:
+    # torch.compile cannot look into JAX's trees; the first eager call has looked.
+    if not torch.compiler.is_compiling():
+        checks.tree(params, expected(), "params")
+
+
 TORCH = Backend(
     bind=Module,
     compile=lambda function, static, space: function,
@@ -77,6 +83,7 @@ TORCH = Backend(
     full=full,
     draw=lambda key, shape, dtype: random.normal(key, tuple(shape), dtype),
     check_key=check_key,
+    check_params=_check_params,
     abstract=lambda function, *arguments: function(*arguments),
     key=lambda: random.key(0),
 )

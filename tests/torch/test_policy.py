@@ -98,6 +98,20 @@ def test_functional_gradients_are_those_of_autograd(factory):
         torch.testing.assert_close(torch.zeros_like(gradient) if found is None else found, gradient)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_a_policy_compiles_into_one_graph(factory):
+    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8,)), 3, BOX)
+    params, noise = policy.init(random.key(0)), random.normal(random.key(1), (5, 2))
+    # This backend traces the program and its gradient, and needs no C compiler.
+    compiled = torch.compile(
+        lambda params, x: policy.act(params, None, x, noise=noise)[:2], backend="aot_eager", fullgraph=True
+    )
+    expected = policy.act(params, None, torch.ones(5, 3), noise=noise)
+    for found, value in zip(compiled(params, torch.ones(5, 3)), expected[:2], strict=True):
+        torch.testing.assert_close(found, value)
+
+
 def test_bfloat16_trunks_give_float32_densities():
     policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8,), dtype="bfloat16"), 3, BOX)
     twin = gaussjax.from_spec(policy.spec)
