@@ -225,7 +225,8 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         noise: Any = None,
     ) -> ActOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        if key is not None or (noise is None and not deterministic):
+        needs_no_key = deterministic or noise is not None
+        if not (needs_no_key and key is None):
             backend.check_key(key)
         if deterministic and noise is not None:
             raise ValueError(

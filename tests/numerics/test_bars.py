@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from tests.numerics.measure import UNIT, compare, evaluate_jax
+from tests.numerics.modes import EAGER_AND_JIT
 from tests.numerics.rows import ROWS, Row
 
 
@@ -15,7 +16,7 @@ def _x64(dtype: str) -> contextlib.AbstractContextManager:
     return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 @pytest.mark.parametrize(
     ("row", "dtype"), [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
 )

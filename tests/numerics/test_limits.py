@@ -13,6 +13,7 @@ import gaussjax
 from gaussjax.distributions import DiagGaussian, MultivariateGaussian, TanhGaussian
 from tests.numerics import reference
 from tests.numerics.measure import UNIT, compare, evaluate_jax
+from tests.numerics.modes import EAGER_AND_JIT
 from tests.numerics.rows import ROWS
 
 ROW = {row.name: row for row in ROWS}
@@ -44,7 +45,7 @@ def _policy_log_prob(kind: str, count: int, mean: jax.Array, log_std: jax.Array,
     return policy.evaluate(params, jnp.zeros((count, 1)), actions[:, None]).log_prob[:, 0]
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 @pytest.mark.parametrize("kind", ["gaussian", "multivariate"])
 def test_policies_score_actions_within_the_bar(kind: str, compiled: bool) -> None:
     row = ROW["normal log_prob"]
@@ -77,7 +78,7 @@ def test_every_result_is_float32_at_the_least(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 def test_actions_at_the_edge_have_finite_scores_and_gradients(compiled: bool, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
         actions = EDGES.astype(dtype)
@@ -92,7 +93,7 @@ def test_actions_at_the_edge_have_finite_scores_and_gradients(compiled: bool, dt
     assert [int(np.sum(~np.isfinite(result))) for result in results] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 def test_the_squashed_policy_scores_the_edge(compiled: bool) -> None:
     policy = gaussjax.squashed_gaussian(Table(840), 1, gaussjax.spaces.Box((1,), -2.0, 2.0), **OPTIONS)
     params = {"mean": jnp.linspace(-3.0, 3.0, 840)[:, None], "log_std": jnp.linspace(-5.0, 2.0, 840)[:, None]}
@@ -126,7 +127,7 @@ def test_raw_actions_score_saturated_actions_exactly() -> None:
     assert abs(float(one.log_prob(actions)) - float(truth)) > 100
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 def test_kl_is_never_negative_on_100000_pairs(compiled: bool) -> None:
     rng = np.random.default_rng(0)
     count = 50_000
@@ -153,7 +154,7 @@ def test_kl_is_never_negative_on_100000_pairs(compiled: bool) -> None:
         assert bool(jnp.all(jnp.isfinite(divergence)))
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 def test_full_covariance_never_fails(compiled: bool) -> None:
     # 400 covariances of scales between e^-10 and e, on which a Cholesky factorisation fails.
     rng = np.random.default_rng(1)
@@ -167,7 +168,7 @@ def test_full_covariance_never_fails(compiled: bool) -> None:
     assert [int(np.sum(~np.isfinite(result))) for result in results] == [0] * 4
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 @pytest.mark.parametrize("advantage", [-1.0, 1.0])
 def test_ppo_survives_log_ratios_of_100(compiled: bool, advantage: float) -> None:
     losses = pytest.importorskip("gaussjax.training.losses")
