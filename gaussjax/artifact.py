@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,32 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         PolicyFileError: The file is damaged, or not one that this version and this network read:
             every mismatch is listed.
     """
+    return assemble(
+        path,
+        lambda spec: factories.from_spec(spec, network),
+        lambda policy: jax.eval_shape(policy.init, jax.random.key(0)),
+        jnp.asarray,
+    )
+
+
+def assemble(
+    path: str | os.PathLike[str],
+    build: Callable[[Mapping[str, Any]], Policy],
+    shapes: Callable[[Policy], Any],
+    convert: Callable[[np.ndarray], Any],
+) -> Loaded:
+    """What `load` returns, of a policy in another library too.
+
+    Args:
+        path: Of the file.
+        build: The policy of a description.
+        shapes: The tree of a policy's parameters in Flax, of anything with a shape and a type.
+        convert: Makes the leaves.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PolicyFileError: As of `load`.
+    """
     path = Path(path)
     tensors, description = safefile.read(path)
     faults = []
@@ -113,9 +139,9 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
             f"use that version or newer"
         )
     try:
-        policy = _rebuild(description, network, len(tensors))
-        expected = _leaves("params", jax.eval_shape(policy.init, jax.random.key(0)))
-        statistics = _statistics(tensors, policy)
+        policy = _rebuild(description, build, len(tensors))
+        expected = _leaves("params", shapes(policy))
+        statistics = _statistics(tensors, policy, convert)
     except Exception as error:
         # Whatever a file that is not ours can bring about ends here, as one kind of error.
         faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
@@ -127,7 +153,9 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         )
     safefile.refuse_nan(tensors, path)
     metadata = description.get("metadata", {})
-    return Loaded(policy, _nest(tensors, "params"), statistics, {**metadata, "versions": description.get("versions")})
+    return Loaded(
+        policy, _nest(tensors, "params", convert), statistics, {**metadata, "versions": description.get("versions")}
+    )
 
 
 def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
@@ -170,13 +198,13 @@ def refuse_keys(tree: Any, name: str) -> None:
         )
 
 
-def _rebuild(description: Mapping[str, Any], network: Any, num_tensors: int) -> Policy:
+def _rebuild(description: Mapping[str, Any], build: Callable[..., Policy], num_tensors: int) -> Policy:
     spec = description["policy"]
     # Text would be read as YAML, whose references can blow up; a file of ours never holds it.
     if not isinstance(spec, dict) or not isinstance(spec.get("network"), dict):
         raise ValueError(f"expected a description as dicts, got {type(spec).__name__}")
     _refuse_bombs(spec, max(num_tensors, _MOST_LAYERS))
-    return factories.from_spec(spec, network)
+    return build(spec)
 
 
 def _refuse_bombs(described: Any, most_layers: int, name: str = "policy") -> None:
@@ -213,8 +241,10 @@ def _mismatches(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], 
     return faults
 
 
-def _statistics(tensors: Mapping[str, np.ndarray], policy: Policy) -> normalize.Statistics | None:
-    given = _nest(tensors, "normalizer")
+def _statistics(
+    tensors: Mapping[str, np.ndarray], policy: Policy, convert: Callable[[np.ndarray], Any]
+) -> normalize.Statistics | None:
+    given = _nest(tensors, "normalizer", convert)
     if not given:
         return None
     statistics = normalize.Statistics(**given)
@@ -240,16 +270,16 @@ def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
     return leaves
 
 
-def _nest(tensors: Mapping[str, np.ndarray], prefix: str) -> Any:
+def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> Any:
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         if name == prefix:
-            return jnp.asarray(value)
+            return convert(value)
         first, *folders = name.split("/")
         if first == prefix:
             *folders, leaf = folders
             branch = tree
             for folder in folders:
                 branch = branch.setdefault(folder, {})
-            branch[leaf] = jnp.asarray(value)
+            branch[leaf] = convert(value)
     return tree

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaussjax.arrays import xp
 from gaussjax.distributions.special import at_least_float32
 
 
@@ -47,14 +48,14 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
         ValueError: The shape is another one, be it one that would broadcast.
     """
     array = array if hasattr(array, "dtype") else jnp.asarray(array)
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+    if not xp.is_real(array):
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}. Convert them to float32 first.")
-    if array.shape != expected:
+    if tuple(array.shape) != tuple(expected):
         raise ValueError(
-            f"{name}: expected shape {expected}, got {array.shape}. Nothing is broadcast; for one row "
+            f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}. Nothing is broadcast; for one row "
             f"for the whole batch use jnp.broadcast_to."
         )
-    return jnp.asarray(array)
+    return xp.asarray(array)
 
 
 _MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."
@@ -84,8 +85,10 @@ def tree(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAMS) -> No
         raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
 
 
-def memory(carry: Any, resets: Any, initial_carry: Callable[..., Any], batch_shape: tuple[int, ...]) -> None:
+def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: tuple[int, ...]) -> None:
     """Refuses a carry or resets that do not belong to observations of that batch shape.
+
+    `expected(batch_shape)` is a carry, or only its shapes.
 
     The carry decides what the first axis of the observations is: with their batch shape they are
     one step; with all but their first axis, a sequence.
@@ -98,21 +101,21 @@ def memory(carry: Any, resets: Any, initial_carry: Callable[..., Any], batch_sha
     repair = f"Start with carry=policy.initial_carry({batch_shape}) for one step{sequence}."
     if carry is None:
         raise ValueError(f"carry: expected the state of this recurrent network, got None. {repair}")
-    leaves, one = jax.tree.leaves(carry), jax.tree.leaves(jax.eval_shape(initial_carry))[0]
-    lacking = len(batch_shape) + one.ndim - jnp.ndim(leaves[0]) if leaves else 0
+    leaves, one = jax.tree.leaves(carry), jax.tree.leaves(expected(()))[0]
+    lacking = len(batch_shape) + one.ndim - len(xp.shape(leaves[0])) if leaves else 0
     carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
-    tree(carry, jax.eval_shape(lambda: initial_carry(carry_batch)), "carry", repair)
+    tree(carry, expected(carry_batch), "carry", repair)
     if resets is None:
         return
     dtype = resets.dtype if hasattr(resets, "dtype") else np.asarray(resets).dtype
-    if dtype != np.bool_:
+    if str(dtype).removeprefix("torch.") != "bool":
         raise TypeError(
             f"resets: expected bool, got {dtype}. Make them with gaussjax.networks.episode_starts(terminated, "
             f"truncated) for a sequence, and with episode_ends of the step before for one step."
         )
-    if jnp.shape(resets) != batch_shape:
+    if tuple(xp.shape(resets)) != batch_shape:
         raise ValueError(
-            f"resets: expected shape {batch_shape}, one for each observation, got {jnp.shape(resets)}. "
+            f"resets: expected shape {batch_shape}, one for each observation, got {tuple(xp.shape(resets))}. "
             f"Nothing is broadcast."
         )
 
@@ -129,14 +132,14 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
         raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")
     mean, log_std, outputs = returned
     expected = (*batch_shape, num_actions)
-    if jnp.shape(mean) != expected:
+    if tuple(xp.shape(mean)) != expected:
         raise ValueError(
-            f"network: expected a mean of shape {expected}, got {jnp.shape(mean)}. Its last layer needs "
+            f"network: expected a mean of shape {expected}, got {tuple(xp.shape(mean))}. Its last layer needs "
             f"{num_actions} outputs."
         )
-    if jnp.shape(log_std) not in (expected, (num_actions,)):
+    if tuple(xp.shape(log_std)) not in (expected, (num_actions,)):
         raise ValueError(
-            f"network: expected a log_std of shape {expected} or {(num_actions,)}, got {jnp.shape(log_std)}."
+            f"network: expected a log_std of shape {expected} or {(num_actions,)}, got {tuple(xp.shape(log_std))}."
         )
     taken = {"mean_actions", "log_std", "raw_actions"} & outputs.keys()
     if taken:
@@ -147,4 +150,4 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(value)[0]
-    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): tuple(xp.shape(leaf)) for path, leaf in leaves}

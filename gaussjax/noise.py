@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,20 +22,35 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-def _threefry2x32(k0: Word, k1: Word, x0: Word, x1: Word) -> tuple[Word, Word]:
+def _rotate(x: Any, r: int) -> Any:
+    return (x << np.uint32(r)) | (x >> np.uint32(32 - r))
+
+
+def threefry2x32(
+    k0: Any, k1: Any, x0: Any, x1: Any, rotate: Callable[[Any, int], Any] = _rotate, word: Any = np.uint32
+) -> tuple[Any, Any]:
     """Two counter words hashed with a key, the 20 rounds written out.
 
     `jax.random` lowers the same hash on CPU to a while loop and a dozen kernels of one number
-    each; written out it is elementwise arithmetic that fuses into its consumer.
+    each; written out it is elementwise arithmetic that fuses into its consumer. JAX, NumPy and
+    torch all run these lines.
+
+    Args:
+        k0: First word of the key. All words are of 32 bits, in arithmetic that wraps around.
+        k1: Second word of the key.
+        x0: First word of the counter.
+        x1: Second word of the counter.
+        rotate: `(word, bits) -> word`, to the left.
+        word: Makes a constant.
     """
-    keys = (k0, k1, k0 ^ k1 ^ np.uint32(_PARITY))
+    keys = (k0, k1, k0 ^ k1 ^ word(_PARITY))
     x0, x1 = x0 + k0, x1 + k1
     for group in range(5):
         for r in _ROTATIONS[group % 2]:
             x0 = x0 + x1
-            x1 = x0 ^ ((x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r)))
+            x1 = x0 ^ rotate(x1, r)
         x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + (keys[(group + 2) % 3] + np.uint32(group + 1))
+        x1 = x1 + (keys[(group + 2) % 3] + word(group + 1))
     return x0, x1
 
 
@@ -108,7 +124,7 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     count = math.prod(size for size in shape if isinstance(size, int))
     if words is None or dtype not in (jnp.float32, jnp.float64) or count >= 2**32:
         return jax.random.normal(key, shape, dtype)
-    high, low = _threefry2x32(*words, np.uint32(0), _counter(shape))
+    high, low = threefry2x32(*words, np.uint32(0), _counter(shape))
 
     # From here on the steps, and their order, are those of jax.random.uniform and normal: random
     # mantissa bits of a float in [1, 2), shifted and scaled to the open interval (-1, 1).

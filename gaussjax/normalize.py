@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import jax
 import jax.numpy as jnp
+
+from gaussjax.arrays import xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -81,7 +82,7 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
 
 def variance(state: Statistics) -> Float[Array, "*shape"]:
     """Variance of what has been seen, one while nothing has."""
-    return jnp.where(state.count > 0, state.m2 / jnp.maximum(state.count, 1.0), 1.0)
+    return xp.where(state.count > 0, state.m2 / xp.maximum(state.count, 1.0), 1.0)
 
 
 def apply(
@@ -101,18 +102,18 @@ def apply(
     Raises:
         ValueError: The last axes are not those of one observation.
     """
-    state = jax.lax.stop_gradient(state)
-    x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+    state = Statistics(*(xp.stop_gradient(part) for part in state))
+    x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]
     _refuse_other_shape(x, state.mean.shape, "x")
-    mean = jnp.broadcast_to(state.mean, x.shape)
-    scale = jnp.broadcast_to(jax.lax.rsqrt(variance(state) + epsilon), x.shape)
-    return jnp.clip((x - mean) * scale, -clip, clip)
+    mean = xp.broadcast_to(state.mean, x.shape)
+    scale = xp.broadcast_to(xp.rsqrt(variance(state) + epsilon), x.shape)
+    return xp.clip((x - mean) * scale, -clip, clip)
 
 
 def _refuse_other_shape(array: Array, shape: tuple[int, ...], name: str) -> None:
-    if array.ndim < len(shape) or array.shape[array.ndim - len(shape) :] != shape:
+    if array.ndim < len(shape) or tuple(array.shape[array.ndim - len(shape) :]) != tuple(shape):
         expected = ", ".join(["...", *map(str, shape)])
         raise ValueError(
-            f"{name}: expected ({expected}), got {array.shape}. The last axes are one observation of "
-            f"these statistics, made by normalize.init({shape})."
+            f"{name}: expected ({expected}), got {tuple(array.shape)}. The last axes are one observation of "
+            f"these statistics, made by normalize.init({tuple(shape)})."
         )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gaussjax import checks, spaces, strictness
+from gaussjax.arrays import xp
 from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
 
@@ -133,55 +134,85 @@ class Kind(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
+class Backend(NamedTuple):
+    """What a policy needs of the library that its network is written in.
+
+    Attributes:
+        bind: `(network, observation_space, num_actions, switches)` to an object with `init` and `apply`.
+        compile: `(function, names of static arguments, spec) -> function`.
+        arrays: A tree of what users pass to one of the library's arrays.
+        full: `(shape, value, NumPy's dtype) -> array`.
+        draw: `(key, shape, dtype) -> standard normal noise`.
+        check_key: Refuses what is no key.
+        check_params: `(params, function that gives the expected ones)`: refuses others.
+        abstract: `(function, *arguments)` to its result, of which only shapes are read.
+        key: Any key.
+    """
+
+    bind: Callable[..., Any]
+    compile: Callable[..., Callable[..., Any]]
+    arrays: Callable[[Any], Any]
+    full: Callable[..., Any]
+    draw: Callable[..., Any]
+    check_key: Callable[[Any], None]
+    check_params: Callable[[Any, Callable[[], Any]], None]
+    abstract: Callable[..., Any]
+    key: Callable[[], Any]
+
+
 def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
-    """The functions of a policy, around a network and a kind of distribution."""
-    spec = dataclasses.replace(spec, network=hashable(spec.network))
+    """The functions of a policy, around a network and a kind of distribution.
+
+    A network of another library than JAX comes in an object with the attributes `network` and `backend`.
+    """
+    backend: Backend = getattr(spec.network, "backend", _JAX)
+    given = spec.network if backend is _JAX else spec.network.network
+    spec = dataclasses.replace(spec, network=hashable(given))
     num_actions = spaces.size(spec.action_space)
-    network = bind(spec.network, spec.observation_space, num_actions, kind.needs)
+    network = backend.bind(spec.network, spec.observation_space, num_actions, kind.needs)
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
         return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()
 
-    recurrent = bool(jax.tree.leaves(jax.eval_shape(initial_carry)))
+    recurrent = bool(jax.tree.leaves(backend.abstract(initial_carry)))
 
-    @jax.jit
     def init(key: Array, observations: Any = None) -> Params:
-        checks.key(key)
+        backend.check_key(key)
         if observations is None:
-            observations = spaces.zeros(spec.observation_space, (1,))
+            observations = spaces.zeros(spec.observation_space, (1,), backend.full)
+        observations = backend.arrays(observations)
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         if recurrent:
             return network.init(key, observations, initial_carry(batch_shape), None)
         return network.init(key, observations)
 
     def shaped(reduced: Array) -> Array:
-        return jnp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
+        return xp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
 
     @functools.cache
     def expected_params() -> Any:
-        return jax.eval_shape(init, jax.random.key(0))
+        return backend.abstract(init, backend.key())
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
+        observations, carry, resets = backend.arrays((observations, carry, resets))
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
-        checks.tree(params, expected_params(), "params")
+        backend.check_params(params, expected_params)
         if recurrent:
-            checks.memory(carry, resets, initial_carry, batch_shape)
+            checks.memory(carry, resets, functools.partial(backend.abstract, initial_carry), batch_shape)
             returned = network.apply(params, observations, carry, resets)
         else:
             _refuse_memory(carry, resets)
             returned = network.apply(params, observations)
         mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
         mean, log_std = kind.transform(mean, log_std)
-        outputs = {**extras, "mean_actions": mean, "log_std": jnp.broadcast_to(log_std, mean.shape)}
+        outputs = {**extras, "mean_actions": mean, "log_std": xp.broadcast_to(log_std, mean.shape)}
         return kind.distribution(mean, log_std, outputs), outputs, mean
 
-    @jax.jit
     def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
         _, outputs, mean = forward(params, observations, carry, resets)
         # With log_std of the mean's shape, so that the arrays still fit together after a vmap.
         return kind.distribution(mean, outputs["log_std"], outputs), outputs
 
-    @functools.partial(jax.jit, static_argnames=("deterministic",))
     def act(
         params: Params,
         key: Any,
@@ -196,23 +227,22 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         distribution, outputs, mean = forward(params, observations, carry, resets)
         needs_no_key = deterministic or noise is not None
         if not (needs_no_key and key is None):
-            checks.key(key)
+            backend.check_key(key)
         if deterministic and noise is not None:
             raise ValueError(
                 "noise: expected None for a deterministic action, which has none, got an array. "
                 "Leave noise out, or set deterministic=False."
             )
         if noise is not None:
-            noise = checks.same_shape(noise, mean.shape, "noise").astype(mean.dtype)
+            noise = xp.astype(checks.same_shape(backend.arrays(noise), mean.shape, "noise"), mean.dtype)
         elif not deterministic:
-            noise = standard_normal(key, mean.shape, mean.dtype)  # pyright: ignore[reportArgumentType]
+            noise = backend.draw(key, mean.shape, mean.dtype)
         raw_actions, actions, log_prob = kind.act(distribution, noise, reduction)
         if taken_actions is not None:
-            taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
+            taken_actions = checks.same_shape(backend.arrays(taken_actions), mean.shape, "taken_actions")
             log_prob = kind.log_prob(distribution, taken_actions, None, reduction)
         return ActOutput(actions, shaped(log_prob), {**outputs, "raw_actions": raw_actions})
 
-    @jax.jit
     def evaluate(
         params: Params,
         observations: Any,
@@ -223,35 +253,35 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         resets: Any = None,
     ) -> EvaluateOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        taken_actions = checks.same_shape(taken_actions, mean.shape, "taken_actions")
+        taken_actions = checks.same_shape(backend.arrays(taken_actions), mean.shape, "taken_actions")
         if raw_actions is not None:
-            raw_actions = checks.same_shape(raw_actions, mean.shape, "raw_actions")
+            raw_actions = checks.same_shape(backend.arrays(raw_actions), mean.shape, "raw_actions")
         log_prob = kind.log_prob(distribution, taken_actions, raw_actions, reduction)
         return EvaluateOutput(shaped(log_prob), shaped(distribution.entropy(reduction)), outputs)
 
-    @jax.jit
     def entropy(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         distribution, _, mean = forward(params, observations, carry, resets)
-        return jnp.broadcast_to(distribution.entropy("none"), mean.shape)
+        return xp.broadcast_to(distribution.entropy("none"), mean.shape)
 
-    @jax.jit
     def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
     functions = (init, apply, act, evaluate, entropy, log_std)
-    explained = [_explained(function, spec) for function in functions]
-    return Policy(*explained, initial_carry=initial_carry, spec=spec)
+    compiled = [
+        backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
+    ]
+    return Policy(*compiled, initial_carry=initial_carry, spec=spec)
 
 
-def _explained(compiled: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], static: tuple[str, ...], spec: Spec) -> Callable[..., Any]:
     """A compiled function whose refusal of observations that are no numbers is ours, not JAX's.
 
     In strict mode the values are looked at too.
     """
-    space = spec.observation_space
+    compiled, space = jax.jit(function, static_argnames=static), spec.observation_space
 
     @functools.wraps(compiled)
-    def function(*arguments: Any, **options: Any) -> Any:
+    def explained(*arguments: Any, **options: Any) -> Any:
         if strictness.ON.get():
             given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
             strictness.look(given, strictness.support(spec.kind, dict(spec.options), spec.action_space))
@@ -264,7 +294,7 @@ def _explained(compiled: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
                 spaces.cast(space, given["observations"])
             raise
 
-    return function
+    return explained
 
 
 def _plain(value: Any) -> Any:
@@ -273,9 +303,27 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:
-    if jax.tree.leaves(carry) or resets is not None:
+    if (carry is not None and jax.tree.leaves(carry)) or resets is not None:
         name, came = ("carry", carry) if resets is None else ("resets", resets)
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(came)]
+        shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(came)]
         raise ValueError(
             f"{name}: expected None, got arrays of shapes {shapes}: this network has no memory. Leave the argument out."
         )
+
+
+def _abstract(function: Callable[..., Any], *arguments: Any) -> Any:
+    # Closed over, for a batch shape is no array.
+    return jax.eval_shape(lambda: function(*arguments))
+
+
+_JAX = Backend(
+    bind=bind,
+    compile=_compiled,
+    arrays=lambda tree: tree,
+    full=jnp.full,
+    draw=standard_normal,
+    check_key=checks.key,
+    check_params=lambda params, expected: checks.tree(params, expected(), "params"),
+    abstract=_abstract,
+    key=lambda: jax.random.key(0),
+)

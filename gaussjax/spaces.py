@@ -9,13 +9,15 @@ gymnasium (which would load every environment it registers).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gaussjax.arrays import xp
 
 Observations = Any
 """An array, or the dict or tuple of arrays that mirrors the observation space."""
@@ -179,17 +181,17 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
     match space:
         case Box():
             array = _as_array(observations, name)
-            if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool:
-                array = array.astype(jnp.float32)
+            if not xp.is_floating(array):
+                array = xp.to_float32(array)
             return _match_shape(space, array, name)
         case Discrete() | MultiDiscrete():
             array = _as_array(observations, name)
-            if not jnp.issubdtype(array.dtype, jnp.integer):
+            if xp.is_floating(array) or not xp.is_real(array):
                 raise TypeError(
                     f"{name}: expected integers for {space}, got {array.dtype}. Use observations.astype(jnp.int32)."
                 )
             if isinstance(space, Discrete):
-                return array, array.shape
+                return array, tuple(array.shape)
             return _match_shape(Box((len(space.nvec),)), array, name)
         case Dict():
             names = tuple(key for key, _ in space.items)
@@ -227,34 +229,31 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
             batch = observations.shape[: observations.ndim - len(space.shape)]
             return observations.reshape(*batch, size(space))
         case Discrete():
-            return jax.nn.one_hot(observations - space.start, space.n, dtype=jnp.float32)
+            return xp.one_hot(observations - space.start, space.n)
         case MultiDiscrete():
-            columns = [
-                jax.nn.one_hot(jax.lax.index_in_dim(observations, i, -1, keepdims=False), n, dtype=jnp.float32)
-                for i, n in enumerate(space.nvec)
-            ]
-            return jnp.concatenate(columns, axis=-1)
+            columns = [xp.one_hot(xp.entry(observations, i), n) for i, n in enumerate(space.nvec)]
+            return xp.concatenate(columns, axis=-1)
         case Dict():
             parts = [flatten(inner, observations[key]) for key, inner in space.items]
         case Tuple():
             parts = [flatten(inner, part) for inner, part in zip(space.items, observations, strict=True)]
-    return jnp.concatenate(parts, axis=-1)
+    return xp.concatenate(parts, axis=-1)
 
 
-def zeros(space: Space, batch_shape: tuple[int, ...] = ()) -> Observations:
+def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
     """An element of the space's shape and type with all entries at zero (or at the start)."""
     match space:
         case Box():
             dtype = space.dtype if np.issubdtype(space.dtype, np.floating) else "float32"
-            return jnp.zeros((*batch_shape, *space.shape), jax.dtypes.canonicalize_dtype(dtype))
+            return full((*batch_shape, *space.shape), 0, jax.dtypes.canonicalize_dtype(dtype))
         case Discrete():
-            return jnp.full(batch_shape, space.start, jnp.int32)
+            return full(batch_shape, space.start, np.int32)
         case MultiDiscrete():
-            return jnp.zeros((*batch_shape, len(space.nvec)), jnp.int32)
+            return full((*batch_shape, len(space.nvec)), 0, np.int32)
         case Dict():
-            return {key: zeros(inner, batch_shape) for key, inner in space.items}
+            return {key: zeros(inner, batch_shape, full) for key, inner in space.items}
         case Tuple():
-            return tuple(zeros(inner, batch_shape) for inner in space.items)
+            return tuple(zeros(inner, batch_shape, full) for inner in space.items)
 
 
 def to_dict(space: Space) -> dict[str, Any]:
@@ -308,11 +307,11 @@ def _as_array(value: Any, name: str) -> jax.Array:
     if kind is None:
         value = np.asarray(value) if not _holds_tracer(value) else jnp.asarray(value)
         kind = value.dtype
-    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer) or kind == np.bool_):
+    if not (xp.is_real(value) or str(kind).removeprefix("torch.") == "bool"):
         raise TypeError(
             f"{name}: expected real numbers, got {kind}. Convert them first, with np.asarray({name}, np.float32)."
         )
-    return jnp.asarray(value)
+    return xp.asarray(value)
 
 
 def _describe(value: Any) -> str:
@@ -320,7 +319,7 @@ def _describe(value: Any) -> str:
         return f"the keys {sorted(value)}"
     if isinstance(value, (tuple, list)):
         return f"{len(value)} in a {type(value).__name__}"
-    return f"an array of shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
+    return f"an array of shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__
 
 
 def _holds_tracer(value: Any) -> bool:
@@ -329,14 +328,15 @@ def _holds_tracer(value: Any) -> bool:
 
 def _match_shape(box: Box, array: jax.Array, name: str) -> tuple[jax.Array, tuple[int, ...]]:
     rank = len(box.shape)
-    if array.shape[array.ndim - rank :] == box.shape and array.ndim >= rank:
-        return array, array.shape[: array.ndim - rank]
+    shape = tuple(array.shape)
+    if shape[array.ndim - rank :] == box.shape and array.ndim >= rank:
+        return array, shape[: array.ndim - rank]
     if rank != 1 and array.ndim and array.shape[-1] == size(box):
-        return array.reshape(*array.shape[:-1], *box.shape), array.shape[:-1]
+        return array.reshape(*shape[:-1], *box.shape), shape[:-1]
     expected = ", ".join(["...", *map(str, box.shape)])
     flat = f" or (..., {size(box)})" if rank > 1 else ""
     raise ValueError(
-        f"{name}: expected ({expected}){flat}, got {array.shape}. "
+        f"{name}: expected ({expected}){flat}, got {shape}. "
         f"The last axes are one element of the space; any number of axes may stand before them."
     )
 

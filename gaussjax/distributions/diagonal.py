@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
-
+from gaussjax.arrays import xp
 from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
 from gaussjax.distributions.normal_cdf import log_normal_cdf
 from gaussjax.distributions.pytree import fill, register
@@ -47,7 +46,7 @@ class DiagGaussian(Distribution):
         """The action that standard normal noise leads to: `mean + exp(log_std) * noise`."""
         mean, log_std = self._parameters()
         mean, log_std = broadcast_together(noise.shape, mean, log_std)
-        return mean + jnp.exp(log_std) * noise
+        return mean + xp.exp(log_std) * noise
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density, in nats, of the action `from_noise(noise)`.
@@ -75,9 +74,9 @@ class DiagGaussian(Distribution):
         if reduction == "sum":
             # One reduction of z² alone: log_std is summed before it is broadcast to the batch,
             # which saves a fifth of the time of a large batch.
-            total = -0.5 * jnp.sum(jnp.square(z), axis=-1)
-            return total - jnp.broadcast_to(jnp.sum(log_std + HALF_LOG_2PI, axis=-1), total.shape)
-        return reduce(-0.5 * jnp.square(z) - jnp.broadcast_to(log_std, z.shape) - HALF_LOG_2PI, reduction)
+            total = -0.5 * xp.sum(xp.square(z), axis=-1)
+            return total - xp.broadcast_to(xp.sum(log_std + HALF_LOG_2PI, axis=-1), total.shape)
+        return reduce(-0.5 * xp.square(z) - xp.broadcast_to(log_std, z.shape) - HALF_LOG_2PI, reduction)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability, in nats a dimension, of a value at or below the action."""
@@ -88,21 +87,21 @@ class DiagGaussian(Distribution):
         return log_normal_cdf(-self._standardize(actions))
 
     def _standardize(self, actions: Array) -> Array:
-        mean, log_std, actions = at_least_float32(self.loc, self.log_std, jnp.asarray(actions))
-        shape = jnp.broadcast_shapes(mean.shape, log_std.shape, actions.shape)
+        mean, log_std, actions = at_least_float32(self.loc, self.log_std, actions)
+        shape = xp.broadcast_shapes(mean.shape, log_std.shape, actions.shape)
         mean, log_std, actions = broadcast_together(shape, mean, log_std, actions)
         # exp(-log_std) rather than a division by exp(log_std): the gradient stays finite when
         # the standard deviation under- or overflows.
-        return (actions - mean) * jnp.exp(-log_std)
+        return (actions - mean) * xp.exp(-log_std)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, straight from log_std."""
         mean, log_std = at_least_float32(self.loc, self.log_std)
         terms = log_std + (0.5 + HALF_LOG_2PI)
-        shape = jnp.broadcast_shapes(mean.shape, terms.shape)
+        shape = xp.broadcast_shapes(mean.shape, terms.shape)
         if reduction == "sum":
-            return jnp.broadcast_to(jnp.sum(terms, axis=-1), shape[:-1])
-        return reduce(jnp.broadcast_to(terms, shape), reduction)
+            return xp.broadcast_to(xp.sum(terms, axis=-1), shape[:-1])
+        return reduce(xp.broadcast_to(terms, shape), reduction)
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats: never negative, and exact where the two almost agree.
@@ -113,12 +112,12 @@ class DiagGaussian(Distribution):
         same_class(self, other)
         mean, log_std = self._parameters()
         other_mean, other_log_std = other._parameters()
-        shape = jnp.broadcast_shapes(mean.shape, other_mean.shape)
+        shape = xp.broadcast_shapes(mean.shape, other_mean.shape)
         mean, log_std, other_mean, other_log_std = broadcast_together(
             shape, *at_least_float32(mean, log_std, other_mean, other_log_std)
         )
-        z = (mean - other_mean) * jnp.exp(-other_log_std)
-        return reduce(0.5 * jnp.square(z) + scale_divergence(log_std, other_log_std), reduction)
+        z = (mean - other_mean) * xp.exp(-other_log_std)
+        return reduce(0.5 * xp.square(z) + scale_divergence(log_std, other_log_std), reduction)
 
     def mean(self) -> Array:
         """Expected action."""
@@ -134,4 +133,4 @@ class DiagGaussian(Distribution):
 
     def stddev(self) -> Array:
         """Standard deviation a dimension, in units of the action."""
-        return jnp.exp(self._parameters()[1])
+        return xp.exp(self._parameters()[1])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-
+from gaussjax.arrays import xp
 from gaussjax.distributions.special import at_least_float32
-from gaussjax.noise import standard_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
@@ -27,18 +25,18 @@ class Distribution(abc.ABC):
 
     def _parameters(self) -> tuple[Array, Array]:
         mean, log_std = at_least_float32(self.loc, self.log_std)
-        mean, log_std = broadcast_together(jnp.broadcast_shapes(mean.shape, log_std.shape), mean, log_std)
+        mean, log_std = broadcast_together(xp.broadcast_shapes(mean.shape, log_std.shape), mean, log_std)
         return mean, log_std
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions: one distribution each."""
-        return jnp.broadcast_shapes(jnp.shape(self.loc), jnp.shape(self.log_std))[:-1]
+        return xp.broadcast_shapes(xp.shape(self.loc), xp.shape(self.log_std))[:-1]
 
     @property
     def event_shape(self) -> tuple[int]:
         """Shape of one action, `(act,)`."""
-        return (jnp.shape(self.loc)[-1],)
+        return (xp.shape(self.loc)[-1],)
 
     def sample(self, key: Key[Array, ""], sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws actions, `(*sample_shape, …, act)`. The key is consumed."""
@@ -58,7 +56,7 @@ class Distribution(abc.ABC):
             Actions `(*sample_shape, …, act)` and their log-density in nats.
         """
         mean, _ = self._parameters()
-        noise = standard_normal(key, (*sample_shape, *mean.shape), mean.dtype)
+        noise = xp.standard_normal(key, (*sample_shape, *mean.shape), mean.dtype)
         return self.from_noise(noise), self.noise_log_prob(noise, reduction)
 
     @abc.abstractmethod
@@ -116,7 +114,7 @@ class Distribution(abc.ABC):
 
 def broadcast_together(shape: Any, *arrays: Array) -> Any:
     """A tuple of the arrays, each broadcast to the shape."""
-    return tuple(jnp.broadcast_to(array, shape) for array in arrays)
+    return tuple(xp.broadcast_to(array, shape) for array in arrays)
 
 
 def same_class(one: Distribution, other: Any) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from gaussjax.arrays import xp
 from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
 from gaussjax.distributions.pytree import fill, register
 from gaussjax.distributions.special import (
@@ -62,18 +61,18 @@ class MultivariateGaussian(Distribution):
         log_std: Float[Array, "*batch act"],
         off_diagonal: Float[Array, "*batch pairs"],
     ):
-        expected = num_pairs(jnp.shape(mean)[-1])
-        if jnp.shape(off_diagonal)[-1] != expected:
+        expected = num_pairs(xp.shape(mean)[-1])
+        if xp.shape(off_diagonal)[-1] != expected:
             raise ValueError(
-                f"off_diagonal: expected a last axis of {expected} for {jnp.shape(mean)[-1]} dimensions, got shape "
-                f"{jnp.shape(off_diagonal)}. It holds the strictly lower triangle row by row."
+                f"off_diagonal: expected a last axis of {expected} for {xp.shape(mean)[-1]} dimensions, got shape "
+                f"{tuple(xp.shape(off_diagonal))}. It holds the strictly lower triangle row by row."
             )
         fill(self, loc=mean, log_std=log_std, off_diagonal=off_diagonal)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions: one distribution each."""
-        return jnp.broadcast_shapes(super().batch_shape, jnp.shape(self.off_diagonal)[:-1])
+        return xp.broadcast_shapes(super().batch_shape, xp.shape(self.off_diagonal)[:-1])
 
     def _parameters(self) -> tuple[Array, Array]:
         mean, log_std, _ = at_least_float32(self.loc, self.log_std, self.off_diagonal)
@@ -83,20 +82,19 @@ class MultivariateGaussian(Distribution):
     def _factor(self, *batch: Any) -> Array:
         # N, (*batch, act, act), zero on and above the diagonal.
         count = self.event_shape[0]
-        rows, columns = np.tril_indices(count, -1)
         entries = at_least_float32(self.loc, self.log_std, self.off_diagonal)[2]
-        entries = jnp.broadcast_to(entries, (*batch, entries.shape[-1]))
-        return jnp.zeros((*batch, count, count), entries.dtype).at[..., rows, columns].set(entries)
+        entries = xp.broadcast_to(entries, (*batch, entries.shape[-1]))
+        return xp.strictly_lower(entries, count)
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
         """The action that standard normal noise leads to."""
         mean, log_std = broadcast_together(noise.shape, *self._parameters())
-        return mean + jnp.exp(log_std) * (noise + _rows(self._factor(*noise.shape[:-1]), noise))
+        return mean + xp.exp(log_std) * (noise + _rows(self._factor(*noise.shape[:-1]), noise))
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density, in nats, of the action `from_noise(noise)`; no triangular solve."""
         (log_std,) = broadcast_together(noise.shape, self._parameters()[1])
-        return reduce(-0.5 * jnp.square(noise) - log_std - HALF_LOG_2PI, reduction)
+        return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density of actions.
@@ -109,12 +107,12 @@ class MultivariateGaussian(Distribution):
         Returns:
             Nats, `(…)`; `(…, act)` for "none".
         """
-        mean, log_std, actions = at_least_float32(*self._parameters(), jnp.asarray(actions))
-        shape = jnp.broadcast_shapes(mean.shape, actions.shape)
+        mean, log_std, actions = at_least_float32(*self._parameters(), actions)
+        shape = xp.broadcast_shapes(mean.shape, actions.shape)
         mean, log_std, actions = broadcast_together(shape, mean, log_std, actions)
-        scaled = (actions - mean) * jnp.exp(-log_std)
-        noise = _solve(self._factor(*shape[:-1]).astype(scaled.dtype), jnp.expand_dims(scaled, -1))
-        return reduce(-0.5 * jnp.square(jnp.squeeze(noise, -1)) - log_std - HALF_LOG_2PI, reduction)
+        scaled = (actions - mean) * xp.exp(-log_std)
+        noise = xp.solve_unit_lower(xp.astype(self._factor(*shape[:-1]), scaled.dtype), xp.expand_dims(scaled, -1))
+        return reduce(-0.5 * xp.square(xp.squeeze(noise, -1)) - log_std - HALF_LOG_2PI, reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, straight from log_std: N does not change the volume."""
@@ -129,7 +127,7 @@ class MultivariateGaussian(Distribution):
             TypeError: `other` is of another class.
         """
         same_class(self, other)
-        batch = jnp.broadcast_shapes(self.batch_shape, other.batch_shape)
+        batch = xp.broadcast_shapes(self.batch_shape, other.batch_shape)
         mean, log_std, other_mean, other_log_std = broadcast_together(
             (*batch, *self.event_shape), *at_least_float32(*self._parameters(), *other._parameters())
         )
@@ -138,13 +136,13 @@ class MultivariateGaussian(Distribution):
         # solves (I + N') M = diag(ratio) N - N' diag(ratio), written so that it vanishes
         # with the difference of the two.
         gap, rest = exact_difference(log_std, other_log_std)
-        ratio = jnp.exp(gap) * (1.0 + rest)
-        along_rows, along_columns = jnp.expand_dims(gap, -1), jnp.expand_dims(gap, -2)
-        difference = jnp.expand_dims(ratio, -1) * (factor - other_factor)
-        difference += other_factor * jnp.expand_dims(ratio, -2) * jnp.expm1(_below(along_rows - along_columns))
-        shift = (mean - other_mean) * jnp.exp(-other_log_std)
-        solved = _solve(other_factor, jnp.concatenate([difference, jnp.expand_dims(shift, -1)], -1))
-        return reduce(0.5 * jnp.sum(jnp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
+        ratio = xp.exp(gap) * (1.0 + rest)
+        along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
+        difference = xp.expand_dims(ratio, -1) * (factor - other_factor)
+        difference += other_factor * xp.expand_dims(ratio, -2) * xp.expm1(_below(along_rows - along_columns))
+        shift = (mean - other_mean) * xp.exp(-other_log_std)
+        solved = xp.solve_unit_lower(other_factor, xp.concatenate([difference, xp.expand_dims(shift, -1)], -1))
+        return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
 
     def mean(self) -> Array:
         """Expected action."""
@@ -161,19 +159,19 @@ class MultivariateGaussian(Distribution):
     def stddev(self) -> Array:
         """Standard deviation of each dimension by itself, in units of the action."""
         _, log_std = self._parameters()
-        return jnp.exp(log_std) * jnp.sqrt(1.0 + jnp.sum(jnp.square(self._factor(*self.batch_shape)), -1))
+        return xp.exp(log_std) * xp.sqrt(1.0 + xp.sum(xp.square(self._factor(*self.batch_shape)), -1))
 
     def scale_tril(self) -> Array:
         """The Cholesky factor of the covariance, `(…, act, act)`."""
         _, log_std = self._parameters()
-        unit = jnp.eye(self.event_shape[0], dtype=log_std.dtype)
+        unit = xp.constant(np.eye(self.event_shape[0]), log_std)
         factor = self._factor(*self.batch_shape)
-        return jnp.expand_dims(jnp.exp(log_std), -1) * (factor + jnp.broadcast_to(unit, factor.shape))
+        return xp.expand_dims(xp.exp(log_std), -1) * (factor + xp.broadcast_to(unit, factor.shape))
 
     def covariance(self) -> Array:
         """The covariance matrix, `(…, act, act)`, for inspection: no result here goes through it."""
         factor = self.scale_tril()
-        return jnp.einsum("...ik,...jk->...ij", factor, factor, precision=jax.lax.Precision.HIGHEST)
+        return xp.einsum_exact("...ik,...jk->...ij", factor, factor)
 
 
 def num_pairs(num_actions: int) -> int:
@@ -187,14 +185,9 @@ def num_pairs(num_actions: int) -> int:
 
 
 def _rows(factor: Array, vector: Array) -> Array:
-    return jnp.einsum("...ij,...j->...i", factor, vector, precision=jax.lax.Precision.HIGHEST)
-
-
-def _solve(factor: Array, right: Array) -> Array:
-    # x with (I + factor) x = right.
-    return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
+    return xp.einsum_exact("...ij,...j->...i", factor, vector)
 
 
 def _below(matrix: Array) -> Array:
     # Zero on and above the diagonal, so that what is not used there cannot overflow.
-    return jnp.tril(matrix, -1)
+    return xp.tril(matrix, -1)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
-
+from gaussjax.arrays import elementwise, xp
 from gaussjax.distributions.special import HALF_LOG_2PI, chebyshev
 
 if TYPE_CHECKING:
@@ -45,7 +43,13 @@ _MILLS = (
 )
 
 
-@jax.custom_jvp
+def _slope(x: Array) -> tuple[Array]:
+    t = xp.abs(x)
+    ratio, density = _mills(t), _density(t)
+    return (xp.where(x < 0, 1.0 / ratio, density / (1.0 - density * ratio)),)
+
+
+@elementwise(_slope)
 def log_normal_cdf(x: Array) -> Array:
     """Logarithm of Φ(x), in nats, accurate for every finite x.
 
@@ -65,27 +69,18 @@ def log_normal_cdf(x: Array) -> Array:
         The Mills ratio by a Chebyshev series in a fractional variable, as Shepherd and
         Laframboise 1981 do for erfc.
     """
-    t = jnp.abs(x)
+    t = xp.abs(x)
     ratio = _mills(t)
-    below = -0.5 * jnp.square(x) - HALF_LOG_2PI + jnp.log(ratio)
+    below = -0.5 * xp.square(x) - HALF_LOG_2PI + xp.log(ratio)
     tail = _density(t) * ratio
     # Not log1p throughout: on some platforms it loses digits near -0.41.
-    above = jnp.where(tail > 0.25, jnp.log(1.0 - tail), jnp.log1p(-jnp.minimum(tail, 0.25)))
-    return jnp.where(x < 0, below, above)
-
-
-@log_normal_cdf.defjvp
-def _log_normal_cdf_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (tangent,) = primals, tangents
-    t = jnp.abs(x)
-    ratio, density = _mills(t), _density(t)
-    slope = jnp.where(x < 0, 1.0 / ratio, density / (1.0 - density * ratio))
-    return log_normal_cdf(x), slope * tangent
+    above = xp.where(tail > 0.25, xp.log(1.0 - tail), xp.log1p(-xp.minimum(tail, 0.25)))
+    return xp.where(x < 0, below, above)
 
 
 def _mills(t: Array) -> Array:
     # Φ(-t)/φ(t) for t >= 0.
-    terms = _MILLS if t.dtype == jnp.float64 else _MILLS[:14]
+    terms = _MILLS if xp.finfo(t.dtype).bits == 64 else _MILLS[:14]
     return chebyshev(terms, (t - 4.0) / (t + 4.0)) / (1.0 + t)
 
 
@@ -93,7 +88,7 @@ def _density(t: Array) -> Array:
     # φ(t). The square is taken in two parts, of which the first is exact, for an error in the
     # exponent is multiplied by t²/2. expm1, since XLA merges a product of two exponentials.
     # Beyond 40 the density is 0 in float64 too.
-    t = jnp.minimum(t, 40.0)
-    coarse = jnp.floor(t * 64.0) / 64.0
-    main = jnp.exp(-0.5 * jnp.square(coarse)) / math.sqrt(2.0 * math.pi)
-    return main + main * jnp.expm1(-0.5 * (t - coarse) * (t + coarse))
+    t = xp.minimum(t, 40.0)
+    coarse = xp.floor(t * 64.0) / 64.0
+    main = xp.exp(-0.5 * xp.square(coarse)) / math.sqrt(2.0 * math.pi)
+    return main + main * xp.expm1(-0.5 * (t - coarse) * (t + coarse))

@@ -14,11 +14,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import erf, erfc
 
+from gaussjax.arrays import elementwise, xp
 from gaussjax.distributions.tanh import tanh_log_det
 
 if TYPE_CHECKING:
@@ -32,7 +30,13 @@ _LEGENDRE_NODES = 40
 _REACH = 16.0
 
 
-@jax.custom_jvp
+def _slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
+    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²); a change of
+    # std integrates the second (Stein's lemma).
+    return -2.0 * expected_tanh(mean, log_std), -2.0 * xp.exp(2.0 * log_std) * _expected_slope(mean, log_std)
+
+
+@elementwise(_slopes)
 def expected_log_det(mean: Array, log_std: Array) -> Array:
     """E[log(1 - tanh(u)²)] for u normal, element by element, in nats.
 
@@ -45,30 +49,20 @@ def expected_log_det(mean: Array, log_std: Array) -> Array:
         >>> float(expected_log_det(jnp.zeros(()), jnp.zeros(())))
         -0.74913...
     """
-    std = jnp.exp(log_std)
+    std = xp.exp(log_std)
     narrow = _around_mean(lambda _, u: tanh_log_det(u), mean, std)
-    wide = jnp.maximum(std, _MEETING)
-    rest = _around_zero(lambda u: jnp.log1p(jnp.exp(-2.0 * u)), mean, wide, 1.0)
-    return jnp.where(std < _MEETING, narrow, 2.0 * (math.log(2.0) - _expected_abs(mean, wide) - rest))
-
-
-@expected_log_det.defjvp
-def _expected_log_det_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²); a change of
-    # std integrates the second (Stein's lemma).
-    mean, log_std = primals
-    by_mean = -2.0 * expected_tanh(mean, log_std)
-    by_log_std = -2.0 * jnp.exp(2.0 * log_std) * _expected_slope(mean, log_std)
-    return expected_log_det(mean, log_std), by_mean * tangents[0] + by_log_std * tangents[1]
+    wide = xp.maximum(std, _MEETING)
+    rest = _around_zero(lambda u: xp.log1p(xp.exp(-2.0 * u)), mean, wide, 1.0)
+    return xp.where(std < _MEETING, narrow, 2.0 * (math.log(2.0) - _expected_abs(mean, wide) - rest))
 
 
 def expected_tanh(mean: Array, log_std: Array) -> Array:
     """E[tanh(u)] for u normal, element by element."""
-    std = jnp.exp(log_std)
-    narrow = _around_mean(lambda _, u: jnp.tanh(u), mean, std)
-    wide = jnp.maximum(std, _MEETING)
-    rest = _around_zero(lambda u: 2.0 * jax.nn.sigmoid(-2.0 * u), mean, wide, -1.0)
-    return jnp.where(std < _MEETING, narrow, erf(mean / (wide * math.sqrt(2.0))) - rest)
+    std = xp.exp(log_std)
+    narrow = _around_mean(lambda _, u: xp.tanh(u), mean, std)
+    wide = xp.maximum(std, _MEETING)
+    rest = _around_zero(lambda u: 2.0 * xp.sigmoid(-2.0 * u), mean, wide, -1.0)
+    return xp.where(std < _MEETING, narrow, xp.erf(mean / (wide * math.sqrt(2.0))) - rest)
 
 
 def tanh_stddev(mean: Array, log_std: Array) -> Array:
@@ -76,78 +70,78 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
 
     For a narrow normal the error is relative, however small the result.
     """
-    std = jnp.exp(log_std)
+    std = xp.exp(log_std)
     # tanh(u) - tanh(mean) = sinh(u - mean) / (cosh(u) cosh(mean)), as a multiple of
     # std / cosh(mean)², so that neither a small std nor a large mean underflows.
     center = tanh_log_det(mean)
 
     def ratio(x: Array, u: Array) -> Array:
-        step = x * jnp.expand_dims(jnp.minimum(std, _MEETING), -1)
-        small = jnp.abs(step) < 1e-2
-        safe = jnp.where(small, 1.0, step)
-        growth = jnp.where(small, 1.0 + jnp.square(step) / 6.0, jnp.sinh(safe) / safe)
-        return x * growth * jnp.exp(0.5 * (tanh_log_det(u) - jnp.expand_dims(center, -1)))
+        step = x * xp.expand_dims(xp.minimum(std, _MEETING), -1)
+        small = xp.abs(step) < 1e-2
+        safe = xp.where(small, 1.0, step)
+        growth = xp.where(small, 1.0 + xp.square(step) / 6.0, xp.sinh(safe) / safe)
+        return x * growth * xp.exp(0.5 * (tanh_log_det(u) - xp.expand_dims(center, -1)))
 
     first = _around_mean(ratio, mean, std)
-    second = _around_mean(lambda x, u: jnp.square(ratio(x, u)), mean, std)
-    narrow = std * jnp.exp(center) * jnp.sqrt(second - jnp.square(first))
+    second = _around_mean(lambda x, u: xp.square(ratio(x, u)), mean, std)
+    narrow = std * xp.exp(center) * xp.sqrt(second - xp.square(first))
 
     # |1 - tanh| = 2 sigmoid(-2u) is a step from 1 to 0 at u = 0 and a rest around it.
-    size, wide = jnp.abs(mean), jnp.maximum(std, _MEETING)
-    beyond = 0.5 * erfc(size / (wide * math.sqrt(2.0)))
-    once = beyond + _around_zero(lambda u: jax.nn.sigmoid(-2.0 * u), size, wide, -1.0)
-    squared = _around_zero(lambda u: jnp.square(jax.nn.sigmoid(-2.0 * u)), size, wide, 1.0)
-    twice = beyond + squared - 2.0 * _left_of_zero(lambda u: jax.nn.sigmoid(-2.0 * u), size, wide)
-    least = float(jnp.finfo(std.dtype).tiny)
-    return jnp.where(std < _MEETING, narrow, 2.0 * jnp.sqrt(jnp.maximum(twice - jnp.square(once), least)))
+    size, wide = xp.abs(mean), xp.maximum(std, _MEETING)
+    beyond = 0.5 * xp.erfc(size / (wide * math.sqrt(2.0)))
+    once = beyond + _around_zero(lambda u: xp.sigmoid(-2.0 * u), size, wide, -1.0)
+    squared = _around_zero(lambda u: xp.square(xp.sigmoid(-2.0 * u)), size, wide, 1.0)
+    twice = beyond + squared - 2.0 * _left_of_zero(lambda u: xp.sigmoid(-2.0 * u), size, wide)
+    least = float(xp.finfo(std.dtype).tiny)
+    return xp.where(std < _MEETING, narrow, 2.0 * xp.sqrt(xp.maximum(twice - xp.square(once), least)))
 
 
 def _expected_slope(mean: Array, log_std: Array) -> Array:
     # E[1 - tanh(u)²]
-    std = jnp.exp(log_std)
-    narrow = _around_mean(lambda _, u: jnp.exp(tanh_log_det(u)), mean, std)
-    wide = _around_zero(lambda u: jnp.exp(tanh_log_det(u)), mean, jnp.maximum(std, _MEETING), 1.0)
-    return jnp.where(std < _MEETING, narrow, wide)
+    std = xp.exp(log_std)
+    narrow = _around_mean(lambda _, u: xp.exp(tanh_log_det(u)), mean, std)
+    wide = _around_zero(lambda u: xp.exp(tanh_log_det(u)), mean, xp.maximum(std, _MEETING), 1.0)
+    return xp.where(std < _MEETING, narrow, wide)
 
 
 def _around_mean(f: Callable[[Array, Array], Array], mean: Array, std: Array) -> Array:
     # E[f(x, u)] for u = mean + std·x, x standard normal; std above the meeting point is cut,
     # its result is not used.
     nodes, weights = _rule(_hermite, mean)
-    u = jnp.expand_dims(mean, -1) + jnp.expand_dims(jnp.minimum(std, _MEETING), -1) * nodes
-    return jnp.sum(weights * f(nodes, u), axis=-1)
+    u = xp.expand_dims(mean, -1) + xp.expand_dims(xp.minimum(std, _MEETING), -1) * nodes
+    return xp.sum(weights * f(nodes, u), axis=-1)
 
 
 def _around_zero(g: Callable[[Array], Array], mean: Array, std: Array, left: float) -> Array:
     # E[g(|u|)·(1 where u > 0, left where u < 0)] for a g that dies like exp(-2|u|).
     nodes, weights = _rule(_legendre, mean)
     right, mirrored = _densities(nodes, mean, std)
-    return jnp.sum(weights * g(nodes) * (right + left * mirrored), axis=-1)
+    return xp.sum(weights * g(nodes) * (right + left * mirrored), axis=-1)
 
 
 def _left_of_zero(g: Callable[[Array], Array], mean: Array, std: Array) -> Array:
     nodes, weights = _rule(_legendre, mean)
-    return jnp.sum(weights * g(nodes) * _densities(nodes, mean, std)[1], axis=-1)
+    return xp.sum(weights * g(nodes) * _densities(nodes, mean, std)[1], axis=-1)
 
 
 def _densities(u: Array, mean: Array, std: Array) -> tuple[Array, Array]:
-    mean, scale = jnp.expand_dims(mean, -1), jnp.expand_dims(1.0 / std, -1)
+    mean, scale = xp.expand_dims(mean, -1), xp.expand_dims(1.0 / std, -1)
 
     def density(u: Array) -> Array:
-        return jnp.exp(-0.5 * jnp.square((u - mean) * scale)) * scale / math.sqrt(2.0 * math.pi)
+        return xp.exp(-0.5 * xp.square((u - mean) * scale)) * scale / math.sqrt(2.0 * math.pi)
 
     return density(u), density(-u)
 
 
 def _expected_abs(mean: Array, std: Array) -> Array:
     z = mean / std
-    return mean * erf(z / math.sqrt(2.0)) + std * math.sqrt(2.0 / math.pi) * jnp.exp(-0.5 * jnp.square(z))
+    return mean * xp.erf(z / math.sqrt(2.0)) + std * math.sqrt(2.0 / math.pi) * xp.exp(-0.5 * xp.square(z))
 
 
 def _rule(rule: Callable[[], tuple[np.ndarray, np.ndarray]], like: Array) -> tuple[Array, Array]:
     # Nodes and weights with as many axes as `like` and one more, which is summed over.
-    shape = (*(1,) * jnp.ndim(like), -1)
-    return tuple(jnp.asarray(part.reshape(shape), like.dtype) for part in rule())  # type: ignore[return-value]
+    shape = (*(1,) * len(xp.shape(like)), -1)
+    return tuple(xp.constant(part.reshape(shape), like) for part in rule())  # type: ignore[return-value]
 
 
 @functools.cache

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-import jax.numpy as jnp
+from gaussjax.arrays import elementwise, xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -16,7 +15,7 @@ Reduction = Literal["sum", "mean", "prod", "none"]
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
-_REDUCTIONS = {"sum": jnp.sum, "mean": jnp.mean, "prod": jnp.prod}
+_REDUCTIONS = {"sum": xp.sum, "mean": xp.mean, "prod": xp.prod}
 # expm1(x) - x = x²/2! + x³/3! + …; eighteen terms reach float64's last bit for |x| < 1.
 _SERIES = [1.0 / math.factorial(n) for n in range(19, 1, -1)]
 
@@ -57,24 +56,24 @@ def at_least_float32(*arrays: Array) -> Any:
     A log-density rounded to bfloat16 is off by whole nats, so densities are computed and
     returned in float32 whatever the trunk ran in. float64 stays float64.
     """
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-    return tuple(jnp.asarray(array, dtype) for array in arrays)
+    return xp.at_least_float32(*arrays)
 
 
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
     """The Chebyshev series with these coefficients at x in [-1, 1], by Clenshaw's recurrence.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> float(chebyshev((1.0, 2.0, 3.0), jnp.float32(0.5)))
         0.5
     """
-    last = before = jnp.zeros_like(x)
+    last = before = xp.zeros_like(x)
     for coefficient in reversed(coefficients[1:]):
         last, before = 2.0 * x * last - before + coefficient, last
     return x * last - before + coefficients[0]
 
 
-@jax.custom_jvp
+@elementwise(lambda x: (xp.expm1(x),))
 def expm1_minus_x(x: Array) -> Array:
     """exp(x) - 1 - x, accurate near 0, where the plain form cancels.
 
@@ -89,16 +88,12 @@ def expm1_minus_x(x: Array) -> Array:
         >>> float(expm1_minus_x(jnp.float32(1e-4)))
         5.000166...e-09
     """
-    near = jnp.abs(x) < 1.0
-    small = jnp.where(near, x, 0.0)
-    series = jnp.square(small) * jnp.polyval(jnp.asarray(_SERIES, x.dtype), small)
-    return jnp.where(near, series, jnp.expm1(x) - x)
-
-
-@expm1_minus_x.defjvp
-def _expm1_minus_x_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (tangent,) = primals, tangents
-    return expm1_minus_x(x), jnp.expm1(x) * tangent
+    near = xp.abs(x) < 1.0
+    small = xp.where(near, x, 0.0)
+    series = xp.zeros_like(small)
+    for coefficient in _SERIES:
+        series = series * small + coefficient
+    return xp.where(near, xp.square(small) * series, xp.expm1(x) - x)
 
 
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
@@ -112,7 +107,14 @@ def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return difference, (a - (difference - taken)) - (b + taken)
 
 
-@jax.custom_jvp
+def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
+    gap, rest = _twice_difference(log_std, other_log_std)
+    slope = xp.expm1(gap)
+    slope = slope * (1.0 + rest) + rest
+    return slope, -slope
+
+
+@elementwise(_divergence_slopes)
 def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
     """KL between two normals of the same mean, in nats, element by element.
 
@@ -127,13 +129,6 @@ def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
     gap, rest = _twice_difference(log_std, other_log_std)
     curve = expm1_minus_x(gap)
     return 0.5 * (curve * (1.0 + rest) + gap * rest)
-
-
-@scale_divergence.defjvp
-def _scale_divergence_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    gap, rest = _twice_difference(*primals)
-    slope = jnp.expm1(gap)
-    return scale_divergence(*primals), (slope * (1.0 + rest) + rest) * (tangents[0] - tangents[1])
 
 
 def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:

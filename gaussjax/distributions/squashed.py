@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from gaussjax.arrays import elementwise, xp
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, same_class
 from gaussjax.distributions.pytree import fill, register, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
-from gaussjax.distributions.special import reduce
+from gaussjax.distributions.special import at_least_float32, reduce
 from gaussjax.distributions.tanh import inverse_affine_tanh, tanh_log_det
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TanhGaussian(Distribution):
     high: tuple[float, ...] = static()
 
     def __init__(self, mean: Float[Array, "*batch act"], log_std: Float[Array, "*batch act"], low: Any, high: Any):
-        low, high = bounded(low, high, jnp.shape(mean)[-1])
+        low, high = bounded(low, high, xp.shape(mean)[-1])
         fill(self, loc=mean, log_std=log_std, low=low, high=high)
 
     @property
@@ -61,7 +61,7 @@ class TanhGaussian(Distribution):
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
         """The actions of the Box that raw ones (u) lead to; never outside by a rounding."""
-        return self._affine(jnp.tanh(raw_actions))
+        return self._affine(xp.tanh(raw_actions))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
         """The raw actions (u) of actions of the Box, finite at its edge too; see `log_prob`."""
@@ -100,7 +100,7 @@ class TanhGaussian(Distribution):
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, by quadrature: no key, no noise, differentiable."""
         mean, log_std = self._parameters()
-        volume = expected_log_det(mean, log_std) + jnp.log(self._half(mean))
+        volume = expected_log_det(mean, log_std) + xp.log(self._half(mean))
         return reduce(self.base.entropy("none") + volume, reduction)
 
     def kl_divergence(self, other: TanhGaussian, reduction: str = "sum") -> Array:
@@ -140,15 +140,14 @@ class TanhGaussian(Distribution):
         return self._half(mean) * tanh_stddev(mean, log_std)
 
     def _cast(self, actions: Array) -> Array:
-        dtype = jnp.result_type(self._parameters()[0], jnp.asarray(actions))
-        return jnp.asarray(actions, dtype)
+        return at_least_float32(self._parameters()[0], actions)[1]
 
     def _log_volume(self, raw_actions: Array) -> Array:
-        return tanh_log_det(raw_actions) + jnp.log(self._half(raw_actions))
+        return tanh_log_det(raw_actions) + xp.log(self._half(raw_actions))
 
     def _bounds(self, like: Array) -> tuple[Array, Array]:
-        sides = (np.asarray(side).astype(like.dtype) for side in (self.low, self.high))
-        low, high = (jnp.broadcast_to(side, like.shape) for side in sides)
+        sides = (xp.constant(np.asarray(side), like) for side in (self.low, self.high))
+        low, high = (xp.broadcast_to(side, like.shape) for side in sides)
         return low, high
 
     def _half(self, like: Array) -> Array:
@@ -158,9 +157,9 @@ class TanhGaussian(Distribution):
     def _affine(self, t: Array) -> Array:
         # From [-1, 1] to the Box: from its centre, or from the nearer bound, so that ±1 is the
         # bound itself and nothing is rounded beyond it.
-        (low, high), half, size = self._bounds(t), self._half(t), jnp.abs(t)
-        outer = jnp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
-        return jnp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
+        (low, high), half, size = self._bounds(t), self._half(t), xp.abs(t)
+        outer = xp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
+        return xp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
 
 
 def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -187,33 +186,32 @@ def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], t
     return tuple(low.tolist()), tuple(high.tolist())
 
 
-@jax.custom_jvp
+def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
+    # The implicit function theorem at the root.
+    u = raw_mode(mean, log_std)
+    strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
+    tanh = xp.tanh(u)
+    slope = xp.maximum(1.0 - strength * (1.0 - xp.square(tanh)), xp.finfo(u.dtype).eps)
+    return 1.0 / slope, 2.0 * strength * tanh / slope
+
+
+@elementwise(_mode_slopes)
 def raw_mode(mean: Array, log_std: Array) -> Array:
     """The u at which the density of tanh(u) is highest, element by element.
 
     It solves `u = mean + 2 std² tanh(u)`. Towards the side of the mean this is a convex equation
     whose largest root is wanted; Newton's steps from the right run down to it and never past.
     """
-    sign = jnp.where(mean < 0, -1.0, 1.0).astype(mean.dtype)
-    size = jnp.abs(mean)
+    sign = xp.astype(xp.where(mean < 0, -1.0, 1.0), mean.dtype)
+    size = xp.abs(mean)
     # Beyond this tanh(u) is 1 in any case, and the square must not overflow.
-    strength = 2.0 * jnp.minimum(jnp.exp(2.0 * log_std), 1e4)
+    strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
 
     def step(_: int, u: Array) -> Array:
-        tanh = jnp.tanh(u)
-        slope = 1.0 - strength * (1.0 - jnp.square(tanh))
+        tanh = xp.tanh(u)
+        slope = 1.0 - strength * (1.0 - xp.square(tanh))
         # Only rounding makes the slope vanish at a root, where two peaks become one.
-        down = (u - size - strength * tanh) / jnp.maximum(slope, jnp.finfo(u.dtype).eps)
-        return jnp.clip(u - down, size, u)
+        down = (u - size - strength * tanh) / xp.maximum(slope, xp.finfo(u.dtype).eps)
+        return xp.clip(u - down, size, u)
 
-    return sign * jax.lax.fori_loop(0, _NEWTON_STEPS, step, size + strength)
-
-
-@raw_mode.defjvp
-def _raw_mode_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    # The implicit function theorem at the root.
-    u = raw_mode(*primals)
-    strength = 2.0 * jnp.minimum(jnp.exp(2.0 * primals[1]), 1e4)
-    tanh = jnp.tanh(u)
-    slope = jnp.maximum(1.0 - strength * (1.0 - jnp.square(tanh)), jnp.finfo(u.dtype).eps)
-    return u, (tangents[0] + 2.0 * strength * tanh * tangents[1]) / slope
+    return sign * xp.fori_loop(0, _NEWTON_STEPS, step, size + strength)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-
 from gaussjax import spaces
+from gaussjax.arrays import xp
 from gaussjax.distributions import DiagGaussian
 from gaussjax.distributions.special import check_reduction, reduce
 from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options, clip_to, sides
@@ -99,19 +98,19 @@ def gaussian(
 
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
         mean = clip_to_box(mean) if clip_mean_actions else mean
-        return mean, jnp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
+        return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: DiagGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def act(distribution: DiagGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
-            noise = jnp.zeros_like(raw_actions)
+            noise = xp.zeros_like(raw_actions)
         else:
             raw_actions = distribution.from_noise(noise)
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
         if not clip_actions or clipped_log_prob == "unclipped":
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
         exact = distribution.noise_log_prob(noise, "none")
-        terms = jnp.where(actions == raw_actions, exact, log_prob(distribution, actions, None, "none"))
+        terms = xp.where(actions == raw_actions, exact, log_prob(distribution, actions, None, "none"))
         return raw_actions, actions, reduce(terms, reduction)
 
     def log_prob(distribution: DiagGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
@@ -124,10 +123,10 @@ def gaussian(
         # All that would have been clipped to a bound counts there, wherever beyond it the action
         # lies. Elsewhere the mean stands in: an infinite bound has no gradient.
         at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()
-        above = distribution.log_survival(jnp.where(at_high, highest, mean))
-        below = distribution.log_cdf(jnp.where(at_low, lowest, mean))
-        terms = jnp.where(at_low, below, jnp.where(at_high, above, density))
-        return reduce(jnp.where(lowest == highest, 0.0, terms), reduction)
+        above = distribution.log_survival(xp.where(at_high, highest, mean))
+        below = distribution.log_cdf(xp.where(at_low, lowest, mean))
+        terms = xp.where(at_low, below, xp.where(at_high, above, density))
+        return reduce(xp.where(lowest == highest, 0.0, terms), reduction)
 
     kind = Kind(transform, lambda mean, log_std, _: DiagGaussian(mean, log_std), act, log_prob)
     spec = Spec("gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))

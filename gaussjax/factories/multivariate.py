@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-
 from gaussjax import spaces
+from gaussjax.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.distributions.special import check_reduction, reduce
@@ -97,24 +96,24 @@ def multivariate_gaussian(
 
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
         mean = clip_to_box(mean) if clip_mean_actions else mean
-        return mean, jnp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
+        return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
     def distribution(mean: Array, log_std: Array, outputs: dict[str, Any]) -> MultivariateGaussian:
         return MultivariateGaussian(mean, log_std, _off_diagonal(outputs, mean.shape))
 
-    def act(distribution: MultivariateGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def act(distribution: MultivariateGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         if noise is None:
             raw_actions = distribution.mean()
-            noise = jnp.zeros_like(raw_actions)
+            noise = xp.zeros_like(raw_actions)
         else:
             raw_actions = distribution.from_noise(noise)
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
         if not clip_actions or clipped_log_prob == "unclipped":
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
         # One clipped dimension changes the terms of all that follow.
-        untouched = jnp.all(actions == raw_actions, axis=-1, keepdims=True)
+        untouched = xp.all(actions == raw_actions, axis=-1, keepdims=True)
         exact = distribution.noise_log_prob(noise, "none")
-        terms = jnp.where(untouched, exact, distribution.log_prob(actions, "none"))
+        terms = xp.where(untouched, exact, distribution.log_prob(actions, "none"))
         return raw_actions, actions, reduce(terms, reduction)
 
     def log_prob(
@@ -131,10 +130,10 @@ def multivariate_gaussian(
 
 def _off_diagonal(outputs: dict[str, Any], shape: tuple[int, ...]) -> Array:
     expected = (*shape[:-1], num_pairs(shape[-1]))
-    came = jnp.shape(outputs["off_diagonal"]) if "off_diagonal" in outputs else f"the outputs {sorted(outputs)}"
+    came = tuple(xp.shape(outputs["off_diagonal"])) if "off_diagonal" in outputs else f"the outputs {sorted(outputs)}"
     if came not in (expected, expected[-1:]):
         raise ValueError(
             f"network: expected outputs['off_diagonal'] of shape {expected} or {expected[-1:]}, got {came}. "
             f"It is the strictly lower triangle row by row; gaussjax's own networks give it by themselves."
         )
-    return jnp.broadcast_to(outputs["off_diagonal"], expected)
+    return xp.broadcast_to(outputs["off_diagonal"], expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
+from gaussjax.arrays import xp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,10 +34,10 @@ def check_log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: f
 
 def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
     """The bounds of a Box in the shape and type of the actions."""
-    lowest, highest = (jnp.broadcast_to(jnp.asarray(side, actions.dtype), actions.shape) for side in (low, high))
+    lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
     return lowest, highest
 
 
 def clip_to(low: np.ndarray, high: np.ndarray) -> Callable[[Array], Array]:
     """A function that clips actions to a Box, each dimension on its own."""
-    return lambda actions: jnp.clip(actions, *sides(low, high, actions))
+    return lambda actions: xp.clip(actions, *sides(low, high, actions))

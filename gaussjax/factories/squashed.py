@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import spaces
+from gaussjax.arrays import xp
 from gaussjax.distributions import TanhGaussian
 from gaussjax.distributions.special import check_reduction
 from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options
@@ -83,12 +83,12 @@ def squashed_gaussian(
     }
 
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
-        return mean, jnp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
+        return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
-    def act(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def act(distribution: TanhGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         base = distribution.base
         raw_actions = base.mean() if noise is None else base.from_noise(noise)
-        noise = jnp.zeros_like(raw_actions) if noise is None else noise
+        noise = xp.zeros_like(raw_actions) if noise is None else noise
         return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
 
     def log_prob(distribution: TanhGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:

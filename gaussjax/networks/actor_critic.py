@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from gaussjax import spaces
+from gaussjax.arrays import xp
+from gaussjax.distributions.special import at_least_float32
 from gaussjax.networks.layers import Layers, choose, dense
 
 if TYPE_CHECKING:
@@ -64,6 +65,19 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:
         """The critic's layers; the trunks come from outside."""
+        self._check()
+        sizes = self.critic_sizes()
+        self.critic_layers = Layers(sizes, self.activation, self.norm, self.initializer, self.scale, self.dtype)
+        self.critic_value = dense(1, None, self.initializer, 1.0)
+
+    @nn.nowrap
+    def critic_sizes(self) -> tuple[int, ...]:
+        """Width of each dense layer of the critic."""
+        from_trunk = self.shared or self.critic is not None
+        return self.sizes if self.sizes is not None else () if from_trunk else _OWN_SIZES
+
+    @nn.nowrap
+    def _check(self) -> None:
         if self.shared and (self.critic is not None or self.critic_keys is not None):
             raise ValueError(
                 "shared: expected neither critic= nor critic_keys=, for a shared critic starts from the actor's "
@@ -76,10 +90,6 @@ class ActorCritic(nn.Module):
                     f"{name}: expected a network with a method features(observations), got "
                     f"{type(network).__name__}. Give it one, which returns what its head is given."
                 )
-        from_trunk = self.shared or self.critic is not None
-        sizes = self.sizes if self.sizes is not None else () if from_trunk else _OWN_SIZES
-        self.critic_layers = Layers(sizes, self.activation, self.norm, self.initializer, self.scale, self.dtype)
-        self.critic_value = dense(1, None, self.initializer, 1.0)
 
     @nn.nowrap
     def part_spaces(self, space: spaces.Space) -> dict[str, spaces.Space]:
@@ -87,11 +97,11 @@ class ActorCritic(nn.Module):
         return {"actor": part_of(space, self.actor_keys), "critic": part_of(space, self.critic_keys)}
 
     @nn.nowrap
-    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+    def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
         """The carries of the recurrent ones among actor and critic, or `()`."""
         networks = {"actor": self.actor, "critic": self.critic}
         carries = {
-            name: network.initial_carry(batch_shape)
+            name: network.initial_carry(batch_shape, *(() if zeros is None else (zeros,)))
             for name, network in networks.items()
             if network is not None and hasattr(network, "initial_carry")
         }
@@ -101,46 +111,50 @@ class ActorCritic(nn.Module):
         self, observations: spaces.Observations, carry: Any = (), resets: Any = None
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
         """What the actor returns, with the value `(…)` among the outputs."""
-        expected = self.initial_carry()
-        if expected and carry is None:
-            raise ValueError(
-                "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
-            )
-        carries = {}
-        seen = self._select(observations, self.actor_keys)
-        memory = (carry["actor"], resets) if "actor" in expected else ()
-        if self.shared:
-            features = self.actor.features(seen, *memory)
-            if memory:
-                features, carries["actor"] = features
-            mean, log_std, outputs = self.actor.head(features)
+        return run(self, observations, carry, resets)
+
+
+def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The forward pass of an `ActorCritic`, in whichever library its parts are written."""
+    expected = network.initial_carry()
+    if expected and carry is None:
+        raise ValueError("carry: expected the state of the memory, got None. Start with initial_carry(batch_shape).")
+    carries = {}
+    seen = _select(observations, network.actor_keys)
+    memory = (carry["actor"], resets) if "actor" in expected else ()
+    if network.shared:
+        features = network.actor.features(seen, *memory)
+        if memory:
+            features, carries["actor"] = features
+        mean, log_std, outputs = network.actor.head(features)
+    else:
+        mean, log_std, outputs = network.actor(seen, *memory)
+        if memory:
+            carries["actor"] = outputs["carry"]
+        features = _select(observations, network.critic_keys)
+        if network.critic is None:
+            features = _flat(network, features)
+        elif "critic" in expected:
+            features, carries["critic"] = network.critic.features(features, carry["critic"], resets)
         else:
-            mean, log_std, outputs = self.actor(seen, *memory)
-            if memory:
-                carries["actor"] = outputs["carry"]
-            features = self._select(observations, self.critic_keys)
-            if self.critic is None:
-                features = self._flat(features)
-            elif "critic" in expected:
-                features, carries["critic"] = self.critic.features(features, carry["critic"], resets)
-            else:
-                features = self.critic.features(features)
-        features = self.critic_layers(features)
-        features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        value = jnp.squeeze(self.critic_value(features), -1)
-        return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
+            features = network.critic.features(features)
+    features = network.critic_layers(features)
+    value = xp.squeeze(network.critic_value(*at_least_float32(features)), -1)
+    return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
 
-    def _select(self, observations: Any, keys: tuple[str, ...] | None) -> Any:
-        if keys is None:
-            return observations
-        if len(keys) == 1:
-            return observations[keys[0]]
-        return {key: observations[key] for key in keys}
 
-    def _flat(self, observations: Any) -> Array:
-        if self.observation_space is None:
-            return observations
-        return spaces.flatten(part_of(self.observation_space, self.critic_keys), observations)
+def _select(observations: Any, keys: tuple[str, ...] | None) -> Any:
+    if keys is None:
+        return observations
+    if len(keys) == 1:
+        return observations[keys[0]]
+    return {key: observations[key] for key in keys}
+
+
+def _flat(network: Any, observations: Any) -> Array:
+    if network.observation_space is None:
+        return observations
+    return spaces.flatten(part_of(network.observation_space, network.critic_keys), observations)
 
 
 def part_of(space: spaces.Space, keys: tuple[str, ...] | None) -> spaces.Space:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+
+from gaussjax.arrays import xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -56,7 +57,7 @@ class Cell(NamedTuple):
             their sum. If not, `update` gets the pair of them.
         update: `(products, state) -> state`, elementwise and without parameters. The first part
             of a state is the output.
-        initial: `(shape) -> state` of zeros.
+        initial: `(zeros) -> state`, of an array of zeros.
         collect_from: From how many gate entries a step (batch * gates * hidden) on the backward pass
             that collects is the faster one, as measured by `benchmarks/recurrent.py`.
     """
@@ -64,40 +65,36 @@ class Cell(NamedTuple):
     gates: int
     summed: bool
     update: Callable[[Any, Any], Any]
-    initial: Callable[[tuple[int, ...]], Any]
+    initial: Callable[[Any], Any]
     collect_from: int
 
 
 _LARGE = 2**15
 
 
-def _zeros(shape: tuple[int, ...]) -> Array:
-    return jnp.zeros(shape, jnp.float32)
-
-
 def _rnn(nonlinearity: Callable[[Array], Array]) -> Cell:
-    return Cell(1, True, lambda products, _: nonlinearity(products), _zeros, _LARGE)
+    return Cell(1, True, lambda products, _: nonlinearity(products), lambda zeros: zeros, _LARGE)
 
 
 def _gru(products: tuple[Array, Array], hidden: Array) -> Array:
-    (reset_in, update_in, new_in), (reset_hidden, update_hidden, new_hidden) = (jnp.split(p, 3, -1) for p in products)
-    reset = jax.nn.sigmoid(reset_in + reset_hidden)
-    update = jax.nn.sigmoid(update_in + update_hidden)
-    new = jnp.tanh(new_in + reset * new_hidden)
+    (reset_in, update_in, new_in), (reset_hidden, update_hidden, new_hidden) = (xp.split(p, 3, -1) for p in products)
+    reset = xp.sigmoid(reset_in + reset_hidden)
+    update = xp.sigmoid(update_in + update_hidden)
+    new = xp.tanh(new_in + reset * new_hidden)
     return new + update * (hidden - new)
 
 
 def _lstm(products: Array, state: LSTMState) -> LSTMState:
-    keep_new, keep_old, new, show = jnp.split(products, 4, -1)
-    cell = jax.nn.sigmoid(keep_old) * state.cell + jax.nn.sigmoid(keep_new) * jnp.tanh(new)
-    return LSTMState(jax.nn.sigmoid(show) * jnp.tanh(cell), cell)
+    keep_new, keep_old, new, show = xp.split(products, 4, -1)
+    cell = xp.sigmoid(keep_old) * state.cell + xp.sigmoid(keep_new) * xp.tanh(new)
+    return LSTMState(xp.sigmoid(show) * xp.tanh(cell), cell)
 
 
 CELLS: Mapping[str, Cell] = {
-    "rnn": _rnn(jnp.tanh),
-    "rnn_relu": _rnn(jax.nn.relu),
-    "gru": Cell(3, False, _gru, _zeros, _LARGE),
-    "lstm": Cell(4, True, _lstm, lambda shape: LSTMState(_zeros(shape), _zeros(shape)), 0),
+    "rnn": _rnn(xp.tanh),
+    "rnn_relu": _rnn(xp.relu),
+    "gru": Cell(3, False, _gru, lambda zeros: zeros, _LARGE),
+    "lstm": Cell(4, True, _lstm, lambda zeros: LSTMState(zeros, zeros), 0),
 }
 
 
@@ -110,12 +107,12 @@ def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
     """The state with zeros where an episode starts."""
     if resets is None:
         return state
-    return jax.tree.map(lambda part: jnp.where(resets[..., None], jnp.zeros((), part.dtype), part), state)
+    return jax.tree.map(lambda part: xp.where(resets[..., None], xp.zeros_like(part), part), state)
 
 
 def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
     """A matrix product computed in `dtype` and accumulated in `into`."""
-    return jnp.matmul(left.astype(dtype), right.astype(dtype), preferred_element_type=into)
+    return xp.matmul(xp.astype(left, dtype), xp.astype(right, dtype), preferred_element_type=into)
 
 
 def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) -> Any:
@@ -125,10 +122,10 @@ def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) 
     """
     into = hidden.dtype
     shape = (*hidden.shape[:-1], weights.bias_input.shape[-1])
-    biases = [jnp.broadcast_to(bias.astype(into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
+    biases = [xp.broadcast_to(xp.astype(bias, into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
     if cell.summed:
-        joined = jnp.concatenate([x.astype(into), hidden], -1)
-        kernel = jnp.concatenate([weights.kernel_input, weights.kernel_hidden])
+        joined = xp.concatenate([xp.astype(x, into), hidden], -1)
+        kernel = xp.concatenate([weights.kernel_input, weights.kernel_hidden])
         return product(joined, kernel, dtype, into) + (biases[0] + biases[1])
     return (
         product(x, weights.kernel_input, dtype, into) + biases[0],

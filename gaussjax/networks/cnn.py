@@ -109,6 +109,7 @@ class CNN(Network):
             observations = observations / 255
         return observations.reshape(math.prod(batch_shape), *shape), batch_shape
 
+    @nn.nowrap
     def _refuse_small(self, shape: tuple[int, ...]) -> None:
         least = 1
         for kernel, stride in zip(self.kernels[::-1], self.strides[::-1], strict=True):

@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from gaussjax import spaces
+from gaussjax.arrays import xp
+from gaussjax.distributions.special import at_least_float32
 from gaussjax.networks.expressions import evaluate, parse
-from gaussjax.networks.layers import activation, choose, dense, kernel_initializer
+from gaussjax.networks.layers import ACTIVATIONS, choose, dense, kernel_initializer
 from gaussjax.networks.memory import CELL_NAMES, Memory
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
@@ -46,7 +47,7 @@ class Graph(Network):
         value: Expression of what a linear layer turns into `outputs["value"]`, or None.
 
     Example:
-        >>> import jax, gaussjax
+        >>> import jax, jax.numpy as jnp, gaussjax
         >>> network = Graph(
         ...     nodes=[
         ...         {"name": "place", "input": "observations['place'][0:2]", "layers": [16, "relu"]},
@@ -86,10 +87,10 @@ class Graph(Network):
             self.value_layer = dense(1, None, self.initializer, 1.0)
 
     @nn.nowrap
-    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+    def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
         """The carries of the recurrent layers by node and place, or `()`."""
         return {
-            f"{node.name}_{i}": self._memory(layer, parent=None).initial_carry(tuple(batch_shape))
+            f"{node.name}_{i}": self._memory(layer, parent=None).initial_carry(tuple(batch_shape), zeros)
             for node in self.nodes
             for i, layer in enumerate(node.layers)
             if layer.kind in CELL_NAMES
@@ -97,22 +98,20 @@ class Graph(Network):
 
     def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
         """What the head is given; beside it the new carry, where there is a memory."""
-        values, carries = self._run(observations, carry, resets)
-        features = self._output(values)
+        features, _, carries = run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
     def __call__(
         self, observations: spaces.Observations, carry: Any = (), resets: Any = None
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
         """Mean `(…, act)`, log_std, and `carry` and `value` where the description has them."""
-        values, carries = self._run(observations, carry, resets)
-        mean, log_std, outputs = self.head(self._output(values))
+        features, valued, carries = run(self, observations, carry, resets)
+        mean, log_std, outputs = self.head(features)
         if carries:
             outputs = {**outputs, "carry": carries}
         if self.value is not None:
-            features = self._vector(values, self.value, "value")
-            value = self.value_layer(features.astype(jnp.promote_types(features.dtype, jnp.float32)))
-            outputs = {**outputs, "value": jnp.squeeze(value, -1)}
+            value = self.value_layer(*at_least_float32(valued))
+            outputs = {**outputs, "value": xp.squeeze(value, -1)}
         return mean, log_std, outputs
 
     @nn.nowrap
@@ -132,51 +131,53 @@ class Graph(Network):
             return nn.LayerNorm(dtype=self.dtype)
         return self._memory(layer) if layer.kind in CELL_NAMES else None
 
-    def _run(self, observations: Any, carry: Any, resets: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if carry is None and self.initial_carry():
+
+def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Features for the head, what `value` names (or None) and the new carries, in any library."""
+    if carry is None and network.initial_carry():
+        raise ValueError("carry: expected the state of the memory, got None. Start with initial_carry(batch_shape).")
+    carry = {} if carry is None else carry
+    values: dict[str, Any] = {"observations": _Observed(observations, network.observation_space)}
+    carries = {}
+    for node in network.nodes:
+        where = f"node {node.name!r}"
+        value = _used(_evaluate(node.input, values, where), where)
+        for i, layer in enumerate(node.layers):
+            name = f"{node.name}_{i}"
+            if layer.kind in CELL_NAMES:
+                array, carries[name] = network.parts[name](_expect(value, 1, layer, where).array, carry[name], resets)
+                value = _Value(array, 1)
+            else:
+                value = _apply(network, layer, name, value, where)
+        values[node.name] = value
+    valued = None if network.value is None else _vector(values, network.value, "value")
+    return _vector(values, network.output or network.nodes[-1].name, "output"), valued, carries
+
+
+def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> _Value:
+    batch_shape = value.array.shape[: value.array.ndim - value.rank]
+    if layer.kind == "activation":
+        return _Value(
+            getattr(network, "activations", ACTIVATIONS)[dict(layer.options)["name"]](value.array), value.rank
+        )
+    if layer.kind == "flatten":
+        return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
+    if layer.kind == "conv":
+        images = _expect(value, 3, layer, where).array
+        out = network.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
+        if 0 in out.shape[1:]:
             raise ValueError(
-                "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
+                f"{where}: conv: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "
+                f"{images.shape[-3]} × {images.shape[-2]}. Choose smaller kernels or strides, or padding='SAME'."
             )
-        carry = {} if carry is None else carry
-        values: dict[str, Any] = {"observations": _Observed(observations, self.observation_space)}
-        carries = {}
-        for node in self.nodes:
-            where = f"node {node.name!r}"
-            value = _used(_evaluate(node.input, values, where), where)
-            for i, layer in enumerate(node.layers):
-                name = f"{node.name}_{i}"
-                if layer.kind in CELL_NAMES:
-                    array, carries[name] = self.parts[name](_expect(value, 1, layer, where).array, carry[name], resets)
-                    value = _Value(array, 1)
-                else:
-                    value = self._apply(layer, name, value, where)
-            values[node.name] = value
-        return values, carries
+        return _Value(out.reshape(*batch_shape, *out.shape[1:]), 3)
+    rank = 1 if layer.kind == "linear" else value.rank
+    return _Value(network.parts[name](_expect(value, rank, layer, where).array), rank)
 
-    def _apply(self, layer: Layer, name: str, value: _Value, where: str) -> _Value:
-        batch_shape = value.array.shape[: value.array.ndim - value.rank]
-        if layer.kind == "activation":
-            return _Value(activation(dict(layer.options)["name"])(value.array), value.rank)
-        if layer.kind == "flatten":
-            return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
-        if layer.kind == "conv":
-            images = _expect(value, 3, layer, where).array
-            out = self.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
-            if 0 in out.shape[1:]:
-                raise ValueError(
-                    f"{where}: conv: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "
-                    f"{images.shape[-3]} × {images.shape[-2]}. Choose smaller kernels or strides, or padding='SAME'."
-                )
-            return _Value(out.reshape(*batch_shape, *out.shape[1:]), 3)
-        rank = 1 if layer.kind == "linear" else value.rank
-        return _Value(self.parts[name](_expect(value, rank, layer, where).array), rank)
 
-    def _output(self, values: dict[str, Any]) -> Array:
-        return self._vector(values, self.output or self.nodes[-1].name, "output")
-
-    def _vector(self, values: dict[str, Any], text: str, where: str) -> Array:
-        value = _used(_evaluate(parse(text, values, where), values, where), where)
-        return _expect(value, 1, None, where).array
+def _vector(values: dict[str, Any], text: str, where: str) -> Array:
+    value = _used(_evaluate(parse(text, values, where), values, where), where)
+    return _expect(value, 1, None, where).array
 
 
 def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> Any:
@@ -209,7 +210,7 @@ def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> Any:
             raise ValueError(
                 f"{where}: concatenate: expected parts with as many axes, got {shapes}. Use 'flatten' first."
             )
-        return _Value(jnp.concatenate([part.array for part in used], -1), used[0].rank)
+        return _Value(xp.concatenate([part.array for part in used], -1), used[0].rank)
 
     def combine(operator: str, left: Any, right: Any) -> _Value:
         left, right = _used(left, where), _used(right, where)

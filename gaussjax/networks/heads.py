@@ -80,6 +80,7 @@ class GaussianHead(nn.Module):
         low, high = self.log_std_bounds
         return low + 0.5 * (high - low) * (1.0 + jnp.tanh(x))
 
+    @nn.nowrap
     def _unbound(self, log_std: float) -> float:
         if self.log_std_bounds is None:
             return log_std

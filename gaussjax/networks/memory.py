@@ -50,7 +50,7 @@ class Memory(nn.Module):
     memory_steps: int | None = None
 
     @nn.nowrap
-    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> tuple[Any, ...]:
+    def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
         """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
         choose(CELL_NAMES, self.cell, "cell")
         if self.num_layers < 1:
@@ -61,8 +61,9 @@ class Memory(nn.Module):
                 f"{self.memory_steps} for {self.cell!r}."
             )
         shape = (*batch_shape, self.hidden_size)
-        make = CELLS[self.cell].initial if self.cell in CELLS else (lambda s: jnp.zeros(s, jnp.float32))
-        return tuple(make(shape) for _ in range(self.num_layers))
+        zeros = jnp.zeros(shape, jnp.float32) if zeros is None else zeros(shape)
+        state = CELLS[self.cell].initial(zeros) if self.cell in CELLS else zeros
+        return (state,) * self.num_layers
 
     @nn.compact
     def __call__(

@@ -46,9 +46,10 @@ class Network(nn.Module, kw_only=True):
     observation_space: spaces.Space | None = None
     off_diagonal: bool | None = None
 
-    def dense_layers(self, sizes: tuple[int, ...], activation: Any) -> Layers:
+    @nn.nowrap
+    def dense_layers(self, sizes: tuple[int, ...], activation: Any, **linen: Any) -> Layers:
         """Dense layers with these options."""
-        return Layers(sizes, activation, self.norm, self.initializer, self.scale, self.dtype)
+        return Layers(sizes, activation, self.norm, self.initializer, self.scale, self.dtype, **linen)
 
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
         """The observations as one vector each."""
@@ -56,7 +57,8 @@ class Network(nn.Module, kw_only=True):
             return observations
         return spaces.flatten(self.observation_space, observations)
 
-    def gaussian_head(self) -> GaussianHead:
+    @nn.nowrap
+    def gaussian_head(self, **linen: Any) -> GaussianHead:
         """The head that these options describe."""
         return GaussianHead(
             self.num_actions,
@@ -67,6 +69,7 @@ class Network(nn.Module, kw_only=True):
             self.initializer,
             self.output_scale,
             self.off_diagonal,
+            **linen,
         )
 
 

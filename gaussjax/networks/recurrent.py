@@ -68,9 +68,9 @@ class Recurrent(Network):
         )
 
     @nn.nowrap
-    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> tuple[Any, ...]:
+    def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
         """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
-        return self._memory(parent=None).initial_carry(tuple(batch_shape))
+        return self._memory(parent=None).initial_carry(tuple(batch_shape), zeros)
 
     @nn.nowrap
     def specification(self, num_envs: int = 1) -> dict[str, Any]:

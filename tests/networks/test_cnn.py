@@ -6,7 +6,7 @@ import torch
 
 import gaussjax
 from gaussjax.networks import CNN
-from tests.networks import torch_weights
+from gaussjax.torch import to_torch
 
 ACTIONS = gaussjax.spaces.Box((2,))
 SMALL = CNN(channels=(4, 5), kernels=(4, 3), strides=(2, 1), sizes=(8,), activation="tanh")
@@ -21,16 +21,19 @@ def test_the_default_is_the_network_of_torch_with_the_flatten_order_permuted():
     policy = gaussjax.gaussian(CNN(output_activation=None), space, ACTIONS)
     params = policy.init(jax.random.key(0))
     x = images((2, 64, 64, 3))
-    layers = params["params"]
-    features = torch_weights.tensor(x).permute(0, 3, 1, 2) / 255
+    tensors = to_torch(policy.spec, params)
+
+    def weights(name):
+        return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+
+    features = torch.from_numpy(x).permute(0, 3, 1, 2) / 255
     for i, stride in enumerate((4, 2, 1)):
-        convolution = torch_weights.convolution(layers[f"convolutions_{i}"], stride)
-        features = torch.relu(convolution(features))
+        features = torch.relu(torch.nn.functional.conv2d(features, *weights(f"convolutions.{i}"), stride))
     assert features.shape == (2, 64, 4, 4)
-    features = features.permute(0, 2, 3, 1).flatten(1)
+    features = features.flatten(1)
     for i, activation in enumerate((torch.relu, torch.tanh, torch.tanh, torch.tanh)):
-        features = activation(torch_weights.linear(layers["layers"][f"dense_{i}"])(features))
-    mean = torch_weights.linear(layers["head"]["mean"])(features).detach().numpy()
+        features = activation(torch.nn.functional.linear(features, *weights(f"layers.dense_{i}")))
+    mean = torch.nn.functional.linear(features, *weights("head.mean")).detach().numpy()
     np.testing.assert_allclose(policy.apply(params, x)[0].mean(), mean, rtol=1e-6, atol=1e-6)
 
 

@@ -15,7 +15,7 @@ from gaussjax.networks.linear_recurrence import linear_recurrence
 from gaussjax.networks.linear_recurrence import parallel as linear_parallel
 from gaussjax.networks.linear_recurrence import sequential as linear_sequential
 from gaussjax.networks.unroll import collected, unroll
-from tests.networks import torch_weights
+from gaussjax.torch import to_torch
 
 STEPS, BATCH, FEATURES = 23, 5, 3
 NETWORKS = {
@@ -119,7 +119,7 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(name, st
 
     width = cell.gates * hidden
     weights = Weights(normal(FEATURES, width), normal(hidden, width), normal(width), normal(width))
-    state = jax.tree.map(lambda a: normal(*a.shape), cell.initial((*batch, hidden)))
+    state = jax.tree.map(lambda a: normal(*a.shape), cell.initial(jnp.zeros((*batch, hidden))))
     x, resets = normal(steps, *batch, FEATURES), jnp.asarray(generator.random((steps, *batch)) < 0.2)
 
     def loss(way):
@@ -167,6 +167,10 @@ def gradients_of_the_sum(policy, params, observations, carry, resets):
     return jax.grad(lambda x: unrolled(policy, params, x, carry, resets)[0].sum())(observations)
 
 
+def linear(features, tensors, name):
+    return torch.nn.functional.linear(features, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_is_that_of_torch_split_at_the_ends_of_episodes(name):
     """The oracle cuts the sequence behind each step that ended an episode, and zeroes those states by hand."""
@@ -174,19 +178,22 @@ def test_every_cell_is_that_of_torch_split_at_the_ends_of_episodes(name):
     observations, carry, ends = data(policy, frequency=0.1)
     kind = type(NETWORKS[name]).__name__
     options = {"nonlinearity": "relu"} if name == "rnn-relu" else {}
-    module = torch_weights.recurrent(kind, params["params"]["memory"], **options)
-    states = tuple(torch_weights.tensor(np.stack(leaves)) for leaves in zip(*map(jax.tree.leaves, carry), strict=True))
+    tensors = to_torch(policy.spec, params)
+    network = NETWORKS[name]
+    module = getattr(torch.nn, kind)(observations.shape[-1], network.hidden_size, network.num_layers, **options)
+    module.load_state_dict({n.removeprefix("memory."): t for n, t in tensors.items() if n.startswith("memory.")})
+    states = tuple(torch.tensor(np.stack(leaves)) for leaves in zip(*map(jax.tree.leaves, carry), strict=True))
     outputs = []
     for t, end in enumerate(ends):
-        x = torch_weights.tensor(observations[t : t + 1])
+        x = torch.tensor(np.asarray(observations[t : t + 1]))
         y, new = module(x, states if kind == "LSTM" else states[0])
         states = new if kind == "LSTM" else (new,)
-        states = tuple(state * torch_weights.tensor(~end).reshape(1, -1, 1) for state in states)
+        states = tuple(state * torch.tensor(~np.asarray(end)).reshape(1, -1, 1) for state in states)
         outputs.append(y)
     features = torch.cat(outputs)
     for i in range(len(NETWORKS[name].sizes)):
-        features = torch.relu(torch_weights.linear(params["params"]["layers"][f"dense_{i}"])(features))
-    mean = torch.tanh(torch_weights.linear(params["params"]["head"]["mean"])(features)).detach().numpy()
+        features = torch.relu(linear(features, tensors, f"layers.dense_{i}"))
+    mean = torch.tanh(linear(features, tensors, "head.mean")).detach().numpy()
 
     resets = networks.episode_starts(ends, np.zeros_like(ends))
     got, last = unrolled(policy, params, observations, carry, resets)

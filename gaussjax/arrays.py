@@ -1,0 +1,129 @@
+"""The array functions that formulas are written in: JAX's, and another library's for its arrays.
+
+`xp.exp(x)` is `jax.numpy.exp(x)`, unless an argument is an array, a type or a shape of the library that
+was registered: then it is that library's function of the same name. So a formula is written once.
+`gaussjax.torch` registers torch; without it all of this is `jax.numpy`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaussjax.noise import standard_normal
+
+_registered: dict[str, Any] = {"types": (), "library": None}
+
+
+def register(types: tuple[type, ...], library: Any) -> None:
+    """Has calls with arguments of these types answered by `library`."""
+    _registered.update(types=types, library=library)
+
+
+def is_other(*arguments: Any) -> bool:
+    """Whether an argument, or an entry of a list or tuple among them, is of the registered types."""
+    types = _registered["types"]
+    return any(
+        isinstance(argument, types) or (isinstance(argument, (list, tuple)) and is_other(*argument))
+        for argument in arguments
+    )
+
+
+class _Functions:
+    """Looks functions up by name when they are called."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        ours = _JAX[name] if name in _JAX else getattr(jnp, name)
+
+        def function(*arguments: Any, **options: Any) -> Any:
+            if is_other(*arguments, *options.values()):
+                return getattr(_registered["library"], name)(*arguments, **options)
+            return ours(*arguments, **options)
+
+        setattr(self, name, function)
+        return function
+
+
+xp: Any = _Functions()
+
+
+def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator of a function of arrays of one shape, whose derivatives are given.
+
+    Args:
+        slopes: The function's arguments to its partial derivatives, one for each argument.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        in_jax = jax.custom_jvp(function)
+
+        @in_jax.defjvp
+        def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            terms = (slope * tangent for slope, tangent in zip(slopes(*primals), tangents, strict=True))
+            return in_jax(*primals), functools.reduce(operator.add, terms)
+
+        @functools.wraps(function)
+        def differentiable(*arguments: Any) -> Any:
+            if is_other(*arguments):
+                return _registered["library"].elementwise(function, slopes, *arguments)
+            return in_jax(*arguments)
+
+        return differentiable
+
+    return decorate
+
+
+def _at_least_float32(*arrays: Any) -> tuple[Any, ...]:
+    arrays = tuple(jnp.asarray(array) for array in arrays)
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return tuple(jnp.asarray(array, dtype) for array in arrays)
+
+
+def _strictly_lower(entries: Any, count: int) -> Any:
+    rows, columns = np.tril_indices(count, -1)
+    return jnp.zeros((*entries.shape[:-1], count, count), entries.dtype).at[..., rows, columns].set(entries)
+
+
+def _solve_unit_lower(factor: Any, right: Any) -> Any:
+    return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
+
+
+def _is_real(array: Any) -> bool:
+    dtype = array.dtype
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+# What jax.numpy has not, or not under a name and with arguments that torch can share.
+_JAX: dict[str, Callable[..., Any]] = {
+    # Arrays in their common floating type, float32 at the least.
+    "at_least_float32": _at_least_float32,
+    # NumPy numbers in the type, and on the device, of an array.
+    "constant": lambda value, like: jnp.asarray(value, like.dtype),
+    "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
+    # The i-th entry of the last axis.
+    "entry": lambda array, i: jax.lax.index_in_dim(array, i, -1, keepdims=False),
+    "erf": jax.scipy.special.erf,
+    "erfc": jax.scipy.special.erfc,
+    "fori_loop": jax.lax.fori_loop,
+    "is_floating": lambda array: jnp.issubdtype(array.dtype, jnp.floating),
+    "is_real": _is_real,
+    "one_hot": lambda indices, count: jax.nn.one_hot(indices, count, dtype=jnp.float32),
+    "relu": jax.nn.relu,
+    "rsqrt": jax.lax.rsqrt,
+    "sigmoid": jax.nn.sigmoid,
+    # x with (I + factor) x = right, the factor strictly lower triangular.
+    "solve_unit_lower": _solve_unit_lower,
+    "standard_normal": standard_normal,
+    "stop_gradient": jax.lax.stop_gradient,
+    # Entries row by row in the strictly lower triangle of a matrix of zeros.
+    "strictly_lower": _strictly_lower,
+    "to_float32": lambda array: array.astype(jnp.float32),
+}

@@ -1,0 +1,127 @@
+"""The functions of `gaussjax.arrays` on tensors, by the names they have in `jax.numpy`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaussjax import arrays
+from gaussjax.torch import random
+
+
+class _Elementwise(torch.autograd.Function):
+    """A function with the derivatives given; see `gaussjax.arrays.elementwise`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(function: Callable[..., Any], slopes: Callable[..., Any], *tensors: torch.Tensor) -> torch.Tensor:
+        return function(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.slopes = inputs[1]
+        ctx.save_for_backward(*inputs[2:])
+        ctx.save_for_forward(*inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+        return None, None, *(gradient * slope for slope in ctx.slopes(*ctx.saved_tensors))
+
+    @staticmethod
+    def jvp(ctx: Any, _function: None, _slopes: None, *tangents: torch.Tensor) -> torch.Tensor:
+        terms = zip(ctx.slopes(*ctx.saved_tensors), tangents, strict=True)
+        return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
+
+
+def elementwise(function: Callable[..., Any], slopes: Callable[..., Any], *tensors: torch.Tensor) -> torch.Tensor:
+    """The function's value, with `slopes` for its partial derivatives."""
+    return _Elementwise.apply(function, slopes, *tensors)
+
+
+def tensor(value: Any) -> Any:
+    """What NumPy can read as numbers as a tensor; anything else, which will be refused, as an array."""
+    if isinstance(value, torch.Tensor) or value is None:
+        return value
+    array = np.asarray(value)
+    return torch.from_numpy(np.array(array)) if array.dtype.kind in "biuf" else array
+
+
+def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
+    tensors = [tensor(value) for value in values]
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+    return tuple(t.to(dtype) for t in tensors)
+
+
+def _constant(value: Any, like: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(np.array(value), dtype=like.dtype, device=like.device)
+
+
+def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    # JAX's maximum and minimum take numbers too, and halve the gradient between equals.
+    def bound(x: torch.Tensor, limit: Any) -> torch.Tensor:
+        return function(x, limit if isinstance(limit, torch.Tensor) else torch.full_like(x, limit))
+
+    return bound
+
+
+def _strictly_lower(entries: torch.Tensor, count: int) -> torch.Tensor:
+    # Every place of the matrix reads an entry, those on and above the diagonal a zero put last.
+    places = np.full((count, count), entries.shape[-1])
+    places[np.tril_indices(count, -1)] = np.arange(entries.shape[-1])
+    padded = torch.nn.functional.pad(entries, (0, 1))
+    return padded[..., torch.as_tensor(places, device=entries.device)]
+
+
+def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: Any) -> Any:
+    for i in range(start, stop):
+        value = step(i, value)
+    return value
+
+
+maximum, minimum = _bound(torch.maximum), _bound(torch.minimum)
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "astype": lambda x, dtype: x.to(dtype),
+    "at_least_float32": _at_least_float32,
+    "clip": lambda x, low, high: minimum(maximum(x, low), high),
+    "concatenate": lambda tensors, axis=0: torch.cat(tuple(tensors), axis),
+    "constant": _constant,
+    "einsum_exact": torch.einsum,
+    "entry": lambda x, i: x[..., i],
+    "expand_dims": torch.unsqueeze,
+    "fori_loop": _fori_loop,
+    "is_floating": torch.is_floating_point,
+    "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
+    # bfloat16 operands, products summed up in another type.
+    "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
+    "maximum": maximum,
+    "minimum": minimum,
+    "ndim": torch.Tensor.dim,
+    "one_hot": lambda x, count: (x.unsqueeze(-1) == torch.arange(count, device=x.device)).float(),
+    "shape": lambda x: x.shape,
+    "solve_unit_lower": lambda factor, right: torch.linalg.solve_triangular(
+        factor, right, upper=False, unitriangular=True
+    ),
+    "split": lambda x, parts, axis: torch.chunk(x, parts, axis),
+    "standard_normal": random.normal,
+    "stop_gradient": torch.Tensor.detach,
+    "strictly_lower": _strictly_lower,
+    "to_float32": torch.Tensor.float,
+}
+
+
+class Library:
+    """torch under the names of `jax.numpy`."""
+
+    elementwise = staticmethod(elementwise)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """A function of torch by the name JAX has for it."""
+        return _FUNCTIONS[name] if name in _FUNCTIONS else getattr(torch, name)
+
+
+arrays.register((torch.Tensor, torch.dtype, torch.Size), Library())

@@ -1,0 +1,61 @@
+"""Policy files in torch: the same file, and nothing of JAX runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from gaussjax import artifact, factories, normalize
+from gaussjax.policy import Policy
+from gaussjax.torch import convert
+from gaussjax.torch.arrays import tensor
+from gaussjax.torch.policy import from_spec
+
+
+def load(path: str | os.PathLike[str]) -> artifact.Loaded:
+    """Reads a policy file that `gaussjax.save` or `gaussjax.torch.save` wrote.
+
+    Args:
+        path: Of the file. Its network has to be one of gaussjax's own, for the arrays of another
+            have no known meaning in torch.
+
+    Returns:
+        The policy, its parameters as a dict of tensors, the observation statistics and the metadata.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PolicyFileError: The file is damaged, or not one that this version reads, or the network is not
+            one of gaussjax's own.
+    """
+    loaded = artifact.assemble(
+        path,
+        from_spec,
+        lambda policy: {"params": convert.flax_shapes(list(convert.leaves(convert.network(policy.spec))))},
+        lambda array: array,
+    )
+    statistics = loaded.normalizer
+    return loaded._replace(
+        params=convert.to_torch(loaded.policy.spec, loaded.params),
+        normalizer=None if statistics is None else normalize.Statistics(*map(tensor, statistics)),
+    )
+
+
+def save(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    params: Mapping[str, torch.Tensor],
+    *,
+    normalizer: normalize.Statistics | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a torch policy to the file that its JAX twin would write; see `gaussjax.save`.
+
+    Raises:
+        ValueError: The parameters are not this policy's, or hold NaN.
+    """
+    statistics = None if normalizer is None else normalize.Statistics(*(part.numpy() for part in normalizer))  # type: ignore[attr-defined]
+    twin, arrays = factories.from_spec(policy.spec), convert.to_flax(policy.spec, params)
+    artifact.save(path, twin, arrays, normalizer=statistics, metadata=metadata)

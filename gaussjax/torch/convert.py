@@ -1,0 +1,180 @@
+"""Parameters of the Flax networks as those of the torch ones, and back, without a rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from gaussjax import checks
+from gaussjax.networks.spec import bind
+from gaussjax.policy import Spec
+from gaussjax.spaces import size
+from gaussjax.torch.layers import Conv, Dense, Norm
+from gaussjax.torch.memory import NAMES, Memory
+from gaussjax.torch.networks import CNN, make
+
+
+class Leaf(NamedTuple):
+    """One parameter in both frameworks.
+
+    Attributes:
+        torch: Its name in the dict of tensors.
+        flax: Its path in the tree, below "params".
+        shape: In torch.
+        to_torch: A tensor of Flax's layout to torch's.
+        to_flax: The way back.
+        index: Its place among the parameters of its Flax module.
+        owner: The torch module that holds it.
+    """
+
+    torch: str
+    flax: tuple[str, ...]
+    shape: tuple[int, ...]
+    to_torch: Callable[[torch.Tensor], torch.Tensor]
+    to_flax: Callable[[torch.Tensor], torch.Tensor]
+    index: int
+    owner: nn.Module
+
+
+def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
+    """The parameters of a JAX policy as those of its twin in torch.
+
+    Args:
+        spec: Of either policy; it says what each array is.
+        params: As `init` of the JAX policy gives them, of JAX or NumPy arrays.
+
+    Raises:
+        ValueError: An array is missing, unknown or of another shape; all of them are named.
+        TypeError: The network is not one of gaussjax's own.
+
+    Example:
+        >>> import gaussjax, jax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> tensors = to_torch(policy.spec, policy.init(jax.random.key(0)))
+        >>> sorted(tensors)
+        ['head.log_std', 'head.mean.bias', 'head.mean.weight', 'layers.dense_0.bias', 'layers.dense_0.weight']
+    """
+    found = list(leaves(network(spec)))
+    checks.tree(params, {"params": flax_shapes(found)}, "params")
+    return {leaf.torch: leaf.to_torch(tensor_of(_at(params["params"], leaf.flax))).contiguous() for leaf in found}
+
+
+def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The parameters of a torch policy as those of its JAX twin, of NumPy arrays.
+
+    Raises:
+        ValueError: A tensor is missing, unknown or of another shape; all of them are named.
+        TypeError: The network is not one of gaussjax's own.
+    """
+    found = list(leaves(network(spec)))
+    checks.tree(dict(tensors), {leaf.torch: _like(torch.empty(leaf.shape)) for leaf in found}, "params")
+    arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
+    return {"params": nested(arrays)}
+
+
+def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
+    """The tree of Flax that holds these parameters, of arrays that have their shapes and no memory."""
+    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape))) for leaf in found})
+
+
+def network(spec: Spec) -> nn.Module:
+    """The torch module of a spec, its parameters not yet set."""
+    switches = ("off_diagonal",) if spec.kind == "multivariate_gaussian" else ()
+    return make(bind(spec.network, spec.observation_space, size(spec.action_space), switches))
+
+
+def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """The parameters of a module made by `gaussjax.torch.networks.make`."""
+    if isinstance(module, Memory) and module.described.cell != "mingru":
+        for i in range(module.described.num_layers):
+            for index, (ours, theirs) in enumerate(zip(NAMES, _MEMORY, strict=True)):
+                tensor = getattr(module, f"{ours}_l{i}")
+                turn = _turned if tensor.ndim == 2 else _same
+                place = (*path, f"layer_{i}", theirs)
+                yield Leaf(f"{name}{ours}_l{i}", place, tuple(tensor.shape), turn, turn, index, module)
+        return
+    names = _NAMES.get(next((kind for kind in _NAMES if isinstance(module, kind)), nn.Module), {})
+    for index, (ours, tensor) in enumerate(module.named_parameters(recurse=False)):
+        there, back = names.get(ours, (ours, _same, _same))[1:]
+        place = (*path, names.get(ours, (ours,))[0])
+        yield Leaf(f"{name}{ours}", place, tuple(tensor.shape), there, back, index, module)
+    for ours, child in module.named_children():
+        joined = isinstance(module, (nn.ModuleList, nn.ModuleDict))
+        below = (*path[:-1], f"{path[-1]}_{ours}") if joined else (*path, ours)
+        for leaf in leaves(child, f"{name}{ours}.", below):
+            if isinstance(module, CNN) and leaf.flax == (*path, "layers", "dense_0", "kernel"):
+                leaf = _flattened(leaf, module.flattened)
+            yield leaf
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _turned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.mT
+
+
+# By the torch module's own name: Flax's, and the change of layout there and back.
+_MEMORY = ("kernel_input", "kernel_hidden", "bias_input", "bias_hidden")
+_NAMES: dict[type[nn.Module], dict[str, tuple[str, Any, Any]]] = {
+    Dense: {"weight": ("kernel", _turned, _turned)},
+    Conv: {"weight": ("kernel", lambda t: t.permute(3, 2, 0, 1), lambda t: t.permute(2, 3, 1, 0))},
+    Norm: {"weight": ("scale", _same, _same)},
+}
+
+
+def _flattened(leaf: Leaf, image: tuple[int, int, int]) -> Leaf:
+    # Flax flattens the image as height, width, channel; torch as channel, height, width.
+    height, width, channels = image
+
+    def there(kernel: torch.Tensor) -> torch.Tensor:
+        blocks = kernel.reshape(height, width, channels, -1).permute(2, 0, 1, 3)
+        return blocks.reshape(kernel.shape).mT
+
+    def back(weight: torch.Tensor) -> torch.Tensor:
+        blocks = weight.mT.reshape(channels, height, width, -1).permute(1, 2, 0, 3)
+        return blocks.reshape(weight.mT.shape)
+
+    return leaf._replace(to_torch=there, to_flax=back)
+
+
+def tensor_of(array: Any) -> torch.Tensor:
+    """A copy of a NumPy or JAX array, bfloat16 as well, as a tensor."""
+    array = np.asarray(array)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.astype(np.float32)).bfloat16()
+    return torch.from_numpy(np.array(array))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+    return tensor.contiguous().numpy()
+
+
+def _like(tensor: torch.Tensor) -> np.ndarray:
+    return np.broadcast_to(np.float32(0), tuple(tensor.shape))
+
+
+def nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """The tree that has these values at these paths."""
+    tree: dict[str, Any] = {}
+    for (*folders, name), value in arrays.items():
+        branch = tree
+        for folder in folders:
+            branch = branch.setdefault(folder, {})
+        branch[name] = value
+    return tree
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree

@@ -1,0 +1,155 @@
+"""What the torch networks are made of: activations, dense layers and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from gaussjax.distributions.multivariate import num_pairs
+from gaussjax.networks.heads import GaussianHead
+from gaussjax.networks.layers import Layers as Described
+from gaussjax.networks.layers import choose
+
+ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "celu": F.celu,
+    "elu": F.elu,
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "identity": lambda x: x,
+    "leaky_relu": F.leaky_relu,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "softsign": F.softsign,
+    "tanh": torch.tanh,
+}
+
+
+def activation(name: str | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The activation of that name, as `gaussjax.networks` has it; None is the identity."""
+    return choose(ACTIVATIONS, name, "activation")
+
+
+def cast(dtype: str | None, *tensors: torch.Tensor | None) -> list[Any]:
+    """The tensors in a type given by name, or in the one that holds them all, as Flax has it."""
+    wanted = getattr(torch, dtype) if dtype else None
+    for tensor in tensors:
+        if not dtype and tensor is not None:
+            wanted = tensor.dtype if wanted is None else torch.promote_types(wanted, tensor.dtype)
+    return [None if tensor is None else tensor.to(wanted) for tensor in tensors]
+
+
+class Dense(nn.Linear):
+    """A dense layer that takes inputs of any floating type."""
+
+    def __init__(self, features: int, width: int, dtype: str | None = None) -> None:
+        super().__init__(features, width)
+        self.compute = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The products, in the type of the layer or of its operands."""
+        return F.linear(*cast(self.compute, x, self.weight, self.bias))
+
+
+class Norm(nn.LayerNorm):
+    """Layer normalisation with Flax's epsilon, its statistics in float32 at the least."""
+
+    def __init__(self, width: int, dtype: str | None = None) -> None:
+        super().__init__(width, eps=1e-6)
+        self.compute = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The features normalised."""
+        to = cast(self.compute, x, self.weight)[0].dtype
+        wide = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        return F.layer_norm(x.to(wide), self.normalized_shape, weight, bias, self.eps).to(to)
+
+
+class Conv(nn.Conv2d):
+    """A convolution of images (n, channels, height, width), with Flax's padding."""
+
+    def __init__(
+        self, channels: int, width: int, kernel: int, stride: int, padding: str, dtype: str | None = None
+    ) -> None:
+        super().__init__(channels, width, kernel, stride)
+        self.same, self.compute = padding == "SAME", dtype
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The features of each place."""
+        images, weight, bias = cast(self.compute, images, self.weight, self.bias)
+        if self.same:
+            kernel, stride = self.kernel_size[0], self.stride[0]
+            pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in images.shape[-2:]]
+            images = F.pad(images, (pads[1] // 2, -(-pads[1] // 2), pads[0] // 2, -(-pads[0] // 2)))
+        return F.conv2d(images, weight, bias, self.stride)
+
+
+class Layers(nn.Module):
+    """Dense layers, each followed by an optional norm and an activation."""
+
+    def __init__(self, described: Described, features: int) -> None:
+        super().__init__()
+        self.described = described
+        for i, width in enumerate(described.sizes):
+            self.add_module(f"dense_{i}", Dense(features, width, described.dtype))
+            if described.norm is not None:
+                self.add_module(f"norm_{i}", Norm(width, described.dtype))
+            features = width
+        names = described.activation
+        names = [names] * len(described.sizes) if names is None or isinstance(names, str) else names
+        self.activations = [activation(name) for name in names]
+        self.width = features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The features after the last layer."""
+        for i, activate in enumerate(self.activations):
+            x = getattr(self, f"dense_{i}")(x)
+            if self.described.norm is not None:
+                x = getattr(self, f"norm_{i}")(x)
+            x = activate(x)
+        return x
+
+
+class Head(nn.Module):
+    """Mean, log_std and correlations; see `gaussjax.networks.GaussianHead`."""
+
+    def __init__(self, described: GaussianHead, features: int) -> None:
+        super().__init__()
+        self.described = described
+        actions = described.num_actions or 0
+        self.mean = Dense(features, actions)
+        pairs = num_pairs(actions) if described.off_diagonal else 0
+        for name, width in (("log_std", actions if described.std != "fixed" else 0), ("off_diagonal", pairs)):
+            if width:
+                self._add(name, Dense(features, width) if described.std == "state" else torch.zeros(width))
+
+    def _add(self, name: str, part: Any) -> None:
+        if isinstance(part, nn.Module):
+            self.add_module(name, part)
+        else:
+            self.register_parameter(name, nn.Parameter(part))
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """Mean `(…, act)`, log_std, and the correlations among the outputs."""
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        mean = activation(self.described.output_activation)(self.mean(features))
+        start = self.described._unbound(self.described.initial_log_std)
+        fixed = mean.new_full((mean.shape[-1],), start)
+        log_std = self._made("log_std", features, fixed)
+        if self.described.log_std_bounds is not None:
+            low, high = self.described.log_std_bounds
+            log_std = low + 0.5 * (high - low) * (1.0 + torch.tanh(log_std))
+        if not self.described.off_diagonal:
+            return mean, log_std, {}
+        return mean, log_std, {"off_diagonal": self._made("off_diagonal", features, fixed[:0])}
+
+    def _made(self, name: str, features: torch.Tensor, constant: torch.Tensor) -> torch.Tensor:
+        part = getattr(self, name, constant)
+        return part(features) if isinstance(part, nn.Module) else part

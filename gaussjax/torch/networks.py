@@ -1,0 +1,248 @@
+"""The networks of `gaussjax.networks` as torch modules, built from the same description.
+
+A module has the names of the Flax one, and torch's layouts: `layers.dense_0.weight` is the transpose of
+`layers/dense_0/kernel`. What a description says is not said again: `described` is the Flax module, of
+which nothing but the fields is used.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gaussjax import networks, spaces
+from gaussjax.networks import actor_critic, graph
+from gaussjax.networks.layers import Layers as DescribedLayers
+from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, activation
+from gaussjax.torch.memory import Memory
+
+
+class Network(nn.Module):
+    """A trunk and a head."""
+
+    def __init__(self, described: Any, width: int) -> None:
+        super().__init__()
+        self.described = described
+        self.layers = Layers(described.dense_layers(described.sizes, described.activation, parent=None), width)
+        self.head = Head(described.gaussian_head(parent=None), self.layers.width)
+
+    def flat(self, observations: Any) -> Any:
+        """The observations as one vector each."""
+        return spaces.flatten(self.described.observation_space, observations)
+
+
+class MLP(Network):
+    """See `gaussjax.networks.MLP`."""
+
+    def __init__(self, described: networks.MLP) -> None:
+        super().__init__(described, spaces.size(_space(described)))
+
+    def features(self, observations: Any) -> torch.Tensor:
+        """What the head, and a critic that shares the trunk, are given."""
+        return self.layers(self.flat(observations))
+
+    def forward(self, observations: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """Mean, log_std and the head's outputs."""
+        return self.head(self.features(observations))
+
+
+class CNN(MLP):
+    """See `gaussjax.networks.CNN`. The last convolution is flattened as channel, height, width."""
+
+    def __init__(self, described: networks.CNN) -> None:
+        self.image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
+        described._refuse_small(self.image)
+        height, width, channels = self.image
+        convolutions = nn.ModuleList()
+        for wide, kernel, stride in zip(described.channels, described.kernels, described.strides, strict=True):
+            convolutions.append(Conv(channels, wide, kernel, stride, described.padding, described.dtype))
+            lost = kernel - 1 if described.padding == "VALID" else 0
+            height, width, channels = -(-(height - lost) // stride), -(-(width - lost) // stride), wide
+        Network.__init__(self, described, height * width * channels)
+        self.convolutions = convolutions
+        self.flattened = height, width, channels
+
+    def features(self, observations: torch.Tensor) -> torch.Tensor:
+        """What the head, and a critic that shares the trunk, are given."""
+        space = _space(self.described)
+        batch_shape = observations.shape[: observations.ndim - len(space.shape)]  # type: ignore[union-attr]
+        scale = self.described.scale_pixels
+        if space.dtype == "uint8" if scale is None else scale:  # type: ignore[union-attr]
+            observations = observations / 255
+        images = observations.reshape(math.prod(batch_shape), *self.image).permute(0, 3, 1, 2)
+        for convolution in self.convolutions:
+            images = activation(self.described.convolution_activation)(convolution(images))
+        return self.layers(images.reshape(*batch_shape, math.prod(self.flattened)))
+
+
+class Recurrent(Network):
+    """See `gaussjax.networks.RNN`, `GRU`, `LSTM` and `MinGRU`."""
+
+    def __init__(self, described: Any) -> None:
+        super().__init__(described, described.hidden_size)
+        self.memory = Memory(described._memory(parent=None), spaces.size(_space(described)))
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """Zeros, of the structure that the description has."""
+        return self.described.initial_carry(tuple(batch_shape), torch.zeros)
+
+    def features(self, observations: Any, carry: Any, resets: Any = None) -> tuple[torch.Tensor, Any]:
+        """What the head, and a critic that shares the trunk, are given; then the new carry."""
+        x, carry = self.memory(self.flat(observations), carry, resets)
+        return self.layers(x), carry
+
+    def forward(self, observations: Any, carry: Any, resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
+        """Mean, log_std, and the carry after the last step."""
+        features, carry = self.features(observations, carry, resets)
+        mean, log_std, outputs = self.head(features)
+        return mean, log_std, {**outputs, "carry": carry}
+
+
+class ActorCritic(nn.Module):
+    """See `gaussjax.networks.ActorCritic`."""
+
+    def __init__(self, described: networks.ActorCritic) -> None:
+        super().__init__()
+        self.described = described
+        described._check()
+        for name in ("shared", "actor_keys", "critic_keys", "observation_space"):
+            setattr(self, name, getattr(described, name))
+        self.actor = make(described.actor)
+        self.critic = None if described.critic is None else make(described.critic, head=False)
+        if described.shared or self.critic is not None:
+            width = _width(self.actor if described.shared else self.critic)
+        else:
+            width = spaces.size(actor_critic.part_of(_space(described), described.critic_keys))
+        options = (described.norm, described.initializer, described.scale, described.dtype)
+        layers = DescribedLayers(described.critic_sizes(), described.activation, *options, parent=None)
+        self.critic_layers = Layers(layers, width)
+        self.critic_value = Dense(self.critic_layers.width, 1)
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The carries of the recurrent ones among actor and critic, or `()`."""
+        return self.described.initial_carry(tuple(batch_shape), torch.zeros)
+
+    def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
+        """What the actor returns, with the value `(…)` among the outputs."""
+        return actor_critic.run(self, observations, carry, resets)
+
+
+class Graph(nn.Module):
+    """See `gaussjax.networks.Graph`."""
+
+    def __init__(self, described: networks.Graph) -> None:
+        super().__init__()
+        self.described = described
+        for name in ("nodes", "output", "value", "observation_space"):
+            setattr(self, name, getattr(described, name))
+        self.activations = ACTIVATIONS
+        # Layers take the widths that come when zeros are sent through.
+        self.__dict__["parts"] = grown = _Growing(described)
+        zeros = spaces.zeros(_space(described), (1,), full)
+        with torch.no_grad():
+            features, valued, _ = graph.run(self, zeros, self.initial_carry((1,)), None)
+        del self.__dict__["parts"]
+        self.parts = nn.ModuleDict(grown.parts)
+        self.head = Head(described.gaussian_head(parent=None), features.shape[-1])
+        self.value_layer = None if valued is None else Dense(valued.shape[-1], 1)
+
+    initial_carry = Recurrent.initial_carry
+
+    def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
+        """What the head is given; beside it the new carry, where there is a memory."""
+        features, _, carries = graph.run(self, observations, carry, resets)
+        return (features, carries) if carries else features
+
+    def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
+        """Mean, log_std, and `carry` and `value` where the description has them."""
+        features, valued, carries = graph.run(self, observations, carry, resets)
+        mean, log_std, outputs = self.head(features)
+        outputs = {**outputs, "carry": carries} if carries else outputs
+        if self.value_layer is not None:
+            valued = valued.to(torch.promote_types(valued.dtype, torch.float32))
+            outputs = {**outputs, "value": self.value_layer(valued).squeeze(-1)}
+        return mean, log_std, outputs
+
+
+class _ChannelsLast(Conv):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class _Growing:
+    """Makes each layer of a graph when it is first used."""
+
+    def __init__(self, described: networks.Graph) -> None:
+        self.described, self.parts = described, {}
+        self.layers = {f"{node.name}_{i}": layer for node in described.nodes for i, layer in enumerate(node.layers)}
+
+    def __getitem__(self, name: str) -> Any:
+        def grow(x: torch.Tensor, *memory: Any) -> Any:
+            layer, width, dtype = self.layers[name], x.shape[-1], self.described.dtype
+            options = dict(layer.options)
+            if layer.kind == "linear":
+                part: Any = Dense(width, options["features"], dtype)
+            elif layer.kind == "conv":
+                part = _ChannelsLast(
+                    width, options["features"], options["kernel"], options["stride"], options["padding"], dtype
+                )
+            elif layer.kind == "norm":
+                part = Norm(width, dtype)
+            else:
+                part = Memory(self.described._memory(layer, parent=None), width)
+            self.parts[name] = part
+            return part(x, *memory)
+
+        return grow
+
+
+_MODULES = {
+    networks.MLP: MLP,
+    networks.CNN: CNN,
+    networks.RNN: Recurrent,
+    networks.GRU: Recurrent,
+    networks.LSTM: Recurrent,
+    networks.MinGRU: Recurrent,
+    networks.ActorCritic: ActorCritic,
+    networks.Graph: Graph,
+}
+
+
+def make(described: Any, head: bool = True) -> nn.Module:
+    """The torch module that a network of `gaussjax.networks`, with its spaces bound, describes.
+
+    Raises:
+        TypeError: It is a network of another kind.
+    """
+    if type(described) not in _MODULES:
+        names = sorted(cls.__name__ for cls in _MODULES)
+        raise TypeError(
+            f"network: expected a torch.nn.Module or one of gaussjax.networks ({', '.join(names)}), got "
+            f"{type(described).__name__}. Write a network of your own as a torch.nn.Module too."
+        )
+    module = _MODULES[type(described)](described)
+    if not head:
+        # A critic's trunk has no head, in Flax neither: linen makes only what is used.
+        module.width = _width(module)
+        del module.head
+    return module
+
+
+def full(shape: tuple[int, ...], value: float, dtype: Any) -> torch.Tensor:
+    """A tensor of one value, of a type that NumPy names."""
+    return torch.full(shape, value, dtype=getattr(torch, np.dtype(dtype).name))
+
+
+def _space(described: Any) -> spaces.Space:
+    if described.observation_space is None:
+        raise ValueError("observation_space: expected a space, got None. A policy's factory fills it in.")
+    return described.observation_space
+
+
+def _width(module: Any) -> int:
+    """The length of a network's features."""
+    return module.head.mean.in_features if hasattr(module, "head") else module.width

@@ -1,0 +1,120 @@
+"""The policies of gaussjax over torch modules, as functions of a dict of tensors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from gaussjax import checks, factories, networks, spaces
+from gaussjax.networks.spec import bind
+from gaussjax.policy import Backend, Policy, Spec
+from gaussjax.torch import initial, random
+from gaussjax.torch.arrays import tensor
+from gaussjax.torch.networks import full, make
+
+
+class Module:
+    """A torch module with the methods of a Flax one."""
+
+    def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, switches: tuple[str, ...]):
+        self.own = not isinstance(network, nn.Module)
+        self.module = make(bind(network, observation_space, num_actions, switches)) if self.own else network
+        if hasattr(self.module, "initial_carry"):
+            self.initial_carry = self.module.initial_carry
+
+    def init(self, key: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
+        """Parameters drawn from the key; of a module of the user's own, a copy of those it has."""
+        if self.own:
+            return initial.parameters(self.module, key)
+        return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+
+    def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
+        """What the module returns with these parameters."""
+        return functional_call(self.module, dict(params), arguments)
+
+
+class _InTorch(NamedTuple):
+    """A network on its way through a factory, which thereby builds a torch policy."""
+
+    network: Any
+    backend: Backend
+
+
+def _arrays(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {name: _arrays(part) for name, part in tree.items()}
+    if isinstance(tree, tuple):
+        parts = [_arrays(part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return tensor(tree)
+
+
+def check_key(key: Any) -> None:
+    """Refuses anything but one key.
+
+    Raises:
+        TypeError: An int, a tensor of another type, or several keys.
+    """
+    if isinstance(key, torch.Tensor) and key.dtype == torch.uint32 and key.shape == (2,):
+        return
+    came = f"a tensor of type {key.dtype} and shape {tuple(key.shape)}" if isinstance(key, torch.Tensor) else repr(key)
+    raise TypeError(
+        f"key: expected one PRNG key, got {came}. Make one with gaussjax.torch.random.key(0), or from a JAX key with "
+        f"gaussjax.torch.random.from_jax; for several keys use torch.func.vmap, and random.split for a new key at "
+        f"each call."
+    )
+
+
+def _check_params(params: Any, expected: Callable[[], Any]) -> None:
+    # torch.compile cannot look into JAX's trees; the first eager call has looked.
+    if not torch.compiler.is_compiling():
+        checks.tree(params, expected(), "params")
+
+
+TORCH = Backend(
+    bind=Module,
+    compile=lambda function, static, space: function,
+    arrays=_arrays,
+    full=full,
+    draw=lambda key, shape, dtype: random.normal(key, tuple(shape), dtype),
+    check_key=check_key,
+    check_params=_check_params,
+    abstract=lambda function, *arguments: function(*arguments),
+    key=lambda: random.key(0),
+)
+
+
+def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
+    @functools.wraps(factory)
+    def make_policy(network: Any, observation_space: Any, action_space: Any, **options: Any) -> Policy:
+        return factory(_InTorch(network, TORCH), observation_space, action_space, **options)
+
+    return make_policy
+
+
+gaussian = _twin(factories.gaussian)
+squashed_gaussian = _twin(factories.squashed_gaussian)
+multivariate_gaussian = _twin(factories.multivariate_gaussian)
+
+
+def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) -> Policy:
+    """The torch policy that a spec describes; that of a JAX policy gives its twin.
+
+    Args:
+        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` gave.
+        network: Your own module, where the network is none of gaussjax's.
+
+    Raises:
+        ValueError: A name in the description is unknown, or the network is missing.
+    """
+    given: Any = network
+    if isinstance(spec, Spec):
+        given = spec.network if network is None else network
+    elif network is None and "network" in spec:
+        given = networks.from_spec(spec["network"])
+    return factories.from_spec(spec, _InTorch(given, TORCH))

@@ -1,0 +1,101 @@
+"""JAX's random numbers on tensors: the same key gives the same bits, and so the same actions.
+
+A key is a uint32 tensor of two words, that of `jax.random.key_data`. It is explicit and consumed, as in
+JAX. All functions run on the device of the key, and under `torch.func.vmap` over keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaussjax import threefry
+
+
+def key(seed: int) -> torch.Tensor:
+    """The key of `jax.random.key(seed)`; see `gaussjax.threefry.key`.
+
+    Example:
+        >>> normal(key(0), (2,))
+        tensor([1.6226, 2.0253])
+    """
+    return torch.from_numpy(threefry.key(seed))
+
+
+def from_jax(key: Any) -> torch.Tensor:
+    """A JAX key, typed or legacy, or an array of its two words, as a tensor."""
+    if hasattr(key, "dtype") and "key<" in str(key.dtype):
+        import jax
+
+        key = jax.random.key_data(key)
+    return torch.from_numpy(np.array(key, np.uint32))
+
+
+def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
+    """As many new keys, `(num, 2)`, as `jax.random.split` makes. The key is consumed."""
+    return threefry.split(key, num, WORDS)
+
+
+def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
+    """The key that `jax.random.fold_in` makes of a key and a number from 0 to 2³² - 1."""
+    return threefry.fold_in(key, data, WORDS)
+
+
+def bits(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
+    """Random uint32 numbers, those of `jax.random.bits`. The key is consumed."""
+    return threefry.bits(key, shape, WORDS)
+
+
+def uniform(
+    key: torch.Tensor,
+    shape: tuple[int, ...] = (),
+    dtype: torch.dtype = torch.float32,
+    minimum: float = 0.0,
+    maximum: float = 1.0,
+) -> torch.Tensor:
+    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`. The key is consumed."""
+    return threefry.uniform(key, shape, _name(dtype), minimum, maximum, WORDS)
+
+
+def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Standard normal numbers, within three units in the last place of `jax.random.normal`.
+
+    Args:
+        key: Consumed.
+        shape: Of the result.
+        dtype: torch.float32 or torch.float64.
+    """
+    return threefry.normal(key, shape, _name(dtype), WORDS)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _word(number: int) -> int:
+    # int32 holds the words, since torch has no arithmetic on uint32: the sign is the highest bit.
+    return number - 2**32 if number >= 2**31 else number
+
+
+def _shift(words: torch.Tensor, count: int) -> torch.Tensor:
+    return (words >> count) & (2 ** (32 - count) - 1)
+
+
+def _float64(high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    mantissa = ((high.long() & 0xFFFFFFFF) << 20) | _shift(low, 12).long()
+    return (mantissa | (0x3FF << 52)).view(torch.float64)
+
+
+WORDS = threefry.Words(
+    library=torch,
+    read=lambda key: key.view(torch.int32).unsqueeze(-1),
+    write=lambda words: words.view(torch.uint32),
+    count=lambda number, like: torch.arange(number, dtype=torch.int32, device=like.device),
+    word=_word,
+    rotate=lambda words, count: (words << count) | _shift(words, 32 - count),
+    shift=_shift,
+    float32=lambda words: words.view(torch.float32),
+    float64=_float64,
+)

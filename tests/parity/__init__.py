@@ -1,0 +1,1 @@
+"""The same policy in JAX and in torch: the same numbers."""

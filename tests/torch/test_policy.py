@@ -1,0 +1,196 @@
+"""The policies in torch by themselves: transforms, errors, files."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import gaussjax
+import gaussjax.torch
+from gaussjax.torch import random
+from tests import policies
+from tests.test_package import run
+
+FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian")
+BOX = gaussjax.spaces.Box((2,), -1.0, 1.0)
+
+
+class Own(torch.nn.Module):
+    """A module as users write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(3, 2)
+        self.log_std = torch.nn.Parameter(torch.full((2,), -0.5))
+
+    def forward(self, observations):
+        return self.body(observations), self.log_std, {"features": observations}
+
+
+@pytest.fixture(scope="module")
+def made():
+    policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8, 8)), 3, BOX)
+    return policy, policy.init(random.key(0))
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_signatures_are_those_of_jax(factory):
+    ours, theirs = getattr(gaussjax, factory), getattr(gaussjax.torch, factory)
+    assert inspect.signature(ours) == inspect.signature(theirs)
+    network = gaussjax.networks.MLP((4,))
+    one, other = ours(network, 3, BOX), theirs(network, 3, BOX)
+    assert one.spec == other.spec
+    for name in ("init", "apply", "act", "evaluate", "entropy", "log_std", "initial_carry"):
+        assert inspect.signature(getattr(one, name)) == inspect.signature(getattr(other, name))
+
+
+def test_one_key_gives_the_same_actions(made):
+    policy, params = made
+    ours = gaussjax.from_spec(policy.spec)
+    observations = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    expected = ours.act(gaussjax.torch.to_flax(policy.spec, params), jax.random.key(4), observations)
+    found = policy.act(params, random.key(4), observations)
+    np.testing.assert_allclose(found.actions.detach().numpy(), expected.actions, atol=2e-6)
+
+
+def test_modules_of_the_user_are_policies():
+    module = Own()
+    policy = gaussjax.torch.squashed_gaussian(module, 3, BOX)
+    params = policy.init(random.key(0))
+    actions, _, outputs = policy.act(params, random.key(1), torch.zeros(5, 3))
+    assert actions.shape == (5, 2)
+    assert set(outputs) == {"mean_actions", "log_std", "raw_actions", "features"}
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    policy.act(leaves, random.key(1), torch.zeros(5, 3)).log_prob.sum().backward()
+    assert leaves["log_std"].grad is not None
+    assert module.log_std.grad is None
+    assert policy.spec.to_dict()["network"] == {"type": "custom", "name": "Own"}
+    with pytest.raises(TypeError, match=r"expected a torch.nn.Module or one of gaussjax.networks"):
+        gaussjax.torch.gaussian(policies.OwnModule(), 3, BOX)
+
+
+def test_members_of_a_population_are_mapped_over(made):
+    policy, _ = made
+    members = [policy.init(key) for key in random.split(random.key(0), 3)]
+    stacked = {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    observations, keys = torch.ones(5, 3), random.split(random.key(1), 3)
+    mapped = torch.func.vmap(lambda params, key: policy.act(params, key, observations).actions)(stacked, keys)
+    for i, (member, key) in enumerate(zip(members, keys, strict=True)):
+        torch.testing.assert_close(mapped[i], policy.act(member, key, observations).actions)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_functional_gradients_are_those_of_autograd(factory):
+    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8,)), 3, BOX)
+    params, observations = policy.init(random.key(0)), torch.ones(4, 3)
+
+    def loss(params):
+        return policy.act(params, random.key(1), observations).log_prob.mean()
+
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    loss(leaves).backward()
+    for name, gradient in torch.func.grad(loss)(params).items():
+        found = leaves[name].grad
+        torch.testing.assert_close(torch.zeros_like(gradient) if found is None else found, gradient)
+
+
+@pytest.mark.slow
+def test_a_policy_compiles_into_one_graph():
+    policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8,)), 3, BOX)
+    params, noise = policy.init(random.key(0)), random.normal(random.key(1), (5, 2))
+    # This backend traces the program and its gradient, and needs no C compiler.
+    compiled = torch.compile(
+        lambda params, x: policy.act(params, None, x, noise=noise)[:2], backend="aot_eager", fullgraph=True
+    )
+    expected = policy.act(params, None, torch.ones(5, 3), noise=noise)
+    for found, value in zip(compiled(params, torch.ones(5, 3)), expected[:2], strict=True):
+        torch.testing.assert_close(found, value)
+
+
+def test_bfloat16_trunks_give_float32_densities():
+    policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8,), dtype="bfloat16"), 3, BOX)
+    twin = gaussjax.from_spec(policy.spec)
+    params = policy.init(random.key(0))
+    observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    found = policy.evaluate(params, torch.from_numpy(observations), torch.zeros(5, 2))
+    assert found.log_prob.dtype == torch.float32
+    expected = twin.evaluate(gaussjax.torch.to_flax(policy.spec, params), observations, np.zeros((5, 2), np.float32))
+    np.testing.assert_allclose(found.log_prob.detach().numpy(), expected.log_prob, rtol=2e-2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda p, w, x, key: p.apply(w, x[:, :2]),
+        lambda p, w, x, key: p.evaluate(w, x, x[:1, :2]),
+        lambda p, w, x, key: p.act(w, key, x, noise=x),
+        lambda p, w, x, key: p.apply(w, x, resets=x[:, 0] > 0),
+        lambda p, w, x, key: p.apply(w, np.array([["a", "b", "c"]])),
+    ],
+)
+def test_errors_read_the_same(made, call):
+    policy, params = made
+    ours, theirs = gaussjax.from_spec(policy.spec), gaussjax.torch.to_flax(policy.spec, params)
+    x = np.zeros((4, 3), np.float32)
+    with pytest.raises((ValueError, TypeError)) as expected:
+        call(ours, theirs, x, jax.random.key(0))
+    with pytest.raises(expected.type) as found:
+        call(policy, params, x, random.key(0))
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("key", [0, None, torch.zeros(2), torch.zeros(3, 2, dtype=torch.uint32)])
+def test_what_is_no_key_is_refused(made, key):
+    policy, params = made
+    with pytest.raises(TypeError, match=r"key: expected one PRNG key, got .*gaussjax.torch.random.key\(0\)"):
+        policy.act(params, key, torch.zeros(4, 3))
+
+
+def test_wrong_parameters_are_refused_by_name(made):
+    policy, params = made
+    wrong = {name: tensor for name, tensor in params.items() if name != "head.log_std"}
+    with pytest.raises(ValueError, match=r"\['head.log_std'\] is missing \(expected \(2,\)\)"):
+        policy.apply(wrong, torch.zeros(4, 3))
+
+
+_ACT = """
+import sys
+import torch
+import gaussjax.torch
+from jax._src import xla_bridge
+loaded = gaussjax.torch.load(sys.argv[1])
+observations = gaussjax.normalize.apply(loaded.normalizer, torch.full((2, 3), 0.5))
+carry = loaded.policy.initial_carry((2,))
+acted = loaded.policy.act(loaded.params, gaussjax.torch.key(1), observations, carry=carry)
+loaded.policy.evaluate(loaded.params, observations, acted.actions, carry=carry)
+assert not xla_bridge._backends, "a JAX device was initialised"
+print(acted.actions.tolist())
+"""
+
+
+def test_a_file_of_jax_acts_in_torch_with_no_device_of_jax(repository, tmp_path):
+    network = gaussjax.networks.ActorCritic(gaussjax.networks.LSTM(8, sizes=(8,)))
+    policy = gaussjax.squashed_gaussian(network, 3, BOX)
+    params = policy.init(jax.random.key(0))
+    seen = np.random.default_rng(0).normal(size=(20, 3))
+    statistics = gaussjax.normalize.update(gaussjax.normalize.init((3,)), seen)
+    gaussjax.save(tmp_path / "policy", policy, params, normalizer=statistics)
+    finished = run(repository, "-c", _ACT, str(tmp_path / "policy"))
+    assert finished.returncode == 0, finished.stderr
+    observations = gaussjax.normalize.apply(statistics, np.full((2, 3), 0.5, np.float32))
+    expected = policy.act(params, jax.random.key(1), observations, carry=policy.initial_carry((2,))).actions
+    found = np.array([[float(x) for x in row.split(",")] for row in finished.stdout.strip("[]\n").split("], [")])
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    loaded = gaussjax.torch.load(tmp_path / "policy")
+    gaussjax.torch.save(tmp_path / "again", loaded.policy, loaded.params, normalizer=loaded.normalizer)
+    one, other = (gaussjax.load(tmp_path / name) for name in ("policy", "again"))
+    assert one.policy.spec == other.policy.spec
+    assert jax.tree.structure(one.params) == jax.tree.structure(other.params)
+    same = jax.tree.map(
+        lambda a, b: bool((a == b).all()), (one.params, one.normalizer), (other.params, other.normalizer)
+    )
+    assert jax.tree.all(same)
