@@ -9,6 +9,9 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
+# Processes that share the tests. Each needs up to 3 GiB.
+JOBS ?= 2
+
 ENV ?= Pendulum-v1
 SEED ?= 0
 OUT ?= runs/$(ENV)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
@@ -19,10 +22,10 @@ train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --seed $(SEED) --out $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
 test-full: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS)
 
 # What users, machines and malice do, in full numbers (minutes); the table is written by the run.
 test-faults: $(READY)
