@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,11 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     steps = [0.0, *(row["step"] for row in rows)]
     seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
+    if seed == 0:
+        # The picture of the README.
+        docs = Path(__file__).parent.parent / "docs"
+        docs.mkdir(exist_ok=True)
+        shutil.copyfile(out / "learning_curve.png", docs / "learning_curve.png")
     loaded = artifact.load(out / "policy.safetensors")
     # The very episodes of the command's own final table.
     episodes = rollout.evaluate(
