@@ -102,6 +102,7 @@ TABLE: dict[str, Case] = {
         3,
         UNIT,
         {"clip_log_std": False},
+        variant=True,
     ),
     "gaussian-actor-critic": Case(
         gaussjax.gaussian,

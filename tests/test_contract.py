@@ -59,6 +59,7 @@ def assert_finite(tree):
 # Making
 
 
+@pytest.mark.dear
 def test_init_is_a_pure_function_of_the_key(policy, params):
     assert_identical(policy.init(jax.random.key(0)), params)
     other = policy.init(jax.random.key(1))
@@ -69,6 +70,7 @@ def test_init_needs_no_observations(policy, params):
     assert_identical(policy.init(jax.random.key(0), policies.observations(policy, (4,))), params)
 
 
+@pytest.mark.dear
 def test_spec_is_hashable_json_and_rebuilds_the_same_numbers(policy, params):
     description = policy.spec.to_dict()
     text = json.dumps(description, allow_nan=False)
@@ -108,6 +110,7 @@ def test_results_have_the_leading_dimensions_of_the_observations(policy, params,
     assert types == {np.dtype(np.float32)}
 
 
+@pytest.mark.dear
 def test_leading_dimensions_do_not_change_the_numbers(policy, params):
     observations, noise = policies.observations(policy, (3, 4)), policies.noise(policy, (3, 4))
     whole = act(policy, params, None, observations, (3, 4), noise=noise)
@@ -204,6 +207,7 @@ def test_a_callers_jit_holds_one_copy_and_leaks_nothing(policy, params):
     assert_close(inside, act(policy, params, KEY, observations, (4,)))
 
 
+@pytest.mark.dear
 def test_act_consumes_its_key(policy, params):
     observations = policies.observations(policy, (4,))
     with jax.debug_key_reuse(True):
@@ -410,6 +414,7 @@ def test_reductions_are_of_the_terms_of_the_dimensions(name, policy, params):
         assert_close([reduced.log_prob, reduced.entropy], expected, 2e-5)
 
 
+@pytest.mark.dear
 def test_without_keepdims_the_reduced_axis_is_gone(name, policy, params):
     flat = policies.make(name, keepdims=False)[0]
     observations = policies.observations(policy, (4,))

@@ -83,11 +83,13 @@ def compare_gradients(name: str, dtype: str) -> None:
             assert difference <= RELATIVE[dtype] * max(largest, 1.0), (loss.__name__, key, difference, largest)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_the_same(name):
     compare_outputs(name, "float32")
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_ppo_and_sac_losses_are_the_same(name):
     compare_gradients(name, "float32")

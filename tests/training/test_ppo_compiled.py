@@ -72,7 +72,7 @@ def test_step_size_follows_the_target_kl():
         np.testing.assert_allclose(metrics["learning_rate"], 1e-3 * factor, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("network", "solves"), [("gru", True), ("mlp", False)])
+@pytest.mark.parametrize(("network", "solves"), [("gru", True), pytest.param("mlp", False, marks=pytest.mark.slow)])
 def test_memory_recalls_what_is_shown_no_more(network, solves):
     environment = jax_probes.recall(length=4)
     config = ppo.Config(
@@ -115,6 +115,7 @@ def test_recurrent_update_equals_the_whole_rollout_at_once():
     np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_jax_pendulum_is_learnt():
     environment = envs.from_functional(PendulumFunctional(), max_steps=200)
     config = ppo.Config(num_envs=64, num_steps=64, batch_size=512, total_steps=64 * 64 * 40)
