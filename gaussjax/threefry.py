@@ -189,7 +189,7 @@ def uniform(
 
 
 def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words: Words | None = None) -> Any:
-    """Standard normal numbers, within three units in the last place of `jax.random.normal`.
+    """Standard normal numbers, within three (float64: four) ulp of `jax.random.normal`.
 
     The key is consumed. The bits behind them are the same; only the roundings of a few products and
     of a logarithm, which XLA fuses, differ.
