@@ -9,8 +9,7 @@ from gaussjax.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.distributions.special import check_reduction, reduce
-from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options, clip_to
-from gaussjax.networks.layers import choose
+from gaussjax.factories.options import LOG_STD_BOUNDS, check_clipped_log_prob, check_log_std_options, clip_to
 from gaussjax.policy import Kind, Policy, Spec, build
 
 if TYPE_CHECKING:
@@ -74,12 +73,7 @@ def multivariate_gaussian(
         ((1,), (5, 2, 2))
     """
     check_reduction(reduction)
-    choose(_CLIPPED_LOG_PROB, clipped_log_prob, "clipped_log_prob")
-    if clipped_log_prob != "density" and not clip_actions:
-        raise ValueError(
-            f"clipped_log_prob: {clipped_log_prob!r} applies to clipped actions only, got clip_actions=False. "
-            f"Set clip_actions=True or leave clipped_log_prob out."
-        )
+    check_clipped_log_prob(_CLIPPED_LOG_PROB, clipped_log_prob, clip_actions)
     check_log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     clip_to_box = clip_to(*spaces.bounds(box))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gaussjax.arrays import xp
+from gaussjax.networks.layers import choose
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,20 @@ def check_log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: f
         raise ValueError(
             f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
             f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
+        )
+
+
+def check_clipped_log_prob(choices: Mapping[str, str], clipped_log_prob: str, clip_actions: bool) -> None:
+    """Refuses a density of clipped actions that does not exist, or that nothing would apply.
+
+    Raises:
+        ValueError: There is no such choice, or actions are not clipped.
+    """
+    choose(choices, clipped_log_prob, "clipped_log_prob")
+    if clipped_log_prob != "density" and not clip_actions:
+        raise ValueError(
+            f"clipped_log_prob: {clipped_log_prob!r} applies to clipped actions only, got clip_actions=False. "
+            f"Set clip_actions=True or leave clipped_log_prob out."
         )
 
 
