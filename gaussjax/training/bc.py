@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,11 +15,11 @@ import optax
 
 from gaussjax import factories, networks, normalize
 from gaussjax.policy import Params, Policy
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import Metrics as Metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
-
-Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +70,6 @@ class State(NamedTuple):
     key: Array
     observation_statistics: normalize.Statistics
     epochs: Array
-
-
-class Algorithm(NamedTuple):
-    """Behavioural cloning bound to its data.
-
-    Attributes:
-        init: `(key) -> State`. The key is consumed.
-        step: `(State) -> (State, metrics)`: one epoch, compiled.
-        policy: The policy that is trained.
-    """
-
-    init: Callable[[Array], State]
-    step: Callable[[State], tuple[State, Metrics]]
-    policy: Policy
 
 
 def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
