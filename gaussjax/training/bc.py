@@ -167,8 +167,8 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     came = math.prod(dataset.observations.shape[1:]), math.prod(dataset.actions.shape[1:])
     if came != widths:
         raise ValueError(
-            f"dataset: expected {widths[0]} observations and {widths[1]} actions a row, as the policy has, got {came[0]} "
-            f"and {came[1]}. Is it of another environment?"
+            f"dataset: expected {widths[0]} observations and {widths[1]} actions a row, as the policy has, got "
+            f"{came[0]} and {came[1]}. Is it of another environment?"
         )
     optimizer = optax.adam(config.learning_rate)
     data = Dataset(jnp.asarray(dataset.observations), jnp.asarray(dataset.actions))
