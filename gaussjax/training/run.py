@@ -144,7 +144,8 @@ def train(
             while int(state.steps) < total_steps and not interruption.asked:
                 before, (state, row) = state, algorithm.step(state)
                 run.keep(before, state)
-                row = {name: _number(value) for name, value in row.items()}
+                # Rows from a compiled program come in alphabetical order; the step is first in the file.
+                row = {"step": int(state.steps), **{name: _number(value) for name, value in row.items()}}
                 metrics.write(row)
                 shown(row)
                 updates += 1
