@@ -44,9 +44,8 @@ def test_gif_shows_the_pendulum_where_it_hangs(tmp_path):
 
 
 def test_fast_environments_are_shown_at_their_speed_with_fewer_pictures():
-    class Fast:
+    class Fast(gymnasium.Env):
         metadata = {"render_fps": 125}
-        spec = None
 
         def render(self):
             return np.zeros((4, 4, 3), np.uint8)
@@ -62,5 +61,5 @@ def test_missing_package_for_drawing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     environment = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
     environment.reset(seed=0)
-    with pytest.raises(gif.DrawingError, match=r"Pendulum-v1 cannot be drawn .*gymnasium\[classic-control\]"):
+    with pytest.raises(gif.DrawingError, match=r"Pendulum-v1 cannot be drawn .*gymnasium\[classic.control\]"):
         gif.Recorder().watch(environment)

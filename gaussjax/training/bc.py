@@ -204,7 +204,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         observations = shown(state.observation_statistics, data.observations)
         order = jax.random.permutation(shuffle_key, count)[: count - count % config.batch_size]
 
-        def gradient_step(carry: tuple[Params, Any], rows: Array) -> tuple[tuple[Params, Any], Metrics]:
+        def gradient_step(carry: tuple[Params, Any], rows: Array) -> Any:
             params, moments = carry
             (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
                 params, observations[rows], data.actions[rows]
