@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 import zipfile
@@ -86,7 +87,12 @@ def train(command: Any) -> None:
     with _algorithm(config, described) as loop:
         run.start(folder, {**described, **dataclasses.asdict(config)})
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
-        _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
+        try:
+            _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
+        except sinks.SinkError:
+            # Nothing was trained: the name is free again.
+            shutil.rmtree(folder)
+            raise
 
 
 def resume(command: Resume) -> None:

@@ -85,7 +85,7 @@ def _wandb(folder: Path, described: Mapping[str, Any], first: int) -> Iterator[C
     try:
         run = wandb.init(**options, id=given, resume="allow")
     except wandb.errors.Error as error:
-        raise SinkError(f"wandb: {error} Log in with `wandb login`, or set WANDB_MODE=offline.") from error
+        raise SinkError(f"wandb: {error} To keep the run in its folder set WANDB_MODE=offline.") from error
     with run:
         kept.write_text(f"{run.id}\n")
 
