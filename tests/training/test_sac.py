@@ -74,11 +74,10 @@ def test_gradient_step_equals_one_written_by_hand():
     )
     buffer = replay.add(replay.init(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), rows), 32), rows)[0]
     key = jax.random.key(5)
-    updated, metrics = jax.jit(update)(learner, buffer, normalize.init((3,)), key)
-
     batch_key, noise_key = jax.random.split(key)
     now_key, next_key = jax.random.split(noise_key)
     batch = replay.sample(buffer, batch_key, 16)
+    updated, metrics = jax.jit(update)(learner, (batch, noise_key), normalize.init((3,)))
 
     def critic(params, observations, actions):
         # Two dense layers by hand; the Box [-1, 3] x [-2, 2] has the middle (1, 0) and the half widths (2, 2).

@@ -12,7 +12,7 @@ from gaussjax import envs, normalize, simulate, spaces
 from gaussjax.policy import Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Metrics, State, Transition
-from gaussjax.training.sac.update import make_learner, means, remember
+from gaussjax.training.sac.update import draw, make_learner, means, remember
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
@@ -59,11 +59,10 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         )
         buffer, statistics, refused = remember(state.buffer, statistics, row, config)
 
+        drawn = draw(buffer, update_key, config)
+
         def learn(learner: Any) -> Any:
-            keys = jax.random.split(update_key, config.gradient_steps)
-            learner, metrics = jax.lax.scan(
-                lambda learner, key: update(learner, buffer, statistics, key), learner, keys
-            )
+            learner, metrics = jax.lax.scan(lambda learner, drawn: update(learner, drawn, statistics), learner, drawn)
             return learner, {"learning": jnp.ones(()), **jax.tree.map(jnp.sum, metrics)}
 
         def wait(learner: Any) -> Any:

@@ -1,4 +1,4 @@
-"""SAC on Gymnasium vector environments: the steps on the host, all else one compiled program a step."""
+"""SAC on Gymnasium vector environments: the steps on the host, all else in two compiled programs a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Learner, Metrics, State, Transition
-from gaussjax.training.sac.update import METRICS, make_learner, means, remember
+from gaussjax.training.sac.update import METRICS, draw, make_learner, means, remember
 
 if TYPE_CHECKING:
     import gymnasium
@@ -48,31 +48,36 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learner, buffer, key, seed = begin(key)
         return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
 
-    # The learner and the buffer are changed in place: a million transitions are not copied.
-    @functools.partial(jax.jit, static_argnames=("learn",), donate_argnames=("learner", "buffer", "totals"))
+    # The buffer is changed in place, in a program of its own: in one that also reads it, the compiler joins the
+    # write with the reads, which need the old rows too, and then copies a million transitions at every step.
+    @functools.partial(jax.jit, donate_argnames=("buffer",))
+    def add(
+        buffer: replay.Buffer, statistics: normalize.Statistics, transition: Transition
+    ) -> tuple[replay.Buffer, normalize.Statistics, Array]:
+        return remember(buffer, statistics, transition, config)
+
+    # The learner is changed in place too.
+    @functools.partial(jax.jit, static_argnames=("learn",), donate_argnames=("learner", "totals"))
     def advance(
         learner: Learner,
         buffer: replay.Buffer,
         statistics: normalize.Statistics,
         key: Array,
-        transition: Transition,
+        refused: Array,
         observations: Array,
         totals: dict[str, Array],
         *,
         learn: bool,
     ) -> tuple[Any, ...]:
-        """Remembers a transition, learns from the buffer, and acts on what is seen next."""
-        buffer, statistics, refused = remember(buffer, statistics, transition, config)
+        """Learns from the buffer, and acts on what is seen next."""
         totals = {**totals, "refused": totals["refused"] + refused}
         key, update_key, act_key = jax.random.split(key, 3)
         if learn:
             learner, metrics = jax.lax.scan(
-                lambda learner, key: update(learner, buffer, statistics, key),
-                learner,
-                jax.random.split(update_key, config.gradient_steps),
+                lambda learner, drawn: update(learner, drawn, statistics), learner, draw(buffer, update_key, config)
             )
             totals = {**totals, **{name: totals[name] + jnp.sum(new) for name, new in metrics.items()}}
-        return learner, buffer, statistics, key, act(learner.actor, statistics, act_key, observations), totals
+        return learner, key, act(learner.actor, statistics, act_key, observations), totals
 
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
         return policy.act(params, key, shown(statistics, observations)).actions
@@ -96,8 +101,9 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             learn = steps >= config.learning_starts
             learning += learn
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
-            learner, buffer, statistics, key, actions, totals = advance(
-                learner, buffer, statistics, key, transition, following, totals, learn=learn
+            buffer, statistics, refused = add(buffer, statistics, transition)
+            learner, key, actions, totals = advance(
+                learner, buffer, statistics, key, refused, following, totals, learn=learn
             )
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)

@@ -26,7 +26,7 @@ METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std"
 
 
 def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner], Callable[..., Any]]:
-    """`init(key) -> Learner` and `update(learner, buffer, statistics, key) -> (Learner, metrics)`, both pure.
+    """`init(key) -> Learner` and `update(learner, (batch, key), statistics) -> (Learner, metrics)`, both pure.
 
     A gradient that is not finite is not taken: the learner stays as it was, `skipped` is 1 and the other metrics 0.
 
@@ -88,10 +88,9 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         }
 
     def update(
-        learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array
+        learner: Learner, drawn: tuple[Transition, Array], statistics: normalize.Statistics
     ) -> tuple[Learner, dict[str, Array]]:
-        batch_key, noise_key = jax.random.split(key)
-        batch = replay.sample(buffer, batch_key, config.batch_size)
+        batch, noise_key = drawn
         if config.normalize_observations:
             batch = batch._replace(
                 observations=normalize.apply(statistics, batch.observations),
@@ -116,6 +115,16 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         return jax.lax.cond(usable, take, lambda: learner), {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
+
+
+def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
+    """A minibatch and a key for each gradient step, with a leading axis. The key is consumed.
+
+    All are drawn before the first gradient step: a buffer that goes into a loop or a branch would be copied there.
+    """
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, config.gradient_steps))
+    batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(keys[:, 0])
+    return batches, keys[:, 1]
 
 
 def remember(
