@@ -59,7 +59,7 @@ policy = gaussjax.gaussian(
 # %% [markdown]
 # ## PPO
 #
-# Sixty lines: `rollout` acts, `advantages` looks back over it, `loss` is PPO's, and `train` scans over updates. The
+# `rollout` acts, `advantages` looks back over it, `loss` is PPO's, and `train` scans over updates. The
 # pendulum never *terminates*; it is *truncated* after 200 steps, and then the future counts as the value of the last
 # observation.
 
@@ -154,7 +154,7 @@ def train(key):
 # %% [markdown]
 # ## Train
 #
-# One call is the whole training. Most of the first call is compilation.
+# One call is the whole training.
 
 # %%
 params, curve = jax.block_until_ready(train(jax.random.key(0)))
@@ -163,7 +163,7 @@ print(f"{steps[-1]:,} environment steps")
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
-seen = np.isfinite(curve)  # no episode ends in an update of fewer than 200 steps now and then
+seen = np.isfinite(curve)  # in an update of 128 steps there may be no episode that ends
 axis.plot(steps[seen], np.asarray(curve)[seen], marker=".")
 axis.axhline(-200.0, color="grey", linestyle="--", label="solved: -200")
 axis.set(xlabel="environment steps", ylabel="mean return of finished episodes", title="PPO on the pendulum")
@@ -195,7 +195,7 @@ print(f"mean return of 100 episodes {returns.mean():.0f}, lowest {returns.min():
 assert returns.mean() >= -200
 
 # %% [markdown]
-# Three of those episodes: the angle goes to 0, upright, and the torque then has nothing to do.
+# Three of those episodes: the pole is swung up, and a small torque holds it close to 0, upright.
 
 # %%
 angles = np.degrees(np.arctan2(observations[..., 1], observations[..., 0]))
