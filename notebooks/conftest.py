@@ -21,10 +21,11 @@ warnings.filterwarnings("ignore", module="ipykernel|jupyter_client|traitlets|tor
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """An IPython folder for this kernel alone: nothing of the user's settings, and warnings are errors."""
+    """The kernel of this environment, with none of the user's kernels and settings; its warnings are errors."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         startup = Path(folder) / "profile_default" / "startup"
         startup.mkdir(parents=True)
         (startup / "00_strict.py").write_text(_STRICT, encoding="utf-8")
         patch.setenv("IPYTHONDIR", folder)
+        patch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
         yield
