@@ -129,7 +129,6 @@ networks = {
         gaussjax.networks.CNN(channels=(8, 8), kernels=(4, 3), strides=(2, 1), sizes=(32,), activation="relu"),
         (16, 16, 3),
     ),
-    "RNN": (gaussjax.networks.RNN(hidden_size=16), (3,)),
     "GRU": (gaussjax.networks.GRU(hidden_size=16), (3,)),
     "LSTM": (gaussjax.networks.LSTM(hidden_size=16), (3,)),
 }

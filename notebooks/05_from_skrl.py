@@ -126,11 +126,12 @@ def time_first(samples):
 
 
 resets = episode_starts(time_first(terminated), time_first(np.zeros(40, bool)))
+taken = np.zeros((10, 4, 2), np.float32)
+scored = {}
 for name, policy in recurrent.items():
-    taken = np.zeros((10, 4, 2), np.float32)
     carry = policy.initial_carry((4,))
-    scored = policy.evaluate(weights[name], time_first(flat), taken, carry=carry, resets=resets)
-    print(f"{name:4}", scored.log_prob.shape)
+    scored[name] = policy.evaluate(weights[name], time_first(flat), taken, carry=carry, resets=resets).log_prob
+    print(f"{name:4}", scored[name].shape)
 
 # %% [markdown]
 # The twins in torch take the same arguments.
@@ -140,10 +141,11 @@ for name, policy in recurrent.items():
     twin = gaussjax.torch.from_spec(policy.spec)
     tensors = gaussjax.torch.to_torch(policy.spec, weights[name])
     memory = {"carry": twin.initial_carry((4,)), "resets": torch.from_numpy(np.array(resets))}
-    one = policy.apply(weights[name], time_first(flat), carry=policy.initial_carry((4,)), resets=resets)[1]
-    other = twin.apply(tensors, torch.from_numpy(time_first(flat).copy()), **memory)[1]
-    difference = np.abs(other["mean_actions"].detach().numpy() - one["mean_actions"]).max()
-    print(f"{name:4} JAX and torch differ by {difference:.1e}")
+    sequence = torch.from_numpy(time_first(flat).copy())
+    other = twin.evaluate(tensors, sequence, torch.from_numpy(taken), **memory).log_prob
+    difference = np.abs(other.detach().numpy() - scored[name]).max()
+    print(f"{name:4} JAX and torch differ by {difference:.1e} nats")
+    assert difference < 1e-5
 
 # %% [markdown]
 # ## The methods
