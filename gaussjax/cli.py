@@ -17,7 +17,7 @@ import numpy as np
 
 import gaussjax
 from gaussjax import artifact, envs, export, rollout
-from gaussjax.training import ppo, report, run
+from gaussjax.training import ppo, processes, report, run, sharding
 from gaussjax.usage import UsageError, errors_in_one_line
 
 try:
@@ -32,7 +32,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
 INTERRUPTED = 130
-_RUN_OPTIONS = ("evaluation_episodes", "checkpoint_every", "max_skipped", "timeout")
+_RUN_OPTIONS = ("backend", "evaluation_episodes", "checkpoint_every", "max_skipped", "timeout")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,18 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), 2)
     except (artifact.PolicyFileError, FloatingPointError, rollout.EnvironmentStepError, run.TrainingError) as error:
         _fail(str(error), 1)
+    except jax.errors.JaxRuntimeError as error:
+        if not processes.several():
+            raise
+        _fail(f"distributed: another process has ended ({str(error).splitlines()[0]})", 1)
 
 
 def train(command: Train) -> None:
     """Trains, shows progress, evaluates, and leaves the results in a folder."""
     environment, algorithm, seed, config = command.environment, command.algorithm, command.seed, command.config
     folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
-    if folder.exists():
+    mesh = _mesh(command.distributed)
+    if processes.any_of(processes.leads() and folder.exists()):
         raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
     options = {name: getattr(command, name) for name in _RUN_OPTIONS}
     described = {"environment": environment, "algorithm": algorithm, "seed": seed, **options}
-    with _algorithm(environment, config, command.timeout) as loop:
-        run.start(folder, {**described, **dataclasses.asdict(config)})
+    with _algorithm(environment, config, described, mesh) as loop:
+        if processes.leads():
+            run.start(folder, {**described, **dataclasses.asdict(config)})
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
         _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
 
@@ -70,13 +76,15 @@ def resume(command: Resume) -> None:
     try:
         described = json.loads((folder / run.CONFIG).read_text())
         config = ppo.Config(**{field.name: _tuple(described[field.name]) for field in dataclasses.fields(ppo.Config)})
+        described = {"backend": "gymnasium", **described}
         described = {name: described[name] for name in ("environment", "algorithm", "seed", *_RUN_OPTIONS)}
     except OSError as error:
         raise UsageError(f"folder: {folder} is not one of a training ({error.strerror}: {run.CONFIG}).") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"folder: {folder / run.CONFIG} is not what train wrote ({error}).") from error
     _refuse_import(described["environment"], folder / run.CONFIG)
-    with _algorithm(described["environment"], config, described["timeout"]) as loop:
+    mesh = _mesh(command.distributed)
+    with _algorithm(described["environment"], config, described, mesh) as loop:
         try:
             resumed = run.restore(folder, loop, loop.init(jax.random.key(described["seed"])))
         except FileNotFoundError as error:
@@ -96,18 +104,22 @@ def _run(
     title = f"{described['algorithm']} on {described['environment']}, seed {described['seed']}"
     options = {name: described[name] for name in ("checkpoint_every", "max_skipped")}
     metadata = {name: described[name] for name in ("environment", "algorithm", "seed")}
-    with progress.shown(config.total_steps, first) as show:
+    leads = processes.leads()
+    with progress.shown(config.total_steps, first) if leads else contextlib.nullcontext(_ignore) as show:
         try:
             state, interrupted = run.train(
                 folder, loop, state, metadata, total_steps=config.total_steps, best=best, shown=show, **options
             )
         finally:
-            report.learning_curve(report.read(folder / run.METRICS), folder / "learning_curve.png", title)
+            if leads:
+                report.learning_curve(report.read(folder / run.METRICS), folder / "learning_curve.png", title)
     print_line(f"{int(state.steps) - first:,} steps in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
         kept = f" Go on with: gaussjax resume {folder}" if options["checkpoint_every"] else ""
         print_line(f"Interrupted: the policy so far is {folder / run.POLICY}.{kept}")
         sys.exit(INTERRUPTED)
+    if not leads:
+        return
     seed = described["seed"] + EVALUATION_SEED
     evaluate(Evaluate(folder / run.POLICY, None, described["evaluation_episodes"], seed))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
@@ -189,18 +201,36 @@ def _load(file: Path) -> artifact.Loaded:
 
 
 @contextlib.contextmanager
-def _algorithm(environment: str, config: Any, timeout: float) -> Iterator[Any]:
+def _algorithm(environment: str, config: Any, described: dict[str, Any], mesh: Any) -> Iterator[Any]:
     """The algorithm on its environments, which are closed whatever happens."""
-    environments = _make(environment, config.num_envs)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            loop = ppo.make(environments, config)
+            if described["backend"] == "jax":
+                environments = envs.make_functional(environment)
+            else:
+                share = sharding.share(mesh, config.num_envs)
+                environments = stack.enter_context(contextlib.closing(_make(environment, share.stop - share.start)))
+            loop = ppo.make(environments, config, mesh=mesh)
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error
-        loop.runner.timeout = timeout
+        if loop.runner is not None:
+            loop.runner.timeout = described["timeout"]
         yield loop
-    finally:
-        environments.close()
+
+
+def _mesh(distributed: str | None) -> Any:
+    """All devices of all processes, or None for one device."""
+    if distributed is None:
+        return None
+    try:
+        processes.connect(distributed)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"distributed: {' '.join(str(error).split())}") from error
+    return sharding.mesh()
+
+
+def _ignore(_: Any) -> None:
+    """Shows nothing."""
 
 
 def _refuse_import(environment: Any, file: Path) -> None:
@@ -217,8 +247,9 @@ def _tuple(value: Any) -> Any:
 
 
 def print_line(text: str) -> None:
-    """Prints without colours."""
-    Console().print(text, highlight=False, markup=False)
+    """Prints without colours, in one of several processes."""
+    if processes.leads():
+        Console().print(text, highlight=False, markup=False)
 
 
 def _make(environment: str, num_envs: int) -> Any:
@@ -240,7 +271,11 @@ def _cache_compiled_programs() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"gaussjax: {message}", file=sys.stderr)
+    print(f"gaussjax: {message}", file=sys.stderr, flush=True)
+    if processes.several():
+        # An orderly exit would wait for the others, who may wait for this process.
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -116,11 +116,7 @@ def collect(
             jnp.any(done), begin_anew, lambda _: (stepped.state, stepped.observation), None
         )
         returns, lengths = standing.returns + stepped.reward, standing.lengths + 1.0
-        ended = Episodes(
-            jnp.sum(done.astype(jnp.float32)),
-            jnp.sum(jnp.where(done, returns, 0.0)),
-            jnp.sum(jnp.where(done, lengths, 0.0)),
-        )
+        ended = Episodes(done.astype(jnp.float32), jnp.where(done, returns, 0.0), jnp.where(done, lengths, 0.0))
         row = (
             standing.observations,
             act.outputs["raw_actions"],

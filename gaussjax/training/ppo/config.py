@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, Any]
 
+# The fields of the state of which each device has its own environments' part; all else is the same on each.
+SPREAD = ("environment", "discounted_returns")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

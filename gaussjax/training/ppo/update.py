@@ -11,11 +11,12 @@ import optax
 
 from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
-from gaussjax.training import losses
+from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
     from jaxtyping import Array
 
 # How much the step size answers to a policy that moves too far or too little, and its limits.
@@ -47,9 +48,12 @@ def normalized(statistics: normalize.Statistics, observations: Array, config: Co
 
 
 def make_update(
-    policy: Policy, optimizer: optax.GradientTransformation, config: Config
+    policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
 ) -> Callable[[State, rollout.Rollout], tuple[State, dict[str, Array]]]:
     """`(state, experience) -> (state, metrics)`, pure and to be compiled.
+
+    On a mesh the samples are gathered once, whole on each device, so that the minibatches are
+    those of one device; each device then takes its rows of every minibatch.
 
     Source:
         Schulman et al. 2017 (arXiv:1707.06347).
@@ -108,7 +112,8 @@ def make_update(
 
         order = jax.random.permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
-        batches = jax.tree.map(lambda leaf: leaf[order].reshape(-1, count, *leaf.shape[1:]), samples)
+        order = sharding.spread(order.reshape(-1, count), mesh, axis=1)
+        batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
         (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
         if config.target_kl is not None:
             moved = metrics["kl"][-1]
@@ -153,6 +158,7 @@ def make_update(
             (),
         )
         starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
+        columns, starts = sharding.whole((columns, starts), mesh)
         samples = jax.tree.map(lambda leaf: _rows(leaf, length if recurrent else None), columns)
         samples = samples._replace(carry=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts))
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
