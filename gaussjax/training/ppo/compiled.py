@@ -48,6 +48,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
             state.environment,
             rollout_key,
             config.num_steps,
+            mesh=mesh,
         )
         state, metrics = update(state._replace(key=key, environment=()), experience)
         steps = state.steps + config.num_steps * config.num_envs
