@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaussjax import factories, networks, normalize
+from gaussjax import factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import Metrics as Metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
-
-Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,28 +63,14 @@ class State(NamedTuple):
         optimizer: Moments of Adam.
         key: Of the shuffles to come.
         observation_statistics: Of the data, for `gaussjax.normalize`.
-        epochs: How many are done.
+        steps: Epochs that are done.
     """
 
     params: Params
     optimizer: Any
     key: Array
     observation_statistics: normalize.Statistics
-    epochs: Array
-
-
-class Algorithm(NamedTuple):
-    """Behavioural cloning bound to its data.
-
-    Attributes:
-        init: `(key) -> State`. The key is consumed.
-        step: `(State) -> (State, metrics)`: one epoch, compiled.
-        policy: The policy that is trained.
-    """
-
-    init: Callable[[Array], State]
-    step: Callable[[State], tuple[State, Metrics]]
-    policy: Policy
+    steps: Array
 
 
 def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
@@ -130,9 +117,20 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """A diagonal Gaussian whose standard deviation depends on the observation."""
+    """A diagonal Gaussian whose standard deviation depends on the observation.
+
+    Its actions are clipped to the Box for the environment; the density is that of the samples before.
+    """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
-    return factories.gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    return factories.gaussian(
+        network,
+        observation_space,
+        action_space,
+        clip_actions=True,
+        clipped_log_prob="unclipped",
+        min_log_std=-5.0,
+        keepdims=False,
+    )
 
 
 def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
@@ -143,8 +141,11 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         policy: Made with `keepdims=False`, by `make_policy` or of your own.
         config: The options.
 
+    Returns:
+        `init` and `step`, an epoch each. A gradient that is not finite is not taken, and counted (`skipped`).
+
     Raises:
-        ValueError: The dataset is smaller than a batch.
+        ValueError: The dataset is smaller than a batch, or its widths are not those of the policy.
 
     Example:
         >>> import gaussjax
@@ -154,7 +155,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         >>> algorithm = make(Dataset(seen, -seen), policy, config)
         >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
         >>> sorted(metrics)
-        ['entropy', 'epoch', 'gradient_norm', 'log_prob', 'mean_error']
+        ['entropy', 'gradient_norm', 'log_prob', 'mean_error', 'skipped', 'step']
 
     Source:
         Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation.
@@ -162,6 +163,13 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     count = len(dataset.actions)
     if count < config.batch_size:
         raise ValueError(f"batch_size: expected at most the {count} pairs of the dataset, got {config.batch_size}.")
+    widths = spaces.size(policy.spec.observation_space), spaces.size(policy.spec.action_space)
+    came = math.prod(dataset.observations.shape[1:]), math.prod(dataset.actions.shape[1:])
+    if came != widths:
+        raise ValueError(
+            f"dataset: expected {widths[0]} observations and {widths[1]} actions a row, as the policy has, got "
+            f"{came[0]} and {came[1]}. Is it of another environment?"
+        )
     optimizer = optax.adam(config.learning_rate)
     data = Dataset(jnp.asarray(dataset.observations), jnp.asarray(dataset.actions))
 
@@ -189,17 +197,26 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
 
         def gradient_step(carry: tuple[Params, Any], rows: Array) -> tuple[tuple[Params, Any], Metrics]:
             params, moments = carry
-            gradients, metrics = jax.grad(loss, has_aux=True)(params, observations[rows], data.actions[rows])
-            updates, moments = optimizer.update(gradients, moments, params)
+            (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
+                params, observations[rows], data.actions[rows]
+            )
             metrics["gradient_norm"] = optax.tree.norm(gradients)
-            return (optax.apply_updates(params, updates), moments), metrics
+            usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
 
-        carry, metrics = jax.lax.scan(
+            def take() -> Any:
+                updates, following = optimizer.update(gradients, moments, params)
+                return optax.apply_updates(params, updates), following
+
+            return jax.lax.cond(usable, take, lambda: (params, moments)), (metrics, usable)
+
+        carry, (metrics, usable) = jax.lax.scan(
             gradient_step, (state.params, state.optimizer), order.reshape(-1, config.batch_size)
         )
-        epochs = state.epochs + 1
-        state = State(*carry, key, state.observation_statistics, epochs)
-        return state, {"epoch": epochs, **jax.tree.map(jnp.mean, metrics)}
+        # Of the steps that were taken; NaN where none was.
+        metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(usable, metric, 0.0)) / jnp.sum(usable), metrics)
+        steps = state.steps + 1
+        state = State(*carry, key, state.observation_statistics, steps)
+        return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
 
     return Algorithm(init, step, policy)
 

@@ -13,7 +13,7 @@ def test_rows_go_round_and_the_oldest_are_overwritten():
     for start in (0, 3, 6):
         numbers = jnp.arange(start, start + 3)
         rows = {"a": numbers, "b": jnp.stack([numbers, -numbers], -1).astype(jnp.float32)}
-        buffer = jax.jit(replay.add)(buffer, rows)
+        buffer, _ = jax.jit(replay.add)(buffer, rows)
     # 0 … 8 were added to five places: 5 6 7 8 wrapped onto 0 1 2 3, and 4 is left.
     np.testing.assert_array_equal(buffer.rows["a"], [5, 6, 7, 8, 4])
     np.testing.assert_array_equal(buffer.rows["b"][:, 1], [-5, -6, -7, -8, -4])
@@ -21,7 +21,7 @@ def test_rows_go_round_and_the_oldest_are_overwritten():
 
 
 def test_only_what_was_added_is_drawn_and_all_of_it_evenly():
-    buffer = replay.add(replay.init(jnp.zeros((), jnp.int32), capacity=100), jnp.arange(1, 5))
+    buffer = replay.add(replay.init(jnp.zeros((), jnp.int32), capacity=100), jnp.arange(1, 5))[0]
     drawn = np.asarray(replay.sample(buffer, jax.random.key(0), 8000))
     counts = np.bincount(drawn, minlength=5)
     assert counts[0] == 0

@@ -72,7 +72,7 @@ def test_gradient_step_equals_one_written_by_hand():
         rng.random(32) < 0.3,
         rng.normal(size=(32, 3)).astype(np.float32),
     )
-    buffer = replay.add(replay.init(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), rows), 32), rows)
+    buffer = replay.add(replay.init(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), rows), 32), rows)[0]
     key = jax.random.key(5)
     updated, _ = jax.jit(update)(learner, buffer, normalize.init((3,)), key)
 

@@ -14,6 +14,7 @@ from gaussjax.policy import Params, Policy
 from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
+from gaussjax.training.saturation import saturation
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -174,6 +175,7 @@ def make_update(
         metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = rate
+        metrics["saturation"] = saturation(policy.spec, experience.actions)
         seen = normalize.update(state.observation_statistics, experience.observations)
         # Statistics never come back from NaN, so an experience that holds it leaves no trace in them.
         usable = jnp.all(jnp.isfinite(seen.m2)) & jnp.isfinite(return_statistics.m2)
