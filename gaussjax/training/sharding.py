@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-def mesh(devices: Iterable[jax.Device] | None = None) -> Mesh:
+def mesh(devices: Iterable[Any] | None = None) -> Mesh:
     """A mesh over devices, by default over all of all processes.
 
     Args:
