@@ -1,6 +1,6 @@
 """What `test_sharding.py` runs in processes of its own: prints what it finds as one line of JSON.
 
-`devices.py eight` on eight devices of one process, `devices.py pair PORT INDEX` in each of two processes.
+`eight`, and `more` that is dear, on eight devices of one process; `pair PORT INDEX` in each of two processes.
 """
 
 from __future__ import annotations
@@ -156,26 +156,36 @@ def meshes(mesh):
             yield next(iter(options)), str(error)
 
 
-def eight():
+def hosts(mesh):
+    yield "host_reference", on_host(None, 16)
+    yield "host", on_host(mesh, 16)
+
+
+def eight(*checks):
     mesh = sharding.mesh()
     found = {"devices": jax.device_count()}
-    for check in (training, rollouts, policies, statistics, populations, meshes):
+    for check in checks:
         found |= dict(check(mesh))
-    found["host_reference"] = on_host(None, 16)
-    found["host"] = on_host(mesh, 16)
     return found
 
 
-def pair(port, index):
+def pair(port, index, host=""):
     processes.connect(f"127.0.0.1:{port},2,{index}")
     mesh = sharding.mesh()
     found = {"processes": jax.process_count(), "leads": processes.leads()}
     found["any"] = [processes.any_of(flag) for flag in (index == "1", False)]
-    found["learnt"] = plain(learnt(trained(ppo.make(pendulum(), CONFIG, mesh=mesh))[0]))
-    found["host"] = on_host(mesh, 8)
+    if host:
+        found["host"] = on_host(mesh, 8)
+    else:
+        found["learnt"] = plain(learnt(trained(ppo.make(pendulum(), CONFIG, mesh=mesh))[0]))
     return found
 
 
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    print(json.dumps(eight() if sys.argv[1] == "eight" else pair(*sys.argv[2:])))
+    runs = {
+        "eight": lambda: eight(training, policies, statistics, meshes),
+        "more": lambda: eight(rollouts, populations, hosts),
+        "pair": lambda: pair(*sys.argv[2:]),
+    }
+    print(json.dumps(runs[sys.argv[1]]()))
