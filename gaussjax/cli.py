@@ -31,6 +31,13 @@ except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
 INTERRUPTED = 130
+_FAULTS = (
+    artifact.PolicyFileError,
+    FloatingPointError,
+    rollout.EnvironmentStepError,
+    run.TrainingError,
+    sinks.SinkError,
+)
 _RUN_OPTIONS = ("backend", "evaluation_episodes", "checkpoint_every", "max_skipped", "timeout", *sinks.PACKAGES)
 
 
@@ -62,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
-    except (artifact.PolicyFileError, FloatingPointError, rollout.EnvironmentStepError, run.TrainingError) as error:
+    except _FAULTS as error:
         _fail(str(error), 1)
     except jax.errors.JaxRuntimeError as error:
         if not processes.several():
@@ -128,8 +135,8 @@ def _run(
     title = f"{described['algorithm']} on {described['environment']}, seed {described['seed']}"
     options = {name: described[name] for name in ("checkpoint_every", "max_skipped")}
     metadata = {name: described[name] for name in ("environment", "algorithm", "seed")}
-    if isinstance(state, sac.State) and options["checkpoint_every"]:
-        full = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer))
+    full = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer)) if isinstance(state, sac.State) else 0
+    if full >= 1e6 and options["checkpoint_every"]:
         print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
     with contextlib.ExitStack() as stack:
         shows = []
@@ -183,10 +190,10 @@ def _algorithm(config: Any, described: dict[str, Any], mesh: Any) -> Iterator[An
                 )
             if isinstance(config, bc.Config):
                 loop = bc.make(bc.read_dataset(described["dataset"]), bc.make_policy(*spaces, config), config)
-            elif isinstance(config, sac.Config):
-                loop = sac.make(environments, config)
-            else:
+            elif isinstance(config, ppo.Config):
                 loop = ppo.make(environments, config, mesh=mesh)
+            else:
+                loop = sac.make(environments, config)
         except (TypeError, ValueError, ModuleNotFoundError, zipfile.BadZipFile) as error:
             raise UsageError(str(error)) from error
         if loop.runner is not None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +66,33 @@ class Recorder:
 
 
 def _drawn(environment: Any) -> Any:
-    # pygame greets on standard output.
+    # pygame greets on standard output, and looks for a window system that it does not need.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     name = environment.spec.id if environment.spec else type(environment.unwrapped).__name__
-    try:
-        picture = environment.render()
-    except Exception as error:
-        came = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DrawingError(f"gif: {name} cannot be drawn ({came}).{_repair(environment)}") from error
+    came, picture = "", None
+    with _silenced():
+        try:
+            picture = environment.render()
+        except Exception as error:
+            came = " ".join(f"{type(error).__name__}: {error}".split())
+    if came:
+        raise DrawingError(f"gif: {name} cannot be drawn ({came.rstrip('.')}).{_repair(environment)}")
     if picture is None:
         raise DrawingError(f"gif: expected {name} to give a picture, got none. It has no render mode rgb_array.")
     return picture
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keeps the window libraries from adding warnings, and tracebacks of half-made windows, to our one line."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def _repair(environment: Any) -> str:

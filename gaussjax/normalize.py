@@ -60,18 +60,16 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     """
     batch = jnp.asarray(batch, jnp.float32)
     _refuse_other_shape(batch, state.mean.shape, "batch")
-    # Reduced over its leading axes as they are: flattened, a batch that is spread over devices would be gathered.
-    leading = tuple(range(batch.ndim - state.mean.ndim))
-    samples = math.prod(batch.shape[: len(leading)])
-    if samples == 0:
+    batch = batch.reshape(math.prod(batch.shape[: batch.ndim - state.mean.ndim]), *state.mean.shape)
+    if batch.shape[0] == 0:
         return state
     # Distances from one of them are small where the observations are far from zero, and so
     # their sum keeps its digits.
-    anchor = batch[(0,) * len(leading)]
-    distance = batch - jnp.expand_dims(anchor, leading)
-    mean = jnp.mean(distance, axis=leading)
-    m2 = jnp.sum(jnp.square(distance - jnp.expand_dims(mean, leading)), axis=leading)
-    count = jnp.asarray(samples, jnp.float32)
+    anchor = batch[0]
+    distance = batch - jnp.expand_dims(anchor, 0)
+    mean = jnp.mean(distance, axis=0)
+    m2 = jnp.sum(jnp.square(distance - jnp.expand_dims(mean, 0)), axis=0)
+    count = jnp.asarray(batch.shape[0], jnp.float32)
     total = state.count + count
     delta = (anchor - state.mean) + mean
     share = count / total

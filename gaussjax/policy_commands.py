@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,14 @@ def make(environment: str, num_envs: int) -> Any:
         return envs.make_vector(environment, num_envs)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UsageError(f"environment: {' '.join(str(error).split())}") from error
+    except (AttributeError, ImportError, RuntimeError) as error:
+        # MuJoCo loads what it draws with when it is imported, and breaks in many ways where that is missing.
+        if "MUJOCO_GL" not in os.environ:
+            raise
+        raise UsageError(
+            f"environment: {environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}). Install "
+            f"libegl1 for egl or libosmesa6 for osmesa, or unset MUJOCO_GL."
+        ) from error
 
 
 def print_line(text: str) -> None:

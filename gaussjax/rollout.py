@@ -215,7 +215,7 @@ def evaluate(
             each step of its episode but the last, which has reset it again.
     """
     options = {} if watch is None else {"render_mode": "rgb_array"}
-    environments = envs.make_vector(environment, episodes, **options)
+    environments: Any = envs.make_vector(environment, episodes, **options)
 
     carry = policy.initial_carry((episodes,))
     recurrent = bool(jax.tree.leaves(carry))

@@ -154,9 +154,10 @@ def train(
                 # The step is over once its numbers are here: until then the state is not one to keep.
                 row = {name: _number(value) for name, value in jax.device_get(row).items()}
                 before, state = state, following
-                if hasattr(state, "environment"):
-                    rate = (int(state.steps) - first) / (time.perf_counter() - began)
-                    row = {"step": row["step"], "steps_per_second": rate, **row}
+                rate = (int(state.steps) - first) / (time.perf_counter() - began)
+                stepped = {"steps_per_second": rate} if hasattr(state, "environment") else {}
+                # Rows from a compiled program come in alphabetical order; the step is first in the file.
+                row = {"step": int(state.steps), **stepped, **row}
                 run.keep(before, state)
                 run.write(row)
                 shown(row)

@@ -61,6 +61,11 @@ def whole(tree: Any, over: Mesh | None) -> Any:
     return tree if over is None else jax.lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
 
 
+def environments_first(rows: jax.Array, over: Mesh | None) -> jax.Array:
+    """`(T, N, …)` as `(N, T, …)`, which is flattened without being gathered. Without a mesh, as it came."""
+    return rows if over is None else jax.numpy.swapaxes(rows, 0, 1)
+
+
 def laid(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
     """Within jit: a state whose named fields are spread over their first axis, all else whole."""
     names = set(names)

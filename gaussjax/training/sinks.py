@@ -16,6 +16,10 @@ PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 _RUN_ID = "wandb-run-id.txt"
 
 
+class SinkError(RuntimeError):
+    """A sink that cannot be opened."""
+
+
 def check(names: Collection[str]) -> None:
     """Loads the packages of sinks, so that a missing one is found before the training.
 
@@ -74,14 +78,15 @@ def _tensorboard(folder: Path, described: Mapping[str, Any], first: int) -> Iter
 
 @contextlib.contextmanager
 def _wandb(folder: Path, described: Mapping[str, Any], first: int) -> Iterator[Callable[..., None]]:
-    import wandb
-
+    wandb = importlib.import_module("wandb")
     kept = folder / _RUN_ID
     given = kept.read_text().strip() if kept.exists() else None
-    options = dict(described)
-    with wandb.init(
-        project="gaussjax", name=folder.name, dir=str(folder), config=options, id=given, resume="allow"
-    ) as run:
+    options = {"project": "gaussjax", "name": folder.name, "dir": str(folder), "config": dict(described)}
+    try:
+        run = wandb.init(**options, id=given, resume="allow")
+    except wandb.errors.Error as error:
+        raise SinkError(f"wandb: {error} Log in with `wandb login`, or set WANDB_MODE=offline.") from error
+    with run:
         kept.write_text(f"{run.id}\n")
 
         def write(step: int, metrics: Mapping[str, float]) -> None:

@@ -132,8 +132,8 @@ def policies(mesh):
 
 
 def statistics(mesh):
-    batch = 100.0 + jax.random.normal(jax.random.key(0), (8, 64, 3))
-    many = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "envs")))
+    batch = 100.0 + jax.random.normal(jax.random.key(0), (64, 8, 3))
+    many = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("envs")))
     before = normalize.update(normalize.init((3,)), jnp.ones((5, 3)))
     yield "statistics", difference(normalize.update(before, batch), jax.jit(normalize.update)(before, many))
     yield "statistics_gathered", "all-gather" in collectives(normalize.update, before, many)

@@ -27,3 +27,21 @@ def test_only_what_was_added_is_drawn_and_all_of_it_evenly():
     assert counts[0] == 0
     # Binomial(8000, 1/4): mean 2000, deviation 39.
     assert np.all(np.abs(counts[1:] - 2000) < 5 * 39)
+
+
+def test_rows_that_are_not_finite_are_left_out_and_counted():
+    rows = {"a": jnp.array([1.0, jnp.nan, 3.0, 4.0]), "b": jnp.array([[0.0], [0.0], [jnp.inf], [0.0]])}
+    buffer = replay.init({"a": jnp.zeros(()), "b": jnp.zeros(1)}, capacity=3)
+    for _ in range(2):
+        buffer, refused = jax.jit(replay.add)(buffer, rows)
+        assert refused == 2
+    # 1 and 4 twice in three places: the last 4 is on the first place.
+    np.testing.assert_array_equal(buffer.rows["a"], [4, 4, 1])
+    assert buffer.added == 4
+
+
+def test_filled_part_has_no_place_that_was_never_written():
+    buffer, _ = replay.add(replay.init(jnp.zeros(()), capacity=4), jnp.arange(1.0, 4.0))
+    np.testing.assert_array_equal(replay.filled(buffer).rows, [1, 2, 3])
+    buffer, _ = replay.add(buffer, jnp.arange(4.0, 7.0))
+    np.testing.assert_array_equal(replay.filled(buffer).rows, [5, 6, 3, 4])
