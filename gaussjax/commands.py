@@ -103,6 +103,8 @@ class Resume:
     """Made by train; it has a checkpoint."""
     distributed: str | None = None
     """Train on many devices, as for train; each process has to reach the folder."""
+    environment: str | None = None
+    """Only for a name such as my_module:MyEnv-v0, which imports a module: say it again, as you trust it."""
 
 
 @dataclasses.dataclass(frozen=True)
