@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 import gaussjax
-from gaussjax import artifact, rollout
-from gaussjax.training import bc, ppo, report, run, sac, sinks
+from gaussjax import artifact, envs, rollout
+from gaussjax.training import bc, ppo, processes, report, run, sac, sharding, sinks
 from gaussjax.usage import UsageError, errors_in_one_line
 
 try:
@@ -39,7 +39,7 @@ _FAULTS = (
     run.TrainingError,
     sinks.SinkError,
 )
-_RUN_OPTIONS = ("evaluation_episodes", "checkpoint_every", "max_skipped", "timeout", *sinks.PACKAGES)
+_RUN_OPTIONS = ("backend", "evaluation_episodes", "checkpoint_every", "max_skipped", "timeout", *sinks.PACKAGES)
 
 
 class _Account(NamedTuple):
@@ -72,20 +72,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), 2)
     except _FAULTS as error:
         _fail(str(error), 1)
+    except jax.errors.JaxRuntimeError as error:
+        if not processes.several():
+            raise
+        _fail(f"distributed: another process has ended ({str(error).splitlines()[0]})", 1)
 
 
 def train(command: Any) -> None:
     """Trains, shows progress, evaluates, and leaves the results in a folder."""
     environment, algorithm, seed, config = command.environment, command.algorithm, command.seed, command.config
     folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
-    if folder.exists():
+    mesh = _mesh(command.distributed)
+    if processes.any_of(processes.leads() and folder.exists()):
         raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
     options = {name: getattr(command, name) for name in _RUN_OPTIONS}
     described = {"environment": environment, "algorithm": algorithm, "seed": seed, **options}
     if algorithm == "bc":
         described |= {"dataset": str(command.dataset.resolve()), "dataset_sha256": _digest(command.dataset)}
-    with _algorithm(config, described) as loop:
-        run.start(folder, {**described, **dataclasses.asdict(config)})
+    with _algorithm(config, described, mesh) as loop:
+        if processes.leads():
+            run.start(folder, {**described, **dataclasses.asdict(config)})
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
         try:
             _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
@@ -100,6 +106,7 @@ def resume(command: Resume) -> None:
     folder = command.folder
     try:
         described = json.loads((folder / run.CONFIG).read_text())
+        described = {"backend": "gymnasium", **described}
         kind = CONFIGS[described["algorithm"]]
         config = kind(**{field.name: _tuple(described[field.name]) for field in dataclasses.fields(kind)})
         data = ("dataset", "dataset_sha256") if kind is bc.Config else ()
@@ -114,7 +121,8 @@ def resume(command: Resume) -> None:
         raise UsageError(f"environment: expected {described['environment']}, as the run has it. Leave the option out.")
     if "dataset" in described and _digest(Path(described["dataset"])) != described["dataset_sha256"]:
         raise UsageError(f"dataset: {described['dataset']} is not the file any more that the training began with.")
-    with _algorithm(config, described) as loop:
+    mesh = _mesh(command.distributed)
+    with _algorithm(config, described, mesh) as loop:
         try:
             resumed = run.restore(folder, loop, loop.init(jax.random.key(described["seed"])))
         except FileNotFoundError as error:
@@ -139,24 +147,31 @@ def _run(
     full = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer)) if isinstance(state, sac.State) else 0
     if full >= 1e6 and options["checkpoint_every"]:
         print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
-    with _sinks(folder, described, first) as write, progress.shown(total, first, unit) as show:
+    with contextlib.ExitStack() as stack:
+        shows = []
+        if processes.leads():
+            shows = [_sinks(folder, described, first), progress.shown(total, first, unit)]
+        shows = [stack.enter_context(show) for show in shows]
 
         def shown(row: Any) -> None:
-            show(row)
-            write(row)
+            for show in shows:
+                show(row)
 
         try:
             state, interrupted = run.train(
                 folder, loop, state, metadata, total_steps=total, best=best, score=score, shown=shown, **options
             )
         finally:
-            rows = report.read(folder / run.METRICS)
-            report.learning_curve(rows, folder / "learning_curve.png", title, score=score, labels=labels)
+            if processes.leads():
+                rows = report.read(folder / run.METRICS)
+                report.learning_curve(rows, folder / "learning_curve.png", title, score=score, labels=labels)
     print_line(f"{int(state.steps) - first:,} {unit} in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
         kept = f" Go on with: gaussjax resume {folder}" if options["checkpoint_every"] else ""
         print_line(f"Interrupted: the policy so far is {folder / run.POLICY}.{kept}")
         sys.exit(INTERRUPTED)
+    if not processes.leads():
+        return
     seed = described["seed"] + EVALUATION_SEED
     evaluate(Evaluate(folder / run.POLICY, described["environment"], described["evaluation_episodes"], seed))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
@@ -164,22 +179,46 @@ def _run(
 
 
 @contextlib.contextmanager
-def _algorithm(config: Any, described: dict[str, Any]) -> Iterator[Any]:
+def _algorithm(config: Any, described: dict[str, Any], mesh: Any) -> Iterator[Any]:
     """The algorithm on its environments, which are closed whatever happens."""
-    # Cloning needs no environment but to know its spaces.
-    with contextlib.closing(make(described["environment"], getattr(config, "num_envs", 1))) as environments:
+    with contextlib.ExitStack() as stack:
         try:
-            sinks.check(_wanted(described))
-            if isinstance(config, bc.Config):
-                spaces = environments.single_observation_space, environments.single_action_space
-                loop = bc.make(bc.read_dataset(described["dataset"]), bc.make_policy(*spaces, config), config)
+            if described["backend"] == "jax":
+                environments = envs.make_functional(described["environment"])
+                spaces = environments.observation_space, environments.action_space
             else:
-                loop = {ppo.Config: ppo, sac.Config: sac}[type(config)].make(environments, config)
+                # Cloning needs no environment but to know its spaces.
+                share = sharding.share(mesh, getattr(config, "num_envs", 1))
+                environments = make(described["environment"], share.stop - share.start)
+                stack.enter_context(contextlib.closing(environments))
+                spaces = environments.single_observation_space, environments.single_action_space
+            sinks.check(_wanted(described))
+            if mesh is not None and not isinstance(config, ppo.Config):
+                raise ValueError(
+                    f"distributed: expected ppo, got {described['algorithm']}, which trains on one device."
+                )
+            if isinstance(config, bc.Config):
+                loop = bc.make(bc.read_dataset(described["dataset"]), bc.make_policy(*spaces, config), config)
+            elif isinstance(config, ppo.Config):
+                loop = ppo.make(environments, config, mesh=mesh)
+            else:
+                loop = sac.make(environments, config)
         except (TypeError, ValueError, ModuleNotFoundError, zipfile.BadZipFile) as error:
             raise UsageError(str(error)) from error
         if loop.runner is not None:
             loop.runner.timeout = described["timeout"]
         yield loop
+
+
+def _mesh(distributed: str | None) -> Any:
+    """All devices of all processes, or None for one device."""
+    if distributed is None:
+        return None
+    try:
+        processes.connect(distributed)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"distributed: {' '.join(str(error).split())}") from error
+    return sharding.mesh()
 
 
 def _wanted(described: dict[str, Any]) -> list[str]:
@@ -211,7 +250,11 @@ def _cache_compiled_programs() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"gaussjax: {message}", file=sys.stderr)
+    print(f"gaussjax: {message}", file=sys.stderr, flush=True)
+    if processes.several():
+        # An orderly exit would wait for the others, who may wait for this process.
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

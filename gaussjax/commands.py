@@ -30,6 +30,10 @@ class Train:
     """How to train: proximal policy optimisation, soft actor-critic, behavioural cloning."""
     seed: int = 0
     """Of everything that is drawn."""
+    backend: Literal["gymnasium", "jax"] = "gymnasium"
+    """Where environments run: on the host, or compiled with the training (Pendulum-v1)."""
+    distributed: str | None = None
+    """Train on many devices: local, auto, or COORDINATOR:PORT,PROCESSES,INDEX in each process."""
     out: Path | None = None
     """Folder for the results; it must not exist. Default: runs/ENVIRONMENT-ALGORITHM-seedN."""
     evaluation_episodes: int = 20
@@ -97,6 +101,8 @@ class Resume:
 
     folder: tyro.conf.Positional[Path]
     """Made by train; it has a checkpoint."""
+    distributed: str | None = None
+    """Train on many devices, as for train; each process has to reach the folder."""
     environment: str | None = None
     """Only for a name such as my_module:MyEnv-v0, which imports a module: say it again, as you trust it."""
 

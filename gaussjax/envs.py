@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
 
 
+_FUNCTIONAL = {"Pendulum-v1": ("gymnasium.envs.phys2d.pendulum", "PendulumFunctional")}
+
+
 class Step(NamedTuple):
     """What a step of a JAX environment returns.
 
@@ -85,6 +88,33 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
     return Environment(
         reset, step, spaces.as_space(functional.observation_space), spaces.as_space(functional.action_space)
     )
+
+
+def make_functional(environment: str) -> Environment:
+    """A Gymnasium environment in its functional form, with its time limit.
+
+    Args:
+        environment: Registered name; of the continuous ones Gymnasium has "Pendulum-v1".
+
+    Raises:
+        ValueError: Gymnasium has no functional form of it.
+
+    Example:
+        >>> make_functional("Pendulum-v1").action_space.shape
+        (1,)
+    """
+    if environment not in _FUNCTIONAL:
+        raise ValueError(
+            f"environment: expected one that Gymnasium has as JAX functions ({', '.join(_FUNCTIONAL)}), got "
+            f"{environment!r}. Run it on the host, or make a gaussjax.envs.Environment of your own."
+        )
+    import importlib
+
+    import gymnasium
+
+    module, name = _FUNCTIONAL[environment]
+    functional = getattr(importlib.import_module(module), name)()
+    return from_functional(functional, gymnasium.spec(environment).max_episode_steps)
 
 
 def from_brax(environment: Any, max_steps: int | None = None) -> Environment:

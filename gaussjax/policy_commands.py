@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gaussjax import artifact, envs, export, gif, rollout
 from gaussjax.commands import Evaluate, Export, Info
+from gaussjax.training import processes
 from gaussjax.usage import UsageError
 
 
@@ -131,5 +132,6 @@ def make(environment: str, num_envs: int) -> Any:
 
 
 def print_line(text: str) -> None:
-    """Prints without colours."""
-    Console().print(text, highlight=False, markup=False)
+    """Prints without colours, in the first of several processes."""
+    if processes.leads():
+        Console().print(text, highlight=False, markup=False)

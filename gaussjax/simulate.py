@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from gaussjax import envs, spaces
 from gaussjax.noise import standard_normal
@@ -14,6 +15,7 @@ from gaussjax.policy import Params, Policy
 from gaussjax.rollout import Rollout
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
     from jaxtyping import Array, Bool, Float
 
 
@@ -75,6 +77,7 @@ def collect(
     num_steps: int,
     *,
     deterministic: bool = False,
+    mesh: Mesh | None = None,
 ) -> tuple[Rollout, Standing, Episodes]:
     """Runs a policy for some steps in all copies; an episode that ends is followed by the next.
 
@@ -87,6 +90,8 @@ def collect(
         key: Consumed: noise and resets are drawn from it.
         num_steps: Steps of each copy.
         deterministic: Whether the policy takes its deterministic action.
+        mesh: Devices that run the copies, the same number each, without a word between them.
+            Noise and resets are those of one device.
 
     Returns:
         The experience, where the copies stand now, and the sums over the episodes that ended.
@@ -98,7 +103,7 @@ def collect(
     noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
     recurrent = bool(jax.tree.leaves(standing.carry))
 
-    def step(standing: Standing, now: tuple[Array, Array]) -> tuple[Standing, Any]:
+    def step(standing: Standing, now: tuple[Array, Array], mine: Array | None) -> tuple[Standing, Any]:
         noise, t = now
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
@@ -108,6 +113,7 @@ def collect(
 
         def begin_anew(_: None) -> tuple[Any, Array]:
             keys = jax.random.split(jax.random.fold_in(reset_key, t), num_envs)
+            keys = keys if mine is None else keys[mine]
             begun = jax.vmap(environment.reset)(keys)
             return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
 
@@ -116,11 +122,7 @@ def collect(
             jnp.any(done), begin_anew, lambda _: (stepped.state, stepped.observation), None
         )
         returns, lengths = standing.returns + stepped.reward, standing.lengths + 1.0
-        ended = Episodes(
-            jnp.sum(done.astype(jnp.float32)),
-            jnp.sum(jnp.where(done, returns, 0.0)),
-            jnp.sum(jnp.where(done, lengths, 0.0)),
-        )
+        ended = Episodes(done.astype(jnp.float32), jnp.where(done, returns, 0.0), jnp.where(done, lengths, 0.0))
         row = (
             standing.observations,
             act.outputs["raw_actions"],
@@ -137,11 +139,25 @@ def collect(
         )
         return following, (row, standing.carry, ended)
 
-    last, (rows, carries, ended) = jax.lax.scan(step, standing, (noise, jnp.arange(num_steps)))
-    carries = jax.tree.map(
-        lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
-    )
-    return Rollout(*rows, carries=carries), last, jax.tree.map(jnp.sum, ended)
+    def run(standing: Standing, noise: Array, mine: Array | None) -> tuple[Rollout, Standing, Episodes]:
+        last, (rows, carries, ended) = jax.lax.scan(
+            lambda standing, now: step(standing, now, mine), standing, (noise, jnp.arange(num_steps))
+        )
+        carries = jax.tree.map(
+            lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
+        )
+        return Rollout(*rows, carries=carries), last, ended
+
+    if mesh is None:
+        experience, last, ended = run(standing, noise, None)
+    else:
+        # Each device looks at the ends of its own episodes only: nothing waits for the others.
+        first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
+        spread = jax.shard_map(
+            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
+        )
+        experience, last, ended = spread(standing, noise, jnp.arange(num_envs))
+    return experience, last, jax.tree.map(jnp.sum, ended)
 
 
 def evaluate(

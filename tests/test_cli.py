@@ -69,6 +69,20 @@ def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     assert again.stdout in trained.stdout
 
 
+def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
+    out = tmp_path / "run"
+    options = ["--backend", "jax", "--distributed", "local", "--total-steps", "512", "--evaluation-episodes", "2"]
+    cli.main(["train", "Pendulum-v1", "--out", str(out), *options, *SHORT])
+    assert "mean return" in capsys.readouterr().out
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["256", "512"]
+    assert float(rows[0]["steps_per_second"]) > 0
+    assert json.loads((out / "config.json").read_text())["backend"] == "jax"
+    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 512
+
+
 def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -219,6 +233,8 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
         ),
         (["train", "Pendulum-v1", "--num-envs", "x"], "invalid literal for int() with base 10: 'x'"),
         (["train", "Pendulum-v1", "--batch-size", "100"], "gaussjax: batch_size: expected a divisor of"),
+        (["train", "MountainCarContinuous-v0", "--backend", "jax"], "as JAX functions (Pendulum-v1), got"),
+        (["train", "Pendulum-v1", "--distributed", "a:1,2,2"], "expected local, auto or COORDINATOR:PORT,PROCESSES"),
         (["train"], "Missing from gaussjax train: STR"),
         (["train", "Pendulum-v1", "--algorithm", "trpo"], "invalid choice 'trpo' for argument '--algorithm'"),
         (

@@ -15,7 +15,7 @@ import numpy as np
 
 from gaussjax import safefile
 from gaussjax.safefile import PolicyFileError
-from gaussjax.training import replay
+from gaussjax.training import replay, sharding
 
 FORMAT = 1
 LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -166,10 +166,10 @@ def _described(leaf: Any) -> tuple[tuple[int, ...], str, str | None]:
 
 def _like(leaf: Any, array: np.ndarray, impl: str | None) -> Any:
     if impl is not None:
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
+        return jax.random.wrap_key_data(sharding.like(array, leaf), impl=impl)
     if isinstance(leaf, (int, float)):
         return array.item()
-    return array.copy() if isinstance(leaf, np.ndarray) else jnp.asarray(array)
+    return array.copy() if isinstance(leaf, np.ndarray) else sharding.like(array, leaf)
 
 
 def _is_key(leaf: Any) -> bool:

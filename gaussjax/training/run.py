@@ -8,6 +8,7 @@ import json
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import jax
 
 from gaussjax import artifact
 from gaussjax.environment_state import UnsavableError
-from gaussjax.training import checkpoint, report
+from gaussjax.training import checkpoint, processes, report, sharding
 from gaussjax.training.algorithm import Algorithm
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
@@ -62,6 +63,10 @@ class Interruption:
             for name, handler in before.items():
                 signal.signal(name, handler)
 
+    def agreed(self) -> bool:
+        """Whether the user wants any process to stop: all of them stop after the same update."""
+        return processes.any_of(self.asked)
+
     def _take(self, *_: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
@@ -99,7 +104,8 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
             "The state of these environments cannot be saved: they start new episodes, so the training goes on "
             "but is not that of an uninterrupted run."
         )
-    _drop_later_rows(folder / METRICS, int(state.steps))
+    if processes.leads():
+        _drop_later_rows(folder / METRICS, int(state.steps))
     return Resumed(state, extra.get("best"), notices)
 
 
@@ -117,6 +123,8 @@ def train(
     shown: Callable[[Mapping[str, float]], None] = lambda row: None,
 ) -> tuple[Any, bool]:
     """Steps an algorithm to the end, and leaves all results whatever happens on the way.
+
+    Of several processes that train together each one calls it, and the first one writes.
 
     Args:
         folder: Made by `start`.
@@ -136,17 +144,22 @@ def train(
     Raises:
         TrainingError: Too many updates in a row were not finite. The last good state is saved.
     """
-    run = _Run(folder, algorithm, described, score, best)
-    bad, updates = 0, 0
-    metrics = report.MetricsFile(folder / METRICS)
-    with metrics, Interruption().watched() as interruption:
+    run = _Run(folder, algorithm, described, score, best) if processes.leads() else _Follower()
+    bad, updates, stopped = 0, 0, False
+    with run, Interruption().watched() as interruption:
         try:
-            while int(state.steps) < total_steps and not interruption.asked:
-                before, (state, row) = state, algorithm.step(state)
-                run.keep(before, state)
+            while int(state.steps) < total_steps and not (stopped := interruption.agreed()):
+                first, began = int(state.steps), time.perf_counter()
+                following, row = algorithm.step(state)
+                # The step is over once its numbers are here: until then the state is not one to keep.
+                row = {name: _number(value) for name, value in jax.device_get(row).items()}
+                before, state = state, following
+                rate = (int(state.steps) - first) / (time.perf_counter() - began)
+                stepped = {"steps_per_second": rate} if hasattr(state, "environment") else {}
                 # Rows from a compiled program come in alphabetical order; the step is first in the file.
-                row = {"step": int(state.steps), **{name: _number(value) for name, value in row.items()}}
-                metrics.write(row)
+                row = {"step": int(state.steps), **stepped, **row}
+                run.keep(before, state)
+                run.write(row)
                 shown(row)
                 updates += 1
                 bad = bad + 1 if row["skipped"] or row.get("refused", 0) else 0
@@ -161,13 +174,13 @@ def train(
                 if checkpoint_every and not bad and updates % checkpoint_every == 0:
                     run.checkpoint(state)
         except KeyboardInterrupt:
-            interruption.asked = True
+            stopped = True
         else:
             if checkpoint_every and not bad and updates % checkpoint_every:
                 run.checkpoint(state)
         finally:
             run.finish(state)
-    return state, interruption.asked
+    return state, stopped
 
 
 class _Kept(NamedTuple):
@@ -190,6 +203,17 @@ class _Run:
         self._normalized = options.get("normalize_observations", False)
         self._best: _Kept | None = None
         self._last: _Kept | None = None
+        self._metrics = report.MetricsFile(folder / METRICS)
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._metrics.__exit__(*raised)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Adds a row of metrics."""
+        self._metrics.write(row)
 
     def keep(self, before: Any, state: Any) -> None:
         """Copies what the next step would take away, for algorithms that change their state in place."""
@@ -206,7 +230,11 @@ class _Run:
         """Writes all that the next step needs, and the best policy if it is a new one."""
         extra: dict[str, Any] = {"best": self.best}
         runner = self.algorithm.runner
-        if runner is not None:
+        state = sharding.fetched(state)
+        if runner is not None and processes.several():
+            # Most of them stand in other processes.
+            extra["environments"] = None
+        elif runner is not None:
             try:
                 extra["environments"] = runner.capture()
             except UnsavableError:
@@ -234,6 +262,21 @@ class _Run:
         metadata = {**self.described, **(more or {}), "steps": kept.steps}
         policy, statistics = self.algorithm.policy, kept.statistics
         artifact.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
+
+
+class _Follower(contextlib.nullcontext[None]):
+    """Takes part in what all processes have to do for `_Run`, and writes nothing."""
+
+    def checkpoint(self, state: Any) -> None:
+        sharding.fetched(state)
+
+    def keep(self, *_: Any) -> None: ...
+
+    def write(self, *_: Any) -> None: ...
+
+    def note(self, *_: Any) -> None: ...
+
+    def finish(self, *_: Any) -> None: ...
 
 
 def _is_gone(state: Any) -> bool:

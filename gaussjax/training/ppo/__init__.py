@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gaussjax import envs
 from gaussjax.policy import Policy
+from gaussjax.training import sharding
 from gaussjax.training.ppo.compiled import make_compiled
 from gaussjax.training.ppo.config import Algorithm as Algorithm
 from gaussjax.training.ppo.config import Config as Config
@@ -15,8 +18,10 @@ from gaussjax.training.ppo.config import State as State
 from gaussjax.training.ppo.config import make_policy as make_policy
 from gaussjax.training.ppo.host import make_host
 
+_SAMPLES = {True: "batch_size", False: "batch_size / sequence_length"}
 
-def make(environments: Any, config: Config, policy: Policy | None = None) -> Algorithm:
+
+def make(environments: Any, config: Config, policy: Policy | None = None, *, mesh: Mesh | None = None) -> Algorithm:
     """PPO bound to its environments.
 
     Args:
@@ -26,13 +31,17 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
         config: The options.
         policy: A policy of yours whose network gives `outputs["value"]`, made with
             `keepdims=False`; None makes `make_policy`'s.
+        mesh: Devices, of this process or of several, over which the environments and the
+            samples of every minibatch are spread: `gaussjax.training.sharding.mesh()`. What is
+            learnt is what one device learns, to the order of its sums. In each of several
+            processes a vector environment has that process's share of the environments.
 
     Returns:
         `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
         `jax.lax.scan` them. On a vector environment `step` steps the environments it was given.
 
     Raises:
-        ValueError: The number of environments is not the config's.
+        ValueError: The number of environments is not the config's, or does not divide over the mesh.
 
     Example:
         >>> import jax
@@ -46,8 +55,10 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     Source:
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
+    rows = config.batch_size // (1 if config.network == "mlp" else config.sequence_length)
+    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, _SAMPLES[config.network == "mlp"]: rows})
     if isinstance(environments, envs.Environment):
         policy = policy or make_policy(environments.observation_space, environments.action_space, config)
-        return make_compiled(environments, config, policy)
+        return make_compiled(environments, config, policy, mesh)
     spaces = environments.single_observation_space, environments.single_action_space
-    return make_host(environments, config, policy or make_policy(*spaces, config))
+    return make_host(environments, config, policy or make_policy(*spaces, config), mesh)

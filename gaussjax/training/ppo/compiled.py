@@ -5,24 +5,26 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
 from gaussjax import envs, normalize, simulate
 from gaussjax.policy import Policy
-from gaussjax.training.ppo.config import Algorithm, Config, Hyperparameters, Metrics, State
+from gaussjax.training import sharding
+from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
 from gaussjax.training.ppo.update import make_optimizer, make_update, normalized
 
 
-def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
+def make_compiled(environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
     """PPO on a JAX environment; see `make`."""
     optimizer = make_optimizer(config)
-    update = make_update(policy, optimizer, config)
+    update = make_update(policy, optimizer, config, mesh)
 
     @jax.jit
     def init(key: Array) -> State:
         key, params_key, reset_key = jax.random.split(key, 3)
         params = policy.init(params_key)
         standing = simulate.start(environment, policy, reset_key, config.num_envs)
-        return State(
+        state = State(
             params,
             optimizer.init(params),
             key,
@@ -33,6 +35,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
             Hyperparameters.of(config),
             jnp.zeros((), jnp.int32),
         )
+        return sharding.laid(state, mesh, SPREAD)
 
     @jax.jit
     def step(state: State) -> tuple[State, Metrics]:
@@ -45,13 +48,12 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
             state.environment,
             rollout_key,
             config.num_steps,
+            mesh=mesh,
         )
         state, metrics = update(state._replace(key=key, environment=()), experience)
         steps = state.steps + config.num_steps * config.num_envs
-        return state._replace(environment=standing, steps=steps), {
-            "step": steps,
-            **simulate.means(episodes),
-            **metrics,
-        }
+        metrics = {"step": steps, **simulate.means(episodes), **metrics}
+        state = state._replace(environment=standing, steps=steps)
+        return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
 
     return Algorithm(init, step, policy)

@@ -16,6 +16,9 @@ from gaussjax.training.algorithm import Metrics as Metrics
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+# The fields of the state of which each device has its own environments' part; all else is the same on each.
+SPREAD = ("environment", "discounted_returns")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

@@ -12,11 +12,13 @@ import numpy as np
 from gaussjax import normalize, rollout, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
-from gaussjax.training.ppo.config import Algorithm, Config, Hyperparameters, Metrics, State
+from gaussjax.training import processes, sharding
+from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
 from gaussjax.training.ppo.update import make_optimizer, make_update, normalized
 
 if TYPE_CHECKING:
     import gymnasium
+    from jax.sharding import Mesh
     from jaxtyping import Array, Bool, Float
 
 
@@ -34,35 +36,51 @@ class Standing(NamedTuple):
     carry: Any
 
 
-def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy) -> Algorithm:
+def make_host(
+    environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy, mesh: Mesh | None = None
+) -> Algorithm:
     """PPO on a vector environment; see `make`."""
-    if environments.num_envs != config.num_envs:
+    share = sharding.share(mesh, config.num_envs)
+    count = share.stop - share.start
+    if environments.num_envs != count:
+        part = "" if count == config.num_envs else f"{count} of the "
         raise ValueError(
-            f"environments: expected num_envs = {config.num_envs} of them, got {environments.num_envs}. "
+            f"environments: expected {part}num_envs = {config.num_envs} of them, got {environments.num_envs}. "
             f"Make the two agree."
         )
     runner = rollout.Runner(environments)
     num_actions = spaces.size(policy.spec.action_space)
     optimizer = make_optimizer(config)
-    update = jax.jit(make_update(policy, optimizer, config))
+    learn = make_update(policy, optimizer, config, mesh)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
+
+    @jax.jit
+    def lay(state: State) -> State:
+        return sharding.laid(state, mesh, SPREAD)
+
+    @jax.jit
+    def update(state: State, experience: rollout.Rollout) -> tuple[State, Metrics]:
+        state, metrics = learn(state, experience)
+        return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
 
     def init(key: Array) -> State:
         key, params_key, seed_key = jax.random.split(key, 3)
         params = policy.init(params_key)
-        observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)))
-        standing = Standing(observations, np.ones(config.num_envs, bool), policy.initial_carry((config.num_envs,)))
-        return State(
+        # Each environment has the seed it has where one process steps them all.
+        observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
+        standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
+        state = State(
             params,
             optimizer.init(params),
             key,
             normalize.init(observations.shape[1:]),
             normalize.init(()),
             jnp.zeros(config.num_envs),
-            standing,
+            (),
             Hyperparameters.of(config),
             0,
         )
+        return (state if mesh is None else lay(state))._replace(environment=standing, steps=0)
 
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
@@ -82,24 +100,28 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         start = time.perf_counter()
         key, noise = draw(state.key)
         # One draw for the whole rollout: the program that runs at every step has none of its own.
-        noise = np.asarray(noise)
+        noise = np.asarray(noise)[:, share]
+        params, statistics = sharding.local((state.params, state.observation_statistics), mesh)
 
         def act(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
             # A network without memory is not handed the resets: one array less to move a step.
             given = resets if recurrent else None
-            return choose(state.params, state.observation_statistics, observations, given, carry, noise[t])
+            return choose(params, statistics, observations, given, carry, noise[t])
 
         experience, standing, episodes = rollout.collect(runner, act, *state.environment, num_steps=config.num_steps)
+        experience = sharding.joined(experience, mesh, axis=1)
         carried, metrics = update(state._replace(key=key, environment=()), experience)
         taken = config.num_steps * config.num_envs
         steps = state.steps + taken
         state = carried._replace(environment=Standing(*standing), steps=steps)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        ended = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
+        ended = ended if mesh is None else processes.total(ended)
         return state, {
             "step": steps,
             "steps_per_second": taken / (time.perf_counter() - start),
-            "episode_return": float(np.mean(episodes.returns)) if episodes.returns else float("nan"),
-            "episode_length": float(np.mean(episodes.lengths)) if episodes.lengths else float("nan"),
+            "episode_return": float(ended[1] / ended[0]) if ended[0] else float("nan"),
+            "episode_length": float(ended[2] / ended[0]) if ended[0] else float("nan"),
             **metrics,
         }
 

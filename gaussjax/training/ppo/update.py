@@ -12,12 +12,13 @@ import optax
 
 from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
-from gaussjax.training import losses
+from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.saturation import saturation
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
     from jaxtyping import Array
 
 # How much the step size answers to a policy that moves too far or too little, and its limits.
@@ -51,9 +52,12 @@ def normalized(statistics: normalize.Statistics, observations: Array, config: Co
 
 
 def make_update(
-    policy: Policy, optimizer: optax.GradientTransformation, config: Config
+    policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
 ) -> Callable[[State, rollout.Rollout], tuple[State, dict[str, Array]]]:
     """`(state, experience) -> (state, metrics)`, pure and to be compiled.
+
+    On a mesh the samples are gathered once, whole on each device, so that the minibatches are
+    those of one device; each device then takes its rows of every minibatch.
 
     Source:
         Schulman et al. 2017 (arXiv:1707.06347).
@@ -118,7 +122,8 @@ def make_update(
 
         order = jax.random.permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
-        batches = jax.tree.map(lambda leaf: leaf[order].reshape(-1, count, *leaf.shape[1:]), samples)
+        order = sharding.spread(order.reshape(-1, count), mesh, axis=1)
+        batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
         (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
         if config.target_kl is not None:
             moved = metrics["kl"][-1]
@@ -130,7 +135,7 @@ def make_update(
     def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
         options = state.hyperparameters
         key, shuffle_key = jax.random.split(state.key)
-        rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config)
+        rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config, mesh)
         observations = normalized(state.observation_statistics, experience.observations, config)
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
 
@@ -163,6 +168,7 @@ def make_update(
             (),
         )
         starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
+        columns, starts = sharding.whole((columns, starts), mesh)
         samples = jax.tree.map(lambda leaf: _rows(leaf, length if recurrent else None), columns)
         samples = samples._replace(carry=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts))
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
@@ -181,7 +187,9 @@ def make_update(
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = rate
         metrics["saturation"] = saturation(policy.spec, experience.actions)
-        seen = normalize.update(state.observation_statistics, experience.observations)
+        seen = normalize.update(
+            state.observation_statistics, sharding.environments_first(experience.observations, mesh)
+        )
         # Statistics never come back from NaN, so an experience that holds it leaves no trace in them.
         usable = jnp.all(jnp.isfinite(seen.m2)) & jnp.isfinite(return_statistics.m2)
         seen, return_statistics, discounted_returns = jax.tree.map(
@@ -211,7 +219,7 @@ def _rows(leaf: Array, length: int | None) -> Array:
 
 
 def _scaled_rewards(
-    state: State, experience: rollout.Rollout, config: Config
+    state: State, experience: rollout.Rollout, config: Config, mesh: Mesh | None
 ) -> tuple[Array, normalize.Statistics, Array]:
     """Rewards divided by the deviation of the discounted return, which is kept up to date."""
     ends = experience.terminated | experience.truncated
@@ -222,7 +230,7 @@ def _scaled_rewards(
         return jnp.where(end, 0.0, returns), returns
 
     last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))
-    statistics = normalize.update(state.return_statistics, returns)
+    statistics = normalize.update(state.return_statistics, sharding.environments_first(returns, mesh))
     if not config.normalize_rewards:
         return experience.rewards, statistics, last
     return experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8), statistics, last

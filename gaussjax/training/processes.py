@@ -1,0 +1,71 @@
+"""Several processes that train together: how they find each other and agree."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+
+_ADDRESS = re.compile(r"(?P<coordinator>\S+:\d+),(?P<number>\d+),(?P<index>\d+)")
+
+
+def connect(text: str) -> None:
+    """Joins this process to the others; it has to come before anything is computed.
+
+    Args:
+        text: "local" for this process alone, with all of its devices; "auto" where the cluster
+            says who takes part (Slurm, Open MPI, Kubernetes, TPU pods); or
+            "COORDINATOR:PORT,PROCESSES,INDEX", the address of process 0, how many there are, and
+            which one this is.
+
+    Raises:
+        ValueError: The text is none of these.
+        RuntimeError: "auto", and this is no cluster that JAX knows.
+
+    Source:
+        The arguments of `jax.distributed.initialize`.
+    """
+    if text == "local":
+        return
+    if text == "auto":
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise RuntimeError(
+                f"expected to run on a cluster that JAX knows, got none ({error}). Say "
+                f"COORDINATOR:PORT,PROCESSES,INDEX, or local for the devices of this process."
+            ) from error
+        return
+    found = _ADDRESS.fullmatch(text)
+    if found is None or int(found["index"]) >= int(found["number"]):
+        raise ValueError(
+            f"expected local, auto or COORDINATOR:PORT,PROCESSES,INDEX such as 10.0.0.1:1234,2,0 for the first of two "
+            f"processes, got {text!r}."
+        )
+    jax.distributed.initialize(found["coordinator"], int(found["number"]), int(found["index"]))
+
+
+def several() -> bool:
+    """Whether there are others."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def leads() -> bool:
+    """Whether this is the one that writes files and prints."""
+    return not several() or jax.process_index() == 0
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is up in any process; all of them have to ask."""
+    return bool(total(np.array(flag, np.float32)) > 0)
+
+
+def total(values: np.ndarray) -> Any:
+    """The sum over the processes, each of which has to call it. float32."""
+    if not several():
+        return values
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(np.asarray(values, np.float32)).sum(axis=0)

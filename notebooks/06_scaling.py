@@ -1,0 +1,127 @@
+# %% [markdown]
+# # From one device to many
+#
+# A compiled training is a function from state to state. So a population is `jax.vmap` of it, and eight devices are a
+# mesh: the same program, told where its arrays lie. This page uses eight devices that the CPU pretends to be; on a
+# machine with accelerators leave the flag out.
+
+# %%
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
+# or put the address of a git repository here, as "git+https://…".
+import os
+import sys
+
+SOURCE = "file:///content/gaussjax.zip"
+if "google.colab" in sys.modules:
+    import subprocess
+
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train] @ {SOURCE}"], check=True)
+
+# It has to be set before JAX is imported.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+# %%
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gaussjax import envs
+from gaussjax.training import ppo, sharding
+
+jax.devices()
+
+# %% [markdown]
+# ## One training
+#
+# Pendulum as JAX functions: rollout, resets and update are one program.
+
+# %%
+pendulum = envs.make_functional("Pendulum-v1")
+config = ppo.Config(num_envs=16, num_steps=200, batch_size=640, num_epochs=4, sizes=(32,), total_steps=40 * 3200)
+algorithm = ppo.make(pendulum, config)
+
+
+def train(state, updates=40):
+    return jax.lax.scan(lambda state, _: algorithm.step(state), state, None, length=updates)
+
+
+# %% [markdown]
+# ## A population
+#
+# `jax.vmap` over keys trains eight seeds in one program. What is a number in the program may differ too:
+# here each member has a step size of its own. With the keys spread over the devices, each device trains one member,
+# and none waits for another.
+
+# %%
+mesh = sharding.mesh()
+keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
+states = jax.jit(jax.vmap(algorithm.init))(keys)
+rates = np.geomspace(1e-4, 3e-2, 8).astype(np.float32)
+states = states._replace(
+    hyperparameters=states.hyperparameters._replace(learning_rate=jax.device_put(rates, keys.sharding))
+)
+states, metrics = jax.jit(jax.vmap(train))(states)
+metrics["episode_return"].shape, metrics["episode_return"].sharding.spec  # members, updates
+
+# %%
+returns = np.asarray(metrics["episode_return"])
+steps = np.asarray(metrics["step"])
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+for member in range(8):
+    axes.plot(steps[member], returns[member], label=f"{rates[member]:.1e}")
+axes.set_xlabel("environment steps")
+axes.set_ylabel("mean return of the episodes that ended")
+axes.legend(title="step size")
+plt.show()
+
+# %% [markdown]
+# ## One training on eight devices
+#
+# `mesh=` spreads the environments and the samples of every minibatch. Parameters, moments and statistics are whole on
+# each device. The rollout needs no communication; the experience is gathered once an update, so that the minibatches
+# are those of one device; gradients are summed over the devices. So eight devices learn what one learns, to the order
+# of the sums.
+
+# %%
+many = ppo.make(pendulum, config, mesh=mesh)
+one_state, eight_state = algorithm.init(jax.random.key(1)), many.init(jax.random.key(1))
+for _ in range(2):
+    one_state, _ = algorithm.step(one_state)
+    eight_state, _ = many.step(eight_state)
+eight_state.environment.observations.sharding.spec, jax.tree.leaves(eight_state.params)[0].sharding.spec
+
+# %%
+jax.debug.visualize_array_sharding(eight_state.environment.observations)
+
+# %%
+differences = jax.tree.map(
+    lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), one_state.params, eight_state.params
+)
+largest = max(jax.tree.leaves(differences))
+print(f"largest difference of a parameter after two updates: {largest:.1e}")
+assert largest < 1e-4
+
+# %% [markdown]
+# Counts that do not divide over the devices are refused before anything runs.
+
+# %%
+try:
+    ppo.make(pendulum, ppo.Config(num_envs=12, num_steps=64, batch_size=96), mesh=mesh)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## Several processes
+#
+# `sharding.mesh()` is over the devices of all processes once they are connected. On the command line one flag does it,
+# given to each process:
+#
+# ```
+# gaussjax train Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,0    # on the first machine
+# gaussjax train Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,1    # on the second
+# ```
+#
+# `--distributed auto` asks the cluster (Slurm, Open MPI, Kubernetes, TPU pods), `--distributed local` takes all
+# devices of one process. Without `--backend jax` each process steps its share of the Gymnasium environments. The first
+# process writes the files; Ctrl-C in any of them ends all after the same update.

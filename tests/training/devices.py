@@ -1,0 +1,191 @@
+"""What `test_sharding.py` runs in processes of its own: prints what it finds as one line of JSON.
+
+`eight`, and `more` that is dear, on eight devices of one process; `pair PORT INDEX` in each of two processes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+from jax.sharding import NamedSharding, PartitionSpec
+
+import gaussjax
+from gaussjax import envs, normalize, simulate
+from gaussjax.noise import standard_normal
+from gaussjax.training import checkpoint, ppo, processes, sharding
+
+OPTIONS = {"num_envs": 16, "num_steps": 8, "batch_size": 64, "num_epochs": 2, "sizes": (8,), "total_steps": 10**6}
+CONFIG = ppo.Config(**OPTIONS)
+COLLECTIVES = r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+
+
+def pendulum():
+    # Short episodes, so that some end within an update.
+    return envs.from_functional(PendulumFunctional(), max_steps=5)
+
+
+def trained(algorithm, updates=2):
+    state = algorithm.init(jax.random.key(0))
+    for _ in range(updates):
+        state, metrics = algorithm.step(state)
+    return state, metrics
+
+
+def on_host(mesh, count):
+    """PPO on as many Gymnasium environments of this process: what is learnt and measured."""
+    environments = envs.make_vector("Pendulum-v1", count, max_episode_steps=5)
+    state, metrics = trained(ppo.make(environments, CONFIG, mesh=mesh))
+    environments.close()
+    return plain((learnt(state), {**metrics, "steps_per_second": 0.0}))
+
+
+def learnt(state):
+    return state.params, state.optimizer, state.observation_statistics, state.return_statistics
+
+
+def plain(tree):
+    return [np.asarray(leaf, np.float64).ravel().tolist() for leaf in jax.tree.leaves(tree)]
+
+
+def collectives(function, *arguments):
+    """The communication in a compiled program."""
+    return re.findall(COLLECTIVES, jax.jit(function).lower(*arguments).compile().as_text())
+
+
+def difference(one, two):
+    """The largest difference of two trees, relative to the largest number of each array."""
+    pairs = zip(plain(one), plain(two), strict=True)
+    return max(float(np.abs(np.subtract(a, b)).max() / max(np.abs(a).max(), 1e-3)) for a, b in pairs)
+
+
+def training(mesh):
+    environment = pendulum()
+    alone, many = ppo.make(environment, CONFIG), ppo.make(environment, CONFIG, mesh=mesh)
+    one, metrics_one = trained(alone)
+    eight, metrics_eight = trained(many)
+    yield "learnt", difference(learnt(one), learnt(eight))
+    yield "reference", plain(learnt(one))
+    yield "metrics", difference(metrics_one, metrics_eight)
+    yield "ended", float(metrics_eight["episode_length"])
+    yield "standing", difference(*[(s.environment.observations, s.discounted_returns) for s in (one, eight)])
+    spread = jax.tree.leaves((eight.environment, eight.discounted_returns))
+    yield "parts", sorted({leaf.addressable_shards[0].data.shape[0] for leaf in spread})
+    yield "whole", all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(learnt(eight)))
+
+    folder = Path(tempfile.mkdtemp())
+    checkpoint.save(folder, eight, {})
+    again = checkpoint.load(folder, many.init(jax.random.key(1))).state
+    yield (
+        "restored",
+        [leaf.sharding for leaf in jax.tree.leaves(again)] == [leaf.sharding for leaf in jax.tree.leaves(eight)],
+    )
+    steps = [
+        algorithm.step(checkpoint.load(folder, state).state)[0] for algorithm, state in ((many, eight), (alone, one))
+    ]
+    onward = many.step(eight)[0]
+    yield "resumed_on_eight", plain(learnt(steps[0])) == plain(learnt(onward))
+    yield "resumed_on_one", difference(learnt(steps[1]), learnt(onward))
+
+
+def rollouts(mesh):
+    environment, policy = pendulum(), ppo.make(pendulum(), CONFIG).policy
+    params = policy.init(jax.random.key(0))
+
+    def collect(standing, key):
+        return simulate.collect(environment, policy, params, lambda x: x, standing, key, 8, mesh=mesh)[:2]
+
+    standing = simulate.start(environment, policy, jax.random.key(1), 16)
+    standing = jax.device_put(standing, NamedSharding(mesh, PartitionSpec("envs")))
+    yield "rollout_collectives", collectives(collect, standing, jax.random.key(2))
+
+
+def policies(mesh):
+    spread = NamedSharding(mesh, PartitionSpec("envs"))
+    policy = gaussjax.squashed_gaussian(
+        gaussjax.networks.MLP((8,), output_activation=None), 3, gaussjax.spaces.Box((2,), -1.0, 1.0)
+    )
+    params, key = policy.init(jax.random.key(0)), jax.random.key(1)
+    observations = jax.random.normal(jax.random.key(2), (64, 3))
+    acts = [policy.act(params, key, x) for x in (observations, jax.device_put(observations, spread))]
+    yield "actions_parts", acts[1].actions.addressable_shards[0].data.shape[0]
+    yield "actions", difference(acts[0], acts[1])
+    taken = [jax.device_put(acts[0].actions, to) for to in (None, spread)]
+    evaluations = [
+        policy.evaluate(params, x, a)
+        for x, a in zip((observations, jax.device_put(observations, spread)), taken, strict=True)
+    ]
+    yield "evaluations", difference(*evaluations)
+
+    def drawn(key):
+        return sharding.spread(standard_normal(key, (64, 2)), mesh)
+
+    yield "noise", bool((np.asarray(jax.jit(drawn)(key)) == np.asarray(jax.random.normal(key, (64, 2)))).all())
+    yield "noise_collectives", collectives(drawn, key)
+
+
+def statistics(mesh):
+    batch = 100.0 + jax.random.normal(jax.random.key(0), (64, 8, 3))
+    many = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("envs")))
+    before = normalize.update(normalize.init((3,)), jnp.ones((5, 3)))
+    yield "statistics", difference(normalize.update(before, batch), jax.jit(normalize.update)(before, many))
+    yield "statistics_gathered", "all-gather" in collectives(normalize.update, before, many)
+
+
+def populations(mesh):
+    algorithm = ppo.make(pendulum(), ppo.Config(**{**OPTIONS, "num_epochs": 1}))
+    keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
+    states = jax.jit(jax.vmap(algorithm.init))(keys)
+    yield "population_collectives", collectives(jax.vmap(algorithm.step), states)
+
+
+def meshes(mesh):
+    square = jax.make_mesh((2, 4), ("x", "y"))
+    yield "own_mesh", sharding.checked(square, {"num_envs": 16}).shape["envs"]
+    for options in ({"num_envs": 12, "batch_size": 32}, {"batch_size": 4}):
+        try:
+            ppo.make(pendulum(), ppo.Config(**{**OPTIONS, **options}), mesh=square)
+        except ValueError as error:
+            yield next(iter(options)), str(error)
+
+
+def hosts(mesh):
+    yield "host_reference", on_host(None, 16)
+    yield "host", on_host(mesh, 16)
+
+
+def eight(*checks):
+    mesh = sharding.mesh()
+    found = {"devices": jax.device_count()}
+    for check in checks:
+        found |= dict(check(mesh))
+    return found
+
+
+def pair(port, index, host=""):
+    processes.connect(f"127.0.0.1:{port},2,{index}")
+    mesh = sharding.mesh()
+    found = {"processes": jax.process_count(), "leads": processes.leads()}
+    found["any"] = [processes.any_of(flag) for flag in (index == "1", False)]
+    if host:
+        found["host"] = on_host(mesh, 8)
+    else:
+        found["learnt"] = plain(learnt(trained(ppo.make(pendulum(), CONFIG, mesh=mesh))[0]))
+    return found
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    runs = {
+        "eight": lambda: eight(training, policies, statistics, meshes),
+        "more": lambda: eight(rollouts, populations, hosts),
+        "pair": lambda: pair(*sys.argv[2:]),
+    }
+    print(json.dumps(runs[sys.argv[1]]()))

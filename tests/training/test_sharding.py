@@ -1,0 +1,162 @@
+"""Eight devices learn what one device learns, and so do two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import gaussjax
+
+# Sums in another order: relative to the largest number of an array, after two updates.
+ROUNDING = 1e-4
+
+
+def start(*arguments, devices=1):
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-m", "tests.training.devices", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def found(process):
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    return json.loads(printed.splitlines()[-1])
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def assert_close(one, two, relative=ROUNDING):
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=relative * max(np.abs(a).max(), 1e-3))
+
+
+@pytest.fixture(scope="module")
+def eight():
+    return found(start("eight", devices=8))
+
+
+@pytest.fixture(scope="module")
+def more():
+    return found(start("more", devices=8))
+
+
+def pair(*options):
+    port = free_port()
+    both = [start("pair", port, str(index), *options) for index in range(2)]
+    return [found(process) for process in both]
+
+
+def test_eight_devices_learn_what_one_learns(eight):
+    assert eight["devices"] == 8
+    assert eight["learnt"] < ROUNDING
+    assert eight["metrics"] < ROUNDING
+    assert eight["standing"] < ROUNDING
+    assert eight["ended"] == 5.0
+
+
+def test_environments_are_spread_and_the_rest_is_whole(eight):
+    assert eight["parts"] == [2]
+    assert eight["whole"] is True
+
+
+def test_policy_acts_and_evaluates_on_a_spread_batch_as_on_one_device(eight):
+    assert eight["noise"] is True
+    assert eight["noise_collectives"] == []
+    assert eight["actions_parts"] == 8
+    assert eight["actions"] < 1e-6
+    assert eight["evaluations"] < 1e-6
+
+
+def test_observation_statistics_are_combined_by_sums(eight):
+    assert eight["statistics"] < 1e-6
+    assert eight["statistics_gathered"] is False
+
+
+def test_checkpoint_of_eight_devices_goes_on_there_and_on_one(eight):
+    assert eight["restored"] is True
+    assert eight["resumed_on_eight"] is True
+    assert eight["resumed_on_one"] < ROUNDING
+
+
+def test_mesh_of_any_shape_is_a_row_of_devices(eight):
+    assert eight["own_mesh"] == 8
+
+
+def test_counts_that_do_not_divide_over_the_mesh_are_refused(eight):
+    assert eight["num_envs"].startswith("num_envs: expected a multiple of the 8 devices of the mesh, got 12. Choose")
+    assert eight["batch_size"].startswith("batch_size: expected a multiple of the 8 devices of the mesh, got 4.")
+
+
+def test_two_processes_learn_what_one_learns_and_agree(eight):
+    first, second = pair()
+    assert (first["processes"], second["processes"]) == (2, 2)
+    assert (first["leads"], second["leads"]) == (True, False)
+    assert first["any"] == second["any"] == [True, False]
+    assert first["learnt"] == second["learnt"]
+    assert_close(eight["reference"], first["learnt"])
+
+
+@pytest.mark.slow
+def test_rollout_and_population_need_no_communication(more):
+    assert more["rollout_collectives"] == []
+    assert more["population_collectives"] == []
+
+
+@pytest.mark.slow
+def test_gymnasium_environments_over_devices_and_processes_teach_what_one_learns(more):
+    first, second = pair("host")
+    assert first["host"] == second["host"]
+    assert_close(more["host_reference"], first["host"])
+    assert_close(more["host_reference"], more["host"])
+
+
+def train(folder, *options, port, index):
+    command = [sys.executable, "-m", "gaussjax.cli", "train", "Pendulum-v1", "--out", str(folder), *options]
+    return subprocess.Popen(
+        [*command, "--distributed", f"127.0.0.1:{port},2,{index}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "codes"), [("SIGINT", (130, 130)), ("SIGKILL", (1, -9))])
+@pytest.mark.parametrize("backend", ["jax", "gymnasium"])
+def test_end_of_one_process_ends_both_and_keeps_the_policy(tmp_path, backend, name, codes):
+    folder, port = tmp_path / "run", free_port()
+    options = ["--backend", backend, "--total-steps", "100000000", "--num-envs", "4", "--num-steps", "64"]
+    options += ["--batch-size", "64", "--num-epochs", "2", "--sizes", "8"]
+    both = [train(folder, *options, port=port, index=index) for index in range(2)]
+    metrics = folder / "metrics.csv"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+        time.sleep(0.1)
+    both[1].send_signal(getattr(signal, name))
+    printed = [process.communicate(timeout=100) for process in both]
+    assert tuple(process.returncode for process in both) == codes
+    assert gaussjax.load(folder / "policy.safetensors").metadata["steps"] >= 3 * 256
+    if name == "SIGINT":
+        # The second process prints nothing but what JAX itself does.
+        assert "Interrupted" in printed[0][0]
+        assert "Interrupted" not in printed[1][0] + printed[1][1]
+        assert (folder / "checkpoint.safetensors").exists()
+    else:
+        assert "gaussjax: distributed: another process has ended" in printed[0][1]
