@@ -16,7 +16,7 @@ ENV ?= Pendulum-v1
 SEED ?= 0
 OUT ?= runs/$(ENV)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults lint format bench bench-peers clean
+.PHONY: train test test-full test-faults lint docs format bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --seed $(SEED) --out $(OUT)
@@ -38,6 +38,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The pages, into docs/_build/html. Warnings are errors.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -69,4 +77,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .jax_cache .peers .faults.jsonl
+	rm -rf $(VENV) docs/_build .jax_cache .peers .faults.jsonl

@@ -1,7 +1,7 @@
 """Coming from skrl: its checkpoints read without running anything in them, and its calling conventions.
 
 A checkpoint holds arrays by the names a user gave to layers, and no sizes, spaces or options. So a
-policy is made first, and a map from skrl's names to gaussjax's says which array is which:
+policy is made first, and a map from skrl's names to gaussjax's says which array is which::
 
     policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space)
     modules = gaussjax.skrl.read("agent_10000.pt")
