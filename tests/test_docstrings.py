@@ -12,7 +12,13 @@ from docs import public
 FOUND = [(module, found) for module in public.MODULES for found in public.names(module)]
 FUNCTIONS = {found.name: found for _, found in FOUND if isinstance(found.node, ast.FunctionDef)}
 CLASSES = {found.name: found for _, found in FOUND if isinstance(found.node, ast.ClassDef)}
-METHODS = {method.name: method for module, found in FOUND for method in public.methods(module, found)}
+# The methods of networks are Flax's and the policy's to call.
+METHODS = {
+    method.name: method
+    for module, found in FOUND
+    for method in public.methods(module, found)
+    if module != "gaussjax.networks"
+}
 
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Source", "Note")
 

@@ -24,7 +24,12 @@ Metrics = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Options of behavioural cloning."""
+    """Options of behavioural cloning.
+
+    Example:
+        >>> Config(num_epochs=20).batch_size
+        256
+    """
 
     num_epochs: int = 50
     """Passes over the data to train for."""
@@ -94,6 +99,9 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
             have them (an observation more than actions, at the end, is dropped), or a `.csv` file
             whose header names columns `observation_0`, … and `action_0`, ….
 
+    Returns:
+        Both as float32, a row for each pair.
+
     Raises:
         ValueError: A part is missing, holds NaN, or the lengths differ.
 
@@ -130,7 +138,21 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """A diagonal Gaussian whose standard deviation depends on the observation."""
+    """A diagonal Gaussian whose standard deviation depends on the observation.
+
+    Args:
+        observation_space: As of `gaussjax.gaussian`.
+        action_space: Likewise, a Box.
+        config: Whose sizes and activation are taken.
+
+    Returns:
+        The policy, its log-densities without a last axis.
+
+    Example:
+        >>> from gaussjax import spaces
+        >>> make_policy(3, spaces.Box((1,)), Config()).spec.kind
+        'gaussian'
+    """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
     return factories.gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
 
@@ -142,6 +164,9 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         dataset: From `read_dataset`.
         policy: Made with `keepdims=False`, by `make_policy` or of your own.
         config: The options.
+
+    Returns:
+        `init` and `step`, pure and compiled; a step is an epoch.
 
     Raises:
         ValueError: The dataset is smaller than a batch.
