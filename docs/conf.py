@@ -20,7 +20,9 @@ release = version = gaussjax.__version__
 html_title = f"gaussjax {release}"
 html_theme = "furo"
 html_copy_source = False
-html_static_path: list[str] = []
+html_show_copyright = False
+html_static_path = ["style"]
+html_css_files = ["wide.css"]
 html_theme_options = {"navigation_with_keys": True}
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
@@ -52,7 +54,7 @@ def _reference() -> None:
     folder.mkdir()
     for module in public.MODULES:
         parts = [f"{module}\n{'=' * len(module)}\n", f".. automodule:: {module}\n"]
-        for found in public.names(module):
+        for found in sorted(public.names(module), key=lambda found: isinstance(found.node, ast.ClassDef)):
             directive = "autoclass" if isinstance(found.node, ast.ClassDef) else "autofunction"
             members = "   :members:\n" if directive == "autoclass" else ""
             parts.append(f".. {directive}:: {found.name}\n{members}")
@@ -82,7 +84,9 @@ def _skip(app, what, name, obj, skip, options):
 
 
 def _before(app, what, name, obj, options, lines):
-    """A colon in the first line under Returns would make what stands before it a type."""
+    """A colon in the first line under Returns, or of a field's text, would make what stands before it a type."""
+    if what in ("attribute", "property") and lines:
+        lines[0] = f": {lines[0]}"
     for i, line in enumerate(lines[:-1]):
         if line.strip() in ("Returns:", "Yields:"):
             text = lines[i + 1].lstrip()
@@ -90,8 +94,11 @@ def _before(app, what, name, obj, options, lines):
 
 
 def _after(app, what, name, obj, options, lines):
-    """Types of fields are code: the stars in their shapes are no emphasis."""
-    lines[:] = [re.sub(r"^:vartype (\w+): (.*)$", r":vartype \1: ``\2``", line) for line in lines]
+    """Types of fields are code, without their modules: the stars in their shapes are no emphasis."""
+    for i, line in enumerate(lines):
+        if field := re.match(r":vartype (\w+): (.*)$", line):
+            kind = re.sub(r"\b(?:gaussjax|collections)(?:\.[a-z_]+)*\.(?=\w)", "", field[2])
+            lines[i] = f":vartype {field[1]}: ``{kind}``"
 
 
 def setup(app):
