@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gaussjax.commands import Evaluate, Export, Info, Resume, Train
+from gaussjax.commands import known
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").glob("*.md"))]
@@ -103,23 +104,23 @@ def test_the_commands_of_the_page_exist(page):
         else:
             assert program in ("gaussjax", ".venv/bin/gaussjax"), command
             if words[-1] != "--help":
-                tyro.cli(Train | Evaluate | Resume | Info | Export, prog="gaussjax", args=words)
+                tyro.cli(known(words), prog="gaussjax", args=words)
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_pages_run(tmp_path):
-    gaussjax = Path(sys.executable).with_name("gaussjax")
-    for page in PAGES:
-        for command in commands(page):
-            words = command.split()
-            # The trainings are whole, so there is nothing to resume.
-            if words[0].endswith("gaussjax") and words[1] != "resume":
-                folder = tmp_path / page.replace("/", "_")
-                folder.mkdir(exist_ok=True)
-                finished = subprocess.run(
-                    [str(gaussjax), *words[1:]], cwd=folder, capture_output=True, text=True, timeout=500
-                )
-                assert finished.returncode == 0, (command, finished.stderr)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(code(page, "bash"))])
+def test_the_commands_of_the_page_run(page, tmp_path):
+    rng = np.random.default_rng(0)
+    recorded = {"observations": rng.normal(size=(512, 3)), "actions": rng.uniform(-2.0, 2.0, (512, 1))}
+    np.savez(tmp_path / "recorded.npz", **recorded)
+    program = Path(sys.executable).with_name("gaussjax")
+    for command in commands(page):
+        words = command.split()[1:]
+        # Trained to its end there is nothing to resume; SAC's million steps would take hours.
+        if not command.startswith((".venv/bin/gaussjax", "gaussjax")) or words[0] == "resume" or "sac" in words:
+            continue
+        finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=500)
+        assert finished.returncode == 0, (command, finished.stderr)
 
 
 def is_test(path: str, name: str) -> bool:

@@ -165,7 +165,8 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         config: The options.
 
     Returns:
-        `init` and `step`, pure and compiled, an epoch each. A gradient that is not finite is not taken, and counted (`skipped`).
+        `init` and `step`, pure and compiled, an epoch each. A gradient that is not finite is not taken, and counted
+        (`skipped`).
 
     Raises:
         ValueError: The dataset is smaller than a batch, or its widths are not those of the policy.
