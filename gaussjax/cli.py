@@ -102,7 +102,10 @@ def resume(command: Resume) -> None:
         raise UsageError(f"folder: {folder} is not one of a training ({error.strerror}: {run.CONFIG}).") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"folder: {folder / run.CONFIG} is not what train wrote ({error}).") from error
-    refuse_import(described["environment"], folder / run.CONFIG)
+    if command.environment is None:
+        refuse_import(described["environment"], folder / run.CONFIG)
+    elif command.environment != described["environment"]:
+        raise UsageError(f"environment: expected {described['environment']}, as the run has it. Leave the option out.")
     if "dataset" in described and _digest(Path(described["dataset"])) != described["dataset_sha256"]:
         raise UsageError(f"dataset: {described['dataset']} is not the file any more that the training began with.")
     with _algorithm(config, described) as loop:
@@ -149,7 +152,7 @@ def _run(
         print_line(f"Interrupted: the policy so far is {folder / run.POLICY}.{kept}")
         sys.exit(INTERRUPTED)
     seed = described["seed"] + EVALUATION_SEED
-    evaluate(Evaluate(folder / run.POLICY, None, described["evaluation_episodes"], seed))
+    evaluate(Evaluate(folder / run.POLICY, described["environment"], described["evaluation_episodes"], seed))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print_line(f"{folder}: {names}")
 

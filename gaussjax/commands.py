@@ -97,6 +97,8 @@ class Resume:
 
     folder: tyro.conf.Positional[Path]
     """Made by train; it has a checkpoint."""
+    environment: str | None = None
+    """Only for a name such as my_module:MyEnv-v0, which imports a module: say it again, as you trust it."""
 
 
 @dataclasses.dataclass(frozen=True)

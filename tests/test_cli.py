@@ -135,6 +135,23 @@ def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeyp
     assert len(report.read(parts / "metrics.csv")) == 12
 
 
+def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_path, monkeypatch, capsys):
+    entry = "'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50"
+    (tmp_path / "my_module.py").write_text(f"import gymnasium\n\ngymnasium.register('Mine-v0', {entry})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    out, name = tmp_path / "run", "my_module:Mine-v0"
+    options = ["--total-steps", "512", "--evaluation-episodes", "2", "--checkpoint-every", "1", *SHORT]
+    in_process(monkeypatch, "train", name, "--out", str(out), *options)
+    assert "2 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "total_steps": 768}))
+    # A file does not get to import anything; its user does.
+    assert "would import a module" in refused(capsys, monkeypatch, "resume", str(out))
+    assert "expected my_module:Mine-v0" in refused(capsys, monkeypatch, "resume", str(out), "--environment", "Other-v0")
+    in_process(monkeypatch, "resume", str(out), "--environment", name)
+    assert [row["step"] for row in report.read(out / "metrics.csv")] == [256, 512, 768]
+
+
 def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, monkeypatch, capsys):
     seen = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
