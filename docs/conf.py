@@ -52,12 +52,16 @@ def _reference() -> None:
     folder = HERE / "_reference"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    indexed: list[ast.AST] = []
     for module in public.MODULES:
         parts = [f"{module}\n{'=' * len(module)}\n", f".. automodule:: {module}\n"]
         for found in sorted(public.names(module), key=lambda found: isinstance(found.node, ast.ClassDef)):
             directive = "autoclass" if isinstance(found.node, ast.ClassDef) else "autofunction"
-            members = "   :members:\n" if directive == "autoclass" else ""
-            parts.append(f".. {directive}:: {found.name}\n{members}")
+            options = "   :members:\n" if directive == "autoclass" else ""
+            # A class that several modules pass on is indexed on the first page.
+            options += "   :no-index:\n" if directive == "autoclass" and found.node in indexed else ""
+            indexed.append(found.node)
+            parts.append(f".. {directive}:: {found.name}\n{options}")
         (folder / f"{module}.rst").write_text("\n".join(parts), encoding="utf-8")
     listed = "\n".join(f"   _reference/{module}" for module in public.MODULES)
     text = "Reference\n=========\n\nA page for each module.\n\n.. toctree::\n   :maxdepth: 1\n\n" + listed + "\n"
