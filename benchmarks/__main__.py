@@ -23,6 +23,8 @@ COMMANDS = {
     "recurrent": "time of the gradient of recurrent layers over sequences",
     "population": "time of one action of each of many policies",
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
+    "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
+    "compiled": "environment steps a second, and compile time, of PPO that is wholly one compiled program",
     "startup": "time to import, to the first action and to the first PPO update",
     "scaling": "time of act by width of the network and by number of devices",
     "numerics": "accuracy of densities, entropies and divergences in units of roundoff",
