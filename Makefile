@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults lint format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --algorithm $(ALGORITHM) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -41,6 +41,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The pages, into docs/_build/html. Warnings are errors.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -76,4 +84,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .jax_cache .peers .faults.jsonl
+	rm -rf $(VENV) docs/_build .jax_cache .peers .faults.jsonl

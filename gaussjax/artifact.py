@@ -97,10 +97,22 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         path: Of the file.
         network: Your own network, where the policy was made with one.
 
+    Returns:
+        The policy, its parameters as JAX arrays, the observation statistics and the metadata.
+
     Raises:
         FileNotFoundError: There is no such file.
         PolicyFileError: The file is damaged, or not one that this version and this network read:
             every mismatch is listed.
+
+    Example:
+        >>> import gaussjax, os, tempfile
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box((1,)))
+        >>> path = os.path.join(tempfile.mkdtemp(), "policy.safetensors")
+        >>> save(path, policy, policy.init(jax.random.key(0)), metadata={"environment": "mine"})
+        >>> loaded = load(path)
+        >>> loaded.metadata["environment"], loaded.normalizer
+        ('mine', None)
     """
     return assemble(
         path,

@@ -59,6 +59,9 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
         functional: Such as `gymnasium.envs.phys2d.pendulum.PendulumFunctional()`.
         max_steps: Steps after which an episode is truncated, or None.
 
+    Returns:
+        Two pure functions and the spaces. Nothing is reset by itself.
+
     Example:
         >>> import jax
         >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
@@ -125,6 +128,23 @@ def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
             `obs`, `reward` and `done`, and with `observation_size` and `action_size`. Actions
             are in [-1, 1].
         max_steps: Steps after which an episode is truncated, or None.
+
+    Returns:
+        Two pure functions and the spaces. Nothing is reset by itself.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> State = namedtuple("State", "obs reward done")
+        >>> class Line:  # An environment of brax has these four.
+        ...     observation_size, action_size = 1, 1
+        ...     def reset(self, key):
+        ...         return State(jnp.zeros(1), jnp.zeros(()), jnp.zeros(()))
+        ...     def step(self, state, action):
+        ...         return State(state.obs + action, -jnp.abs(state.obs[0]), jnp.zeros(()))
+        >>> environment = from_brax(Line(), max_steps=1)
+        >>> state, observation = environment.reset(jax.random.key(0))
+        >>> bool(environment.step(state, jnp.ones(1)).truncated)
+        True
     """
 
     def reset(key: Array) -> tuple[Any, Array]:
@@ -151,6 +171,24 @@ def from_gymnax(environment: Any, parameters: Any) -> Environment:
             `step_env(key, state, action, parameters) -> (observation, state, reward, done, info)`.
         parameters: Its parameters. gymnax does not tell an end from a time limit, so that each
             end counts as a termination.
+
+    Returns:
+        Two pure functions and the spaces. Nothing is reset by itself.
+
+    Example:
+        >>> class Line:  # An environment of gymnax has these four.
+        ...     def observation_space(self, parameters):
+        ...         return spaces.Box((1,))
+        ...     def action_space(self, parameters):
+        ...         return spaces.Box((1,), -1.0, 1.0)
+        ...     def reset_env(self, key, parameters):
+        ...         return jnp.zeros(1), jnp.zeros(1)
+        ...     def step_env(self, key, state, action, parameters):
+        ...         return state + action, state + action, jnp.zeros(()), jnp.ones(()), {}
+        >>> environment = from_gymnax(Line(), None)
+        >>> state, observation = environment.reset(jax.random.key(0))
+        >>> bool(environment.step(state, jnp.ones(1)).terminated)
+        True
     """
 
     def reset(key: Array) -> tuple[Any, Array]:
@@ -185,6 +223,9 @@ def make_vector(environment: str, num_envs: int, **options: Any) -> gymnasium.ve
         environment: Registered name, such as "Pendulum-v1".
         num_envs: Number of copies.
         **options: For `gymnasium.make`.
+
+    Returns:
+        A vector environment whose observations are `(num_envs, features)`.
 
     Raises:
         gymnasium.error.Error: There is no such environment, or a package for it is missing.

@@ -104,7 +104,24 @@ def export(
 
 
 def make_program(policy: Policy, params: Params, normalizer: normalize.Statistics | None, draws: str | None) -> Program:
-    """One step of `policy.act` on named arrays, drawing from a "key", from "noise" or not at all."""
+    """One step of `policy.act` on named arrays.
+
+    Args:
+        policy: Whose `act` it is.
+        params: Its parameters; they become constants.
+        normalizer: Observation statistics, applied within, or None.
+        draws: What it draws from: "key", "noise", or None for deterministic actions.
+
+    Returns:
+        The function, and the names, shapes and types of what it takes.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> program = make_program(policy, policy.init(jax.random.key(0)), None, "noise")
+        >>> sorted(program.inputs), program.outputs
+        (['noise', 'observations'], ('actions',))
+    """
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
     seen, structure = jax.tree.flatten(spaces.zeros(space))
     names = ["observations"] if len(seen) == 1 else [f"observations_{i}" for i in range(len(seen))]

@@ -34,6 +34,12 @@ class Statistics(NamedTuple):
 def init(shape: tuple[int, ...]) -> Statistics:
     """Statistics of nothing: `apply` returns its input until the first update.
 
+    Args:
+        shape: Of one observation.
+
+    Returns:
+        Zeros.
+
     Example:
         >>> init((3,)).mean
         Array([0., 0., 0.], dtype=float32)
@@ -54,6 +60,10 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
 
     Raises:
         ValueError: The last axes are not those of one observation.
+
+    Example:
+        >>> update(init((1,)), jnp.array([[1.0], [3.0]]))
+        Statistics(count=Array(2., dtype=float32), mean=Array([2.], dtype=float32), m2=Array([2.], dtype=float32))
 
     Source:
         Chan, Golub and LeVeque 1979, updating formulae for a pairwise algorithm.
@@ -81,7 +91,18 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
 
 
 def variance(state: Statistics) -> Float[Array, "*shape"]:
-    """Variance of what has been seen, one while nothing has."""
+    """Variance of what has been seen, one while nothing has.
+
+    Args:
+        state: What was seen.
+
+    Returns:
+        In squared units of the observation, of the shape of one.
+
+    Example:
+        >>> variance(update(init((1,)), jnp.array([[1.0], [3.0]])))
+        Array([1.], dtype=float32)
+    """
     return xp.where(state.count > 0, state.m2 / xp.maximum(state.count, 1.0), 1.0)
 
 
@@ -101,6 +122,10 @@ def apply(
 
     Raises:
         ValueError: The last axes are not those of one observation.
+
+    Example:
+        >>> apply(update(init((1,)), jnp.array([[1.0], [3.0]])), jnp.array([4.0]))
+        Array([2.], dtype=float32)
     """
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]

@@ -30,6 +30,8 @@ class Rollout(NamedTuple):
         truncated: The episode was cut at this step: a value follows, that of its last observation.
         next_observations: What followed, `(T, N, F)`: at the end of an episode its true last
             observation, not the first of the next.
+        resets: Whether the observation starts an episode, `(T, N)`.
+        carries: Of the policy's memory before each step and after the last, `T + 1` first; or `()`.
     """
 
     observations: Float[Any, "time envs features"]
@@ -60,6 +62,15 @@ class Runner:
 
     The environments are Python objects with a state of their own, so this is the one place
     that is not a pure function.
+
+    Example:
+        >>> runner = Runner(envs.make_vector("Pendulum-v1", 2))
+        >>> runner.reset(seed=0).shape
+        (2, 3)
+        >>> observations, rewards, terminated, truncated, last, episodes = runner.step(np.zeros((2, 1)))
+        >>> rewards.shape, episodes.returns
+        ((2,), [])
+        >>> runner.environments.close()
     """
 
     def __init__(self, environments: gymnasium.vector.VectorEnv):
@@ -74,7 +85,11 @@ class Runner:
         self._steps = 0
 
     def reset(self, seed: int) -> np.ndarray:
-        """Starts all environments anew and returns their first observations, `(N, F)`."""
+        """Starts all environments anew and returns their first observations, `(N, F)`.
+
+        Args:
+            seed: Of the first environment; the next ones count up.
+        """
         observations, _ = self.environments.reset(seed=seed)
         self._returns[:], self._lengths[:], self._steps = 0.0, 0, 0
         return self._checked(np.array(observations, np.float32), "reset")
@@ -124,7 +139,11 @@ class Runner:
         return {**account, "environments": environment_state.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Puts all back as `capture` found it."""
+        """Puts all back as `capture` found it.
+
+        Args:
+            captured: What `capture` gave.
+        """
         environment_state.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]
@@ -161,6 +180,15 @@ def collect(
 
     Returns:
         The experience; observations, resets and carry to go on from; and the finished episodes.
+
+    Example:
+        >>> runner = Runner(envs.make_vector("Pendulum-v1", 2))
+        >>> def act(t, observations, resets, carry):
+        ...     return np.zeros((2, 1)), np.zeros((2, 1)), carry
+        >>> experience, following, finished = collect(runner, act, runner.reset(seed=0), np.ones(2, bool), (), 3)
+        >>> experience.observations.shape, experience.rewards.shape
+        ((3, 2, 3), (3, 2))
+        >>> runner.environments.close()
     """
     columns: list[list[np.ndarray]] = [[] for _ in Rollout._fields[:-1]]
     carries = [carry]
@@ -213,6 +241,15 @@ def evaluate(
         deterministic: Whether the policy takes its deterministic action.
         watch: Called with the first environment, which can be rendered as `rgb_array`, after its reset and after
             each step of its episode but the last, which has reset it again.
+
+    Returns:
+        A return and a length for each episode.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> evaluate(policy, policy.init(jax.random.key(0)), "Pendulum-v1", episodes=2).lengths
+        [200, 200]
     """
     options = {} if watch is None else {"render_mode": "rgb_array"}
     environments: Any = envs.make_vector(environment, episodes, **options)

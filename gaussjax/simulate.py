@@ -54,13 +54,42 @@ class Episodes(NamedTuple):
 
 
 def means(episodes: Episodes) -> dict[str, Array]:
-    """`episode_return` and `episode_length`, NaN where no episode ended."""
+    """`episode_return` and `episode_length`, NaN where no episode ended.
+
+    Args:
+        episodes: Their sums.
+
+    Returns:
+        Both as float32 scalars; the length in environment steps.
+
+    Example:
+        >>> float(means(Episodes(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
+        -3.0
+    """
     count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
     return {"episode_return": episodes.returns / count, "episode_length": episodes.lengths / count}
 
 
 def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: int) -> Standing:
-    """Copies of an environment at the start of an episode each. The key is consumed."""
+    """Copies of an environment at the start of an episode each.
+
+    Args:
+        environment: One environment; it is vmapped.
+        policy: Whose memory starts with zeros.
+        key: Consumed.
+        num_envs: How many copies.
+
+    Returns:
+        Where they stand, for `collect`.
+
+    Example:
+        >>> import gaussjax
+        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+        >>> environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
+        >>> start(environment, policy, jax.random.key(0), 4).observations.shape
+        (4, 3)
+    """
     states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     carry = policy.initial_carry((num_envs,))
@@ -95,6 +124,18 @@ def collect(
 
     Returns:
         The experience, where the copies stand now, and the sums over the episodes that ended.
+
+    Example:
+        >>> import gaussjax
+        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+        >>> environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
+        >>> params, standing = policy.init(jax.random.key(0)), start(environment, policy, jax.random.key(1), 4)
+        >>> rollout, standing, ended = collect(
+        ...     environment, policy, params, lambda observations: observations, standing, jax.random.key(2), 5
+        ... )
+        >>> rollout.rewards.shape, int(ended.count)
+        ((5, 4), 0)
     """
     num_envs = standing.resets.shape[0]
     num_actions = spaces.size(policy.spec.action_space)
@@ -171,7 +212,29 @@ def evaluate(
     max_steps: int = 1000,
     deterministic: bool = True,
 ) -> Float[Array, " episodes"]:
-    """Return of the first episode of each of several copies, at most `max_steps` long. Compiles whole."""
+    """Return of the first episode of each of several copies, at most `max_steps` long. Compiles whole.
+
+    Args:
+        environment: One environment; it is vmapped.
+        policy: The policy.
+        params: Its parameters.
+        key: Consumed.
+        shown: What the policy sees of the observations, such as their normalisation.
+        episodes: How many copies.
+        max_steps: Steps of each, whether its episode has ended or not.
+        deterministic: Whether the policy takes its deterministic action.
+
+    Returns:
+        The sum of the rewards of each episode.
+
+    Example:
+        >>> import gaussjax
+        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+        >>> environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
+        >>> evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=4).shape
+        (4,)
+    """
     standing = start(environment, policy, key, episodes)
     experience, _, _ = collect(
         environment, policy, params, shown, standing, key, max_steps, deterministic=deterministic

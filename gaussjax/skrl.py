@@ -1,7 +1,7 @@
 """Coming from skrl: its checkpoints read without running anything in them, and its calling conventions.
 
 A checkpoint holds arrays by the names a user gave to layers, and no sizes, spaces or options. So a
-policy is made first, and a map from skrl's names to gaussjax's says which array is which:
+policy is made first, and a map from skrl's names to gaussjax's says which array is which::
 
     policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space)
     modules = gaussjax.skrl.read("agent_10000.pt")
@@ -54,6 +54,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: There is no such file.
         CheckpointError: It is damaged, of another kind, or asks for code to be run.
+
+    Example:
+        >>> import flax.serialization, tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.flax"
+        >>> _ = path.write_bytes(flax.serialization.to_bytes({"params": {"net": {"bias": np.zeros(2, np.float32)}}}))
+        >>> read(path)
+        {'net.bias': array([0., 0.], dtype=float32)}
     """
     path = Path(path)
     reader = choose({".pt": _read_torch, ".pickle": _read_pickle, ".flax": _read_flax}, path.suffix, f"{path}: suffix")
@@ -87,6 +94,14 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     Raises:
         ValueError: An array has no name in the map, or the mapped ones are not those of the policy,
             each named.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(()), 3, gaussjax.spaces.Box((2,)))
+        >>> module = {"net.weight": np.ones((2, 3)), "net.bias": np.zeros(2), "log_std_parameter": np.zeros(2)}
+        >>> found = params(policy.spec, module, {"net": "head.mean", "log_std_parameter": "head.log_std"})
+        >>> found["params"]["head"]["mean"]["kernel"].shape
+        (3, 2)
     """
     # Loaded here, for reading checkpoints of JAX needs no torch.
     from gaussjax.torch import convert
@@ -119,8 +134,19 @@ def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
 
     skrl clips to 5 and divides by `sqrt(variance) + epsilon`; pass `clip=5.0` to `normalize.apply`.
 
+    Args:
+        module: What `read` gave for the scaler.
+
+    Returns:
+        For `gaussjax.normalize` and `gaussjax.save`.
+
     Raises:
         ValueError: They are other arrays.
+
+    Example:
+        >>> module = {"running_mean": np.ones(2), "running_variance": np.ones(2), "current_count": np.array(4.0)}
+        >>> statistics(module).m2
+        Array([4., 4.], dtype=float32)
     """
     names = ("running_mean", "running_variance", "current_count")
     if not set(names) <= set(module):
@@ -154,6 +180,9 @@ def profile(policy: Policy, version: str) -> Profile:
     Args:
         policy: Of `gaussjax.gaussian` or `gaussjax.torch.gaussian`, without a memory.
         version: "1.4.3", "2.0.0" or "2.1.1".
+
+    Returns:
+        `act`, `entropy` and `log_std` as that version has them.
 
     Raises:
         ValueError: Another version or kind of policy, or options that skrl has not.

@@ -47,7 +47,16 @@ class Box:
 
 @dataclass(frozen=True)
 class Discrete:
-    """The integers start, start + 1, …, start + n - 1; one-hot when flattened."""
+    """The integers start, start + 1, …, start + n - 1; one-hot when flattened.
+
+    Attributes:
+        n: How many there are.
+        start: The first one.
+
+    Example:
+        >>> size(Discrete(4))
+        4
+    """
 
     n: int
     start: int = 0
@@ -55,21 +64,45 @@ class Discrete:
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """Several integers at once; `nvec[i]` counts the values of the i-th, from 0."""
+    """Several integers at once, each from 0; one-hot each when flattened.
+
+    Attributes:
+        nvec: How many values each has.
+
+    Example:
+        >>> size(MultiDiscrete((3, 2)))
+        5
+    """
 
     nvec: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Dict:
-    """Named spaces, in the order in which they are flattened."""
+    """Named spaces, in the order in which they are flattened.
+
+    Attributes:
+        items: Pairs of a name and a space.
+
+    Example:
+        >>> size(Dict((("image", Box((2, 2))), ("speed", Box((1,))))))
+        5
+    """
 
     items: tuple[tuple[str, Space], ...]
 
 
 @dataclass(frozen=True)
 class Tuple:
-    """Spaces in a row."""
+    """Spaces in a row.
+
+    Attributes:
+        items: The spaces.
+
+    Example:
+        >>> size(Tuple((Box((2,)), Discrete(3))))
+        5
+    """
 
     items: tuple[Space, ...]
 
@@ -116,9 +149,19 @@ def as_space(space: Any) -> Space:
 def action_box(space: Any) -> Box:
     """The Box of a continuous action space, or a refusal that names the space.
 
+    Args:
+        space: As of `as_space`.
+
+    Returns:
+        A Box with at least one dimension.
+
     Raises:
         TypeError: The space is not a Box: a Gaussian has no density on it.
         ValueError: The Box has no dimension, or its bounds cross.
+
+    Example:
+        >>> action_box(Box((2,), -1.0, 1.0)).high
+        1.0
     """
     box = as_space(space)
     if not isinstance(box, Box):
@@ -136,6 +179,12 @@ def action_box(space: Any) -> Box:
 
 def size(space: Space) -> int:
     """Length of the flat vector of one element.
+
+    Args:
+        space: Of this module.
+
+    Returns:
+        How many numbers one element has when it is flattened.
 
     Example:
         >>> size(Tuple((Discrete(4), Box((2, 3)))))
@@ -155,7 +204,18 @@ def size(space: Space) -> int:
 
 
 def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds of a Box as flat vectors, infinite where it is open."""
+    """Lower and upper bounds of a Box as flat vectors, infinite where it is open.
+
+    Args:
+        box: Of any shape.
+
+    Returns:
+        Two float64 arrays `(size(box),)` in row-major order.
+
+    Example:
+        >>> bounds(Box((2,), low=-1.0, high=(1.0, 3.0)))
+        (array([-1., -1.]), array([1., 3.]))
+    """
     count = size(box)
     low = np.broadcast_to(np.asarray(box.low, np.float64), count)
     high = np.broadcast_to(np.asarray(box.high, np.float64), count)
@@ -174,9 +234,16 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
         observations: `(…, *shape)` or, for a Box, `(…, size)`; nested as the space.
         name: How the errors call the argument.
 
+    Returns:
+        The arrays, and the leading dimensions that they have in common.
+
     Raises:
         TypeError: The type of an array cannot be used (text, objects, complex).
         ValueError: The shape or the structure is another one.
+
+    Example:
+        >>> cast(Box((2,)), np.zeros((5, 2), int))[1]
+        (5,)
     """
     match space:
         case Box():
@@ -219,6 +286,13 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
     The order is Gymnasium's own (`gymnasium.spaces.flatten`). Leading dimensions
     are kept.
 
+    Args:
+        space: What one observation looks like.
+        observations: Arrays of that structure, as `cast` gives them.
+
+    Returns:
+        `(…, size(space))`, of the widest floating type among the parts.
+
     Example:
         >>> flatten(Discrete(3), jnp.array([2, 0]))
         Array([[0., 0., 1.],
@@ -241,7 +315,20 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
 
 
 def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
-    """An element of the space's shape and type with all entries at zero (or at the start)."""
+    """An element of the space's shape and type with all entries at zero (or at the start).
+
+    Args:
+        space: Of this module.
+        batch_shape: Leading dimensions.
+        full: `(shape, value, dtype) -> array`; NumPy's `np.full` makes NumPy arrays.
+
+    Returns:
+        An array, or the dict or tuple of arrays that mirrors the space.
+
+    Example:
+        >>> zeros(Box((3,)), (5,)).shape
+        (5, 3)
+    """
     match space:
         case Box():
             dtype = space.dtype if np.issubdtype(space.dtype, np.floating) else "float32"
@@ -260,6 +347,16 @@ def to_dict(space: Space) -> dict[str, Any]:
     """A JSON-able dict from which `from_dict` makes the same space.
 
     Infinite bounds are written as the strings "inf" and "-inf": JSON has no number for them.
+
+    Args:
+        space: Of this module.
+
+    Returns:
+        Dicts, lists, numbers and texts alone.
+
+    Example:
+        >>> to_dict(Discrete(4))
+        {'type': 'Discrete', 'n': 4, 'start': 0}
     """
     match space:
         case Box():
@@ -278,8 +375,18 @@ def to_dict(space: Space) -> dict[str, Any]:
 def from_dict(description: Mapping[str, Any]) -> Space:
     """The space that `to_dict` described.
 
+    Args:
+        description: What `to_dict` gave.
+
+    Returns:
+        A space equal to the one described.
+
     Raises:
         ValueError: The description is not one of a space.
+
+    Example:
+        >>> from_dict(to_dict(Box((3,)))) == Box((3,))
+        True
     """
     try:
         match description["type"]:

@@ -1,9 +1,8 @@
-"""The package as a whole: what importing it loads, and that the README's code runs."""
+"""The package as a whole: what importing it loads."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 
@@ -45,24 +44,3 @@ def test_import_loads_no_package_beyond_those_of_flax_and_safetensors(repository
     needed = modules_after(repository, "import jax, flax.linen")
     packages = {name.partition(".")[0] for name in loaded - needed} - sys.stdlib_module_names
     assert packages <= {"gaussjax", "safetensors"} | {name.partition(".")[0] for name in needed}
-
-
-def test_the_code_of_the_readme_runs(repository, tmp_path):
-    text = (repository / "README.md").read_text(encoding="utf-8")
-    # All else becomes an empty line, so that the numbers in a traceback are those of the README.
-    lines, inside = [], False
-    for line in text.splitlines():
-        if re.fullmatch(r"\s*```.*", line):
-            inside = not inside and line.strip() == "```python"
-            lines.append("")
-        else:
-            lines.append(line if inside else "")
-    assert any(lines), "the README has no block of Python"
-    program = tmp_path / "readme.py"
-    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    finished = run(repository, "-W", "error", str(program), cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    # A comment behind a print is what it prints, where it is one literal.
-    promised = [match[1] for line in lines if (match := re.match(r"print\(.*\)  # (.+)", line))]
-    printed = finished.stdout.splitlines()
-    assert [line for line in promised if line not in printed] == []

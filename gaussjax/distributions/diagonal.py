@@ -79,11 +79,19 @@ class DiagGaussian(Distribution):
         return reduce(-0.5 * xp.square(z) - xp.broadcast_to(log_std, z.shape) - HALF_LOG_2PI, reduction)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability, in nats a dimension, of a value at or below the action."""
+        """Log-probability, in nats a dimension, of a value at or below the action.
+
+        Args:
+            actions: `(…, act)`.
+        """
         return log_normal_cdf(self._standardize(actions))
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability, in nats a dimension, of a value above the action."""
+        """Log-probability, in nats a dimension, of a value above the action.
+
+        Args:
+            actions: `(…, act)`.
+        """
         return log_normal_cdf(-self._standardize(actions))
 
     def _standardize(self, actions: Array) -> Array:

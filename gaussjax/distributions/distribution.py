@@ -39,7 +39,12 @@ class Distribution(abc.ABC):
         return (xp.shape(self.loc)[-1],)
 
     def sample(self, key: Key[Array, ""], sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws actions, `(*sample_shape, …, act)`. The key is consumed."""
+        """Draws actions, `(*sample_shape, …, act)`.
+
+        Args:
+            key: Consumed.
+            sample_shape: Leading dimensions to add, one draw each.
+        """
         return self.sample_and_log_prob(key, sample_shape)[0]
 
     def sample_and_log_prob(
@@ -61,23 +66,46 @@ class Distribution(abc.ABC):
 
     @abc.abstractmethod
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action that standard normal noise of shape `(…, act)` leads to."""
+        """The action that noise leads to.
+
+        Args:
+            noise: Standard normal, `(…, act)`, with any leading dimensions before those of the mean.
+        """
 
     @abc.abstractmethod
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`."""
+        """Log-density, in nats, of the action `from_noise(noise)`.
+
+        Args:
+            noise: As of `from_noise`.
+            reduction: "sum" (the joint density), "mean", "prod" or "none".
+        """
 
     @abc.abstractmethod
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of actions in nats, `(…)`; `(…, act)` for the reduction "none"."""
+        """Log-density of actions in nats, `(…)`; `(…, act)` for the reduction "none".
+
+        Args:
+            actions: `(…, act)`, with any leading dimensions before those of the mean.
+            reduction: "sum" (the joint density), "mean", "prod" or "none".
+        """
 
     @abc.abstractmethod
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats."""
+        """Differential entropy in nats, `(…)`; `(…, act)` for the reduction "none".
+
+        Args:
+            reduction: "sum", "mean", "prod" or "none".
+        """
 
     @abc.abstractmethod
     def kl_divergence(self, other: Any, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats, for another of the same class."""
+        """KL(self || other) in nats, `(…)`; `(…, act)` for the reduction "none".
+
+        Args:
+            other: Of the same class.
+            reduction: "sum", "mean", "prod" or "none".
+        """
 
     @abc.abstractmethod
     def mean(self) -> Array:

@@ -60,7 +60,11 @@ class TanhGaussian(Distribution):
         return DiagGaussian(self.loc, self.log_std)
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
-        """The actions of the Box that raw ones (u) lead to; never outside by a rounding."""
+        """The actions of the Box that raw ones (u) lead to; never outside by a rounding.
+
+        Args:
+            raw_actions: u, `(…, act)`.
+        """
         return self._affine(xp.tanh(raw_actions))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:

@@ -27,6 +27,9 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
         spec: `policy.spec`, or the dict that `policy.spec.to_dict()` gave.
         network: Your own network, where the dict describes a network that gaussjax does not ship.
 
+    Returns:
+        A policy of the same functions and numbers as the one that was described.
+
     Raises:
         ValueError: A name in the description is unknown, or the network is missing.
 

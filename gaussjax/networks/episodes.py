@@ -23,6 +23,9 @@ def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
         terminated: The task ended, in any numeric type.
         truncated: The episode was cut, in any numeric type, of the same shape.
 
+    Returns:
+        bool, of the shape of the flags.
+
     Raises:
         ValueError: The shapes differ.
         TypeError: A flag is no real number.

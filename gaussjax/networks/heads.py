@@ -33,6 +33,13 @@ class GaussianHead(nn.Module):
         off_diagonal: Whether `outputs["off_diagonal"]` holds the correlations of the actions, zero
             at the start: a second output layer for `std="state"`, else learnt and the same for all
             observations. `multivariate_gaussian` switches it on.
+
+    Example:
+        >>> import jax
+        >>> head = GaussianHead(num_actions=2, initial_log_std=-1.0)
+        >>> (mean, log_std, outputs), params = head.init_with_output(jax.random.key(0), jnp.zeros((5, 8)))
+        >>> mean.shape, log_std
+        ((5, 2), Array([-1., -1.], dtype=float32))
     """
 
     num_actions: int | None = None

@@ -106,6 +106,10 @@ class RNN(Recurrent):
     Attributes:
         nonlinearity: "tanh" or "relu", of the recurrent layers.
 
+    Example:
+        >>> RNN(hidden_size=8, num_layers=2).initial_carry((5,))[1].shape
+        (5, 8)
+
     Source:
         Elman 1990, finding structure in time.
     """
@@ -122,6 +126,10 @@ class GRU(Recurrent):
     """A network with gated recurrent units; see `Recurrent` for the attributes.
 
     The reset gate acts after the product with the hidden state, as in `torch.nn.GRU`.
+
+    Example:
+        >>> GRU(hidden_size=8).initial_carry((5,))[0].shape
+        (5, 8)
 
     Source:
         Cho et al. 2014 (arXiv:1406.1078).
@@ -155,6 +163,10 @@ class MinGRU(Recurrent):
 
     Its gates see the input alone, so a sequence costs a parallel scan instead of T dependent steps.
     One layer only averages its inputs; two or more can react to what they remember.
+
+    Example:
+        >>> len(MinGRU(hidden_size=8, num_layers=2).initial_carry((5,)))
+        2
 
     Source:
         Feng et al. 2024, were RNNs all we needed? (arXiv:2410.01201), section 3.1.

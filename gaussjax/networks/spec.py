@@ -86,6 +86,9 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
         description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class; the nodes
             of a `Graph` need no type. A text is read as YAML (safely; PyYAML comes with flax).
 
+    Returns:
+        A module of `gaussjax.networks`, for a policy's factory.
+
     Raises:
         ValueError: The type, a field, or a name in a graph is unknown; the nearest name is suggested.
 

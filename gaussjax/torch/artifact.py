@@ -29,6 +29,15 @@ def load(path: str | os.PathLike[str]) -> artifact.Loaded:
         FileNotFoundError: There is no such file.
         PolicyFileError: The file is damaged, or not one that this version reads, or the network is not
             one of gaussjax's own.
+
+    Example:
+        >>> import gaussjax.torch, tempfile
+        >>> policy = gaussjax.torch.from_spec(gaussjax.gaussian(gaussjax.networks.MLP(()), 3, (2,)).spec)
+        >>> path = os.path.join(tempfile.mkdtemp(), "policy.safetensors")
+        >>> save(path, policy, policy.init(gaussjax.torch.key(0)))
+        >>> loaded = load(path)
+        >>> loaded.policy.act(loaded.params, None, torch.zeros(3), deterministic=True).actions.shape
+        torch.Size([2])
     """
     loaded = artifact.assemble(
         path,
@@ -53,8 +62,23 @@ def save(
 ) -> None:
     """Writes a torch policy to the file that its JAX twin would write; see `gaussjax.save`.
 
+    Args:
+        path: Of the file; an older one is replaced.
+        policy: Its spec is written.
+        params: Its parameters.
+        normalizer: Observation statistics to restore with it.
+        metadata: Anything JSON-able.
+
     Raises:
         ValueError: The parameters are not this policy's, or hold NaN.
+
+    Example:
+        >>> import gaussjax.torch, tempfile
+        >>> policy = gaussjax.torch.from_spec(gaussjax.gaussian(gaussjax.networks.MLP(()), 3, (2,)).spec)
+        >>> path = os.path.join(tempfile.mkdtemp(), "policy.safetensors")
+        >>> save(path, policy, policy.init(gaussjax.torch.key(0)), metadata={"robot": "mine"})
+        >>> gaussjax.load(path).metadata["robot"]
+        'mine'
     """
     statistics = None if normalizer is None else normalize.Statistics(*(part.numpy() for part in normalizer))  # type: ignore[attr-defined]
     twin, arrays = factories.from_spec(policy.spec), convert.to_flax(policy.spec, params)

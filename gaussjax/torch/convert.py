@@ -47,6 +47,9 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
         spec: Of either policy; it says what each array is.
         params: As `init` of the JAX policy gives them, of JAX or NumPy arrays.
 
+    Returns:
+        Tensors by name, as `init` of the torch policy gives them. Nothing is rounded.
+
     Raises:
         ValueError: An array is missing, unknown or of another shape; all of them are named.
         TypeError: The network is not one of gaussjax's own.
@@ -64,11 +67,26 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
 
 
 def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """The parameters of a torch policy as those of its JAX twin, of NumPy arrays.
+    """The parameters of a torch policy as those of its JAX twin.
+
+    Args:
+        spec: Of either policy; it says what each tensor is.
+        tensors: As `init` of the torch policy gives them.
+
+    Returns:
+        The pytree of `init` of the JAX policy, of NumPy arrays. Nothing is rounded.
 
     Raises:
         ValueError: A tensor is missing, unknown or of another shape; all of them are named.
         TypeError: The network is not one of gaussjax's own.
+
+    Example:
+        >>> import gaussjax, jax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> params = policy.init(jax.random.key(0))
+        >>> back = to_flax(policy.spec, to_torch(policy.spec, params))
+        >>> jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, back))
+        True
     """
     found = list(leaves(network(spec)))
     checks.tree(dict(tensors), {leaf.torch: _like(torch.empty(leaf.shape)) for leaf in found}, "params")

@@ -109,8 +109,18 @@ def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) 
         spec: `policy.spec`, or the dict that `policy.spec.to_dict()` gave.
         network: Your own module, where the network is none of gaussjax's.
 
+    Returns:
+        A policy over a dict of tensors.
+
     Raises:
         ValueError: A name in the description is unknown, or the network is missing.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((2,)))
+        >>> twin = from_spec(policy.spec)
+        >>> twin.act(twin.init(random.key(0)), random.key(1), torch.zeros(5, 3)).actions.shape
+        torch.Size([5, 2])
     """
     given: Any = network
     if isinstance(spec, Spec):

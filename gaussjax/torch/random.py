@@ -17,6 +17,12 @@ from gaussjax import threefry
 def key(seed: int) -> torch.Tensor:
     """The key of `jax.random.key(seed)`; see `gaussjax.threefry.key`.
 
+    Args:
+        seed: From 0 to 2³² - 1.
+
+    Returns:
+        A uint32 tensor `(2,)`.
+
     Example:
         >>> normal(key(0), (2,))
         tensor([1.6226, 2.0253])
@@ -25,7 +31,19 @@ def key(seed: int) -> torch.Tensor:
 
 
 def from_jax(key: Any) -> torch.Tensor:
-    """A JAX key, typed or legacy, or an array of its two words, as a tensor."""
+    """A JAX key as a tensor.
+
+    Args:
+        key: Typed or legacy, or an array of its two words.
+
+    Returns:
+        A uint32 tensor `(2,)`.
+
+    Example:
+        >>> import jax
+        >>> from_jax(jax.random.key(7)).tolist()
+        [0, 7]
+    """
     if hasattr(key, "dtype") and "key<" in str(key.dtype):
         import jax
 
@@ -34,17 +52,54 @@ def from_jax(key: Any) -> torch.Tensor:
 
 
 def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
-    """As many new keys, `(num, 2)`, as `jax.random.split` makes. The key is consumed."""
+    """The keys that `jax.random.split` makes.
+
+    Args:
+        key: Consumed.
+        num: How many.
+
+    Returns:
+        A uint32 tensor `(num, 2)`.
+
+    Example:
+        >>> one, other = split(key(0))
+        >>> one.tolist()
+        [1797259609, 2579123966]
+    """
     return threefry.split(key, num, WORDS)
 
 
 def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
-    """The key that `jax.random.fold_in` makes of a key and a number from 0 to 2³² - 1."""
+    """The key that `jax.random.fold_in` makes of a key and a number.
+
+    Args:
+        key: Not consumed: fold in another number for another key.
+        data: From 0 to 2³² - 1.
+
+    Returns:
+        A uint32 tensor `(2,)`.
+
+    Example:
+        >>> fold_in(key(0), 1).shape
+        torch.Size([2])
+    """
     return threefry.fold_in(key, data, WORDS)
 
 
 def bits(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
-    """Random uint32 numbers, those of `jax.random.bits`. The key is consumed."""
+    """Random uint32 numbers, those of `jax.random.bits`.
+
+    Args:
+        key: Consumed.
+        shape: Of the result.
+
+    Returns:
+        A uint32 tensor.
+
+    Example:
+        >>> bits(key(0), (3,)).shape
+        torch.Size([3])
+    """
     return threefry.bits(key, shape, WORDS)
 
 
@@ -55,7 +110,22 @@ def uniform(
     minimum: float = 0.0,
     maximum: float = 1.0,
 ) -> torch.Tensor:
-    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`. The key is consumed."""
+    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`.
+
+    Args:
+        key: Consumed.
+        shape: Of the result.
+        dtype: torch.float32 or torch.float64.
+        minimum: The least of them.
+        maximum: Above all of them.
+
+    Returns:
+        A tensor of that shape and type.
+
+    Example:
+        >>> uniform(key(0), (2,)).shape
+        torch.Size([2])
+    """
     return threefry.uniform(key, shape, _name(dtype), minimum, maximum, WORDS)
 
 
@@ -66,6 +136,13 @@ def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = 
         key: Consumed.
         shape: Of the result.
         dtype: torch.float32 or torch.float64.
+
+    Returns:
+        A tensor of that shape and type.
+
+    Example:
+        >>> normal(key(0), (2,))
+        tensor([1.6226, 2.0253])
     """
     return threefry.normal(key, shape, _name(dtype), WORDS)
 

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Options of behavioural cloning."""
+    """Options of behavioural cloning.
+
+    Example:
+        >>> Config(num_epochs=20).batch_size
+        256
+    """
 
     num_epochs: int = 50
     """Passes over the data to train for."""
@@ -83,6 +88,9 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
             have them (an observation more than actions, at the end, is dropped), or a `.csv` file
             whose header names columns `observation_0`, … and `action_0`, ….
 
+    Returns:
+        Both as float32, a row for each pair.
+
     Raises:
         ValueError: A part is missing, holds NaN, or the lengths differ.
 
@@ -122,6 +130,19 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """A diagonal Gaussian whose standard deviation depends on the observation.
 
     Its actions are clipped to the Box for the environment; the density is that of the samples before.
+
+    Args:
+        observation_space: As of `gaussjax.gaussian`.
+        action_space: Likewise, a Box.
+        config: Whose sizes and activation are taken.
+
+    Returns:
+        The policy, its log-densities without a last axis.
+
+    Example:
+        >>> from gaussjax import spaces
+        >>> make_policy(3, spaces.Box((1,)), Config()).spec.kind
+        'gaussian'
     """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
     return factories.gaussian(
@@ -144,7 +165,8 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         config: The options.
 
     Returns:
-        `init` and `step`, an epoch each. A gradient that is not finite is not taken, and counted (`skipped`).
+        `init` and `step`, pure and compiled, an epoch each. A gradient that is not finite is not taken, and counted
+        (`skipped`).
 
     Raises:
         ValueError: The dataset is smaller than a batch, or its widths are not those of the policy.

@@ -16,7 +16,19 @@ _LOG_RATIO_LIMIT = 20.0
 
 
 def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Logarithm of the probability ratio, held to ±20 so that its exponential stays finite."""
+    """Logarithm of the probability ratio, held to ±20 so that its exponential stays finite.
+
+    Args:
+        log_prob: Of the actions taken under the policy as it is, in nats.
+        old_log_prob: Under the policy that took them.
+
+    Returns:
+        Their difference, in nats.
+
+    Example:
+        >>> float(log_ratio(jnp.array(-1.0), jnp.array(-1.5)))
+        0.5
+    """
     return jnp.clip(log_prob - old_log_prob, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
 
 
@@ -29,6 +41,9 @@ def clipped_surrogate(
         log_ratios: From `log_ratio`.
         advantages: Of the actions taken.
         clip_ratio: How far the ratio may leave 1 before its gradient stops.
+
+    Returns:
+        The mean over the batch, to be made small.
 
     Example:
         >>> import jax.numpy as jnp
@@ -56,6 +71,13 @@ def value_loss(
         targets: To be predicted.
         old_values: Predicted when the experience was collected.
         clip_value: None, or how far a prediction may move from the old one before its gradient stops.
+
+    Returns:
+        The mean over the batch, in squared units of the value.
+
+    Example:
+        >>> float(value_loss(jnp.array([1.0]), jnp.array([3.0]), jnp.array([1.0]), None))
+        2.0
     """
     errors = jnp.square(values - targets)
     if clip_value is not None:
@@ -66,6 +88,16 @@ def value_loss(
 
 def approximate_kl(log_ratios: Float[Array, "*batch"]) -> Float[Array, ""]:
     """Unbiased estimate of KL(old || new) in nats from samples of the old policy; never negative.
+
+    Args:
+        log_ratios: From `log_ratio`.
+
+    Returns:
+        The mean over the batch.
+
+    Example:
+        >>> float(approximate_kl(jnp.zeros(3)))
+        0.0
 
     Source:
         Schulman 2020, approximating KL divergence, the third estimator.

@@ -22,7 +22,12 @@ SPREAD = ("environment", "discounted_returns")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Options of PPO. Steps are environment steps, counted over all environments."""
+    """Options of PPO. Steps are environment steps, counted over all environments.
+
+    Example:
+        >>> Config(num_envs=4, num_steps=64, batch_size=64).learning_rate
+        0.001
+    """
 
     total_steps: int = 200_000
     """Steps to train for; the last update may pass it."""
@@ -92,6 +97,14 @@ class Hyperparameters(NamedTuple):
     """The options that are numbers in the compiled program, so that a population may differ in them.
 
     `jax.vmap` over states whose `hyperparameters` differ trains one program for all.
+
+    Attributes:
+        learning_rate: As of `Config`, like all of them.
+        discount: Gamma.
+        trace: Lambda.
+        clip_ratio: How far the probability ratio may leave 1.
+        entropy_coefficient: Weight of the entropy bonus.
+        value_coefficient: Weight of the value loss.
     """
 
     learning_rate: Float[Array, ""]
@@ -138,6 +151,19 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
 
     Its actions are clipped to the Box for the environment; its densities are those of the
     samples before the clip, which is what keeps PPO's ratio right at the bounds.
+
+    Args:
+        observation_space: As of `gaussjax.gaussian`.
+        action_space: Likewise, a Box.
+        config: Whose network, sizes and initial log_std are taken.
+
+    Returns:
+        A policy with `outputs["value"]`.
+
+    Example:
+        >>> from gaussjax import spaces
+        >>> make_policy(3, spaces.Box((1,), -2.0, 2.0), Config()).spec.kind
+        'gaussian'
     """
     options: dict[str, Any] = {"initializer": "orthogonal", "scale": 2.0**0.5}
     actor_options = {

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Options of SAC. Steps are environment steps, counted over all environments."""
+    """Options of SAC. Steps are environment steps, counted over all environments.
+
+    Example:
+        >>> Config(sizes=(64, 64), learning_starts=1000).batch_size
+        256
+    """
 
     total_steps: int = 1_000_000
     """Steps to train for."""
@@ -124,7 +129,20 @@ class State(NamedTuple):
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """The policy that SAC trains: squashed to the Box, with a standard deviation of its own for each observation."""
+    """The policy that SAC trains: squashed to the Box, with a standard deviation of its own for each observation.
+
+    Args:
+        observation_space: As of `gaussjax.squashed_gaussian`.
+        action_space: Likewise, a bounded Box.
+        config: Whose sizes and activation are taken.
+
+    Returns:
+        The policy, its log-densities without a last axis.
+
+    Example:
+        >>> make_policy(3, spaces.Box((1,), -2.0, 2.0), Config()).spec.kind
+        'squashed_gaussian'
+    """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
     return factories.squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
 

@@ -1,0 +1,115 @@
+"""Sphinx: `make docs` builds the pages into docs/_build; warnings are errors, no network is used."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import public  # noqa: E402
+
+import gaussjax  # noqa: E402
+
+project = "gaussjax"
+release = version = gaussjax.__version__
+html_title = f"gaussjax {release}"
+html_theme = "furo"
+html_copy_source = False
+html_show_copyright = False
+html_static_path = ["style"]
+html_css_files = ["wide.css"]
+html_theme_options = {"navigation_with_keys": True}
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+# The tests execute the notebooks.
+nb_execution_mode = "off"
+
+# In the docstrings `x` is code.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Source"]
+python_maximum_signature_line_length = 100
+# Names of other projects would be looked up on their sites.
+nitpick_ignore_regex = [("py:.*", r"(?!gaussjax\.).*")]
+
+
+def _reference() -> None:
+    """A page for each module of modules.txt."""
+    folder = HERE / "_reference"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    indexed: list[ast.AST] = []
+    for module in public.MODULES:
+        parts = [f"{module}\n{'=' * len(module)}\n", f".. automodule:: {module}\n"]
+        for found in sorted(public.names(module), key=lambda found: isinstance(found.node, ast.ClassDef)):
+            directive = "autoclass" if isinstance(found.node, ast.ClassDef) else "autofunction"
+            options = "   :members:\n" if directive == "autoclass" else ""
+            # A class that several modules pass on is indexed on the first page.
+            options += "   :no-index:\n" if directive == "autoclass" and found.node in indexed else ""
+            indexed.append(found.node)
+            parts.append(f".. {directive}:: {found.name}\n{options}")
+        (folder / f"{module}.rst").write_text("\n".join(parts), encoding="utf-8")
+    listed = "\n".join(f"   _reference/{module}" for module in public.MODULES)
+    text = "Reference\n=========\n\nA page for each module.\n\n.. toctree::\n   :maxdepth: 1\n\n" + listed + "\n"
+    (HERE / "reference.rst").write_text(text, encoding="utf-8")
+
+
+def _notebooks() -> None:
+    """The notebooks of the project, as they are; a page lists them."""
+    folder = HERE / "_notebooks"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    found = sorted((HERE.parent / "notebooks").glob("*.ipynb"))
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+    listed = "".join(f"   _notebooks/{path.stem}\n" for path in found)
+    toctree = f".. toctree::\n   :maxdepth: 1\n\n{listed}" if found else "None yet.\n"
+    title = "Notebooks\n=========\n\nEach runs in under a minute on two cores; the tests execute them.\n\n"
+    (HERE / "notebooks.rst").write_text(title + toctree, encoding="utf-8")
+
+
+def _skip(app, what, name, obj, skip, options):
+    # The fields of a NamedTuple stand in its docstring; setup is Flax's.
+    return True if type(obj).__name__ == "_tuplegetter" or name == "setup" else skip
+
+
+def _before(app, what, name, obj, options, lines):
+    """A colon in the first line under Returns, or of a field's text, would make what stands before it a type."""
+    if what in ("attribute", "property") and lines:
+        lines[0] = f": {lines[0]}"
+    for i, line in enumerate(lines[:-1]):
+        if line.strip() in ("Returns:", "Yields:"):
+            text = lines[i + 1].lstrip()
+            lines[i + 1] = lines[i + 1].removesuffix(text) + ": " + text
+
+
+def _after(app, what, name, obj, options, lines):
+    """Types of fields are code, without their modules: the stars in their shapes are no emphasis."""
+    for i, line in enumerate(lines):
+        if field := re.match(r":vartype (\w+): (.*)$", line):
+            kind = re.sub(r"\b(?:gaussjax|collections)(?:\.[a-z_]+)*\.(?=\w)", "", field[2])
+            lines[i] = f":vartype {field[1]}: ``{kind}``"
+
+
+def setup(app):
+    """The generated pages, and how docstrings are read."""
+    _reference()
+    _notebooks()
+    app.connect("autodoc-skip-member", _skip)
+    # Napoleon's place is 500.
+    app.connect("autodoc-process-docstring", _before, priority=400)
+    app.connect("autodoc-process-docstring", _after, priority=600)

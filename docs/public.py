@@ -1,0 +1,95 @@
+"""What the reference describes: the modules in modules.txt, and the names that each gives to users.
+
+Read from the source without importing it, so that the test of the docstrings is as cheap as reading.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = tuple((ROOT / "docs" / "modules.txt").read_text(encoding="utf-8").split())
+
+
+class Public(NamedTuple):
+    """A function, a class or a method that users meet.
+
+    Attributes:
+        name: As users write it, `gaussjax.networks.MLP`.
+        node: Its source.
+        bases: Of a method: the same method of the classes that its class is made from.
+    """
+
+    name: str
+    node: ast.FunctionDef | ast.ClassDef
+    bases: tuple[ast.FunctionDef, ...] = ()
+
+
+def names(module: str) -> Iterator[Public]:
+    """The functions and classes that a module defines, or imports as `X as X` for its users."""
+    for statement in _source(module).body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and not statement.name.startswith("_"):
+            yield Public(f"{module}.{statement.name}", statement)
+        elif isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                found = _definition(f"{statement.module}", alias.name) if alias.asname == alias.name else None
+                if found is not None:
+                    yield Public(f"{module}.{alias.name}", found)
+
+
+def methods(module: str, owner: Public) -> Iterator[Public]:
+    """The public methods of a class."""
+    if isinstance(owner.node, ast.ClassDef):
+        above = [base for base in owner.node.bases if isinstance(base, ast.Name)]
+        parents = [found for base in above if (found := _anywhere(base.id, module)) is not None]
+        for node in owner.node.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                same = (part for parent in parents for part in parent.body if isinstance(part, ast.FunctionDef))
+                bases = tuple(part for part in same if part.name == node.name)
+                yield Public(f"{owner.name}.{node.name}", node, bases)
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    path = ROOT.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _exists(module: str) -> bool:
+    path = ROOT.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def _definition(module: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    """Where a name is made, followed through modules that pass it on; None for a module or a constant."""
+    if not module.startswith("gaussjax") or not _exists(module):
+        return None
+    for statement in _source(module).body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
+            return statement
+        # `name = wrap(package.name)` has the docstring of what is wrapped.
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call) and statement.value.args:
+            wrapped = statement.value.args[0]
+            if ast.unparse(statement.targets[0]) == name and ast.unparse(wrapped) == f"factories.{name}":
+                return _definition("gaussjax.factories", name)
+        # `from package import module as module` is a module, and defined nowhere.
+        passes_on = isinstance(statement, ast.ImportFrom) and statement.module != module
+        if passes_on and any(alias.asname == alias.name == name for alias in statement.names):
+            return _definition(f"{statement.module}", name)
+    return None
+
+
+def _anywhere(name: str, module: str) -> ast.ClassDef | None:
+    folder = ROOT.joinpath(*module.split("."))
+    files = folder.glob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
+    for path in files:
+        inner = ".".join(path.with_suffix("").relative_to(ROOT).parts)
+        found = _definition(inner, name)
+        if isinstance(found, ast.ClassDef):
+            return found
+    return None

@@ -1,0 +1,154 @@
+"""The README and the pages of docs/: their code runs without a warning, and the tests they name exist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gaussjax.commands import known
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").glob("*.md"))]
+
+# One process for all pages: most of the time of each would go into imports.
+DRIVER = """
+import contextlib, io, json, runpy, sys, traceback
+found = {}
+for page, program in json.loads(sys.argv[1]).items():
+    printed, error = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(printed):
+            runpy.run_path(program)
+    except BaseException:
+        error = traceback.format_exc()
+    found[page] = [printed.getvalue(), error]
+print(json.dumps(found))
+"""
+
+
+def text(page: str) -> str:
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def code(page: str, language: str) -> list[str]:
+    """The lines of the page, empty where they are not code, so that a traceback has the numbers of the page."""
+    lines, inside = [], False
+    for line in text(page).splitlines():
+        if re.fullmatch(r"\s*```.*", line):
+            inside = not inside and line.strip() == f"```{language}"
+            lines.append("")
+        else:
+            lines.append(line if inside else "")
+    return lines
+
+
+def cells(page: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of the page's tables, with the numbers of their lines."""
+    for number, line in enumerate(text(page).splitlines(), 1):
+        if re.match(r"\|(?! *-)", line):
+            yield number, [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    programs = {}
+    for page in PAGES:
+        lines = code(page, "python")
+        if any(lines):
+            programs[page] = str(folder / page.replace("/", "_")) + ".py"
+            Path(programs[page]).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(programs)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(code(page, "python"))])
+def test_the_code_of_the_page_runs(ran, page):
+    printed, error = ran[page]
+    assert error == ""
+    # A comment behind a print is what it prints.
+    promised = [match[1] for line in code(page, "python") if (match := re.match(r"\s*print\(.*\)  # (.+)", line))]
+    assert [line for line in promised if line not in printed.splitlines()] == []
+
+
+def commands(page: str) -> list[str]:
+    return [line.partition("#")[0].strip() for line in code(page, "bash") if line.strip()]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(code(page, "bash"))])
+def test_the_commands_of_the_page_exist(page):
+    import tyro
+
+    targets = re.findall(r"^([\w-]+):", text("Makefile"), flags=re.MULTILINE)
+    for command in commands(page):
+        program, *words = command.split()
+        if program == "make":
+            assert [word for word in words if "=" not in word and word not in targets] == [], command
+        elif program == "pip":
+            extras = re.findall(r"^([\w-]+) = \[", text("pyproject.toml").partition("optional-dependencies]")[2], re.M)
+            asked = re.search(r"\[([\w,-]+)\]", command)
+            assert words[0] == "install", command
+            assert not asked or set(asked[1].split(",")) <= set(extras), command
+        else:
+            assert program in ("gaussjax", ".venv/bin/gaussjax"), command
+            if words[-1] != "--help":
+                tyro.cli(known(words), prog="gaussjax", args=words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(code(page, "bash"))])
+def test_the_commands_of_the_page_run(page, tmp_path):
+    rng = np.random.default_rng(0)
+    recorded = {"observations": rng.normal(size=(512, 3)), "actions": rng.uniform(-2.0, 2.0, (512, 1))}
+    np.savez(tmp_path / "recorded.npz", **recorded)
+    program = Path(sys.executable).with_name("gaussjax")
+    for command in commands(page):
+        words = command.split()[1:]
+        # Trained to its end there is nothing to resume; SAC's million steps would take hours.
+        if not command.startswith((".venv/bin/gaussjax", "gaussjax")) or words[0] == "resume" or "sac" in words:
+            continue
+        finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=500)
+        assert finished.returncode == 0, (command, finished.stderr)
+
+
+def is_test(path: str, name: str) -> bool:
+    file = REPOSITORY / path
+    if not file.is_file():
+        return False
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.FunctionDef) and node.name == name for node in tree.body)
+
+
+def test_each_row_of_the_migration_is_held_by_a_test_that_exists():
+    rows = [(number, row) for number, row in cells("docs/migration.md") if row[-1] != "test"]
+    assert len(rows) >= 30
+    for number, row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row[-1])
+        assert named, f"docs/migration.md:{number}: no test in {row[-1]!r}"
+        assert [name for name in named if not is_test(*name)] == [], f"docs/migration.md:{number}"
+
+
+def test_each_of_our_cells_beside_other_libraries_is_held_by_a_test_that_exists():
+    rows = [row for _, row in cells("README.md")]
+    head = next(row for row in rows if "gaussjax" in row and "skrl" in row and len(row) > 4)
+    compared = [row for row in rows[rows.index(head) + 1 :] if len(row) == len(head)]
+    assert len(compared) >= 12
+    for row in compared:
+        ours = row[head.index("gaussjax")]
+        if ours == "no":
+            continue
+        named = re.findall(r'\]\((tests/[\w/]+\.py) "(test_\w+)"\)', ours)
+        assert named, row
+        assert [name for name in named if not is_test(*name)] == [], row
