@@ -13,13 +13,16 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 JOBS ?= 2
 
 ENV ?= Pendulum-v1
+ALGORITHM ?= ppo
+# Of cloning: make train ALGORITHM=bc DATASET=recorded.npz
+DATASET ?=
 SEED ?= 0
-OUT ?= runs/$(ENV)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
+OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: train test test-full test-faults lint format bench bench-peers clean
 
 train: $(READY)
-	$(BIN)/gaussjax train $(ENV) --seed $(SEED) --out $(OUT)
+	$(BIN)/gaussjax train $(ENV) --algorithm $(ALGORITHM) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
