@@ -48,21 +48,26 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learner, buffer, key, seed = begin(key)
         return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
 
-    # The learner and the buffer are changed in place: a million transitions are not copied.
-    @functools.partial(jax.jit, static_argnames=("learn",), donate_argnames=("learner", "buffer", "totals"))
+    # Buffer and learner are changed in place: a million transitions are not copied. In one program they
+    # would be: XLA computes the new rows once more where the minibatch is read, and to have the
+    # old ones there it copies the whole buffer at every step.
+    @functools.partial(jax.jit, donate_argnames=("buffer",))
+    def store(buffer: replay.Buffer, statistics: normalize.Statistics, transition: Transition) -> tuple[Any, ...]:
+        return remember(buffer, statistics, transition, config)
+
+    @functools.partial(jax.jit, static_argnames=("learn",), donate_argnames=("learner", "totals"))
     def advance(
         learner: Learner,
         buffer: replay.Buffer,
         statistics: normalize.Statistics,
         key: Array,
-        transition: Transition,
+        refused: Array,
         observations: Array,
         totals: dict[str, Array],
         *,
         learn: bool,
     ) -> tuple[Any, ...]:
-        """Remembers a transition, learns from the buffer, and acts on what is seen next."""
-        buffer, statistics, refused = remember(buffer, statistics, transition, config)
+        """Learns from the buffer, and acts on what is seen next."""
         totals = {**totals, "refused": totals["refused"] + refused}
         key, update_key, act_key = jax.random.split(key, 3)
         if learn:
@@ -72,7 +77,7 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
                 jax.random.split(update_key, config.gradient_steps),
             )
             totals = {**totals, **{name: totals[name] + jnp.sum(new) for name, new in metrics.items()}}
-        return learner, buffer, statistics, key, act(learner.actor, statistics, act_key, observations), totals
+        return learner, key, act(learner.actor, statistics, act_key, observations), totals
 
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
         return policy.act(params, key, shown(statistics, observations)).actions
@@ -96,8 +101,9 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             learn = steps >= config.learning_starts
             learning += learn
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
-            learner, buffer, statistics, key, actions, totals = advance(
-                learner, buffer, statistics, key, transition, following, totals, learn=learn
+            buffer, statistics, refused = store(buffer, statistics, transition)
+            learner, key, actions, totals = advance(
+                learner, buffer, statistics, key, refused, following, totals, learn=learn
             )
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
