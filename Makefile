@@ -60,7 +60,7 @@ notebooks: $(READY)
 
 # The page of figures, measured anew; the machine should have nothing else to do (an hour).
 DEVICE ?= cpu
-BENCHMARKS ?= main_job act evaluate population startup scaling
+BENCHMARKS ?= main_job act serving evaluate recurrent population ppo sac compiled startup scaling
 bench: $(READY)
 	for name in $(BENCHMARKS); do \
 		$(BIN)/python -m benchmarks $$name --device $(DEVICE) --json benchmarks/results/$$name-$(DEVICE).json || exit 1; \

@@ -19,6 +19,7 @@ COMMANDS = {
     "main_job": "train PPO on Pendulum-v1 by the command line, seeds 0, 1 and 2, and evaluate 20 episodes",
     "learning": "train PPO and SAC on harder environments by the command line, and evaluate 20 episodes of each",
     "act": "time of one call of act, by batch",
+    "serving": "time of one call of act for few observations, run in the caller's thread",
     "evaluate": "time of the gradient of PPO's loss, by size of the minibatch",
     "recurrent": "time of the gradient of recurrent layers over sequences",
     "population": "time of one action of each of many policies",

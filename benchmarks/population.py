@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import peers, report, runner
 
 CONTENDERS = ("gaussjax", "gaussjax-loop", "torch-vmap")
+ACCELERATOR = CONTENDERS
 POLICIES = (1, 16, 256, 4096)
 BARS = ((256, "gaussjax-loop", 0.05),)
 

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import peers, report, runner
 
 CONTENDERS = ("gaussjax", "gaussjax-autodiff", "flax-scan", "torch-split")
+ACCELERATOR = CONTENDERS
 CELLS = ("lstm", "gru")
 SIZES = (
     {"sequences": 64, "steps": 64, "features": 32, "hidden": 64},

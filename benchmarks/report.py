@@ -151,12 +151,14 @@ def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Ma
 
     cases = select(results, where)
     figure, axes = pyplot.subplots(figsize=(9, 4.2))
+    slopes = []
     for contender in CONTENDERS:
         points = [(_size(case["case"][by]), case["times"][contender]) for case in cases if contender in case["times"]]
         if not points:
             continue
         x, y = [size for size, _ in points], [1e6 * times["median"] for _, times in points]
         label = f"{CONTENDERS[contender].title}, slope {slope(x, y):.2f}"
+        slopes.append(f"{CONTENDERS[contender].title} {slope(x, y):.2f}")
         axes.plot(x, y, "o-", label=label, linewidth=2.5 if contender.startswith(OURS) else 1.2)
         low, high = ([1e6 * times["quartiles"][i] for _, times in points] for i in (0, 1))
         axes.fill_between(x, low, high, alpha=0.15)
@@ -166,7 +168,8 @@ def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Ma
     figure.tight_layout()
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
-    return f"![Time against {by}]({name}.svg)"
+    told = "Slope over the larger half of the sizes (1: time in proportion): " + ", ".join(slopes) + "."
+    return f"![Time against {by}]({name}.svg)\n\n{told}"
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -50,8 +50,9 @@ def bars(results: Mapping[str, Any], names: Sequence[str], wanted: Sequence[Bar]
     """How many times a peer's steps a second ours were to be, and are."""
     rows = []
     for number, peer, least in wanted:
-        title = f"{heads[number]}: {CONTENDERS[peer].title}"
-        times = results["cases"][number]["times"] if number < len(results["cases"]) else {}
+        if number >= len(results["cases"]):
+            continue
+        title, times = f"{heads[number]}: {CONTENDERS[peer].title}", results["cases"][number]["times"]
         if names[0] not in times or peer not in times:
             rows.append([title, f"{least}×", "not measured", "not measured", ""])
             continue

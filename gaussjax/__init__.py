@@ -16,6 +16,7 @@ from gaussjax.policy import ActOutput as ActOutput
 from gaussjax.policy import EvaluateOutput as EvaluateOutput
 from gaussjax.policy import Policy as Policy
 from gaussjax.policy import Spec as Spec
+from gaussjax.serving import serve as serve
 from gaussjax.strictness import strict as strict
 
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import inputs, report, runner
+from benchmarks import act, inputs, report, runner, sac, throughput
 
 
 def test_inputs_lie_where_xla_borrows_them() -> None:
@@ -53,3 +54,30 @@ def test_page_shows_the_measured_contenders_and_names_the_missing_ones(repositor
         assert case["times"].keys() == {"gaussjax"}
         assert report.number(1e6 * case["times"]["gaussjax"]["median"]) in page
     assert (tmp_path / "act-cpu.svg").stat().st_size > 1000
+
+
+def test_floor_of_act_is_its_bytes_over_the_bandwidth_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(act, "_COPIED", 2**20)
+    options = argparse.Namespace(device="cpu", processes=1, rounds=1, turn=0.002, environments=tmp_path)
+    (floor,) = act._floors([2**20], options)
+    # 60 observations in; out four arrays of 8 and the log-density; 4 bytes each.
+    assert floor["bytes"] == 2**20 * 4 * (60 + 4 * 8 + 1)
+    assert floor["seconds"] == pytest.approx(floor["bytes"] / floor["bandwidth"])
+    times = {"gaussjax": {"best": 4.0 * floor["seconds"]}}
+    case = {"case": {"batch": 2**20, "resident": True}, "times": times}
+    assert "25.0%" in report.floors({"floors": [floor], "cases": [case]})
+
+
+@pytest.mark.parametrize(("ours", "told"), [(2.0, "kept"), (2.5, "**missed**")])
+def test_bar_on_steps_a_second_is_told_by_the_times(ours: float, told: str) -> None:
+    times = {"gaussjax-training": ours, "sbx-training": 2.6}
+    kept = {name: runner.summary([[seconds]], seconds) for name, seconds in times.items()}
+    case = {"case": {"environment": "Pendulum-v1", "num_steps": 512, "batch_size": 256}, "times": kept, "refused": {}}
+    results = {"cases": [case], "not_measured": {"sb3-training": "no environment"}, "device": "cpu"}
+    page = sac.markdown({**results, "share_of_cpu_used_by_others": 0.0})
+    assert f"{512 / ours:,.0f}" in page
+    assert f"{2.6 / ours:.2f}× | {told}" in page
+    assert "| 3.0× | not measured | not measured |" in page
+    assert "no evidence" in throughput.bars(
+        {**results, "share_of_cpu_used_by_others": 0.5}, sac.CONTENDERS, sac.BARS, ["Pendulum-v1"]
+    )

@@ -27,12 +27,17 @@ def params_of(weights: inputs.Weights) -> Any:
     return {"params": {"layers": layers, "head": {"mean": dense(mean), "log_std": jnp.asarray(weights.log_std)}}}
 
 
-def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = inputs.HIDDEN) -> Built:
+def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = inputs.HIDDEN, serve: bool = False) -> Built:
     policy, params, key = make(hidden), params_of(inputs.weights(tuple(hidden))), jax.random.key(1)
     observations = inputs.observations(batch)
     check = policy.act(params, key, observations).outputs["mean_actions"][0]
     if resident:
         observations = jnp.asarray(observations)
+    if serve:
+        bound = gaussjax.serve(policy, params)
+        wait = jax.block_until_ready if resident else np.asarray
+        return Built(lambda: wait(bound(key, observations)), check)
+    if resident:
         return Built(lambda: jax.block_until_ready(policy.act(params, key, observations)), check)
     return Built(lambda: np.asarray(policy.act(params, key, observations).actions), check)
 

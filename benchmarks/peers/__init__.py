@@ -28,9 +28,19 @@ class Contender(NamedTuple):
 
 
 _JAX = ("jax", "jaxlib", "flax", "numpy")
+# A call of JAX on CPU runs in the thread of the caller.
+_INLINE = {"BENCHMARKS_DISPATCH": "inline"}
 
 CONTENDERS = {
     "gaussjax": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax"),
+    "gaussjax-inline": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, inline", variables=_INLINE),
+    "gaussjax-serve": Contender(
+        "ours", None, ("gaussjax", *_JAX), "gaussjax, served inline", {"serve": True}, variables=_INLINE
+    ),
+    "distrax-inline": Contender(
+        "by_hand_distrax", None, ("distrax", *_JAX), "distrax by hand, inline", variables=_INLINE
+    ),
+    "brax-inline": Contender("brax_policy", "brax", ("brax", *_JAX), "brax, inline", variables=_INLINE),
     "gaussjax-loop": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, Python loop", {"loop": True}),
     "gaussjax-devices": Contender(
         "ours",
@@ -40,8 +50,12 @@ CONTENDERS = {
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
     "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
-    "sb3-training": Contender("sb3_training", "sb3", ("stable-baselines3", "gymnasium", "torch", "numpy"), "SB3, training"),
-    "sbx-training": Contender("sbx_training", "sbx", ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX), "SBX, training"),
+    "sb3-training": Contender(
+        "sb3_training", "sb3", ("stable-baselines3", "gymnasium", "torch", "numpy"), "SB3, training"
+    ),
+    "sbx-training": Contender(
+        "sbx_training", "sbx", ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX), "SBX, training"
+    ),
     "rejax": Contender("rejax_training", "rejax", ("rejax", "gymnax", "distrax", *_JAX), "rejax"),
     "gaussjax-memory": Contender("recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax"),
     "gaussjax-autodiff": Contender(

@@ -15,13 +15,30 @@ if TYPE_CHECKING:
 
 
 def elu(x: jax.Array) -> jax.Array:
-    """The exponential linear unit through exp, within 1e-7 of the true value.
+    """The exponential linear unit through exp, within 1e-7 of the true value, its derivatives likewise.
 
     A third of the time of the form with expm1 on CPU, and no less accurate near its values of
-    order one; relative digits of a result near 0 are given up.
+    order one; relative digits of a result near 0, and of a derivative near 0, are given up.
     """
+    x = jnp.asarray(x)
+    # In fewer digits than float32's too little of the derivative would be left in the output.
+    wide = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits >= 32
+    return _wide_elu(x) if wide else _elu(x)
+
+
+def _elu(x: jax.Array) -> jax.Array:
     # The inner where keeps a large x out of exp, whose gradient would be inf * 0.
     return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
+
+
+_wide_elu = jax.custom_jvp(_elu)
+
+
+@_wide_elu.defjvp
+def _elu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The derivative read off the output, exp(x) = y + 1, so that the backward pass needs no array but that."""
+    y = _wide_elu(primals[0])
+    return y, tangents[0] * jnp.where(y > 0, 1.0, y + 1.0)
 
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {

@@ -16,6 +16,7 @@ from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.saturation import saturation
+from gaussjax.training.shuffle import permutation
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -120,7 +121,7 @@ def make_update(
             taken = params - annealed * updates, following
             return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), metrics
 
-        order = jax.random.permutation(key, samples.log_prob.shape[0])
+        order = permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
         order = sharding.spread(order.reshape(-1, count), mesh, axis=1)
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
