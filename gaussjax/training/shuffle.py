@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Int
 
 
+_INDEX_BITS = 16
+
+
 def permutation(key: Array, count: int) -> Int[Array, " count"]:
     """The numbers below `count` in random order, by one sort. The key is consumed.
 
-    `jax.random.permutation` sorts twice or more, lest two of its 32-bit draws be equal; here such a
-    pair, one in 2³² of them, keeps its order. A fifth of the time of PPO's update on CPU with a few
-    thousand samples was that.
+    `jax.random.permutation` sorts pairs, twice or more, lest two of its 32-bit draws be equal. Here
+    up to 65,536 numbers are sorted as the low bits of one integer each, below random ones; two whose
+    random bits are equal, 16 or more of them, keep their order. On CPU that is a tenth of the time,
+    which was a third of PPO's update with a few thousand samples.
 
     Args:
         key: A JAX key.
@@ -29,4 +33,10 @@ def permutation(key: Array, count: int) -> Int[Array, " count"]:
         >>> sorted(permutation(jax.random.key(0), 5).tolist())
         [0, 1, 2, 3, 4]
     """
-    return jnp.argsort(jax.random.bits(key, (count,)))
+    bits = jax.random.bits(key, (count,))
+    width = max(count - 1, 0).bit_length()
+    if width > _INDEX_BITS:
+        return jnp.argsort(bits)
+    low = (1 << width) - 1
+    mixed = (bits & jnp.uint32(0xFFFFFFFF - low)) | jnp.arange(count, dtype=jnp.uint32)
+    return (jax.lax.sort(mixed, is_stable=False) & jnp.uint32(low)).astype(jnp.int32)

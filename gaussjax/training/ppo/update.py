@@ -133,6 +133,17 @@ def make_update(
             rate = jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
         return (params, moments, rate), metrics
 
+    def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
+        def of(steps: slice) -> Array:
+            # Each observation is seen with the memory of its own step, not of the episode after it.
+            carries = jax.tree.map(lambda leaf: leaf[1:][steps], experience.carries)
+            return policy.apply(params, observations[steps], **memory(carries, None))[1]["value"]
+
+        # What follows a step is what the next one sees, and valued already, but where an episode was cut.
+        shifted = jnp.concatenate([values[1:], of(slice(-1, None))])
+        cut = jnp.any(experience.truncated[:-1])
+        return jax.lax.cond(cut, lambda: of(slice(None)), lambda: shifted)
+
     def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
         options = state.hyperparameters
         key, shuffle_key = jax.random.split(state.key)
@@ -144,9 +155,7 @@ def make_update(
         log_prob, _, outputs = policy.evaluate(state.params, observations, experience.raw_actions, **given)
         distribution, _ = policy.apply(state.params, observations, **given)
         values = outputs["value"]
-        # Each next observation is seen with the memory of its own step, not of the episode after it.
-        following = memory(jax.tree.map(lambda leaf: leaf[1:], experience.carries), None)
-        next_values = policy.apply(state.params, next_observations, **following)[1]["value"]
+        next_values = following_values(state.params, values, next_observations, experience)
         advantages = generalized_advantages(
             rewards,
             values,
@@ -173,7 +182,7 @@ def make_update(
         samples = jax.tree.map(lambda leaf: _rows(leaf, length if recurrent else None), columns)
         samples = samples._replace(carry=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts))
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
-        # As one vector, a step of Adam is a few kernels and not a few for each array: a quarter of the time.
+        # As one vector, a step of Adam is a few kernels and not a few for each array.
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
         (params, moments, rate), metrics = jax.lax.scan(
             lambda carry, key: epoch(carry, key, samples, options, progress, unravel),
