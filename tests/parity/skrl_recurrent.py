@@ -101,6 +101,7 @@ def main(path):
         (weights * outputs["log_prob"]).sum().backward()
         results |= {f"{name} sampled": x, f"{name} actions": memory.get_tensor_by_name("actions")}
         results |= {f"{name} means": outputs["mean_actions"], f"{name} log_prob": outputs["log_prob"]}
+        results |= {f"{name} after {i}": state for i, state in enumerate(outputs["rnn"])}
         for parameter, tensor in model.named_parameters():
             results |= {f"{name} value {parameter}": tensor, f"{name} gradient {parameter}": tensor.grad}
     np.savez(path, **{name: tensor.detach().numpy() for name, tensor in results.items()})
