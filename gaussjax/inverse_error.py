@@ -12,8 +12,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 # Polynomials for erf⁻¹(x) / x, highest power first: the first in w = -log(1 - x²), the others in √w,
 # each with where its range of w ends and what is subtracted from its variable. They are XLA's.
 _ERF_INV = {
@@ -22,7 +20,7 @@ _ERF_INV = {
             2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
             -0.00417768164, 0.246640727, 1.50140941,
         )),
-        (np.inf, 3.0, (
+        (math.inf, 3.0, (
             -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
             0.00943887047, 1.00167406, 2.83297682,
         )),
@@ -47,7 +45,7 @@ _ERF_INV = {
             -0.0037512085075692412107, 0.005370914553590063617, 1.0052589676941592334,
             3.0838856104922207635,
         )),
-        (np.inf, 5.0, (
+        (math.inf, 5.0, (
             -2.7109920616438573243e-11, -2.5556418169965252055e-10, 1.5076572693500548083e-09,
             -3.7894654401267369937e-09, 7.6157012080783393804e-09, -1.4960026627149240478e-08,
             2.9147953450901080826e-08, -6.7711997758452339498e-08, 2.2900482228026654717e-07,
@@ -126,7 +124,14 @@ def rounding_of(dtype: str, numbers: Numbers) -> Rounding:
     def nearest(value: Any) -> Any:
         return numbers.cast(numbers.cast(value, "float32"), "float64")
 
-    return Rounding(lambda number: float(np.float32(number)), nearest, lambda a, b, c: nearest(a * b + c))
+    return Rounding(single, nearest, lambda a, b, c: nearest(a * b + c))
+
+
+def single(number: float) -> float:
+    """The float32 nearest to a number that is of ordinary size."""
+    # Not by NumPy, whose numbers torch.compile would take for tensors.
+    scaled = (2.0**29 + 1.0) * number
+    return scaled - (scaled - number)
 
 
 def erf_inv(x: Any, dtype: str, numbers: Numbers) -> Any:

@@ -15,8 +15,6 @@ import numpy as np
 from gaussjax.inverse_error import Numbers, erf_inv, rounding_of
 from gaussjax.noise import threefry2x32
 
-_SQRT2 = math.sqrt(2.0)
-
 
 class Words(NamedTuple):
     """What the generator needs of an array library; a word is 32 bits in the library's own type.
@@ -138,10 +136,10 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
         Salmon et al. 2011 for the bits; Giles 2012, approximating the erfinv function.
     """
     words = words or NUMPY
-    # The least float above -1: the inverse error function of -1 is infinite.
-    ends = np.array([-1.0, 0.0], np.dtype(dtype) if dtype in ("float32", "float64") else np.float32)
-    draws = uniform(key, shape, dtype, float(np.nextafter(*ends)), 1.0, words)
-    return erf_inv(draws, dtype, words.numbers) * float(ends.dtype.type(_SQRT2))
+    # The least number above -1: the inverse error function of -1 is infinite.
+    least = 2.0**-53 - 1.0 if dtype == "float64" else 2.0**-24 - 1.0
+    draws = uniform(key, shape, dtype, least, 1.0, words)
+    return erf_inv(draws, dtype, words.numbers) * rounding_of(dtype, words.numbers).constant(math.sqrt(2.0))
 
 
 def _float64(high: np.ndarray, low: np.ndarray) -> np.ndarray:
