@@ -13,19 +13,22 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 JOBS ?= 2
 
 ENV ?= Pendulum-v1
+ALGORITHM ?= ppo
+# Of cloning: make train ALGORITHM=bc DATASET=recorded.npz
+DATASET ?=
 SEED ?= 0
-OUT ?= runs/$(ENV)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
+OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults lint format bench bench-peers clean
+.PHONY: train test test-full test-faults lint format notebooks bench bench-peers clean
 
 train: $(READY)
-	$(BIN)/gaussjax train $(ENV) --seed $(SEED) --out $(OUT)
+	$(BIN)/gaussjax train $(ENV) --algorithm $(ALGORITHM) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake -m "not slow"
 
 test-full: $(READY)
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake
 
 # What users, machines and malice do, in full numbers (minutes); the table is written by the run.
 test-faults: $(READY)
@@ -42,6 +45,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The .ipynb of every notebooks/*.py, without outputs.
+notebooks: $(READY)
+	$(BIN)/python -m tests.notebooks.pair
 
 # The page of figures, measured anew; the machine should have nothing else to do (an hour).
 DEVICE ?= cpu

@@ -17,11 +17,14 @@ from benchmarks import machine, report
 # tables into that file and not into the common one.
 COMMANDS = {
     "main_job": "train PPO on Pendulum-v1 by the command line, seeds 0, 1 and 2, and evaluate 20 episodes",
+    "learning": "train PPO and SAC on harder environments by the command line, and evaluate 20 episodes of each",
     "act": "time of one call of act, by batch",
     "evaluate": "time of the gradient of PPO's loss, by size of the minibatch",
     "recurrent": "time of the gradient of recurrent layers over sequences",
     "population": "time of one action of each of many policies",
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
+    "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
+    "compiled": "environment steps a second, and compile time, of PPO that is wholly one compiled program",
     "startup": "time to import, to the first action and to the first PPO update",
     "scaling": "time of act by width of the network and by number of devices",
     "numerics": "accuracy of densities, entropies and divergences in units of roundoff",

@@ -4,53 +4,76 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
-import numpy as np
 
 import gaussjax
-from gaussjax import artifact, envs, export, rollout
-from gaussjax.training import ppo, report, run
+from gaussjax import artifact, rollout
+from gaussjax.training import bc, ppo, report, run, sac, sinks
 from gaussjax.usage import UsageError, errors_in_one_line
 
 try:
     import tyro
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from gaussjax.commands import EVALUATION_SEED, Evaluate, Export, Info, Resume, Train
+    from gaussjax.commands import CONFIGS, EVALUATION_SEED, TRAIN, Evaluate, Export, Info, Resume, known
+    from gaussjax.policy_commands import evaluate, export_, info, make, print_line, refuse_import
     from gaussjax.training import progress
 except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
 INTERRUPTED = 130
-_RUN_OPTIONS = ("evaluation_episodes", "checkpoint_every", "max_skipped", "timeout")
+_FAULTS = (
+    artifact.PolicyFileError,
+    FloatingPointError,
+    rollout.EnvironmentStepError,
+    run.TrainingError,
+    sinks.SinkError,
+)
+_RUN_OPTIONS = ("evaluation_episodes", "checkpoint_every", "max_skipped", "timeout", *sinks.PACKAGES)
+
+
+class _Account(NamedTuple):
+    """How the steps of a training are called, and the metric that is highest where the policy is best."""
+
+    unit: str = "steps"
+    score: str = "episode_return"
+    labels: tuple[str, str] = ("environment steps", "mean return of the episodes that ended")
+
+
+_ACCOUNTS = {
+    "ppo": _Account(),
+    "sac": _Account(),
+    "bc": _Account("epochs", "log_prob", ("epochs", "mean log-likelihood of the recorded actions, nats")),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `gaussjax`; exits with 2 where the command cannot be carried out."""
     try:
+        arguments = sys.argv[1:] if arguments is None else arguments
+        commands = known(arguments)
         with errors_in_one_line():
-            commands = Train | Evaluate | Resume | Info | Export
             command = tyro.cli(commands, prog="gaussjax", description=gaussjax.__doc__, args=arguments)
         _cache_compiled_programs()
-        run_command = {Train: train, Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
+        run_command = {Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
+        run_command |= dict.fromkeys(TRAIN.values(), train)
         run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
-    except (artifact.PolicyFileError, FloatingPointError, rollout.EnvironmentStepError, run.TrainingError) as error:
+    except _FAULTS as error:
         _fail(str(error), 1)
 
 
-def train(command: Train) -> None:
+def train(command: Any) -> None:
     """Trains, shows progress, evaluates, and leaves the results in a folder."""
     environment, algorithm, seed, config = command.environment, command.algorithm, command.seed, command.config
     folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
@@ -58,7 +81,9 @@ def train(command: Train) -> None:
         raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
     options = {name: getattr(command, name) for name in _RUN_OPTIONS}
     described = {"environment": environment, "algorithm": algorithm, "seed": seed, **options}
-    with _algorithm(environment, config, command.timeout) as loop:
+    if algorithm == "bc":
+        described |= {"dataset": str(command.dataset.resolve()), "dataset_sha256": _digest(command.dataset)}
+    with _algorithm(config, described) as loop:
         run.start(folder, {**described, **dataclasses.asdict(config)})
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
         _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
@@ -69,14 +94,21 @@ def resume(command: Resume) -> None:
     folder = command.folder
     try:
         described = json.loads((folder / run.CONFIG).read_text())
-        config = ppo.Config(**{field.name: _tuple(described[field.name]) for field in dataclasses.fields(ppo.Config)})
-        described = {name: described[name] for name in ("environment", "algorithm", "seed", *_RUN_OPTIONS)}
+        kind = CONFIGS[described["algorithm"]]
+        config = kind(**{field.name: _tuple(described[field.name]) for field in dataclasses.fields(kind)})
+        data = ("dataset", "dataset_sha256") if kind is bc.Config else ()
+        described = {name: described[name] for name in ("environment", "algorithm", "seed", *_RUN_OPTIONS, *data)}
     except OSError as error:
         raise UsageError(f"folder: {folder} is not one of a training ({error.strerror}: {run.CONFIG}).") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"folder: {folder / run.CONFIG} is not what train wrote ({error}).") from error
-    _refuse_import(described["environment"], folder / run.CONFIG)
-    with _algorithm(described["environment"], config, described["timeout"]) as loop:
+    if command.environment is None:
+        refuse_import(described["environment"], folder / run.CONFIG)
+    elif command.environment != described["environment"]:
+        raise UsageError(f"environment: expected {described['environment']}, as the run has it. Leave the option out.")
+    if "dataset" in described and _digest(Path(described["dataset"])) != described["dataset_sha256"]:
+        raise UsageError(f"dataset: {described['dataset']} is not the file any more that the training began with.")
+    with _algorithm(config, described) as loop:
         try:
             resumed = run.restore(folder, loop, loop.init(jax.random.key(described["seed"])))
         except FileNotFoundError as error:
@@ -91,143 +123,76 @@ def _run(
     folder: Path, loop: Any, state: Any, config: Any, described: dict[str, Any], best: float | None = None
 ) -> None:
     first, start = int(state.steps), time.perf_counter()
-    if first >= config.total_steps:
-        raise UsageError(f"folder: {folder} is trained to its end, {first:,} steps. There is nothing to resume.")
+    unit, score, labels = _ACCOUNTS[described["algorithm"]]
+    total = config.num_epochs if isinstance(config, bc.Config) else config.total_steps
+    if first >= total:
+        raise UsageError(f"folder: {folder} is trained to its end, {first:,} {unit}. There is nothing to resume.")
     title = f"{described['algorithm']} on {described['environment']}, seed {described['seed']}"
     options = {name: described[name] for name in ("checkpoint_every", "max_skipped")}
     metadata = {name: described[name] for name in ("environment", "algorithm", "seed")}
-    with progress.shown(config.total_steps, first) as show:
+    full = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer)) if isinstance(state, sac.State) else 0
+    if full >= 1e6 and options["checkpoint_every"]:
+        print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
+    with _sinks(folder, described, first) as write, progress.shown(total, first, unit) as show:
+
+        def shown(row: Any) -> None:
+            show(row)
+            write(row)
+
         try:
             state, interrupted = run.train(
-                folder, loop, state, metadata, total_steps=config.total_steps, best=best, shown=show, **options
+                folder, loop, state, metadata, total_steps=total, best=best, score=score, shown=shown, **options
             )
         finally:
-            report.learning_curve(report.read(folder / run.METRICS), folder / "learning_curve.png", title)
-    print_line(f"{int(state.steps) - first:,} steps in {time.perf_counter() - start:.1f} s of training")
+            rows = report.read(folder / run.METRICS)
+            report.learning_curve(rows, folder / "learning_curve.png", title, score=score, labels=labels)
+    print_line(f"{int(state.steps) - first:,} {unit} in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
         kept = f" Go on with: gaussjax resume {folder}" if options["checkpoint_every"] else ""
         print_line(f"Interrupted: the policy so far is {folder / run.POLICY}.{kept}")
         sys.exit(INTERRUPTED)
     seed = described["seed"] + EVALUATION_SEED
-    evaluate(Evaluate(folder / run.POLICY, None, described["evaluation_episodes"], seed))
+    evaluate(Evaluate(folder / run.POLICY, described["environment"], described["evaluation_episodes"], seed))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print_line(f"{folder}: {names}")
 
 
-def evaluate(command: Evaluate) -> None:
-    """Runs a policy file in its environment and prints the returns as a table."""
-    episodes = command.episodes
-    if episodes < 1:
-        raise UsageError(f"episodes: expected at least 1, got {episodes}.")
-    loaded = _load(command.file)
-    environment = command.environment or loaded.metadata.get("environment")
-    if environment is None:
-        raise UsageError(f"environment: {command.file} names none. Say which with --environment.")
-    if command.environment is None:
-        _refuse_import(environment, command.file)
-    _make(environment, 1).close()
-    try:
-        result = rollout.evaluate(
-            loaded.policy,
-            loaded.params,
-            environment,
-            normalizer=loaded.normalizer,
-            episodes=episodes,
-            seed=command.seed,
-        )
-    except ValueError as error:
-        raise UsageError(f"environment: {environment} is not one for this policy: {error}") from error
-    returns = np.array(result.returns)
-    table = Table(title=f"{environment}: {episodes} episodes, deterministic actions")
-    for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
-        table.add_column(name, justify="right")
-    figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
-    table.add_row(*(f"{figure:.1f}" for figure in figures))
-    Console().print(table)
-
-
-def info(command: Info) -> None:
-    """Prints what a file says of itself as two tables."""
-    try:
-        facts, arrays = artifact.summary(command.file)
-    except OSError as error:
-        raise UsageError(f"file: {command.file} cannot be read ({error.strerror}).") from error
-    table = Table("", "", title=str(command.file), show_header=False)
-    for name, value in facts.items():
-        table.add_row(Text(name), Text(value))
-    listed = Table("array", "type", "shape")
-    for row in arrays:
-        listed.add_row(*(Text(cell) for cell in row))
-    Console().print(table, listed)
-
-
-def export_(command: Export) -> None:
-    """Writes a program that acts as the policy does, and says what goes in and out of it."""
-    loaded = _load(command.file)
-    suffix = {"stablehlo": ".stablehlo", "onnx": ".onnx", "numpy": ".npz"}[command.format]
-    path = command.out or command.file.with_suffix(suffix)
-    try:
-        program = export.export(
-            path,
-            loaded.policy,
-            loaded.params,
-            normalizer=loaded.normalizer,
-            format=command.format,
-            deterministic=not command.stochastic,
-        )
-    except (NotImplementedError, ModuleNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"export: {error}") from error
-    given = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
-    print_line(f"{path}: {given} -> {', '.join(program.outputs)}; the same actions as policy.act on random inputs")
-
-
-def _load(file: Path) -> artifact.Loaded:
-    try:
-        return artifact.load(file)
-    except OSError as error:
-        raise UsageError(f"file: {file} cannot be read ({error.strerror}).") from error
-
-
 @contextlib.contextmanager
-def _algorithm(environment: str, config: Any, timeout: float) -> Iterator[Any]:
+def _algorithm(config: Any, described: dict[str, Any]) -> Iterator[Any]:
     """The algorithm on its environments, which are closed whatever happens."""
-    environments = _make(environment, config.num_envs)
-    try:
+    # Cloning needs no environment but to know its spaces.
+    with contextlib.closing(make(described["environment"], getattr(config, "num_envs", 1))) as environments:
         try:
-            loop = ppo.make(environments, config)
-        except (TypeError, ValueError) as error:
+            sinks.check(_wanted(described))
+            if isinstance(config, bc.Config):
+                spaces = environments.single_observation_space, environments.single_action_space
+                loop = bc.make(bc.read_dataset(described["dataset"]), bc.make_policy(*spaces, config), config)
+            else:
+                loop = {ppo.Config: ppo, sac.Config: sac}[type(config)].make(environments, config)
+        except (TypeError, ValueError, ModuleNotFoundError, zipfile.BadZipFile) as error:
             raise UsageError(str(error)) from error
-        loop.runner.timeout = timeout
+        if loop.runner is not None:
+            loop.runner.timeout = described["timeout"]
         yield loop
-    finally:
-        environments.close()
 
 
-def _refuse_import(environment: Any, file: Path) -> None:
-    # Gymnasium imports the module before a colon: a name that comes from a file must not.
-    if not isinstance(environment, str) or ":" in environment:
-        raise UsageError(
-            f"environment: {file} names {environment!r}, which would import a module. Where you trust it, say so with "
-            f"--environment."
-        )
+def _wanted(described: dict[str, Any]) -> list[str]:
+    return [name for name in sinks.PACKAGES if described[name]]
+
+
+def _sinks(folder: Path, described: dict[str, Any], first: int) -> contextlib.AbstractContextManager[Any]:
+    return sinks.opened(_wanted(described), folder, json.loads((folder / run.CONFIG).read_text()), first)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"dataset: {path} cannot be read ({error.strerror}).") from error
 
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def print_line(text: str) -> None:
-    """Prints without colours."""
-    Console().print(text, highlight=False, markup=False)
-
-
-def _make(environment: str, num_envs: int) -> Any:
-    import gymnasium
-
-    try:
-        return envs.make_vector(environment, num_envs)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UsageError(f"environment: {' '.join(str(error).split())}") from error
 
 
 def _cache_compiled_programs() -> None:

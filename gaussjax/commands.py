@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from gaussjax.training import ppo
+from gaussjax.training import bc, ppo, sac
+from gaussjax.usage import UsageError
 
 EVALUATION_SEED = 10_000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a Gaussian policy on a Gymnasium environment."""
+    """Train a Gaussian policy on a Gymnasium environment.
+
+    The options of the algorithm are those of PPO unless --algorithm says otherwise: `gaussjax train --algorithm sac
+    --help` shows those of SAC, `gaussjax train --algorithm bc --help` those of behavioural cloning.
+    """
 
     environment: tyro.conf.Positional[str]
     """Gymnasium name, such as Pendulum-v1."""
-    algorithm: Literal["ppo"] = "ppo"
-    """How to train."""
+    algorithm: Literal["ppo", "sac", "bc"] = "ppo"
+    """How to train: proximal policy optimisation, soft actor-critic, behavioural cloning."""
     seed: int = 0
     """Of everything that is drawn."""
     out: Path | None = None
@@ -30,11 +37,42 @@ class Train:
     checkpoint_every: int = 20
     """Updates between two checkpoints, from which resume goes on; 0 writes none."""
     max_skipped: int = 10
-    """Updates in a row with a NaN or infinite loss or gradient, after which the training ends."""
+    """Updates in a row with a NaN or infinite loss, gradient or transition, after which the training ends."""
     timeout: float = 300.0
     """Seconds that one step of the environments may take."""
+    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the metrics for TensorBoard too, into the folder of the results."""
+    wandb: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the metrics to Weights & Biases too; WANDB_MODE=offline keeps them in the folder of the results."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainPPO(Train):
+    """Train with PPO."""
+
     config: tyro.conf.OmitArgPrefixes[ppo.Config] = dataclasses.field(default_factory=ppo.Config)
-    """Options of the algorithm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSAC(Train):
+    """Train with SAC."""
+
+    checkpoint_every: int = 100
+    """Updates between two checkpoints, from which resume goes on; 0 writes none. Each holds the replay buffer."""
+    config: tyro.conf.OmitArgPrefixes[sac.Config] = dataclasses.field(default_factory=sac.Config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainBC(Train):
+    """Train by behavioural cloning."""
+
+    dataset: Path
+    """An .npz file with observations and actions, or a .csv file with columns observation_0, …, action_0, …."""
+    config: tyro.conf.OmitArgPrefixes[bc.Config] = dataclasses.field(default_factory=bc.Config)
+
+
+TRAIN = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
+CONFIGS = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +87,8 @@ class Evaluate:
     """How many to run."""
     seed: int = EVALUATION_SEED
     """Of the first episode's environment; the next ones count up."""
+    gif: Path | None = None
+    """File for the first episode as an animated picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +97,8 @@ class Resume:
 
     folder: tyro.conf.Positional[Path]
     """Made by train; it has a checkpoint."""
+    environment: str | None = None
+    """Only for a name such as my_module:MyEnv-v0, which imports a module: say it again, as you trust it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +121,40 @@ class Export:
     """File to write. Default: beside the policy file, with the suffix of the format."""
     stochastic: bool = False
     """Let the program sample: from a key (stablehlo) or from noise that it is given."""
+
+
+def known(arguments: Sequence[str]) -> Any:
+    """The type of a command line, in which train has the options of the algorithm that it names.
+
+    Raises:
+        UsageError: An option is one of another algorithm.
+    """
+    name = _algorithm(arguments)
+    if arguments and arguments[0] == "train":
+        own = _options(name)
+        for flag in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
+            option = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+            others = [other for other in TRAIN if option in _options(other)]
+            if others and option not in own:
+                shown = ", ".join(f"--{option.replace('_', '-')}" for option in own)
+                raise UsageError(f"{flag}: an option of {' and '.join(others)}, not of {name}, which has {shown}.")
+    train = Annotated[TRAIN[name], tyro.conf.subcommand("train", description=inspect.getdoc(Train))]
+    return train | Evaluate | Resume | Info | Export
+
+
+def _algorithm(arguments: Sequence[str]) -> str:
+    """What --algorithm says last; ppo where it says nothing that there is, which the parser then refuses."""
+    said = "ppo"
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--algorithm="):
+            said = argument.partition("=")[2]
+        elif argument == "--algorithm" and i + 1 < len(arguments):
+            said = arguments[i + 1]
+    return said if said in TRAIN else "ppo"
+
+
+def _options(algorithm: str) -> list[str]:
+    """The options that an algorithm has beside those of every training."""
+    both = {field.name for field in dataclasses.fields(Train)} | {"config"}
+    of_command = [field.name for field in dataclasses.fields(TRAIN[algorithm]) if field.name not in both]
+    return of_command + [field.name for field in dataclasses.fields(CONFIGS[algorithm])]

@@ -199,6 +199,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 0,
     deterministic: bool = True,
+    watch: Callable[[Any], None] | None = None,
 ) -> Episodes:
     """Returns and lengths of whole episodes, one in each of as many environments.
 
@@ -210,8 +211,11 @@ def evaluate(
         episodes: How many.
         seed: Of the environments: episode i starts from seed + i. Actions are drawn from it too.
         deterministic: Whether the policy takes its deterministic action.
+        watch: Called with the first environment, which can be rendered as `rgb_array`, after its reset and after
+            each step of its episode but the last, which has reset it again.
     """
-    environments = envs.make_vector(environment, episodes)
+    options = {} if watch is None else {"render_mode": "rgb_array"}
+    environments: Any = envs.make_vector(environment, episodes, **options)
 
     carry = policy.initial_carry((episodes,))
     recurrent = bool(jax.tree.leaves(carry))
@@ -233,6 +237,8 @@ def evaluate(
         observations = runner.reset(seed)
         key = jax.random.key(seed)
         while running.any():
+            if watch is not None and running[0]:
+                watch(environments.envs[0])
             actions, carry = choose(params, jax.random.fold_in(key, steps), observations, carry)
             observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
             steps += 1

@@ -8,10 +8,15 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
+import safetensors
+from PIL import Image
 
 import gaussjax
 from gaussjax import cli
+from gaussjax.training import report
 
 SHORT = ["--num-envs", "4", "--num-steps", "64", "--batch-size", "64", "--num-epochs", "2"]
 
@@ -36,6 +41,7 @@ def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     options = ["--total-steps", "512", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]
     trained = subprocess.run(command("train", "Pendulum-v1", *options), capture_output=True, text=True, check=True)
     assert "mean return" in trained.stdout
+    assert "explained variance" in trained.stdout
     assert trained.stderr == ""
     assert {file.name for file in out.iterdir()} - {"best.safetensors"} == {
         "checkpoint.safetensors",
@@ -90,6 +96,111 @@ def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(256, steps + 3 * 256 + 1, 256))
 
 
+def in_process(monkeypatch, *arguments):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
+    cli.main(arguments)
+
+
+def same_arrays(one, two):
+    with safetensors.safe_open(one, "numpy") as a, safetensors.safe_open(two, "numpy") as b:
+        assert set(a.keys()) == set(b.keys())
+        for name in a.keys():  # noqa: SIM118
+            np.testing.assert_array_equal(a.get_tensor(name), b.get_tensor(name))
+
+
+def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys):
+    options = ["--algorithm", "sac", "--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--sizes", "8"]
+    options += [
+        "--learning-starts",
+        "64",
+        "--buffer-size",
+        "100000",
+        "--evaluation-episodes",
+        "1",
+        "--checkpoint-every",
+    ]
+    options += ["1", "--tensorboard", "--normalize-observations"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    in_process(monkeypatch, "train", "Pendulum-v1", "--out", str(whole), "--total-steps", "768", *options)
+    in_process(monkeypatch, "train", "Pendulum-v1", "--out", str(parts), "--total-steps", "512", *options)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "A checkpoint holds the replay buffer as far as it is filled, 3 MB at most." in shown
+    config = json.loads((parts / "config.json").read_text())
+    assert (config["algorithm"], config["buffer_size"], config["tensorboard"]) == ("sac", 100_000, True)
+    (parts / "config.json").write_text(json.dumps({**config, "total_steps": 768}))
+    in_process(monkeypatch, "resume", str(parts))
+    assert {file.name for file in whole.iterdir()} == {file.name for file in parts.iterdir()}
+    for name in ("policy.safetensors", "best.safetensors", "checkpoint.safetensors"):
+        same_arrays(whole / name, parts / name)
+    assert len(report.read(parts / "metrics.csv")) == 12
+
+
+def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_path, monkeypatch, capsys):
+    entry = "'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50"
+    (tmp_path / "my_module.py").write_text(f"import gymnasium\n\ngymnasium.register('Mine-v0', {entry})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    out, name = tmp_path / "run", "my_module:Mine-v0"
+    options = ["--total-steps", "512", "--evaluation-episodes", "2", "--checkpoint-every", "1", *SHORT]
+    in_process(monkeypatch, "train", name, "--out", str(out), *options)
+    assert "2 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "total_steps": 768}))
+    # A file does not get to import anything; its user does.
+    assert "would import a module" in refused(capsys, monkeypatch, "resume", str(out))
+    assert "expected my_module:Mine-v0" in refused(capsys, monkeypatch, "resume", str(out), "--environment", "Other-v0")
+    in_process(monkeypatch, "resume", str(out), "--environment", name)
+    assert [row["step"] for row in report.read(out / "metrics.csv")] == [256, 512, 768]
+
+
+def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, monkeypatch, capsys):
+    seen = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
+    out, options = tmp_path / "run", ["--batch-size", "64", "--sizes", "8", "--num-epochs", "3"]
+    options += ["--evaluation-episodes", "1", "--dataset", str(tmp_path / "data.npz"), "--out", str(out)]
+    in_process(monkeypatch, "train", "Pendulum-v1", "--algorithm", "bc", *options)
+    assert {file.name for file in out.iterdir()} >= {
+        "best.safetensors",
+        "checkpoint.safetensors",
+        "policy.safetensors",
+        "metrics.csv",
+        "config.json",
+        "learning_curve.png",
+    }
+    rows = report.read(out / "metrics.csv")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[2]["mean_error"] < rows[0]["mean_error"]
+    assert gaussjax.load(out / "policy.safetensors").normalizer is not None
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "num_epochs": 5}))
+    in_process(monkeypatch, "resume", str(out))
+    assert [row["step"] for row in report.read(out / "metrics.csv")] == [1, 2, 3, 4, 5]
+    np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, 1:2])
+    capsys.readouterr()
+    assert "is not the file any more" in refused(capsys, monkeypatch, "resume", str(out))
+    line = refused(
+        capsys, monkeypatch, "train", "MountainCarContinuous-v0", "--algorithm", "bc", *options[:-1], str(out / "new")
+    )
+    assert "dataset: expected 2 observations and 1 actions a row, as the policy has, got 3 and 1" in line
+
+
+def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pygame")
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0), clip_actions=True)
+    file, picture = tmp_path / "policy.safetensors", tmp_path / "episode.gif"
+    gaussjax.save(file, policy, policy.init(jax.random.key(0)), metadata={"environment": "Pendulum-v1"})
+    in_process(monkeypatch, "evaluate", str(file), "--episodes", "2")
+    plain = capsys.readouterr().out
+    in_process(monkeypatch, "evaluate", str(file), "--episodes", "2", "--gif", str(picture))
+    # Watched or not, the episodes are the same.
+    assert plain in (drawn := capsys.readouterr().out)
+    assert "200 pictures" in " ".join(drawn.split())
+    with Image.open(picture) as image:
+        shown = [(image.seek(i), image.info["duration"])[1] for i in range(image.n_frames)]
+    # Equal pictures in a row are kept as one that stays longer.
+    assert sum(shown) == 200 * 30
+    assert len(shown) > 20
+
+
 def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch):
     (tmp_path / "kept").write_text("mine")
     line = refused(capsys, monkeypatch, "train", "Pendulum-v1", "--out", str(tmp_path))
@@ -109,6 +220,25 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
         (["train", "Pendulum-v1", "--num-envs", "x"], "invalid literal for int() with base 10: 'x'"),
         (["train", "Pendulum-v1", "--batch-size", "100"], "gaussjax: batch_size: expected a divisor of"),
         (["train"], "Missing from gaussjax train: STR"),
+        (["train", "Pendulum-v1", "--algorithm", "trpo"], "invalid choice 'trpo' for argument '--algorithm'"),
+        (
+            ["train", "Pendulum-v1", "--algorithm=sac", "--clip-ratio", "0.1"],
+            "--clip-ratio: an option of ppo, not of sac, which has --total-steps, --num-envs, --num-steps, --gradient",
+        ),
+        (["train", "Pendulum-v1", "--buffer-size", "9"], "--buffer-size: an option of sac, not of ppo, which has"),
+        (
+            ["train", "Pendulum-v1", "--dataset", "no-such-file"],
+            "--dataset: an option of bc, not of ppo",
+        ),
+        (["train", "Pendulum-v1", "--algorithm", "bc"], "Missing from gaussjax train: --dataset PATH"),
+        (
+            ["train", "Pendulum-v1", "--algorithm", "bc", "--dataset", "no-such-file"],
+            "dataset: no-such-file cannot be read (No such file or directory).",
+        ),
+        (
+            ["evaluate", "no-such-file", "--gif", "no-such/a.gif"],
+            "gif: expected an existing folder, got no-such",
+        ),
         ([], "Expected one of {train, evaluate, resume, info, export}"),
         (["evaluate", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
         (["info", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
@@ -124,8 +254,6 @@ def test_wrong_commands_get_one_line_and_exit_code_2(arguments, says, tmp_path, 
 
 
 def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch):
-    import jax
-
     policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
     path = tmp_path / "policy.safetensors"
     gaussjax.save(path, policy, policy.init(jax.random.key(0)))
@@ -135,9 +263,6 @@ def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch)
 
 
 def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, capsys, monkeypatch):
-    import jax
-    import numpy as np
-
     from gaussjax import numpy_act
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))

@@ -40,8 +40,9 @@ CONTENDERS = {
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
     "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
-    "sb3-training": Contender("sb3_ppo", "sb3", ("stable-baselines3", "gymnasium", "torch", "numpy"), "SB3, training"),
-    "sbx-training": Contender("sbx_ppo", "sbx", ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX), "SBX, training"),
+    "sb3-training": Contender("sb3_training", "sb3", ("stable-baselines3", "gymnasium", "torch", "numpy"), "SB3, training"),
+    "sbx-training": Contender("sbx_training", "sbx", ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX), "SBX, training"),
+    "rejax": Contender("rejax_training", "rejax", ("rejax", "gymnax", "distrax", *_JAX), "rejax"),
     "gaussjax-memory": Contender("recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax"),
     "gaussjax-autodiff": Contender(
         "recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax, autodiff", {"library": "autodiff"}

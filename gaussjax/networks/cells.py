@@ -59,21 +59,18 @@ class Cell(NamedTuple):
             of a state is the output.
         initial: `(zeros) -> state`, of an array of zeros.
         collect_from: From how many gate entries a step (batch * gates * hidden) on the backward pass
-            that collects is the faster one, as measured by `benchmarks/recurrent.py`.
+            that collects is the faster one, as measured by `benchmarks/recurrent.py`; None is never.
     """
 
     gates: int
     summed: bool
     update: Callable[[Any, Any], Any]
     initial: Callable[[Any], Any]
-    collect_from: int
-
-
-_LARGE = 2**15
+    collect_from: int | None
 
 
 def _rnn(nonlinearity: Callable[[Array], Array]) -> Cell:
-    return Cell(1, True, lambda products, _: nonlinearity(products), lambda zeros: zeros, _LARGE)
+    return Cell(1, True, lambda products, _: nonlinearity(products), lambda zeros: zeros, 2**15)
 
 
 def _gru(products: tuple[Array, Array], hidden: Array) -> Array:
@@ -93,7 +90,7 @@ def _lstm(products: Array, state: LSTMState) -> LSTMState:
 CELLS: Mapping[str, Cell] = {
     "rnn": _rnn(xp.tanh),
     "rnn_relu": _rnn(xp.relu),
-    "gru": Cell(3, False, _gru, lambda zeros: zeros, _LARGE),
+    "gru": Cell(3, False, _gru, lambda zeros: zeros, None),
     "lstm": Cell(4, True, _lstm, lambda zeros: LSTMState(zeros, zeros), 0),
 }
 

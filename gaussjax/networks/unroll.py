@@ -18,7 +18,8 @@ from gaussjax.networks.cells import Cell, Weights, clear, output, product, produ
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
 
-_BLOCK = 16
+# Steps of a block: as many as collect 2 MiB, between these limits; see benchmarks/NOTES-recurrent.md.
+_BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
 def unroll(
@@ -40,12 +41,11 @@ def unroll(
         resets: True where the state is zeroed before that step.
         dtype: Type of the matrix products.
         autodiff: Differentiate the scan step by step, which forward mode needs. It is also done where
-            that is faster, which is a matter of the sizes.
+            that is as fast, which is a matter of the cell and of the sizes.
     """
     if resets is None:
         resets = jnp.zeros(x.shape[:-1], bool)
-    elements = output(state).size * cell.gates
-    if autodiff or x.shape[0] == 0 or elements < cell.collect_from:
+    if autodiff or x.shape[0] == 0 or cell.collect_from is None or _entries(cell, state) < cell.collect_from:
 
         def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
             state = step(cell, weights, state, *inputs, dtype)
@@ -58,7 +58,7 @@ def unroll(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def collected(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
-    """`unroll` with the backward pass that collects; at least one step, and no forward mode."""
+    """`unroll` with the backward pass that collects, of a `summed` cell; at least one step, and no forward mode."""
     return unroll(cell, weights, state, x, resets, dtype, autodiff=True)
 
 
@@ -86,7 +86,7 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
         d_state = structure.unflatten([leaves[0] + d_output, *leaves[1:]])
         d_gates, d_before = jax.vjp(cell.update, gates, before)[1](d_state)
         leaves, structure = jax.tree.flatten(d_before)
-        d_hidden = leaves[0] + product(jax.tree.leaves(d_gates)[-1], back, dtype, into)
+        d_hidden = leaves[0] + product(d_gates, back, dtype, into)
         return clear(structure.unflatten([d_hidden, *leaves[1:]]), resets), d_gates
 
     def block(carry: Any, start: Any, length: int) -> Any:
@@ -95,12 +95,12 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
             lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (x, resets, before, gates, d_outputs)
         )
         d_state, d_gates = jax.lax.scan(body, d_state, (d_outputs_, resets_, before_, gates_), reverse=True)
-        d_input, d_hidden = (d_gates, d_gates) if cell.summed else d_gates
-        d_x = product(d_input, weights.kernel_input.T, dtype, into).astype(x.dtype)
-        new = _weight_gradients(cell, x_, output(before_), d_input, d_hidden, dtype)
+        d_x = product(d_gates, weights.kernel_input.T, dtype, into).astype(x.dtype)
+        new = _weight_gradients(x_, output(before_), d_gates, dtype)
         return (d_state, jax.tree.map(jnp.add, d_weights, new)), d_x
 
-    length = min(_BLOCK, x.shape[0])
+    affordable = _BLOCK_ENTRIES // max(_entries(cell, d_state), 1)
+    length = min(max(_SHORTEST, min(_LONGEST, affordable)), x.shape[0])
     count, rest = divmod(x.shape[0], length)
     carry = d_state, jax.tree.map(lambda w: jnp.zeros(w.shape, into), weights)
     tail = []
@@ -114,22 +114,19 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
     return d_weights, d_state, jnp.concatenate([d_x, *tail]) if tail else d_x, None
 
 
-def _weight_gradients(cell: Cell, x: Array, hidden: Array, d_input: Array, d_hidden: Array, dtype: Any) -> Weights:
+def _weight_gradients(x: Array, hidden: Array, d_gates: Array, dtype: Any) -> Weights:
     into = hidden.dtype
-    rows = [a.reshape(-1, a.shape[-1]) for a in (x, hidden, d_input, d_hidden)]
+    x, hidden, d_gates = (a.reshape(-1, a.shape[-1]) for a in (x, hidden, d_gates))
+    joined = jnp.concatenate([x.astype(into), hidden], -1)
+    kernel_input, kernel_hidden = jnp.split(product(joined.T, d_gates, dtype, into), [x.shape[-1]])
     # A sum over rows as a product with ones: XLA's own reduction over the first axis is many times slower.
-    ones = jnp.ones((1, rows[0].shape[0]), into)
-    if cell.summed:
-        joined = jnp.concatenate([rows[0].astype(into), rows[1]], -1)
-        kernel_input, kernel_hidden = jnp.split(product(joined.T, rows[2], dtype, into), [x.shape[-1]])
-        bias = jnp.squeeze(ones @ rows[2], 0)
-        return Weights(kernel_input, kernel_hidden, bias, bias)
-    return Weights(
-        product(rows[0].T, rows[2], dtype, into),
-        product(rows[1].T, rows[3], dtype, into),
-        jnp.squeeze(ones @ rows[2], 0),
-        jnp.squeeze(ones @ rows[3], 0),
-    )
+    bias = jnp.squeeze(jnp.ones((1, x.shape[0]), into) @ d_gates, 0)
+    return Weights(kernel_input, kernel_hidden, bias, bias)
+
+
+def _entries(cell: Cell, state: Any) -> int:
+    """Numbers that a step gives as gates."""
+    return output(state).size * cell.gates
 
 
 collected.defvjp(_forward, _backward)

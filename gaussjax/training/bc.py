@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaussjax import factories, networks, normalize
+from gaussjax import factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import Metrics as Metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
-
-Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Config:
     """Step size of Adam."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
+    variance_weight: float = 0.5
+    """Power of the variance that weighs the likelihood of each pair; 0 is plain maximum likelihood."""
     normalize_observations: bool = True
     """Bring observations to mean 0 and variance 1 by the statistics of the data."""
     sizes: tuple[int, ...] = (64, 64)
@@ -62,28 +65,14 @@ class State(NamedTuple):
         optimizer: Moments of Adam.
         key: Of the shuffles to come.
         observation_statistics: Of the data, for `gaussjax.normalize`.
-        epochs: How many are done.
+        steps: Epochs that are done.
     """
 
     params: Params
     optimizer: Any
     key: Array
     observation_statistics: normalize.Statistics
-    epochs: Array
-
-
-class Algorithm(NamedTuple):
-    """Behavioural cloning bound to its data.
-
-    Attributes:
-        init: `(key) -> State`. The key is consumed.
-        step: `(State) -> (State, metrics)`: one epoch, compiled.
-        policy: The policy that is trained.
-    """
-
-    init: Callable[[Array], State]
-    step: Callable[[State], tuple[State, Metrics]]
-    policy: Policy
+    steps: Array
 
 
 def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
@@ -130,9 +119,20 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """A diagonal Gaussian whose standard deviation depends on the observation."""
+    """A diagonal Gaussian whose standard deviation depends on the observation.
+
+    Its actions are clipped to the Box for the environment; the density is that of the samples before.
+    """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
-    return factories.gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    return factories.gaussian(
+        network,
+        observation_space,
+        action_space,
+        clip_actions=True,
+        clipped_log_prob="unclipped",
+        min_log_std=-5.0,
+        keepdims=False,
+    )
 
 
 def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
@@ -143,8 +143,11 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         policy: Made with `keepdims=False`, by `make_policy` or of your own.
         config: The options.
 
+    Returns:
+        `init` and `step`, an epoch each. A gradient that is not finite is not taken, and counted (`skipped`).
+
     Raises:
-        ValueError: The dataset is smaller than a batch.
+        ValueError: The dataset is smaller than a batch, or its widths are not those of the policy.
 
     Example:
         >>> import gaussjax
@@ -154,14 +157,25 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         >>> algorithm = make(Dataset(seen, -seen), policy, config)
         >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
         >>> sorted(metrics)
-        ['entropy', 'epoch', 'gradient_norm', 'log_prob', 'mean_error']
+        ['entropy', 'gradient_norm', 'log_prob', 'mean_error', 'skipped', 'step']
+
+    Plain maximum likelihood divides the errors of the mean by the variance, so that pairs that are hard to
+    predict get a large deviation instead of a better mean. The weight gives part of that back.
 
     Source:
-        Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation.
+        Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation; the weight:
+        Seitzer et al. 2022, on the pitfalls of heteroscedastic uncertainty estimation (arXiv:2203.09168).
     """
     count = len(dataset.actions)
     if count < config.batch_size:
         raise ValueError(f"batch_size: expected at most the {count} pairs of the dataset, got {config.batch_size}.")
+    widths = spaces.size(policy.spec.observation_space), spaces.size(policy.spec.action_space)
+    came = math.prod(dataset.observations.shape[1:]), math.prod(dataset.actions.shape[1:])
+    if came != widths:
+        raise ValueError(
+            f"dataset: expected {widths[0]} observations and {widths[1]} actions a row, as the policy has, got "
+            f"{came[0]} and {came[1]}. Is it of another environment?"
+        )
     optimizer = optax.adam(config.learning_rate)
     data = Dataset(jnp.asarray(dataset.observations), jnp.asarray(dataset.actions))
 
@@ -176,10 +190,13 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
 
     def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, Metrics]:
         log_prob, entropy, outputs = policy.evaluate(params, observations, actions)
+        # The weight itself has no gradient. Of several actions it is the geometric mean of the variances.
+        weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(outputs["log_std"], axis=-1))
+        weighted = jnp.mean(jax.lax.stop_gradient(weight) * log_prob)
         log_prob, entropy = jnp.mean(log_prob), jnp.mean(entropy)
         error = jnp.mean(jnp.abs(outputs["mean_actions"] - actions))
         metrics = {"log_prob": log_prob, "entropy": entropy, "mean_error": error}
-        return -log_prob - config.entropy_coefficient * entropy, metrics
+        return -weighted - config.entropy_coefficient * entropy, metrics
 
     @jax.jit
     def step(state: State) -> tuple[State, Metrics]:
@@ -187,19 +204,28 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         observations = shown(state.observation_statistics, data.observations)
         order = jax.random.permutation(shuffle_key, count)[: count - count % config.batch_size]
 
-        def gradient_step(carry: tuple[Params, Any], rows: Array) -> tuple[tuple[Params, Any], Metrics]:
+        def gradient_step(carry: tuple[Params, Any], rows: Array) -> Any:
             params, moments = carry
-            gradients, metrics = jax.grad(loss, has_aux=True)(params, observations[rows], data.actions[rows])
-            updates, moments = optimizer.update(gradients, moments, params)
+            (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
+                params, observations[rows], data.actions[rows]
+            )
             metrics["gradient_norm"] = optax.tree.norm(gradients)
-            return (optax.apply_updates(params, updates), moments), metrics
+            usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
 
-        carry, metrics = jax.lax.scan(
+            def take() -> Any:
+                updates, following = optimizer.update(gradients, moments, params)
+                return optax.apply_updates(params, updates), following
+
+            return jax.lax.cond(usable, take, lambda: (params, moments)), (metrics, usable)
+
+        carry, (metrics, usable) = jax.lax.scan(
             gradient_step, (state.params, state.optimizer), order.reshape(-1, config.batch_size)
         )
-        epochs = state.epochs + 1
-        state = State(*carry, key, state.observation_statistics, epochs)
-        return state, {"epoch": epochs, **jax.tree.map(jnp.mean, metrics)}
+        # Of the steps that were taken; NaN where none was.
+        metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(usable, metric, 0.0)) / jnp.sum(usable), metrics)
+        steps = state.steps + 1
+        state = State(*carry, key, state.observation_statistics, steps)
+        return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
 
     return Algorithm(init, step, policy)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gaussjax import safefile
 from gaussjax.safefile import PolicyFileError
+from gaussjax.training import replay
 
 FORMAT = 1
 LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -37,7 +38,8 @@ class Restored(NamedTuple):
 def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
     """Writes a checkpoint; the latest one becomes the previous one.
 
-    At every moment the folder holds one that is whole, so a crash costs one interval at most.
+    At every moment the folder holds one that is whole, so a crash costs one interval at most. A replay
+    buffer is written as far as it is filled.
 
     Args:
         folder: Of the training.
@@ -105,6 +107,7 @@ def _keep(latest: Path, previous: Path) -> None:
 
 def _flatten(state: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors, keys = {}, {}
+    state = jax.tree.map(lambda node: replay.filled(node) if _is_buffer(node) else node, state, is_leaf=_is_buffer)
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         name = jax.tree_util.keystr(path)
         if _is_key(leaf):
@@ -118,6 +121,7 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     expected = {jax.tree_util.keystr(where): leaf for where, leaf in leaves}
     keys = description.get("keys", {})
+    tensors = {**tensors, **_whole_buffers(tensors, template)}
     faults = []
     if description.get("format") != FORMAT or description.get("kind") != "checkpoint":
         faults.append(f"expected a checkpoint of format {FORMAT}, got {description.get('format')}")
@@ -130,6 +134,26 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     if faults:
         raise PolicyFileError(f"{path}: {'; '.join(faults)}. Resume with the options of the training that wrote it.")
     return structure.unflatten([_like(leaf, tensors[name], keys.get(name)) for name, leaf in expected.items()])
+
+
+def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str, np.ndarray]:
+    """The rows of replay buffers with the places behind them that were never written, which hold zeros."""
+    whole = {}
+    for where, buffer in jax.tree_util.tree_flatten_with_path(template, is_leaf=_is_buffer)[0]:
+        for inner, leaf in jax.tree_util.tree_flatten_with_path(buffer)[0] if _is_buffer(buffer) else ():
+            name, added = jax.tree_util.keystr((*where, *inner)), tensors.get(jax.tree_util.keystr(where) + ".added")
+            rows = tensors.get(name)
+            if added is None or added.shape or rows is None or not rows.ndim or rows.dtype != leaf.dtype:
+                continue
+            if rows.shape[1:] == leaf.shape[1:] and len(rows) == min(int(added), len(leaf)):
+                whole[name] = np.zeros(leaf.shape, leaf.dtype)
+                whole[name][: len(rows)] = rows
+    return whole
+
+
+def _is_buffer(node: Any) -> bool:
+    # Those of a population have an axis before their places, and are kept as they are.
+    return isinstance(node, replay.Buffer) and not jnp.ndim(node.added)
 
 
 def _described(leaf: Any) -> tuple[tuple[int, ...], str, str | None]:

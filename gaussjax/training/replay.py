@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int
+    from jaxtyping import Array, Bool, Int
 
 
 class Buffer(NamedTuple):
@@ -44,18 +46,27 @@ def size(buffer: Buffer) -> Int[Array, ""]:
     return jnp.minimum(buffer.added, capacity(buffer))
 
 
-def add(buffer: Buffer, rows: Any) -> Buffer:
+def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
     """The buffer with rows added, each leaf `(n, …)`; the oldest go first.
+
+    A row that holds NaN or infinity is left out: each minibatch that met it would be lost, and with
+    a large buffer it would stay for the whole training.
+
+    Returns:
+        The buffer, and how many rows were left out.
 
     Example:
         >>> buffer = init(jnp.zeros((), jnp.float32), capacity=3)
-        >>> add(buffer, jnp.array([1.0, 2.0, 3.0, 4.0])[:2]).rows
-        Array([1., 2., 0.], dtype=float32)
+        >>> buffer, refused = add(buffer, jnp.array([1.0, jnp.nan, 2.0]))
+        >>> buffer.rows, int(refused)
+        (Array([1., 2., 0.], dtype=float32), 1)
     """
-    count = jax.tree.leaves(rows)[0].shape[0]
-    places = (buffer.added + jnp.arange(count)) % capacity(buffer)
-    stored = jax.tree.map(lambda old, new: old.at[places].set(new), buffer.rows, rows)
-    return Buffer(stored, buffer.added + count)
+    usable = _finite(rows)
+    ahead = jnp.cumsum(usable.astype(jnp.int32))
+    # A place past the end is written nowhere.
+    places = jnp.where(usable, (buffer.added + ahead - 1) % capacity(buffer), capacity(buffer))
+    stored = jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), buffer.rows, rows)
+    return Buffer(stored, buffer.added + ahead[-1]), usable.size - ahead[-1]
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:
@@ -65,3 +76,17 @@ def sample(buffer: Buffer, key: Array, count: int) -> Any:
     """
     places = jax.random.randint(key, (count,), 0, size(buffer))
     return jax.tree.map(lambda leaf: leaf[places], buffer.rows)
+
+
+def filled(buffer: Buffer) -> Buffer:
+    """The same on the host, without the places that were never written."""
+    count = int(size(buffer))
+    return Buffer(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], buffer.rows), buffer.added)
+
+
+def _finite(rows: Any) -> Bool[Array, " n"]:
+    """Which rows hold numbers only."""
+    leaves = [leaf for leaf in jax.tree.leaves(rows) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    count = jax.tree.leaves(rows)[0].shape[0]
+    flat = [jnp.all(jnp.isfinite(leaf.reshape(count, -1)), axis=1) for leaf in leaves]
+    return functools.reduce(jnp.logical_and, flat, jnp.ones(count, bool))

@@ -48,26 +48,35 @@ def read(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def learning_curve(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
-    """Draws the return of the training episodes over the environment steps.
+def learning_curve(
+    rows: Sequence[Mapping[str, float]],
+    path: Path,
+    title: str,
+    *,
+    score: str = "episode_return",
+    labels: tuple[str, str] = ("environment steps", "mean return of the episodes that ended"),
+) -> None:
+    """Draws a metric over the steps.
 
     Args:
-        rows: Metrics of each update, with `step` and `episode_return` (NaN where none ended).
+        rows: Metrics of each update, with `step` and the score (NaN where there is none).
         path: Of the PNG file.
         title: Above the picture.
+        score: The metric.
+        labels: Of the two axes.
     """
     # The object interface of matplotlib: no window system, no global state.
     from matplotlib.figure import Figure
 
-    points = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
+    points = [(row["step"], row[score]) for row in rows if math.isfinite(row[score])]
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
     if points:
-        steps, returns = zip(*points, strict=True)
-        axes.plot(steps, returns, marker=".", markersize=4, linewidth=1.5)
+        steps, scores = zip(*points, strict=True)
+        axes.plot(steps, scores, marker=".", markersize=4, linewidth=1.5)
     axes.set_title(title)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("mean return of the episodes that ended")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,6 +17,7 @@ import jax
 from gaussjax import artifact
 from gaussjax.environment_state import UnsavableError
 from gaussjax.training import checkpoint, report
+from gaussjax.training.algorithm import Algorithm
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
 
@@ -30,7 +31,7 @@ class Resumed(NamedTuple):
 
     Attributes:
         state: Of the algorithm.
-        best: Best mean return of an update so far, or None.
+        best: Best score of an update so far, or None.
         notices: What the user should know, such as an older checkpoint.
     """
 
@@ -73,7 +74,7 @@ def start(folder: Path, described: Mapping[str, Any]) -> None:
     (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
 
 
-def restore(folder: Path, algorithm: Any, state: Any) -> Resumed:
+def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
     """Reads the checkpoint of a run and drops the metrics of what came after it.
 
     Args:
@@ -88,7 +89,7 @@ def restore(folder: Path, algorithm: Any, state: Any) -> Resumed:
     restored = checkpoint.load(folder, state)
     notices = [restored.notice] if restored.notice else []
     state, extra = restored.state, restored.extra
-    runner = getattr(algorithm, "runner", None)
+    runner = algorithm.runner
     if runner is not None and extra.get("environments") is not None:
         runner.restore(extra["environments"])
     elif runner is not None:
@@ -104,7 +105,7 @@ def restore(folder: Path, algorithm: Any, state: Any) -> Resumed:
 
 def train(
     folder: Path,
-    algorithm: Any,
+    algorithm: Algorithm,
     state: Any,
     described: Mapping[str, Any],
     *,
@@ -112,19 +113,21 @@ def train(
     checkpoint_every: int,
     max_skipped: int,
     best: float | None = None,
+    score: str = "episode_return",
     shown: Callable[[Mapping[str, float]], None] = lambda row: None,
 ) -> tuple[Any, bool]:
     """Steps an algorithm to the end, and leaves all results whatever happens on the way.
 
     Args:
         folder: Made by `start`.
-        algorithm: With `step`, `policy` and perhaps `runner`.
+        algorithm: Of this package.
         state: From `algorithm.init` or `restore`.
         described: Metadata of the policy file.
-        total_steps: Environment steps at which it ends.
+        total_steps: `state.steps` at which it ends: environment steps, or epochs of cloning.
         checkpoint_every: Updates between two checkpoints; 0 writes none.
-        max_skipped: Updates in a row with a loss or gradient that is not finite, after which it ends.
-        best: Best return so far, of a resumed run.
+        max_skipped: Updates in a row with a loss, gradient or transition that is not finite, after which it ends.
+        best: Best score so far, of a resumed run.
+        score: The metric that is highest where the policy is best.
         shown: Called with the metrics of each update.
 
     Returns:
@@ -133,7 +136,7 @@ def train(
     Raises:
         TrainingError: Too many updates in a row were not finite. The last good state is saved.
     """
-    run = _Run(folder, algorithm, described, best)
+    run = _Run(folder, algorithm, described, score, best)
     bad, updates = 0, 0
     metrics = report.MetricsFile(folder / METRICS)
     with metrics, Interruption().watched() as interruption:
@@ -141,15 +144,16 @@ def train(
             while int(state.steps) < total_steps and not interruption.asked:
                 before, (state, row) = state, algorithm.step(state)
                 run.keep(before, state)
-                row = {name: _number(value) for name, value in row.items()}
+                # Rows from a compiled program come in alphabetical order; the step is first in the file.
+                row = {"step": int(state.steps), **{name: _number(value) for name, value in row.items()}}
                 metrics.write(row)
                 shown(row)
                 updates += 1
-                bad = bad + 1 if row.get("skipped", 0) else 0
+                bad = bad + 1 if row["skipped"] or row.get("refused", 0) else 0
                 if bad >= max_skipped:
                     raise TrainingError(
-                        f"update {updates}: expected finite losses and gradients, got NaN or infinity in {bad} "
-                        f"updates in a row, the last at step {int(state.steps)}. Those gradients were skipped, so "
+                        f"update {updates}: expected finite losses, gradients and transitions, got NaN or infinity in "
+                        f"{bad} updates in a row, the last at step {int(state.steps)}. They were skipped, so "
                         f"{folder / POLICY} holds the last good parameters. Lower the learning rate, or check the "
                         f"rewards and observations of the environment."
                     )
@@ -177,8 +181,11 @@ class _Kept(NamedTuple):
 class _Run:
     """What a run writes besides its metrics."""
 
-    def __init__(self, folder: Path, algorithm: Any, described: Mapping[str, Any], best: float | None):
-        self.folder, self.algorithm, self.described, self.best = folder, algorithm, described, best
+    def __init__(
+        self, folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None
+    ):
+        self.folder, self.algorithm, self.described = folder, algorithm, described
+        self.score, self.best = score, best
         options = json.loads((folder / CONFIG).read_text())
         self._normalized = options.get("normalize_observations", False)
         self._best: _Kept | None = None
@@ -191,14 +198,14 @@ class _Run:
 
     def note(self, row: Mapping[str, float], state: Any) -> None:
         """Remembers the best update so far."""
-        mean = row.get("episode_return", math.nan)
-        if math.isfinite(mean) and (self.best is None or mean > self.best):
-            self.best, self._best = mean, self._copy(state)
+        reached = row[self.score]
+        if math.isfinite(reached) and (self.best is None or reached > self.best):
+            self.best, self._best = reached, self._copy(state)
 
     def checkpoint(self, state: Any) -> None:
         """Writes all that the next step needs, and the best policy if it is a new one."""
         extra: dict[str, Any] = {"best": self.best}
-        runner = getattr(self.algorithm, "runner", None)
+        runner = self.algorithm.runner
         if runner is not None:
             try:
                 extra["environments"] = runner.capture()
@@ -220,7 +227,7 @@ class _Run:
 
     def _save_best(self) -> None:
         if self._best is not None:
-            self._save(BEST, self._best, {"episode_return": self.best})
+            self._save(BEST, self._best, {self.score: self.best})
             self._best = None
 
     def _save(self, name: str, kept: _Kept, more: Mapping[str, Any] | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gaussjax import envs, rollout
-from gaussjax.training import ppo
+from gaussjax.training import ppo, replay, sac
 from gaussjax.training.ppo import update
 from tests import policies
 
@@ -64,29 +64,31 @@ class _Unguarded:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["Gymnasium", "JAX"])
+@pytest.mark.parametrize("kind", ["Gymnasium", "JAX", "SAC"])
 def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
-    config = ppo.Config()
+    kept = {"num_steps": 50, "learning_starts": 1, "buffer_size": 10_000}
+    algorithm, config = (sac, sac.Config(**kept)) if kind == "SAC" else (ppo, ppo.Config())
 
     def make():
-        if kind == "JAX":
+        if kind != "Gymnasium":
             from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
             environments = envs.from_functional(PendulumFunctional(), max_steps=200)
         else:
             environments = envs.make_vector("Pendulum-v1", config.num_envs)
-        algorithm = ppo.make(environments, config)
-        states = [algorithm.step(algorithm.init(jax.random.key(0)))[0]]
+        loop = algorithm.make(environments, config)
+        states = [loop.step(loop.init(jax.random.key(0)))[0]]
 
         def run():
-            states[0] = jax.block_until_ready(algorithm.step(states[0])[0])
+            states[0] = jax.block_until_ready(loop.step(states[0])[0])
 
         run()
         return run
 
     checked = make()
     with monkeypatch.context() as patched:
-        patched.setattr(update, "jnp", _Unguarded())
+        for module in (update, sac.update, replay):
+            patched.setattr(module, "jnp", _Unguarded())
         unchecked = make()
 
     def without():
@@ -97,6 +99,13 @@ def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
 
     overhead = percent(compared(checked, without, 150))
     record_bar(
-        "overhead", f"PPO update on {kind} environments, slower by", 150, max(0.0, round(overhead, 2)), BAR, " %"
+        "overhead",
+        "SAC's steps on JAX environments, slower by"
+        if kind == "SAC"
+        else f"PPO update on {kind} environments, slower by",
+        150,
+        max(0.0, round(overhead, 2)),
+        BAR,
+        " %",
     )
     assert overhead <= BAR

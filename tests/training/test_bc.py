@@ -22,7 +22,7 @@ def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
     state = algorithm.init(jax.random.key(0))
     for _ in range(40):
         state, metrics = algorithm.step(state)
-    assert metrics["epoch"] == 40
+    assert metrics["step"] == 40
     places = np.array([[0.5, -0.5], [-0.5, -0.5], [0.5, 0.5]], np.float32)
     distribution, _ = algorithm.policy.apply(state.params, normalize.apply(state.observation_statistics, places))
     np.testing.assert_allclose(distribution.mean()[:, 0], [0.25, -0.25, 0.25], atol=0.06)

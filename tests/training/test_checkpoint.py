@@ -20,6 +20,8 @@ from gaussjax.training import checkpoint, ppo, run, sac
 from tests.training import probes
 
 SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1, "sizes": (8,), "total_steps": 64 * 60}
+# The buffer of 600 is filled on the way.
+SHORT_SAC = {"num_envs": 4, "num_steps": 16, "batch_size": 8, "learning_starts": 100, "buffer_size": 600, "sizes": (8,)}
 
 
 def same(one, two):
@@ -35,11 +37,11 @@ def same(one, two):
 class Training:
     """An algorithm on environments of its own, as a new process would make it."""
 
-    def __init__(self, environment, **options):
-        config = ppo.Config(**{**SHORT, **options})
+    def __init__(self, environment, algorithm=ppo, **options):
+        config = algorithm.Config(**{**(SHORT if algorithm is ppo else SHORT_SAC), **options})
         self.environments = environment if isinstance(environment, envs.Environment) else None
         self.environments = self.environments or envs.make_vector(environment, config.num_envs)
-        self.algorithm = ppo.make(self.environments, config)
+        self.algorithm = algorithm.make(self.environments, config)
         self.state = self.algorithm.init(jax.random.key(0))
 
     def steps(self, count):
@@ -66,6 +68,8 @@ CASES = {
     "MountainCarContinuous": ("MountainCarContinuous-v0", {}),
     "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "hidden_size": 8, "sequence_length": 8}),
     "functional Pendulum": (envs.from_functional(PendulumFunctional(), max_steps=20), {}),
+    "SAC": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True}),
+    "SAC, functional Pendulum": (envs.from_functional(PendulumFunctional(), max_steps=20), {"algorithm": sac}),
 }
 
 
@@ -151,6 +155,21 @@ def test_checkpoint_of_other_options_is_refused_with_every_difference(training, 
     ) as e:
         Training("Pendulum-v1", sizes=(9,)).load(tmp_path)
     assert "Resume with the options of the training that wrote it." in str(e.value)
+
+
+def test_replay_buffer_is_written_as_far_as_it_is_filled(tmp_path):
+    training = Training("Pendulum-v1", algorithm=sac, buffer_size=100_000)
+    training.steps(1)
+    training.save(tmp_path)
+    # 64 of 100,000 transitions of 9 numbers.
+    assert (tmp_path / checkpoint.LATEST).stat().st_size < 40_000
+    saved = training.state
+    assert training.load(tmp_path) == ""
+    same(training.state, saved)
+    with pytest.raises(
+        PolicyFileError, match=r"buffer.rows.observations: expected \(\(50, 3\), 'float32'\), got \(\(64, 3"
+    ):
+        Training("Pendulum-v1", algorithm=sac, buffer_size=50).load(tmp_path)
 
 
 def test_both_damaged_or_none_at_all_is_an_error(training, tmp_path):

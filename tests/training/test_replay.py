@@ -13,7 +13,7 @@ def test_rows_go_round_and_the_oldest_are_overwritten():
     for start in (0, 3, 6):
         numbers = jnp.arange(start, start + 3)
         rows = {"a": numbers, "b": jnp.stack([numbers, -numbers], -1).astype(jnp.float32)}
-        buffer = jax.jit(replay.add)(buffer, rows)
+        buffer, _ = jax.jit(replay.add)(buffer, rows)
     # 0 … 8 were added to five places: 5 6 7 8 wrapped onto 0 1 2 3, and 4 is left.
     np.testing.assert_array_equal(buffer.rows["a"], [5, 6, 7, 8, 4])
     np.testing.assert_array_equal(buffer.rows["b"][:, 1], [-5, -6, -7, -8, -4])
@@ -21,9 +21,27 @@ def test_rows_go_round_and_the_oldest_are_overwritten():
 
 
 def test_only_what_was_added_is_drawn_and_all_of_it_evenly():
-    buffer = replay.add(replay.init(jnp.zeros((), jnp.int32), capacity=100), jnp.arange(1, 5))
+    buffer = replay.add(replay.init(jnp.zeros((), jnp.int32), capacity=100), jnp.arange(1, 5))[0]
     drawn = np.asarray(replay.sample(buffer, jax.random.key(0), 8000))
     counts = np.bincount(drawn, minlength=5)
     assert counts[0] == 0
     # Binomial(8000, 1/4): mean 2000, deviation 39.
     assert np.all(np.abs(counts[1:] - 2000) < 5 * 39)
+
+
+def test_rows_that_are_not_finite_are_left_out_and_counted():
+    rows = {"a": jnp.array([1.0, jnp.nan, 3.0, 4.0]), "b": jnp.array([[0.0], [0.0], [jnp.inf], [0.0]])}
+    buffer = replay.init({"a": jnp.zeros(()), "b": jnp.zeros(1)}, capacity=3)
+    for _ in range(2):
+        buffer, refused = jax.jit(replay.add)(buffer, rows)
+        assert refused == 2
+    # 1 and 4 twice in three places: the last 4 is on the first place.
+    np.testing.assert_array_equal(buffer.rows["a"], [4, 4, 1])
+    assert buffer.added == 4
+
+
+def test_filled_part_has_no_place_that_was_never_written():
+    buffer, _ = replay.add(replay.init(jnp.zeros(()), capacity=4), jnp.arange(1.0, 4.0))
+    np.testing.assert_array_equal(replay.filled(buffer).rows, [1, 2, 3])
+    buffer, _ = replay.add(buffer, jnp.arange(4.0, 7.0))
+    np.testing.assert_array_equal(replay.filled(buffer).rows, [5, 6, 3, 4])

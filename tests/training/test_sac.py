@@ -72,9 +72,9 @@ def test_gradient_step_equals_one_written_by_hand():
         rng.random(32) < 0.3,
         rng.normal(size=(32, 3)).astype(np.float32),
     )
-    buffer = replay.add(replay.init(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), rows), 32), rows)
+    buffer = replay.add(replay.init(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), rows), 32), rows)[0]
     key = jax.random.key(5)
-    updated, _ = jax.jit(update)(learner, buffer, normalize.init((3,)), key)
+    updated, metrics = jax.jit(update)(learner, buffer, normalize.init((3,)), key)
 
     batch_key, noise_key = jax.random.split(key)
     now_key, next_key = jax.random.split(noise_key)
@@ -114,6 +114,9 @@ def test_gradient_step_equals_one_written_by_hand():
     updates, _ = optimizer.update(gradients, optimizer.init(learnt), learnt)
     actor, critics, log_temperature = optax.apply_updates(learnt, updates)
     targets = jax.tree.map(lambda new, old: 0.005 * new + 0.995 * old, critics, learner.targets)
+    # The bounds are one half width from the middle.
+    at_bound = jnp.abs(acted.actions - jnp.array([[1.0, 0.0]])) / 2.0 >= 0.99
+    np.testing.assert_allclose(metrics["saturation"], jnp.mean(at_bound), atol=1e-6)
     expected = (actor, critics, targets, log_temperature)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-6), tuple(updated[:4]), expected)
 

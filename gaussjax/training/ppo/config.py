@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -11,11 +10,11 @@ import numpy as np
 
 from gaussjax import factories, networks, normalize
 from gaussjax.policy import Params, Policy
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import Metrics as Metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
-
-Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,22 +128,6 @@ class State(NamedTuple):
     environment: Any
     hyperparameters: Hyperparameters
     steps: Any
-
-
-class Algorithm(NamedTuple):
-    """A training algorithm bound to its environments.
-
-    Attributes:
-        init: `(key) -> State`. The key is consumed. Resets the environments.
-        step: `(State) -> (State, metrics)`: one rollout and one update.
-        policy: The policy that is trained; `state.params` are its parameters.
-        runner: What steps host environments, whose state is not in `State`; None for JAX environments.
-    """
-
-    init: Callable[[Any], State]
-    step: Callable[[State], tuple[State, Metrics]]
-    policy: Policy
-    runner: Any = None
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:

@@ -12,7 +12,7 @@ from gaussjax import envs, normalize, simulate, spaces
 from gaussjax.policy import Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Metrics, State, Transition
-from gaussjax.training.sac.update import make_learner
+from gaussjax.training.sac.update import make_learner, means, remember
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
@@ -57,22 +57,21 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
             experience.terminated[0],
             experience.next_observations[0],
         )
-        buffer = replay.add(state.buffer, row)
-        if config.normalize_observations:
-            statistics = normalize.update(statistics, row.observations)
+        buffer, statistics, refused = remember(state.buffer, statistics, row, config)
 
         def learn(learner: Any) -> Any:
             keys = jax.random.split(update_key, config.gradient_steps)
             learner, metrics = jax.lax.scan(
                 lambda learner, key: update(learner, buffer, statistics, key), learner, keys
             )
-            return learner, {"learning": jnp.ones(()), **jax.tree.map(jnp.mean, metrics)}
+            return learner, {"learning": jnp.ones(()), **jax.tree.map(jnp.sum, metrics)}
 
         def wait(learner: Any) -> Any:
             nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(learn, learner)[1])
             return learner, nothing
 
         learner, metrics = jax.lax.cond(steps >= config.learning_starts, learn, wait, state.learner)
+        metrics["refused"] = refused.astype(jnp.float32)
         return State(learner, buffer, key, statistics, standing, steps), (metrics, episodes)
 
     @jax.jit
@@ -83,7 +82,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         return state, {
             "step": state.steps,
             **simulate.means(episodes),
-            **{name: total / jnp.where(learning > 0, learning, jnp.nan) for name, total in metrics.items()},
+            **means(metrics, learning * config.gradient_steps),
         }
 
     return Algorithm(init, step, policy)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gaussjax import factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import Metrics as Metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
-
-Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,22 +121,6 @@ class State(NamedTuple):
     def params(self) -> Params:
         """Parameters of the policy."""
         return self.learner.actor
-
-
-class Algorithm(NamedTuple):
-    """A training algorithm bound to its environments.
-
-    Attributes:
-        init: `(key) -> State`. The key is consumed. Resets the environments.
-        step: `(State) -> (State, metrics)`: `num_steps` steps with their gradient steps.
-        policy: The policy that is trained; `state.params` are its parameters.
-        runner: What steps host environments, whose state is not in `State`; None for JAX environments.
-    """
-
-    init: Callable[[Any], State]
-    step: Callable[[State], tuple[State, Metrics]]
-    policy: Policy
-    runner: Any = None
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:

@@ -14,7 +14,7 @@ from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Learner, Metrics, State, Transition
-from gaussjax.training.sac.update import make_learner
+from gaussjax.training.sac.update import METRICS, make_learner, means, remember
 
 if TYPE_CHECKING:
     import gymnasium
@@ -62,29 +62,27 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learn: bool,
     ) -> tuple[Any, ...]:
         """Remembers a transition, learns from the buffer, and acts on what is seen next."""
-        buffer = replay.add(buffer, transition)
+        buffer, statistics, refused = remember(buffer, statistics, transition, config)
+        totals = {**totals, "refused": totals["refused"] + refused}
         key, update_key, act_key = jax.random.split(key, 3)
-        if config.normalize_observations:
-            statistics = normalize.update(statistics, transition.observations)
         if learn:
             learner, metrics = jax.lax.scan(
                 lambda learner, key: update(learner, buffer, statistics, key),
                 learner,
                 jax.random.split(update_key, config.gradient_steps),
             )
-            totals = jax.tree.map(lambda total, new: total + jnp.mean(new), totals, metrics)
+            totals = {**totals, **{name: totals[name] + jnp.sum(new) for name, new in metrics.items()}}
         return learner, buffer, statistics, key, act(learner.actor, statistics, act_key, observations), totals
 
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
         return policy.act(params, key, shown(statistics, observations)).actions
 
-    first = jax.jit(act)
+    first, summary = jax.jit(act), jax.jit(means)
 
     def step(state: State) -> tuple[State, Metrics]:
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, steps = state
-        names = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std")
-        totals = {name: jnp.zeros(()) for name in names}
+        totals = {name: jnp.zeros(()) for name in METRICS}
         learning, finished = 0, rollout.Episodes([], [])
         key, act_key, random_key = jax.random.split(key, 3)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
@@ -104,13 +102,13 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
             observations = following
-        metrics = {name: float(total) / learning if learning else float("nan") for name, total in totals.items()}
+        metrics = jax.device_get(summary(totals, learning * config.gradient_steps))
         return State(learner, buffer, key, statistics, observations, steps), {
             "step": steps,
             "steps_per_second": config.num_steps * config.num_envs / (time.perf_counter() - start),
             "episode_return": float(np.mean(finished.returns)) if finished.returns else float("nan"),
             "episode_length": float(np.mean(finished.lengths)) if finished.lengths else float("nan"),
-            **metrics,
+            **{name: float(metrics[name]) for name in METRICS},
         }
 
     return Algorithm(init, step, policy, runner)

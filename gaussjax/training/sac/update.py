@@ -14,13 +14,21 @@ from gaussjax import normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
+from gaussjax.training.saturation import saturation
 
 if TYPE_CHECKING:
     from jaxtyping import Array
 
 
+# Metrics that are no means: gradient steps not taken, transitions not remembered.
+COUNTS = ("skipped", "refused")
+METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", *COUNTS)
+
+
 def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner], Callable[..., Any]]:
     """`init(key) -> Learner` and `update(learner, buffer, statistics, key) -> (Learner, metrics)`, both pure.
+
+    A gradient that is not finite is not taken: the learner stays as it was, `skipped` is 1 and the other metrics 0.
 
     Source:
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
@@ -76,6 +84,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
             "entropy": -jnp.mean(acted.log_prob),
             "temperature": temperature,
             "std": jnp.mean(jnp.exp(acted.outputs["log_std"])),
+            "saturation": saturation(policy.spec, acted.actions),
         }
 
     def update(
@@ -90,14 +99,44 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
             )
         learnt = (learner.actor, learner.critics, learner.log_temperature)
         # The goal of the critics is no function of what is learnt: gradients stop at it.
-        gradients, metrics = jax.grad(losses, has_aux=True)(learnt, learner.targets, batch, noise_key)
-        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-        updated: Any = optax.apply_updates(learnt, updates)
-        actor, critics, log_temperature = updated
-        targets = optax.incremental_update(critics, learner.targets, config.target_rate)
-        return Learner(actor, critics, targets, log_temperature, moments), metrics
+        (total, metrics), gradients = jax.value_and_grad(losses, has_aux=True)(
+            learnt, learner.targets, batch, noise_key
+        )
+        # The norm is finite only where every gradient is: one number says it all.
+        usable = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(total)
+
+        def take() -> Learner:
+            updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
+            updated: Any = optax.apply_updates(learnt, updates)
+            actor, critics, log_temperature = updated
+            targets = optax.incremental_update(critics, learner.targets, config.target_rate)
+            return Learner(actor, critics, targets, log_temperature, moments)
+
+        metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
+        return jax.lax.cond(usable, take, lambda: learner), {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
+
+
+def remember(
+    buffer: replay.Buffer, statistics: normalize.Statistics, row: Transition, config: Config
+) -> tuple[replay.Buffer, normalize.Statistics, Array]:
+    """The buffer and the statistics with a step of all environments, and how many transitions were left out."""
+    buffer, refused = replay.add(buffer, row)
+    if config.normalize_observations:
+        seen = normalize.update(statistics, row.observations)
+        # Statistics never come back from NaN, so a step that holds it leaves no trace in them.
+        usable = jnp.all(jnp.isfinite(seen.m2))
+        statistics = jax.tree.map(lambda new, old: jnp.where(usable, new, old), seen, statistics)
+    return buffer, statistics, refused
+
+
+def means(totals: dict[str, Array], gradient_steps: Array | int) -> dict[str, Array]:
+    """Metrics summed over gradient steps as means of those that were taken, NaN where none was; counts stay sums."""
+    counts = {name: totals[name] for name in COUNTS}
+    taken = gradient_steps - counts["skipped"]
+    taken = jnp.where(taken > 0, taken, jnp.nan)
+    return {**{name: total / taken for name, total in totals.items() if name not in counts}, **counts}
 
 
 def _like(bound: np.ndarray, actions: Array) -> Array:

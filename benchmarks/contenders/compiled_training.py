@@ -1,0 +1,38 @@
+"""What the contenders share whose whole training is one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks.worker import Built
+
+Programs = Callable[[], tuple[Any, Any]]
+"""Makes anew `init(key) -> state` and `train(state) -> (state, metrics or None)`, not yet compiled."""
+
+
+def running(make: Programs) -> Built:
+    """A call is one run of `train`, from where the last one stopped."""
+    init, train = (jax.jit(program) for program in make())
+    state = init(jax.random.key(0))
+
+    def call() -> None:
+        nonlocal state
+        state, _ = jax.block_until_ready(train(state))
+
+    return Built(call, [0.0])
+
+
+def compiling(make: Programs) -> Built:
+    """A call is the tracing and compilation of both programs, from nothing."""
+
+    def call() -> None:
+        jax.clear_caches()
+        init, train = (jax.jit(program) for program in make())
+        key = jax.random.key(0)
+        init.lower(key).compile()
+        train.lower(jax.eval_shape(init, key)).compile()
+
+    return Built(call, [0.0])

@@ -1,0 +1,17 @@
+"""Pendulum-v1 without its velocity: where the pole goes has to be remembered."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+
+NAME = "HiddenVelocityPendulum-v0"
+
+
+def make(**options: object) -> gymnasium.Env:
+    environment = gymnasium.make("Pendulum-v1", **options).unwrapped
+    angle = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    return gymnasium.wrappers.TransformObservation(environment, lambda observation: observation[:2], angle)
+
+
+gymnasium.register(NAME, entry_point=make, max_episode_steps=200)

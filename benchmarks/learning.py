@@ -1,0 +1,207 @@
+"""Whole trainings by the command line, as a user runs it, and what the policies they leave are worth.
+
+A training takes minutes to a quarter of an hour. Each leaves its result in `.learning/`, and one that is
+there with the same arguments is not run again: what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import machine, report
+from benchmarks.hidden_velocity import NAME
+
+EPISODES, POINTS = 20, 100
+HIDDEN = f"benchmarks.hidden_velocity:{NAME}"
+_MILLION = (
+    *("--total-steps", "1000000", "--num-envs", "8", "--num-steps", "256", "--batch-size", "64"),
+    *("--learning-rate", "3e-4", "--initial-log-std", "-0.5"),
+)
+_MEMORY = ("--network", "gru", "--total-steps", "500000")
+
+
+class Case(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        title: As the table calls it.
+        environment: Gymnasium name.
+        arguments: Of `gaussjax train`.
+        seeds: One training each.
+        least: The mean over all seeds' episodes that is asked for; None where it is to stay below the next case's.
+        seconds: The longest that a training may take, or None.
+    """
+
+    title: str
+    environment: str
+    arguments: tuple[str, ...]
+    seeds: tuple[int, ...]
+    least: float | None
+    seconds: float | None = None
+
+
+CASES = {
+    "pendulum-ppo": Case("PPO", "Pendulum-v1", (), (0, 1, 2), -200.0, 20.0),
+    "pendulum-sac": Case(
+        "SAC",
+        "Pendulum-v1",
+        ("--algorithm", "sac", "--total-steps", "8000", "--learning-starts", "500"),
+        (0, 1, 2),
+        -200.0,
+        60.0,
+    ),
+    "hidden-mlp": Case("PPO", HIDDEN, ("--total-steps", "500000"), (0, 1, 2), None),
+    "hidden-gru": Case("PPO, GRU", HIDDEN, _MEMORY, (0, 1, 2), -300.0),
+    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", _MILLION, (0, 1, 2), 3000.0),
+    "hopper-ppo": Case("PPO", "Hopper-v5", _MILLION, (0, 1, 2), 2400.0),
+    "walker2d-ppo": Case("PPO", "Walker2d-v5", _MILLION, (0, 1, 2), 2500.0),
+    "halfcheetah-sac": Case(
+        "SAC",
+        "HalfCheetah-v5",
+        ("--algorithm", "sac", "--total-steps", "200000", "--checkpoint-every", "0"),
+        (0,),
+        4500.0,
+    ),
+}
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    names = list(CASES) if options.sizes is None else options.sizes.split(",")
+    unknown = sorted(set(names) - set(CASES))
+    if unknown:
+        raise SystemExit(f"--sizes: expected some of {', '.join(CASES)}, got {', '.join(unknown)}.")
+    return {"learning": {name: [_result(name, seed) for seed in CASES[name].seeds] for name in names}}
+
+
+def _result(name: str, seed: int) -> dict[str, Any]:
+    case = CASES[name]
+    folder = Path(".learning") / f"{name}-seed{seed}"
+    asked = {"environment": case.environment, "arguments": list(case.arguments), "seed": seed}
+    path = folder.with_suffix(".json")
+    if path.exists():
+        found = json.loads(path.read_text())
+        if {key: found[key] for key in asked} == asked:
+            return found
+    if folder.exists():
+        raise SystemExit(f"{folder}: an unfinished training. Remove the folder to train anew.")
+    watch, start = machine.Watch(), time.perf_counter()
+    command = [sys.executable, "-m", "gaussjax.cli", "train", case.environment, "--seed", str(seed)]
+    command += [*case.arguments, "--out", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    result = {
+        **asked,
+        "command_seconds": time.perf_counter() - start,
+        **watch.stop(),
+        "revision": machine.describe()["revision"],
+        **_outcome(folder, case.environment, seed),
+    }
+    path.write_text(json.dumps(result))
+    return result
+
+
+def _outcome(folder: Path, environment: str, seed: int) -> dict[str, Any]:
+    """The curve, the time, and the very episodes of the command's own final table."""
+    from gaussjax import artifact, commands, rollout
+
+    with (folder / "metrics.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    steps = [0.0, *(row["step"] for row in rows)]
+    seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
+    curve = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
+    loaded = artifact.load(folder / "policy.safetensors")
+    episodes = rollout.evaluate(
+        loaded.policy,
+        loaded.params,
+        environment,
+        normalizer=loaded.normalizer,
+        episodes=EPISODES,
+        seed=seed + commands.EVALUATION_SEED,
+    )
+    kept = curve[:: max(1, len(curve) // POINTS)]
+    return {"steps": int(steps[-1]), "training_seconds": seconds, "curve": kept, "returns": episodes.returns}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    heads = ["", "environment steps", f"mean return of {EPISODES} episodes, by seed", "over all", "bar", "training, s"]
+    rows = []
+    for name, runs in results["learning"].items():
+        case = CASES[name]
+        means = [sum(run["returns"]) / len(run["returns"]) for run in runs]
+        mean, slowest = sum(means) / len(means), max(run["training_seconds"] for run in runs)
+        rows.append(
+            [
+                f"{case.title}, {case.environment.partition(':')[2] or case.environment}",
+                f"{runs[0]['steps']:,}",
+                ", ".join(f"{value:.0f}" for value in means),
+                f"{mean:.0f}",
+                _bar(case, mean, slowest, runs),
+                f"{min(run['training_seconds'] for run in runs):.0f}–{slowest:.0f}",
+            ]
+        )
+    arguments = "\n".join(
+        f"- {CASES[name].title}, {CASES[name].environment}: "
+        + (f"`{' '.join(CASES[name].arguments)}`" if CASES[name].arguments else "the defaults")
+        for name in results["learning"]
+    )
+    return "\n\n".join(
+        [
+            "`gaussjax train`, then deterministic actions in episodes that the training never saw. Long trainings ran "
+            "beside other work: their seconds are no measurement of speed.",
+            report.grid(heads, rows),
+            f"The arguments:\n\n{arguments}",
+        ]
+    )
+
+
+def _bar(case: Case, mean: float, slowest: float, runs: list[dict[str, Any]]) -> str:
+    if case.least is None:
+        return "none"
+    told = [f"≥ {case.least:.0f} {'kept' if mean >= case.least else '**missed**'}"]
+    if case.seconds is not None:
+        told.append(f"≤ {case.seconds:.0f} s " + _in_time(slowest <= case.seconds, runs))
+    return ", ".join(told)
+
+
+def _in_time(kept: bool, runs: list[dict[str, Any]]) -> str:
+    # A time that is kept on a busy machine is kept on a quiet one.
+    busiest = max(run["share_of_cpu_used_by_others"] for run in runs)
+    return "kept" if kept else report.verdict(False, {"share_of_cpu_used_by_others": busiest})
+
+
+def plots(results: dict[str, Any], folder: Path) -> str:
+    """One panel a case, a line a seed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "gaussjax"
+    cases = results["learning"]
+    columns = 2
+    count = math.ceil(len(cases) / columns)
+    figure = Figure(figsize=(10.0, 3.0 * count), layout="constrained")
+    for axes, (name, runs) in zip(figure.subplots(count, columns, squeeze=False).flat, cases.items(), strict=False):
+        case = CASES[name]
+        for run in runs:
+            steps, returns = zip(*run["curve"], strict=True)
+            axes.plot(steps, returns, linewidth=1.2, label=f"seed {run['seed']}")
+        if case.least is not None:
+            axes.axhline(case.least, color="grey", linestyle="--", linewidth=1.0)
+        axes.set_title(f"{case.title}, {case.environment.partition(':')[2] or case.environment}")
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel("return of training episodes")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.tick_params(axis="x", labelrotation=15)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    for axes in figure.axes[len(cases) :]:
+        axes.set_visible(False)
+    name = f"learning-{results['device']}.svg"
+    figure.savefig(folder / name, metadata={"Date": None})
+    return f"![Return over environment steps]({name})"

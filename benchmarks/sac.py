@@ -1,0 +1,41 @@
+"""Training by SAC on one of Gymnasium's environments: steps a second, each with its gradient step."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from benchmarks import peers, report, runner, throughput
+
+CONTENDERS = ("gaussjax-training", "sb3-training", "sbx-training")
+ENVIRONMENTS = ("HalfCheetah-v5", "Pendulum-v1")
+_STEPS, _STARTS, _BATCH = 256, 256, 256
+BARS = tuple(
+    (number, peer, least)
+    for number, _ in enumerate(ENVIRONMENTS)
+    for peer, least in (("sbx-training", 1.25), ("sb3-training", 3.0))
+)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    names = peers.chosen(CONTENDERS, options.peers)
+    # The size that can be asked for is that of the minibatch.
+    cases = [
+        {"environment": environment, "num_steps": _STEPS, "batch_size": batch, "learning_starts": _STARTS}
+        for environment in ENVIRONMENTS
+        for batch in report.sizes(options, (_BATCH,))
+    ]
+    return runner.measure("sac", cases, names, [3] * len(cases), options)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    heads = ["{environment}, minibatches of {batch_size}".format(**case["case"]) for case in results["cases"]]
+    parts = [
+        "One environment, one gradient step a step, after the random steps at the start and the first gradient steps. "
+        "Two hidden layers of 256 ReLU units for the actor and for each of two critics, the temperature learnt, a "
+        "buffer of a million transitions. Nobody normalises observations. The ratios of the first table are of time.",
+        throughput.table(results, CONTENDERS, lambda case: case["num_steps"], heads),
+    ]
+    if results["device"] == "cpu":
+        parts.append(throughput.bars(results, CONTENDERS, BARS, heads))
+    return "\n\n".join(parts)

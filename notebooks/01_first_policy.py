@@ -1,0 +1,284 @@
+# %% [markdown]
+# # A first policy
+#
+# A Gaussian policy looks at an observation and says: *about this action, give or take so much*. The network gives
+# the centre (`mean`) and the width (`log_std`); an action is a draw from there. gaussjax makes such a policy as a
+# handful of pure functions, which this page tries one by one.
+
+# %%
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
+# or put the address of a git repository here, as "git+https://…".
+import sys
+
+SOURCE = "file:///content/gaussjax.zip"
+if "google.colab" in sys.modules:
+    import subprocess
+
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train] @ {SOURCE}"], check=True)
+
+# %%
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+import gaussjax
+
+# %% [markdown]
+# ## Make it
+#
+# Three things describe a policy: a network, what it sees and what it does. Spaces are those of Gymnasium, or
+# gaussjax's own, which need no Gymnasium.
+
+# %%
+observation_space = gaussjax.spaces.Box((3,))
+action_space = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)
+network = gaussjax.networks.MLP((64, 32), activation="relu")
+policy = gaussjax.gaussian(network, observation_space, action_space)
+print(policy._fields)
+
+# %% [markdown]
+# ## Init
+#
+# The policy holds no numbers. `init` draws them from a key and hands them to you: a plain tree of arrays.
+
+# %%
+params = policy.init(jax.random.key(0))
+jax.tree.map(jnp.shape, params)
+
+# %% [markdown]
+# ## Act
+#
+# Parameters, a key, observations; out come the actions, their log-density and what else there is to know.
+
+# %%
+observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+actions, log_prob, outputs = policy.act(params, jax.random.key(1), observations)
+print(actions.shape, log_prob.shape, sorted(outputs))
+
+# %% [markdown]
+# The key is all the chance there is: the same key gives the same actions, so a new one is split off for each call.
+
+# %%
+again = policy.act(params, jax.random.key(1), observations).actions
+other = policy.act(params, jax.random.key(2), observations).actions
+print(bool((again == actions).all()), bool((other == actions).any()))
+
+# %% [markdown]
+# Without chance: the deterministic action is the mean. And you may bring the noise yourself.
+
+# %%
+calm = policy.act(params, None, observations, deterministic=True)
+brought = policy.act(params, None, observations, noise=np.ones((5, 2), np.float32))
+print(bool((calm.actions == outputs["mean_actions"]).all()))
+print(brought.actions - calm.actions)  # one standard deviation, exp(0) = 1
+
+# %% [markdown]
+# Leading dimensions are free: one observation, a batch, or time × batch.
+
+# %%
+for shape in [(3,), (5, 3), (7, 5, 3)]:
+    print(shape, "→", policy.act(params, jax.random.key(1), np.zeros(shape, np.float32)).actions.shape)
+
+# %% [markdown]
+# ## Evaluate
+#
+# A training loop asks: how likely are these actions *now*, and how uncertain is the policy? One forward pass, nothing
+# is drawn.
+
+# %%
+log_prob, entropy, _ = policy.evaluate(params, observations, actions)
+print(log_prob[:, 0], entropy[:, 0])
+
+# %% [markdown]
+# `apply` gives the distribution itself.
+
+# %%
+distribution, _ = policy.apply(params, observations)
+print(type(distribution).__name__, distribution.mean().shape, distribution.stddev()[0], distribution.entropy().shape)
+
+# %% [markdown]
+# ## jit, grad, vmap
+#
+# The functions are compiled already. Inside your own `jit` they become part of your program, and `grad` goes through.
+
+
+# %%
+@jax.jit
+def loss(params, observations, actions, advantages):
+    log_prob, entropy, _ = policy.evaluate(params, observations, actions)
+    return -(log_prob[:, 0] * advantages).mean() - 0.01 * entropy.mean()
+
+
+gradients = jax.grad(loss)(params, observations, actions, jnp.ones(5))
+gradients["params"]["head"]["log_std"]
+
+# %% [markdown]
+# `vmap` over parameters and keys is a population: here sixteen policies that act at once.
+
+# %%
+population = jax.vmap(policy.init)(jax.random.split(jax.random.key(2), 16))
+keys = jax.random.split(jax.random.key(3), 16)
+jax.vmap(policy.act, in_axes=(0, 0, None))(population, keys, observations).actions.shape
+
+# %% [markdown]
+# ## What the options do
+#
+# To see a density we want to choose mean and width freely. Any Flax module that returns `(mean, log_std, dict)` is a
+# network, so here is one that ignores what it sees.
+
+
+# %%
+class Chosen(nn.Module):
+    num_actions: int | None = None  # filled in by gaussjax from the action space
+
+    @nn.compact
+    def __call__(self, observations):
+        mean = self.param("mean", nn.initializers.zeros, (self.num_actions,))
+        log_std = self.param("log_std", nn.initializers.zeros, (self.num_actions,))
+        return jnp.broadcast_to(mean, (*observations.shape[:-1], self.num_actions)), log_std, {}
+
+
+def chosen(mean, log_std):
+    return {"params": {"mean": jnp.atleast_1d(mean), "log_std": jnp.atleast_1d(log_std)}}
+
+
+LINE = gaussjax.spaces.Box((1,), low=-1.0, high=1.0)
+NOTHING = np.zeros((20_000, 1), np.float32)  # 20,000 times the same observation
+KEY = jax.random.key(4)
+
+
+def draw(policy, mean, log_std):
+    return np.asarray(policy.act(chosen(mean, log_std), KEY, NOTHING).actions[:, 0])
+
+
+# %% [markdown]
+# ### `log_std`, `min_log_std`, `max_log_std`
+#
+# `log_std` is the natural logarithm of the width. It is clipped to [-20, 2] unless you say otherwise; with
+# `min_log_std=-1` a policy cannot become narrower than exp(-1) = 0.37, whatever its parameter says: on the right the
+# curves of -2 and -1 are one.
+
+# %%
+grid = jnp.linspace(-3.0, 3.0, 301)[:, None]
+free = gaussjax.gaussian(Chosen(), 1, LINE)
+bounded = gaussjax.gaussian(Chosen(), 1, LINE, min_log_std=-1.0)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
+for axis, drawn, title in zip(axes, (free, bounded), ("min_log_std=-20 (default)", "min_log_std=-1"), strict=True):
+    for log_std in (-2.0, -1.0, 0.0):
+        distribution, _ = drawn.apply(chosen(0.0, log_std), jnp.zeros(1))
+        axis.plot(grid[:, 0], jnp.exp(distribution.log_prob(grid)), label=f"log_std parameter {log_std:g}")
+    axis.set(title=title, xlabel="action")
+axes[0].set_ylabel("density")
+axes[1].legend()
+plt.show()
+
+# %% [markdown]
+# ### `clip_actions` and `clip_mean_actions`
+#
+# The Box is [-1, 1], the mean 0.8, the width 0.5. Clipped actions pile up at the bound. A clipped mean is another
+# thing: with the mean at 1.5 it is brought back to 1 *before* the draw, and actions may still lie outside.
+
+# %%
+clipped = gaussjax.gaussian(Chosen(), 1, LINE, clip_actions=True)
+clipped_mean = gaussjax.gaussian(Chosen(), 1, LINE, clip_mean_actions=True)
+panels = [
+    (draw(free, 0.8, -0.7), "no clip, mean 0.8"),
+    (draw(clipped, 0.8, -0.7), "clip_actions, mean 0.8"),
+    (draw(clipped_mean, 1.5, -0.7), "clip_mean_actions, mean 1.5"),
+]
+figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharey=True, layout="constrained")
+for axis, (sample, title) in zip(axes, panels, strict=True):
+    axis.hist(sample, bins=np.linspace(-1.5, 3.0, 91))
+    axis.axvspan(-1.0, 1.0, color="tab:green", alpha=0.15, label="the Box")
+    axis.set(title=title, xlabel="action")
+axes[0].set_ylabel("actions of 20,000")
+axes[0].legend()
+plt.show()
+
+# %% [markdown]
+# ### `clipped_log_prob`
+#
+# What is the log-density of an action that was clipped? Three answers:
+#
+# - `"density"`: the normal density at the clipped value, as skrl says it;
+# - `"unclipped"`: that of the draw before the clip, which is what PPO's ratio needs;
+# - `"censored"`: the log of the whole probability beyond the bound, true to the spike above.
+
+# %%
+figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+for choice, style in (("density", "-"), ("unclipped", "--"), ("censored", ":")):
+    scored = gaussjax.gaussian(Chosen(), 1, LINE, clip_actions=True, clipped_log_prob=choice)
+    acted = scored.act(chosen(0.8, -0.7), KEY, NOTHING[:2000])
+    order = jnp.argsort(acted.outputs["raw_actions"][:, 0])
+    raw, nats = acted.outputs["raw_actions"][order, 0], acted.log_prob[order, 0]
+    axis.plot(raw, nats, style, label=choice)
+axis.axvline(1.0, color="grey", linewidth=0.8)
+axis.set(xlabel="draw before the clip to [-1, 1]", ylabel="log_prob, nats", title="clipped_log_prob")
+axis.legend()
+plt.show()
+
+# %% [markdown]
+# ### Squashed instead of clipped
+#
+# `squashed_gaussian` bends the draw into the Box by tanh: no spikes, a density everywhere, which SAC needs. Mind that
+# the squashed mean is the *median* of the actions, not where they are most likely: wide ones have two peaks.
+
+# %%
+squashed = gaussjax.squashed_gaussian(Chosen(), 1, LINE)
+inside = jnp.linspace(-0.999, 0.999, 400)[:, None]
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+for axis, (mean, log_std) in zip(axes, [(0.5, -0.7), (0.2, -0.1)], strict=True):
+    distribution, _ = squashed.apply(chosen(mean, log_std), jnp.zeros(1))
+    axis.hist(draw(squashed, mean, log_std), bins=60, density=True, alpha=0.4, label="20,000 actions")
+    axis.plot(inside[:, 0], jnp.exp(distribution.log_prob(inside)), label="exp(log_prob)")
+    axis.axvline(float(distribution.median()[0]), color="black", linestyle="--", label="median: deterministic action")
+    axis.axvline(float(distribution.mode()[0]), color="tab:red", linestyle=":", label="mode")
+    axis.set(title=f"mean {mean}, log_std {log_std}", xlabel="action", xlim=(-1, 1))
+axes[0].set_ylabel("density")
+axes[0].legend(fontsize="small", loc="upper left")
+plt.show()
+
+# %% [markdown]
+# ### Actions that belong together
+#
+# `multivariate_gaussian` learns how the dimensions vary with each other. gaussjax's own networks give it what it
+# needs, one number a pair of actions, zero at the start. Here we set it by hand.
+
+# %%
+SQUARE = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)
+joint = gaussjax.multivariate_gaussian(gaussjax.networks.MLP(()), 1, SQUARE)
+joint_params = joint.init(KEY)
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharex=True, sharey=True, layout="constrained")
+for axis, value in zip(axes, (0.0, 1.5), strict=True):
+    joint_params["params"]["head"]["off_diagonal"] = jnp.array([value])
+    pairs = joint.act(joint_params, KEY, NOTHING[:2000]).actions
+    axis.plot(pairs[:, 0], pairs[:, 1], ".", markersize=2, alpha=0.5)
+    axis.set(title=f"off_diagonal {value}", xlabel="first action", xlim=(-6, 6), ylim=(-6, 6), aspect="equal")
+axes[0].set_ylabel("second action")
+plt.show()
+
+# %% [markdown]
+# ### `reduction` and `keepdims`
+#
+# The log-densities of the dimensions are summed, which gives the joint density, or averaged, or left alone.
+
+# %%
+for options in ({}, {"reduction": "mean"}, {"reduction": "none"}, {"keepdims": False}):
+    shaped = gaussjax.gaussian(network, observation_space, action_space, **options)
+    print(options, shaped.evaluate(params, observations, actions).log_prob.shape)
+
+# %% [markdown]
+# ## When something does not fit
+#
+# Errors say what was expected, what came and what to do.
+
+# %%
+try:
+    policy.act(params, 0, observations)
+except TypeError as error:
+    print(error)
+
+# %% [markdown]
+# Next: [02_training_loop](02_training_loop.ipynb) trains a policy, [03_memory](03_memory.ipynb) gives it a memory.

@@ -1,0 +1,199 @@
+# %% [markdown]
+# # A policy with a memory
+#
+# Sometimes what is seen now does not tell what to do: something seen earlier does. A recurrent policy carries a state
+# from step to step. In gaussjax that state is an argument and a result, the *carry*: nothing is hidden in an object.
+
+# %%
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
+# or put the address of a git repository here, as "git+https://…".
+import sys
+
+SOURCE = "file:///content/gaussjax.zip"
+if "google.colab" in sys.modules:
+    import subprocess
+
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train] @ {SOURCE}"], check=True)
+
+# %%
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import gaussjax
+from gaussjax.networks.episodes import episode_starts, to_sequences
+
+# %% [markdown]
+# ## One step at a time
+#
+# `RNN`, `GRU`, `LSTM` and `MinGRU` are networks like any other. `initial_carry` gives zeros for a batch of
+# environments; `act` takes the carry and gives the next one in `outputs["carry"]`.
+
+# %%
+action_space = gaussjax.spaces.Box((1,), low=-1.0, high=1.0)
+policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=16, sizes=(16,)), 2, action_space)
+params = policy.init(jax.random.key(0))
+carry = policy.initial_carry((4,))  # four environments
+jax.tree.map(jnp.shape, carry)
+
+# %%
+observations = np.random.default_rng(0).normal(size=(20, 4, 2)).astype(np.float32)  # time, environments, features
+means = []
+for t in range(20):
+    step = policy.act(params, None, observations[t], carry=carry, deterministic=True)
+    carry = step.outputs["carry"]
+    means.append(step.actions)
+stepped = jnp.stack(means)
+stepped.shape
+
+# %% [markdown]
+# ## A whole sequence at once
+#
+# Observations with one more axis than the carry are a sequence, time first. The numbers are the same, to rounding.
+
+# %%
+start = policy.initial_carry((4,))
+unrolled = policy.act(params, None, observations, carry=start, deterministic=True)
+print("largest difference of the actions:", float(abs(unrolled.actions - stepped).max()))
+print("of the last carry:", float(abs(unrolled.outputs["carry"][0] - carry[0]).max()))
+
+# %% [markdown]
+# ## Resets
+#
+# When an episode ends, what was remembered is of no use to the next. `resets[t]` is true where observation t *starts*
+# an episode; the carry is zeroed before that step. `episode_starts` makes resets from the flags that environments give.
+
+# %%
+terminated = np.zeros((20, 4), bool)
+truncated = np.zeros((20, 4), bool)
+terminated[6, 0] = True  # environment 0 ends at step 6
+truncated[11, 1] = True  # environment 1 is cut at step 11
+resets = episode_starts(terminated, truncated)
+[np.flatnonzero(resets[:, n]).tolist() for n in range(4)]
+
+# %% [markdown]
+# After a reset the policy acts as if it had just begun: environment 0 from step 7 on is a new episode.
+
+# %%
+with_resets = policy.act(params, None, observations, carry=start, resets=resets, deterministic=True).actions
+begun = policy.act(params, None, observations[7:], carry=start, deterministic=True).actions
+print("environment 0, as a new episode:", float(abs(with_resets[7:, 0] - begun[:, 0]).max()))
+print("environment 2, no reset:        ", float(abs(with_resets[:, 2] - unrolled.actions[:, 2]).max()))
+
+# %%
+figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+axis.plot(unrolled.actions[:, 0, 0], "--", color="grey", label="remembers everything")
+axis.plot(with_resets[:, 0, 0], marker=".", label="reset before step 7")
+axis.axvline(6.5, color="tab:red", linewidth=0.8, label="the episode ended")
+axis.set(xlabel="step", ylabel="mean action of environment 0", xticks=range(0, 20, 2))
+figure.legend(loc="outside upper center", ncols=3)
+plt.show()
+
+# %% [markdown]
+# ## A task that needs it
+#
+# A cue, -1 or 1, is shown at the first step and asked for fifteen steps later; in between there is nothing to see.
+
+
+# %%
+DELAY, BATCH, UPDATES = 15, 64, 150
+
+
+def episode(key):
+    """Observations (the cue, is it asked for?), the right answers, and where they count; time first."""
+    cue = jnp.sign(jax.random.uniform(key, (BATCH,), minval=-1.0))
+    shown = jnp.zeros((DELAY + 1, BATCH)).at[0].set(cue)
+    asked = jnp.zeros((DELAY + 1, BATCH)).at[-1].set(1.0)
+    answers = jnp.broadcast_to(cue, (DELAY + 1, BATCH))
+    return jnp.stack([shown, asked], -1), answers[..., None], asked
+
+
+# %% [markdown]
+# Training is the likelihood of the right answer, where it is asked for. `evaluate` reads whole sequences, and the
+# gradient goes back through time.
+
+
+# %%
+def train(network):
+    policy = gaussjax.gaussian(network, 2, action_space)
+    optimizer = optax.adam(1e-2)
+    # A network without memory has the empty carry (), and takes None.
+    memory = {"carry": policy.initial_carry((BATCH,))} if policy.initial_carry() else {}
+
+    def loss(params, key):
+        observations, answers, asked = episode(key)
+        log_prob = policy.evaluate(params, observations, answers, **memory).log_prob[..., 0]
+        mean = policy.apply(params, observations, **memory)[1]["mean_actions"]
+        error = jnp.sum(jnp.square(mean - answers)[..., 0] * asked) / BATCH
+        return -jnp.sum(log_prob * asked) / BATCH, error
+
+    def update(state, key):
+        params, moments = state
+        gradients, error = jax.grad(loss, has_aux=True)(params, key)
+        changes, moments = optimizer.update(gradients, moments)
+        return (optax.apply_updates(params, changes), moments), error
+
+    @jax.jit
+    def run(key):
+        params = policy.init(key)
+        return jax.lax.scan(update, (params, optimizer.init(params)), jax.random.split(key, UPDATES))[1]
+
+    return run(jax.random.key(0))
+
+
+errors = {
+    "MLP, no memory": train(gaussjax.networks.MLP((16, 16))),
+    "GRU": train(gaussjax.networks.GRU(hidden_size=16, sizes=(16,))),
+}
+
+# %%
+figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+for name, error in errors.items():
+    axis.plot(error, label=name)
+axis.set(xlabel="update", ylabel="mean squared error of the answer", ylim=(0, 1.5))
+axis.legend()
+plt.show()
+
+# %% [markdown]
+# Without a memory the best answer is 0, with an error of 1. For longer gaps tell the gates how many steps there are to
+# bridge: `GRU(memory_steps=100)`.
+
+# %%
+for name, error in errors.items():
+    print(f"{name:15} {float(error[-1]):.4f}")
+assert errors["GRU"][-1] < 0.1
+assert errors["MLP, no memory"][-1] > 0.8
+
+# %% [markdown]
+# ## Training sequences from a rollout
+#
+# Long rollouts are cut into shorter sequences, each with the carry that the policy had before its first step.
+# `to_sequences` cuts; its second axis is the one to shuffle and to split into minibatches.
+
+# %%
+carries, carry = [], policy.initial_carry((4,))
+for t in range(20):
+    carry = jax.tree.map(lambda leaf, t=t: jnp.where(resets[t][:, None], 0.0, leaf), carry)
+    carries.append(carry)
+    carry = policy.act(params, None, observations[t], carry=carry, deterministic=True).outputs["carry"]
+carries = jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries)
+
+rollout = {"observations": observations, "resets": resets, "actions": with_resets}
+sequences, first_carry = to_sequences(rollout, carries, sequence_length=5)
+print({name: leaf.shape for name, leaf in sequences.items()}, first_carry[0].shape)
+
+# %% [markdown]
+# Cut or whole, the policy says the same.
+
+# %%
+cut = policy.act(
+    params, None, sequences["observations"], carry=first_carry, resets=sequences["resets"], deterministic=True
+)
+difference = float(abs(cut.actions - sequences["actions"]).max())
+print(f"{difference:.1e}")
+assert difference < 1e-6
+
+# %% [markdown]
+# `gaussjax.training.ppo` does all this with `Config(network="gru")`.

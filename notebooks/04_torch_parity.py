@@ -1,0 +1,183 @@
+# %% [markdown]
+# # One seed, two frameworks
+#
+# Train in JAX, deploy in PyTorch, or compare the two: `gaussjax.torch` has the same names, options and outputs over a
+# dict of tensors, and **the same random numbers** for the same key. This page checks it, number by number.
+
+# %%
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
+# or put the address of a git repository here, as "git+https://…".
+import sys
+
+SOURCE = "file:///content/gaussjax.zip"
+if "google.colab" in sys.modules:
+    import subprocess
+
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train,torch] @ {SOURCE}"], check=True)
+
+# %%
+import pathlib
+import tempfile
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+import gaussjax
+import gaussjax.torch
+
+# %% [markdown]
+# ## The same policy twice
+#
+# A policy's `spec` says all there is to say about it, so torch can build it too. `to_torch` moves the parameters.
+
+# %%
+action_space = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)
+policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), 3, action_space, clip_actions=True)
+params = policy.init(jax.random.key(0))
+
+twin = gaussjax.torch.from_spec(policy.spec)
+tensors = gaussjax.torch.to_torch(policy.spec, params)
+{name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+# %% [markdown]
+# ## Act and evaluate
+#
+# The same key on both sides: `gaussjax.torch.key(1)` is `jax.random.key(1)`.
+
+# %%
+observations = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+in_jax = policy.act(params, jax.random.key(1), observations)
+in_torch = twin.act(tensors, gaussjax.torch.key(1), torch.from_numpy(observations))
+print(in_jax.actions[:2])
+print(in_torch.actions[:2].detach())
+
+
+# %%
+def largest_difference(one, other):
+    return float(np.max(np.abs(np.asarray(one) - other.detach().numpy())))
+
+
+scored = policy.evaluate(params, observations, in_jax.actions)
+scored_in_torch = twin.evaluate(tensors, torch.from_numpy(observations), torch.from_numpy(np.array(in_jax.actions)))
+pairs = {
+    "actions": (in_jax.actions, in_torch.actions),
+    "log_prob of act": (in_jax.log_prob, in_torch.log_prob),
+    "log_prob of evaluate": (scored.log_prob, scored_in_torch.log_prob),
+    "entropy": (scored.entropy, scored_in_torch.entropy),
+}
+for name, (one, other) in pairs.items():
+    print(f"{name:22} {largest_difference(one, other):.1e}")
+    assert largest_difference(one, other) < 1e-4
+
+# %% [markdown]
+# ## The random numbers
+#
+# Bits and uniform numbers are JAX's exactly. Normal numbers go through an inverse error function that each library
+# rounds in its own way; counted in units in the last place (ulp), this is how far they are apart.
+
+# %%
+key, twin_key, shape = jax.random.key(7), gaussjax.torch.key(7), (100_000,)
+print("bits:   ", np.array_equal(jax.random.bits(key, shape), gaussjax.torch.random.bits(twin_key, shape)))
+print("uniform:", np.array_equal(jax.random.uniform(key, shape), gaussjax.torch.random.uniform(twin_key, shape)))
+
+# %%
+ours, theirs = np.asarray(jax.random.normal(key, shape)), gaussjax.torch.normal(twin_key, shape).numpy()
+ulps = np.abs(ours - theirs) / np.spacing(np.maximum(np.abs(ours), np.abs(theirs)))
+
+# %%
+figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
+counts = np.bincount(np.round(ulps).astype(int))
+axis.bar(range(len(counts)), counts / len(ulps))
+axis.set(xlabel="difference, ulp", ylabel="share of 100,000 numbers", xticks=range(len(counts)), yscale="log")
+plt.show()
+
+# %% [markdown]
+# Keys split alike too, so a whole rollout stays in step.
+
+# %%
+print(jax.random.key_data(jax.random.split(jax.random.key(3), 2)))
+print(gaussjax.torch.split(gaussjax.torch.key(3), 2))
+
+# %% [markdown]
+# ## Gradients
+#
+# The same loss, differentiated by JAX and by torch's autograd, and brought back to JAX's names by `to_flax`.
+
+# %%
+gradients = jax.grad(lambda params: policy.evaluate(params, observations, in_jax.actions).log_prob.mean())(params)
+
+for tensor in tensors.values():
+    tensor.requires_grad_()
+twin.evaluate(
+    tensors, torch.from_numpy(observations), torch.from_numpy(np.array(in_jax.actions))
+).log_prob.mean().backward()
+in_flax = gaussjax.torch.to_flax(policy.spec, {name: tensor.grad for name, tensor in tensors.items()})
+jax.tree.map(lambda one, other: float(abs(one - other).max()), gradients, in_flax)
+
+# %% [markdown]
+# ## Weights both ways
+#
+# Kernels are turned, gates are put in order, and the first dense layer after convolutions is permuted, since torch
+# flattens images channel by channel and JAX pixel by pixel. There and back again is exact.
+
+# %%
+networks = {
+    "MLP": (gaussjax.networks.MLP((64, 32)), (3,)),
+    "CNN": (
+        gaussjax.networks.CNN(channels=(8, 8), kernels=(4, 3), strides=(2, 1), sizes=(32,), activation="relu"),
+        (16, 16, 3),
+    ),
+    "GRU": (gaussjax.networks.GRU(hidden_size=16), (3,)),
+    "LSTM": (gaussjax.networks.LSTM(hidden_size=16), (3,)),
+}
+for name, (network, shape) in networks.items():
+    one = gaussjax.gaussian(network, shape, action_space)
+    other = gaussjax.torch.from_spec(one.spec)
+    weights = one.init(jax.random.key(0))
+    moved = gaussjax.torch.to_torch(one.spec, weights)
+    back = gaussjax.torch.to_flax(one.spec, moved)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), weights, back))
+
+    batch = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
+    memory, other_memory = (
+        ({"carry": which.initial_carry((4,))} if one.initial_carry() else {}) for which in (one, other)
+    )
+    acted = one.act(weights, jax.random.key(5), batch, **memory)
+    acted_in_torch = other.act(moved, gaussjax.torch.key(5), torch.from_numpy(batch), **other_memory)
+    difference = largest_difference(acted.actions, acted_in_torch.actions)
+    print(f"{name:5} there and back bit for bit; actions differ by {difference:.1e}")
+    assert difference < 1e-5
+
+# %% [markdown]
+# ## One file for both
+#
+# The policy file has no framework of its own.
+
+# %%
+path = pathlib.Path(tempfile.mkdtemp()) / "policy.safetensors"
+gaussjax.save(path, policy, params)
+loaded = gaussjax.torch.load(path)
+answer = loaded.policy.act(loaded.params, None, torch.from_numpy(observations), deterministic=True).actions
+expected = policy.act(params, None, observations, deterministic=True).actions
+print(f"{largest_difference(expected, answer):.1e}")
+
+# %% [markdown]
+# A module of your own works as well: any `torch.nn.Module` whose forward gives `(mean, log_std, dict)`.
+
+
+# %%
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+        self.log_std = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, observations):
+        return self.layer(observations), self.log_std, {}
+
+
+mine = gaussjax.torch.gaussian(Own(), 3, action_space)
+my_params = mine.init(gaussjax.torch.key(0))
+mine.act(my_params, gaussjax.torch.key(1), torch.zeros(5, 3)).actions.shape

@@ -1,0 +1,326 @@
+# %% [markdown]
+# # Coming from skrl
+#
+# In skrl a Gaussian policy is a class that you write: a mixin, a base class, layers and a `compute`. In gaussjax it is
+# a network by name and its sizes. This page goes through the models of skrl's Gaussian examples one by one, then reads
+# their checkpoints.
+
+# %%
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
+# or put the address of a git repository here, as "git+https://…".
+import sys
+
+SOURCE = "file:///content/gaussjax.zip"
+if "google.colab" in sys.modules:
+    import subprocess
+
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train,torch] @ {SOURCE}"], check=True)
+
+# %%
+import pathlib
+import pickle
+import tempfile
+
+import flax.serialization
+import jax
+import numpy as np
+import torch
+
+import gaussjax
+import gaussjax.skrl
+import gaussjax.torch
+from gaussjax.networks.episodes import episode_starts
+
+# %% [markdown]
+# ## The options of the mixin
+#
+# They have the same names, the same defaults and the same meaning. The spaces are those of your environment.
+
+# %%
+observation_space = gaussjax.spaces.Box((3,))  # env.observation_space
+action_space = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)  # env.action_space
+options = {
+    "clip_actions": True,
+    "clip_log_std": True,
+    "min_log_std": -20,
+    "max_log_std": 2,
+    "reduction": "sum",
+}
+
+# %% [markdown]
+# ## MLP
+#
+# Layers of 64 and 32 with ReLU, tanh on the mean, and a learnt `log_std` that starts at 0: these are the defaults of
+# `MLP`. Whether the layers were an `nn.Sequential`, called one by one, set up or compact makes no difference here.
+
+# %%
+mlp = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space, **options)
+params = mlp.init(jax.random.key(0))
+observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+actions, log_prob, outputs = mlp.act(params, jax.random.key(1), observations)
+print(actions.shape, log_prob.shape, outputs["mean_actions"].shape)
+
+# %% [markdown]
+# The same in torch; it draws the same actions.
+
+# %%
+mlp_torch = gaussjax.torch.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space, **options)
+tensors = gaussjax.torch.to_torch(mlp.spec, params)
+acted = mlp_torch.act(tensors, gaussjax.torch.key(1), torch.from_numpy(observations))
+print(f"largest difference {np.abs(acted.actions.detach().numpy() - actions).max():.1e}")
+
+# %% [markdown]
+# ## CNN
+#
+# Three convolutions, then dense layers with ReLU and tanh: the defaults of `CNN`. skrl's two examples differ in one
+# thing: the JAX one has a tanh on the mean, the torch one has none. Flattened images are put in shape by the policy.
+
+# %%
+image_space = gaussjax.spaces.Box((64, 64, 3))
+cnn_as_in_jax = gaussjax.gaussian(gaussjax.networks.CNN(), image_space, action_space, **options)
+cnn_as_in_torch = gaussjax.gaussian(gaussjax.networks.CNN(output_activation=None), image_space, action_space, **options)
+images = np.random.default_rng(0).random((2, 64 * 64 * 3), np.float32)
+for policy in (cnn_as_in_jax, cnn_as_in_torch):
+    twin = gaussjax.torch.from_spec(policy.spec)
+    weights = policy.init(jax.random.key(0))
+    tensors = gaussjax.torch.to_torch(policy.spec, weights)
+    one = policy.act(weights, jax.random.key(1), images).outputs["mean_actions"]
+    other = twin.act(tensors, gaussjax.torch.key(1), torch.from_numpy(images)).outputs["mean_actions"]
+    print(one.shape, f"JAX and torch differ by {np.abs(other.detach().numpy() - one).max():.1e}")
+
+# %% [markdown]
+# ## RNN, GRU, LSTM
+#
+# One recurrent layer of 64, then layers of 64 and 32. What `get_specification` declares in skrl, the network says by
+# itself; in gaussjax you seldom need it, for `initial_carry` makes the states.
+
+# %%
+recurrent = {
+    kind.__name__: gaussjax.gaussian(kind(hidden_size=64, num_layers=1, sequence_length=10), 3, action_space, **options)
+    for kind in (gaussjax.networks.RNN, gaussjax.networks.GRU, gaussjax.networks.LSTM)
+}
+for name, policy in recurrent.items():
+    print(f"{name:4}", policy.spec.network.specification(num_envs=4))
+
+# %% [markdown]
+# **In the rollout** the states go in as `carry` and come out in `outputs["carry"]`, in place of `"rnn"`.
+
+# %%
+weights = {name: policy.init(jax.random.key(0)) for name, policy in recurrent.items()}
+for name, policy in recurrent.items():
+    step = policy.act(weights[name], jax.random.key(1), observations, carry=policy.initial_carry((4,)))
+    print(f"{name:4}", step.actions.shape, jax.tree.map(np.shape, step.outputs["carry"]))
+
+# %% [markdown]
+# **In training** skrl hands over flat samples, all steps of one sequence after another, and resets states where an
+# episode terminated. gaussjax takes time first, and `resets`, which are true where an episode *starts*. Truncated
+# episodes count as ended too.
+
+# %%
+flat = np.random.default_rng(1).normal(size=(4 * 10, 3)).astype(np.float32)
+terminated = np.random.default_rng(2).random(4 * 10) < 0.1
+
+
+def time_first(samples):
+    return samples.reshape(4, 10, *samples.shape[1:]).swapaxes(0, 1)
+
+
+resets = episode_starts(time_first(terminated), time_first(np.zeros(40, bool)))
+taken = np.zeros((10, 4, 2), np.float32)
+scored = {}
+for name, policy in recurrent.items():
+    carry = policy.initial_carry((4,))
+    scored[name] = policy.evaluate(weights[name], time_first(flat), taken, carry=carry, resets=resets).log_prob
+    print(f"{name:4}", scored[name].shape)
+
+# %% [markdown]
+# The twins in torch take the same arguments.
+
+# %%
+for name, policy in recurrent.items():
+    twin = gaussjax.torch.from_spec(policy.spec)
+    tensors = gaussjax.torch.to_torch(policy.spec, weights[name])
+    memory = {"carry": twin.initial_carry((4,)), "resets": torch.from_numpy(np.array(resets))}
+    sequence = torch.from_numpy(time_first(flat).copy())
+    other = twin.evaluate(tensors, sequence, torch.from_numpy(taken), **memory).log_prob
+    difference = np.abs(other.detach().numpy() - scored[name]).max()
+    print(f"{name:4} JAX and torch differ by {difference:.1e} nats")
+    assert difference < 1e-5
+
+# %% [markdown]
+# ## The methods
+#
+# The example beside skrl's reference has 60 observations, 8 actions and ELU layers without an activation on the mean.
+
+# %%
+network = gaussjax.networks.MLP((32, 32), activation="elu", output_activation=None)
+policy = gaussjax.gaussian(network, 60, gaussjax.spaces.Box((8,), low=-1.0, high=1.0))
+params = policy.init(jax.random.key(0))
+states = np.zeros((4096, 60), np.float32)
+
+actions, log_prob, outputs = policy.act(params, jax.random.key(1), states)  # act({"states": states})
+print("act         ", actions.shape, log_prob.shape, outputs["mean_actions"].shape)
+log_prob, entropy, _ = policy.evaluate(params, states, actions)  # act({"states": …, "taken_actions": …})
+print("evaluate    ", log_prob.shape, entropy.shape)
+print("entropy     ", policy.entropy(params, states).shape)  # get_entropy()
+print("log_std     ", policy.log_std(params, states).shape)  # get_log_std()
+distribution, _ = policy.apply(params, states)  # distribution()
+print("distribution", distribution.mean().shape, distribution.stddev().shape)
+
+# %% [markdown]
+# Two habits change. Nothing remembers the last `act`: `entropy` and `log_std` are asked with parameters and
+# observations. And the key is yours: split off a new one for each call.
+#
+# A program can be moved over in steps: `profile` answers in the shapes and names of one version of skrl.
+
+# %%
+model = gaussjax.skrl.profile(policy, "2.1.1")
+actions, outputs = model.act(params, jax.random.key(1), {"observations": states})
+print(sorted(outputs), outputs["log_prob"].shape)
+
+# %% [markdown]
+# ## A torch checkpoint
+#
+# A `.pt` file holds arrays by the names you gave to layers, nothing else. Here is one as skrl would write it for the
+# MLP above, made with plain torch.
+
+# %%
+folder = pathlib.Path(tempfile.mkdtemp())
+net = torch.nn.Sequential(
+    torch.nn.Linear(3, 64),
+    torch.nn.ReLU(),
+    torch.nn.Linear(64, 32),
+    torch.nn.ReLU(),
+    torch.nn.Linear(32, 2),
+    torch.nn.Tanh(),
+)
+state_dict = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+state_dict["log_std_parameter"] = torch.tensor([-0.5, 0.25])
+scaler = {
+    "running_mean": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64),
+    "running_variance": torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64),
+    "current_count": torch.tensor(1000.0, dtype=torch.float64),
+}
+torch.save({"policy": state_dict, "state_preprocessor": scaler}, folder / "agent_1000.pt")
+
+# %% [markdown]
+# `read` opens it without running anything in it.
+
+# %%
+modules = gaussjax.skrl.read(folder / "agent_1000.pt")
+{name: array.shape for name, array in modules["policy"].items()}
+
+# %% [markdown]
+# You say which layer is which. The policy then acts as the torch model did.
+
+# %%
+params = gaussjax.skrl.params(
+    mlp.spec,
+    modules["policy"],
+    {
+        "net.0": "layers.dense_0",
+        "net.2": "layers.dense_1",
+        "net.4": "head.mean",
+        "log_std_parameter": "head.log_std",
+    },
+)
+found = mlp.act(params, None, observations, deterministic=True)
+expected = net(torch.from_numpy(observations)).detach().numpy()
+print(f"{np.abs(found.actions - expected).max():.1e}", found.outputs["log_std"][0])
+assert np.abs(found.actions - expected).max() < 1e-6
+
+# %% [markdown]
+# A `RunningStandardScaler` becomes statistics for `gaussjax.normalize`. skrl clips to 5.
+
+# %%
+statistics = gaussjax.skrl.statistics(modules["state_preprocessor"])
+gaussjax.normalize.apply(statistics, observations, clip=5.0)
+
+# %% [markdown]
+# ## A recurrent one
+#
+# The memory of an LSTM has torch's own names, so one line of the map is enough for it.
+
+# %%
+memory = torch.nn.LSTM(3, 64, batch_first=True)
+layers = torch.nn.Sequential(
+    torch.nn.Linear(64, 64),
+    torch.nn.ReLU(),
+    torch.nn.Linear(64, 32),
+    torch.nn.ReLU(),
+    torch.nn.Linear(32, 2),
+    torch.nn.Tanh(),
+)
+state_dict = {f"lstm.{name}": tensor for name, tensor in memory.state_dict().items()}
+state_dict |= {f"net.{name}": tensor for name, tensor in layers.state_dict().items()}
+state_dict["log_std_parameter"] = torch.zeros(2)
+torch.save(state_dict, folder / "lstm.pt")
+
+# %%
+lstm = recurrent["LSTM"]
+params = gaussjax.skrl.params(
+    lstm.spec,
+    gaussjax.skrl.read(folder / "lstm.pt"),
+    {
+        "lstm": "memory",
+        "net.0": "layers.dense_0",
+        "net.2": "layers.dense_1",
+        "net.4": "head.mean",
+        "log_std_parameter": "head.log_std",
+    },
+)
+outputs = lstm.apply(params, time_first(flat), carry=lstm.initial_carry((4,)))[1]
+expected = layers(memory(torch.from_numpy(flat.reshape(4, 10, 3)))[0]).detach().numpy()
+difference = np.abs(outputs["mean_actions"].swapaxes(0, 1) - expected).max()
+print(f"{difference:.1e}")
+assert difference < 1e-6
+
+# %% [markdown]
+# ## A JAX checkpoint
+#
+# skrl's JAX agents are bytes of Flax within a pickle. Unpickling can run anything, so `read` takes the bytes out
+# without it and refuses whatever is not data.
+
+# %%
+generator = np.random.default_rng(3)
+theirs = {
+    f"fc{i}": {
+        "kernel": generator.normal(size=sizes).astype(np.float32) / np.float32(sizes[0] ** 0.5),
+        "bias": np.zeros(sizes[1], np.float32),
+    }
+    for i, sizes in enumerate([(3, 64), (64, 32), (32, 2)], start=1)
+}
+theirs["log_std_parameter"] = np.zeros(2, np.float32)
+data = flax.serialization.to_bytes({"params": theirs})
+(folder / "agent_1000.pickle").write_bytes(pickle.dumps({"policy": data}))
+
+# %%
+module = gaussjax.skrl.read(folder / "agent_1000.pickle")["policy"]
+names = {"fc1": "layers.dense_0", "fc2": "layers.dense_1", "fc3": "head.mean", "log_std_parameter": "head.log_std"}
+params = gaussjax.skrl.params(mlp.spec, module, names)
+
+hidden = observations
+for name in ("fc1", "fc2"):
+    hidden = np.maximum(hidden @ theirs[name]["kernel"], 0.0)
+expected = np.tanh(hidden @ theirs["fc3"]["kernel"])
+found = mlp.act(params, None, observations, deterministic=True).actions
+print(f"{np.abs(found - expected).max():.1e}")
+assert np.abs(found - expected).max() < 1e-6
+
+# %% [markdown]
+# A name that is missing in the map is told by name, and so is a shape that does not fit.
+
+# %%
+try:
+    gaussjax.skrl.params(mlp.spec, module, {"fc1": "layers.dense_0"})
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# From here on, keep the policy in a file of its own, with its description and the statistics.
+
+# %%
+gaussjax.save(folder / "policy.safetensors", mlp, params, normalizer=statistics)
+loaded = gaussjax.load(folder / "policy.safetensors")
+seen = gaussjax.normalize.apply(loaded.normalizer, observations)
+loaded.policy.act(loaded.params, None, seen, deterministic=True).actions

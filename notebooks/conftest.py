@@ -1,0 +1,31 @@
+"""How pytest runs the notebooks: their sources are no tests, and a warning is an error."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+collect_ignore_glob = ["*.py"]
+
+# The kernel itself warns when it is shut down; that is not the notebook's affair.
+_STRICT = """\
+import warnings
+
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", module="ipykernel|jupyter_client|traitlets|tornado|zmq")
+"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """The kernel of this environment, with none of the user's kernels and settings; its warnings are errors."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        startup = Path(folder) / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        (startup / "00_strict.py").write_text(_STRICT, encoding="utf-8")
+        patch.setenv("IPYTHONDIR", folder)
+        patch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+        yield
