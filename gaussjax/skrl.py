@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import msgpack
 import numpy as np
 
-from gaussjax import checks, normalize
+from gaussjax import checks, normalize, skrl_memory
 from gaussjax.networks.layers import choose
 from gaussjax.policy import Policy, Spec
 
@@ -161,7 +161,9 @@ class Profile(NamedTuple):
     Attributes:
         act: `(params, key, inputs) -> (actions, log_prob, outputs)` in 1.4.3, and from 2.0.0 on
             `(actions, outputs)` with `outputs["log_prob"]`. `inputs` has the observations as
-            `"states"` in 1.4.3 and `"observations"` after it, and maybe `"taken_actions"`.
+            `"states"` in 1.4.3 and `"observations"` after it, and maybe `"taken_actions"`. For a
+            recurrent policy `"rnn"` holds the states, each `(layers, N, hidden)`, before and, in the
+            outputs, after; with `"terminated"` the batch is one of training, see `skrl_memory.call`.
         entropy: `(params, inputs)`: a dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
         log_std: `(params, inputs)`: `(N, act)`; of 1.4.3 only, else None.
     """
@@ -178,7 +180,7 @@ def profile(policy: Policy, version: str) -> Profile:
     freeze under `jit`.
 
     Args:
-        policy: Of `gaussjax.gaussian` or `gaussjax.torch.gaussian`, without a memory.
+        policy: Of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; with a memory if it is one of RNN, GRU, LSTM.
         version: "1.4.3", "2.0.0" or "2.1.1".
 
     Returns:
@@ -202,22 +204,30 @@ def profile(policy: Policy, version: str) -> Profile:
             f"policy: expected one of gaussian with clipped_log_prob='density' and keepdims=True, which skrl has, got "
             f"{policy.spec.kind} with {options}."
         )
+    skrl_memory.check(policy)
     name = "states" if version == "1.4.3" else "observations"
 
     def act(params: Any, key: Any, inputs: Mapping[str, Any]) -> Any:
-        taken = inputs.get("taken_actions")
-        actions, log_prob, outputs = policy.act(params, key, inputs[name], taken_actions=taken)
-        outputs = {key: value for key, value in outputs.items() if key != "raw_actions"}
+        call = skrl_memory.call(policy, inputs, name)
+        actions, log_prob, outputs = policy.act(params, key, call.observations, **call.options)
+        states = {"rnn": call.states(outputs["carry"])} if "carry" in outputs else {}
+        kept = {name: call.flat(value) for name, value in outputs.items() if name not in ("raw_actions", "carry")}
+        actions, log_prob = call.flat(actions), call.flat(log_prob)
         if version == "1.4.3":
-            return actions, log_prob, outputs
-        return actions, {**outputs, "log_prob": log_prob}
+            return actions, log_prob, {**kept, **states}
+        return actions, {**kept, **states, "log_prob": log_prob}
+
+    def each(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
+        call = skrl_memory.call(policy, inputs, name)
+        memory = {name: value for name, value in call.options.items() if name != "taken_actions"}
+        return call.flat(function(params, call.observations, **memory))
 
     def entropy(params: Any, inputs: Mapping[str, Any]) -> Any:
-        terms = policy.entropy(params, inputs[name])
+        terms = each(policy.entropy, params, inputs)
         return terms.sum(-1)[..., None] if version == "2.1.1" else terms
 
     def log_std(params: Any, inputs: Mapping[str, Any]) -> Any:
-        return policy.log_std(params, inputs[name])
+        return each(policy.log_std, params, inputs)
 
     return Profile(act, entropy, log_std if version == "1.4.3" else None)
 

@@ -72,7 +72,7 @@ class MultivariateGaussian(Distribution):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions: one distribution each."""
-        return xp.broadcast_shapes(super().batch_shape, xp.shape(self.off_diagonal)[:-1])
+        return xp.broadcast_shapes(*(xp.shape(part)[:-1] for part in (self.loc, self.log_std, self.off_diagonal)))
 
     def _parameters(self) -> tuple[Array, Array]:
         mean, log_std, _ = at_least_float32(self.loc, self.log_std, self.off_diagonal)

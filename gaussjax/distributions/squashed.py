@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -173,6 +174,9 @@ def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], t
         TypeError: A bound is not known while a program is traced.
         ValueError: A dimension is open or has no width; all such dimensions are named.
     """
+    numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
+    if numbers and all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=True)):
+        return low, high
     try:
         low, high = (np.broadcast_to(np.asarray(side, np.float64), (num_actions,)) for side in (low, high))
     except jax.errors.TracerArrayConversionError as error:

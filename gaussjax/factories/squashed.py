@@ -94,7 +94,8 @@ def squashed_gaussian(
     def log_prob(distribution: TanhGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
         return distribution.log_prob(actions, reduction, raw_actions=raw_actions)
 
-    kind = Kind(transform, lambda mean, log_std, _: TanhGaussian(mean, log_std, low, high), act, log_prob)
+    sides = tuple(low.tolist()), tuple(high.tolist())
+    kind = Kind(transform, lambda mean, log_std, _: TanhGaussian(mean, log_std, *sides), act, log_prob)
     spec = Spec("squashed_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
     return build(spec, kind, reduction, keepdims)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gaussjax import threefry
+from gaussjax.inverse_error import erf_inv
 from gaussjax.networks.layers import choose
 from gaussjax.networks.memory import _KEEP
 from gaussjax.torch import random
@@ -100,7 +100,7 @@ def _draw(key: torch.Tensor, shape: tuple[int, ...], initializer: str, scale: fl
     # A normal distribution cut at two standard deviations, and stretched to have the variance.
     end = math.erf(math.sqrt(2.0))
     inner = random.uniform(key, shape, minimum=-end, maximum=end)
-    draws = math.sqrt(2.0) * threefry.erf_inv(inner, "float32", torch)
+    draws = math.sqrt(2.0) * erf_inv(inner, "float32", random.WORDS.numbers)
     limit = float(np.nextafter(np.float32(2.0), np.float32(0.0)))
     return torch.clip(draws, -limit, limit) * (math.sqrt(variance) / 0.87962566103423978)
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gaussjax import threefry
+from gaussjax.inverse_error import Numbers
 
 
 def key(seed: int) -> torch.Tensor:
@@ -130,7 +131,7 @@ def uniform(
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Standard normal numbers, within three (float64: four) ulp of `jax.random.normal`.
+    """Standard normal numbers, those of `jax.random.normal` on a CPU; see `gaussjax.threefry.normal`.
 
     Args:
         key: Consumed.
@@ -166,7 +167,8 @@ def _float64(high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
 
 
 WORDS = threefry.Words(
-    library=torch,
+    # xlogy(1, x) is log(x), by the C library where torch's vectorised log(x) is another one.
+    numbers=Numbers(torch, lambda x, dtype: x.to(getattr(torch, dtype)), lambda x: torch.special.xlogy(1.0, x)),
     read=lambda key: key.view(torch.int32).unsqueeze(-1),
     write=lambda words: words.view(torch.uint32),
     count=lambda number, like: torch.arange(number, dtype=torch.int32, device=like.device),

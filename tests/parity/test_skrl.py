@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 import gaussjax
 import gaussjax.torch
 from gaussjax import skrl
+from tests.parity.peer import run
 
 BOUNDS = {
     "full": ((-0.5, -0.5), (0.5, 0.5)),
@@ -51,16 +49,7 @@ class TorchProduct(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The results of skrl, from its own environment: `make .peers/skrl/.ready`, or another's Python in SKRL_PYTHON."""
-    here = Path(__file__).resolve().parent
-    python = os.environ.get("SKRL_PYTHON", str(here.parent.parent / ".peers/skrl/bin/python"))
-    assert Path(python).exists(), f"{python} is missing: run `make .peers/skrl/.ready`, or set SKRL_PYTHON"
-    path = tmp_path_factory.mktemp("skrl") / "results.npz"
-    finished = subprocess.run(
-        [python, str(here / "skrl_reference.py"), str(path)], capture_output=True, text=True, timeout=500
-    )
-    assert finished.returncode == 0, finished.stderr
-    return dict(np.load(path))
+    return run("skrl_reference.py", tmp_path_factory.mktemp("skrl"))
 
 
 def profiled(reference, framework, bounds, clip, reduction):

@@ -99,16 +99,20 @@ def test_functional_gradients_are_those_of_autograd(factory):
 
 
 @pytest.mark.slow
-def test_a_policy_compiles_into_one_graph():
-    policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8,)), 3, BOX)
-    params, noise = policy.init(random.key(0)), random.normal(random.key(1), (5, 2))
-    # This backend traces the program and its gradient, and needs no C compiler.
-    compiled = torch.compile(
-        lambda params, x: policy.act(params, None, x, noise=noise)[:2], backend="aot_eager", fullgraph=True
+@pytest.mark.parametrize("factory", ["gaussian", "multivariate_gaussian"])
+def test_a_policy_compiles_into_one_graph(factory):
+    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8,)), 3, BOX)
+    params, noise, key = policy.init(random.key(0)), random.normal(random.key(1), (5, 2)), random.key(2)
+    functions = (
+        lambda params, x: policy.act(params, None, x, noise=noise)[:2],
+        lambda params, x: policy.act(params, key, x)[:2],
+        lambda params, x: policy.evaluate(params, x, 0.1 * noise)[:2],
     )
-    expected = policy.act(params, None, torch.ones(5, 3), noise=noise)
-    for found, value in zip(compiled(params, torch.ones(5, 3)), expected[:2], strict=True):
-        torch.testing.assert_close(found, value)
+    for function in functions:
+        # This backend traces the program and its gradient, and needs no C compiler.
+        found = torch.compile(function, backend="aot_eager", fullgraph=True)(params, torch.ones(5, 3))
+        for one, value in zip(found, function(params, torch.ones(5, 3)), strict=True):
+            torch.testing.assert_close(one, value)
 
 
 def test_bfloat16_trunks_give_float32_densities():

@@ -52,6 +52,13 @@ def normalized(statistics: normalize.Statistics, observations: Array, config: Co
     return normalize.apply(statistics, observations) if config.normalize_observations else observations
 
 
+def adapted_rate(rate: Array, kl: Array, target_kl: float) -> Array:
+    """The step size after an epoch: smaller where the policy moved too far, larger where too little."""
+    factor = jnp.where(kl > 2.0 * target_kl, 1.0 / _KL_FACTOR, 1.0)
+    factor = jnp.where(kl < 0.5 * target_kl, _KL_FACTOR, factor)
+    return jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
+
+
 def make_update(
     policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
 ) -> Callable[[State, rollout.Rollout], tuple[State, dict[str, Array]]]:
@@ -127,10 +134,7 @@ def make_update(
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
         (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
         if config.target_kl is not None:
-            moved = metrics["kl"][-1]
-            factor = jnp.where(moved > 2.0 * config.target_kl, 1.0 / _KL_FACTOR, 1.0)
-            factor = jnp.where(moved < 0.5 * config.target_kl, _KL_FACTOR, factor)
-            rate = jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
+            rate = adapted_rate(rate, metrics["kl"][-1], config.target_kl)
         return (params, moments, rate), metrics
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
