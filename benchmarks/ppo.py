@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import peers, runner, throughput
 
-CONTENDERS = ("gaussjax-training", "sb3-training", "sbx-training")
+CONTENDERS = ("gaussjax-command", "gaussjax-training", "sb3-training", "sbx-training", "sbx-inline")
 CASES = (
     {"environment": "Pendulum-v1", "num_envs": 16, "num_steps": 128, "batch_size": 256, "num_epochs": 10},
     {"environment": "HalfCheetah-v5", "num_envs": 8, "num_steps": 256, "batch_size": 64, "num_epochs": 10},
@@ -30,7 +30,8 @@ def markdown(results: dict[str, Any]) -> str:
     parts = [
         "Rollouts and updates together, after the first of each. Two hidden layers of 64 tanh units for the actor and "
         "as many for the critic. gaussjax normalises observations and rewards, as its defaults are; the others, by "
-        "theirs, do not. The ratios of the first table are of time.",
+        "theirs, do not. As the command line does, and where a row says 'inline', JAX runs a call where it is made "
+        "instead of handing it to another thread. The ratios of the first table are of time.",
         throughput.table(results, CONTENDERS, lambda case: case["num_envs"] * case["num_steps"], heads),
     ]
     if results["device"] == "cpu":

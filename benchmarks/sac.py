@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import peers, report, runner, throughput
 
-CONTENDERS = ("gaussjax-training", "sb3-training", "sbx-training")
+CONTENDERS = ("gaussjax-command", "gaussjax-training", "sb3-training", "sbx-training", "sbx-inline")
 ENVIRONMENTS = ("HalfCheetah-v5", "Pendulum-v1")
 _STEPS, _STARTS, _BATCH = 256, 256, 256
 BARS = tuple(

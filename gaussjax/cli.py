@@ -65,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with errors_in_one_line():
             command = tyro.cli(commands, prog="gaussjax", description=gaussjax.__doc__, args=arguments)
         _cache_compiled_programs()
+        if getattr(command, "distributed", None) is None:
+            # A call of a small program takes less time than its hand-over to a thread: training on
+            # Gymnasium's environments makes one at every step. Several devices have to run side by side.
+            jax.config.update("jax_cpu_enable_async_dispatch", False)
         run_command = {Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
         run_command |= dict.fromkeys(TRAIN.values(), train)
         run_command[type(command)](command)

@@ -50,11 +50,26 @@ CONTENDERS = {
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
     "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
+    # The command line has JAX run calls where they are made.
+    "gaussjax-command": Contender(
+        "our_training",
+        None,
+        ("gaussjax", "gymnasium", *_JAX),
+        "gaussjax, training as its command line does",
+        variables=_INLINE,
+    ),
     "sb3-training": Contender(
         "sb3_training", "sb3", ("stable-baselines3", "gymnasium", "torch", "numpy"), "SB3, training"
     ),
     "sbx-training": Contender(
         "sbx_training", "sbx", ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX), "SBX, training"
+    ),
+    "sbx-inline": Contender(
+        "sbx_training",
+        "sbx",
+        ("sbx-rl", "stable-baselines3", "gymnasium", *_JAX),
+        "SBX, training, inline",
+        variables=_INLINE,
     ),
     "rejax": Contender("rejax_training", "rejax", ("rejax", "gymnax", "distrax", *_JAX), "rejax"),
     "gaussjax-memory": Contender("recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax"),
