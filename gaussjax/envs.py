@@ -99,6 +99,9 @@ def make_functional(environment: str) -> Environment:
     Args:
         environment: Registered name; of the continuous ones Gymnasium has "Pendulum-v1".
 
+    Returns:
+        Two pure functions and their spaces.
+
     Raises:
         ValueError: Gymnasium has no functional form of it.
 

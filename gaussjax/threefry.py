@@ -42,13 +42,13 @@ class Words(NamedTuple):
     float64: Callable[[Any, Any], Any]
 
     def hash(self, key: Any, counters: Any) -> tuple[Any, Any]:
-        """Two words for each counter below 2³²."""
+        """Two words for each of the `counters` below 2³², by the `key`."""
         words = self.read(key)
         zeros = counters ^ counters
         return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.rotate, self.word)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Two words for each place of an array."""
+        """Two words for each place of an array of that `shape`, by the `key`."""
         size = math.prod(shape)
         if size >= 2**32:
             raise ValueError(f"shape: expected fewer than 2**32 numbers, got {shape}. Draw them in parts.")
@@ -61,6 +61,9 @@ def key(seed: int) -> np.ndarray:
 
     Args:
         seed: From 0 to 2³² - 1, for which JAX's keys are the same with and without 64-bit types.
+
+    Returns:
+        A uint32 array `(2,)`.
 
     Raises:
         ValueError: The seed is another one.
@@ -75,20 +78,60 @@ def key(seed: int) -> np.ndarray:
 
 
 def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
-    """As many new keys, `(num, 2)`, as `jax.random.split` makes. The key is consumed."""
+    """The keys that `jax.random.split` makes.
+
+    Args:
+        key: Consumed.
+        num: How many.
+        words: The operations of another array library than NumPy.
+
+    Returns:
+        A uint32 array `(num, 2)`.
+
+    Example:
+        >>> one, other = split(key(0))
+        >>> one.tolist()
+        [1797259609, 2579123966]
+    """
     words = words or NUMPY
     return words.write(words.numbers.library.stack(words.hash(key, words.count(num, key)), -1))
 
 
 def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
-    """The key that `jax.random.fold_in` makes of a key and a number from 0 to 2³² - 1."""
+    """The key that `jax.random.fold_in` makes of a key and a number.
+
+    Args:
+        key: Not consumed: fold in another number for another key.
+        data: From 0 to 2³² - 1.
+        words: The operations of another array library than NumPy.
+
+    Returns:
+        A uint32 array `(2,)`.
+
+    Example:
+        >>> fold_in(key(0), 1).shape
+        (2,)
+    """
     words = words or NUMPY
     counter = words.count(1, key) + words.word(data)
     return words.write(words.numbers.library.stack(words.hash(key, counter), -1)[0])
 
 
 def bits(key: Any, shape: tuple[int, ...] = (), words: Words | None = None) -> Any:
-    """Random uint32 numbers, those of `jax.random.bits`. The key is consumed."""
+    """Random uint32 numbers, those of `jax.random.bits`.
+
+    Args:
+        key: Consumed.
+        shape: Of the result.
+        words: The operations of another array library than NumPy.
+
+    Returns:
+        A uint32 array.
+
+    Example:
+        >>> bits(key(0), (3,)).shape
+        (3,)
+    """
     words = words or NUMPY
     high, low = words.draw(key, tuple(shape))
     return words.write(high ^ low)
@@ -102,10 +145,25 @@ def uniform(
     maximum: float = 1.0,
     words: Words | None = None,
 ) -> Any:
-    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`. The key is consumed.
+    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`.
+
+    Args:
+        key: Consumed.
+        shape: Of the result.
+        dtype: "float32" or "float64".
+        minimum: The least of them.
+        maximum: Above all of them.
+        words: The operations of another array library than NumPy.
+
+    Returns:
+        An array of that shape and type.
 
     Raises:
-        ValueError: The type is not "float32" or "float64".
+        ValueError: The type is another one.
+
+    Example:
+        >>> uniform(key(0), (2,)).shape
+        (2,)
     """
     words = words or NUMPY
     if dtype not in ("float32", "float64"):
@@ -123,10 +181,19 @@ def uniform(
 
 
 def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words: Words | None = None) -> Any:
-    """Standard normal numbers, those of `jax.random.normal` on a CPU. The key is consumed.
+    """Standard normal numbers, those of `jax.random.normal` on a CPU.
 
     They are the same bit for bit where the processor fuses products and sums, as x86 does from AVX2 on.
     JAX's own numbers differ in the last places from one kind of device to another.
+
+    Args:
+        key: Consumed.
+        shape: Of the result.
+        dtype: "float32" or "float64".
+        words: The operations of another array library than NumPy.
+
+    Returns:
+        An array of that shape and type.
 
     Example:
         >>> normal(key(0), (2,)).round(4)

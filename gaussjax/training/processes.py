@@ -24,6 +24,11 @@ def connect(text: str) -> None:
         ValueError: The text is none of these.
         RuntimeError: "auto", and this is no cluster that JAX knows.
 
+    Example:
+        >>> connect("local")
+        >>> several()
+        False
+
     Source:
         The arguments of `jax.distributed.initialize`.
     """
@@ -48,22 +53,60 @@ def connect(text: str) -> None:
 
 
 def several() -> bool:
-    """Whether there are others."""
+    """Whether this process trains together with others.
+
+    Returns:
+        False before `connect`, and for one process.
+
+    Example:
+        >>> several()
+        False
+    """
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def leads() -> bool:
-    """Whether this is the one that writes files and prints."""
+    """Whether this process is the one that writes files and prints.
+
+    Returns:
+        True for the first process, and for one alone.
+
+    Example:
+        >>> leads()
+        True
+    """
     return not several() or jax.process_index() == 0
 
 
 def any_of(flag: bool) -> bool:
-    """Whether the flag is up in any process; all of them have to ask."""
+    """Whether the flag is up in any process; all of them have to ask.
+
+    Args:
+        flag: Of this process.
+
+    Returns:
+        The same in all of them.
+
+    Example:
+        >>> any_of(False)
+        False
+    """
     return bool(total(np.array(flag, np.float32)) > 0)
 
 
 def total(values: np.ndarray) -> Any:
-    """The sum over the processes, each of which has to call it. float32."""
+    """The sum over the processes, each of which has to call it.
+
+    Args:
+        values: float32, of the same shape in all of them.
+
+    Returns:
+        The same in all of them.
+
+    Example:
+        >>> total(np.array([1.0, 2.0], np.float32)).tolist()
+        [1.0, 2.0]
+    """
     if not several():
         return values
     from jax.experimental import multihost_utils

@@ -31,18 +31,48 @@ def init(row: Any, capacity: int) -> Buffer:
     Args:
         row: One row, or its shapes and types.
         capacity: How many fit.
+
+    Returns:
+        A buffer of zeros.
+
+    Example:
+        >>> buffer = init({"reward": jnp.zeros(())}, capacity=3)
+        >>> buffer.rows["reward"].shape
+        (3,)
     """
     rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), leaf.dtype), row)
     return Buffer(rows, jnp.zeros((), jnp.int32))
 
 
 def capacity(buffer: Buffer) -> int:
-    """How many rows fit."""
+    """How many rows fit.
+
+    Args:
+        buffer: From `init`.
+
+    Returns:
+        A number known while a program is traced.
+
+    Example:
+        >>> capacity(init(jnp.zeros(()), 3))
+        3
+    """
     return jax.tree.leaves(buffer.rows)[0].shape[0]
 
 
 def size(buffer: Buffer) -> Int[Array, ""]:
-    """How many rows it holds."""
+    """How many rows it holds.
+
+    Args:
+        buffer: From `init` or `add`.
+
+    Returns:
+        An int32 scalar.
+
+    Example:
+        >>> int(size(init(jnp.zeros(()), 3)))
+        0
+    """
     return jnp.minimum(buffer.added, capacity(buffer))
 
 
@@ -51,6 +81,10 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
 
     A row that holds NaN or infinity is left out: each minibatch that met it would be lost, and with
     a large buffer it would stay for the whole training.
+
+    Args:
+        buffer: From `init` or `add`.
+        rows: New ones.
 
     Returns:
         The buffer, and how many rows were left out.
@@ -70,16 +104,39 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:
-    """Rows drawn uniformly, with replacement, from those the buffer holds. The key is consumed.
+    """Rows drawn uniformly, with replacement, from those the buffer holds.
 
-    The buffer must hold at least one row.
+    Args:
+        buffer: With at least one row.
+        key: Consumed.
+        count: How many.
+
+    Returns:
+        Rows, each leaf `(count, …)`.
+
+    Example:
+        >>> buffer, _ = add(init(jnp.zeros(()), 3), jnp.ones(2))
+        >>> sample(buffer, jax.random.key(0), 4).tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     places = jax.random.randint(key, (count,), 0, size(buffer))
     return jax.tree.map(lambda leaf: leaf[places], buffer.rows)
 
 
 def filled(buffer: Buffer) -> Buffer:
-    """The same on the host, without the places that were never written."""
+    """The same on the host, without the places that were never written.
+
+    Args:
+        buffer: From `init` or `add`.
+
+    Returns:
+        A buffer of NumPy arrays.
+
+    Example:
+        >>> buffer, _ = add(init(jnp.zeros(()), 3), jnp.ones(2))
+        >>> filled(buffer).rows.shape
+        (2,)
+    """
     count = int(size(buffer))
     return Buffer(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], buffer.rows), buffer.added)
 

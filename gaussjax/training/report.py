@@ -43,7 +43,22 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics file, as numbers."""
+    """The rows of a metrics file, as numbers.
+
+    Args:
+        path: Of the CSV file.
+
+    Returns:
+        The metrics of each update.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
+        >>> with MetricsFile(path) as metrics:
+        ...     metrics.write({"step": 64, "entropy": 1.5})
+        >>> read(path)
+        [{'step': 64.0, 'entropy': 1.5}]
+    """
     with path.open(newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
@@ -64,6 +79,13 @@ def learning_curve(
         title: Above the picture.
         score: The metric.
         labels: Of the two axes.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "learning_curve.png"
+        >>> learning_curve([{"step": 64, "episode_return": -1200.0}], path, "PPO on Pendulum-v1")
+        >>> path.exists()
+        True
     """
     # The object interface of matplotlib: no window system, no global state.
     from matplotlib.figure import Figure

@@ -28,6 +28,9 @@ def saturation(spec: Spec, actions: Float[Array, "*batch act"]) -> Float[Array, 
         spec: Of the policy.
         actions: As the environment got them, or before the clip: the fraction is the same.
 
+    Returns:
+        A float32 scalar.
+
     Example:
         >>> import gaussjax
         >>> box = gaussjax.spaces.Box((1,), -2.0, 2.0)

@@ -21,6 +21,9 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
         devices: At least one. Those of one process come to lie side by side, so that each process
             has one share of the environments.
 
+    Returns:
+        A mesh of one axis, "envs".
+
     Example:
         >>> mesh(jax.devices()[:1]).axis_names
         ('envs',)
@@ -36,8 +39,15 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
         over: A mesh of ours or of yours, or None for training on one device.
         counts: What is spread over it, by name.
 
+    Returns:
+        A mesh as `mesh` makes it, or None.
+
     Raises:
         ValueError: One of them cannot be cut into as many equal parts as there are devices.
+
+    Example:
+        >>> checked(mesh(jax.devices()[:1]), {"num_envs": 16}).size
+        1
     """
     if over is None:
         return None
@@ -52,22 +62,75 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
 
 
 def spread(tree: Any, over: Mesh | None, axis: int = 0) -> Any:
-    """Within jit: each array cut along one of its axes, a part on each device. Without a mesh, as it came."""
+    """Within jit: each array cut along one of its axes, a part on each device.
+
+    Args:
+        tree: Arrays with that axis.
+        over: A mesh, or None.
+        axis: Whose length is a multiple of the number of devices.
+
+    Returns:
+        The same arrays; without a mesh as they came.
+
+    Example:
+        >>> over = mesh(jax.devices()[:1])
+        >>> jax.jit(lambda rows: spread(rows, over))(np.zeros((4, 3))).sharding.spec
+        PartitionSpec('envs',)
+    """
     return tree if over is None else jax.lax.with_sharding_constraint(tree, _spread(over, axis))
 
 
 def whole(tree: Any, over: Mesh | None) -> Any:
-    """Within jit: each array whole on each device. Without a mesh, as it came."""
+    """Within jit: each array whole on each device.
+
+    Args:
+        tree: Arrays.
+        over: A mesh, or None.
+
+    Returns:
+        The same arrays; without a mesh as they came.
+
+    Example:
+        >>> over = mesh(jax.devices()[:1])
+        >>> jax.jit(lambda rows: whole(rows, over))(np.zeros((4, 3))).sharding.is_fully_replicated
+        True
+    """
     return tree if over is None else jax.lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
 
 
 def environments_first(rows: jax.Array, over: Mesh | None) -> jax.Array:
-    """`(T, N, …)` as `(N, T, …)`, which is flattened without being gathered. Without a mesh, as it came."""
+    """`(T, N, …)` as `(N, T, …)`, which is flattened without being gathered.
+
+    Args:
+        rows: An array.
+        over: A mesh, or None.
+
+    Returns:
+        The array with its first two axes exchanged; without a mesh as it came.
+
+    Example:
+        >>> environments_first(np.zeros((5, 2, 3)), mesh(jax.devices()[:1])).shape
+        (2, 5, 3)
+    """
     return rows if over is None else jax.numpy.swapaxes(rows, 0, 1)
 
 
 def laid(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
-    """Within jit: a state whose named fields are spread over their first axis, all else whole."""
+    """Within jit: a state whose named fields are spread over their first axis, all else whole.
+
+    Args:
+        state: A NamedTuple.
+        over: A mesh, or None.
+        names: Of its fields.
+
+    Returns:
+        The same state; without a mesh as it came.
+
+    Example:
+        >>> from gaussjax.training.replay import Buffer
+        >>> laid(Buffer(rows=np.zeros(4), added=np.zeros(())), None, ["rows"]).rows.shape
+        (4,)
+    """
     names = set(names)
     return state._replace(
         **{name: (spread if name in names else whole)(part, over) for name, part in state._asdict().items()}
@@ -75,7 +138,19 @@ def laid(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
 
 
 def share(over: Mesh | None, count: int) -> slice:
-    """Which of as many environments this process steps."""
+    """Which of all environments this process steps.
+
+    Args:
+        over: A mesh, or None.
+        count: How many environments there are in all processes together.
+
+    Returns:
+        Their indices.
+
+    Example:
+        >>> share(mesh(jax.devices()[:1]), 8)
+        slice(0, 8, None)
+    """
     over = checked(over, {"num_envs": count})
     if over is None:
         return slice(0, count)
@@ -85,14 +160,40 @@ def share(over: Mesh | None, count: int) -> slice:
 
 
 def joined(tree: Any, over: Mesh | None, axis: int) -> Any:
-    """Arrays cut along one axis over all devices, from the processes' parts. Without a mesh, as it came."""
+    """Arrays cut along one axis over all devices, from the processes' parts.
+
+    Args:
+        tree: Arrays of this process: its share of them.
+        over: A mesh, or None.
+        axis: Along which they are cut.
+
+    Returns:
+        The whole arrays, of which each device holds a part; without a mesh as they came.
+
+    Example:
+        >>> joined(np.zeros((4, 3), np.float32), mesh(jax.devices()[:1]), 0).shape
+        (4, 3)
+    """
     if over is None:
         return tree
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(_spread(over, axis), part), tree)
 
 
 def local(tree: Any, over: Mesh | None) -> Any:
-    """What is whole on each device, on one device of this process. Without a mesh, as it came."""
+    """What is whole on each device, on one device of this process.
+
+    Args:
+        tree: Arrays that `whole` laid.
+        over: A mesh, or None.
+
+    Returns:
+        The same arrays; without a mesh as they came.
+
+    Example:
+        >>> over = mesh(jax.devices()[:1])
+        >>> local(jax.jit(lambda rows: whole(rows, over))(np.zeros(3, np.float32)), over).tolist()
+        [0.0, 0.0, 0.0]
+    """
     return tree if over is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
@@ -100,6 +201,16 @@ def fetched(tree: Any) -> Any:
     """Arrays of which other processes hold parts, whole on one device of this one; all else as it came.
 
     Every process has to call it: what it lacks comes from the others.
+
+    Args:
+        tree: Arrays.
+
+    Returns:
+        The same arrays, which this process can read.
+
+    Example:
+        >>> fetched({"weights": jax.numpy.ones(2)})["weights"].tolist()
+        [1.0, 1.0]
     """
     leaves, structure = jax.tree.flatten(tree)
     remote = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable]
@@ -112,7 +223,19 @@ def fetched(tree: Any) -> Any:
 
 
 def like(array: np.ndarray, template: Any) -> jax.Array:
-    """An array that every process has, lying as another array does."""
+    """An array that every process has, lying as another array does.
+
+    Args:
+        array: On the host.
+        template: Of the same shape.
+
+    Returns:
+        A JAX array.
+
+    Example:
+        >>> like(np.ones(2, np.float32), jax.numpy.zeros(2)).tolist()
+        [1.0, 1.0]
+    """
     sharding = getattr(template, "sharding", None)
     if sharding is None or len(sharding.device_set) == 1:
         return jax.numpy.asarray(array)

@@ -23,8 +23,14 @@ class SinkError(RuntimeError):
 def check(names: Collection[str]) -> None:
     """Loads the packages of sinks, so that a missing one is found before the training.
 
+    Args:
+        names: Of `PACKAGES`.
+
     Raises:
         ModuleNotFoundError: One is missing; how to install it is said.
+
+    Example:
+        >>> check(["tensorboard"])
     """
     for name in names:
         try:
@@ -50,6 +56,20 @@ def opened(names: Collection[str], folder: Path, described: Mapping[str, Any], f
         folder: Of the run.
         described: Its options.
         first: Step at which the training begins; what TensorBoard has of later ones is dropped.
+
+    Yields:
+        `(metrics) -> None`; `step` is one of them.
+
+    Raises:
+        SinkError: One cannot be opened.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with opened(["tensorboard"], folder, {}) as write:
+        ...     write({"step": 64, "episode_return": -1200.0})
+        >>> [path.name for path in folder.iterdir()]
+        ['tensorboard']
     """
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(_SINKS[name](folder, described, first)) for name in names]
