@@ -70,9 +70,16 @@ def _processor() -> str:
 
 
 def _revision() -> str:
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        revision = git("describe", "--always", "--exclude=*")
+        # The results that were measured before are no change of what is measured.
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/results", ":!/docs/*.png"
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return f"{revision}-dirty" if changed else revision

@@ -149,6 +149,7 @@ def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeyp
     assert len(report.read(parts / "metrics.csv")) == 12
 
 
+@pytest.mark.slow
 def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_path, monkeypatch, capsys):
     entry = "'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50"
     (tmp_path / "my_module.py").write_text(f"import gymnasium\n\ngymnasium.register('Mine-v0', {entry})\n")
