@@ -78,7 +78,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     unknown = sorted(set(names) - set(CASES))
     if unknown:
         raise SystemExit(f"--sizes: expected some of {', '.join(CASES)}, got {', '.join(unknown)}.")
-    return {"learning": {name: [_result(name, seed) for seed in CASES[name].seeds] for name in names}}
+    found = {name: [_result(name, seed) for seed in CASES[name].seeds] for name in names}
+    runs = [run for each in found.values() for run in each]
+    timed = [run for name, each in found.items() if CASES[name].seconds is not None for run in each]
+    return {
+        "learning": found,
+        # Of the trainings, whenever they were; how quiet it was matters to those whose time counts.
+        "seconds": round(sum(run["command_seconds"] for run in runs)),
+        "share_of_cpu_used_by_others": max((run["share_of_cpu_used_by_others"] for run in timed), default=0.0),
+    }
 
 
 def _result(name: str, seed: int) -> dict[str, Any]:
@@ -130,7 +138,15 @@ def _outcome(folder: Path, environment: str, seed: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    heads = ["", "environment steps", f"mean return of {EPISODES} episodes, by seed", "over all", "bar", "training, s"]
+    heads = [
+        "",
+        "environment steps",
+        f"mean return of {EPISODES} episodes, by seed",
+        "over all",
+        "bar",
+        "training, s",
+        "revision",
+    ]
     rows = []
     for name, runs in results["learning"].items():
         case = CASES[name]
@@ -144,6 +160,7 @@ def markdown(results: dict[str, Any]) -> str:
                 f"{mean:.0f}",
                 _bar(case, mean, slowest, runs),
                 f"{min(run['training_seconds'] for run in runs):.0f}–{slowest:.0f}",
+                ", ".join(sorted({run["revision"] for run in runs})),
             ]
         )
     arguments = "\n".join(
@@ -154,7 +171,7 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "`gaussjax train`, then deterministic actions in episodes that the training never saw. Long trainings ran "
-            "beside other work: their seconds are no measurement of speed.",
+            "beside other work: their seconds are no measurement of speed. The last column says at which revision.",
             report.grid(heads, rows),
             f"The arguments:\n\n{arguments}",
         ]
@@ -197,7 +214,7 @@ def plots(results: dict[str, Any], folder: Path) -> str:
         axes.set_xlabel("environment steps")
         axes.set_ylabel("return of training episodes")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.tick_params(axis="x", labelrotation=15)
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     for axes in figure.axes[len(cases) :]:
