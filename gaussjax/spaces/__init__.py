@@ -1,0 +1,24 @@
+"""Observation and action spaces: what a policy must know of an environment.
+
+A policy needs the sizes, the bounds and the structure of its two spaces, and it
+must be able to write them into a file. These small frozen classes hold exactly
+that. Gymnasium's spaces are read by their attributes, so nothing here imports
+gymnasium (which would load every environment it registers).
+"""
+
+from gaussjax.spaces.arrays import Observations as Observations
+from gaussjax.spaces.arrays import cast as cast
+from gaussjax.spaces.arrays import flatten as flatten
+from gaussjax.spaces.arrays import zeros as zeros
+from gaussjax.spaces.description import from_dict as from_dict
+from gaussjax.spaces.description import to_dict as to_dict
+from gaussjax.spaces.kinds import Box as Box
+from gaussjax.spaces.kinds import Dict as Dict
+from gaussjax.spaces.kinds import Discrete as Discrete
+from gaussjax.spaces.kinds import MultiDiscrete as MultiDiscrete
+from gaussjax.spaces.kinds import Space as Space
+from gaussjax.spaces.kinds import Tuple as Tuple
+from gaussjax.spaces.kinds import bounds as bounds
+from gaussjax.spaces.kinds import size as size
+from gaussjax.spaces.reading import action_box as action_box
+from gaussjax.spaces.reading import as_space as as_space

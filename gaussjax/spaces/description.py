@@ -1,0 +1,88 @@
+"""Spaces as plain data for JSON, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
+from gaussjax.spaces.reading import checked_box
+
+
+def to_dict(space: Space) -> dict[str, Any]:
+    """A JSON-able dict from which `from_dict` makes the same space.
+
+    Infinite bounds are written as the strings "inf" and "-inf": JSON has no number for them.
+
+    Args:
+        space: Of this module.
+
+    Returns:
+        Dicts, lists, numbers and texts alone.
+
+    Example:
+        >>> to_dict(Discrete(4))
+        {'type': 'Discrete', 'n': 4, 'start': 0}
+    """
+    match space:
+        case Box():
+            low, high = _write_bound(space.low), _write_bound(space.high)
+            return {"type": "Box", "shape": list(space.shape), "low": low, "high": high, "dtype": space.dtype}
+        case Discrete():
+            return {"type": "Discrete", "n": space.n, "start": space.start}
+        case MultiDiscrete():
+            return {"type": "MultiDiscrete", "nvec": list(space.nvec)}
+        case Dict():
+            return {"type": "Dict", "items": [[key, to_dict(inner)] for key, inner in space.items]}
+        case Tuple():
+            return {"type": "Tuple", "items": [to_dict(inner) for inner in space.items]}
+
+
+def from_dict(description: Mapping[str, Any]) -> Space:
+    """The space that `to_dict` described.
+
+    Args:
+        description: What `to_dict` gave.
+
+    Returns:
+        A space equal to the one described.
+
+    Raises:
+        ValueError: The description is not one of a space.
+
+    Example:
+        >>> from_dict(to_dict(Box((3,)))) == Box((3,))
+        True
+    """
+    try:
+        match description["type"]:
+            case "Box":
+                shape = tuple(int(n) for n in description["shape"])
+                low, high = _read_bound(description["low"]), _read_bound(description["high"])
+                return checked_box(shape, low, high, description["dtype"])
+            case "Discrete":
+                return Discrete(int(description["n"]), int(description["start"]))
+            case "MultiDiscrete":
+                return MultiDiscrete(tuple(int(n) for n in description["nvec"]))
+            case "Dict":
+                return Dict(tuple((str(key), from_dict(inner)) for key, inner in description["items"]))
+            case "Tuple":
+                return Tuple(tuple(from_dict(inner) for inner in description["items"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"space: expected a description made by to_dict, got {description!r}.") from error
+    raise ValueError(
+        f"space: expected the type Box, Discrete, MultiDiscrete, Dict or Tuple, got {description['type']!r}."
+    )
+
+
+def _write_bound(bound: float | tuple[float, ...]) -> Any:
+    if isinstance(bound, tuple):
+        return [_write_bound(value) for value in bound]
+    return bound if math.isfinite(bound) else str(bound)
+
+
+def _read_bound(bound: Any) -> float | tuple[float, ...]:
+    if isinstance(bound, list):
+        return tuple(float(value) for value in bound)
+    return float(bound)

@@ -1,0 +1,132 @@
+"""Spaces of Gymnasium, sizes and shapes made into gaussjax's own, and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
+
+
+def as_space(space: Any) -> Space:
+    """The gaussjax description of a Gymnasium space, a size or a shape.
+
+    Args:
+        space: A space of Gymnasium or of this module, an int (the length of an
+            unbounded vector) or a shape.
+
+    Returns:
+        A frozen, hashable space.
+
+    Raises:
+        TypeError: The space is of a kind that has no flat vector.
+        ValueError: A lower bound lies above its upper bound.
+
+    Example:
+        >>> as_space(3)
+        Box(shape=(3,), low=-inf, high=inf, dtype='float32')
+    """
+    match space:
+        case Box():
+            return checked_box(space.shape, space.low, space.high, space.dtype)
+        case Discrete() | MultiDiscrete():
+            return space
+        case Dict():
+            return Dict(tuple((name, as_space(inner)) for name, inner in space.items))
+        case Tuple():
+            return Tuple(tuple(as_space(inner) for inner in space.items))
+        case bool():
+            raise _unknown(space)
+        case int() | np.integer():
+            return checked_box((space,), -math.inf, math.inf, "float32")
+        case tuple() | list() if all(isinstance(n, (int, np.integer)) for n in space):
+            return checked_box(tuple(space), -math.inf, math.inf, "float32")
+    return _from_gymnasium(space)
+
+
+def action_box(space: Any) -> Box:
+    """The Box of a continuous action space, or a refusal that names the space.
+
+    Args:
+        space: As of `as_space`.
+
+    Returns:
+        A Box with at least one dimension.
+
+    Raises:
+        TypeError: The space is not a Box: a Gaussian has no density on it.
+        ValueError: The Box has no dimension, or its bounds cross.
+
+    Example:
+        >>> action_box(Box((2,), -1.0, 1.0)).high
+        1.0
+    """
+    box = as_space(space)
+    if not isinstance(box, Box):
+        raise TypeError(
+            f"action_space: expected a Box, got {space}. A Gaussian policy acts on real vectors; "
+            f"use a categorical policy for discrete actions."
+        )
+    if not box.shape or 0 in box.shape:
+        raise ValueError(
+            f"action_space: expected a Box with at least one dimension, got {space} of shape "
+            f"{box.shape}. Give one action the shape (1,)."
+        )
+    return box
+
+
+def checked_box(shape: Any, low: Any, high: Any, dtype: Any) -> Box:
+    """A Box of plain hashable numbers, whatever array types they came in."""
+    shape = tuple(int(n) for n in shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
+    box = Box(shape, _compact(low, shape, "low"), _compact(high, shape, "high"), np.dtype(dtype).name)
+    # Two numbers are compared as such: a shape alone must not make an array of its size.
+    lowest, highest = np.atleast_1d(box.low), np.atleast_1d(box.high)
+    crossed = np.flatnonzero(~(lowest <= highest))
+    if crossed.size:
+        low, high = (np.broadcast_to(side, max(lowest.size, highest.size)) for side in (lowest, highest))
+        raise ValueError(
+            f"space: expected low <= high, got low {low[crossed]} and high {high[crossed]} in the "
+            f"dimensions {crossed.tolist()} of {box}."
+        )
+    return box
+
+
+def _from_gymnasium(space: Any) -> Space:
+    if hasattr(space, "low") and hasattr(space, "high"):
+        return checked_box(space.shape, space.low, space.high, space.dtype)
+    if hasattr(space, "nvec"):
+        if np.any(getattr(space, "start", 0)) or np.ndim(space.nvec) != 1:
+            raise TypeError(
+                f"space: expected a MultiDiscrete that starts at 0 and has one axis, got {space}. "
+                f"Wrap the environment so that it has both."
+            )
+        return MultiDiscrete(tuple(int(n) for n in space.nvec))
+    if hasattr(space, "n") and hasattr(space, "start"):
+        return Discrete(int(space.n), int(space.start))
+    inner_spaces = getattr(space, "spaces", None)
+    if isinstance(inner_spaces, Mapping):
+        return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))
+    if isinstance(inner_spaces, tuple):
+        return Tuple(tuple(as_space(inner) for inner in inner_spaces))
+    raise _unknown(space)
+
+
+def _unknown(space: Any) -> TypeError:
+    return TypeError(
+        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
+        f"{space!r}. Wrap the environment so that its space is one of these."
+    )
+
+
+def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
+    values = np.asarray(bound, np.float64)
+    if values.ndim and values.shape not in (shape, (math.prod(shape),)):
+        raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")
+    if values.size and np.all(values == values.flat[0]):
+        return float(values.flat[0])
+    return tuple(float(value) for value in values.flat)
