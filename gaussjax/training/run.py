@@ -1,26 +1,19 @@
-"""A training run on disk: metrics, checkpoints, the policy, and going on where it was left."""
+"""A training run on disk: begun, stepped to its end, and going on where it was left."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import json
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import artifact
-from gaussjax.environment_state import UnsavableError
-from gaussjax.training import checkpoint, processes, report, sharding
+from gaussjax.training import checkpoint, processes, results
 from gaussjax.training.algorithm import Algorithm
-
-CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
+from gaussjax.training.interruption import Interruption
+from gaussjax.training.results import CONFIG, METRICS, POLICY, drop_later_rows
 
 
 class TrainingError(RuntimeError):
@@ -39,38 +32,6 @@ class Resumed(NamedTuple):
     state: Any
     best: float | None
     notices: list[str]
-
-
-class Interruption:
-    """Whether the user wants to stop.
-
-    The first Ctrl-C or SIGTERM lets the running update finish, so that what is saved can be
-    resumed exactly; the second one stops at once and the update is dropped.
-    """
-
-    asked = False
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[Interruption]:
-        """Takes the two signals until the block is left."""
-        # Only the main thread may take signals.
-        main = threading.current_thread() is threading.main_thread()
-        names = (signal.SIGINT, signal.SIGTERM) if main else ()
-        before = {name: signal.signal(name, self._take) for name in names}
-        try:
-            yield self
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
-
-    def agreed(self) -> bool:
-        """Whether the user wants any process to stop: all of them stop after the same update."""
-        return processes.any_of(self.asked)
-
-    def _take(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def start(folder: Path, described: Mapping[str, Any]) -> None:
@@ -105,7 +66,7 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
             "but is not that of an uninterrupted run."
         )
     if processes.leads():
-        _drop_later_rows(folder / METRICS, int(state.steps))
+        drop_later_rows(folder / METRICS, int(state.steps))
     return Resumed(state, extra.get("best"), notices)
 
 
@@ -144,7 +105,7 @@ def train(
     Raises:
         TrainingError: Too many updates in a row were not finite. The last good state is saved.
     """
-    run = _Run(folder, algorithm, described, score, best) if processes.leads() else _Follower()
+    run = results.opened(folder, algorithm, described, score, best)
     bad, updates, stopped = 0, 0, False
     with run, Interruption().watched() as interruption:
         try:
@@ -183,118 +144,5 @@ def train(
     return state, stopped
 
 
-class _Kept(NamedTuple):
-    """What a policy file needs of a state, on the host."""
-
-    params: Any
-    statistics: Any
-    steps: int
-
-
-class _Run:
-    """What a run writes besides its metrics."""
-
-    def __init__(
-        self, folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None
-    ):
-        self.folder, self.algorithm, self.described = folder, algorithm, described
-        self.score, self.best = score, best
-        options = json.loads((folder / CONFIG).read_text())
-        self._normalized = options.get("normalize_observations", False)
-        self._best: _Kept | None = None
-        self._last: _Kept | None = None
-        self._metrics = report.MetricsFile(folder / METRICS)
-
-    def __enter__(self) -> _Run:
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self._metrics.__exit__(*raised)
-
-    def write(self, row: Mapping[str, float]) -> None:
-        """Adds a row of metrics."""
-        self._metrics.write(row)
-
-    def keep(self, before: Any, state: Any) -> None:
-        """Copies what the next step would take away, for algorithms that change their state in place."""
-        if self._last is not None or _is_gone(before):
-            self._last = self._copy(state)
-
-    def note(self, row: Mapping[str, float], state: Any) -> None:
-        """Remembers the best update so far."""
-        reached = row[self.score]
-        if math.isfinite(reached) and (self.best is None or reached > self.best):
-            self.best, self._best = reached, self._copy(state)
-
-    def checkpoint(self, state: Any) -> None:
-        """Writes all that the next step needs, and the best policy if it is a new one."""
-        extra: dict[str, Any] = {"best": self.best}
-        runner = self.algorithm.runner
-        state = sharding.fetched(state)
-        if runner is not None and processes.several():
-            # Most of them stand in other processes.
-            extra["environments"] = None
-        elif runner is not None:
-            try:
-                extra["environments"] = runner.capture()
-            except UnsavableError:
-                extra["environments"] = None
-        checkpoint.save(self.folder, state, extra)
-        self._save_best()
-
-    def finish(self, state: Any) -> None:
-        """Writes the policy of the last whole update, and the best one."""
-        kept = self._last if self._last is not None and _is_gone(state) else self._copy(state)
-        self._save(POLICY, kept)
-        self._save_best()
-
-    def _copy(self, state: Any) -> _Kept:
-        statistics = state.observation_statistics if self._normalized else None
-        params, statistics = jax.device_get((state.params, statistics))
-        return _Kept(params, statistics, int(state.steps))
-
-    def _save_best(self) -> None:
-        if self._best is not None:
-            self._save(BEST, self._best, {self.score: self.best})
-            self._best = None
-
-    def _save(self, name: str, kept: _Kept, more: Mapping[str, Any] | None = None) -> None:
-        metadata = {**self.described, **(more or {}), "steps": kept.steps}
-        policy, statistics = self.algorithm.policy, kept.statistics
-        artifact.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
-
-
-class _Follower(contextlib.nullcontext[None]):
-    """Takes part in what all processes have to do for `_Run`, and writes nothing."""
-
-    def checkpoint(self, state: Any) -> None:
-        sharding.fetched(state)
-
-    def keep(self, *_: Any) -> None: ...
-
-    def write(self, *_: Any) -> None: ...
-
-    def note(self, *_: Any) -> None: ...
-
-    def finish(self, *_: Any) -> None: ...
-
-
-def _is_gone(state: Any) -> bool:
-    """Whether a step has taken the arrays of a state to write its results there."""
-    leaves = jax.tree.leaves((state.params, state.observation_statistics))
-    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)
-
-
 def _number(value: Any) -> float:
     return value if isinstance(value, (int, float)) else value.item()
-
-
-def _drop_later_rows(path: Path, steps: int) -> None:
-    """Keeps the metrics up to a step; what follows is measured again."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= steps]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(kept)

@@ -1,0 +1,140 @@
+"""What a training leaves in its folder: metrics, checkpoints and policies."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from gaussjax import artifact
+from gaussjax.environment_state import UnsavableError
+from gaussjax.training import checkpoint, processes, report, sharding
+from gaussjax.training.algorithm import Algorithm
+
+CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
+
+
+def opened(
+    folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None
+) -> _Results | _Follower:
+    """The results of a run, which the first of several processes writes."""
+    return _Results(folder, algorithm, described, score, best) if processes.leads() else _Follower()
+
+
+def drop_later_rows(path: Path, steps: int) -> None:
+    """Keeps the metrics up to a step; what follows is measured again."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= steps]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(kept)
+
+
+class _Kept(NamedTuple):
+    """What a policy file needs of a state, on the host."""
+
+    params: Any
+    statistics: Any
+    steps: int
+
+
+class _Results:
+    """What a run writes besides its metrics."""
+
+    def __init__(
+        self, folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None
+    ):
+        self.folder, self.algorithm, self.described = folder, algorithm, described
+        self.score, self.best = score, best
+        options = json.loads((folder / CONFIG).read_text())
+        self._normalized = options.get("normalize_observations", False)
+        self._best: _Kept | None = None
+        self._last: _Kept | None = None
+        self._metrics = report.MetricsFile(folder / METRICS)
+
+    def __enter__(self) -> _Results:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._metrics.__exit__(*raised)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Adds a row of metrics."""
+        self._metrics.write(row)
+
+    def keep(self, before: Any, state: Any) -> None:
+        """Copies what the next step would take away, for algorithms that change their state in place."""
+        if self._last is not None or _is_gone(before):
+            self._last = self._copy(state)
+
+    def note(self, row: Mapping[str, float], state: Any) -> None:
+        """Remembers the best update so far."""
+        reached = row[self.score]
+        if math.isfinite(reached) and (self.best is None or reached > self.best):
+            self.best, self._best = reached, self._copy(state)
+
+    def checkpoint(self, state: Any) -> None:
+        """Writes all that the next step needs, and the best policy if it is a new one."""
+        extra: dict[str, Any] = {"best": self.best}
+        runner = self.algorithm.runner
+        state = sharding.fetched(state)
+        if runner is not None and processes.several():
+            # Most of them stand in other processes.
+            extra["environments"] = None
+        elif runner is not None:
+            try:
+                extra["environments"] = runner.capture()
+            except UnsavableError:
+                extra["environments"] = None
+        checkpoint.save(self.folder, state, extra)
+        self._save_best()
+
+    def finish(self, state: Any) -> None:
+        """Writes the policy of the last whole update, and the best one."""
+        kept = self._last if self._last is not None and _is_gone(state) else self._copy(state)
+        self._save(POLICY, kept)
+        self._save_best()
+
+    def _copy(self, state: Any) -> _Kept:
+        statistics = state.observation_statistics if self._normalized else None
+        params, statistics = jax.device_get((state.params, statistics))
+        return _Kept(params, statistics, int(state.steps))
+
+    def _save_best(self) -> None:
+        if self._best is not None:
+            self._save(BEST, self._best, {self.score: self.best})
+            self._best = None
+
+    def _save(self, name: str, kept: _Kept, more: Mapping[str, Any] | None = None) -> None:
+        metadata = {**self.described, **(more or {}), "steps": kept.steps}
+        policy, statistics = self.algorithm.policy, kept.statistics
+        artifact.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
+
+
+class _Follower(contextlib.nullcontext[None]):
+    """Takes part in what all processes have to do for `_Results`, and writes nothing."""
+
+    def checkpoint(self, state: Any) -> None:
+        sharding.fetched(state)
+
+    def keep(self, *_: Any) -> None: ...
+
+    def write(self, *_: Any) -> None: ...
+
+    def note(self, *_: Any) -> None: ...
+
+    def finish(self, *_: Any) -> None: ...
+
+
+def _is_gone(state: Any) -> bool:
+    """Whether a step has taken the arrays of a state to write its results there."""
+    leaves = jax.tree.leaves((state.params, state.observation_statistics))
+    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)
