@@ -1,0 +1,82 @@
+"""Evaluating: whole episodes of a policy that learns nothing from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from gaussjax import envs, normalize
+from gaussjax.policy import Params, Policy
+from gaussjax.rollout.runner import Episodes, Runner
+
+
+def evaluate(
+    policy: Policy,
+    params: Params,
+    environment: str,
+    *,
+    normalizer: normalize.Statistics | None = None,
+    episodes: int = 20,
+    seed: int = 0,
+    deterministic: bool = True,
+    watch: Callable[[Any], None] | None = None,
+) -> Episodes:
+    """Returns and lengths of whole episodes, one in each of as many environments.
+
+    Args:
+        policy: The policy.
+        params: Its parameters.
+        environment: Gymnasium name.
+        normalizer: Observation statistics of the training, if it had any.
+        episodes: How many.
+        seed: Of the environments: episode i starts from seed + i. Actions are drawn from it too.
+        deterministic: Whether the policy takes its deterministic action.
+        watch: Called with the first environment, which can be rendered as `rgb_array`, after its reset and after
+            each step of its episode but the last, which has reset it again.
+
+    Returns:
+        A return and a length for each episode.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> evaluate(policy, policy.init(jax.random.key(0)), "Pendulum-v1", episodes=2).lengths
+        [200, 200]
+    """
+    options = {} if watch is None else {"render_mode": "rgb_array"}
+    environments: Any = envs.make_vector(environment, episodes, **options)
+
+    carry = policy.initial_carry((episodes,))
+    recurrent = bool(jax.tree.leaves(carry))
+
+    @jax.jit
+    def choose(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        if normalizer is not None:
+            observations = normalize.apply(normalizer, observations)
+        # No resets: each environment is watched for its first episode only.
+        memory = {"carry": carry} if recurrent else {}
+        act = policy.act(params, key, observations, deterministic=deterministic, **memory)
+        return act.actions, act.outputs.get("carry", ())
+
+    runner = Runner(environments)
+    returns, lengths = [0.0] * episodes, [0] * episodes
+    running = np.ones(episodes, bool)
+    totals, steps = np.zeros(episodes), 0
+    try:
+        observations = runner.reset(seed)
+        key = jax.random.key(seed)
+        while running.any():
+            if watch is not None and running[0]:
+                watch(environments.envs[0])
+            actions, carry = choose(params, jax.random.fold_in(key, steps), observations, carry)
+            observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
+            steps += 1
+            totals += rewards
+            for i in np.flatnonzero(running & (terminated | truncated)):
+                returns[i], lengths[i], running[i] = float(totals[i]), steps, False
+    finally:
+        environments.close()
+    return Episodes(returns, lengths)
