@@ -8,14 +8,12 @@ from gaussjax import spaces
 from gaussjax.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.distributions.special import check_reduction, reduce
-from gaussjax.factories.options import LOG_STD_BOUNDS, check_clipped_log_prob, check_log_std_options, clip_to
+from gaussjax.distributions.special import reduce
+from gaussjax.factories.options import LOG_STD_BOUNDS, clip_parameters, clip_to, clipping_options, noise_and_action
 from gaussjax.policy import Kind, Policy, Spec, build
 
 if TYPE_CHECKING:
     from jaxtyping import Array
-
-_CLIPPED_LOG_PROB = {name: name for name in ("density", "unclipped")}
 
 
 def multivariate_gaussian(
@@ -72,35 +70,25 @@ def multivariate_gaussian(
         >>> outputs["off_diagonal"].shape, distribution.covariance().shape
         ((1,), (5, 2, 2))
     """
-    check_reduction(reduction)
-    check_clipped_log_prob(_CLIPPED_LOG_PROB, clipped_log_prob, clip_actions)
-    check_log_std_options(clip_log_std, min_log_std, max_log_std)
+    options = clipping_options(
+        ("density", "unclipped"),
+        clip_actions=clip_actions,
+        clip_mean_actions=clip_mean_actions,
+        clip_log_std=clip_log_std,
+        min_log_std=min_log_std,
+        max_log_std=max_log_std,
+        reduction=reduction,
+        clipped_log_prob=clipped_log_prob,
+        keepdims=keepdims,
+    )
     box = spaces.action_box(action_space)
     clip_to_box = clip_to(*spaces.bounds(box))
-    options = {
-        "clip_actions": bool(clip_actions),
-        "clip_mean_actions": bool(clip_mean_actions),
-        "clip_log_std": bool(clip_log_std),
-        "min_log_std": float(min_log_std),
-        "max_log_std": float(max_log_std),
-        "reduction": reduction,
-        "clipped_log_prob": clipped_log_prob,
-        "keepdims": bool(keepdims),
-    }
-
-    def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
-        mean = clip_to_box(mean) if clip_mean_actions else mean
-        return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
 
     def distribution(mean: Array, log_std: Array, outputs: dict[str, Any]) -> MultivariateGaussian:
         return MultivariateGaussian(mean, log_std, _off_diagonal(outputs, mean.shape))
 
     def act(distribution: MultivariateGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
-        if noise is None:
-            raw_actions = distribution.mean()
-            noise = xp.zeros_like(raw_actions)
-        else:
-            raw_actions = distribution.from_noise(noise)
+        noise, raw_actions = noise_and_action(distribution, noise)
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
         if not clip_actions or clipped_log_prob == "unclipped":
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
@@ -117,6 +105,7 @@ def multivariate_gaussian(
             actions = raw_actions
         return distribution.log_prob(actions, reduction)
 
+    transform = clip_parameters(options, clip_to_box)
     kind = Kind(transform, distribution, act, log_prob, needs=("off_diagonal",))
     spec = Spec("multivariate_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
     return build(spec, kind, reduction, keepdims)

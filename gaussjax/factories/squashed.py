@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaussjax import spaces
-from gaussjax.arrays import xp
 from gaussjax.distributions import TanhGaussian
 from gaussjax.distributions.special import check_reduction
-from gaussjax.factories.options import LOG_STD_BOUNDS, check_log_std_options
+from gaussjax.factories.options import LOG_STD_BOUNDS, clip_parameters, log_std_options, noise_and_action
 from gaussjax.policy import Kind, Policy, Spec, build
 
 if TYPE_CHECKING:
@@ -70,31 +69,24 @@ def squashed_gaussian(
         Haarnoja et al. 2018, soft actor-critic (arXiv:1801.01290), appendix C.
     """
     check_reduction(reduction)
-    check_log_std_options(clip_log_std, min_log_std, max_log_std)
-    box = spaces.action_box(action_space)
-    low, high = spaces.bounds(box)
-    _refuse_open(low, high)
     options = {
-        "clip_log_std": bool(clip_log_std),
-        "min_log_std": float(min_log_std),
-        "max_log_std": float(max_log_std),
+        **log_std_options(clip_log_std, min_log_std, max_log_std),
         "reduction": reduction,
         "keepdims": bool(keepdims),
     }
-
-    def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
-        return mean, xp.clip(log_std, min_log_std, max_log_std) if clip_log_std else log_std
+    box = spaces.action_box(action_space)
+    low, high = spaces.bounds(box)
+    _refuse_open(low, high)
 
     def act(distribution: TanhGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
-        base = distribution.base
-        raw_actions = base.mean() if noise is None else base.from_noise(noise)
-        noise = xp.zeros_like(raw_actions) if noise is None else noise
+        noise, raw_actions = noise_and_action(distribution.base, noise)
         return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
 
     def log_prob(distribution: TanhGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
         return distribution.log_prob(actions, reduction, raw_actions=raw_actions)
 
     sides = tuple(low.tolist()), tuple(high.tolist())
+    transform = clip_parameters(options)
     kind = Kind(transform, lambda mean, log_std, _: TanhGaussian(mean, log_std, *sides), act, log_prob)
     spec = Spec("squashed_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
     return build(spec, kind, reduction, keepdims)
