@@ -64,17 +64,9 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _compilation(results: dict[str, Any], heads: list[str]) -> str:
-    rows = []
-    for name in CONTENDERS:
-        cells = []
-        for case in results["cases"]:
-            times, ours = case["times"].get(name), case["times"].get(CONTENDERS[0])
-            if times is None:
-                cells.append("failed" if name in case["refused"] else "not measured")
-                continue
-            ratio = "" if name == CONTENDERS[0] or not ours else f"**{ours['median'] / times['median']:.2f}×** "
-            cells.append(f"{ratio}{times['median']:.2f} ({report.spread(times, 1)})")
-        rows.append([peers.CONTENDERS[name].title, *cells])
+    rows = throughput.rows(
+        results, CONTENDERS, lambda case, times: f"{times['median']:.2f} ({report.spread(times, 1)})"
+    )
     return report.grid(["seconds", *heads], rows)
 
 

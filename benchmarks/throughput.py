@@ -13,6 +13,24 @@ Bar = tuple[int, str, float]
 """Number of the case, peer, and how many times its steps a second ours must be."""
 
 
+def rows(
+    results: Mapping[str, Any], names: Sequence[str], cell: Callable[[Case, Mapping[str, Any]], str]
+) -> list[list[str]]:
+    """A row a contender: its title, and of each case the ratio of times and what `cell` makes of its own."""
+    found = []
+    for name in names:
+        cells = []
+        for case in results["cases"]:
+            times, ours = case["times"].get(name), case["times"].get(names[0])
+            if times is None:
+                cells.append("failed" if name in case["refused"] else "not measured")
+                continue
+            ratio = "" if name == names[0] or not ours else f"**{ours['median'] / times['median']:.2f}×** "
+            cells.append(ratio + cell(case, times))
+        found.append([CONTENDERS[name].title, *cells])
+    return found
+
+
 def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Case], int], heads: Sequence[str]) -> str:
     """Contenders down, cases across: steps a second with their quartiles, and the ratio of times.
 
@@ -22,20 +40,13 @@ def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Cas
         steps: How many environment steps a call of a case makes.
         heads: What each case is called.
     """
-    rows = []
-    for name in names:
-        cells = []
-        for case in results["cases"]:
-            times, ours = case["times"].get(name), case["times"].get(names[0])
-            if times is None:
-                cells.append("failed" if name in case["refused"] else "not measured")
-                continue
-            done = steps(case["case"])
-            slowest, fastest = (done / quartile for quartile in reversed(times["quartiles"]))
-            ratio = "" if name == names[0] or not ours else f"**{ours['median'] / times['median']:.2f}×** "
-            cells.append(f"{ratio}{done / times['median']:,.0f} ({slowest:,.0f}–{fastest:,.0f})")
-        rows.append([CONTENDERS[name].title, *cells])
-    parts = [report.grid(["environment steps a second", *heads], rows)]
+
+    def cell(case: Case, times: Mapping[str, Any]) -> str:
+        done = steps(case["case"])
+        slowest, fastest = (done / quartile for quartile in reversed(times["quartiles"]))
+        return f"{done / times['median']:,.0f} ({slowest:,.0f}–{fastest:,.0f})"
+
+    parts = [report.grid(["environment steps a second", *heads], rows(results, names, cell))]
     if results["not_measured"]:
         missing = {CONTENDERS[name].title: why for name, why in results["not_measured"].items()}
         parts.append(report.not_measured(missing))
