@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax import envs, rollout
+from gaussjax import envs
+from gaussjax.rollout import runner
 from gaussjax.training import ppo, replay, sac
 from gaussjax.training.ppo import update
 from tests import policies
@@ -93,8 +94,8 @@ def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
 
     def without():
         with monkeypatch.context() as patched:
-            patched.setattr(rollout.Runner, "_checked", lambda self, values, when, what="": values)
-            patched.setattr(rollout, "guarded", lambda *_: contextlib.nullcontext())
+            patched.setattr(runner.Runner, "_checked", lambda self, values, when, what="": values)
+            patched.setattr(runner, "guarded", lambda *_: contextlib.nullcontext())
             unchecked()
 
     overhead = percent(compared(checked, without, 150))
