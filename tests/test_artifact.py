@@ -136,7 +136,7 @@ def test_own_network_is_asked_for_by_name_and_accepted(path):
 
 
 def test_newer_format_is_refused_with_the_version_that_wrote_it(policy, params, path, monkeypatch):
-    monkeypatch.setattr(artifact, "FORMAT", 2)
+    monkeypatch.setattr(artifact.writing, "FORMAT", 2)
     gaussjax.save(path, policy, params)
     monkeypatch.undo()
     with pytest.raises(artifact.PolicyFileError, match=rf"expected format 1, got 2.*{gaussjax.__version__}"):
