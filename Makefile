@@ -24,11 +24,14 @@ OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --algorithm $(ALGORITHM) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
+# What is compiled once a file is compiled in one process; the longest, the notebooks, begin.
+TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder --nbmake
+
 test: $(READY)
-	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake -m "not slow"
+	$(TEST) -m "not slow"
 
 test-full: $(READY)
-	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake
+	$(TEST)
 
 # What users, machines and malice do, in full numbers (minutes); the table is written by the run.
 test-faults: $(READY)

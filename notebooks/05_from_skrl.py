@@ -80,9 +80,9 @@ image_space = gaussjax.spaces.Box((64, 64, 3))
 cnn_as_in_jax = gaussjax.gaussian(gaussjax.networks.CNN(), image_space, action_space, **options)
 cnn_as_in_torch = gaussjax.gaussian(gaussjax.networks.CNN(output_activation=None), image_space, action_space, **options)
 images = np.random.default_rng(0).random((2, 64 * 64 * 3), np.float32)
+weights = cnn_as_in_jax.init(jax.random.key(0))  # an activation has no parameters, so both take these
 for policy in (cnn_as_in_jax, cnn_as_in_torch):
     twin = gaussjax.torch.from_spec(policy.spec)
-    weights = policy.init(jax.random.key(0))
     tensors = gaussjax.torch.to_torch(policy.spec, weights)
     one = policy.act(weights, jax.random.key(1), images).outputs["mean_actions"]
     other = twin.act(tensors, gaussjax.torch.key(1), torch.from_numpy(images)).outputs["mean_actions"]

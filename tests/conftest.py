@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
+from gaussjax.networks import MLP
 from tests import policies
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -15,11 +17,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A dear test of a row that varies another one is slow."""
+    """A dear test of a row that varies another one is slow; what shares compiled programs shares a process.
+
+    One of the density varies nothing where another network gives mean and log_std.
+    """
     for item in items:
-        case = policies.TABLE.get(getattr(item, "callspec", None) and item.callspec.params.get("name"))
-        if case is not None and case.variant and item.get_closest_marker("dear"):
-            item.add_marker(pytest.mark.slow)
+        row = getattr(item, "callspec", None) and item.callspec.params.get("name")
+        case = policies.TABLE.get(row) if isinstance(row, str) else None
+        if case is not None and item.get_closest_marker("dear"):
+            of_density = item.get_closest_marker("density") and not isinstance(case.network, MLP)
+            if case.variant or of_density:
+                item.add_marker(pytest.mark.slow)
+        # The policies of the table are made once a process, all else at most once a file.
+        item.add_marker(pytest.mark.xdist_group(f"row {row}" if case is not None else item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so that no collection, nor JAX's search for leaks, goes through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

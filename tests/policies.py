@@ -144,6 +144,7 @@ TABLE: dict[str, Case] = {
         ActorCritic(LSTM(hidden_size=4, sizes=()), critic=GRU(hidden_size=4, sizes=())),
         3,
         UNIT,
+        variant=True,
         forward_mode=False,
     ),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((2,), (-1.0, 0.0), (1.0, 3.0))),

@@ -122,6 +122,7 @@ def same_arrays(one, two):
             np.testing.assert_array_equal(a.get_tensor(name), b.get_tensor(name))
 
 
+@pytest.mark.slow
 def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys):
     options = ["--algorithm", "sac", "--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--sizes", "8"]
     options += [

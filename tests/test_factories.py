@@ -10,6 +10,7 @@ log-densities of the two dimensions are
 
 from __future__ import annotations
 
+import functools
 import json
 
 import jax
@@ -47,7 +48,9 @@ class Observed:
         return jnp.zeros_like(observations), observations, {}
 
 
+@functools.cache
 def gaussian(action_space=UNIT, **options):
+    """The policy with these options: made, and so compiled, once."""
     return gaussjax.gaussian(Given(), 1, action_space, **options)
 
 

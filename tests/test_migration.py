@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,7 @@ class Compute:
         return observations @ params["weights"], params["log_std_parameter"], {}
 
 
+@functools.cache
 def make(factory=gaussjax.gaussian, network=None, **options):
     policy = factory(network or Compute(), 3, BOX, **options)
     params = policy.init(jax.random.key(0))

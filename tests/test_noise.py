@@ -18,12 +18,17 @@ def same_bits(ours, theirs):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+@pytest.mark.parametrize("make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.slow)])
 def test_bits_are_those_of_jax_eager_and_compiled(shape, make):
     key = make(12345)
     expected = jax.random.normal(key, shape)
     same_bits(standard_normal(key, shape), expected)
     same_bits(jax.jit(standard_normal, static_argnums=1)(key, shape), expected)
+
+
+def test_bits_of_a_legacy_key_are_those_of_jax():
+    key = jax.random.PRNGKey(12345)
+    same_bits(standard_normal(key, (5, 3)), jax.random.normal(key, (5, 3)))
 
 
 def test_bits_are_those_of_jax_over_many_draws():

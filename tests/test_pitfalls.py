@@ -87,16 +87,14 @@ def test_layers_of_one_shape_start_differently():
 def test_init_keeps_the_initial_log_std(std, bounds):
     network = MLP((8,), std=std, initial_log_std=-0.7, log_std_bounds=bounds)
     policy = gaussjax.gaussian(network, 3, BOX)
-    log_std = policy.log_std(policy.init(jax.random.key(0)), OBSERVATIONS)
+    log_std = jax.jit(lambda key: policy.log_std(policy.init(key), OBSERVATIONS))(jax.random.key(0))
     np.testing.assert_allclose(log_std, np.full((5, 2), -0.7), rtol=1e-6)
 
 
-@pytest.mark.parametrize("clip_actions", [False, True])
-@pytest.mark.parametrize("log_std", [-60.0, -45.0, -20.0, 0.0, 40.0, 50.0])
-def test_densities_and_their_gradients_are_finite_at_any_log_std(log_std, clip_actions):
-    policy = gaussjax.gaussian(MLP((8,)), 3, BOX, clip_log_std=False, clip_actions=clip_actions)
-    params = policy.init(jax.random.key(0))
-    params["params"]["head"]["log_std"] = jnp.full(2, log_std)
+@pytest.fixture(scope="module", params=[False, True], ids=["free", "clipped"])
+def total(request):
+    """Parameters, and the sum of the log-densities of a draw with its gradient by them."""
+    policy = gaussjax.gaussian(MLP((8,)), 3, BOX, clip_log_std=False, clip_actions=request.param)
 
     def total(params):
         sampled = policy.act(params, jax.random.key(1), OBSERVATIONS)
@@ -104,7 +102,14 @@ def test_densities_and_their_gradients_are_finite_at_any_log_std(log_std, clip_a
         scored = policy.evaluate(params, OBSERVATIONS, taken_actions)
         return jnp.sum(sampled.log_prob) + jnp.sum(scored.log_prob)
 
-    value, gradient = jax.value_and_grad(total)(params)
+    return policy.init(jax.random.key(0))["params"], jax.jit(jax.value_and_grad(total))
+
+
+@pytest.mark.parametrize("log_std", [-60.0, -45.0, -20.0, 0.0, 40.0, 50.0])
+def test_densities_and_their_gradients_are_finite_at_any_log_std(total, log_std):
+    params, function = total
+    head = {**params["head"], "log_std": jnp.full(2, log_std)}
+    value, gradient = function({"params": {**params, "head": head}})
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 

@@ -19,13 +19,13 @@ OBSERVATIONS = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
 BOX = Box((2,), (-1.0, 0.0), (1.0, 3.0))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def squashed() -> tuple[gaussjax.Policy, dict]:
     policy = gaussjax.squashed_gaussian(MLP((8,), output_activation=None), 3, BOX)
     return policy, policy.init(KEY)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def multivariate() -> tuple[gaussjax.Policy, dict]:
     policy = gaussjax.multivariate_gaussian(MLP((8,), std="state"), 3, Box((3,)))
     params = policy.init(KEY)

@@ -6,14 +6,13 @@ import re
 
 import hypothesis
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 import gaussjax
 from tests import policies, test_faults, test_strictness
-from tests.test_faults import Fault, zeros
+from tests.test_faults import Fault, twice, zeros
 
 CARRY = policies.make("gaussian-lstm")[0].initial_carry((4,))
 
@@ -72,7 +71,7 @@ def outcome(fault, transform):
         elif transform == "jit":
             jax.jit(lambda: call(fault.arguments))()
         elif transform == "vmap" and fault.under_vmap:
-            stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), fault.arguments)
+            stacked = jax.tree.map(twice, fault.arguments)
             jax.vmap(lambda arguments, _: call(arguments))(stacked, np.arange(2))
         else:
             call(fault.arguments)
@@ -90,6 +89,7 @@ def test_row_is_refused_with_the_same_words(name, transform):
     assert fault.says in str(error)
 
 
+@pytest.mark.slow
 def test_catalogue_is_complete(record_bar):
     host, values = test_faults.HOST_FAULTS, test_strictness.VALUES
     silent = 0

@@ -64,7 +64,9 @@ def test_actor_and_critic_see_only_their_own_observations():
     [
         ActorCritic(LSTM(hidden_size=5, sizes=(4,)), sizes=(4,)),
         ActorCritic(LSTM(hidden_size=5, sizes=(4,)), shared=True),
-        ActorCritic(LSTM(hidden_size=5, sizes=(4,)), critic=GRU(hidden_size=6, sizes=())),
+        pytest.param(
+            ActorCritic(LSTM(hidden_size=5, sizes=(4,)), critic=GRU(hidden_size=6, sizes=())), marks=pytest.mark.slow
+        ),
         ActorCritic(MLP((4,)), critic=GRU(hidden_size=6, sizes=())),
     ],
     ids=["own", "shared", "both", "critic-only"],

@@ -73,10 +73,10 @@ def test_a_too_small_image_is_refused_with_the_sizes():
     with pytest.raises(ValueError, match=r"at least 36 × 36 for the kernels \(8, 4, 3\) .* got 35 × 64"):
         policy.init(jax.random.key(0))
     smallest = gaussjax.gaussian(CNN(), gaussjax.spaces.Box((36, 36, 3)), ACTIONS)
-    kernel = smallest.init(jax.random.key(0))["params"]["layers"]["dense_0"]["kernel"]
+    kernel = jax.eval_shape(smallest.init, jax.random.key(0))["params"]["layers"]["dense_0"]["kernel"]
     assert kernel.shape == (64, 512)
     same = gaussjax.gaussian(SMALL.clone(padding="SAME"), gaussjax.spaces.Box((2, 2, 1)), ACTIONS)
-    same.init(jax.random.key(0))
+    jax.eval_shape(same.init, jax.random.key(0))
 
 
 def test_what_is_no_image_is_refused():

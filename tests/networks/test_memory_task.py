@@ -58,7 +58,7 @@ def train(network):
 @pytest.mark.parametrize(
     "network",
     [
-        GRU(hidden_size=16, sizes=(16,)),
+        pytest.param(GRU(hidden_size=16, sizes=(16,)), marks=pytest.mark.slow),
         LSTM(hidden_size=16, sizes=(16,), memory_steps=40),
         MinGRU(hidden_size=16, num_layers=2, sizes=(16,), memory_steps=40),
     ],

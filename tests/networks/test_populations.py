@@ -18,12 +18,18 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Cells and trunks that others have too.
+VARIANTS = ("rnn", "gru", "mingru", "graph")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in VARIANTS else ()) for name in NETWORKS]
+)
 def test_256_policies_in_one_call_are_256_policies(name):
     network, shape = NETWORKS[name]
     policy = gaussjax.gaussian(network, shape, gaussjax.spaces.Box((2,)))
     keys = jax.random.split(jax.random.key(0), 256)
-    params = jax.vmap(policy.init)(keys)
+    params = jax.tree.map(np.asarray, jax.vmap(policy.init)(keys))
     shape = (shape,) if isinstance(shape, int) else shape
     observations = np.random.default_rng(0).normal(size=(256, 3, *shape)).astype(np.float32)
     carry = policy.initial_carry((256, 3))
@@ -34,11 +40,11 @@ def test_256_policies_in_one_call_are_256_policies(name):
     together = jax.jit(jax.vmap(act))(params, keys, observations, carry)
     assert together.actions.shape == (256, 3, 2)
     for i in (0, 255):
-        one, state = jax.tree.map(lambda a, i=i: a[i], (params, carry))
+        one, state = jax.tree.map(lambda a, i=i: np.asarray(a)[i], (params, carry))
         alone = policy.init(keys[i])
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, alone)
         expected = act(alone, keys[i], observations[i], state)
-        got = jax.tree.map(lambda a, i=i: a[i], together)
+        got = jax.tree.map(lambda a, i=i: np.asarray(a)[i], together)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, expected)
     assert np.unique(np.asarray(together.actions).reshape(256, -1), axis=0).shape[0] == 256
     assert bool(jnp.all(jnp.isfinite(together.log_prob)))

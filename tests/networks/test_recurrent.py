@@ -36,7 +36,9 @@ def make(name, **changes):
     policy = gaussjax.gaussian(NETWORKS[name].clone(**changes), FEATURES, gaussjax.spaces.Box((2,)))
     params = policy.init(jax.random.key(0))
     generator = np.random.default_rng(1)
-    return policy, jax.tree.map(lambda a: a + 0.1 * generator.normal(size=a.shape).astype(np.float32), params)
+    return policy, jax.tree.map(
+        lambda a: np.asarray(a) + 0.1 * generator.normal(size=a.shape).astype(np.float32), params
+    )
 
 
 def data(policy, seed=0, frequency=0.2, steps=STEPS, batch=(BATCH,)):
@@ -48,6 +50,7 @@ def data(policy, seed=0, frequency=0.2, steps=STEPS, batch=(BATCH,)):
     return observations, carry, generator.random((steps, *batch)) < frequency
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def stepped(policy, params, observations, carry, resets):
     """One step at a time, the new carry handed on."""
 
@@ -102,9 +105,9 @@ def test_stepping_and_unrolling_give_the_same_gradients(name):
 @pytest.mark.parametrize(
     ("name", "steps", "batch"),
     [
-        ("rnn", 37, (5,)),
+        pytest.param("rnn", 37, (5,), marks=pytest.mark.slow),
         ("rnn_relu", 16, (5,)),
-        ("lstm", 37, ()),
+        pytest.param("lstm", 37, (), marks=pytest.mark.slow),
         ("lstm", 32, (5,)),
         ("lstm", 1, (2, 3)),
         # Wide enough for shorter blocks.
@@ -116,12 +119,12 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(name, st
     generator = np.random.default_rng(0)
 
     def normal(*shape):
-        return jnp.asarray(generator.normal(size=shape))
+        return generator.normal(size=shape)
 
     width = cell.gates * hidden
     weights = Weights(normal(FEATURES, width), normal(hidden, width), normal(width), normal(width))
-    state = jax.tree.map(lambda a: normal(*a.shape), cell.initial(jnp.zeros((*batch, hidden))))
-    x, resets = normal(steps, *batch, FEATURES), jnp.asarray(generator.random((steps, *batch)) < 0.2)
+    state = jax.tree.map(lambda a: normal(*a.shape), cell.initial(np.zeros((*batch, hidden))))
+    x, resets = normal(steps, *batch, FEATURES), generator.random((steps, *batch)) < 0.2
 
     def loss(way):
         def of(weights, state, x):
@@ -136,22 +139,22 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(name, st
     )
     got, expected = (jax.jit(jax.grad(loss(way), (0, 1, 2)))(weights, state, x) for way in ways)
     assert_close(got, expected, 1e-10)
-    together = jax.vmap(jax.grad(loss(ways[0]), (0, 1, 2)), (0, None, None))(
-        jax.tree.map(lambda w: jnp.stack([w, w / 2]), weights), state, x
+    together = jax.jit(jax.vmap(jax.grad(loss(ways[0]), (0, 1, 2)), (0, None, None)))(
+        jax.tree.map(lambda w: np.stack([w, w / 2]), weights), state, x
     )
-    assert_close(jax.tree.map(lambda leaf: leaf[0], together), expected, 1e-10)
+    assert_close(jax.tree.map(lambda leaf: np.asarray(leaf)[0], together), expected, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "mingru-2"])
+@pytest.mark.parametrize("name", [pytest.param("gru", marks=pytest.mark.slow), "lstm", "mingru-2"])
 def test_gradients_survive_vmap_over_parameters_and_over_data(name):
     policy, params = make(name)
     inputs = [data(policy, seed) for seed in range(2)]
-    both = jax.tree.map(lambda a, b: jnp.stack([jnp.asarray(a), jnp.asarray(b)]), *inputs)
-    population = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), params)
+    both = jax.tree.map(lambda a, b: np.stack([a, b]), *inputs)
+    population = jax.tree.map(lambda a: np.stack([a, 0.5 * a]), params)
     together = jax.vmap(functools.partial(gradients, unrolled, policy))(population, *both)
     for i in range(2):
         alone = gradients(unrolled, policy, jax.tree.map(lambda a, i=i: a[i], population), *inputs[i])
-        assert_close(jax.tree.map(lambda a, i=i: a[i], together), alone, 1e-6)
+        assert_close(jax.tree.map(lambda a, i=i: np.asarray(a)[i], together), alone, 1e-6)
 
 
 def test_forward_mode_works_with_autodiff():

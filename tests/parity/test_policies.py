@@ -29,24 +29,33 @@ def compare_outputs(name: str, dtype: str) -> None:
     observed = jax.tree.map(np.asarray, observations)
     noise = policies.noise(policy, BATCH).astype(dtype)
     ours, theirs = carries(policy, BATCH)
-    bar = RELATIVE[dtype]
-    for options in ({"noise": noise}, {"deterministic": True}, {"noise": noise, "taken_actions": 0.5 * noise}):
-        expected = policy.act(params, None, observations, **options, **ours)
+    bar, taken = RELATIVE[dtype], np.tanh(noise)
+    calls = [{"noise": noise}, {"deterministic": True}, {"noise": noise, "taken_actions": 0.5 * noise}]
+
+    @jax.jit
+    def everything(params, observations):
+        """All that JAX's policy says, in one program."""
+        other = jax.tree.map(lambda p: 1.25 * p, params)
+        one, another = (policy.apply(each, observations, **ours)[0] for each in (params, other))
+        return (
+            [policy.act(params, None, observations, **options, **ours) for options in calls],
+            policy.evaluate(params, observations, taken, raw_actions=noise, **ours),
+            {name: getattr(policy, name)(params, observations, **ours) for name in ("entropy", "log_std")},
+            one.kl_divergence(another),
+        )
+
+    acted, scored, each, divergence = everything(params, observations)
+    for options, expected in zip(calls, acted, strict=True):
         found = twin.act(tensors, None, observed, **options, **theirs)
         assert type(found) is type(expected)
         assert set(found.outputs) == set(expected.outputs)
         assert_same(expected, found, bar, f"act {sorted(options)}")
-    taken = np.tanh(noise)
-    expected = policy.evaluate(params, observations, taken, raw_actions=noise, **ours)
-    assert_same(expected, twin.evaluate(tensors, observed, taken, raw_actions=noise, **theirs), bar, "evaluate")
-    for function in ("entropy", "log_std"):
-        expected = getattr(policy, function)(params, observations, **ours)
+    assert_same(scored, twin.evaluate(tensors, observed, taken, raw_actions=noise, **theirs), bar, "evaluate")
+    for function, expected in each.items():
         assert_same(expected, getattr(twin, function)(tensors, observed, **theirs), bar, function)
-    other = jax.tree.map(lambda p: 1.25 * p, params)
     others = {name: 1.25 * tensor for name, tensor in tensors.items()}
-    expected = policy.apply(params, observations, **ours)[0].kl_divergence(policy.apply(other, observations, **ours)[0])
     found = twin.apply(tensors, observed, **theirs)[0].kl_divergence(twin.apply(others, observed, **theirs)[0])
-    assert_same(expected, found, 10 * bar, "kl_divergence")
+    assert_same(divergence, found, 10 * bar, "kl_divergence")
 
 
 def compare_gradients(name: str, dtype: str) -> None:
@@ -72,7 +81,7 @@ def compare_gradients(name: str, dtype: str) -> None:
     for loss in (ppo_loss, sac_loss):
         old = jnp.asarray(policy.evaluate(params, observations, taken, **ours).log_prob.sum(-1) + 0.1)
         weights = jnp.asarray(advantages)
-        expected = jax.grad(lambda p: loss(policy.evaluate, policy.act, p, observations, ours, jnp))(params)  # noqa: B023
+        expected = jax.jit(jax.grad(lambda p: loss(policy.evaluate, policy.act, p, observations, ours, jnp)))(params)  # noqa: B023
         old, weights = torch.from_numpy(np.array(old)), torch.from_numpy(advantages.copy())
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
         loss(twin.evaluate, twin.act, leaves, observed, theirs, torch).backward()

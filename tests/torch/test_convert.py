@@ -28,11 +28,17 @@ def test_the_round_trip_is_exact_and_the_first_parameters_of_a_key_are_the_same(
         torch.testing.assert_close(drawn[name_], tensor, rtol=1e-5, atol=2e-6)
 
 
+INITIALIZERS = {"he_normal": {}, "xavier_uniform": {"scale": 0.5}, "orthogonal": {"output_scale": 0.01}}
+
+
 @pytest.mark.parametrize(
-    ("initializer", "options"),
-    [("he_normal", {}), ("xavier_uniform", {"scale": 0.5}), ("orthogonal", {"output_scale": 0.01})],
+    ("network", "initializer", "options"),
+    [
+        pytest.param(network, *row, marks=pytest.mark.slow if network is gaussjax.networks.LSTM and i else ())
+        for network in (gaussjax.networks.MLP, gaussjax.networks.LSTM)
+        for i, row in enumerate(INITIALIZERS.items())
+    ],
 )
-@pytest.mark.parametrize("network", [gaussjax.networks.MLP, gaussjax.networks.LSTM])
 def test_initializers_draw_what_flax_draws(network, initializer, options):
     network = network(sizes=(8, 4), initializer=initializer, **options)
     policy = gaussjax.gaussian(network, 3, policies.UNIT)

@@ -73,7 +73,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("environment", "options"), CASES.values(), ids=CASES)
+# Their parts are those of other rows.
+VARIANTS = ("MountainCarContinuous", "SAC, functional Pendulum")
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [pytest.param(*case, marks=pytest.mark.slow if name in VARIANTS else ()) for name, case in CASES.items()],
+    ids=CASES,
+)
 def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(environment, options, tmp_path):
     whole, parts = Training(environment, **options), Training(environment, **options)
     # Episodes of Pendulum last 200 steps, so 15 updates of 16 steps end some in each part.
@@ -110,11 +118,17 @@ def test_fifty_random_interruptions_change_nothing(tmp_path, record_bar):
     assert differences == 0
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    return Training("Pendulum-v1")
+
+
 @pytest.fixture
-def training():
-    training = Training("Pendulum-v1")
-    training.steps(1)
-    return training
+def training(compiled):
+    """After one step; `init` resets the environments too."""
+    compiled.state = compiled.algorithm.init(jax.random.key(0))
+    compiled.steps(1)
+    return compiled
 
 
 def test_previous_checkpoint_takes_over_from_a_damaged_one_and_says_so(training, tmp_path):

@@ -27,8 +27,12 @@ def mean_return(environment, algorithm, state, max_steps):
     return float(returns.mean())
 
 
-def test_whole_training_is_one_program_equal_to_its_steps():
-    algorithm = ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+@pytest.fixture(scope="module")
+def algorithm():
+    return ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+
+
+def test_whole_training_is_one_program_equal_to_its_steps(algorithm):
     state = algorithm.init(jax.random.key(0))
     scanned, metrics = train(algorithm, state, 3)
     for _ in range(3):
@@ -40,14 +44,12 @@ def test_whole_training_is_one_program_equal_to_its_steps():
     np.testing.assert_allclose(last["episode_return"], 15.0)
 
 
-def test_same_key_trains_bitwise_the_same():
-    algorithm = ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+def test_same_key_trains_bitwise_the_same(algorithm):
     one, two = (algorithm.step(algorithm.init(jax.random.key(3)))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
 
 
-def test_population_over_seeds_and_learning_rates():
-    algorithm = ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
+def test_population_over_seeds_and_learning_rates(algorithm):
     keys = jax.random.split(jax.random.key(0), 3)
     states = jax.vmap(algorithm.init)(keys)
     rates = jnp.array([1e-3, 1e-3, 0.0])
