@@ -25,7 +25,7 @@ train: $(READY)
 	$(BIN)/gaussjax train $(ENV) --algorithm $(ALGORITHM) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
 # What is compiled once a file is compiled in one process; the longest, the notebooks, begin.
-TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder --nbmake
+TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbmake
 
 test: $(READY)
 	$(TEST) -m "not slow"

@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A dear test of a row that varies another one is slow; what shares compiled programs shares a process.
+    """A dear test of a row that varies another one is slow.
 
     One of the density varies nothing where another network gives mean and log_std.
     """
@@ -28,8 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             of_density = item.get_closest_marker("density") and not isinstance(case.network, MLP)
             if case.variant or of_density:
                 item.add_marker(pytest.mark.slow)
-        # The policies of the table are made once a process, all else at most once a file.
-        item.add_marker(pytest.mark.xdist_group(f"row {row}" if case is not None else item.nodeid.partition("::")[0]))
 
 
 def pytest_collection_finish() -> None:
