@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from gaussjax import envs, spaces
+from gaussjax import envs, keys, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout import Rollout
@@ -90,7 +90,7 @@ def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: i
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
-    states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+    states, observations = jax.vmap(environment.reset)(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     carry = policy.initial_carry((num_envs,))
     return Standing(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
@@ -139,7 +139,7 @@ def collect(
     """
     num_envs = standing.resets.shape[0]
     num_actions = spaces.size(policy.spec.action_space)
-    noise_key, reset_key = jax.random.split(key)
+    noise_key, reset_key = keys.split(key)
     # One draw for the whole rollout: cheaper than one in each step of the scan.
     noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
     recurrent = bool(jax.tree.leaves(standing.carry))
@@ -153,9 +153,8 @@ def collect(
         done = stepped.terminated | stepped.truncated
 
         def begin_anew(_: None) -> tuple[Any, Array]:
-            keys = jax.random.split(jax.random.fold_in(reset_key, t), num_envs)
-            keys = keys if mine is None else keys[mine]
-            begun = jax.vmap(environment.reset)(keys)
+            fresh = keys.split(keys.fold_in(reset_key, t), num_envs)
+            begun = jax.vmap(environment.reset)(fresh if mine is None else fresh[mine])
             return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
 
         # Where no episode ended, and that is at most steps, no reset is computed.

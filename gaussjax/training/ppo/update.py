@@ -10,7 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from gaussjax import normalize, rollout
+from gaussjax import keys, normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
@@ -84,7 +84,8 @@ def make_update(
             samples = samples._replace(carry=carry)
         given = memory(samples.carry, samples.resets)
         log_prob, entropy, outputs = policy.evaluate(params, samples.observations, samples.actions, **given)
-        distribution, _ = policy.apply(params, samples.observations, **given)
+        # What is only told has no gradient, and then none is traced.
+        held = jax.lax.stop_gradient(outputs)
         advantages = samples.advantages
         if config.normalize_advantages:
             advantages = (advantages - jnp.mean(advantages)) / (jnp.std(advantages) + 1e-8)
@@ -97,9 +98,9 @@ def make_update(
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": jnp.mean(samples.distribution.kl_divergence(distribution)),
-            "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(log_ratios)) > options.clip_ratio),
-            "std": jnp.mean(jnp.exp(outputs["log_std"])),
+            "kl": jnp.mean(samples.distribution.kl_divergence(policy.distribution(held))),
+            "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(jax.lax.stop_gradient(log_ratios))) > options.clip_ratio),
+            "std": jnp.mean(jnp.exp(held["log_std"])),
         }
 
     def epoch(
@@ -150,14 +151,14 @@ def make_update(
 
     def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
         options = state.hyperparameters
-        key, shuffle_key = jax.random.split(state.key)
+        key, shuffle_key = keys.split(state.key)
         rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config, mesh)
         observations = normalized(state.observation_statistics, experience.observations, config)
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
 
         given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
         log_prob, _, outputs = policy.evaluate(state.params, observations, experience.raw_actions, **given)
-        distribution, _ = policy.apply(state.params, observations, **given)
+        distribution = policy.distribution(outputs)
         values = outputs["value"]
         next_values = following_values(state.params, values, next_observations, experience)
         advantages = generalized_advantages(
@@ -191,7 +192,7 @@ def make_update(
         (params, moments, rate), metrics = jax.lax.scan(
             lambda carry, key: epoch(carry, key, samples, options, progress, unravel),
             (params, state.optimizer, options.learning_rate),
-            jax.random.split(shuffle_key, config.num_epochs),
+            keys.split(shuffle_key, config.num_epochs),
         )
         skipped = metrics.pop("skipped")
         # Of the steps that were taken; NaN where none was.
