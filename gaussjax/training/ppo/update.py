@@ -202,9 +202,9 @@ def make_update(
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = rate
         metrics["saturation"] = saturation(policy.spec, experience.actions)
-        seen = normalize.update(
-            state.observation_statistics, sharding.environments_first(experience.observations, mesh)
-        )
+        seen = state.observation_statistics
+        if config.normalize_observations:
+            seen = normalize.update(seen, sharding.environments_first(experience.observations, mesh))
         # Statistics never come back from NaN, so an experience that holds it leaves no trace in them.
         usable = jnp.all(jnp.isfinite(seen.m2)) & jnp.isfinite(return_statistics.m2)
         seen, return_statistics, discounted_returns = jax.tree.map(
@@ -237,6 +237,8 @@ def _scaled_rewards(
     state: State, experience: rollout.Rollout, config: Config, mesh: Mesh | None
 ) -> tuple[Array, normalize.Statistics, Array]:
     """Rewards divided by the deviation of the discounted return, which is kept up to date."""
+    if not config.normalize_rewards:
+        return experience.rewards, state.return_statistics, state.discounted_returns
     ends = experience.terminated | experience.truncated
 
     def accumulate(returns: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -246,6 +248,4 @@ def _scaled_rewards(
 
     last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))
     statistics = normalize.update(state.return_statistics, sharding.environments_first(returns, mesh))
-    if not config.normalize_rewards:
-        return experience.rewards, statistics, last
     return experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8), statistics, last
