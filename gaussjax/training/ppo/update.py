@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # How much the step size answers to a policy that moves too far or too little, and its limits.
 _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
 
+# Of each gradient step.
+_TOLD = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "std", "gradient_norm", "skipped")
+
 
 class _Samples(NamedTuple):
     """What a minibatch is made of: samples first, then the steps of a sequence if there is a memory."""
@@ -123,11 +126,13 @@ def make_update(
             metrics["gradient_norm"] = optax.tree.norm(gradients)
             # The norm is finite only where every gradient is: one number says it all.
             usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
-            metrics["skipped"] = ~usable
+            metrics["skipped"] = (~usable).astype(total.dtype)
 
             updates, following = optimizer.update(gradients, moments, params)
             taken = params - annealed * updates, following
-            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), metrics
+            # As one vector, to be written once a step.
+            told = jnp.stack([metrics[name] for name in _TOLD])
+            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), told
 
         order = permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
@@ -135,7 +140,7 @@ def make_update(
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
         (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
         if config.target_kl is not None:
-            rate = adapted_rate(rate, metrics["kl"][-1], config.target_kl)
+            rate = adapted_rate(rate, metrics[-1, _TOLD.index("kl")], config.target_kl)
         return (params, moments, rate), metrics
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
@@ -145,7 +150,7 @@ def make_update(
             return policy.apply(params, observations[steps], **memory(carries, None))[1]["value"]
 
         # What follows a step is what the next one sees, and valued already, but where an episode was cut.
-        shifted = jnp.concatenate([values[1:], of(slice(-1, None))])
+        shifted = jnp.concatenate([values[1:], of(slice(-1, None))]) if recurrent else values[1:]
         cut = jnp.any(experience.truncated[:-1])
         return jax.lax.cond(cut, lambda: of(slice(None)), lambda: shifted)
 
@@ -157,10 +162,17 @@ def make_update(
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
 
         given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
-        log_prob, _, outputs = policy.evaluate(state.params, observations, experience.raw_actions, **given)
-        distribution = policy.distribution(outputs)
-        values = outputs["value"]
-        next_values = following_values(state.params, values, next_observations, experience)
+        seen, acted = observations, experience.raw_actions
+        if not recurrent:
+            # What follows the last step is valued in the same pass.
+            seen = jnp.concatenate([seen, next_observations[-1:]])
+            acted = jnp.concatenate([acted, acted[-1:]])
+        log_prob, _, outputs = policy.evaluate(state.params, seen, acted, **given)
+        next_values = following_values(state.params, outputs["value"], next_observations, experience)
+        log_prob, distribution, values = jax.tree.map(
+            lambda leaf: leaf[: experience.rewards.shape[0]],
+            (log_prob, policy.distribution(outputs), outputs["value"]),
+        )
         advantages = generalized_advantages(
             rewards,
             values,
@@ -189,15 +201,15 @@ def make_update(
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
         # As one vector, a step of Adam is a few kernels and not a few for each array.
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
-        (params, moments, rate), metrics = jax.lax.scan(
+        (params, moments, rate), told = jax.lax.scan(
             lambda carry, key: epoch(carry, key, samples, options, progress, unravel),
             (params, state.optimizer, options.learning_rate),
             keys.split(shuffle_key, config.num_epochs),
         )
-        skipped = metrics.pop("skipped")
+        skipped = told[..., -1:] > 0
         # Of the steps that were taken; NaN where none was.
-        taken = jnp.sum(~skipped)
-        metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(skipped, 0.0, metric)) / taken, metrics)
+        means = jnp.sum(jnp.where(skipped, 0.0, told), axis=(0, 1)) / jnp.sum(~skipped)
+        metrics = dict(zip(_TOLD[:-1], means, strict=False))
         metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = rate
