@@ -57,7 +57,9 @@ def test_actions_are_those_of_the_policy_for_the_noise_drawn(policy, collected):
 def test_sums_of_episodes_are_those_counted_step_by_step(policy):
     def step(state, action):
         count, length = state
-        return envs.Step((count + 1.0, length), count.reshape(1), count + 0.5, count + 1.0 == length, jnp.asarray(False))
+        return envs.Step(
+            (count + 1.0, length), count.reshape(1), count + 0.5, count + 1.0 == length, jnp.asarray(False)
+        )
 
     # Each copy and each episode has a length of its own.
     environment = envs.Environment(
