@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report
+from benchmarks import machine, report, summary
 
 # In the order of the page. A command is the module of its name, imported when it is asked for, with
 # run(options) -> dict that JSON can hold, and markdown(results) -> str; plots(results, folder), where
@@ -31,6 +31,8 @@ COMMANDS = {
     "numerics": "accuracy of densities, entropies and divergences in units of roundoff",
 }
 
+_RESULTS = Path(__file__).parent / "results"
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -48,11 +50,13 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--environments", type=Path, default=Path(".peers"), help="made by `make bench-peers`")
         command.add_argument("--json", type=Path, help="file for the results")
     page = commands.add_parser("report", help="write README.md and the plots from the results")
-    page.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
+    page.add_argument("--folder", type=Path, default=_RESULTS)
     options = parser.parse_args(arguments)
 
     if options.command == "report":
         report.write({name: _module(name) for name in COMMANDS}, options.folder)
+        if options.folder.resolve() == _RESULTS.resolve():
+            summary.fill(_RESULTS.parent.parent / "README.md", _RESULTS)
         return
     module = _module(options.command)
     results = measured(options.command, module, options)

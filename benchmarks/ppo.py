@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import peers, runner, throughput
@@ -20,6 +21,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return runner.measure("ppo", CASES, names, [3] * len(CASES), options)
 
 
+def steps(case: Mapping[str, Any]) -> int:
+    """Environment steps of one call."""
+    return case["num_envs"] * case["num_steps"]
+
+
 def markdown(results: dict[str, Any]) -> str:
     heads = [
         "{environment}, {num_envs} environments × {num_steps} steps, minibatches of {batch_size}, "
@@ -32,7 +38,7 @@ def markdown(results: dict[str, Any]) -> str:
         "as many for the critic. gaussjax normalises observations and rewards, as its defaults are; the others, by "
         "theirs, do not. As the command line does, and where a row says 'inline', JAX runs a call where it is made "
         "instead of handing it to another thread. The ratios of the first table are of time.",
-        throughput.table(results, CONTENDERS, lambda case: case["num_envs"] * case["num_steps"], heads),
+        throughput.table(results, CONTENDERS, steps, heads),
     ]
     if results["device"] == "cpu":
         parts.append(throughput.bars(results, CONTENDERS, BARS, short))

@@ -40,9 +40,14 @@ def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def verdict(kept: bool, results: Mapping[str, Any]) -> str:
     """Whether a bar is kept; on a machine that was not quiet nobody can tell."""
-    if results["share_of_cpu_used_by_others"] >= _QUIET:
+    if not quiet(results):
         return "no evidence"
     return "kept" if kept else "**missed**"
+
+
+def quiet(results: Mapping[str, Any]) -> bool:
+    """Whether the machine had little else to do."""
+    return results["share_of_cpu_used_by_others"] < _QUIET
 
 
 def spread(times: Mapping[str, Any], scale: float) -> str:
@@ -187,12 +192,12 @@ def heading(results: Mapping[str, Any]) -> str:
     """Where, when and how quietly this was measured."""
     machine = results["machine"]
     others = results["share_of_cpu_used_by_others"]
-    quiet = "" if others < _QUIET else " **The machine was not quiet: these figures are no evidence.**"
+    warning = "" if quiet(results) else " **The machine was not quiet: these figures are no evidence.**"
     return (
         f"## {results['command']} ({results['device']})\n\n"
         f"{results['date']}, revision {results['revision']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}. "
-        f"{results['seconds']} s; others used {others:.1%} of the processor while it was measured.{quiet}\n"
+        f"{results['seconds']} s; others used {others:.1%} of the processor while it was measured.{warning}\n"
     )
 
 
@@ -226,18 +231,6 @@ def write(modules: Mapping[str, Any], folder: Path) -> None:
     if rows:
         parts += ["## Versions\n", grid(["", "ran on", "packages"], rows) + "\n"]
     (folder / "README.md").write_text("\n".join(parts))
-    main_job = folder / "main_job-cpu.json"
-    if main_job.exists():
-        _fill(folder.parent.parent / "README.md", modules["main_job"], json.loads(main_job.read_text()))
-
-
-def _fill(readme: Path, module: Any, results: Mapping[str, Any]) -> None:
-    """The figures of the main job, in the project's README between their two marks."""
-    first, last = "<!-- main job: written by `python -m benchmarks report` -->\n", "<!-- main job: end -->"
-    before, rest = readme.read_text().split(first)
-    machine = results["machine"]
-    where = f"Measured {results['date']} on {machine['cores']} cores of {machine['processor']}:"
-    readme.write_text(f"{before}{first}{where}\n\n{module.markdown(results)}\n{last}{rest.split(last)[1]}")
 
 
 def _collect(results: Any, versions: dict[str, Any]) -> None:

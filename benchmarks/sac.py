@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import peers, report, runner, throughput
@@ -28,13 +29,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return runner.measure("sac", cases, names, [3] * len(cases), options)
 
 
+def steps(case: Mapping[str, Any]) -> int:
+    """Environment steps of one call."""
+    return case["num_steps"]
+
+
 def markdown(results: dict[str, Any]) -> str:
     heads = ["{environment}, minibatches of {batch_size}".format(**case["case"]) for case in results["cases"]]
     parts = [
         "One environment, one gradient step a step, after the random steps at the start and the first gradient steps. "
         "Two hidden layers of 256 ReLU units for the actor and for each of two critics, the temperature learnt, a "
         "buffer of a million transitions. Nobody normalises observations. The ratios of the first table are of time.",
-        throughput.table(results, CONTENDERS, lambda case: case["num_steps"], heads),
+        throughput.table(results, CONTENDERS, steps, heads),
     ]
     if results["device"] == "cpu":
         parts.append(throughput.bars(results, CONTENDERS, BARS, heads))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import act, inputs, report, runner, sac, throughput
+from benchmarks import act, inputs, report, runner, sac, summary, throughput
 
 
 def test_inputs_lie_where_xla_borrows_them() -> None:
@@ -81,3 +81,19 @@ def test_bar_on_steps_a_second_is_told_by_the_times(ours: float, told: str) -> N
     assert "no evidence" in throughput.bars(
         {**results, "share_of_cpu_used_by_others": 0.5}, sac.CONTENDERS, sac.BARS, ["Pendulum-v1"]
     )
+
+
+def test_readme_shows_what_was_measured_quietly_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    mark = "<!-- speed: written by `python -m benchmarks report` -->\n<!-- speed: end -->\n"
+    main_job = mark.replace("speed", "main job")
+    for name in ("main_job", "ppo"):
+        results = json.loads((repository / f"benchmarks/results/{name}-cpu.json").read_text())
+        results["share_of_cpu_used_by_others"] = 0.0 if name == "ppo" else 0.5
+        (tmp_path / f"{name}-cpu.json").write_text(json.dumps(results))
+    readme.write_text(f"before\n{mark}between\n{main_job}after\n")
+    summary.fill(readme, tmp_path)
+    ours = results["cases"][1]["times"]["gaussjax-command"]["median"]
+    text = readme.read_text()
+    assert f"| PPO, HalfCheetah-v5 | {8 * 256 / ours:,.0f} |" in text
+    assert text.endswith(f"between\n{main_job}after\n")

@@ -1,0 +1,102 @@
+"""The few figures that the project's README shows, out of the results: each with its date and machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import learning, main_job, ppo, report, sac
+from benchmarks.peers import CONTENDERS
+
+Results = Mapping[str, Any]
+_CALLS = (
+    ("act", "batch", {"resident": False}, {1: "`act`, 1 observation", 4096: "`act`, 4096 observations"}),
+    ("evaluate", "batch", {}, {64: "gradient of PPO's loss, 64 samples", 8192: "the same, 8192 samples"}),
+)
+_CALL_CONTENDERS = ("gaussjax", "skrl-torch", "skrl-jax-agent", "sb3", "brax", "torchrl", "distrax")
+_TRAININGS = (("ppo", "PPO", ppo), ("sac", "SAC", sac))
+_TRAINING_CONTENDERS = ("gaussjax-command", "sbx-training", "sb3-training")
+
+
+def blocks(folder: Path) -> dict[str, str]:
+    """What stands in the README between two marks, by the name of the mark.
+
+    Args:
+        folder: Of the results; what was not measured, or beside other work, is left out.
+    """
+    read = {file.name.removesuffix("-cpu.json"): json.loads(file.read_text()) for file in folder.glob("*-cpu.json")}
+    found = {name: results for name, results in read.items() if report.quiet(results)}
+    made = {}
+    if "main_job" in found:
+        made["main job"] = f"{_measured([found['main_job']])}\n\n{main_job.markdown(found['main_job'])}"
+    parts = [_calls(found), _trainings(found), _learnt(found)]
+    if any(parts):
+        used = [found[name] for name in ("act", "evaluate", "ppo", "sac", "learning") if name in found]
+        made["speed"] = "\n\n".join([_measured(used), *(part for part in parts if part)])
+    return made
+
+
+def fill(readme: Path, folder: Path) -> None:
+    """Writes the blocks between their marks."""
+    text = readme.read_text()
+    for name, block in blocks(folder).items():
+        first, last = f"<!-- {name}: written by `python -m benchmarks report` -->\n", f"<!-- {name}: end -->"
+        before, rest = text.split(first)
+        text = f"{before}{first}{block}\n{last}{rest.split(last)[1]}"
+    readme.write_text(text)
+
+
+def _measured(results: Sequence[Results]) -> str:
+    dates = sorted({result["date"] for result in results})
+    machine = results[0]["machine"]
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"Measured {when} on {machine['cores']} cores of {machine['processor']}:"
+
+
+def _calls(found: Mapping[str, Results]) -> str:
+    """µs a call, contenders across."""
+    rows = []
+    for command, by, where, titles in _CALLS:
+        for case in report.select(found[command], where) if command in found else ():
+            title = titles.get(case["case"].get(by))
+            if title and report.OURS in case["times"]:
+                rows.append([title, *_cells(case["times"], _CALL_CONTENDERS, _microseconds)])
+    return _table("µs a call", _CALL_CONTENDERS, rows)
+
+
+def _trainings(found: Mapping[str, Results]) -> str:
+    """Environment steps a second, contenders across."""
+    rows = []
+    for command, title, module in _TRAININGS:
+        for case in found[command]["cases"] if command in found else ():
+            done = module.steps(case["case"])
+            cells = _cells(case["times"], _TRAINING_CONTENDERS, lambda seconds, done=done: f"{done / seconds:,.0f}")
+            rows.append([f"{title}, {case['case']['environment']}", *cells])
+    return _table("environment steps a second", _TRAINING_CONTENDERS, rows)
+
+
+def _learnt(found: Mapping[str, Results]) -> str:
+    """What the command line's trainings reach."""
+    rows = []
+    for name, runs in found["learning"]["learning"].items() if "learning" in found else ():
+        case = learning.CASES[name]
+        means = [sum(run["returns"]) / len(run["returns"]) for run in runs]
+        environment = case.environment.partition(":")[2] or case.environment
+        told = ", ".join(f"{mean:.0f}" for mean in means)
+        rows.append([f"{case.title}, {environment}", f"{runs[0]['steps']:,}", told])
+    return report.grid(["`gaussjax train`", "environment steps", "mean return, by seed"], rows) if rows else ""
+
+
+def _cells(times: Mapping[str, Any], names: Sequence[str], told: Callable[[float], str]) -> list[str]:
+    return [told(times[name]["median"]) if name in times else "–" for name in names]
+
+
+def _table(head: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    titles = [CONTENDERS[name].title.split(",")[0] for name in names]
+    return report.grid([head, *titles], rows) if rows else ""
+
+
+def _microseconds(seconds: float) -> str:
+    return report.number(1e6 * seconds)
