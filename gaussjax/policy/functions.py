@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from gaussjax import checks, spaces
+from gaussjax import checks, keys, spaces
 from gaussjax.arrays import xp
 from gaussjax.networks.spec import hashable
 from gaussjax.policy.backend import JAX, Backend
@@ -60,6 +60,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
             observations = spaces.zeros(spec.observation_space, (1,), backend.full)
         observations = backend.arrays(observations)
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
+        key = keys.written_out(key)
         if recurrent:
             return network.init(key, observations, initial_carry(batch_shape), None)
         return network.init(key, observations)
@@ -69,7 +70,8 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
 
     @functools.cache
     def expected_params() -> Any:
-        return backend.abstract(init, backend.key())
+        # The compiled one: what it was traced for, here or by a call, is not traced again.
+        return backend.abstract(compiled[0], backend.key())
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
         observations, carry, resets = backend.arrays((observations, carry, resets))
@@ -86,10 +88,13 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         outputs = {**extras, "mean_actions": mean, "log_std": xp.broadcast_to(log_std, mean.shape)}
         return kind.distribution(mean, log_std, outputs), outputs, mean
 
-    def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
-        _, outputs, mean = forward(params, observations, carry, resets)
+    def distribution_of(outputs: dict[str, Any]) -> Any:
         # With log_std of the mean's shape, so that the arrays still fit together after a vmap.
-        return kind.distribution(mean, outputs["log_std"], outputs), outputs
+        return kind.distribution(outputs["mean_actions"], outputs["log_std"], outputs)
+
+    def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
+        outputs = forward(params, observations, carry, resets)[1]
+        return distribution_of(outputs), outputs
 
     def act(
         params: Params,
@@ -148,7 +153,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     compiled = [
         backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
     ]
-    return Policy(*compiled, initial_carry=initial_carry, spec=spec)
+    return Policy(*compiled, distribution=distribution_of, initial_carry=initial_carry, spec=spec)
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:

@@ -95,6 +95,8 @@ class Policy(NamedTuple):
             actions, and of clipped ones with `clipped_log_prob="unclipped"`.
         entropy: `(params, observations, *, carry=None, resets=None)`: nats a dimension, `(…, act)`.
         log_std: The same arguments: the log standard deviation after the clip, `(…, act)`.
+        distribution: `(outputs) -> distribution`, of the outputs of `act` or `evaluate` that which
+            `apply` gives, without another forward pass.
         initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network without memory.
         spec: What the policy was made from, hashable.
     """
@@ -105,6 +107,7 @@ class Policy(NamedTuple):
     evaluate: Callable[..., EvaluateOutput]
     entropy: Callable[..., Array]
     log_std: Callable[..., Array]
+    distribution: Callable[[dict[str, Any]], Any]
     initial_carry: Callable[..., Any]
     spec: Spec
 
