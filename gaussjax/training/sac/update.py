@@ -104,15 +104,15 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         # The norm is finite only where every gradient is: one number says it all.
         usable = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(total)
 
-        def take() -> Learner:
-            updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-            updated: Any = optax.apply_updates(learnt, updates)
-            actor, critics, log_temperature = updated
-            targets = optax.incremental_update(critics, learner.targets, config.target_rate)
-            return Learner(actor, critics, targets, log_temperature, moments)
-
+        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
+        updated: Any = optax.apply_updates(learnt, updates)
+        actor, critics, log_temperature = updated
+        targets = optax.incremental_update(critics, learner.targets, config.target_rate)
+        taken = Learner(actor, critics, targets, log_temperature, moments)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
-        return jax.lax.cond(usable, take, lambda: learner), {**metrics, "skipped": (~usable).astype(jnp.float32)}
+        # A choice by elements fuses into the optimizer's own arithmetic; a branch would cost more than it saves.
+        learner = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, learner)
+        return learner, {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
 
