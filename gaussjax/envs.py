@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gaussjax import spaces
+from gaussjax import keys, spaces
 
 if TYPE_CHECKING:
     import gymnasium
@@ -72,15 +72,15 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
     """
 
     def reset(key: Array) -> tuple[Any, Array]:
-        reset_key, key = jax.random.split(key)
-        state = functional.initial(reset_key)
-        return (state, key, jnp.zeros((), jnp.int32)), functional.observation(state, key)
+        reset_key, key, seen_key = keys.split(key, 3)
+        state = functional.initial(keys.written_out(reset_key))
+        return (state, key, jnp.zeros((), jnp.int32)), functional.observation(state, seen_key)
 
     def step(state: Any, action: Array) -> Step:
         state, key, steps = state
         # Keys cost time; an environment that draws nothing does not use them, and then neither is
-        # computed.
-        key, transition_key, seen_key = jax.random.split(key, 3)
+        # computed. One that was carried from step to step would be.
+        transition_key, seen_key = keys.split(keys.fold_in(key, steps))
         following = functional.transition(state, action, transition_key)
         reward = jnp.asarray(functional.reward(state, action, following, seen_key), jnp.float32)
         terminated = jnp.asarray(functional.terminal(following, seen_key), bool)

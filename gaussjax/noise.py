@@ -54,7 +54,7 @@ def threefry2x32(
     return x0, x1
 
 
-def _counter(shape: tuple[int, ...]) -> Array:
+def counter(shape: tuple[int, ...]) -> Array:
     """The row-major index of every element, as uint32."""
     # One iota an axis, not iota().reshape(): a sum of broadcasts keeps the shape of its consumer.
     index, stride = None, 1
@@ -124,7 +124,7 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     count = math.prod(size for size in shape if isinstance(size, int))
     if words is None or dtype not in (jnp.float32, jnp.float64) or count >= 2**32:
         return jax.random.normal(key, shape, dtype)
-    high, low = threefry2x32(*words, np.uint32(0), _counter(shape))
+    high, low = threefry2x32(*words, np.uint32(0), counter(shape))
 
     # From here on the steps, and their order, are those of jax.random.uniform and normal: random
     # mantissa bits of a float in [1, 2), shifted and scaled to the open interval (-1, 1).

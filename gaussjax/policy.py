@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gaussjax import checks, spaces, strictness
+from gaussjax import checks, keys, spaces, strictness
 from gaussjax.arrays import xp
 from gaussjax.networks.spec import bind, hashable, to_dict
 from gaussjax.noise import standard_normal
@@ -101,6 +101,8 @@ class Policy(NamedTuple):
             actions, and of clipped ones with `clipped_log_prob="unclipped"`.
         entropy: `(params, observations, *, carry=None, resets=None)`: nats a dimension, `(…, act)`.
         log_std: The same arguments: the log standard deviation after the clip, `(…, act)`.
+        distribution: `(outputs) -> distribution`, of the outputs of `act` or `evaluate` that which
+            `apply` gives, without another forward pass.
         initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network without memory.
         spec: What the policy was made from, hashable.
     """
@@ -111,6 +113,7 @@ class Policy(NamedTuple):
     evaluate: Callable[..., EvaluateOutput]
     entropy: Callable[..., Array]
     log_std: Callable[..., Array]
+    distribution: Callable[[dict[str, Any]], Any]
     initial_carry: Callable[..., Any]
     spec: Spec
 
@@ -182,6 +185,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
             observations = spaces.zeros(spec.observation_space, (1,), backend.full)
         observations = backend.arrays(observations)
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
+        key = keys.written_out(key)
         if recurrent:
             return network.init(key, observations, initial_carry(batch_shape), None)
         return network.init(key, observations)
@@ -191,7 +195,8 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
 
     @functools.cache
     def expected_params() -> Any:
-        return backend.abstract(init, backend.key())
+        # The compiled one: what it was traced for, here or by a call, is not traced again.
+        return backend.abstract(compiled[0], backend.key())
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
         observations, carry, resets = backend.arrays((observations, carry, resets))
@@ -208,10 +213,13 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         outputs = {**extras, "mean_actions": mean, "log_std": xp.broadcast_to(log_std, mean.shape)}
         return kind.distribution(mean, log_std, outputs), outputs, mean
 
-    def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
-        _, outputs, mean = forward(params, observations, carry, resets)
+    def distribution_of(outputs: dict[str, Any]) -> Any:
         # With log_std of the mean's shape, so that the arrays still fit together after a vmap.
-        return kind.distribution(mean, outputs["log_std"], outputs), outputs
+        return kind.distribution(outputs["mean_actions"], outputs["log_std"], outputs)
+
+    def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
+        outputs = forward(params, observations, carry, resets)[1]
+        return distribution_of(outputs), outputs
 
     def act(
         params: Params,
@@ -270,7 +278,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     compiled = [
         backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
     ]
-    return Policy(*compiled, initial_carry=initial_carry, spec=spec)
+    return Policy(*compiled, distribution=distribution_of, initial_carry=initial_carry, spec=spec)
 
 
 def _compiled(function: Callable[..., Any], static: tuple[str, ...], spec: Spec) -> Callable[..., Any]:

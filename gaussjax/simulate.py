@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from gaussjax import envs, spaces
+from gaussjax import envs, keys, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout import Rollout
@@ -90,7 +90,7 @@ def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: i
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
-    states, observations = jax.vmap(environment.reset)(jax.random.split(key, num_envs))
+    states, observations = jax.vmap(environment.reset)(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     carry = policy.initial_carry((num_envs,))
     return Standing(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
@@ -139,7 +139,7 @@ def collect(
     """
     num_envs = standing.resets.shape[0]
     num_actions = spaces.size(policy.spec.action_space)
-    noise_key, reset_key = jax.random.split(key)
+    noise_key, reset_key = keys.split(key)
     # One draw for the whole rollout: cheaper than one in each step of the scan.
     noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
     recurrent = bool(jax.tree.leaves(standing.carry))
@@ -153,17 +153,14 @@ def collect(
         done = stepped.terminated | stepped.truncated
 
         def begin_anew(_: None) -> tuple[Any, Array]:
-            keys = jax.random.split(jax.random.fold_in(reset_key, t), num_envs)
-            keys = keys if mine is None else keys[mine]
-            begun = jax.vmap(environment.reset)(keys)
+            fresh = keys.split(keys.fold_in(reset_key, t), num_envs)
+            begun = jax.vmap(environment.reset)(fresh if mine is None else fresh[mine])
             return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
 
         # Where no episode ended, and that is at most steps, no reset is computed.
         states, observations = jax.lax.cond(
             jnp.any(done), begin_anew, lambda _: (stepped.state, stepped.observation), None
         )
-        returns, lengths = standing.returns + stepped.reward, standing.lengths + 1.0
-        ended = Episodes(done.astype(jnp.float32), jnp.where(done, returns, 0.0), jnp.where(done, lengths, 0.0))
         row = (
             standing.observations,
             act.outputs["raw_actions"],
@@ -172,33 +169,33 @@ def collect(
             stepped.terminated,
             stepped.truncated,
             stepped.observation,
-            standing.resets,
         )
-        carry = act.outputs.get("carry", ())
-        following = Standing(
-            states, observations, done, carry, jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
+        following = standing._replace(
+            states=states, observations=observations, resets=done, carry=act.outputs.get("carry", ())
         )
-        return following, (row, standing.carry, ended)
+        return following, (row, standing.carry)
 
-    def run(standing: Standing, noise: Array, mine: Array | None) -> tuple[Rollout, Standing, Episodes]:
-        last, (rows, carries, ended) = jax.lax.scan(
+    def run(standing: Standing, noise: Array, mine: Array | None) -> tuple[Rollout, Standing]:
+        last, (rows, carries) = jax.lax.scan(
             lambda standing, now: step(standing, now, mine), standing, (noise, jnp.arange(num_steps))
         )
         carries = jax.tree.map(
             lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
         )
-        return Rollout(*rows, carries=carries), last, ended
+        done = rows[4] | rows[5]
+        resets = jnp.concatenate([jnp.expand_dims(standing.resets, 0), done[:-1]])
+        return Rollout(*rows, resets=resets, carries=carries), last
 
     if mesh is None:
-        experience, last, ended = run(standing, noise, None)
+        experience, last = run(standing, noise, None)
     else:
         # Each device looks at the ends of its own episodes only: nothing waits for the others.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         spread = jax.shard_map(
-            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
+            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first), check_vma=False
         )
-        experience, last, ended = spread(standing, noise, jnp.arange(num_envs))
-    return experience, last, jax.tree.map(jnp.sum, ended)
+        experience, last = spread(standing, noise, jnp.arange(num_envs))
+    return experience, *_accounted(standing, experience, last)
 
 
 def evaluate(
@@ -243,6 +240,25 @@ def evaluate(
     ended = jnp.cumsum((experience.terminated | experience.truncated).astype(jnp.int32), axis=0)
     running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
     return jnp.sum(jnp.where(running, experience.rewards, 0.0), axis=0)
+
+
+def _accounted(before: Standing, experience: Rollout, last: Standing) -> tuple[Standing, Episodes]:
+    """The running sums after a rollout and those of the episodes that ended: once, and not at each step."""
+    done = experience.terminated | experience.truncated
+    steps = jnp.expand_dims(jnp.arange(1, done.shape[0] + 1), 1)
+    # Steps up to an environment's last end belong to episodes that ended; those before it began too.
+    until = jnp.max(jnp.where(done, steps, 0), axis=0)
+    ended, rewards = steps <= jnp.expand_dims(until, 0), experience.rewards
+    any_ended = until > 0
+
+    def sums(started: Array, values: Array) -> tuple[Array, Array]:
+        running = jnp.where(any_ended, 0.0, started) + jnp.sum(jnp.where(ended, 0.0, values), axis=0)
+        return running, jnp.sum(jnp.where(any_ended, started, 0.0)) + jnp.sum(jnp.where(ended, values, 0.0))
+
+    returns, all_returns = sums(before.returns, rewards)
+    lengths, all_lengths = sums(before.lengths, jnp.ones_like(rewards))
+    episodes = Episodes(jnp.sum(done.astype(jnp.float32)), all_returns, all_lengths)
+    return last._replace(returns=returns, lengths=lengths), episodes
 
 
 def _where(done: Array, new: Array, old: Array) -> Array:

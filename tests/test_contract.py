@@ -389,10 +389,12 @@ def test_outputs_of_all_functions_agree(policy, params):
     observations, carry = policies.observations(policy, (4,)), policy.initial_carry((4,))
     result = policy.act(params, KEY, observations, carry=carry)
     scored = policy.evaluate(params, observations, result.actions, carry=carry)
-    _, applied = policy.apply(params, observations, carry=carry)
+    distribution, applied = policy.apply(params, observations, carry=carry)
     without_sample = {output: value for output, value in result.outputs.items() if output != "raw_actions"}
     assert_close(scored.outputs, without_sample)
     assert_close(applied, without_sample)
+    for outputs in (result.outputs, scored.outputs):
+        assert_close(policy.distribution(outputs), distribution)
     assert_close(policy.log_std(params, observations, carry=carry), applied["log_std"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import simulate
+from gaussjax import envs, simulate
 from tests.training import jax_probes
 
 
@@ -52,6 +52,35 @@ def test_actions_are_those_of_the_policy_for_the_noise_drawn(policy, collected):
     np.testing.assert_allclose(experience.raw_actions, expected.outputs["raw_actions"], atol=1e-6)
     np.testing.assert_allclose(experience.actions, expected.actions, atol=1e-6)
     assert not np.allclose(noise[0], noise[1])
+
+
+def test_sums_of_episodes_are_those_counted_step_by_step(policy):
+    def step(state, action):
+        count, length = state
+        return envs.Step(
+            (count + 1.0, length), count.reshape(1), count + 0.5, count + 1.0 == length, jnp.asarray(False)
+        )
+
+    # Each copy and each episode has a length of its own.
+    environment = envs.Environment(
+        lambda key: ((jnp.zeros(()), jax.random.randint(key, (), 1, 9).astype(jnp.float32)), jnp.zeros(1)),
+        step,
+        jax_probes.UNIT,
+        jax_probes.UNIT,
+    )
+    params, standing = policy.init(jax.random.key(0)), simulate.start(environment, policy, jax.random.key(1), 5)
+    collect = jax.jit(lambda standing, key: simulate.collect(environment, policy, params, plain, standing, key, 6))
+    returns, lengths = np.zeros(5), np.zeros(5)
+    for key in jax.random.split(jax.random.key(2), 3):
+        experience, standing, episodes = collect(standing, key)
+        expected = np.zeros(3)
+        for rewards, done in zip(experience.rewards, experience.terminated, strict=True):
+            returns, lengths = returns + rewards, lengths + 1
+            expected += [done.sum(), returns[done].sum(), lengths[done].sum()]
+            returns, lengths = np.where(done, 0, returns), np.where(done, 0, lengths)
+        np.testing.assert_array_equal(episodes, expected)
+        np.testing.assert_array_equal(standing.returns, returns)
+        np.testing.assert_array_equal(standing.lengths, lengths)
 
 
 @pytest.mark.parametrize("terminates", [True, False])

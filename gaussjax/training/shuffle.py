@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from gaussjax.keys import written_out
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Int
 
@@ -33,7 +35,7 @@ def permutation(key: Array, count: int) -> Int[Array, " count"]:
         >>> sorted(permutation(jax.random.key(0), 5).tolist())
         [0, 1, 2, 3, 4]
     """
-    bits = jax.random.bits(key, (count,))
+    bits = jax.random.bits(written_out(key), (count,))
     width = max(count - 1, 0).bit_length()
     if width > _INDEX_BITS:
         return jnp.argsort(bits)

@@ -10,7 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from gaussjax import normalize, rollout
+from gaussjax import keys, normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # How much the step size answers to a policy that moves too far or too little, and its limits.
 _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
+
+# Of each gradient step.
+_TOLD = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "std", "gradient_norm", "skipped")
 
 
 class _Samples(NamedTuple):
@@ -84,7 +87,8 @@ def make_update(
             samples = samples._replace(carry=carry)
         given = memory(samples.carry, samples.resets)
         log_prob, entropy, outputs = policy.evaluate(params, samples.observations, samples.actions, **given)
-        distribution, _ = policy.apply(params, samples.observations, **given)
+        # What is only told has no gradient, and then none is traced.
+        held = jax.lax.stop_gradient(outputs)
         advantages = samples.advantages
         if config.normalize_advantages:
             advantages = (advantages - jnp.mean(advantages)) / (jnp.std(advantages) + 1e-8)
@@ -97,9 +101,9 @@ def make_update(
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": jnp.mean(samples.distribution.kl_divergence(distribution)),
-            "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(log_ratios)) > options.clip_ratio),
-            "std": jnp.mean(jnp.exp(outputs["log_std"])),
+            "kl": jnp.mean(samples.distribution.kl_divergence(policy.distribution(held))),
+            "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(jax.lax.stop_gradient(log_ratios))) > options.clip_ratio),
+            "std": jnp.mean(jnp.exp(held["log_std"])),
         }
 
     def epoch(
@@ -122,11 +126,13 @@ def make_update(
             metrics["gradient_norm"] = optax.tree.norm(gradients)
             # The norm is finite only where every gradient is: one number says it all.
             usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
-            metrics["skipped"] = ~usable
+            metrics["skipped"] = (~usable).astype(total.dtype)
 
             updates, following = optimizer.update(gradients, moments, params)
             taken = params - annealed * updates, following
-            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), metrics
+            # As one vector, to be written once a step.
+            told = jnp.stack([metrics[name] for name in _TOLD])
+            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), told
 
         order = permutation(key, samples.log_prob.shape[0])
         count = config.batch_size // length
@@ -134,7 +140,7 @@ def make_update(
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
         (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
         if config.target_kl is not None:
-            rate = adapted_rate(rate, metrics["kl"][-1], config.target_kl)
+            rate = adapted_rate(rate, metrics[-1, _TOLD.index("kl")], config.target_kl)
         return (params, moments, rate), metrics
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
@@ -144,22 +150,29 @@ def make_update(
             return policy.apply(params, observations[steps], **memory(carries, None))[1]["value"]
 
         # What follows a step is what the next one sees, and valued already, but where an episode was cut.
-        shifted = jnp.concatenate([values[1:], of(slice(-1, None))])
+        shifted = jnp.concatenate([values[1:], of(slice(-1, None))]) if recurrent else values[1:]
         cut = jnp.any(experience.truncated[:-1])
         return jax.lax.cond(cut, lambda: of(slice(None)), lambda: shifted)
 
     def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
         options = state.hyperparameters
-        key, shuffle_key = jax.random.split(state.key)
+        key, shuffle_key = keys.split(state.key)
         rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config, mesh)
         observations = normalized(state.observation_statistics, experience.observations, config)
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
 
         given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
-        log_prob, _, outputs = policy.evaluate(state.params, observations, experience.raw_actions, **given)
-        distribution, _ = policy.apply(state.params, observations, **given)
-        values = outputs["value"]
-        next_values = following_values(state.params, values, next_observations, experience)
+        seen, acted = observations, experience.raw_actions
+        if not recurrent:
+            # What follows the last step is valued in the same pass.
+            seen = jnp.concatenate([seen, next_observations[-1:]])
+            acted = jnp.concatenate([acted, acted[-1:]])
+        log_prob, _, outputs = policy.evaluate(state.params, seen, acted, **given)
+        next_values = following_values(state.params, outputs["value"], next_observations, experience)
+        log_prob, distribution, values = jax.tree.map(
+            lambda leaf: leaf[: experience.rewards.shape[0]],
+            (log_prob, policy.distribution(outputs), outputs["value"]),
+        )
         advantages = generalized_advantages(
             rewards,
             values,
@@ -188,22 +201,22 @@ def make_update(
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
         # As one vector, a step of Adam is a few kernels and not a few for each array.
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
-        (params, moments, rate), metrics = jax.lax.scan(
+        (params, moments, rate), told = jax.lax.scan(
             lambda carry, key: epoch(carry, key, samples, options, progress, unravel),
             (params, state.optimizer, options.learning_rate),
-            jax.random.split(shuffle_key, config.num_epochs),
+            keys.split(shuffle_key, config.num_epochs),
         )
-        skipped = metrics.pop("skipped")
+        skipped = told[..., -1:] > 0
         # Of the steps that were taken; NaN where none was.
-        taken = jnp.sum(~skipped)
-        metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(skipped, 0.0, metric)) / taken, metrics)
+        means = jnp.sum(jnp.where(skipped, 0.0, told), axis=(0, 1)) / jnp.sum(~skipped)
+        metrics = dict(zip(_TOLD[:-1], means, strict=False))
         metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = rate
         metrics["saturation"] = saturation(policy.spec, experience.actions)
-        seen = normalize.update(
-            state.observation_statistics, sharding.environments_first(experience.observations, mesh)
-        )
+        seen = state.observation_statistics
+        if config.normalize_observations:
+            seen = normalize.update(seen, sharding.environments_first(experience.observations, mesh))
         # Statistics never come back from NaN, so an experience that holds it leaves no trace in them.
         usable = jnp.all(jnp.isfinite(seen.m2)) & jnp.isfinite(return_statistics.m2)
         seen, return_statistics, discounted_returns = jax.tree.map(
@@ -236,6 +249,8 @@ def _scaled_rewards(
     state: State, experience: rollout.Rollout, config: Config, mesh: Mesh | None
 ) -> tuple[Array, normalize.Statistics, Array]:
     """Rewards divided by the deviation of the discounted return, which is kept up to date."""
+    if not config.normalize_rewards:
+        return experience.rewards, state.return_statistics, state.discounted_returns
     ends = experience.terminated | experience.truncated
 
     def accumulate(returns: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -245,6 +260,4 @@ def _scaled_rewards(
 
     last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))
     statistics = normalize.update(state.return_statistics, sharding.environments_first(returns, mesh))
-    if not config.normalize_rewards:
-        return experience.rewards, statistics, last
     return experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8), statistics, last
