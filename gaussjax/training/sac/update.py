@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaussjax import normalize, spaces
+from gaussjax import keys, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
@@ -59,7 +59,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         learnt: tuple[Params, Params, Array], targets: Params, batch: Transition, key: Array
     ) -> tuple[Array, dict[str, Array]]:
         actor, critics, log_temperature = learnt
-        now_key, next_key = jax.random.split(key)
+        now_key, next_key = keys.split(key)
         temperature = jax.lax.stop_gradient(jnp.exp(log_temperature))
 
         following = policy.act(actor, next_key, batch.next_observations)
@@ -122,9 +122,9 @@ def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition,
 
     All are drawn before the first gradient step: a buffer that goes into a loop or a branch would be copied there.
     """
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, config.gradient_steps))
-    batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(keys[:, 0])
-    return batches, keys[:, 1]
+    pairs = jax.vmap(keys.split)(keys.split(key, config.gradient_steps))
+    batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(pairs[:, 0])
+    return batches, pairs[:, 1]
 
 
 def remember(
