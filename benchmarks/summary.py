@@ -11,9 +11,11 @@ from benchmarks import learning, main_job, ppo, report, sac
 from benchmarks.peers import CONTENDERS
 
 Results = Mapping[str, Any]
+# Command, ending of the names of its contenders in JAX, and what is shown: the batch and its title.
 _CALLS = (
-    ("act", "batch", {"resident": False}, {1: "`act`, 1 observation", 4096: "`act`, 4096 observations"}),
-    ("evaluate", "batch", {}, {64: "gradient of PPO's loss, 64 samples", 8192: "the same, 8192 samples"}),
+    ("serving", "-inline", {1: "`act`, 1 observation, in the caller's thread"}),
+    ("act", "", {1: "`act`, 1 observation, as JAX hands it to another thread", 4096: "`act`, 4096 observations"}),
+    ("evaluate", "", {64: "gradient of PPO's loss, 64 samples", 8192: "the same, 8192 samples"}),
 )
 _CALL_CONTENDERS = ("gaussjax", "skrl-torch", "skrl-jax-agent", "sb3", "brax", "torchrl", "distrax")
 _TRAININGS = (("ppo", "PPO", ppo), ("sac", "SAC", sac))
@@ -33,7 +35,7 @@ def blocks(folder: Path) -> dict[str, str]:
         made["main job"] = f"{_measured([found['main_job']])}\n\n{main_job.markdown(found['main_job'])}"
     parts = [_calls(found), _trainings(found), _learnt(found)]
     if any(parts):
-        used = [found[name] for name in ("act", "evaluate", "ppo", "sac", "learning") if name in found]
+        used = [found[name] for name in ("serving", "act", "evaluate", "ppo", "sac", "learning") if name in found]
         made["speed"] = "\n\n".join([_measured(used), *(part for part in parts if part)])
     return made
 
@@ -58,11 +60,12 @@ def _measured(results: Sequence[Results]) -> str:
 def _calls(found: Mapping[str, Results]) -> str:
     """µs a call, contenders across."""
     rows = []
-    for command, by, where, titles in _CALLS:
-        for case in report.select(found[command], where) if command in found else ():
-            title = titles.get(case["case"].get(by))
-            if title and report.OURS in case["times"]:
-                rows.append([title, *_cells(case["times"], _CALL_CONTENDERS, _microseconds)])
+    for command, ending, titles in _CALLS:
+        for case in found[command]["cases"] if command in found else ():
+            title = titles.get(case["case"]["batch"])
+            if title and not case["case"].get("resident"):
+                names = [name + ending if name + ending in case["times"] else name for name in _CALL_CONTENDERS]
+                rows.append([title, *_cells(case["times"], names, _microseconds)])
     return _table("µs a call", _CALL_CONTENDERS, rows)
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaussjax import keys
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Int
 
@@ -119,7 +121,7 @@ def sample(buffer: Buffer, key: Array, count: int) -> Any:
         >>> sample(buffer, jax.random.key(0), 4).tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
-    places = jax.random.randint(key, (count,), 0, size(buffer))
+    places = jax.random.randint(keys.written_out(key), (count,), 0, size(buffer))
     return jax.tree.map(lambda leaf: leaf[places], buffer.rows)
 
 

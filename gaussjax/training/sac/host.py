@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import normalize, rollout, spaces
+from gaussjax import keys, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Learner, Metrics, State, Transition
@@ -71,7 +71,7 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     ) -> tuple[Any, ...]:
         """Learns from the buffer, and acts on what is seen next."""
         totals = {**totals, "refused": totals["refused"] + refused}
-        key, update_key, act_key = jax.random.split(key, 3)
+        key, update_key, act_key = keys.split(key, 3)
         if learn:
             learner, metrics = jax.lax.scan(
                 lambda learner, drawn: update(learner, drawn, statistics), learner, draw(buffer, update_key, config)

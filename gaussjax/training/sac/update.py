@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaussjax import normalize, spaces
+from gaussjax import keys, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
@@ -59,7 +59,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         learnt: tuple[Params, Params, Array], targets: Params, batch: Transition, key: Array
     ) -> tuple[Array, dict[str, Array]]:
         actor, critics, log_temperature = learnt
-        now_key, next_key = jax.random.split(key)
+        now_key, next_key = keys.split(key)
         temperature = jax.lax.stop_gradient(jnp.exp(log_temperature))
 
         following = policy.act(actor, next_key, batch.next_observations)
@@ -104,15 +104,15 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         # The norm is finite only where every gradient is: one number says it all.
         usable = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(total)
 
-        def take() -> Learner:
-            updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-            updated: Any = optax.apply_updates(learnt, updates)
-            actor, critics, log_temperature = updated
-            targets = optax.incremental_update(critics, learner.targets, config.target_rate)
-            return Learner(actor, critics, targets, log_temperature, moments)
-
+        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
+        updated: Any = optax.apply_updates(learnt, updates)
+        actor, critics, log_temperature = updated
+        targets = optax.incremental_update(critics, learner.targets, config.target_rate)
+        taken = Learner(actor, critics, targets, log_temperature, moments)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
-        return jax.lax.cond(usable, take, lambda: learner), {**metrics, "skipped": (~usable).astype(jnp.float32)}
+        # A choice by elements fuses into the optimizer's own arithmetic; a branch would cost more than it saves.
+        learner = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, learner)
+        return learner, {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
 
@@ -122,9 +122,9 @@ def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition,
 
     All are drawn before the first gradient step: a buffer that goes into a loop or a branch would be copied there.
     """
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, config.gradient_steps))
-    batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(keys[:, 0])
-    return batches, keys[:, 1]
+    pairs = jax.vmap(keys.split)(keys.split(key, config.gradient_steps))
+    batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(pairs[:, 0])
+    return batches, pairs[:, 1]
 
 
 def remember(
