@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ _DTYPES: dict[str, Any] = {
     **{name: np.dtype(name) for name in (*_NUMBERS, "float16", "float32", "float64")},
     "bfloat16": np.dtype(jnp.bfloat16),
 }
+
+
+_REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
 
 
 class CheckpointError(ValueError):
@@ -94,6 +98,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     Raises:
         ValueError: An array has no name in the map, or the mapped ones are not those of the policy,
             each named.
+        TypeError: Something else came, or the network is not one of gaussjax's own.
 
     Example:
         >>> import gaussjax
@@ -106,7 +111,23 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     # Loaded here, for reading checkpoints of JAX needs no torch.
     from gaussjax.torch import convert
 
-    found = list(convert.leaves(convert.network(spec)))
+    if not isinstance(spec, Spec):
+        raise TypeError(f"spec: expected the spec of a policy, got {type(spec).__name__}. Pass policy.spec.")
+    if not isinstance(module, Mapping):
+        raise TypeError(f"module: expected arrays by name, got {type(module).__name__}. gaussjax.skrl.read gives them.")
+    modules = [name for name, part in module.items() if isinstance(part, Mapping)]
+    if modules:
+        raise ValueError(
+            f"module: expected the arrays of one model, got the modules {modules}. Pass one of them, such as "
+            f"modules['policy']."
+        )
+    try:
+        found = list(convert.leaves(convert.network(spec)))
+    except TypeError as error:
+        raise TypeError(
+            f"spec: expected a network of gaussjax.networks, got {type(spec.network).__name__}. Fill the tree of "
+            f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
+        ) from error
     mapped: dict[str, Any] = {}
     unknown = []
     for name, array in module.items():
@@ -124,8 +145,9 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf for leaf in found}
     if any(name.endswith((".kernel", ".scale")) for name in mapped):
         tree = convert.nested({in_flax[n].flax if n in in_flax else (n,): a for n, a in mapped.items()})
-        checks.tree(tree, convert.flax_shapes(found), "params", "Change the map of names, or the network.")
+        checks.tree(tree, convert.flax_shapes(found), "params", _REPAIR)
         return {"params": tree}
+    checks.tree(mapped, convert.torch_shapes(found), "params", _REPAIR)
     return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in mapped.items()})
 
 
@@ -160,10 +182,11 @@ class Profile(NamedTuple):
 
     Attributes:
         act: `(params, key, inputs) -> (actions, log_prob, outputs)` in 1.4.3, and from 2.0.0 on
-            `(actions, outputs)` with `outputs["log_prob"]`. `inputs` has the observations as
-            `"states"` in 1.4.3 and `"observations"` after it, and maybe `"taken_actions"`. For a
-            recurrent policy `"rnn"` holds the states, each `(layers, N, hidden)`, before and, in the
-            outputs, after; with `"terminated"` the batch is one of training, see `skrl_memory.call`.
+            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is taken and means nothing.
+            `inputs` has the observations as `"states"` in 1.4.3 and `"observations"` after it, and
+            maybe `"taken_actions"`. For a recurrent policy `"rnn"` holds the states, each
+            `(layers, N, hidden)`, before and, in the outputs, after; with `"terminated"` the batch is
+            one of training, see `skrl_memory.call`.
         entropy: `(params, inputs)`: a dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
         log_std: `(params, inputs)`: `(N, act)`; of 1.4.3 only, else None.
     """
@@ -207,7 +230,7 @@ def profile(policy: Policy, version: str) -> Profile:
     skrl_memory.check(policy)
     name = "states" if version == "1.4.3" else "observations"
 
-    def act(params: Any, key: Any, inputs: Mapping[str, Any]) -> Any:
+    def act(params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> Any:
         call = skrl_memory.call(policy, inputs, name)
         actions, log_prob, outputs = policy.act(params, key, call.observations, **call.options)
         states = {"rnn": call.states(outputs["carry"])} if "carry" in outputs else {}
@@ -239,7 +262,15 @@ def _read_torch(payload: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise CheckpointError("a compressed entry")
-    content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        damaged = archive.testzip()
+    if damaged:
+        raise CheckpointError(f"damaged bytes in {damaged}")
+    try:
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch goes on with advice on how to run what the file asks for.
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(f"a reference to {name[1]}, which would run code" if name else "no arrays") from error
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
