@@ -158,6 +158,11 @@ def make_update(
         given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
         log_prob, _, outputs = policy.evaluate(state.params, observations, experience.raw_actions, **given)
         distribution, _ = policy.apply(state.params, observations, **given)
+        if "value" not in outputs:
+            raise ValueError(
+                f"policy: expected outputs['value'] beside the mean, got {sorted(outputs)}. Put its network "
+                f"into gaussjax.networks.ActorCritic."
+            )
         values = outputs["value"]
         next_values = following_values(state.params, values, next_observations, experience)
         advantages = generalized_advantages(
