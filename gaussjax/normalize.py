@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
+MAKE_STATISTICS = "normalize.init makes them, and gaussjax.skrl.statistics those of a checkpoint of skrl."
+
+
 class Statistics(NamedTuple):
     """What has been seen so far.
 
@@ -122,11 +125,14 @@ def apply(
 
     Raises:
         ValueError: The last axes are not those of one observation.
+        TypeError: The state is of another type.
 
     Example:
         >>> apply(update(init((1,)), jnp.array([[1.0], [3.0]])), jnp.array([4.0]))
         Array([2.], dtype=float32)
     """
+    if not isinstance(state, Statistics):
+        raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]
     _refuse_other_shape(x, state.mean.shape, "x")

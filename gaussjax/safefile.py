@@ -146,6 +146,8 @@ def _alive(process: int) -> bool:
 
 def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
     damaged = f"{path}: expected a file written by gaussjax, got"
+    if payload[:2] == b"PK":
+        raise PolicyFileError(f"{damaged} a zip, as torch.save writes it. gaussjax.skrl.read opens skrl's checkpoints.")
     length = int.from_bytes(payload[:8], "little")
     if len(payload) < 8 or length > len(payload) - 8:
         raise PolicyFileError(f"{damaged} {len(payload)} bytes that end too early. Copy the file again.")

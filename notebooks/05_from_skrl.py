@@ -201,7 +201,7 @@ scaler = {
     "running_variance": torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64),
     "current_count": torch.tensor(1000.0, dtype=torch.float64),
 }
-torch.save({"policy": state_dict, "state_preprocessor": scaler}, folder / "agent_1000.pt")
+torch.save({"policy": state_dict, "observation_preprocessor": scaler}, folder / "agent_1000.pt")
 
 # %% [markdown]
 # `read` opens it without running anything in it.
@@ -230,10 +230,11 @@ print(f"{np.abs(found.actions - expected).max():.1e}", found.outputs["log_std"][
 assert np.abs(found.actions - expected).max() < 1e-6
 
 # %% [markdown]
-# A `RunningStandardScaler` becomes statistics for `gaussjax.normalize`. skrl clips to 5.
+# A `RunningStandardScaler` becomes statistics for `gaussjax.normalize`. skrl clips to 5. In a file of 1.4.3 its name is
+# `state_preprocessor`.
 
 # %%
-statistics = gaussjax.skrl.statistics(modules["state_preprocessor"])
+statistics = gaussjax.skrl.statistics(modules["observation_preprocessor"])
 gaussjax.normalize.apply(statistics, observations, clip=5.0)
 
 # %% [markdown]

@@ -8,6 +8,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import flax.linen as nn
 import flax.serialization
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,14 @@ from gaussjax import skrl
 BOX = gaussjax.spaces.Box((2,), -0.3, 0.3)
 NAMES = {"net.0": "layers.dense_0", "net.2": "head.mean", "log_std_parameter": "head.log_std"}
 IN_FLAX = {"Dense_0": "layers.dense_0", "Dense_1": "head.mean", "log_std_parameter": "head.log_std"}
+
+
+class Own(nn.Module):
+    """A network of a user's."""
+
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dense(2)(observations), self.param("log_std", nn.initializers.zeros, (2,)), {}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,51 @@ def test_what_the_map_lacks_is_named(policy):
         skrl.params(policy.spec, module, {**NAMES, "net.2": None})
     with pytest.raises(ValueError, match=r"\['head.mean.weight'\]: expected \(2, 8\), got \(8, 3\)"):
         skrl.params(policy.spec, module, {**NAMES, "net.0": "head.mean", "net.2": "layers.dense_0"})
+
+
+def test_what_is_no_model_or_no_policy_of_ours_is_told(policy):
+    module = {name: tensor.numpy() for name, tensor in state_dict()[1].items()}
+    own = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, BOX)
+    with pytest.raises(ValueError, match=r"got \(8,\).*Change the map of names, or make the policy"):
+        skrl.params(own.spec, module, NAMES)
+    with pytest.raises(ValueError, match=r"module: .*got the modules \['policy'\]"):
+        skrl.params(policy.spec, {"policy": module}, NAMES)
+    with pytest.raises(TypeError, match=r"module: .*got str"):
+        skrl.params(policy.spec, "agent.pt", NAMES)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Pass policy\.spec"):
+        skrl.params(policy, module, NAMES)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a network of gaussjax\.networks, got Own"):
+        skrl.params(gaussjax.gaussian(Own(), 3, BOX).spec, module, NAMES)
+    given: dict = {"running_mean": np.zeros(3)}
+    with pytest.raises(TypeError, match=r"state: expected Statistics, got dict.*gaussjax\.skrl\.statistics"):
+        gaussjax.normalize.apply(given, np.zeros((5, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="normalizer: expected Statistics, got dict"):
+        gaussjax.save("a", policy, policy.init(jax.random.key(0)), normalizer=given)  # type: ignore[arg-type]
+
+
+def test_damage_and_classes_in_a_torch_file_are_named(tmp_path):
+    path = tmp_path / "agent.pt"
+    torch.save({"policy": {"a": torch.full((64,), 0.5)}}, path)
+    payload = path.read_bytes()
+    value = torch.tensor(0.5).numpy().tobytes() * 8
+    path.write_bytes(payload.replace(value, value[:-1] + b"\x00", 1))
+    with pytest.raises(skrl.CheckpointError, match="damaged bytes in"):
+        skrl.read(path)
+    torch.save(torch.nn.Linear(3, 2), path)
+    with pytest.raises(skrl.CheckpointError, match=r"a reference to torch\.nn\.modules\.linear\.Linear, which would"):
+        skrl.read(path)
+    torch.save({"policy": {"a": torch.zeros(3)}}, path)
+    with pytest.raises(gaussjax.PolicyFileError, match=r"gaussjax\.skrl\.read"):
+        gaussjax.load(path)
+
+
+def test_a_profile_takes_a_role_and_names_the_key_it_needs(policy):
+    model, params = skrl.profile(policy, "2.1.1"), policy.init(jax.random.key(0))
+    observations = np.zeros((5, 3), np.float32)
+    actions, _ = model.act(params, jax.random.key(1), {"observations": observations}, role="policy")
+    assert (actions == policy.act(params, jax.random.key(1), observations).actions).all()
+    with pytest.raises(ValueError, match=r"expected the observations as 'observations', got the names \['states'\]"):
+        model.act(params, jax.random.key(1), {"states": observations})
 
 
 def test_scalers_become_statistics():

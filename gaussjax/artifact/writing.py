@@ -38,7 +38,7 @@ def save(
 
     Raises:
         ValueError: The parameters are not this policy's, or hold NaN.
-        TypeError: A PRNG key, text or objects among the parameters.
+        TypeError: A PRNG key, text or objects among the parameters, or a normalizer of another type.
 
     Example:
         >>> import gaussjax, jax, os, tempfile
@@ -58,6 +58,9 @@ def save(
     # Parameters in another type than the network makes are meant, and said so to the reader.
     cast = sorted(name for name, array in tensors.items() if array.dtype != wanted[name])
     if normalizer is not None:
+        if not isinstance(normalizer, normalize.Statistics):
+            kind = type(normalizer).__name__
+            raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
         tensors |= flatten("normalizer", normalizer._asdict())
     safefile.refuse_nan(tensors, path)
     description = {

@@ -15,10 +15,11 @@ class Profile(NamedTuple):
 
     Attributes:
         act: `(params, key, inputs) -> (actions, log_prob, outputs)` in 1.4.3, and from 2.0.0 on
-            `(actions, outputs)` with `outputs["log_prob"]`. `inputs` has the observations as
-            `"states"` in 1.4.3 and `"observations"` after it, and maybe `"taken_actions"`. For a
-            recurrent policy `"rnn"` holds the states, each `(layers, N, hidden)`, before and, in the
-            outputs, after; with `"terminated"` the batch is one of training, see `gaussjax.skrl.memory.call`.
+            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is taken and means nothing.
+            `inputs` has the observations as `"states"` in 1.4.3 and `"observations"` after it, and
+            maybe `"taken_actions"`. For a recurrent policy `"rnn"` holds the states, each
+            `(layers, N, hidden)`, before and, in the outputs, after; with `"terminated"` the batch is
+            one of training, see `gaussjax.skrl.memory.call`.
         entropy: `(params, inputs)`: a dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
         log_std: `(params, inputs)`: `(N, act)`; of 1.4.3 only, else None.
     """
@@ -62,7 +63,7 @@ def profile(policy: Policy, version: str) -> Profile:
     memory.check(policy)
     name = "states" if version == "1.4.3" else "observations"
 
-    def act(params: Any, key: Any, inputs: Mapping[str, Any]) -> Any:
+    def act(params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> Any:
         call = memory.call(policy, inputs, name)
         actions, log_prob, outputs = policy.act(params, key, call.observations, **call.options)
         states = {"rnn": call.states(outputs["carry"])} if "carry" in outputs else {}

@@ -11,6 +11,8 @@ import numpy as np
 from gaussjax import checks, normalize
 from gaussjax.policy import Spec
 
+_REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
+
 
 def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
     """The parameters of a policy from the arrays of a model of skrl.
@@ -28,6 +30,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     Raises:
         ValueError: An array has no name in the map, or the mapped ones are not those of the policy,
             each named.
+        TypeError: Something else came, or the network is not one of gaussjax's own.
 
     Example:
         >>> import gaussjax
@@ -40,7 +43,23 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     # Loaded here, for reading checkpoints of JAX needs no torch.
     from gaussjax.torch import convert
 
-    found = list(convert.leaves(convert.network(spec)))
+    if not isinstance(spec, Spec):
+        raise TypeError(f"spec: expected the spec of a policy, got {type(spec).__name__}. Pass policy.spec.")
+    if not isinstance(module, Mapping):
+        raise TypeError(f"module: expected arrays by name, got {type(module).__name__}. gaussjax.skrl.read gives them.")
+    modules = [name for name, part in module.items() if isinstance(part, Mapping)]
+    if modules:
+        raise ValueError(
+            f"module: expected the arrays of one model, got the modules {modules}. Pass one of them, such as "
+            f"modules['policy']."
+        )
+    try:
+        found = list(convert.leaves(convert.network(spec)))
+    except TypeError as error:
+        raise TypeError(
+            f"spec: expected a network of gaussjax.networks, got {type(spec.network).__name__}. Fill the tree of "
+            f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
+        ) from error
     mapped: dict[str, Any] = {}
     unknown = []
     for name, array in module.items():
@@ -58,8 +77,9 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf for leaf in found}
     if any(name.endswith((".kernel", ".scale")) for name in mapped):
         tree = convert.nested({in_flax[n].flax if n in in_flax else (n,): a for n, a in mapped.items()})
-        checks.tree(tree, convert.flax_shapes(found), "params", "Change the map of names, or the network.")
+        checks.tree(tree, convert.flax_shapes(found), "params", _REPAIR)
         return {"params": tree}
+    checks.tree(mapped, convert.torch_shapes(found), "params", _REPAIR)
     return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in mapped.items()})
 
 

@@ -52,8 +52,10 @@ def call(policy: Policy, inputs: Mapping[str, Any], name: str) -> Call:
         name: "states" or "observations".
 
     Raises:
-        ValueError: There are no states, others than the network has, or no whole sequences.
+        ValueError: There are no observations, no states, others than the network has, or no whole sequences.
     """
+    if name not in inputs:
+        raise ValueError(f"inputs: expected the observations as {name!r}, got the names {sorted(inputs)}.")
     observations, taken = inputs[name], inputs.get("taken_actions")
     template = policy.initial_carry()
     if not jax.tree.leaves(template):

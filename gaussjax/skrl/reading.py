@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +74,15 @@ def _read_torch(payload: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise CheckpointError("a compressed entry")
-    content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        damaged = archive.testzip()
+    if damaged:
+        raise CheckpointError(f"damaged bytes in {damaged}")
+    try:
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch goes on with advice on how to run what the file asks for.
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(f"a reference to {name[1]}, which would run code" if name else "no arrays") from error
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -80,6 +80,9 @@ def save(
         >>> gaussjax.load(path).metadata["robot"]
         'mine'
     """
-    statistics = None if normalizer is None else normalize.Statistics(*(part.numpy() for part in normalizer))  # type: ignore[attr-defined]
+    # Of any other type than tensors' Statistics: artifact.save says what it expects.
+    statistics = normalizer
+    if isinstance(normalizer, normalize.Statistics):
+        statistics = normalize.Statistics(*(part.numpy() for part in normalizer))  # type: ignore[attr-defined]
     twin, arrays = factories.from_spec(policy.spec), convert.to_flax(policy.spec, params)
     artifact.save(path, twin, arrays, normalizer=statistics, metadata=metadata)

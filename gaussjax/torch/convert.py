@@ -89,7 +89,7 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         True
     """
     found = list(leaves(network(spec)))
-    checks.tree(dict(tensors), {leaf.torch: _like(torch.empty(leaf.shape)) for leaf in found}, "params")
+    checks.tree(dict(tensors), torch_shapes(found), "params")
     arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
     return {"params": nested(arrays)}
 
@@ -97,6 +97,11 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
     """The tree of Flax that holds these parameters, of arrays that have their shapes and no memory."""
     return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape))) for leaf in found})
+
+
+def torch_shapes(found: list[Leaf]) -> dict[str, Any]:
+    """The dict of torch that holds these parameters, of arrays that have their shapes and no memory."""
+    return {leaf.torch: _like(torch.empty(leaf.shape)) for leaf in found}
 
 
 def network(spec: Spec) -> nn.Module:

@@ -25,3 +25,17 @@ class Algorithm(NamedTuple):
     step: Callable[[Any], tuple[Any, Metrics]]
     policy: Policy
     runner: Any = None
+
+
+def refuse_wide(policy: Policy) -> None:
+    """Refuses a policy whose log-densities are not one number each: among advantages they would broadcast.
+
+    Raises:
+        ValueError: It was made with `keepdims=True`, or without a reduction.
+    """
+    options = dict(policy.spec.options)
+    if options["keepdims"] or options["reduction"] == "none":
+        raise ValueError(
+            f"policy: expected log-densities (…), got keepdims={options['keepdims']} and "
+            f"reduction={options['reduction']!r}. Make it with keepdims=False and a reduction."
+        )

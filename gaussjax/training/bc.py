@@ -18,6 +18,7 @@ from gaussjax import factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
+from gaussjax.training.algorithm import refuse_wide
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -169,7 +170,8 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         (`skipped`).
 
     Raises:
-        ValueError: The dataset is smaller than a batch, or its widths are not those of the policy.
+        ValueError: The dataset is smaller than a batch, or its widths are not those of the policy; or that
+            was made with `keepdims=True`.
 
     Example:
         >>> import gaussjax
@@ -188,6 +190,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation; the weight:
         Seitzer et al. 2022, on the pitfalls of heteroscedastic uncertainty estimation (arXiv:2203.09168).
     """
+    refuse_wide(policy)
     count = len(dataset.actions)
     if count < config.batch_size:
         raise ValueError(f"batch_size: expected at most the {count} pairs of the dataset, got {config.batch_size}.")

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from gaussjax import envs
 from gaussjax.policy import Policy
 from gaussjax.training import sharding
+from gaussjax.training.algorithm import refuse_wide
 from gaussjax.training.ppo.compiled import make_compiled
 from gaussjax.training.ppo.config import Algorithm as Algorithm
 from gaussjax.training.ppo.config import Config as Config
@@ -41,7 +42,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         `jax.lax.scan` them. On a vector environment `step` steps the environments it was given.
 
     Raises:
-        ValueError: The number of environments is not the config's, or does not divide over the mesh.
+        ValueError: The number of environments is not the config's, or does not divide over the mesh; or
+            the policy was made with `keepdims=True`.
 
     Example:
         >>> import jax
@@ -55,6 +57,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     Source:
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
+    if policy is not None:
+        refuse_wide(policy)
     rows = config.batch_size // (1 if config.network == "mlp" else config.sequence_length)
     mesh = sharding.checked(mesh, {"num_envs": config.num_envs, _SAMPLES[config.network == "mlp"]: rows})
     if isinstance(environments, envs.Environment):

@@ -168,6 +168,11 @@ def make_update(
             seen = jnp.concatenate([seen, next_observations[-1:]])
             acted = jnp.concatenate([acted, acted[-1:]])
         log_prob, _, outputs = policy.evaluate(state.params, seen, acted, **given)
+        if "value" not in outputs:
+            raise ValueError(
+                f"policy: expected outputs['value'] beside the mean, got {sorted(outputs)}. Put its network "
+                f"into gaussjax.networks.ActorCritic."
+            )
         next_values = following_values(state.params, outputs["value"], next_observations, experience)
         log_prob, distribution, values = jax.tree.map(
             lambda leaf: leaf[: experience.rewards.shape[0]],

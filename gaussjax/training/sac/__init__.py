@@ -6,6 +6,7 @@ from typing import Any
 
 from gaussjax import envs
 from gaussjax.policy import Policy
+from gaussjax.training.algorithm import refuse_wide
 from gaussjax.training.sac.compiled import make_compiled
 from gaussjax.training.sac.config import Algorithm as Algorithm
 from gaussjax.training.sac.config import Config as Config
@@ -32,7 +33,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
         `jax.lax.scan` them. On a vector environment a step uses up the state that it is given.
 
     Raises:
-        ValueError: The number of environments is not the config's, or a bound of the actions is open.
+        ValueError: The number of environments is not the config's, or a bound of the actions is open; or
+            the policy was made with `keepdims=True`.
 
     Example:
         >>> import jax
@@ -47,6 +49,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     Source:
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
     """
+    if policy is not None:
+        refuse_wide(policy)
     if isinstance(environments, envs.Environment):
         policy = policy or make_policy(environments.observation_space, environments.action_space, config)
         return make_compiled(environments, config, policy)

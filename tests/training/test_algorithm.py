@@ -1,0 +1,38 @@
+"""What every training algorithm asks of a policy."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+import gaussjax
+from gaussjax import envs
+from gaussjax.training import bc, ppo, sac
+
+BOX = gaussjax.spaces.Box((1,), -2.0, 2.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"keepdims": False, "reduction": "none"}])
+def test_log_densities_that_would_broadcast_are_refused(options):
+    policy = gaussjax.gaussian(gaussjax.networks.ActorCritic(gaussjax.networks.MLP((8,))), 3, BOX, **options)
+    squashed = gaussjax.squashed_gaussian(gaussjax.networks.MLP((8,)), 3, BOX, **options)
+    environments = envs.make_vector("Pendulum-v1", 2)
+    dataset = bc.Dataset(np.zeros((8, 3), np.float32), np.zeros((8, 1), np.float32))
+    message = "policy: expected log-densities"
+    with pytest.raises(ValueError, match=message):
+        ppo.make(environments, ppo.Config(num_envs=2, num_steps=8, batch_size=8), policy)
+    with pytest.raises(ValueError, match=message):
+        sac.make(environments, sac.Config(num_envs=2), squashed)
+    with pytest.raises(ValueError, match=message):
+        bc.make(dataset, policy, bc.Config(batch_size=4))
+    environments.close()
+
+
+def test_a_policy_without_a_value_is_refused_by_ppo():
+    environments = envs.make_vector("Pendulum-v1", 2)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, BOX, keepdims=False)
+    algorithm = ppo.make(environments, ppo.Config(num_envs=2, num_steps=8, batch_size=8), policy)
+    with pytest.raises(ValueError, match="Put its network into"):
+        algorithm.step(algorithm.init(jax.random.key(0)))
+    environments.close()
