@@ -102,6 +102,9 @@ def make_update(
             "std": jnp.mean(jnp.exp(outputs["log_std"])),
         }
 
+    def annealed(rate: Array, progress: Array) -> Array:
+        return rate * (1.0 - progress) if config.anneal_learning_rate else rate
+
     def epoch(
         carry: Any,
         key: Array,
@@ -111,7 +114,7 @@ def make_update(
         unravel: Callable[[Array], Params],
     ) -> Any:
         params, moments, rate = carry
-        annealed = rate * (1.0 - progress) if config.anneal_learning_rate else rate
+        taken_rate = annealed(rate, progress)
 
         def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
             return loss(unravel(params), batch, options)
@@ -125,7 +128,7 @@ def make_update(
             metrics["skipped"] = ~usable
 
             updates, following = optimizer.update(gradients, moments, params)
-            taken = params - annealed * updates, following
+            taken = params - taken_rate * updates, following
             return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), metrics
 
         order = permutation(key, samples.log_prob.shape[0])
@@ -199,7 +202,7 @@ def make_update(
         metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(skipped, 0.0, metric)) / taken, metrics)
         metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
-        metrics["learning_rate"] = rate
+        metrics["learning_rate"] = annealed(rate, progress)
         metrics["saturation"] = saturation(policy.spec, experience.actions)
         seen = normalize.update(
             state.observation_statistics, sharding.environments_first(experience.observations, mesh)
