@@ -71,6 +71,7 @@ def save(
 
     Raises:
         ValueError: The parameters are not this policy's, or hold NaN.
+        TypeError: The network is a module of your own.
 
     Example:
         >>> import gaussjax.torch, tempfile
@@ -80,6 +81,12 @@ def save(
         >>> gaussjax.load(path).metadata["robot"]
         'mine'
     """
+    if isinstance(policy.spec.network, torch.nn.Module):
+        name = type(policy.spec.network).__name__
+        raise TypeError(
+            f"network: expected one of gaussjax.networks, got {name}. A policy file has no description of a module of "
+            f"yours: write its parameters with torch.save."
+        )
     statistics = None if normalizer is None else normalize.Statistics(*(part.numpy() for part in normalizer))  # type: ignore[attr-defined]
     twin, arrays = factories.from_spec(policy.spec), convert.to_flax(policy.spec, params)
     artifact.save(path, twin, arrays, normalizer=statistics, metadata=metadata)
