@@ -102,7 +102,7 @@ def make_update(
             "std": jnp.mean(jnp.exp(outputs["log_std"])),
         }
 
-    def annealed(rate: Array, progress: Array) -> Array:
+    def annealed(rate: Any, progress: Array) -> Any:
         return rate * (1.0 - progress) if config.anneal_learning_rate else rate
 
     def epoch(
