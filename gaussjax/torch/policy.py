@@ -47,7 +47,7 @@ class Module:
         except RuntimeError as error:
             types = {leaf.dtype for leaf in params.values()}
             seen = {leaf.dtype for leaf in jax.tree.leaves(arguments[0]) if leaf.is_floating_point()}
-            if "dtype" not in str(error) or len(types) != 1 or seen <= types:
+            if "type" not in str(error) or len(types) != 1 or seen <= types:
                 raise
             (wanted,), came = types, min(map(str, seen - types))
             raise TypeError(
