@@ -53,7 +53,7 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     if tuple(array.shape) != tuple(expected):
         raise ValueError(
             f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}. Nothing is broadcast; for one row "
-            f"for the whole batch use jnp.broadcast_to."
+            f"for the whole batch use broadcast_to."
         )
     return xp.asarray(array)
 

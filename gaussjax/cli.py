@@ -94,11 +94,15 @@ def train(command: Any) -> None:
     if algorithm == "bc":
         described |= {"dataset": str(command.dataset.resolve()), "dataset_sha256": _digest(command.dataset)}
     with _algorithm(config, described, mesh) as loop:
+        try:
+            state = loop.init(jax.random.key(seed))
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error)) from error
         if processes.leads():
             run.start(folder, {**described, **dataclasses.asdict(config)})
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
         try:
-            _run(folder, loop, loop.init(jax.random.key(seed)), config, described)
+            _run(folder, loop, state, config, described)
         except sinks.SinkError:
             # Nothing was trained: the name is free again.
             shutil.rmtree(folder)

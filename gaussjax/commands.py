@@ -24,7 +24,7 @@ class Train:
     --help` shows those of SAC, `gaussjax train --algorithm bc --help` those of behavioural cloning.
     """
 
-    environment: tyro.conf.Positional[str]
+    environment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENVIRONMENT")]
     """Gymnasium name, such as Pendulum-v1."""
     algorithm: Literal["ppo", "sac", "bc"] = "ppo"
     """How to train: proximal policy optimisation, soft actor-critic, behavioural cloning."""

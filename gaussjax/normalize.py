@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 
-from gaussjax.arrays import xp
+from gaussjax.arrays import is_other, xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -134,7 +134,11 @@ def apply(
     if not isinstance(state, Statistics):
         raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     state = Statistics(*(xp.stop_gradient(part) for part in state))
-    x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]
+    if is_other(state.mean):
+        # Lists and NumPy's arrays follow the statistics to their library.
+        x = xp.at_least_float32(state.mean, x)[1]
+    else:
+        x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]
     _refuse_other_shape(x, state.mean.shape, "x")
     mean = xp.broadcast_to(state.mean, x.shape)
     scale = xp.broadcast_to(xp.rsqrt(variance(state) + epsilon), x.shape)

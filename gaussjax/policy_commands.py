@@ -22,6 +22,8 @@ def evaluate(command: Evaluate) -> None:
     episodes = command.episodes
     if episodes < 1:
         raise UsageError(f"episodes: expected at least 1, got {episodes}.")
+    if command.gif and command.gif.suffix.lower() != ".gif":
+        raise UsageError(f"gif: expected a name that ends in .gif, got {command.gif}.")
     if command.gif and not command.gif.parent.is_dir():
         raise UsageError(f"gif: expected an existing folder, got {command.gif.parent}.")
     loaded = _load(command.file)
@@ -66,7 +68,7 @@ def info(command: Info) -> None:
     try:
         facts, arrays = artifact.summary(command.file)
     except OSError as error:
-        raise UsageError(f"file: {command.file} cannot be read ({error.strerror}).") from error
+        raise _unreadable(command.file, error) from error
     table = Table("", "", title=str(command.file), show_header=False)
     for name, value in facts.items():
         table.add_row(Text(name), Text(value))
@@ -93,14 +95,26 @@ def export_(command: Export) -> None:
     except (NotImplementedError, ModuleNotFoundError, ValueError, OSError) as error:
         raise UsageError(f"export: {error}") from error
     given = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
-    print_line(f"{path}: {given} -> {', '.join(program.outputs)}; the same actions as policy.act on random inputs")
+    reader = ", read by numpy_act.py beside it" if command.format == "numpy" else ""
+    raw = ", as the environment gives them" if loaded.normalizer is not None else ""
+    print_line(
+        f"{path}{reader}: {given}{raw} -> {', '.join(program.outputs)}; compared with policy.act on random inputs"
+    )
 
 
 def _load(file: Path) -> artifact.Loaded:
     try:
         return artifact.load(file)
     except OSError as error:
-        raise UsageError(f"file: {file} cannot be read ({error.strerror}).") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> UsageError:
+    """The folder of a training is often meant for a file in it."""
+    folder = file if file.is_dir() else file.parent
+    inside = sorted(path.name for path in folder.glob("*.safetensors"))
+    hint = f" {folder} has {', '.join(inside)}." if inside else ""
+    return UsageError(f"file: {file} cannot be read ({error.strerror}).{hint}")
 
 
 def refuse_import(environment: Any, file: Path) -> None:
@@ -134,4 +148,4 @@ def make(environment: str, num_envs: int) -> Any:
 def print_line(text: str) -> None:
     """Prints without colours, in the first of several processes."""
     if processes.leads():
-        Console().print(text, highlight=False, markup=False)
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)

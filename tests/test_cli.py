@@ -235,9 +235,15 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
         ),
         (["train", "Pendulum-v1", "--num-envs", "x"], "invalid literal for int() with base 10: 'x'"),
         (["train", "Pendulum-v1", "--batch-size", "100"], "gaussjax: batch_size: expected a divisor of"),
+        (["train", "Pendulum-v1", "--batch-size", "300"], "Choose one such as 256."),
+        (["train", "Pendulum-v1", "--num-envs", "0"], "gaussjax: num_envs: expected at least 1, got 0."),
+        (["train", "Pendulum-v1", "--total-steps", "-5"], "gaussjax: total_steps: expected at least 1, got -5."),
+        (["train", "Pendulum-v1", "--learning-rate", "-1"], "learning_rate: expected a number above 0, got -1.0."),
+        (["train", "Pendulum-v1", "--discount", "1.5"], "discount: expected a number from 0 to 1, got 1.5."),
+        (["train", "Pendulum-v1", "--activation", "rellu"], "got 'rellu'. Did you mean 'relu'?"),
         (["train", "MountainCarContinuous-v0", "--backend", "jax"], "as JAX functions (Pendulum-v1), got"),
         (["train", "Pendulum-v1", "--distributed", "a:1,2,2"], "expected local, auto or COORDINATOR:PORT,PROCESSES"),
-        (["train"], "Missing from gaussjax train: STR"),
+        (["train"], "Missing from gaussjax train: ENVIRONMENT"),
         (["train", "Pendulum-v1", "--algorithm", "trpo"], "invalid choice 'trpo' for argument '--algorithm'"),
         (
             ["train", "Pendulum-v1", "--algorithm=sac", "--clip-ratio", "0.1"],
@@ -257,6 +263,7 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
             ["evaluate", "no-such-file", "--gif", "no-such/a.gif"],
             "gif: expected an existing folder, got no-such",
         ),
+        (["evaluate", "no-such-file", "--gif", "a.mp4"], "gif: expected a name that ends in .gif, got a.mp4."),
         ([], "Expected one of {train, evaluate, resume, info, export}"),
         (["evaluate", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
         (["info", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
@@ -278,6 +285,7 @@ def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch)
     line = refused(capsys, monkeypatch, "evaluate", str(path), "--environment", "MountainCarContinuous-v0")
     assert "expected (..., 3), got (20, 2)" in line
     assert "names none. Say which with --environment." in refused(capsys, monkeypatch, "evaluate", str(path))
+    assert f"{tmp_path} has policy.safetensors." in refused(capsys, monkeypatch, "evaluate", str(tmp_path))
 
 
 def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, capsys, monkeypatch):
@@ -293,7 +301,9 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     for part in ("metadata: environment", "Pendulum-v1", "version: jax", "params/params/head/mean/kernel", "(8, 1)"):
         assert part in shown
     cli.main(["export", str(path), "--format", "numpy"])
-    assert "observations float32['batch', 3] -> actions" in " ".join(capsys.readouterr().out.split())
+    assert "policy.npz, read by numpy_act.py beside it: observations float32['batch', 3] -> actions" in " ".join(
+        capsys.readouterr().out.split()
+    )
     observations = np.ones((2, 3), np.float32)
     expected = policy.act(params, None, observations, deterministic=True).actions
     got = numpy_act.load(tmp_path / "policy.npz")(observations=observations)["actions"]

@@ -130,7 +130,8 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
     shown |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}
     shown |= {f"version: {key}": value for key, value in description.get("versions", {}).items()}
     count = sum(array.size for name, array in tensors.items() if name.startswith("params/"))
-    shown |= {"parameters": f"{count:,}", "bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
+    shown |= {"parameters": f"{count:,}"} if policy else {}
+    shown |= {"bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
     arrays = [(name, str(array.dtype), str(array.shape)) for name, array in sorted(tensors.items())]
     return {name: str(value) for name, value in shown.items()}, arrays
 

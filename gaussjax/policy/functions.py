@@ -150,6 +150,9 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
     functions = (init, apply, act, evaluate, entropy, log_std)
+    for function in (*functions, initial_carry):
+        # Python's errors of arguments name a function by this.
+        function.__qualname__ = f"policy.{function.__name__}"
     compiled = [
         backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
     ]

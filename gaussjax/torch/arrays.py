@@ -48,7 +48,12 @@ def tensor(value: Any) -> Any:
     if isinstance(value, torch.Tensor) or value is None:
         return value
     array = np.asarray(value)
-    return torch.from_numpy(np.array(array)) if array.dtype.kind in "biuf" else array
+    if array.dtype.kind not in "biuf":
+        return array
+    # Python's floats have no width of their own: they become torch's default type, as in torch.tensor.
+    if array.dtype.kind == "f" and not hasattr(value, "dtype"):
+        return torch.from_numpy(array).to(torch.get_default_dtype())
+    return torch.from_numpy(np.array(array))
 
 
 def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:

@@ -71,6 +71,7 @@ def save(
 
     Raises:
         ValueError: The parameters are not this policy's, or hold NaN.
+        TypeError: The network is a module of your own.
 
     Example:
         >>> import gaussjax.torch, tempfile
@@ -80,6 +81,12 @@ def save(
         >>> gaussjax.load(path).metadata["robot"]
         'mine'
     """
+    if isinstance(policy.spec.network, torch.nn.Module):
+        name = type(policy.spec.network).__name__
+        raise TypeError(
+            f"network: expected one of gaussjax.networks, got {name}. A policy file has no description of a module of "
+            f"yours: write its parameters with torch.save."
+        )
     # Of any other type than tensors' Statistics: artifact.save says what it expects.
     statistics = normalizer
     if isinstance(normalizer, normalize.Statistics):

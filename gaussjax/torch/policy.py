@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -34,8 +35,24 @@ class Module:
         return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
-        """What the module returns with these parameters."""
-        return functional_call(self.module, dict(params), arguments)
+        """What the module returns with these parameters.
+
+        Raises:
+            TypeError: A module of the user's own cannot put observations and parameters of two types together.
+        """
+        if self.own or torch.compiler.is_compiling():
+            return functional_call(self.module, dict(params), arguments)
+        try:
+            return functional_call(self.module, dict(params), arguments)
+        except RuntimeError as error:
+            types = {leaf.dtype for leaf in params.values()}
+            seen = {leaf.dtype for leaf in jax.tree.leaves(arguments[0]) if leaf.is_floating_point()}
+            if "type" not in str(error) or len(types) != 1 or seen <= types:
+                raise
+            (wanted,), came = types, min(map(str, seen - types))
+            raise TypeError(
+                f"observations: expected {wanted}, the type of the parameters, got {came}. Convert one of them."
+            ) from error
 
 
 class _InTorch(NamedTuple):
@@ -70,9 +87,23 @@ def check_key(key: Any) -> None:
     )
 
 
+def _foreign(params: Any) -> str | None:
+    """What is no dict, or no tensor in it."""
+    if not isinstance(params, Mapping):
+        return type(params).__name__
+    others = (name for name, leaf in params.items() if not isinstance(leaf, torch.Tensor))
+    return next((f"{type(params[name]).__name__} for {name!r}" for name in others), None)
+
+
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
     # torch.compile cannot look into JAX's trees; the first eager call has looked.
     if not torch.compiler.is_compiling():
+        came = _foreign(params)
+        if came:
+            raise TypeError(
+                f"params: expected a dict of tensors, got {came}. policy.init(key) gives one, "
+                f"dict(module.named_parameters()) that of a module of yours, and gaussjax.torch.to_torch that of JAX's."
+            )
         checks.tree(params, expected(), "params")
 
 

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gaussjax.policy import Policy
 
 Metrics = dict[str, Any]
+
+
+def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
+    """Refuses options outside their range.
+
+    Args:
+        config: What holds them.
+        counts: Names of those that are at least one.
+        positive: Of those above zero.
+        fractions: Of those from zero to one.
+
+    Raises:
+        ValueError: One is outside.
+
+    Example:
+        >>> import types
+        >>> check_options(types.SimpleNamespace(num_envs=0), ["num_envs"], [])
+        Traceback (most recent call last):
+        ValueError: num_envs: expected at least 1, got 0.
+    """
+    for name in (*counts, *positive, *fractions):
+        value = getattr(config, name)
+        if name in counts and not value >= 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}.")
+        if name in positive and not value > 0:
+            raise ValueError(f"{name}: expected a number above 0, got {value}.")
+        if name in fractions and not 0 <= value <= 1:
+            raise ValueError(f"{name}: expected a number from 0 to 1, got {value}.")
 
 
 class Algorithm(NamedTuple):

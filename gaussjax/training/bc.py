@@ -18,7 +18,7 @@ from gaussjax import factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
-from gaussjax.training.algorithm import refuse_wide
+from gaussjax.training.algorithm import check_options, refuse_wide
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -49,6 +49,9 @@ class Config:
     """Widths of the hidden layers."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
+
+    def __post_init__(self) -> None:
+        check_options(self, ("num_epochs", "batch_size"), ("learning_rate",))
 
 
 class Dataset(NamedTuple):

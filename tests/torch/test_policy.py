@@ -73,6 +73,39 @@ def test_modules_of_the_user_are_policies():
         gaussjax.torch.gaussian(policies.OwnModule(), 3, BOX)
 
 
+def test_lists_and_arrays_of_numpy_are_observations(made):
+    policy, params = made
+    expected = policy.act(params, None, torch.tensor([0.1, 0.2, 0.3]), deterministic=True).actions
+    found = policy.act(params, None, [0.1, 0.2, 0.3], deterministic=True).actions
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    statistics = gaussjax.normalize.Statistics(torch.tensor(2.0), torch.ones(3), torch.full((3,), 8.0))
+    for observation in ([1.0, 3.0, 5.0], np.array([1.0, 3.0, 5.0], np.float32), torch.tensor([1.0, 3.0, 5.0])):
+        torch.testing.assert_close(gaussjax.normalize.apply(statistics, observation), torch.tensor([0.0, 1.0, 2.0]))
+
+
+def test_another_type_than_that_of_the_parameters_is_refused_for_modules_of_the_user():
+    policy = gaussjax.torch.gaussian(Own(), 3, BOX)
+    params = policy.init(random.key(0))
+    with pytest.raises(TypeError, match=r"observations: expected torch.float32, .* got torch.float64\. Convert"):
+        policy.act(params, random.key(1), np.zeros(3))
+    doubled = {name: value.double() for name, value in params.items()}
+    assert policy.act(doubled, random.key(1), np.zeros(3)).actions.dtype == torch.float64
+
+
+@pytest.mark.parametrize("params", [Own(), [torch.zeros(2)], {"log_std": np.zeros(2)}])
+def test_what_is_no_dict_of_tensors_is_refused(params):
+    policy = gaussjax.torch.gaussian(Own(), 3, BOX)
+    with pytest.raises(TypeError, match=r"params: expected a dict of tensors, got (Own|list|ndarray for 'log_std')\."):
+        policy.act(params, random.key(1), torch.zeros(3))
+
+
+def test_modules_of_the_user_are_not_written_to_policy_files(tmp_path):
+    policy = gaussjax.torch.gaussian(Own(), 3, BOX)
+    with pytest.raises(TypeError, match=r"got Own\. A policy file has no description of a module of yours"):
+        gaussjax.torch.save(tmp_path / "a.safetensors", policy, policy.init(random.key(0)))
+
+
 def test_members_of_a_population_are_mapped_over(made):
     policy, _ = made
     members = [policy.init(key) for key in random.split(random.key(0), 3)]

@@ -154,10 +154,13 @@ def test_learning_rate_falls_to_zero_at_the_end():
     environments = probes.vector(probes.Bandit, 2)
     algorithm = ppo.make(environments, config)
     state = algorithm.init(jax.random.key(0))
+    rates = []
     for _ in range(2):
-        state, _ = algorithm.step(state)
+        state, metrics = algorithm.step(state)
+        rates.append(metrics["learning_rate"])
     beyond, _ = algorithm.step(state)
     environments.close()
+    np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-6)
     # The schedule has run out after total_steps: another update leaves the parameters as they are.
     jax.tree.map(np.testing.assert_array_equal, state.params, beyond.params)
 

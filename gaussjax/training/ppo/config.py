@@ -12,6 +12,7 @@ from gaussjax import factories, networks, normalize
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
+from gaussjax.training.algorithm import check_options
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -79,11 +80,13 @@ class Config:
     """Where the log standard deviation of the actions starts."""
 
     def __post_init__(self) -> None:
+        counts = ("total_steps", "num_envs", "num_steps", "num_epochs")
+        check_options(self, counts, ("learning_rate", "clip_ratio", "max_gradient_norm"), ("discount", "trace"))
         samples = self.num_envs * self.num_steps
         if self.batch_size < 1 or samples % self.batch_size:
             raise ValueError(
                 f"batch_size: expected a divisor of num_envs * num_steps = {samples}, got {self.batch_size}. "
-                f"Choose one such as {np.gcd(samples, max(self.batch_size, 1))}."
+                f"Choose one such as {_divisor(samples, self.batch_size)}."
             )
         common = int(np.gcd(self.num_steps, self.batch_size))
         if self.network != "mlp" and (self.sequence_length < 1 or common % self.sequence_length):
@@ -91,6 +94,11 @@ class Config:
                 f"sequence_length: expected a divisor of num_steps = {self.num_steps} and of batch_size = "
                 f"{self.batch_size}, got {self.sequence_length}. Choose one such as {common}."
             )
+
+
+def _divisor(number: int, limit: int) -> int:
+    """The largest divisor of the number that is no larger than the limit."""
+    return next(size for size in range(max(min(limit, number), 1), 0, -1) if number % size == 0)
 
 
 class Hyperparameters(NamedTuple):

@@ -106,6 +106,9 @@ def make_update(
             "std": jnp.mean(jnp.exp(held["log_std"])),
         }
 
+    def annealed(rate: Any, progress: Array) -> Any:
+        return rate * (1.0 - progress) if config.anneal_learning_rate else rate
+
     def epoch(
         carry: Any,
         key: Array,
@@ -115,7 +118,7 @@ def make_update(
         unravel: Callable[[Array], Params],
     ) -> Any:
         params, moments, rate = carry
-        annealed = rate * (1.0 - progress) if config.anneal_learning_rate else rate
+        taken_rate = annealed(rate, progress)
 
         def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
             return loss(unravel(params), batch, options)
@@ -129,7 +132,7 @@ def make_update(
             metrics["skipped"] = (~usable).astype(total.dtype)
 
             updates, following = optimizer.update(gradients, moments, params)
-            taken = params - annealed * updates, following
+            taken = params - taken_rate * updates, following
             # As one vector, to be written once a step.
             told = jnp.stack([metrics[name] for name in _TOLD])
             return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), told
@@ -217,7 +220,7 @@ def make_update(
         metrics = dict(zip(_TOLD[:-1], means, strict=False))
         metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
-        metrics["learning_rate"] = rate
+        metrics["learning_rate"] = annealed(rate, progress)
         metrics["saturation"] = saturation(policy.spec, experience.actions)
         seen = state.observation_statistics
         if config.normalize_observations:

@@ -10,6 +10,7 @@ from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
+from gaussjax.training.algorithm import check_options
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -58,9 +59,8 @@ class Config:
     """Activation of the hidden layers."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "num_steps", "batch_size", "buffer_size", "num_critics"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
+        counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics")
+        check_options(self, counts, ("learning_rate",), ("discount", "target_rate"))
         if self.buffer_size < self.num_envs:
             raise ValueError(
                 f"buffer_size: expected room for one step of all {self.num_envs} environments, got {self.buffer_size}."
