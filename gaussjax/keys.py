@@ -32,7 +32,7 @@ def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     return (high ^ low).astype(dtype)
 
 
-def _fold_in(key: Array, data: Array) -> Array:
+def _fold_in(key: Array, data: Any) -> Array:
     first, second = (lax.index_in_dim(key, i, keepdims=False) for i in range(2))
     return jnp.stack(threefry2x32(first, second, np.uint32(0), jnp.asarray(data).astype(jnp.uint32)))
 

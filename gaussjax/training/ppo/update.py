@@ -217,7 +217,7 @@ def make_update(
         skipped = told[..., -1:] > 0
         # Of the steps that were taken; NaN where none was.
         means = jnp.sum(jnp.where(skipped, 0.0, told), axis=(0, 1)) / jnp.sum(~skipped)
-        metrics = dict(zip(_TOLD[:-1], means, strict=False))
+        metrics: dict[str, Any] = dict(zip(_TOLD[:-1], means, strict=False))
         metrics["skipped"] = jnp.sum(skipped)
         metrics["explained_variance"] = 1.0 - jnp.var(targets - values) / (jnp.var(targets) + 1e-8)
         metrics["learning_rate"] = annealed(rate, progress)
