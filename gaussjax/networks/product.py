@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 
 @jax.custom_jvp
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x @ kernel` over the last axis of `x`, `(…, in)` and `(in, out)` to `(…, out)`.
+    """`x @ kernel` over the last axis of `x`.
 
     The gradient of the kernel is the transpose of `x` times that of the result. XLA's CPU backend runs a
     product whose left side is to be read transposed by a slower routine, so `x` is transposed first, on
     the far side of a barrier, lest XLA put the two together again.
+
+    Args:
+        x: `(…, in)`.
+        kernel: `(in, out)`.
+
+    Returns:
+        `(…, out)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -33,8 +40,8 @@ def _product_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]
     if not isinstance(x_tangent, SymbolicZero):
         terms.append(lax.dot_general(x_tangent, kernel, (((x.ndim - 1,), (0,)), ((), ()))))
     if not isinstance(kernel_tangent, SymbolicZero):
-        columns = lax.optimization_barrier(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).T)
-        terms.append(lax.dot_general(columns, kernel_tangent, (((0,), (0,)), ((), ()))).reshape(y.shape))
+        columns = lax.optimization_barrier(jnp.moveaxis(x, -1, 0))
+        terms.append(lax.dot_general(columns, kernel_tangent, (((0,), (0,)), ((), ()))))
     return y, sum(terms[1:], terms[0]) if terms else SymbolicZero.from_primal_value(y)
 
 

@@ -32,5 +32,6 @@ def test_the_left_side_of_the_kernel_s_gradient_is_read_as_it_lies():
     if jax.default_backend() != "cpu":
         pytest.skip("the routine is that of the CPU backend")
     gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.square(product(x, kernel)))))
-    program = gradient.lower(jnp.ones((64, 64)), jnp.ones((256, 64))).compile().as_text()
-    assert "lhs_contracting_dims={0}" not in program
+    for shape in ((256, 64), (4, 64, 64)):
+        program = gradient.lower(jnp.ones((64, 64)), jnp.ones(shape)).compile().as_text()
+        assert "lhs_contracting_dims={0}" not in program
