@@ -319,3 +319,22 @@ def test_infinite_options_survive_strict_json():
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 2, gaussjax.spaces.Box((1,)), min_log_std=-np.inf)
     text = json.dumps(policy.spec.to_dict(), allow_nan=False)
     assert gaussjax.from_spec(json.loads(text)).spec == policy.spec
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (gaussjax.networks.MLP, r"the class MLP\. Make one of it: MLP\(…\)"),
+        ("mlp", "got str"),
+        (lambda observations: observations, "got function"),
+    ],
+)
+def test_what_is_no_network_is_refused_where_the_policy_is_made(network, told):
+    with pytest.raises(TypeError, match=told):
+        gaussjax.gaussian(network, 3, gaussjax.spaces.Box((2,)))
+
+
+@pytest.mark.parametrize("box", [gaussjax.spaces.Box(2, -1.0, 1.0), gaussjax.spaces.Box(-1.0, 1.0, (2,))])
+def test_a_box_whose_shape_is_no_tuple_is_refused(box):
+    with pytest.raises(TypeError, match=r"The shape of a Box comes first: Box\(\(3,\), -1\.0, 1\.0\)"):
+        gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, box)

@@ -45,6 +45,8 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
     """
     backend: Backend = getattr(spec.network, "backend", JAX)
     given = spec.network if backend is JAX else spec.network.network
+    if backend is JAX:
+        _check_network(given)
     spec = dataclasses.replace(spec, network=hashable(given))
     num_actions = spaces.size(spec.action_space)
     network = backend.bind(spec.network, spec.observation_space, num_actions, kind.needs)
@@ -157,6 +159,18 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
     ]
     return Policy(*compiled, distribution=distribution_of, initial_carry=initial_carry, spec=spec)
+
+
+def _check_network(network: Any) -> None:
+    if isinstance(network, type):
+        raise TypeError(
+            f"network: expected a module, got the class {network.__name__}. Make one of it: {network.__name__}(…)."
+        )
+    if not (hasattr(network, "init") and hasattr(network, "apply")):
+        raise TypeError(
+            f"network: expected a flax.linen module, got {type(network).__name__}. A description and a flax.nnx module "
+            f"become one by gaussjax.networks.from_spec and from_nnx; a torch.nn.Module belongs to gaussjax.torch."
+        )
 
 
 def _refuse_memory(carry: Any, resets: Any) -> None:

@@ -80,6 +80,11 @@ def action_box(space: Any) -> Box:
 
 def checked_box(shape: Any, low: Any, high: Any, dtype: Any) -> Box:
     """A Box of plain hashable numbers, whatever array types they came in."""
+    if np.ndim(shape) != 1:
+        raise TypeError(
+            f"space: expected a shape as a tuple of sizes, got {shape!r}. The shape of a Box comes first: "
+            f"Box((3,), -1.0, 1.0)."
+        )
     shape = tuple(int(n) for n in shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
