@@ -110,7 +110,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         targets = optax.incremental_update(critics, learner.targets, config.target_rate)
         taken = Learner(actor, critics, targets, log_temperature, moments)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
-        # A choice by elements fuses into the optimizer's own arithmetic; a branch would cost more than it saves.
+        # A choice by elements, as in PPO: no branch whose two sides are to be kept alike.
         learner = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, learner)
         return learner, {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
