@@ -9,7 +9,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-# Processes that share the tests. Each needs up to 3 GiB.
+# Processes that share the tests. Each needs up to 6 GiB.
 JOBS ?= 2
 
 ENV ?= Pendulum-v1

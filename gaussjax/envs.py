@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from gaussjax import keys, spaces
@@ -195,13 +194,13 @@ def from_gymnax(environment: Any, parameters: Any) -> Environment:
     """
 
     def reset(key: Array) -> tuple[Any, Array]:
-        reset_key, key = jax.random.split(key)
+        reset_key, key = keys.split(key)
         observation, state = environment.reset_env(reset_key, parameters)
         return (state, key), observation
 
     def step(state: Any, action: Array) -> Step:
         state, key = state
-        key, step_key = jax.random.split(key)
+        key, step_key = keys.split(key)
         observation, state, reward, done, _ = environment.step_env(step_key, state, action, parameters)
         return Step((state, key), observation, reward, done.astype(bool), jnp.asarray(False))
 

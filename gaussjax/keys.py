@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gaussjax.noise import counter, threefry2x32
+from gaussjax.noise import counter, is_ours, is_typed, threefry2x32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Key
@@ -67,13 +67,7 @@ def written_out(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
         >>> bool(jax.random.bits(written_out(key)) == jax.random.bits(key))
         True
     """
-    config: Any = jax.config  # its flags become attributes at run time
-    # The checker of reused keys knows a key by what has been done with it.
-    if not config.jax_threefry_partitionable or config.jax_debug_key_reuse:
-        return key
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        return key
-    if str(jax.random.key_impl(key)) != "threefry2x32":
+    if not (isinstance(key, jax.Array) and is_typed(key) and is_ours(key)):
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_WRITTEN_OUT)
 

@@ -80,17 +80,24 @@ def _once(x: Array, bits: Word) -> Array:
     return x / (zero.astype(x.dtype) + np.array(1, x.dtype))
 
 
+def is_typed(key: Array) -> bool:
+    """Whether a key is one of `jax.random.key`, and not words alone."""
+    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+
+
+def is_ours(key: Array) -> bool:
+    """Whether the hash written out draws from a key what `jax.random` does."""
+    config: Any = jax.config  # its flags become attributes at run time
+    impl = jax.random.key_impl(key) if is_typed(key) else config.jax_default_prng_impl
+    # The checker of reused keys knows a key as used by what jax.random does with it.
+    return str(impl) == "threefry2x32" and config.jax_threefry_partitionable and not config.jax_debug_key_reuse
+
+
 def _key_words(key: Array) -> tuple[Array, Array] | None:
     """The two words of a threefry key, or None when the noise is not ours to make."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    config: Any = jax.config  # its flags become attributes at run time
-    impl = jax.random.key_impl(key) if typed else config.jax_default_prng_impl
-    if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable:
+    if not is_ours(key):
         return None
-    if config.jax_debug_key_reuse:
-        # The checker knows a key as used by what jax.random does with it.
-        return None
-    words = jax.random.key_data(key) if typed else key
+    words = jax.random.key_data(key) if is_typed(key) else key
     if words.shape != (2,) or words.dtype != jnp.uint32:
         return None
     return words[0], words[1]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gaussjax import envs, normalize, simulate, spaces
+from gaussjax import envs, keys, normalize, simulate, spaces
 from gaussjax.policy import Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Metrics, State, Transition
@@ -36,7 +36,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         )
 
     def advance(state: State, _: None) -> tuple[State, Any]:
-        key, rollout_key, update_key = jax.random.split(state.key, 3)
+        key, rollout_key, update_key = keys.split(state.key, 3)
         statistics = state.observation_statistics
         experience, standing, episodes = simulate.collect(
             environment,
