@@ -135,6 +135,7 @@ def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
         Two pure functions and the spaces. Nothing is reset by itself.
 
     Example:
+        >>> import jax
         >>> from collections import namedtuple
         >>> State = namedtuple("State", "obs reward done")
         >>> class Line:  # An environment of brax has these four.
@@ -178,6 +179,7 @@ def from_gymnax(environment: Any, parameters: Any) -> Environment:
         Two pure functions and the spaces. Nothing is reset by itself.
 
     Example:
+        >>> import jax
         >>> class Line:  # An environment of gymnax has these four.
         ...     def observation_space(self, parameters):
         ...         return spaces.Box((1,))
