@@ -48,13 +48,18 @@ def test_signatures_are_those_of_jax(factory):
         assert inspect.signature(getattr(one, name)) == inspect.signature(getattr(other, name))
 
 
-def test_one_key_gives_the_same_actions(made):
-    policy, params = made
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_one_key_gives_the_same_million_actions(factory):
+    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8, 8)), 3, BOX)
+    params = policy.init(random.key(0))
     ours = gaussjax.from_spec(policy.spec)
-    observations = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
-    expected = ours.act(gaussjax.torch.to_flax(policy.spec, params), jax.random.key(4), observations)
+    observations = np.random.default_rng(0).normal(size=(500_000, 3)).astype(np.float32)
+    expected = jax.jit(ours.act)(gaussjax.torch.to_flax(policy.spec, params), jax.random.key(4), observations)
     found = policy.act(params, random.key(4), observations)
-    np.testing.assert_allclose(found.actions.detach().numpy(), expected.actions, atol=2e-6)
+    np.testing.assert_allclose(found.actions.detach().numpy(), expected.actions, rtol=0, atol=1e-6)
+    # Before they are clipped or squashed they may be large, but no further from each other.
+    unclipped = (each.outputs["raw_actions"] for each in (found, expected))
+    np.testing.assert_allclose(*map(np.asarray, (u.detach() if hasattr(u, "detach") else u for u in unclipped)), rtol=0, atol=1e-6)
 
 
 def test_modules_of_the_user_are_policies():
