@@ -57,9 +57,6 @@ def test_one_key_gives_the_same_million_actions(factory):
     expected = jax.jit(ours.act)(gaussjax.torch.to_flax(policy.spec, params), jax.random.key(4), observations)
     found = policy.act(params, random.key(4), observations)
     np.testing.assert_allclose(found.actions.detach().numpy(), expected.actions, rtol=0, atol=1e-6)
-    # Before they are clipped or squashed they may be large, but no further from each other.
-    unclipped = (each.outputs["raw_actions"] for each in (found, expected))
-    np.testing.assert_allclose(*map(np.asarray, (u.detach() if hasattr(u, "detach") else u for u in unclipped)), rtol=0, atol=1e-6)
 
 
 def test_modules_of_the_user_are_policies():
