@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gaussjax.networks.product import product
+from gaussjax.networks.product import dot_general
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -99,13 +99,7 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
     """A dense layer whose kernel starts with the named initialiser times `scale`, its bias at 0."""
     start = kernel_initializer(initializer, scale)
-    return nn.Dense(features, name=name, dtype=dtype, kernel_init=start, dot_general=_dot_general)
-
-
-def _dot_general(x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None) -> Array:
-    if jax.default_backend() == "cpu":
-        return product(x, kernel)
-    return jax.lax.dot_general(x, kernel, dimension_numbers, precision=precision)
+    return nn.Dense(features, name=name, dtype=dtype, kernel_init=start, dot_general=dot_general)
 
 
 class Layers(nn.Module):

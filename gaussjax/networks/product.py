@@ -1,8 +1,7 @@
-"""The product of a dense layer, with a gradient of the kernel that is fast on CPU."""
+"""The product of a dense layer, whose gradient is fast on CPU where few outputs are made of many inputs."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -10,17 +9,26 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-_MOST_ROWS = 1024
+# Outputs for which the kernel is narrow: a mean, a log-std, a value.
+_FEW = 16
+
+
+def dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
+    """`jax.lax.dot_general` for a dense layer: `narrow_product` where that is the faster one."""
+    inputs, outputs = kernel.shape
+    if jax.default_backend() == "cpu" and precision is None and outputs <= _FEW and 2 * outputs <= inputs:
+        return narrow_product(x, kernel)
+    return lax.dot_general(x, kernel, dimension_numbers, precision=precision)
 
 
 @jax.custom_jvp
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x @ kernel` over the last axis of `x`.
+def narrow_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel` over the last axis of `x`, for a kernel of few columns.
 
-    The gradient of the kernel is the transpose of `x` times that of the result. XLA's CPU backend runs a
-    product whose left side is to be read transposed by a slower routine, so `x` is transposed first, on
-    the far side of a barrier, lest XLA put the two together again. Where `x` has very many rows its
-    transpose costs more than it saves, and the product stays as it is.
+    The gradient of the kernel is `xᵀ g`, `g` being that of the result. Of a product whose left side is to be read
+    transposed XLA's CPU backend makes a slow loop where it has a fast routine for others. So the gradient is made
+    as `(gᵀ x)ᵀ`: it is the narrow `g` that is turned, and what comes of it. Barriers keep XLA from putting the
+    three together again.
 
     Args:
         x: `(…, in)`.
@@ -31,23 +39,24 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> product(jnp.ones((5, 3)), jnp.ones((3, 2))).shape
-        (5, 2)
+        >>> narrow_product(jnp.ones((5, 3)), jnp.ones((3, 1))).shape
+        (5, 1)
     """
     return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
-def _product_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
+def _narrow_product_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
     (x, kernel), (x_tangent, kernel_tangent) = primals, tangents
-    y = product(x, kernel)
+    y = narrow_product(x, kernel)
     terms = []
     if not isinstance(x_tangent, SymbolicZero):
-        terms.append(lax.dot_general(x_tangent, kernel, (((x.ndim - 1,), (0,)), ((), ()))))
+        terms.append(narrow_product(x_tangent, kernel))
     if not isinstance(kernel_tangent, SymbolicZero):
-        few = math.prod(x.shape[:-1]) <= _MOST_ROWS
-        columns = lax.optimization_barrier(jnp.moveaxis(x, -1, 0)) if few else jnp.moveaxis(x, -1, 0)
-        terms.append(lax.dot_general(columns, kernel_tangent, (((0,), (0,)), ((), ()))))
+        # What is written here is the way forward; reversed, each line is the way that the docstring tells.
+        rows = lax.optimization_barrier(jnp.transpose(kernel_tangent))
+        columns = lax.dot_general(rows, x, (((1,), (x.ndim - 1,)), ((), ())))
+        terms.append(jnp.moveaxis(lax.optimization_barrier(columns), 0, -1))
     return y, sum(terms[1:], terms[0]) if terms else SymbolicZero.from_primal_value(y)
 
 
-product.defjvp(_product_jvp, symbolic_zeros=True)
+narrow_product.defjvp(_narrow_product_jvp, symbolic_zeros=True)
