@@ -315,6 +315,13 @@ def test_noise_for_a_deterministic_action_is_refused_and_a_key_is_always_checked
         policy.act(params, None, seen)
 
 
+def test_a_policy_is_shown_by_what_it_is_made_of():
+    assert repr(gaussjax.gaussian(Given(), 1, UNIT)) == (
+        "<gaussian policy: Given, Box(shape=(1,), low=-inf, high=inf, dtype='float32') to "
+        "Box(shape=(2,), low=-1.0, high=1.0, dtype='float32')>"
+    )
+
+
 def test_infinite_options_survive_strict_json():
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 2, gaussjax.spaces.Box((1,)), min_log_std=-np.inf)
     text = json.dumps(policy.spec.to_dict(), allow_nan=False)

@@ -111,6 +111,11 @@ class Policy(NamedTuple):
     initial_carry: Callable[..., Any]
     spec: Spec
 
+    def __repr__(self) -> str:
+        # What it is made of; a tuple would show where its functions lie in memory.
+        of = self.spec
+        return f"<{of.kind} policy: {type(of.network).__name__}, {of.observation_space} to {of.action_space}>"
+
 
 def _plain(value: Any) -> Any:
     # JSON has no number for infinity.
