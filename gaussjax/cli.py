@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command = tyro.cli(commands, prog="gaussjax", description=gaussjax.__doc__, args=arguments)
         _cache_compiled_programs()
         if getattr(command, "distributed", None) is None:
-            # A call of a small program takes less time than its hand-over to a thread: training on
-            # Gymnasium's environments makes one at every step. Several devices have to run side by side.
+            # A call of a small program takes less time than its hand-over to a thread: acting in Gymnasium's
+            # environments makes one at every step. Several devices have to run side by side.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
         run_command = {Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
         run_command |= dict.fromkeys(TRAIN.values(), train)
@@ -189,6 +189,9 @@ def _run(
 @contextlib.contextmanager
 def _algorithm(config: Any, described: dict[str, Any], mesh: Any) -> Iterator[Any]:
     """The algorithm on its environments, which are closed whatever happens."""
+    if isinstance(config, sac.Config):
+        # Its gradient steps run in other threads while the environments step.
+        jax.config.update("jax_cpu_enable_async_dispatch", True)
     with contextlib.ExitStack() as stack:
         try:
             if described["backend"] == "jax":

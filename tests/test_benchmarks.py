@@ -70,7 +70,7 @@ def test_floor_of_act_is_its_bytes_over_the_bandwidth_measured(monkeypatch: pyte
 
 @pytest.mark.parametrize(("ours", "told"), [(2.0, "kept"), (2.5, "**missed**")])
 def test_bar_on_steps_a_second_is_told_by_the_times(ours: float, told: str) -> None:
-    times = {"gaussjax-command": ours, "sbx-training": 2.6}
+    times = {sac.CONTENDERS[0]: ours, "sbx-training": 2.6}
     kept = {name: runner.summary([[seconds]], seconds) for name, seconds in times.items()}
     case = {"case": {"environment": "Pendulum-v1", "num_steps": 512, "batch_size": 256}, "times": kept, "refused": {}}
     results = {"cases": [case], "not_measured": {"sb3-training": "no environment"}, "device": "cpu"}

@@ -26,7 +26,7 @@ def sac(device: str, environment: str, num_steps: int, batch_size: int, learning
     """Steps of one environment, each with its gradient step."""
     config = sac_algorithm.Config(num_steps=num_steps, batch_size=batch_size, learning_starts=learning_starts)
     built = _stepping(sac_algorithm.make(envs.make_vector(environment, 1), config))
-    # The random steps before the first gradient step.
+    # The random steps before the first gradient step, which comes with the call after them.
     for _ in range(-(-learning_starts // num_steps)):
         built.call()
     return built

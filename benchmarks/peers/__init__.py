@@ -50,12 +50,12 @@ CONTENDERS = {
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
     "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
-    # The command line has JAX run calls where they are made.
+    # For PPO the command line has JAX run calls where they are made.
     "gaussjax-command": Contender(
         "our_training",
         None,
         ("gaussjax", "gymnasium", *_JAX),
-        "gaussjax, training as its command line does",
+        "gaussjax, training, inline",
         variables=_INLINE,
     ),
     "sb3-training": Contender(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend
 from gaussjax.networks.layers import ACTIVATIONS, choose, dense
+from gaussjax.networks.product import dot_general
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -102,4 +103,5 @@ class GaussianHead(nn.Module):
 
 def _flat_dense(features: int, name: str, start: Any) -> nn.Dense:
     # A layer whose output does not depend on its input until it is trained.
-    return nn.Dense(features, name=name, kernel_init=nn.initializers.zeros_init(), bias_init=start)
+    zeros = nn.initializers.zeros_init()
+    return nn.Dense(features, name=name, kernel_init=zeros, bias_init=start, dot_general=dot_general)

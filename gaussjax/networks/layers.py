@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gaussjax.networks.product import dot_general
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
@@ -96,7 +98,8 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
 
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
     """A dense layer whose kernel starts with the named initialiser times `scale`, its bias at 0."""
-    return nn.Dense(features, name=name, dtype=dtype, kernel_init=kernel_initializer(initializer, scale))
+    start = kernel_initializer(initializer, scale)
+    return nn.Dense(features, name=name, dtype=dtype, kernel_init=start, dot_general=dot_general)
 
 
 class Layers(nn.Module):

@@ -48,36 +48,37 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learner, buffer, key, seed = begin(key)
         return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
 
-    # The buffer is changed in place, in a program of its own: in one that also reads it, the compiler joins the
-    # write with the reads, which need the old rows too, and then copies a million transitions at every step.
-    @functools.partial(jax.jit, donate_argnames=("buffer",))
-    def add(
-        buffer: replay.Buffer, statistics: normalize.Statistics, transition: Transition
-    ) -> tuple[replay.Buffer, normalize.Statistics, Array]:
-        return remember(buffer, statistics, transition, config)
-
-    # The learner is changed in place too.
-    @functools.partial(jax.jit, static_argnames=("learn",), donate_argnames=("learner", "totals"))
-    def advance(
+    # Learner and buffer are changed in place.
+    @functools.partial(jax.jit, donate_argnames=("learner", "totals"))
+    def learn(
         learner: Learner,
         buffer: replay.Buffer,
         statistics: normalize.Statistics,
         key: Array,
-        refused: Array,
-        observations: Array,
         totals: dict[str, Array],
-        *,
-        learn: bool,
+    ) -> tuple[Learner, dict[str, Array]]:
+        learner, metrics = jax.lax.scan(
+            lambda learner, drawn: update(learner, drawn, statistics), learner, draw(buffer, key, config)
+        )
+        return learner, {name: total + jnp.sum(metrics[name]) for name, total in totals.items()}
+
+    # A program of its own: in one that also reads the buffer, the compiler joins the write with the reads,
+    # which need the old rows too, and then copies a million transitions at every step.
+    @functools.partial(jax.jit, donate_argnames=("buffer",))
+    def advance(
+        buffer: replay.Buffer,
+        statistics: normalize.Statistics,
+        refused: Array,
+        key: Array,
+        params: Params,
+        transition: Transition,
+        observations: Array,
     ) -> tuple[Any, ...]:
-        """Learns from the buffer, and acts on what is seen next."""
-        totals = {**totals, "refused": totals["refused"] + refused}
-        key, update_key, act_key = keys.split(key, 3)
-        if learn:
-            learner, metrics = jax.lax.scan(
-                lambda learner, drawn: update(learner, drawn, statistics), learner, draw(buffer, update_key, config)
-            )
-            totals = {**totals, **{name: totals[name] + jnp.sum(new) for name, new in metrics.items()}}
-        return learner, key, act(learner.actor, statistics, act_key, observations), totals
+        """Remembers a step, and acts on what is seen next."""
+        buffer, statistics, left_out = remember(buffer, statistics, transition, config)
+        key, learn_key, act_key = keys.split(key, 3)
+        actions = act(params, statistics, act_key, observations)
+        return buffer, statistics, refused + left_out, key, learn_key, actions
 
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
         return policy.act(params, key, shown(statistics, observations)).actions
@@ -87,27 +88,30 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     def step(state: State) -> tuple[State, Metrics]:
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, steps = state
-        totals = {name: jnp.zeros(()) for name in METRICS}
+        totals = {name: jnp.zeros(()) for name in METRICS if name != "refused"}
+        refused = jnp.zeros((), jnp.int32)
         learning, finished = 0, rollout.Episodes([], [])
-        key, act_key, random_key = jax.random.split(key, 3)
+        key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
         actions = first(learner.actor, statistics, act_key, observations)
         for _ in range(config.num_steps):
-            if steps < config.learning_starts:
+            # Where calls return before they are done, this learns while the environments step.
+            if steps >= config.learning_starts:
+                learner, totals = learn(learner, buffer, statistics, learn_key, totals)
+                learning += 1
+            else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
             taken = np.asarray(actions)
             following, rewards, terminated, _, last, episodes = runner.step(taken)
             steps += config.num_envs
-            learn = steps >= config.learning_starts
-            learning += learn
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
-            buffer, statistics, refused = add(buffer, statistics, transition)
-            learner, key, actions, totals = advance(
-                learner, buffer, statistics, key, refused, following, totals, learn=learn
+            buffer, statistics, refused, key, learn_key, actions = advance(
+                buffer, statistics, refused, key, learner.actor, transition, following
             )
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
             observations = following
+        totals["refused"] = refused.astype(jnp.float32)
         metrics = jax.device_get(summary(totals, learning * config.gradient_steps))
         return State(learner, buffer, key, statistics, observations, steps), {
             "step": steps,

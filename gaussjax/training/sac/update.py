@@ -101,8 +101,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         (total, metrics), gradients = jax.value_and_grad(losses, has_aux=True)(
             learnt, learner.targets, batch, noise_key
         )
-        # The norm is finite only where every gradient is: one number says it all.
-        usable = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(total)
+        # The sum is finite only where every gradient is: one number says it all.
+        usable = jnp.isfinite(optax.tree.sum(gradients)) & jnp.isfinite(total)
 
         updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
         updated: Any = optax.apply_updates(learnt, updates)
