@@ -73,16 +73,20 @@ def tree(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAMS) -> No
     Raises:
         ValueError: Leaves are missing, unknown or of another shape.
     """
-    came, wanted = _shapes(value), _shapes(expected)
-    faults = [f"{path} is missing (expected {shape})" for path, shape in wanted.items() if path not in came]
-    faults += [f"{path} is unknown (got {shape})" for path, shape in came.items() if path not in wanted]
-    faults += [
-        f"{path}: expected {shape}, got {came[path]}"
-        for path, shape in wanted.items()
-        if path in came and came[path] != shape
-    ]
+    faults = differences(_shapes(value), _shapes(expected))
     if faults:
         raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
+
+
+def differences(came: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What sets leaves, each described by its path, apart from the expected ones."""
+    faults = [f"{path} is missing (expected {leaf})" for path, leaf in wanted.items() if path not in came]
+    faults += [f"{path} is unknown (got {leaf})" for path, leaf in came.items() if path not in wanted]
+    return faults + [
+        f"{path}: expected {leaf}, got {came[path]}"
+        for path, leaf in wanted.items()
+        if path in came and came[path] != leaf
+    ]
 
 
 def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: tuple[int, ...]) -> None:

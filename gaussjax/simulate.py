@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from gaussjax import envs, keys, spaces
+from gaussjax import envs, keys, protocol, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout import Rollout
@@ -82,6 +83,10 @@ def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: i
     Returns:
         Where they stand, for `collect`.
 
+    Raises:
+        TypeError: What `reset` returns is not (state, observation).
+        ValueError: The observation is not one of the environment's space.
+
     Example:
         >>> import gaussjax
         >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
@@ -90,7 +95,7 @@ def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: i
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
-    states, observations = jax.vmap(environment.reset)(keys.split(key, num_envs))
+    states, observations = jax.vmap(partial(protocol.reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     carry = policy.initial_carry((num_envs,))
     return Standing(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
@@ -125,6 +130,11 @@ def collect(
     Returns:
         The experience, where the copies stand now, and the sums over the episodes that ended.
 
+    Raises:
+        TypeError: What `step` returns is no `gaussjax.envs.Step`, or an end is not told as a bool.
+        ValueError: A field of the step has another shape than `Step` says, or the state or the
+            observation is unlike that of `reset`.
+
     Example:
         >>> import gaussjax
         >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
@@ -149,12 +159,12 @@ def collect(
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
         act = policy.act(params, None, shown(standing.observations), **draw, **memory)
-        stepped = jax.vmap(environment.step)(standing.states, act.actions)
+        stepped = jax.vmap(partial(protocol.step, environment))(standing.states, standing.observations, act.actions)
         done = stepped.terminated | stepped.truncated
 
         def begin_anew(_: None) -> tuple[Any, Array]:
             fresh = keys.split(keys.fold_in(reset_key, t), num_envs)
-            begun = jax.vmap(environment.reset)(fresh if mine is None else fresh[mine])
+            begun = jax.vmap(partial(protocol.reset, environment))(fresh if mine is None else fresh[mine])
             return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
 
         # Where no episode ended, and that is at most steps, no reset is computed.

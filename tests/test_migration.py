@@ -219,6 +219,12 @@ def test_the_instantiator_of_a_gaussian_model_is_from_spec():
         networks.from_spec({"nodes": [{**nodes[0], "activations": "nonsense"}], "output": "net"})
 
 
+def test_an_output_of_the_instantiator_is_the_output_activation():
+    _, _, plain = make(network=networks.from_spec({"type": "MLP", "sizes": [8], "output_activation": None}))
+    _, _, bent = make(network=networks.from_spec({"type": "MLP", "sizes": [8], "output_activation": "2 * tanh(mean)"}))
+    np.testing.assert_allclose(bent, 2 * np.tanh(plain), atol=1e-6)
+
+
 def test_a_checkpoint_of_torch_acts_as_its_model(tmp_path):
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2), torch.nn.Tanh())
     state = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}

@@ -1,18 +1,21 @@
 """The little language in which a network's description says what goes in where.
 
 `observations`, the name of a node, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
-`a + b` and `a * b`. Text is parsed into the tuples below and nothing else is understood; nothing is
-ever executed.
+`a + b`, `a * b`, `2 * a` and `tanh(a)`, with any of the activations. Text is parsed into the tuples
+below and nothing else is understood; nothing is ever executed.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from gaussjax.networks.layers import ACTIVATIONS, choose
+
 _LONGEST = 1000
+_LARGEST = 1e38  # Finite in float32.
 _OPERATORS = {ast.Add: "+", ast.Mult: "*"}
 
 
@@ -26,7 +29,8 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
 
     Returns:
         `("name", n)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
-        `("concatenate", trees)`, `("+", left, right)` or `("*", left, right)`.
+        `("concatenate", trees)`, `("+", left, right)`, `("*", left, right)`, `("scaled", number, tree)` or
+        `("call", activation, tree)`.
 
     Raises:
         ValueError: It is no such expression, or names something unknown; the nearest name is suggested.
@@ -55,6 +59,10 @@ def write(tree: tuple[Any, ...]) -> str:
             return f"{write(inner)}[{', '.join(_write_slice(entry) for entry in slices)}]"
         case ("concatenate", parts):
             return f"concatenate([{', '.join(write(part) for part in parts)}])"
+        case ("scaled", number, inner):
+            return f"({number!r} * {write(inner)})"
+        case ("call", name, inner):
+            return f"{name}({write(inner)})"
         case (operator, left, right):
             return f"({write(left)} {operator} {write(right)})"
     raise ValueError(f"expression: expected a tree made by parse, got {tree!r}.")
@@ -75,11 +83,28 @@ def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]
             return "slice", _read(inner, names, where), tuple(_slice(entry, where) for entry in entries)
         case ast.Call(func=ast.Name(id="concatenate"), args=[ast.List(elts=parts)], keywords=[]) if parts:
             return "concatenate", tuple(_read(part, names, where) for part in parts)
+        case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name != "concatenate":
+            choose(ACTIVATIONS, name, where)
+            return "call", name, _read(inner, names, where)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if (number := _number(left)) is not None:
+            return "scaled", number, _read(right, names, where)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if (number := _number(right)) is not None:
+            return "scaled", number, _read(left, names, where)
         case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
             return _OPERATORS[type(op)], _read(left, names, where), _read(right, names, where)
     raise ValueError(
-        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), + and *, got {ast.unparse(tree)!r}."
+        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a and activations as in tanh(a), "
+        f"got {ast.unparse(tree)!r}."
     )
+
+
+def _number(tree: ast.expr) -> float | None:
+    match tree:
+        case ast.UnaryOp(op=ast.USub(), operand=inner) if (number := _number(inner)) is not None:
+            return -number
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool) and number <= _LARGEST:
+            return float(number)
+    return None
 
 
 def _slice(entry: ast.expr, where: str) -> tuple[int | None, ...]:
@@ -111,8 +136,10 @@ def evaluate(
     cut: Callable[[Any, tuple[slice, ...]], Any],
     join: Callable[[list[Any]], Any],
     combine: Callable[[str, Any, Any], Any],
+    change: Callable[[Callable[[Any], Any], Any], Any],
+    activations: Mapping[str, Callable[[Any], Any]],
 ) -> Any:
-    """The value of a tree, given what each of its forms means."""
+    """The value of a tree, given what each of its forms means; `change` applies a function of an array."""
 
     def value(tree: tuple[Any, ...]) -> Any:
         match tree:
@@ -124,8 +151,28 @@ def evaluate(
                 return cut(value(inner), tuple(slice(*entry) for entry in slices))
             case ("concatenate", parts):
                 return join([value(part) for part in parts])
+            case ("scaled", number, inner):
+                return change(lambda array: number * array, value(inner))
+            case ("call", name, inner):
+                return change(activations[name], value(inner))
             case (operator, left, right):
                 return combine(operator, value(left), value(right))
         raise ValueError(f"expression: expected a tree made by parse, got {tree!r}.")
 
     return value(tree)
+
+
+def bend(text: str | None, mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """The mean after an activation, or after numbers and activations such as `2 * tanh(mean)`.
+
+    Raises:
+        ValueError: There is no such activation, or the expression has other forms.
+    """
+    if text is None or str(text).isidentifier():
+        return choose(activations, text, "activation")(mean)
+
+    def refuse(*_: Any) -> Any:
+        raise ValueError(f"output_activation: expected numbers and activations as in 2 * tanh(mean), got {text!r}.")
+
+    tree = parse(text, ("mean",), "output_activation")
+    return evaluate(tree, lambda _: mean, refuse, refuse, refuse, refuse, lambda function, x: function(x), activations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
@@ -137,11 +138,12 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
     if carry is None and network.initial_carry():
         raise ValueError("carry: expected the state of the memory, got None. Start with initial_carry(batch_shape).")
     carry = {} if carry is None else carry
+    activations = getattr(network, "activations", ACTIVATIONS)
     values: dict[str, Any] = {"observations": _Observed(observations, network.observation_space)}
     carries = {}
     for node in network.nodes:
         where = f"node {node.name!r}"
-        value = _used(_evaluate(node.input, values, where), where)
+        value = _used(_evaluate(node.input, values, where, activations), where)
         for i, layer in enumerate(node.layers):
             name = f"{node.name}_{i}"
             if layer.kind in CELL_NAMES:
@@ -150,8 +152,8 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
             else:
                 value = _apply(network, layer, name, value, where)
         values[node.name] = value
-    valued = None if network.value is None else _vector(values, network.value, "value")
-    return _vector(values, network.output or network.nodes[-1].name, "output"), valued, carries
+    valued = None if network.value is None else _vector(values, network.value, "value", activations)
+    return _vector(values, network.output or network.nodes[-1].name, "output", activations), valued, carries
 
 
 def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> _Value:
@@ -175,12 +177,12 @@ def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> 
     return _Value(network.parts[name](_expect(value, rank, layer, where).array), rank)
 
 
-def _vector(values: dict[str, Any], text: str, where: str) -> Array:
-    value = _used(_evaluate(parse(text, values, where), values, where), where)
+def _vector(values: dict[str, Any], text: str, where: str, activations: Mapping[str, Any]) -> Array:
+    value = _used(_evaluate(parse(text, values, where), values, where, activations), where)
     return _expect(value, 1, None, where).array
 
 
-def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> Any:
+def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str, activations: Mapping[str, Any]) -> Any:
     def key(value: Any, name: Any) -> Any:
         if not isinstance(value, _Observed):
             raise ValueError(f"{where}: expected observations before the key {name!r}. A slice a:b cuts a vector.")
@@ -220,7 +222,11 @@ def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> Any:
             )
         return _Value(left.array + right.array if operator == "+" else left.array * right.array, left.rank)
 
-    return evaluate(tree, values.__getitem__, key, cut, join, combine)
+    def change(function: Callable[[Any], Any], value: Any) -> _Value:
+        array, rank = _used(value, where)
+        return _Value(function(array), rank)
+
+    return evaluate(tree, values.__getitem__, key, cut, join, combine, change, activations)
 
 
 def _used(value: Any, where: str) -> _Value:

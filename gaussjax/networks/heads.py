@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.networks.layers import activation, choose, dense
+from gaussjax.networks.expressions import bend
+from gaussjax.networks.layers import ACTIVATIONS, choose, dense
 from gaussjax.networks.product import dot_general
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class GaussianHead(nn.Module):
 
     Attributes:
         num_actions: Length of the action vector; the policy's factory fills it in.
-        output_activation: Activation of the mean; None leaves it unbounded.
+        output_activation: Activation of the mean, or such as "2 * tanh(mean)"; None leaves it unbounded.
         std: "parameter" (one learnt log_std for all observations), "state" (a second output
             layer, zero at the start) or "fixed" (a constant).
         initial_log_std: Where log_std starts, natural logarithm.
@@ -62,7 +63,7 @@ class GaussianHead(nn.Module):
         choose(_STD_KINDS, self.std, "std")
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
         mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
-        mean = activation(self.output_activation)(mean)
+        mean = bend(self.output_activation, mean, ACTIVATIONS)
 
         start = nn.initializers.constant(self._unbound(self.initial_log_std))
         if self.std == "parameter":

@@ -18,7 +18,7 @@ class Network(nn.Module, kw_only=True):
     """Options that all of gaussjax's policy networks share.
 
     Attributes:
-        output_activation: Activation of the mean; None leaves it unbounded.
+        output_activation: Activation of the mean, or such as "2 * tanh(mean)"; None leaves it unbounded.
         std: How log_std is made: "parameter", "state" or "fixed" (see `GaussianHead`).
         initial_log_std: Where log_std starts, natural logarithm.
         log_std_bounds: Ends of a smooth bound on log_std, or None.

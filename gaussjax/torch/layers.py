@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from gaussjax.distributions.multivariate import num_pairs
+from gaussjax.networks.expressions import bend
 from gaussjax.networks.heads import GaussianHead
 from gaussjax.networks.layers import Layers as Described
 from gaussjax.networks.layers import choose
@@ -139,7 +140,7 @@ class Head(nn.Module):
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Mean `(…, act)`, log_std, and the correlations among the outputs."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        mean = activation(self.described.output_activation)(self.mean(features))
+        mean = bend(self.described.output_activation, self.mean(features), ACTIVATIONS)
         start = self.described._unbound(self.described.initial_log_std)
         fixed = mean.new_full((mean.shape[-1],), start)
         log_std = self._made("log_std", features, fixed)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from gaussjax.networks import GRU, LSTM, MLP, ActorCritic, Graph, from_spec
 from gaussjax.networks.expressions import parse, write
 from gaussjax.spaces import Box, Dict, Discrete, Tuple
@@ -145,6 +146,7 @@ def test_every_activation_and_layer_can_be_described():
         "a['key'][0]['other'][:, 1:-2, ::2]",
         "concatenate([a, b + a * b, concatenate([a])])",
         '(a + b) * observations["x y"]',
+        "2 * tanh(a * 0.5) + softplus(-1e-3 * b) * relu(3 * (4 * a))",
     ],
 )
 def test_expressions_survive_writing(text):
@@ -164,6 +166,20 @@ def test_expressions_survive_writing(text):
         "a[b]",
         "a[0.5:]",
         "a - b",
+        "2 + a",
+        "2 * 3",
+        "7",
+        "True * a",
+        "1e999 * a",
+        "-1e999 * a",
+        "1j * a",
+        "'2' * a",
+        "tanh",
+        "tanh()",
+        "tanh(2)",
+        "tanh(a, b)",
+        "tanh(x=a)",
+        "jnp.tanh(a)",
         "a if a else b",
         "f'{a}'",
         "a; b",
@@ -197,6 +213,7 @@ def test_nothing_else_is_an_expression(text):
         ({"nodes": [{"name": "a", "input": "b"}, {"name": "b"}]}, r"node 'a': input: expected one of .* got 'b'"),
         ({"nodes": [{"name": "a"}, {"name": "a"}]}, r"expected a new identifier for a name, got 'a'"),
         ({"nodes": [{"name": "a"}], "output": "aa"}, r"output: .*Did you mean 'a'"),
+        ({"nodes": [{"name": "a", "input": "2 * tahn(observations)"}]}, r"node 'a': input: .*Did you mean 'tanh'"),
         ({"nodes": []}, "nodes: expected a list of nodes"),
         ("a: [", "expected YAML of plain data"),
         ("!!python/object/apply:os.system ['true']", "expected YAML of plain data"),
@@ -206,6 +223,42 @@ def test_nothing_else_is_an_expression(text):
 def test_faults_in_a_description_are_named_with_the_nearest_word(described, message):
     with pytest.raises(ValueError, match=message):
         from_spec(described)
+
+
+def test_numbers_and_activations_of_an_expression_are_those_of_torch_and_survive_json():
+    options = {"output": "a * 0.5 + sigmoid(a)", "value": "tanh(a)", "output_activation": "2 * tanh(mean)"}
+    policy = vector({"name": "a", "input": "-0.1 * softsign(observations[1:4])", "layers": [2]}, **options)
+    params = policy.init(jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    outputs = policy.apply(params, x)[1]
+    layers = params["params"]
+    a = -0.1 * (x / (1 + np.abs(x)))[:, 1:4] @ layers["parts_a_0"]["kernel"]
+    mean = (0.5 * a + 1 / (1 + np.exp(-a))) @ layers["head"]["mean"]["kernel"]
+    np.testing.assert_allclose(outputs["mean_actions"], 2 * np.tanh(mean), atol=1e-6)
+    np.testing.assert_allclose(outputs["value"], (np.tanh(a) @ layers["value_layer"]["kernel"])[:, 0], atol=1e-6)
+
+    again = gaussjax.from_spec(json.loads(json.dumps(policy.spec.to_dict())))
+    assert again.spec == policy.spec
+    assert np.array_equal(again.apply(params, x)[1]["mean_actions"], outputs["mean_actions"])
+    twin = gaussjax.torch.from_spec(again.spec)
+    found = twin.apply(gaussjax.torch.to_torch(policy.spec, params), x)[1]
+    for name in ("mean_actions", "value"):
+        np.testing.assert_allclose(found[name].detach(), outputs[name], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2 * tahn(mean)", "output_activation: .*Did you mean 'tanh'"),
+        ("2 * tanh(maen)", "output_activation: .*Did you mean 'mean'"),
+        ("mean + mean", r"expected numbers and activations as in 2 \* tanh\(mean\), got 'mean \+ mean'"),
+        ("mean[0:1]", "expected numbers and activations"),
+        (2, "output_activation: expected a text"),
+    ],
+)
+def test_what_bends_the_mean_is_refused_by_name(text, message):
+    with pytest.raises(ValueError, match=message):
+        gaussjax.gaussian(MLP((4,), output_activation=text), 6, ACTIONS).init(jax.random.key(0))
 
 
 @pytest.mark.parametrize(
