@@ -128,10 +128,11 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     words = _key_words(key)
     # A dimension that is left open, as in an exported program, counts as few.
-    count = math.prod(size for size in shape if isinstance(size, int))
+    known = [size for size in shape if isinstance(size, int)]
+    count = math.prod(known)
     if words is None or dtype not in (jnp.float32, jnp.float64) or count >= 2**32:
         return jax.random.normal(key, shape, dtype)
-    if len(shape) > 1 and count == math.prod(shape) and shape[-1] & (shape[-1] - 1):
+    if len(shape) > 1 and len(known) == len(shape) and shape[-1] & (shape[-1] - 1):
         # XLA finds its way in rows of six by divisions, in rows of eight by shifts: these are drawn as one row.
         return standard_normal(key, (count,), dtype).reshape(shape)
     high, low = threefry2x32(*words, np.uint32(0), counter(shape))

@@ -27,7 +27,7 @@ def permutation(key: Array, count: int) -> Int[Array, " count"]:
 
     Args:
         key: A JAX key.
-        count: How many, below 2³².
+        count: How many, below 2³¹.
 
     Returns:
         Each number from 0 to count - 1 once.

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gaussjax
 from gaussjax.networks.product import narrow_product
 
 X = jax.random.normal(jax.random.key(0), (6, 5, 3))
@@ -36,3 +37,12 @@ def test_no_product_of_the_kernel_s_gradient_reads_its_left_side_transposed(shap
     program = gradient.lower(jnp.ones((64, 6)), jnp.ones(shape)).compile().as_text()
     assert " dot(" in program
     assert "lhs_contracting_dims={0}" not in program
+
+
+@pytest.mark.parametrize(("actions", "narrow"), [(6, True), (1, False), (40, False)])
+def test_layers_of_few_outputs_and_no_others_take_it(actions, narrow):
+    if jax.default_backend() != "cpu":
+        pytest.skip("the routine is that of the CPU backend")
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((64,)), 3, gaussjax.spaces.Box((actions,)))
+    program = str(jax.make_jaxpr(policy.evaluate)(policy.init(jax.random.key(0)), X[0], jnp.zeros((5, actions))))
+    assert ("narrow_product" in program) == narrow
