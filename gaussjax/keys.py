@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gaussjax.noise import counter, is_ours, is_typed, threefry2x32
+from gaussjax.noise import counter, is_ours, is_typed, once, threefry2x32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Key
@@ -32,17 +32,22 @@ def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     return (high ^ low).astype(dtype)
 
 
-def _fold_in(key: Array, data: Any) -> Array:
-    first, second = (lax.index_in_dim(key, i, keepdims=False) for i in range(2))
-    return jnp.stack(threefry2x32(first, second, np.uint32(0), jnp.asarray(data).astype(jnp.uint32)))
+def _derived(key: Array, counters: Array) -> Array:
+    """A key for each counter, `(…, 2)`."""
+    first, second = threefry2x32(key[0], key[1], np.uint32(0), jnp.expand_dims(counters, -1))
+    # A choice between the words where a stack would be one copy of the hash for each of them.
+    place = lax.broadcasted_iota(jnp.uint32, (*counters.shape, 2), counters.ndim)
+    words = jnp.where(place == 0, first, second)
+    # Of a key that is hashed in each of its consumers the hash would be compiled as often.
+    return once(words, words)
 
 
 _WRITTEN_OUT = jax.extend.random.define_prng_impl(
     key_shape=(2,),
     seed=lambda seed: jax.random.key_data(jax.random.key(seed, impl="threefry2x32")),
-    split=lambda key, shape: jnp.stack(_hash(key, tuple(shape)), -1),
+    split=lambda key, shape: _derived(key, counter(tuple(shape))),
     random_bits=_bits,
-    fold_in=_fold_in,
+    fold_in=lambda key, data: _derived(key, jnp.asarray(data).astype(jnp.uint32)),
     name="threefry2x32_written_out",
     tag="fry_written_out",
 )

@@ -66,18 +66,22 @@ def counter(shape: tuple[int, ...]) -> Array:
     return jnp.zeros(shape, jnp.uint32) if index is None else index
 
 
-def _once(x: Array, bits: Word) -> Array:
+def once(x: Array, bits: Word) -> Array:
     """`x` itself, in a form that XLA computes once and stores.
 
     XLA's CPU fusion copies a cheap producer into each of its consumers: the hash and the
-    polynomials of the noise would be evaluated again for the actions and for their log
-    probability. It never copies a division. The divisor is exactly 1, which leaves every bit
-    alone, but it is read off the random bits, element by element: the compiler cannot know that,
+    polynomials of the noise would be compiled and evaluated again for the actions and for their
+    log probability. It never copies a division. The divisor is exactly 1, which leaves every bit
+    alone, but it is read off random bits, element by element: the compiler cannot know that,
     nor turn the division into a multiplication, as it does when the divisor is a scalar.
     (`lax.optimization_barrier` does not help: it is gone before the CPU backend fuses.)
+
+    Args:
+        x: Numbers of any real type.
+        bits: 32 of each, known at run time only.
     """
     zero = (bits >> np.uint32(31)) >> np.uint32(1)
-    return x / (zero.astype(x.dtype) + np.array(1, x.dtype))
+    return lax.div(x, zero.astype(x.dtype) + np.array(1, x.dtype))
 
 
 def is_typed(key: Array) -> bool:
@@ -148,4 +152,4 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
     uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
     uniform = lax.max(jnp.full(shape, minimum), uniform)
-    return _once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low)
+    return once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low)

@@ -258,15 +258,13 @@ def _accounted(before: Standing, experience: Rollout, last: Standing) -> tuple[S
     steps = jnp.expand_dims(jnp.arange(1, done.shape[0] + 1), 1)
     # Steps up to an environment's last end belong to episodes that ended; those before it began too.
     until = jnp.max(jnp.where(done, steps, 0), axis=0)
-    ended, rewards = steps <= jnp.expand_dims(until, 0), experience.rewards
-    any_ended = until > 0
-
-    def sums(started: Array, values: Array) -> tuple[Array, Array]:
-        running = jnp.where(any_ended, 0.0, started) + jnp.sum(jnp.where(ended, 0.0, values), axis=0)
-        return running, jnp.sum(jnp.where(any_ended, started, 0.0)) + jnp.sum(jnp.where(ended, values, 0.0))
-
-    returns, all_returns = sums(before.returns, rewards)
-    lengths, all_lengths = sums(before.lengths, jnp.ones_like(rewards))
+    ended, any_ended = steps <= jnp.expand_dims(until, 0), until > 0
+    # Returns and lengths side by side: half the kernels to compile.
+    values = jnp.stack([experience.rewards, jnp.ones_like(experience.rewards)])
+    started = jnp.stack([before.returns, before.lengths])
+    returns, lengths = jnp.where(any_ended, 0.0, started) + jnp.sum(jnp.where(ended, 0.0, values), axis=1)
+    within = jnp.sum(jnp.where(ended, values, 0.0), axis=(1, 2))
+    all_returns, all_lengths = jnp.sum(jnp.where(any_ended, started, 0.0), axis=1) + within
     episodes = Episodes(jnp.sum(done.astype(jnp.float32)), all_returns, all_lengths)
     return last._replace(returns=returns, lengths=lengths), episodes
 

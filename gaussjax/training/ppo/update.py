@@ -111,7 +111,7 @@ def make_update(
 
     def epoch(
         carry: Any,
-        key: Array,
+        order: Array,
         samples: _Samples,
         options: Hyperparameters,
         progress: Array,
@@ -137,9 +137,7 @@ def make_update(
             told = jnp.stack([metrics[name] for name in _TOLD])
             return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), told
 
-        order = permutation(key, samples.log_prob.shape[0])
-        count = config.batch_size // length
-        order = sharding.spread(order.reshape(-1, count), mesh, axis=1)
+        order = sharding.spread(order, mesh, axis=1)
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
         (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
         if config.target_kl is not None:
@@ -209,10 +207,13 @@ def make_update(
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
         # As one vector, a step of Adam is a few kernels and not a few for each array.
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
+        # All orders before the loop: within it XLA computes the order anew for each column that it gathers.
+        epoch_keys = keys.split(shuffle_key, config.num_epochs)
+        orders = jax.vmap(lambda key: permutation(key, samples.log_prob.shape[0]))(epoch_keys)
         (params, moments, rate), told = jax.lax.scan(
-            lambda carry, key: epoch(carry, key, samples, options, progress, unravel),
+            lambda carry, order: epoch(carry, order, samples, options, progress, unravel),
             (params, state.optimizer, options.learning_rate),
-            keys.split(shuffle_key, config.num_epochs),
+            orders.reshape(config.num_epochs, -1, config.batch_size // length),
         )
         skipped = told[..., -1:] > 0
         # Of the steps that were taken; NaN where none was.
