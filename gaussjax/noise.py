@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # and the parity constant of the key schedule.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+# So many numbers are hashed in a loop of their own.
+_MANY = 2**15
 
 
 def _rotate(x: Any, r: int) -> Any:
@@ -136,8 +138,9 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     count = math.prod(known)
     if words is None or dtype not in (jnp.float32, jnp.float64) or count >= 2**32:
         return jax.random.normal(key, shape, dtype)
-    if len(shape) > 1 and len(known) == len(shape) and shape[-1] & (shape[-1] - 1):
-        # XLA finds its way in rows of six by divisions, in rows of eight by shifts: these are drawn as one row.
+    many = count >= _MANY
+    if len(shape) > 1 and len(known) == len(shape) and (many or shape[-1] & (shape[-1] - 1)):
+        # XLA finds its way in rows of six by divisions, in rows of eight by shifts, in one row by neither.
         return standard_normal(key, (count,), dtype).reshape(shape)
     high, low = threefry2x32(*words, np.uint32(0), counter(shape))
 
@@ -146,6 +149,10 @@ def standard_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     finfo = jnp.finfo(dtype)
     wide = finfo.bits == 64
     bits = (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low
+    if many and not wide:
+        # Hash and polynomials are one long chain a number: in two loops the processor overlaps more numbers.
+        # That both the polynomials and the last line take the bits is what keeps the loops apart.
+        low = bits = once(bits, low)
     uint, one = bits.dtype.type, np.array(1, dtype)
     bits = (bits >> uint(finfo.bits - finfo.nmant)) | one.view(uint)
     # The least float above -1: erf_inv of -1 is infinite.

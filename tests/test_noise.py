@@ -9,7 +9,7 @@ import pytest
 
 from gaussjax.noise import standard_normal
 
-SHAPES = [(), (1,), (8,), (0, 3), (1, 8), (5, 3), (256, 8), (3, 4, 5), (2, 1, 3, 7), (100_003,)]
+SHAPES = [(), (1,), (8,), (0, 3), (1, 8), (5, 3), (256, 8), (3, 4, 5), (2, 1, 3, 7), (100_003,), (5000, 8)]
 
 
 def same_bits(ours, theirs):
@@ -44,10 +44,11 @@ def test_bits_are_those_of_jax_under_vmap_and_scan():
     same_bits(jax.lax.scan(lambda _, key: (None, standard_normal(key, (4, 3))), None, keys)[1], expected)
 
 
+@pytest.mark.parametrize("shape", [(1000, 3), (20_000, 2)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_bits_are_those_of_jax_in_x64(x64, dtype):
+def test_bits_are_those_of_jax_in_x64(x64, dtype, shape):
     key = jax.random.key(9)
-    same_bits(standard_normal(key, (1000, 3), dtype), jax.random.normal(key, (1000, 3), dtype))
+    same_bits(standard_normal(key, shape, dtype), jax.random.normal(key, shape, dtype))
 
 
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
