@@ -162,17 +162,28 @@ def evaluate(
     return value(tree)
 
 
-def bend(text: str | None, mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
-    """The mean after an activation, or after numbers and activations such as `2 * tanh(mean)`.
+def bending(text: str | None) -> tuple[Any, ...]:
+    """The tree of what a mean goes through: nothing, an activation, or such as `2 * tanh(mean)`.
 
     Raises:
         ValueError: There is no such activation, or the expression has other forms.
     """
     if text is None or str(text).isidentifier():
-        return choose(activations, text, "activation")(mean)
-
-    def refuse(*_: Any) -> Any:
+        choose(ACTIVATIONS, text, "activation")
+        return ("name", "mean") if text is None else ("call", text, ("name", "mean"))
+    tree = inner = parse(text, ("mean",), "output_activation")
+    while inner[0] in ("scaled", "call"):
+        inner = inner[2]
+    if inner[0] != "name":
         raise ValueError(f"output_activation: expected numbers and activations as in 2 * tanh(mean), got {text!r}.")
+    return tree
 
-    tree = parse(text, ("mean",), "output_activation")
-    return evaluate(tree, lambda _: mean, refuse, refuse, refuse, refuse, lambda function, x: function(x), activations)
+
+def bend(tree: tuple[Any, ...], mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """The mean after what `bending` found."""
+    match tree:
+        case ("scaled", number, inner):
+            return number * bend(inner, mean, activations)
+        case ("call", name, inner):
+            return activations[name](bend(inner, mean, activations))
+    return mean

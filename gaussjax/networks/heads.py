@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.networks.expressions import bend
+from gaussjax.networks.expressions import bend, bending
 from gaussjax.networks.layers import ACTIVATIONS, choose, dense
 from gaussjax.networks.product import dot_general
 
@@ -63,7 +63,7 @@ class GaussianHead(nn.Module):
         choose(_STD_KINDS, self.std, "std")
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
         mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
-        mean = bend(self.output_activation, mean, ACTIVATIONS)
+        mean = bend(bending(self.output_activation), mean, ACTIVATIONS)
 
         start = nn.initializers.constant(self._unbound(self.initial_log_std))
         if self.std == "parameter":

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.networks.expressions import bend
+from gaussjax.networks.expressions import bend, bending
 from gaussjax.networks.heads import GaussianHead
 from gaussjax.networks.layers import Layers as Described
 from gaussjax.networks.layers import choose
@@ -125,6 +125,7 @@ class Head(nn.Module):
         super().__init__()
         self.described = described
         actions = described.num_actions or 0
+        self.bending = bending(described.output_activation)
         self.mean = Dense(features, actions)
         pairs = num_pairs(actions) if described.off_diagonal else 0
         for name, width in (("log_std", actions if described.std != "fixed" else 0), ("off_diagonal", pairs)):
@@ -140,7 +141,7 @@ class Head(nn.Module):
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Mean `(…, act)`, log_std, and the correlations among the outputs."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        mean = bend(self.described.output_activation, self.mean(features), ACTIVATIONS)
+        mean = bend(self.bending, self.mean(features), ACTIVATIONS)
         start = self.described._unbound(self.described.initial_log_std)
         fixed = mean.new_full((mean.shape[-1],), start)
         log_std = self._made("log_std", features, fixed)

@@ -19,6 +19,7 @@ from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
 from gaussjax.training.algorithm import check_options, refuse_wide
+from gaussjax.training.shuffle import permutation
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -230,7 +231,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     def step(state: State) -> tuple[State, Metrics]:
         key, shuffle_key = jax.random.split(state.key)
         observations = shown(state.observation_statistics, data.observations)
-        order = jax.random.permutation(shuffle_key, count)[: count - count % config.batch_size]
+        order = permutation(shuffle_key, count)[: count - count % config.batch_size]
 
         def gradient_step(carry: tuple[Params, Any], rows: Array) -> Any:
             params, moments = carry
