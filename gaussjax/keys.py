@@ -29,7 +29,7 @@ def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     high, low = _hash(key, shape)
     if bit_width == 64:
         return (high.astype(dtype) << np.uint64(32)) | low.astype(dtype)
-    return (high ^ low).astype(dtype)
+    return once(high ^ low, low).astype(dtype)
 
 
 def _derived(key: Array, counters: Array) -> Array:

@@ -25,7 +25,8 @@ _MANY = 2**15
 
 
 def _rotate(x: Any, r: int) -> Any:
-    return (x << np.uint32(r)) | (x >> np.uint32(32 - r))
+    # In lax, for most of a hash's tracing would be spent on the operators.
+    return lax.bitwise_or(lax.shift_left(x, np.uint32(r)), lax.shift_right_logical(x, np.uint32(32 - r)))
 
 
 def threefry2x32(

@@ -154,7 +154,7 @@ def collect(
     noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
     recurrent = bool(jax.tree.leaves(standing.carry))
 
-    def step(standing: Standing, now: tuple[Array, Array], mine: Array | None) -> tuple[Standing, Any]:
+    def step(standing: Standing, now: tuple[Array, Array], mine: Array) -> tuple[Standing, Any]:
         noise, t = now
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
@@ -163,8 +163,8 @@ def collect(
         done = stepped.terminated | stepped.truncated
 
         def begin_anew(_: None) -> tuple[Any, Array]:
-            fresh = keys.split(keys.fold_in(reset_key, t), num_envs)
-            begun = jax.vmap(partial(protocol.reset, environment))(fresh if mine is None else fresh[mine])
+            fresh = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + mine)
+            begun = jax.vmap(partial(protocol.reset, environment))(fresh)
             return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
 
         # Where no episode ended, and that is at most steps, no reset is computed.
@@ -185,7 +185,7 @@ def collect(
         )
         return following, (row, standing.carry)
 
-    def run(standing: Standing, noise: Array, mine: Array | None) -> tuple[Rollout, Standing]:
+    def run(standing: Standing, noise: Array, mine: Array) -> tuple[Rollout, Standing]:
         last, (rows, carries) = jax.lax.scan(
             lambda standing, now: step(standing, now, mine), standing, (noise, jnp.arange(num_steps))
         )
@@ -196,15 +196,16 @@ def collect(
         resets = jnp.concatenate([jnp.expand_dims(standing.resets, 0), done[:-1]])
         return Rollout(*rows, resets=resets, carries=carries), last
 
+    copies = jnp.arange(num_envs)
     if mesh is None:
-        experience, last = run(standing, noise, None)
+        experience, last = run(standing, noise, copies)
     else:
         # Each device looks at the ends of its own episodes only: nothing waits for the others.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         spread = jax.shard_map(
             run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first), check_vma=False
         )
-        experience, last = spread(standing, noise, jnp.arange(num_envs))
+        experience, last = spread(standing, noise, copies)
     return experience, *_accounted(standing, experience, last)
 
 
