@@ -32,12 +32,12 @@ np.asarray(policy.act(params, jax.random.key(1), np.zeros((16, 60), np.float32))
 print(time.time())
 """
 _UPDATE = """
-import time
+import time, jax
 from gaussjax import envs
 from gaussjax.training import ppo
 config = ppo.Config()
 algorithm = ppo.make(envs.make_vector("Pendulum-v1", config.num_envs), config)
-algorithm.step(algorithm.init(0))
+algorithm.step(algorithm.init(jax.random.key(0)))
 print(time.time())
 """
 _TRAIN = "import gaussjax.cli; gaussjax.cli.main(['train', 'Pendulum-v1', '--seed', '0', '--out', {out!r}])"

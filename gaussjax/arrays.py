@@ -102,7 +102,7 @@ def _solve_unit_lower(factor: Any, right: Any) -> Any:
 
 @jax.custom_jvp
 def _sum_of_columns(array: Any) -> Any:
-    # By halves, as wide as they come: neighbours in a row lie in one register.
+    # In pairs: what is rounded away grows with the logarithm of the width, as in a reduction.
     columns = [array[..., i] for i in range(array.shape[-1])]
     while len(columns) > 1:
         columns = [functools.reduce(operator.add, columns[i : i + 2]) for i in range(0, len(columns), 2)]
@@ -147,9 +147,9 @@ _JAX: dict[str, Callable[..., Any]] = {
     # x with (I + factor) x = right, the factor strictly lower triangular.
     "solve_unit_lower": _solve_unit_lower,
     "standard_normal": standard_normal,
-    "sum": _sum,
     "stop_gradient": jax.lax.stop_gradient,
     # Entries row by row in the strictly lower triangle of a matrix of zeros.
     "strictly_lower": _strictly_lower,
+    "sum": _sum,
     "to_float32": lambda array: array.astype(jnp.float32),
 }

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Key
 
 
-def _hash(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+def _hash(key: Array, counters: Array) -> tuple[Array, Array]:
     first, second = (lax.index_in_dim(key, i, keepdims=False) for i in range(2))
-    return threefry2x32(first, second, np.uint32(0), counter(shape))
+    return threefry2x32(first, second, np.uint32(0), counters)
 
 
 def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     dtype = jnp.dtype(f"uint{bit_width}")
     if not all(isinstance(size, int) for size in shape) or math.prod(shape) >= 2**32:
         return jax.random.bits(jax.random.wrap_key_data(key, impl="threefry2x32"), shape, dtype)
-    high, low = _hash(key, shape)
+    high, low = _hash(key, counter(shape))
     if bit_width == 64:
         return (high.astype(dtype) << np.uint64(32)) | low.astype(dtype)
     return once(high ^ low, low).astype(dtype)
@@ -34,7 +34,7 @@ def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
 
 def _derived(key: Array, counters: Array) -> Array:
     """A key for each counter, `(…, 2)`."""
-    first, second = threefry2x32(key[0], key[1], np.uint32(0), jnp.expand_dims(counters, -1))
+    first, second = _hash(key, jnp.expand_dims(counters, -1))
     # A choice between the words where a stack would be one copy of the hash for each of them.
     place = lax.broadcasted_iota(jnp.uint32, (*counters.shape, 2), counters.ndim)
     words = jnp.where(place == 0, first, second)

@@ -48,3 +48,16 @@ def test_split_and_fold_in_are_jax_s_and_keep_the_type_of_the_key(make):
 @pytest.mark.parametrize("other", [jax.random.key(0, impl="rbg"), jax.random.PRNGKey(0), np.zeros(2), 5, None])
 def test_what_is_no_typed_threefry_key_stays_as_it_came(other):
     assert keys.written_out(other) is other
+
+
+def test_a_key_is_compiled_as_one_hash_whoever_draws_from_it():
+    """Not as one for each of its words, nor as one more in each draw."""
+
+    @jax.jit
+    def draws(key):
+        return [jax.random.bits(keys.written_out(one), (64,)) for one in keys.split(key)]
+
+    exclusive_ors = draws.lower(KEY).compile().as_text().count(" xor(")
+    hashes = 3
+    # One in each of the twenty rounds, two of the key, one of the words drawn.
+    assert 20 * hashes <= exclusive_ors <= 23 * hashes

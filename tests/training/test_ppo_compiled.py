@@ -124,3 +124,11 @@ def test_jax_pendulum_is_learnt():
     algorithm = ppo.make(environment, config)
     state, _ = train(algorithm, algorithm.init(jax.random.key(0)), 40)
     assert mean_return(environment, algorithm, state, max_steps=200) >= -250
+
+
+def test_an_order_is_computed_once_and_not_for_each_column():
+    config = ppo.Config(num_envs=16, num_steps=32, batch_size=64, num_epochs=2, sizes=(8,))
+    algorithm = ppo.make(envs.from_functional(PendulumFunctional(), max_steps=200), config)
+    program = algorithm.step.lower(jax.eval_shape(algorithm.init, jax.random.key(0))).compile().as_text()
+    # A constant of the cipher that orders 512 samples and more; seven columns are gathered.
+    assert program.count(f"constant({0x85EBCA6B})") == 1

@@ -39,7 +39,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
 
     Returns:
         `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
-        `jax.lax.scan` them. On a vector environment `step` steps the environments it was given.
+        `jax.lax.scan` them. On a vector environment `step` steps the environments it was given. To begin
+        with parameters of your own: `algorithm.init(key)._replace(params=params)`.
 
     Raises:
         ValueError: The number of environments is not the config's, or does not divide over the mesh; or

@@ -220,8 +220,8 @@ def make_update(
         means = jnp.sum(jnp.where(skipped, 0.0, told), axis=(0, 1)) / jnp.sum(~skipped)
         metrics: dict[str, Any] = dict(zip(_TOLD[:-1], means, strict=False))
         metrics["skipped"] = jnp.sum(skipped)
-        left, all_of_it = jnp.var(jnp.stack([targets - values, targets]), axis=(1, 2))
-        metrics["explained_variance"] = 1.0 - left / (all_of_it + 1e-8)
+        unexplained, variance = jnp.var(jnp.stack([targets - values, targets]), axis=(1, 2))
+        metrics["explained_variance"] = 1.0 - unexplained / (variance + 1e-8)
         metrics["learning_rate"] = annealed(rate, progress)
         metrics["saturation"] = saturation(policy.spec, experience.actions)
         seen = state.observation_statistics
