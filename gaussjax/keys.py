@@ -34,10 +34,11 @@ def _bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
 
 def _derived(key: Array, counters: Array) -> Array:
     """A key for each counter, `(…, 2)`."""
-    first, second = _hash(key, jnp.expand_dims(counters, -1))
-    # A choice between the words where a stack would be one copy of the hash for each of them.
-    place = lax.broadcasted_iota(jnp.uint32, (*counters.shape, 2), counters.ndim)
-    words = jnp.where(place == 0, first, second)
+    # Each word's own hash, and a choice where a stack would be a copy of the hash for each of them.
+    shape = (*counters.shape, 2)
+    place = lax.broadcasted_iota(jnp.uint32, shape, counters.ndim)
+    first, second = _hash(key, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))
+    words = lax.select(lax.eq(place, np.uint32(0)), first, second)
     # Of a key that is hashed in each of its consumers the hash would be compiled as often.
     return once(words, words)
 

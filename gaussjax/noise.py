@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,30 @@ _MANY = 2**15
 
 
 def _rotate(x: Any, r: int) -> Any:
-    # In lax, for most of a hash's tracing would be spent on the operators.
     return lax.bitwise_or(lax.shift_left(x, np.uint32(r)), lax.shift_right_logical(x, np.uint32(32 - r)))
 
 
-def threefry2x32(
-    k0: Any, k1: Any, x0: Any, x1: Any, rotate: Callable[[Any, int], Any] = _rotate, word: Any = np.uint32
-) -> tuple[Any, Any]:
+class Operations(NamedTuple):
+    """Arithmetic of 32-bit words in one array library.
+
+    Attributes:
+        add: `(words, words) -> words`, wrapping around.
+        xor: `(words, words) -> words`.
+        rotate: `(words, bits) -> words`, to the left.
+        word: Makes a constant.
+    """
+
+    add: Callable[[Any, Any], Any]
+    xor: Callable[[Any, Any], Any]
+    rotate: Callable[[Any, int], Any]
+    word: Callable[[int], Any]
+
+
+# Not the operators of arrays, each of which JAX traces as a function of its own: three quarters of a hash's tracing.
+_LAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
+
+
+def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations = _LAX) -> tuple[Any, Any]:
     """Two counter words hashed with a key, the 20 rounds written out.
 
     `jax.random` lowers the same hash on CPU to a while loop and a dozen kernels of one number
@@ -43,17 +60,17 @@ def threefry2x32(
         k1: Second word of the key.
         x0: First word of the counter.
         x1: Second word of the counter.
-        rotate: `(word, bits) -> word`, to the left.
-        word: Makes a constant.
+        operations: Of the array library, JAX by default.
     """
-    keys = (k0, k1, k0 ^ k1 ^ word(_PARITY))
-    x0, x1 = x0 + k0, x1 + k1
+    add, xor, rotate, word = operations
+    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
+    x0, x1 = add(x0, k0), add(x1, k1)
     for group in range(5):
         for r in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = x0 ^ rotate(x1, r)
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + (keys[(group + 2) % 3] + word(group + 1))
+            x0 = add(x0, x1)
+            x1 = xor(x0, rotate(x1, r))
+        x0 = add(x0, keys[(group + 1) % 3])
+        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
     return x0, x1
 
 

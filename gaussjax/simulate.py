@@ -154,8 +154,8 @@ def collect(
     noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
     recurrent = bool(jax.tree.leaves(standing.carry))
 
-    def step(standing: Standing, now: tuple[Array, Array], mine: Array) -> tuple[Standing, Any]:
-        noise, t = now
+    def step(carried: tuple[Standing, Array], now: tuple[Array, Array], mine: Array) -> Any:
+        (standing, ended), (noise, t) = carried, now
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
         act = policy.act(params, None, shown(standing.observations), **draw, **memory)
@@ -180,33 +180,42 @@ def collect(
             stepped.truncated,
             stepped.observation,
         )
-        following = standing._replace(
-            states=states, observations=observations, resets=done, carry=act.outputs.get("carry", ())
+        returns, lengths = standing.returns + stepped.reward, standing.lengths + 1.0
+        # Side by side, and added up over the environments after the last step: one kernel in the loop.
+        ended = ended + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
+        following = Standing(
+            states,
+            observations,
+            done,
+            act.outputs.get("carry", ()),
+            jnp.where(done, 0.0, returns),
+            jnp.where(done, 0.0, lengths),
         )
-        return following, (row, standing.carry)
+        return (following, ended), (row, standing.carry)
 
-    def run(standing: Standing, noise: Array, mine: Array) -> tuple[Rollout, Standing]:
-        last, (rows, carries) = jax.lax.scan(
-            lambda standing, now: step(standing, now, mine), standing, (noise, jnp.arange(num_steps))
+    def run(standing: Standing, noise: Array, mine: Array) -> tuple[Rollout, Standing, Array]:
+        none = jnp.zeros((len(Episodes._fields), *mine.shape))
+        (last, ended), (rows, carries) = jax.lax.scan(
+            lambda carried, now: step(carried, now, mine), (standing, none), (noise, jnp.arange(num_steps))
         )
         carries = jax.tree.map(
             lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
         )
         done = rows[4] | rows[5]
         resets = jnp.concatenate([jnp.expand_dims(standing.resets, 0), done[:-1]])
-        return Rollout(*rows, resets=resets, carries=carries), last
+        return Rollout(*rows, resets=resets, carries=carries), last, ended
 
     copies = jnp.arange(num_envs)
     if mesh is None:
-        experience, last = run(standing, noise, copies)
+        experience, last, ended = run(standing, noise, copies)
     else:
         # Each device looks at the ends of its own episodes only: nothing waits for the others.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         spread = jax.shard_map(
-            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first), check_vma=False
+            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
         )
-        experience, last = spread(standing, noise, copies)
-    return experience, *_accounted(standing, experience, last)
+        experience, last, ended = spread(standing, noise, copies)
+    return experience, last, Episodes(*jnp.sum(ended, axis=1))
 
 
 def evaluate(
@@ -251,23 +260,6 @@ def evaluate(
     ended = jnp.cumsum((experience.terminated | experience.truncated).astype(jnp.int32), axis=0)
     running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
     return jnp.sum(jnp.where(running, experience.rewards, 0.0), axis=0)
-
-
-def _accounted(before: Standing, experience: Rollout, last: Standing) -> tuple[Standing, Episodes]:
-    """The running sums after a rollout and those of the episodes that ended: once, and not at each step."""
-    done = experience.terminated | experience.truncated
-    steps = jnp.expand_dims(jnp.arange(1, done.shape[0] + 1), 1)
-    # Steps up to an environment's last end belong to episodes that ended; those before it began too.
-    until = jnp.max(jnp.where(done, steps, 0), axis=0)
-    ended, any_ended = steps <= jnp.expand_dims(until, 0), until > 0
-    # Returns and lengths side by side: half the kernels to compile.
-    values = jnp.stack([experience.rewards, jnp.ones_like(experience.rewards)])
-    started = jnp.stack([before.returns, before.lengths])
-    returns, lengths = jnp.where(any_ended, 0.0, started) + jnp.sum(jnp.where(ended, 0.0, values), axis=1)
-    within = jnp.sum(jnp.where(ended, values, 0.0), axis=(1, 2))
-    all_returns, all_lengths = jnp.sum(jnp.where(any_ended, started, 0.0), axis=1) + within
-    episodes = Episodes(jnp.sum(done.astype(jnp.float32)), all_returns, all_lengths)
-    return last._replace(returns=returns, lengths=lengths), episodes
 
 
 def _where(done: Array, new: Array, old: Array) -> Array:

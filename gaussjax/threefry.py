@@ -7,13 +7,14 @@ of operations, `Words`, so that `gaussjax.torch.random` is the same code on tens
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gaussjax.inverse_error import Numbers, erf_inv, rounding_of
-from gaussjax.noise import threefry2x32
+from gaussjax.noise import Operations, threefry2x32
 
 
 class Words(NamedTuple):
@@ -45,7 +46,8 @@ class Words(NamedTuple):
         """Two words for each of the `counters` below 2³², by the `key`."""
         words = self.read(key)
         zeros = counters ^ counters
-        return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.rotate, self.word)
+        operations = Operations(operator.add, operator.xor, self.rotate, self.word)
+        return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, operations)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Two words for each place of an array of that `shape`, by the `key`."""

@@ -59,9 +59,15 @@ def _enciphered(numbers: UInt32[Array, " n"], round_keys: UInt32[Array, " rounds
     split = width // 2
     low_bits, high_bits = (jnp.uint32((1 << bits) - 1) for bits in (split, width - split))
     low, high = numbers & low_bits, numbers >> split
-    for first, second in round_keys.reshape(-1, 2):
-        high = high ^ (_mixed(low + first) & high_bits)
-        low = low ^ (_mixed(high + second) & low_bits)
+
+    def rounds(halves: tuple[Array, Array], keys: UInt32[Array, "2"]) -> tuple[tuple[Array, Array], None]:
+        high, low = halves
+        high = high ^ (_mixed(low + keys[0]) & high_bits)
+        low = low ^ (_mixed(high + keys[1]) & low_bits)
+        return (high, low), None
+
+    # A loop, so that two rounds are traced and compiled and not all.
+    (high, low), _ = jax.lax.scan(rounds, (high, low), round_keys.reshape(-1, 2))
     return (high << split) | low
 
 

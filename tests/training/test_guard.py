@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,8 @@ def update():
         ppo.Hyperparameters.of(CONFIG),
         16,
     )
-    return jax.jit(make_update(policy, optimizer, CONFIG)), state
+    epoch_keys = jax.random.split(jax.random.key(8), CONFIG.num_epochs)
+    return jax.jit(partial(make_update(policy, optimizer, CONFIG), epoch_keys=epoch_keys)), state
 
 
 def experience(**changes):

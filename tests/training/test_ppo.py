@@ -76,11 +76,11 @@ def test_update_equals_a_plain_python_ppo():
     resets = np.zeros((8, 2), bool)
     taken = (observations, actions, actions, rewards, terminated, truncated, next_observations, resets, ())
     experience = rollout.Rollout(*taken)
-    key = jax.random.key(7)
+    epoch_keys = jax.random.split(jax.random.key(7), config.num_epochs)
     state = ppo.State(
         params,
         optimizer.init(params),
-        key,
+        jax.random.key(8),
         normalize.init((3,)),
         normalize.init(()),
         jnp.zeros(2),
@@ -88,7 +88,7 @@ def test_update_equals_a_plain_python_ppo():
         ppo.Hyperparameters.of(config),
         16,
     )
-    updated, _ = jax.jit(make_update(policy, optimizer, config))(state, experience)
+    updated, _ = jax.jit(make_update(policy, optimizer, config))(state, experience, epoch_keys)
 
     # Rewards: divided by the deviation of the discounted returns of this very rollout.
     running, returns = np.zeros(2), []
@@ -117,7 +117,7 @@ def test_update_equals_a_plain_python_ppo():
         return -jnp.mean(gain) + 0.5 * 0.5 * jnp.mean((seen["value"] - targets) ** 2)
 
     expected, moments = params, optimizer.init(params)
-    for epoch_key in jax.random.split(jax.random.split(key)[1], config.num_epochs):
+    for epoch_key in epoch_keys:
         order = np.asarray(permutation(epoch_key, 16))
         for start in range(0, 16, 4):
             rows = order[start : start + 4]

@@ -39,7 +39,9 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
 
     @jax.jit
     def step(state: State) -> tuple[State, Metrics]:
-        key, rollout_key = keys.split(state.key)
+        # One hash for all of them.
+        drawn = keys.split(state.key, 2 + config.num_epochs)
+        key, rollout_key, epoch_keys = drawn[0], drawn[1], drawn[2:]
         experience, standing, episodes = simulate.collect(
             environment,
             policy,
@@ -50,7 +52,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
             config.num_steps,
             mesh=mesh,
         )
-        state, metrics = update(state._replace(key=key, environment=()), experience)
+        state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs
         metrics = {"step": steps, **simulate.means(episodes), **metrics}
         state = state._replace(environment=standing, steps=steps)

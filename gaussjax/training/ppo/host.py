@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import normalize, rollout, spaces
+from gaussjax import keys, normalize, rollout, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.training import processes, sharding
@@ -60,7 +60,8 @@ def make_host(
 
     @jax.jit
     def update(state: State, experience: rollout.Rollout) -> tuple[State, Metrics]:
-        state, metrics = learn(state, experience)
+        key, shuffle_key = keys.split(state.key)
+        state, metrics = learn(state._replace(key=key), experience, keys.split(shuffle_key, config.num_epochs))
         return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
 
     def init(key: Array) -> State:

@@ -10,7 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from gaussjax import keys, normalize, rollout
+from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.training import losses, sharding
 from gaussjax.training.advantages import generalized_advantages
@@ -64,8 +64,8 @@ def adapted_rate(rate: Array, kl: Array, target_kl: float) -> Array:
 
 def make_update(
     policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
-) -> Callable[[State, rollout.Rollout], tuple[State, dict[str, Array]]]:
-    """`(state, experience) -> (state, metrics)`, pure and to be compiled.
+) -> Callable[[State, rollout.Rollout, Array], tuple[State, dict[str, Array]]]:
+    """`(state, experience, keys) -> (state, metrics)`, pure and to be compiled; there is a key for each epoch.
 
     On a mesh the samples are gathered once, whole on each device, so that the minibatches are
     those of one device; each device then takes its rows of every minibatch.
@@ -112,7 +112,8 @@ def make_update(
     def epoch(
         carry: Any,
         order: Array,
-        samples: _Samples,
+        samples: tuple[Any, Array],
+        unpack: Callable[[Any, Array], _Samples],
         options: Hyperparameters,
         progress: Array,
         unravel: Callable[[Array], Params],
@@ -120,10 +121,10 @@ def make_update(
         params, moments, rate = carry
         taken_rate = annealed(rate, progress)
 
-        def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
-            return loss(unravel(params), batch, options)
+        def batch_loss(params: Array, batch: tuple[Any, Array]) -> tuple[Array, dict[str, Array]]:
+            return loss(unravel(params), unpack(*batch), options)
 
-        def gradient_step(carry: Any, batch: _Samples) -> Any:
+        def gradient_step(carry: Any, batch: tuple[Any, Array]) -> Any:
             params, moments = carry
             (total, metrics), gradients = jax.value_and_grad(batch_loss, has_aux=True)(params, batch)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
@@ -155,9 +156,8 @@ def make_update(
         cut = jnp.any(experience.truncated[:-1])
         return jax.lax.cond(cut, lambda: of(slice(None)), lambda: shifted)
 
-    def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
+    def update(state: State, experience: rollout.Rollout, epoch_keys: Array) -> tuple[State, dict[str, Array]]:
         options = state.hyperparameters
-        key, shuffle_key = keys.split(state.key)
         rewards, return_statistics, discounted_returns = _scaled_rewards(state, experience, config, mesh)
         observations = normalized(state.observation_statistics, experience.observations, config)
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
@@ -205,13 +205,13 @@ def make_update(
         samples = jax.tree.map(lambda leaf: _rows(leaf, length if recurrent else None), columns)
         samples = samples._replace(carry=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts))
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
+        packed, unpack = _packed(samples)
         # As one vector, a step of Adam is a few kernels and not a few for each array.
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
         # All orders before the loop: within it XLA computes the order anew for each column that it gathers.
-        epoch_keys = keys.split(shuffle_key, config.num_epochs)
         orders = jax.vmap(lambda key: permutation(key, samples.log_prob.shape[0]))(epoch_keys)
         (params, moments, rate), told = jax.lax.scan(
-            lambda carry, order: epoch(carry, order, samples, options, progress, unravel),
+            lambda carry, order: epoch(carry, order, packed, unpack, options, progress, unravel),
             (params, state.optimizer, options.learning_rate),
             orders.reshape(config.num_epochs, -1, config.batch_size // length),
         )
@@ -237,7 +237,6 @@ def make_update(
         return state._replace(
             params=unravel(params),
             optimizer=moments,
-            key=key,
             observation_statistics=seen,
             return_statistics=return_statistics,
             discounted_returns=discounted_returns,
@@ -245,6 +244,18 @@ def make_update(
         ), metrics
 
     return update
+
+
+def _packed(samples: _Samples) -> tuple[tuple[Any, Array], Callable[[Any, Array], _Samples]]:
+    """Samples as observations and one row of all else each, and the way back: two gathers an epoch and not eight."""
+    rest = samples._replace(observations=())
+    rows = jax.vmap(lambda sample: jax.flatten_util.ravel_pytree(sample)[0])(rest)
+    _, open_up = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), rest))
+
+    def unpack(observations: Any, rows: Array) -> _Samples:
+        return jax.vmap(open_up)(rows)._replace(observations=observations)
+
+    return (samples.observations, rows), unpack
 
 
 def _rows(leaf: Array, length: int | None) -> Array:
