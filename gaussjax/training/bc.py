@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaussjax import factories, networks, normalize, spaces
+from gaussjax import checks, factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
@@ -212,6 +212,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         return normalize.apply(statistics, observations) if config.normalize_observations else observations
 
     def init(key: Array) -> State:
+        checks.key(key)
         key, params_key = jax.random.split(key)
         params = policy.init(params_key)
         statistics = normalize.update(normalize.init(data.observations.shape[1:]), data.observations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
 from gaussjax import envs
@@ -35,4 +36,24 @@ def test_a_policy_without_a_value_is_refused_by_ppo():
     algorithm = ppo.make(environments, ppo.Config(num_envs=2, num_steps=8, batch_size=8), policy)
     with pytest.raises(ValueError, match="Put its network into"):
         algorithm.step(algorithm.init(jax.random.key(0)))
+    environments.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "came"), [(0, "0|an array of type int32"), (jax.random.split(jax.random.key(0), 3), "3 keys in an array")]
+)
+def test_a_training_begins_with_one_key(key, came):
+    options = {"num_envs": 2, "num_steps": 8, "batch_size": 8}
+    environments = envs.make_vector("Pendulum-v1", 2)
+    environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+    dataset = bc.Dataset(np.zeros((8, 3), np.float32), np.zeros((8, 1), np.float32))
+    cloning = bc.Config(batch_size=4)
+    algorithms = [
+        algorithm.make(where, algorithm.Config(**options))
+        for algorithm in (ppo, sac)
+        for where in (environments, environment)
+    ]
+    for algorithm in (*algorithms, bc.make(dataset, bc.make_policy(3, BOX, cloning), cloning)):
+        with pytest.raises(TypeError, match=f"key: expected one PRNG key, got ({came}).* Make one with jax.random.key"):
+            algorithm.init(key)
     environments.close()

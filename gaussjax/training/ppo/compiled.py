@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from gaussjax import envs, keys, normalize, simulate
+from gaussjax import checks, envs, keys, normalize, simulate
 from gaussjax.policy import Policy
 from gaussjax.training import sharding
 from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
@@ -21,6 +21,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
 
     @jax.jit
     def init(key: Array) -> State:
+        checks.key(key)
         key, params_key, reset_key = keys.split(key, 3)
         params = policy.init(params_key)
         standing = simulate.start(environment, policy, reset_key, config.num_envs)

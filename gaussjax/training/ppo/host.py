@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import keys, normalize, rollout, spaces
+from gaussjax import checks, keys, normalize, rollout, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.training import processes, sharding
@@ -65,6 +65,7 @@ def make_host(
         return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
 
     def init(key: Array) -> State:
+        checks.key(key)
         key, params_key, seed_key = jax.random.split(key, 3)
         params = policy.init(params_key)
         # Each environment has the seed it has where one process steps them all.

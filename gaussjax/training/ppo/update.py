@@ -112,8 +112,7 @@ def make_update(
     def epoch(
         carry: Any,
         order: Array,
-        samples: tuple[Any, Array],
-        unpack: Callable[[Any, Array], _Samples],
+        samples: _Samples,
         options: Hyperparameters,
         progress: Array,
         unravel: Callable[[Array], Params],
@@ -121,10 +120,10 @@ def make_update(
         params, moments, rate = carry
         taken_rate = annealed(rate, progress)
 
-        def batch_loss(params: Array, batch: tuple[Any, Array]) -> tuple[Array, dict[str, Array]]:
-            return loss(unravel(params), unpack(*batch), options)
+        def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
+            return loss(unravel(params), batch, options)
 
-        def gradient_step(carry: Any, batch: tuple[Any, Array]) -> Any:
+        def gradient_step(carry: Any, batch: _Samples) -> Any:
             params, moments = carry
             (total, metrics), gradients = jax.value_and_grad(batch_loss, has_aux=True)(params, batch)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
@@ -205,13 +204,12 @@ def make_update(
         samples = jax.tree.map(lambda leaf: _rows(leaf, length if recurrent else None), columns)
         samples = samples._replace(carry=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts))
         progress = jnp.minimum(jnp.asarray(state.steps, jnp.float32) / config.total_steps, 1.0)
-        packed, unpack = _packed(samples)
         # As one vector, a step of Adam is a few kernels and not a few for each array.
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
         # All orders before the loop: within it XLA computes the order anew for each column that it gathers.
         orders = jax.vmap(lambda key: permutation(key, samples.log_prob.shape[0]))(epoch_keys)
         (params, moments, rate), told = jax.lax.scan(
-            lambda carry, order: epoch(carry, order, packed, unpack, options, progress, unravel),
+            lambda carry, order: epoch(carry, order, samples, options, progress, unravel),
             (params, state.optimizer, options.learning_rate),
             orders.reshape(config.num_epochs, -1, config.batch_size // length),
         )
@@ -244,18 +242,6 @@ def make_update(
         ), metrics
 
     return update
-
-
-def _packed(samples: _Samples) -> tuple[tuple[Any, Array], Callable[[Any, Array], _Samples]]:
-    """Samples as observations and one row of all else each, and the way back: two gathers an epoch and not eight."""
-    rest = samples._replace(observations=())
-    rows = jax.vmap(lambda sample: jax.flatten_util.ravel_pytree(sample)[0])(rest)
-    _, open_up = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), rest))
-
-    def unpack(observations: Any, rows: Array) -> _Samples:
-        return jax.vmap(open_up)(rows)._replace(observations=observations)
-
-    return (samples.observations, rows), unpack
 
 
 def _rows(leaf: Array, length: int | None) -> Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gaussjax import envs, keys, normalize, simulate, spaces
+from gaussjax import checks, envs, keys, normalize, simulate, spaces
 from gaussjax.policy import Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Metrics, State, Transition
@@ -22,6 +22,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
 
     @jax.jit
     def init(key: Array) -> State:
+        checks.key(key)
         key, learner_key, reset_key = jax.random.split(key, 3)
         standing = simulate.start(environment, policy, reset_key, config.num_envs)
         observation = standing.observations[0]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import keys, normalize, rollout, spaces
+from gaussjax import checks, keys, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Learner, Metrics, State, Transition
@@ -38,6 +38,7 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
 
     @jax.jit
     def begin(key: Array) -> tuple[Learner, replay.Buffer, Array, Array]:
+        checks.key(key)
         key, learner_key, seed_key = jax.random.split(key, 3)
         observation, action = jnp.zeros(width), jnp.zeros(len(low))
         row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
