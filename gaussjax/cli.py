@@ -74,6 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
+    except BrokenPipeError:
+        # Whoever reads what we print has gone, such as head; what is still to be written has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except _FAULTS as error:
         _fail(str(error), 1)
     except jax.errors.JaxRuntimeError as error:

@@ -36,6 +36,14 @@ def refused(capsys, monkeypatch, *arguments) -> str:
     return lines[0]
 
 
+def test_a_reader_that_goes_away_is_no_error():
+    asked = command("train", "--help")
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     out = tmp_path / "run"
     options = ["--total-steps", "512", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]
