@@ -9,6 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 from gaussjax.arrays import xp
+from gaussjax.distributions import DiagGaussian
 
 MANY = 8192
 
@@ -51,3 +52,13 @@ def test_the_gradient_of_a_sum_by_entries_is_a_broadcast():
 def test_a_sum_by_entries_is_differentiated_twice_and_forward():
     array = jnp.asarray(np.random.default_rng(1).normal(size=(MANY, 2)), jnp.float32)
     check_grads(lambda scale: jnp.mean(jnp.sin(over_rows(scale * array))), (jnp.float32(0.5),), order=2, rtol=2e-2)
+
+
+def test_densities_of_many_samples_are_added_up_entry_by_entry():
+    def log_prob(samples):
+        return DiagGaussian(jnp.zeros(8), jnp.zeros(8)).log_prob(samples)
+
+    few, many = (str(jax.make_jaxpr(log_prob)(jnp.ones((rows, 8)))) for rows in (MANY - 1, MANY))
+    # Of the squares and of log_std, which is one row.
+    assert few.count("reduce_sum") == 2
+    assert many.count("reduce_sum") == 1
