@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # How much the step size answers to a policy that moves too far or too little, and its limits.
 _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
 
-# Of each gradient step.
-_TOLD = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "std", "gradient_norm", "skipped")
+# Of each gradient step that is taken, and their number.
+_TOLD = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "std", "gradient_norm", "taken")
 
 
 class _Samples(NamedTuple):
@@ -97,12 +97,16 @@ def make_update(
         value_loss = losses.value_loss(outputs["value"], samples.targets, samples.values, config.clip_value)
         entropy = jnp.mean(entropy)
         total = policy_loss + options.value_coefficient * value_loss - options.entropy_coefficient * entropy
+        # Side by side, for a mean by itself is two kernels.
+        moved = samples.distribution.kl_divergence(policy.distribution(held))
+        clipped = jnp.abs(jnp.expm1(jax.lax.stop_gradient(log_ratios))) > options.clip_ratio
+        kl, clip_fraction = jnp.mean(jnp.stack([moved, clipped]).reshape(2, -1), axis=1)
         return total, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": jnp.mean(samples.distribution.kl_divergence(policy.distribution(held))),
-            "clip_fraction": jnp.mean(jnp.abs(jnp.expm1(jax.lax.stop_gradient(log_ratios))) > options.clip_ratio),
+            "kl": kl,
+            "clip_fraction": clip_fraction,
             "std": jnp.mean(jnp.exp(held["log_std"])),
         }
 
@@ -117,32 +121,32 @@ def make_update(
         progress: Array,
         unravel: Callable[[Array], Params],
     ) -> Any:
-        params, moments, rate = carry
+        *learnt, rate = carry
         taken_rate = annealed(rate, progress)
 
         def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
             return loss(unravel(params), batch, options)
 
         def gradient_step(carry: Any, batch: _Samples) -> Any:
-            params, moments = carry
+            params, moments, sums = carry
             (total, metrics), gradients = jax.value_and_grad(batch_loss, has_aux=True)(params, batch)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
             # The norm is finite only where every gradient is: one number says it all.
             usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
-            metrics["skipped"] = (~usable).astype(total.dtype)
+            metrics["taken"] = jnp.ones_like(total)
+            # As one vector, to be added up at once.
+            told = jnp.stack([metrics[name] for name in _TOLD]).astype(sums.dtype)
 
             updates, following = optimizer.update(gradients, moments, params)
-            taken = params - taken_rate * updates, following
-            # As one vector, to be written once a step.
-            told = jnp.stack([metrics[name] for name in _TOLD])
-            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), told
+            taken = params - taken_rate * updates, following, sums + told
+            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), metrics["kl"]
 
         order = sharding.spread(order, mesh, axis=1)
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
-        (params, moments), metrics = jax.lax.scan(gradient_step, (params, moments), batches)
+        learnt, kls = jax.lax.scan(gradient_step, tuple(learnt), batches)
         if config.target_kl is not None:
-            rate = adapted_rate(rate, metrics[-1, _TOLD.index("kl")], config.target_kl)
-        return (params, moments, rate), metrics
+            rate = adapted_rate(rate, kls[-1], config.target_kl)
+        return (*learnt, rate), None
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
         def of(steps: slice) -> Array:
@@ -208,16 +212,15 @@ def make_update(
         params, unravel = jax.flatten_util.ravel_pytree(state.params)
         # All orders before the loop: within it XLA computes the order anew for each column that it gathers.
         orders = jax.vmap(lambda key: permutation(key, samples.log_prob.shape[0]))(epoch_keys)
-        (params, moments, rate), told = jax.lax.scan(
+        orders = orders.reshape(config.num_epochs, -1, config.batch_size // length)
+        (params, moments, sums, rate), _ = jax.lax.scan(
             lambda carry, order: epoch(carry, order, samples, options, progress, unravel),
-            (params, state.optimizer, options.learning_rate),
-            orders.reshape(config.num_epochs, -1, config.batch_size // length),
+            (params, state.optimizer, jnp.zeros(len(_TOLD)), options.learning_rate),
+            orders,
         )
-        skipped = told[..., -1:] > 0
-        # Of the steps that were taken; NaN where none was.
-        means = jnp.sum(jnp.where(skipped, 0.0, told), axis=(0, 1)) / jnp.sum(~skipped)
-        metrics: dict[str, Any] = dict(zip(_TOLD[:-1], means, strict=False))
-        metrics["skipped"] = jnp.sum(skipped)
+        # NaN where no step was taken.
+        metrics: dict[str, Any] = dict(zip(_TOLD[:-1], sums[:-1] / sums[-1], strict=True))
+        metrics["skipped"] = orders.shape[0] * orders.shape[1] - sums[-1].astype(jnp.int32)
         unexplained, variance = jnp.var(jnp.stack([targets - values, targets]), axis=(1, 2))
         metrics["explained_variance"] = 1.0 - unexplained / (variance + 1e-8)
         metrics["learning_rate"] = annealed(rate, progress)
