@@ -20,6 +20,8 @@ from benchmarks import machine, report
 from benchmarks.hidden_velocity import NAME
 
 EPISODES, POINTS = 20, 100
+# Of more seeds the legend would cover the curves.
+_NAMED = 5
 HIDDEN = f"benchmarks.hidden_velocity:{NAME}"
 _MILLION = (
     *("--total-steps", "1000000", "--num-envs", "8", "--num-steps", "256", "--batch-size", "64"),
@@ -208,7 +210,7 @@ def plots(results: dict[str, Any], folder: Path) -> str:
         case = CASES[name]
         for run in runs:
             steps, returns = zip(*run["curve"], strict=True)
-            axes.plot(steps, returns, linewidth=1.2, label=f"seed {run['seed']}")
+            axes.plot(steps, returns, linewidth=1.2 if len(runs) <= _NAMED else 0.8, label=f"seed {run['seed']}")
         if case.least is not None:
             axes.axhline(case.least, color="grey", linestyle="--", linewidth=1.0)
         axes.set_title(f"{case.title}, {case.environment.partition(':')[2] or case.environment}")
@@ -217,7 +219,8 @@ def plots(results: dict[str, Any], folder: Path) -> str:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if len(runs) <= _NAMED:
+            axes.legend(fontsize=8)
     for axes in figure.axes[len(cases) :]:
         axes.set_visible(False)
     name = f"learning-{results['device']}.svg"
