@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import select
 import shutil
 import sys
 import time
@@ -75,9 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         _fail(str(error), 2)
     except BrokenPipeError:
-        # Whoever reads what we print has gone, such as head; what is still to be written has no reader.
+        if not _unread():
+            raise
+        # What is still to be written has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _leave(1)
     except _FAULTS as error:
         _fail(str(error), 1)
     except jax.errors.JaxRuntimeError as error:
@@ -264,8 +267,19 @@ def _cache_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def _unread() -> bool:
+    """Whether standard output is a pipe whose reader has gone, such as head."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
+
+
 def _fail(message: str, code: int) -> NoReturn:
     print(f"gaussjax: {message}", file=sys.stderr, flush=True)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
     if processes.several():
         # An orderly exit would wait for the others, who may wait for this process.
         sys.stdout.flush()

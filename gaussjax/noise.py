@@ -44,7 +44,7 @@ class Operations(NamedTuple):
     word: Callable[[int], Any]
 
 
-# Not the operators of arrays, each of which JAX traces as a function of its own: three quarters of a hash's tracing.
+# Not the operators of arrays, each of which JAX traces as a function of its own.
 _LAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
 
 

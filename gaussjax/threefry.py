@@ -25,8 +25,7 @@ class Words(NamedTuple):
         read: `(uint32 array) -> words`.
         write: `(words) -> uint32 array`.
         count: `(number, like) -> words` 0, 1, …, number - 1.
-        word: Makes a constant.
-        rotate: `(words, bits) -> words`, to the left.
+        operations: Of the hash.
         shift: `(words, bits) -> words`, to the right, zeros coming in.
         float32: `(words) -> float32 array` of the same bits.
         float64: `(high words, low words) -> float64 array` in [1, 2) whose mantissa they fill.
@@ -36,8 +35,7 @@ class Words(NamedTuple):
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
     count: Callable[[int, Any], Any]
-    word: Callable[[int], Any]
-    rotate: Callable[[Any, int], Any]
+    operations: Operations
     shift: Callable[[Any, int], Any]
     float32: Callable[[Any], Any]
     float64: Callable[[Any, Any], Any]
@@ -46,8 +44,7 @@ class Words(NamedTuple):
         """Two words for each of the `counters` below 2³², by the `key`."""
         words = self.read(key)
         zeros = counters ^ counters
-        operations = Operations(operator.add, operator.xor, self.rotate, self.word)
-        return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, operations)
+        return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.operations)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Two words for each place of an array of that `shape`, by the `key`."""
@@ -115,7 +112,7 @@ def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
         (2,)
     """
     words = words or NUMPY
-    counter = words.count(1, key) + words.word(data)
+    counter = words.count(1, key) + words.operations.word(data)
     return words.write(words.numbers.library.stack(words.hash(key, counter), -1)[0])
 
 
@@ -175,7 +172,7 @@ def uniform(
         floats = words.float64(high, low)
     else:
         # Random mantissa bits of a float in [1, 2).
-        floats = words.float32(words.shift(high ^ low, 9) | words.word(0x3F800000))
+        floats = words.float32(words.shift(high ^ low, 9) | words.operations.word(0x3F800000))
     rounding, cast = rounding_of(dtype, words.numbers), words.numbers.cast
     low_end, high_end = rounding.constant(minimum), rounding.constant(maximum)
     scaled = rounding.fma(cast(floats, "float64") - 1.0, rounding.constant(high_end - low_end), low_end)
@@ -226,8 +223,12 @@ NUMPY = Words(
     read=lambda key: np.asarray(key, np.uint32)[:, None],
     write=np.asarray,
     count=lambda number, _: np.arange(number, dtype=np.uint32),
-    word=np.uint32,
-    rotate=lambda words, bits: (words << np.uint32(bits)) | (words >> np.uint32(32 - bits)),
+    operations=Operations(
+        operator.add,
+        operator.xor,
+        lambda words, bits: (words << np.uint32(bits)) | (words >> np.uint32(32 - bits)),
+        np.uint32,
+    ),
     shift=lambda words, bits: words >> np.uint32(bits),
     float32=lambda words: words.view(np.float32),
     float64=_float64,

@@ -44,6 +44,16 @@ def test_a_reader_that_goes_away_is_no_error():
     assert process.returncode == 1
 
 
+def test_another_pipe_that_breaks_is_not_passed_over(monkeypatch):
+    def broken(_):
+        raise BrokenPipeError("of an environment")
+
+    monkeypatch.setattr(cli, "info", broken)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
+    with pytest.raises(BrokenPipeError, match="of an environment"):
+        cli.main(["info", "policy.safetensors"])
+
+
 def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     out = tmp_path / "run"
     options = ["--total-steps", "512", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]

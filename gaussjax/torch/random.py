@@ -6,6 +6,7 @@ JAX. All functions run on the device of the key, and under `torch.func.vmap` ove
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from gaussjax import threefry
 from gaussjax.inverse_error import Numbers
+from gaussjax.noise import Operations
 
 
 def key(seed: int) -> torch.Tensor:
@@ -172,8 +174,9 @@ WORDS = threefry.Words(
     read=lambda key: key.view(torch.int32).unsqueeze(-1),
     write=lambda words: words.view(torch.uint32),
     count=lambda number, like: torch.arange(number, dtype=torch.int32, device=like.device),
-    word=_word,
-    rotate=lambda words, count: (words << count) | _shift(words, 32 - count),
+    operations=Operations(
+        operator.add, operator.xor, lambda words, count: (words << count) | _shift(words, 32 - count), _word
+    ),
     shift=_shift,
     float32=lambda words: words.view(torch.float32),
     float64=_float64,

@@ -70,6 +70,8 @@ def test_nothing_is_skipped_where_all_is_finite(update):
     step, state = update
     _, metrics = step(state, experience())
     assert metrics["skipped"] == 0
+    # Twelve steps hardly move it from 1: it is a mean over those that are taken.
+    np.testing.assert_allclose(metrics["std"], 1.0, atol=0.02)
 
 
 def test_one_bad_sample_costs_one_gradient_step_an_epoch(update):
@@ -77,6 +79,7 @@ def test_one_bad_sample_costs_one_gradient_step_an_epoch(update):
     # Nothing comes before the first step, so its infinite reward is in one advantage: one minibatch of each epoch.
     after, metrics = step(state, experience(rewards=((0, 1), np.inf)))
     assert metrics["skipped"] == CONFIG.num_epochs
+    np.testing.assert_allclose(metrics["std"], 1.0, atol=0.02)
     assert np.isfinite(metrics["policy_loss"])
     assert np.isfinite(metrics["gradient_norm"])
     assert all(np.isfinite(leaf).all() for leaf in carried(after))

@@ -47,6 +47,8 @@ def test_whole_training_is_one_program_equal_to_its_steps(algorithm):
 def test_same_key_trains_bitwise_the_same(algorithm):
     one, two = (algorithm.step(algorithm.init(jax.random.key(3)))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
+    # The next step draws from another key.
+    assert one.key != algorithm.init(jax.random.key(3)).key
 
 
 def test_population_over_seeds_and_learning_rates(algorithm):

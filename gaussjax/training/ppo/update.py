@@ -121,7 +121,7 @@ def make_update(
         progress: Array,
         unravel: Callable[[Array], Params],
     ) -> Any:
-        *learnt, rate = carry
+        learnt, rate = carry
         taken_rate = annealed(rate, progress)
 
         def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
@@ -143,10 +143,10 @@ def make_update(
 
         order = sharding.spread(order, mesh, axis=1)
         batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
-        learnt, kls = jax.lax.scan(gradient_step, tuple(learnt), batches)
+        learnt, kls = jax.lax.scan(gradient_step, learnt, batches)
         if config.target_kl is not None:
             rate = adapted_rate(rate, kls[-1], config.target_kl)
-        return (*learnt, rate), None
+        return (learnt, rate), None
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
         def of(steps: slice) -> Array:
@@ -213,9 +213,9 @@ def make_update(
         # All orders before the loop: within it XLA computes the order anew for each column that it gathers.
         orders = jax.vmap(lambda key: permutation(key, samples.log_prob.shape[0]))(epoch_keys)
         orders = orders.reshape(config.num_epochs, -1, config.batch_size // length)
-        (params, moments, sums, rate), _ = jax.lax.scan(
+        ((params, moments, sums), rate), _ = jax.lax.scan(
             lambda carry, order: epoch(carry, order, samples, options, progress, unravel),
-            (params, state.optimizer, jnp.zeros(len(_TOLD)), options.learning_rate),
+            ((params, state.optimizer, jnp.zeros(len(_TOLD))), options.learning_rate),
             orders,
         )
         # NaN where no step was taken.
