@@ -11,6 +11,7 @@ import select
 import shutil
 import sys
 import time
+import traceback
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,18 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         if not _unread():
-            raise
+            _end(error)
         # What is still to be written has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except _FAULTS as error:
         _fail(str(error), 1)
-    except jax.errors.JaxRuntimeError as error:
-        if not processes.several():
-            raise
-        _fail(f"distributed: another process has ended ({str(error).splitlines()[0]})", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except Exception as error:
+        if processes.lost(error):
+            _fail(f"distributed: another process has ended ({str(error).splitlines()[0]})", 1)
+        _end(error)
 
 
 def train(command: Any) -> None:
@@ -187,6 +190,8 @@ def _run(
         sys.exit(INTERRUPTED)
     if not processes.leads():
         return
+    # From here on the others are not needed, and do not wait.
+    processes.disconnect()
     seed = described["seed"] + EVALUATION_SEED
     evaluate(Evaluate(folder / run.POLICY, described["environment"], described["evaluation_episodes"], seed))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
@@ -277,6 +282,14 @@ def _unread() -> bool:
 def _fail(message: str, code: int) -> NoReturn:
     print(f"gaussjax: {message}", file=sys.stderr, flush=True)
     _leave(code)
+
+
+def _end(error: BaseException) -> NoReturn:
+    """Lets an error that nothing foresees be seen as it is."""
+    if not processes.several():
+        raise error
+    traceback.print_exception(error)
+    _leave(1)
 
 
 def _leave(code: int) -> NoReturn:

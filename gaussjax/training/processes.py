@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+# What carries numbers between processes on CPU and GPU, and what knows who is alive.
+_TRANSPORT = re.compile(r"gloo|nccl|coordination|heartbeat", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<coordinator>\S+:\d+),(?P<number>\d+),(?P<index>\d+)")
 
 
@@ -52,6 +54,21 @@ def connect(text: str) -> None:
     jax.distributed.initialize(found["coordinator"], int(found["number"]), int(found["index"]))
 
 
+def disconnect() -> None:
+    """Parts from the others, once all of them call this or have come to their end; a process alone goes on.
+
+    Example:
+        >>> disconnect()
+        >>> several()
+        False
+
+    Source:
+        `jax.distributed.shutdown`.
+    """
+    if several():
+        jax.distributed.shutdown()
+
+
 def several() -> bool:
     """Whether this process trains together with others.
 
@@ -92,6 +109,25 @@ def any_of(flag: bool) -> bool:
         False
     """
     return bool(total(np.array(flag, np.float32)) > 0)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether what was raised says that another process no longer answers.
+
+    JAX has a type of its own for it, and `ValueError` where the call itself fails and not its result.
+
+    Args:
+        error: Out of anything that the processes compute together.
+
+    Returns:
+        False for any error of a process alone.
+
+    Example:
+        >>> lost(ValueError("expected 2 rows, got 3."))
+        False
+    """
+    failed = isinstance(error, (jax.errors.JaxRuntimeError, ValueError))
+    return several() and failed and _TRANSPORT.search(str(error)) is not None
 
 
 def total(values: np.ndarray) -> Any:

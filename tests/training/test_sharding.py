@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -111,6 +112,7 @@ def test_two_processes_learn_what_one_learns_and_agree(eight):
     assert first["any"] == second["any"] == [True, False]
     assert first["learnt"] == second["learnt"]
     assert_close(eight["reference"], first["learnt"])
+    assert (first["lost"], first["own_fault"]) == (True, False)
 
 
 @pytest.mark.slow
@@ -137,18 +139,33 @@ def train(folder, *options, port, index):
     )
 
 
+@pytest.fixture
+def two_trainings():
+    """Starts both processes and waits for some updates; whatever a test leaves running is ended."""
+    started = []
+
+    def start_both(folder, *options):
+        port = free_port()
+        small = ["--num-envs", "4", "--num-steps", "64", "--batch-size", "64", "--num-epochs", "2", "--sizes", "8"]
+        started.extend(train(folder, *small, *options, port=port, index=index) for index in range(2))
+        metrics = folder / "metrics.csv"
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+            time.sleep(0.1)
+        return started
+
+    yield start_both
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "codes"), [("SIGINT", (130, 130)), ("SIGKILL", (1, -9))])
 @pytest.mark.parametrize("backend", ["jax", "gymnasium"])
-def test_end_of_one_process_ends_both_and_keeps_the_policy(tmp_path, backend, name, codes):
-    folder, port = tmp_path / "run", free_port()
-    options = ["--backend", backend, "--total-steps", "100000000", "--num-envs", "4", "--num-steps", "64"]
-    options += ["--batch-size", "64", "--num-epochs", "2", "--sizes", "8"]
-    both = [train(folder, *options, port=port, index=index) for index in range(2)]
-    metrics = folder / "metrics.csv"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
-        time.sleep(0.1)
+def test_end_of_one_process_ends_both_and_keeps_the_policy(tmp_path, two_trainings, backend, name, codes):
+    folder = tmp_path / "run"
+    both = two_trainings(folder, "--backend", backend, "--total-steps", "100000000")
     both[1].send_signal(getattr(signal, name))
     printed = [process.communicate(timeout=100) for process in both]
     assert tuple(process.returncode for process in both) == codes
@@ -160,3 +177,27 @@ def test_end_of_one_process_ends_both_and_keeps_the_policy(tmp_path, backend, na
         assert (folder / "checkpoint.safetensors").exists()
     else:
         assert "gaussjax: distributed: another process has ended" in printed[0][1]
+
+
+@pytest.mark.slow
+def test_error_that_nothing_foresees_ends_a_process_at_once(tmp_path, two_trainings):
+    folder = tmp_path / "run"
+    both = two_trainings(folder, "--total-steps", "100000000", "--checkpoint-every", "1")
+    shutil.rmtree(folder)
+    # An orderly end would wait for the second process, which waits for the first one's next numbers.
+    _, printed = both[0].communicate(timeout=100)
+    both[1].communicate(timeout=100)
+    assert both[0].returncode == 1
+    assert str(folder) in printed
+
+
+@pytest.mark.slow
+def test_second_process_does_not_wait_for_the_evaluation_of_the_first(tmp_path, two_trainings):
+    both = two_trainings(tmp_path / "run", "--total-steps", "2048", "--evaluation-episodes", "1000000")
+    _, printed = both[1].communicate(timeout=100)
+    assert (both[0].poll(), both[1].returncode) == (None, 0), printed
+    both[0].send_signal(signal.SIGINT)
+    printed, told = both[0].communicate(timeout=100)
+    assert both[0].returncode == 130
+    assert "of training" in printed
+    assert told.splitlines()[-1] == "gaussjax: interrupted"
