@@ -23,9 +23,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     names = peers.chosen(ACCELERATOR if cuda else CONTENDERS, options.peers)
     batches = report.sizes(options, ACCELERATOR_BATCHES if cuda else BATCHES)
     cases = [{"batch": batch, "resident": resident} for resident in (False, True) for batch in batches]
-    # The smaller the work, the more it matters how a process happens to hand it to its threads.
-    processes = [7 if case["batch"] == 1 else 5 if case["batch"] <= 256 else 3 for case in cases]
-    results = runner.measure("act", cases, names, processes, options)
+    # A process keeps to the way in which it happens to hand work to its threads; large batches meet slower minutes.
+    results = runner.measure("act", cases, names, [7] * len(cases), options)
     if cuda:
         results["floors"] = _floors(batches, options)
     return results
