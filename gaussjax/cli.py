@@ -107,6 +107,8 @@ def train(command: Any) -> None:
         try:
             state = loop.init(jax.random.key(seed))
         except (TypeError, ValueError) as error:
+            if processes.lost(error):
+                raise
             raise UsageError(str(error)) from error
         if processes.leads():
             run.start(folder, {**described, **dataclasses.asdict(config)})
