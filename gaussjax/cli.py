@@ -21,7 +21,7 @@ import jax
 
 import gaussjax
 from gaussjax import artifact, envs, rollout
-from gaussjax.training import bc, ppo, processes, report, run, sac, sharding, sinks
+from gaussjax.training import bc, checkpoint, ppo, processes, report, run, sac, sharding, sinks
 from gaussjax.usage import UsageError, errors_in_one_line
 
 try:
@@ -181,23 +181,31 @@ def _run(
             state, interrupted = run.train(
                 folder, loop, state, metadata, total_steps=total, best=best, score=score, shown=shown, **options
             )
+        except _FAULTS:
+            print_line(f"Stopped: {_left(folder)}")
+            raise
         finally:
             if processes.leads():
                 rows = report.read(folder / run.METRICS)
                 report.learning_curve(rows, folder / "learning_curve.png", title, score=score, labels=labels)
     print_line(f"{int(state.steps) - first:,} {unit} in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
-        kept = f" Go on with: gaussjax resume {folder}" if options["checkpoint_every"] else ""
-        print_line(f"Interrupted: the policy so far is {folder / run.POLICY}.{kept}")
+        print_line(f"Interrupted: {_left(folder)}")
         sys.exit(INTERRUPTED)
     if not processes.leads():
         return
     # From here on the others are not needed, and do not wait.
     processes.disconnect()
     seed = described["seed"] + EVALUATION_SEED
-    evaluate(Evaluate(folder / run.POLICY, described["environment"], described["evaluation_episodes"], seed))
+    environment, episodes, timeout = (described[name] for name in ("environment", "evaluation_episodes", "timeout"))
+    evaluate(Evaluate(folder / run.POLICY, environment, episodes, seed, timeout))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print_line(f"{folder}: {names}")
+
+
+def _left(folder: Path) -> str:
+    onward = f" Go on with: gaussjax resume {folder}" if (folder / checkpoint.LATEST).exists() else ""
+    return f"the policy so far is {folder / run.POLICY}.{onward}"
 
 
 @contextlib.contextmanager

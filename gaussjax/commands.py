@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gaussjax.training import bc, ppo, sac
+from gaussjax.training.algorithm import check_options
 from gaussjax.usage import UsageError
 
 EVALUATION_SEED = 10_000
@@ -48,6 +49,11 @@ class Train:
     """Write the metrics for TensorBoard too, into the folder of the results."""
     wandb: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write the metrics to Weights & Biases too; WANDB_MODE=offline keeps them in the folder of the results."""
+
+    def __post_init__(self) -> None:
+        check_options(self, ("evaluation_episodes", "max_skipped"), ("timeout",))
+        if self.checkpoint_every < 0:
+            raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,8 +97,13 @@ class Evaluate:
     """How many to run."""
     seed: int = EVALUATION_SEED
     """Of the first episode's environment; the next ones count up."""
+    timeout: float = 300.0
+    """Seconds that one step of the environments may take."""
     gif: Path | None = None
     """File for the first episode as an animated picture."""
+
+    def __post_init__(self) -> None:
+        check_options(self, ("episodes",), ("timeout",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,15 +19,15 @@ class _TooSlow(BaseException):
 
 
 @contextlib.contextmanager
-def guarded(environments: Any, step: int, timeout: float | None) -> Iterator[None]:
-    """Turns what goes wrong in a block that steps environments into `EnvironmentStepError`.
+def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[None]:
+    """Turns what goes wrong in a block that steps or resets environments into `EnvironmentStepError`.
 
     The time limit is an alarm signal, so it holds in the main thread only and where the system has
     them; an environment that hangs within compiled code is interrupted once that returns to Python.
 
     Args:
         environments: A vector environment.
-        step: How the error calls this step.
+        when: How the error calls what they do: "step 5", or "reset".
         timeout: Seconds, or None for no limit.
     """
     limit = timeout if threading.current_thread() is threading.main_thread() else None
@@ -41,14 +41,14 @@ def guarded(environments: Any, step: int, timeout: float | None) -> Iterator[Non
         raise
     except _TooSlow as error:
         raise EnvironmentStepError(
-            f"{_which(environments, error.__traceback__)}: expected an answer to step {step} within {timeout:g} s, got "
-            f"none. The environment hangs; the training up to the last update is kept."
+            f"{_which(environments, error.__traceback__)}: expected an answer to {when} within {timeout:g} s, got "
+            f"none. The environment hangs: look for a loop or a wait in it."
         ) from None
     except BaseException as error:
         came = f"{type(error).__name__}: {error}".rstrip(": ")
         raise EnvironmentStepError(
-            f"{_which(environments, error.__traceback__)}: expected an observation at step {step}, got {came}. Correct "
-            f"the environment; the training up to the last update is kept."
+            f"{_which(environments, error.__traceback__)}: expected an observation at {when}, got {came}. Correct "
+            f"the environment."
         ) from error
     finally:
         if limit is not None:

@@ -20,8 +20,6 @@ from gaussjax.usage import UsageError
 def evaluate(command: Evaluate) -> None:
     """Runs a policy file in its environment and prints the returns as a table."""
     episodes = command.episodes
-    if episodes < 1:
-        raise UsageError(f"episodes: expected at least 1, got {episodes}.")
     if command.gif and command.gif.suffix.lower() != ".gif":
         raise UsageError(f"gif: expected a name that ends in .gif, got {command.gif}.")
     if command.gif and not command.gif.parent.is_dir():
@@ -42,6 +40,7 @@ def evaluate(command: Evaluate) -> None:
             normalizer=loaded.normalizer,
             episodes=episodes,
             seed=command.seed,
+            timeout=command.timeout,
             watch=recorder.watch if command.gif else None,
         )
     except ValueError as error:

@@ -34,11 +34,14 @@ def reset(environment: envs.Environment, key: Array) -> tuple[Any, Array]:
 def step(environment: envs.Environment, state: Any, observation: Array, action: Array) -> envs.Step:
     """`environment.step(state, action)`: a `Step` that can follow that state and observation.
 
+    The action comes flat, and is handed on in the shape of the action space.
+
     Raises:
         TypeError: It is no `Step`, or an end is not told as a bool.
         ValueError: A field has another shape, or state and observation are unlike those before.
     """
-    stepped = environment.step(state, action)
+    # Policies act in one row of numbers; an environment is given what its space says.
+    stepped = environment.step(state, action.reshape(spaces.action_box(environment.action_space).shape))
     if not isinstance(stepped, envs.Step):
         raise TypeError(
             f"step: expected a gaussjax.envs.Step, got {_kind(stepped)}. Return envs.Step(state, observation, reward, "

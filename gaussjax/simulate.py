@@ -252,7 +252,8 @@ def evaluate(
         >>> evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=4).shape
         (4,)
     """
-    standing = start(environment, policy, key, episodes)
+    start_key, key = keys.split(key)
+    standing = start(environment, policy, start_key, episodes)
     experience, _, _ = collect(
         environment, policy, params, shown, standing, key, max_steps, deterministic=deterministic
     )

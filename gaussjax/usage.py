@@ -32,6 +32,6 @@ def _one_line(framed: str) -> str:
     # A row of lines only is a rule; where the terminal has no frames, one follows the title too.
     body = itertools.dropwhile(lambda row: not row.strip("─-"), rows)
     message = " ".join(itertools.takewhile(lambda row: row.strip("─-"), body))
-    message = re.sub(r"^Error parsing \S*__\S*: ", "", message).rstrip(".")
+    message = re.sub(r"^Error parsing (\S*__\S*|[A-Z]\w+): ", "", message).rstrip(".")
     meant = next((rows[i + 1].split()[0] for i, row in enumerate(rows) if row.startswith("Perhaps you meant")), None)
     return f"{message}. Perhaps you meant {meant}." if meant else f"{message}."

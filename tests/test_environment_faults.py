@@ -8,6 +8,7 @@ import sys
 import time
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
@@ -64,6 +65,34 @@ def test_environment_at_fault_is_named_with_its_step(does, says):
         runner.step(np.zeros((4, 1)))
 
 
+@pytest.mark.parametrize("does", [divide, sys.exit, hang])
+def test_environment_at_fault_in_its_reset_is_told(does):
+    class Unborn(probes.Bandit):
+        def reset(self, **options):
+            does()
+            return super().reset(**options)
+
+    runner = rollout.Runner(probes.vector(Unborn, 2))
+    runner.timeout = 0.3
+    with pytest.raises(rollout.EnvironmentStepError, match=r"^environment 0: expected an .* reset(,| within)"):
+        runner.reset(0)
+
+
+def test_evaluation_has_a_time_limit_too():
+    class Hangs(probes.Bandit):
+        def step(self, action):
+            hang()
+
+    gymnasium.register("gaussjax-test/Hangs-v0", Hangs)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box((1,), -1.0, 1.0))
+    params = policy.init(jax.random.key(0))
+    try:
+        with pytest.raises(rollout.EnvironmentStepError, match=r"within 0\.3 s, got none"):
+            rollout.evaluate(policy, params, "gaussjax-test/Hangs-v0", episodes=1, timeout=0.3)
+    finally:
+        del gymnasium.registry["gaussjax-test/Hangs-v0"]
+
+
 def test_time_limit_is_lifted_after_each_step():
     runner = rollout.Runner(probes.vector(Faulty, 2))
     runner.timeout = 0.05
@@ -98,7 +127,8 @@ def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, 
     finally:
         del gymnasium.registry["gaussjax-test/Breaks-v0"]
     assert exit_.value.code == 1
-    line = capsys.readouterr().err
+    told, line = capsys.readouterr()
+    assert f"Stopped: the policy so far is {out / 'policy.safetensors'}. Go on with: gaussjax resume {out}" in told
     expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 40"
     assert "environment 0: " in line
     assert expected in line

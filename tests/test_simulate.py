@@ -91,6 +91,15 @@ def test_evaluation_counts_the_first_episode_only(policy, terminates):
     np.testing.assert_array_equal(returns, [6.0] * 4)
 
 
+def test_evaluation_uses_each_key_once(policy):
+    environment = jax_probes.counter(3)
+    with jax.debug_key_reuse(True):
+        key = jax.random.key(0)
+        simulate.evaluate(environment, policy, policy.init(jax.random.key(1)), key, episodes=2, max_steps=3)
+        with pytest.raises(jax.errors.KeyReuseError):
+            jax.random.bits(key)
+
+
 def test_a_memory_starts_anew_with_each_episode_and_its_states_are_kept():
     policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=3, sizes=(4,)), 1, jax_probes.UNIT)
     params, environment = policy.init(jax.random.key(0)), jax_probes.counter(length=3)

@@ -22,6 +22,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 0,
     deterministic: bool = True,
+    timeout: float | None = None,
     watch: Callable[[Any], None] | None = None,
 ) -> Episodes:
     """Returns and lengths of whole episodes, one in each of as many environments.
@@ -34,11 +35,16 @@ def evaluate(
         episodes: How many.
         seed: Of the environments: episode i starts from seed + i. Actions are drawn from it too.
         deterministic: Whether the policy takes its deterministic action.
+        timeout: Seconds that one step of all environments may take; None is no limit.
         watch: Called with the first environment, which can be rendered as `rgb_array`, after its reset and after
             each step of its episode but the last, which has reset it again.
 
     Returns:
         A return and a length for each episode.
+
+    Raises:
+        FloatingPointError: An observation or a reward is NaN or infinite.
+        EnvironmentStepError: An environment raised, tried to end the program, or hung.
 
     Example:
         >>> import gaussjax
@@ -62,6 +68,7 @@ def evaluate(
         return act.actions, act.outputs.get("carry", ())
 
     runner = Runner(environments)
+    runner.timeout = timeout
     returns, lengths = [0.0] * episodes, [0] * episodes
     running = np.ones(episodes, bool)
     totals, steps = np.zeros(episodes), 0

@@ -58,8 +58,13 @@ class Runner:
 
         Args:
             seed: Of the first environment; the next ones count up.
+
+        Raises:
+            FloatingPointError: An observation is NaN or infinite.
+            EnvironmentStepError: An environment raised, tried to end the program, or hung.
         """
-        observations, _ = self.environments.reset(seed=seed)
+        with guarded(self.environments, "reset", self.timeout):
+            observations, _ = self.environments.reset(seed=seed)
         self._returns[:], self._lengths[:], self._steps = 0.0, 0, 0
         return self._checked(np.array(observations, np.float32), "reset")
 
@@ -79,7 +84,7 @@ class Runner:
         """
         actions = np.asarray(actions, self._action_dtype).reshape(self._action_shape)
         self._steps += 1
-        with guarded(self.environments, self._steps, self.timeout):
+        with guarded(self.environments, f"step {self._steps}", self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
         observations = self._checked(np.array(observations, np.float32), f"step {self._steps}")
         self._checked(rewards, f"step {self._steps}", "reward")

@@ -11,7 +11,7 @@ Metrics = dict[str, Any]
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Refuses options outside their range.
+    """Refuses options outside their range; one that is None is left out.
 
     Args:
         config: What holds them.
@@ -30,8 +30,12 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
     """
     for name in (*counts, *positive, *fractions):
         value = getattr(config, name)
+        if value is None:
+            continue
         if name in counts and not value >= 1:
             raise ValueError(f"{name}: expected at least 1, got {value}.")
+        if name in counts and value >= 2**31:
+            raise ValueError(f"{name}: expected less than 2**31, for steps are counted in 32 bits, got {value}.")
         if name in positive and not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}.")
         if name in fractions and not 0 <= value <= 1:
@@ -47,12 +51,16 @@ class Algorithm(NamedTuple):
             SAC with their gradient steps, one epoch of cloning.
         policy: The policy that is trained; `state.params` are its parameters.
         runner: What steps host environments, whose state is not in `State`; None where there are none.
+        on_policy: Whether the parameters that a step is given play its episodes, to the last of them.
+        in_place: Whether a step uses up the state that it is given.
     """
 
     init: Callable[[Any], Any]
     step: Callable[[Any], tuple[Any, Metrics]]
     policy: Policy
     runner: Any = None
+    on_policy: bool = False
+    in_place: bool = False
 
 
 def refuse_wide(policy: Policy) -> None:

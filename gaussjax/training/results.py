@@ -14,6 +14,7 @@ import jax
 
 from gaussjax import artifact
 from gaussjax.environment_state import UnsavableError
+from gaussjax.safefile import PolicyFileError
 from gaussjax.training import checkpoint, processes, report, sharding
 from gaussjax.training.algorithm import Algorithm
 
@@ -21,10 +22,10 @@ CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensor
 
 
 def opened(
-    folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None
+    folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None, state: Any
 ) -> _Results | _Follower:
-    """The results of a run, which the first of several processes writes."""
-    return _Results(folder, algorithm, described, score, best) if processes.leads() else _Follower()
+    """The results of a run from that state on, which the first of several processes writes."""
+    return _Results(folder, algorithm, described, score, best, state) if processes.leads() else _Follower()
 
 
 def drop_later_rows(path: Path, steps: int) -> None:
@@ -50,7 +51,13 @@ class _Results:
     """What a run writes besides its metrics."""
 
     def __init__(
-        self, folder: Path, algorithm: Algorithm, described: Mapping[str, Any], score: str, best: float | None
+        self,
+        folder: Path,
+        algorithm: Algorithm,
+        described: Mapping[str, Any],
+        score: str,
+        best: float | None,
+        state: Any,
     ):
         self.folder, self.algorithm, self.described = folder, algorithm, described
         self.score, self.best = score, best
@@ -58,6 +65,7 @@ class _Results:
         self._normalized = options.get("normalize_observations", False)
         self._best: _Kept | None = None
         self._last: _Kept | None = None
+        self.keep(state)
         self._metrics = report.MetricsFile(folder / METRICS)
 
     def __enter__(self) -> _Results:
@@ -70,37 +78,48 @@ class _Results:
         """Adds a row of metrics."""
         self._metrics.write(row)
 
-    def keep(self, before: Any, state: Any) -> None:
-        """Copies what the next step would take away, for algorithms that change their state in place."""
-        if self._last is not None or _is_gone(before):
+    def keep(self, state: Any) -> None:
+        """Copies what the next step would take away, for an algorithm that uses up its state."""
+        if self.algorithm.in_place:
             self._last = self._copy(state)
 
-    def note(self, row: Mapping[str, float], state: Any) -> None:
-        """Remembers the best update so far."""
+    def note(self, row: Mapping[str, float], before: Any, state: Any) -> None:
+        """Remembers the best policy so far: the one that the score is of."""
         reached = row[self.score]
         if math.isfinite(reached) and (self.best is None or reached > self.best):
-            self.best, self._best = reached, self._copy(state)
+            self.best, self._best = reached, self._copy(before if self.algorithm.on_policy else state)
 
-    def checkpoint(self, state: Any) -> None:
-        """Writes all that the next step needs, and the best policy if it is a new one."""
-        extra: dict[str, Any] = {"best": self.best}
-        runner = self.algorithm.runner
-        state = sharding.fetched(state)
-        if runner is not None and processes.several():
-            # Most of them stand in other processes.
-            extra["environments"] = None
-        elif runner is not None:
-            try:
-                extra["environments"] = runner.capture()
-            except UnsavableError:
-                extra["environments"] = None
-        checkpoint.save(self.folder, state, extra)
+    def rescue(self, state: Any) -> None:
+        """Writes what a step that was broken off began with, as far as it is still there."""
+        # The others would have to take part, and may have ended.
+        if self.algorithm.in_place or processes.several():
+            return
+        with contextlib.suppress(PolicyFileError, OSError):
+            # An older checkpoint from which the numbers are those of no interruption is the better one.
+            if not ((self.folder / checkpoint.LATEST).exists() and self._stand() is not None):
+                self.checkpoint(state, moved=True)
+
+    def checkpoint(self, state: Any, moved: bool = False) -> None:
+        """Writes all that the next step needs, and the best policy if it is a new one.
+
+        Environments of the host that have moved on from the state are not written.
+        """
+        # Of several processes, most of the environments stand in others.
+        stand = None if moved or processes.several() else self._stand()
+        extra = {"best": self.best, **({} if self.algorithm.runner is None else {"environments": stand})}
+        checkpoint.save(self.folder, sharding.fetched(state), extra)
         self._save_best()
+
+    def _stand(self) -> dict[str, Any] | None:
+        """Where the environments of the host stand, or None where that cannot be said."""
+        try:
+            return self.algorithm.runner and self.algorithm.runner.capture()
+        except UnsavableError:
+            return None
 
     def finish(self, state: Any) -> None:
         """Writes the policy of the last whole update, and the best one."""
-        kept = self._last if self._last is not None and _is_gone(state) else self._copy(state)
-        self._save(POLICY, kept)
+        self._save(POLICY, self._last or self._copy(state))
         self._save_best()
 
     def _copy(self, state: Any) -> _Kept:
@@ -125,6 +144,8 @@ class _Follower(contextlib.nullcontext[None]):
     def checkpoint(self, state: Any) -> None:
         sharding.fetched(state)
 
+    def rescue(self, *_: Any) -> None: ...
+
     def keep(self, *_: Any) -> None: ...
 
     def write(self, *_: Any) -> None: ...
@@ -132,9 +153,3 @@ class _Follower(contextlib.nullcontext[None]):
     def note(self, *_: Any) -> None: ...
 
     def finish(self, *_: Any) -> None: ...
-
-
-def _is_gone(state: Any) -> bool:
-    """Whether a step has taken the arrays of a state to write its results there."""
-    leaves = jax.tree.leaves((state.params, state.observation_statistics))
-    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)

@@ -62,7 +62,7 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
         # The environments were reset by init; the memory and what was seen last belong to that.
         state = state._replace(environment=algorithm.init(state.key).environment)
         notices.append(
-            "The state of these environments cannot be saved: they start new episodes, so the training goes on "
+            "Where these environments stood is not saved: they start new episodes, so the training goes on "
             "but is not that of an uninterrupted run."
         )
     if processes.leads():
@@ -105,7 +105,7 @@ def train(
     Raises:
         TrainingError: Too many updates in a row were not finite. The last good state is saved.
     """
-    run = results.opened(folder, algorithm, described, score, best)
+    run = results.opened(folder, algorithm, described, score, best, state)
     bad, updates, stopped = 0, 0, False
     with run, Interruption().watched() as interruption:
         try:
@@ -119,7 +119,7 @@ def train(
                 stepped = {"steps_per_second": rate} if hasattr(state, "environment") else {}
                 # Rows from a compiled program come in alphabetical order; the step is first in the file.
                 row = {"step": int(state.steps), **stepped, **row}
-                run.keep(before, state)
+                run.keep(state)
                 run.write(row)
                 shown(row)
                 updates += 1
@@ -131,10 +131,14 @@ def train(
                         f"{folder / POLICY} holds the last good parameters. Lower the learning rate, or check the "
                         f"rewards and observations of the environment."
                     )
-                run.note(row, state)
+                run.note(row, before, state)
                 if checkpoint_every and not bad and updates % checkpoint_every == 0:
                     run.checkpoint(state)
-        except KeyboardInterrupt:
+        except BaseException as error:
+            if checkpoint_every and not bad and updates % checkpoint_every:
+                run.rescue(state)
+            if not isinstance(error, KeyboardInterrupt):
+                raise
             stopped = True
         else:
             if checkpoint_every and not bad and updates % checkpoint_every:

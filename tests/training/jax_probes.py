@@ -11,6 +11,16 @@ from gaussjax.spaces import Box
 UNIT = Box((1,), -1.0, 1.0)
 
 
+def bandit(half: float, shape: tuple[int, ...] = (1,)) -> envs.Environment:
+    """One step; the reward is highest, 0, where every entry of the action is a quarter of the Box above its middle."""
+
+    def step(state, action):
+        reward = -jnp.mean(jnp.square((action - jnp.full(shape, 0.5 * half)) / half))
+        return envs.Step(state, jnp.ones(1), reward, jnp.asarray(True), jnp.asarray(False))
+
+    return envs.Environment(lambda key: (jnp.zeros(()), jnp.ones(1)), step, Box((1,)), Box(shape, -half, half))
+
+
 def recall(length: int) -> envs.Environment:
     """A cue of ±0.5 is shown once; after `length` blank steps the action has to repeat it.
 

@@ -16,7 +16,7 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 import gaussjax
 from gaussjax import environment_state, envs, rollout
 from gaussjax.safefile import PolicyFileError
-from gaussjax.training import checkpoint, ppo, run, sac
+from gaussjax.training import checkpoint, ppo, results, run, sac
 from tests.training import probes
 
 SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1, "sizes": (8,), "total_steps": 64 * 60}
@@ -195,13 +195,13 @@ def test_both_damaged_or_none_at_all_is_an_error(training, tmp_path):
         training.load(tmp_path)
 
 
-def stopping(original, count):
-    """The function, which after so many calls is interrupted instead."""
+def stopping(original, count, error=KeyboardInterrupt):
+    """The function, which after so many calls raises instead."""
     left = iter(range(count))
 
     def function(*arguments, **options):
         if next(left, None) is None:
-            raise KeyboardInterrupt
+            raise error
         return original(*arguments, **options)
 
     return function
@@ -290,7 +290,7 @@ def test_run_on_environments_that_cannot_be_saved_goes_on_and_says_so(tmp_path):
     train(folder, algorithm, state, 2)
     _, algorithm, state = make_run(tmp_path, Opaque)
     resumed = run.restore(folder, algorithm, state)
-    assert "The state of these environments cannot be saved: they start new episodes" in resumed.notices[0]
+    assert "Where these environments stood is not saved: they start new episodes" in resumed.notices[0]
     state, _ = train(folder, algorithm, resumed.state, 4)
     assert state.steps == 4 * 64
 
@@ -316,6 +316,59 @@ def test_run_of_an_algorithm_that_works_in_place_keeps_its_last_update(tmp_path)
     assert gaussjax.load(tmp_path / "run" / run.POLICY).metadata["steps"] == 24
     fresh = sac.make(probes.vector(Opaque, 2), config)
     assert run.restore(tmp_path / "run", fresh, fresh.init(jax.random.key(0))).state.steps == 24
+
+
+@pytest.mark.parametrize("broken", [RuntimeError, KeyboardInterrupt])
+def test_first_update_in_place_that_breaks_leaves_the_policy_before_it(tmp_path, monkeypatch, broken):
+    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, sizes=(8,))
+    algorithm = sac.make(probes.vector(Opaque, 2), config)
+    run.start(tmp_path / "run", {"normalize_observations": True})
+    state = algorithm.init(jax.random.key(0))
+    # After the first gradient steps, which take the learner away.
+    monkeypatch.setattr(Opaque, "step", stopping(Opaque.step, 2 * 3, broken), raising=False)
+    expected = contextlib.nullcontext() if broken is KeyboardInterrupt else pytest.raises(RuntimeError)
+    with expected:
+        run.train(tmp_path / "run", algorithm, state, {}, total_steps=1000, checkpoint_every=1, max_skipped=3)
+    assert gaussjax.load(tmp_path / "run" / run.POLICY).metadata["steps"] == 0
+
+
+@pytest.mark.parametrize(("make", "updates"), [(Opaque, 3), (Open, 2)])
+def test_update_that_breaks_costs_itself_alone_or_leaves_an_exact_checkpoint(tmp_path, monkeypatch, make, updates):
+    """Every second update has a checkpoint; the fourth one breaks. Only where `Open` stood could be written."""
+    folder, algorithm, state = make_run(tmp_path, make)
+    monkeypatch.setattr(make, "step", stopping(make.step, 3 * 64 + 10, RuntimeError))
+    with pytest.raises(rollout.EnvironmentStepError, match="RuntimeError"):
+        train(folder, algorithm, state, 6)
+    monkeypatch.undo()
+    assert gaussjax.load(folder / run.POLICY).metadata["steps"] == 3 * 64
+    _, algorithm, state = make_run(tmp_path, make)
+    resumed = run.restore(folder, algorithm, state)
+    assert resumed.state.steps == updates * 64
+    assert bool(resumed.notices) == (make is Opaque)
+
+
+def test_training_that_breaks_before_its_first_checkpoint_can_be_resumed(tmp_path, monkeypatch):
+    folder, algorithm, state = make_run(tmp_path, Open)
+    monkeypatch.setattr(Open, "step", stopping(Open.step, 64 + 10), raising=False)
+    _, stopped = train(folder, algorithm, state, 6, checkpoint_every=20)
+    monkeypatch.undo()
+    assert stopped
+    assert run.restore(folder, *make_run(tmp_path, Open)[1:]).state.steps == 64
+
+
+def test_best_policy_is_the_one_that_played_the_best_episodes(tmp_path):
+    folder, algorithm, state = make_run(tmp_path, Opaque, learning_rate=0.5)
+    seen = []
+
+    def step(before):
+        seen.append(before.params)
+        following, row = algorithm.step(before)
+        return following, {**row, "episode_return": -float(len(seen))}
+
+    train(folder, algorithm._replace(step=step), state, 3)
+    best = gaussjax.load(folder / results.BEST)
+    assert (best.metadata["steps"], best.metadata["episode_return"]) == (0, -1.0)
+    jax.tree.map(np.testing.assert_array_equal, best.params, seen[0])
 
 
 class Poisoned(probes.Bandit):

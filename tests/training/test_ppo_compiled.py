@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
+import gaussjax
 from gaussjax import envs, normalize, simulate
 from gaussjax.training import ppo
 from tests.training import jax_probes
@@ -25,6 +27,12 @@ def mean_return(environment, algorithm, state, max_steps):
         environment, algorithm.policy, state.params, jax.random.key(99), shown=shown, episodes=64, max_steps=max_steps
     )
     return float(returns.mean())
+
+
+def squashed(environment, **options):
+    actor = gaussjax.networks.MLP((16,), "tanh", output_activation=None)
+    network = gaussjax.networks.ActorCritic(actor, (16,))
+    return gaussjax.squashed_gaussian(network, 1, environment.action_space, **{"keepdims": False, **options})
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +112,14 @@ def test_sequence_length_that_does_not_divide_is_refused():
         ppo.Config(**SHORT, network="lstm", sequence_length=3)
 
 
+def test_sequences_of_a_policy_with_memory_of_ones_own_have_to_divide_too():
+    environment = jax_probes.counter(5)
+    network = gaussjax.networks.ActorCritic(gaussjax.networks.GRU(8), critic=gaussjax.networks.GRU(8))
+    policy = gaussjax.gaussian(network, 1, environment.action_space, keepdims=False)
+    with pytest.raises(ValueError, match=r"^sequence_length: expected a divisor of num_steps = 8 and of"):
+        ppo.make(environment, ppo.Config(**SHORT, sequence_length=16), policy)
+
+
 def test_recurrent_update_equals_the_whole_rollout_at_once():
     """Cut into sequences with stored states, the experience has the log-densities of one unrolled rollout."""
     config = ppo.Config(
@@ -117,6 +133,29 @@ def test_recurrent_update_equals_the_whole_rollout_at_once():
     assert abs(float(metrics["kl"])) < 1e-9
     assert float(metrics["clip_fraction"]) == 0.0
     np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-6)
+
+
+def test_squashed_policy_solves_the_bandit_of_a_narrow_box_of_two_axes():
+    environment = jax_probes.bandit(0.2, (2, 2))
+    config = ppo.Config(num_envs=64, num_steps=16, num_epochs=4, learning_rate=3e-3, total_steps=60 * 1024)
+    algorithm = ppo.make(environment, config, squashed(environment))
+    state, _ = train(algorithm, algorithm.init(jax.random.key(0)), 60)
+    seen = normalize.apply(state.observation_statistics, jnp.ones((1, 1)))
+    actions = algorithm.policy.act(state.params, None, seen, deterministic=True).actions
+    np.testing.assert_allclose(actions, np.full((1, 4), 0.1), atol=0.02)
+
+
+def test_values_with_an_axis_of_their_own_are_refused():
+    class Wide(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(x), self.param("log_std", nn.initializers.zeros, (1,)), {"value": nn.Dense(1)(x)}
+
+    environment = jax_probes.bandit(1.0)
+    policy = gaussjax.gaussian(Wide(), 1, environment.action_space, keepdims=False)
+    algorithm = ppo.make(environment, ppo.Config(**SHORT), policy)
+    with pytest.raises(ValueError, match=r"^policy: expected outputs\['value'\] of shape \(9, 8\), one for each "):
+        algorithm.step(algorithm.init(jax.random.key(0)))
 
 
 @pytest.mark.slow

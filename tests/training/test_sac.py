@@ -10,7 +10,7 @@ import gaussjax
 from gaussjax import envs, normalize, rollout
 from gaussjax.training import replay, sac
 from gaussjax.training.sac.update import make_learner
-from tests.training import probes
+from tests.training import jax_probes, probes
 
 SMALL = {"num_envs": 2, "num_steps": 250, "batch_size": 64, "learning_starts": 200, "buffer_size": 5000}
 
@@ -56,6 +56,15 @@ def test_compiled_environments_are_learnt_and_the_temperature_falls():
     np.testing.assert_allclose(action, [[0.5]], atol=0.1)
     assert metrics["temperature"] < 0.5
     assert metrics["episode_length"] == 1.0
+
+
+def test_temperature_falls_where_the_box_is_narrow():
+    """Of a Box that is a tenth wide no density has an entropy of -1 nats per unit."""
+    environment = jax_probes.bandit(0.05)
+    policy, state, metrics = trained(environment, total_steps=4000)
+    action = policy.act(state.params, None, np.ones((1, 1), np.float32), deterministic=True).actions
+    np.testing.assert_allclose(action, [[0.025]], atol=0.01)
+    assert metrics["temperature"] < 0.5
 
 
 def test_gradient_step_equals_one_written_by_hand():
@@ -108,8 +117,8 @@ def test_gradient_step_equals_one_written_by_hand():
             return jnp.mean(acted.log_prob - worth)
 
         acted = policy.act(learner.actor, now_key, batch.observations)
-        # d/dx of -exp(x)·mean(log_prob + target) at x = 0; the target entropy is minus the two actions.
-        temperature_gradient = -jnp.mean(acted.log_prob - 2.0)
+        # d/dx of -exp(x)·mean(log_prob + target) at x = 0; minus the two actions, in units of their half widths.
+        temperature_gradient = -jnp.mean(acted.log_prob + 2.0 * np.log(2.0) - 2.0)
         gradients = (jax.grad(actor_loss)(learner.actor), jax.grad(critic_loss)(learner.critics), temperature_gradient)
         learnt = (learner.actor, learner.critics, learner.log_temperature)
         optimizer = optax.adam(config.learning_rate)

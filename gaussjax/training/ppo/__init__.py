@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from gaussjax import envs
@@ -19,7 +20,7 @@ from gaussjax.training.ppo.config import State as State
 from gaussjax.training.ppo.config import make_policy as make_policy
 from gaussjax.training.ppo.host import make_host
 
-_SAMPLES = {True: "batch_size", False: "batch_size / sequence_length"}
+_SAMPLES = {False: "batch_size", True: "batch_size / sequence_length"}
 
 
 def make(environments: Any, config: Config, policy: Policy | None = None, *, mesh: Mesh | None = None) -> Algorithm:
@@ -44,7 +45,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
 
     Raises:
         ValueError: The number of environments is not the config's, or does not divide over the mesh; or
-            the policy was made with `keepdims=True`.
+            the policy was made with `keepdims=True`, or has a memory whose sequences do not divide the
+            experience.
 
     Example:
         >>> import jax
@@ -58,12 +60,15 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     Source:
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
-    if policy is not None:
-        refuse_wide(policy)
-    rows = config.batch_size // (1 if config.network == "mlp" else config.sequence_length)
-    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, _SAMPLES[config.network == "mlp"]: rows})
-    if isinstance(environments, envs.Environment):
-        policy = policy or make_policy(environments.observation_space, environments.action_space, config)
-        return make_compiled(environments, config, policy, mesh)
-    spaces = environments.single_observation_space, environments.single_action_space
-    return make_host(environments, config, policy or make_policy(*spaces, config), mesh)
+    compiled = isinstance(environments, envs.Environment)
+    if policy is None and compiled:
+        policy = make_policy(environments.observation_space, environments.action_space, config)
+    elif policy is None:
+        policy = make_policy(environments.single_observation_space, environments.single_action_space, config)
+    refuse_wide(policy)
+    recurrent = bool(jax.tree.leaves(jax.eval_shape(policy.initial_carry)))
+    if recurrent:
+        config.check_sequences()
+    rows = config.batch_size // (config.sequence_length if recurrent else 1)
+    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, _SAMPLES[recurrent]: rows})
+    return (make_compiled if compiled else make_host)(environments, config, policy, mesh)

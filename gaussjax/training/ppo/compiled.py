@@ -59,4 +59,4 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         state = state._replace(environment=standing, steps=steps)
         return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
 
-    return Algorithm(init, step, policy)
+    return Algorithm(init, step, policy, on_policy=True)

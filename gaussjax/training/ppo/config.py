@@ -81,15 +81,25 @@ class Config:
 
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs")
-        check_options(self, counts, ("learning_rate", "clip_ratio", "max_gradient_norm"), ("discount", "trace"))
+        positive = ("learning_rate", "clip_ratio", "max_gradient_norm", "clip_value", "target_kl")
+        check_options(self, (*counts, "hidden_size"), positive, ("discount", "trace"))
         samples = self.num_envs * self.num_steps
         if self.batch_size < 1 or samples % self.batch_size:
             raise ValueError(
                 f"batch_size: expected a divisor of num_envs * num_steps = {samples}, got {self.batch_size}. "
                 f"Choose one such as {_divisor(samples, self.batch_size)}."
             )
+        if self.network != "mlp":
+            self.check_sequences()
+
+    def check_sequences(self) -> None:
+        """Refuses sequences that do not divide the experience; a policy with a memory trains on them.
+
+        Raises:
+            ValueError: They do not.
+        """
         common = int(np.gcd(self.num_steps, self.batch_size))
-        if self.network != "mlp" and (self.sequence_length < 1 or common % self.sequence_length):
+        if self.sequence_length < 1 or common % self.sequence_length:
             raise ValueError(
                 f"sequence_length: expected a divisor of num_steps = {self.num_steps} and of batch_size = "
                 f"{self.batch_size}, got {self.sequence_length}. Choose one such as {common}."

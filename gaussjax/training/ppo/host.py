@@ -127,4 +127,4 @@ def make_host(
             **metrics,
         }
 
-    return Algorithm(init, step, policy, runner)
+    return Algorithm(init, step, policy, runner, on_policy=True)

@@ -34,6 +34,7 @@ class _Samples(NamedTuple):
 
     observations: Any
     actions: Array
+    raw_actions: Array
     log_prob: Array
     distribution: Any
     values: Array
@@ -79,6 +80,12 @@ def make_update(
     def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
         return {"carry": carry, "resets": resets} if recurrent else {}
 
+    def scored(params: Params, observations: Array, actions: Array, raw_actions: Array, given: dict[str, Any]) -> Any:
+        # The kind of policy knows which of the two its density is of.
+        scores = policy.evaluate(params, observations, actions, raw_actions=raw_actions, **given)
+        _check_value(scores.outputs, scores.log_prob)
+        return scores
+
     def loss(params: Params, samples: _Samples, options: Hyperparameters) -> tuple[Array, dict[str, Array]]:
         if recurrent:
             # Sequences lie side by side: time goes first.
@@ -86,7 +93,7 @@ def make_update(
             samples = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), samples._replace(carry=()))
             samples = samples._replace(carry=carry)
         given = memory(samples.carry, samples.resets)
-        log_prob, entropy, outputs = policy.evaluate(params, samples.observations, samples.actions, **given)
+        log_prob, entropy, outputs = scored(params, samples.observations, samples.actions, samples.raw_actions, given)
         # What is only told has no gradient, and then none is traced.
         held = jax.lax.stop_gradient(outputs)
         advantages = samples.advantages
@@ -166,17 +173,12 @@ def make_update(
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
 
         given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
-        seen, acted = observations, experience.raw_actions
+        seen, actions, raw_actions = observations, experience.actions, experience.raw_actions
         if not recurrent:
             # What follows the last step is valued in the same pass.
             seen = jnp.concatenate([seen, next_observations[-1:]])
-            acted = jnp.concatenate([acted, acted[-1:]])
-        log_prob, _, outputs = policy.evaluate(state.params, seen, acted, **given)
-        if "value" not in outputs:
-            raise ValueError(
-                f"policy: expected outputs['value'] beside the mean, got {sorted(outputs)}. Put its network "
-                f"into gaussjax.networks.ActorCritic."
-            )
+            actions, raw_actions = (jnp.concatenate([each, each[-1:]]) for each in (actions, raw_actions))
+        log_prob, _, outputs = scored(state.params, seen, actions, raw_actions, given)
         next_values = following_values(state.params, outputs["value"], next_observations, experience)
         log_prob, distribution, values = jax.tree.map(
             lambda leaf: leaf[: experience.rewards.shape[0]],
@@ -194,6 +196,7 @@ def make_update(
         targets = advantages + values
         columns = _Samples(
             observations,
+            experience.actions,
             experience.raw_actions,
             log_prob,
             distribution,
@@ -245,6 +248,19 @@ def make_update(
         ), metrics
 
     return update
+
+
+def _check_value(outputs: dict[str, Any], log_prob: Array) -> None:
+    if "value" not in outputs:
+        raise ValueError(
+            f"policy: expected outputs['value'] beside the mean, got {sorted(outputs)}. Put its network "
+            f"into gaussjax.networks.ActorCritic."
+        )
+    if outputs["value"].shape != log_prob.shape:
+        raise ValueError(
+            f"policy: expected outputs['value'] of shape {log_prob.shape}, one for each observation, got "
+            f"{outputs['value'].shape}. Among advantages it would broadcast: use value[..., 0]."
+        )
 
 
 def _rows(leaf: Array, length: int | None) -> Array:

@@ -48,7 +48,7 @@ class Config:
     initial_temperature: float = 1.0
     """Weight of the entropy at the start."""
     target_entropy: float | None = None
-    """Nats that the temperature aims at; None is minus the number of actions."""
+    """Nats that the temperature aims at; None is minus the number of actions, were the Box from -1 to 1."""
     normalize_observations: bool = False
     """Bring observations to mean 0 and variance 1 by running statistics."""
     num_critics: int = 2
@@ -60,7 +60,13 @@ class Config:
 
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics")
-        check_options(self, counts, ("learning_rate",), ("discount", "target_rate"))
+        positive = ("learning_rate", "initial_temperature", "learning_starts")
+        check_options(self, (*counts, "gradient_steps"), positive, ("discount", "target_rate"))
+        if self.learning_starts >= self.total_steps:
+            raise ValueError(
+                f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
+                f"{self.learning_starts}: nothing would be learnt. Lower it, or train for longer."
+            )
         if self.buffer_size < self.num_envs:
             raise ValueError(
                 f"buffer_size: expected room for one step of all {self.num_envs} environments, got {self.buffer_size}."

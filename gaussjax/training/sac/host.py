@@ -122,4 +122,4 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             **{name: float(metrics[name]) for name in METRICS},
         }
 
-    return Algorithm(init, step, policy, runner)
+    return Algorithm(init, step, policy, runner, in_place=True)

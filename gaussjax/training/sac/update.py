@@ -34,11 +34,14 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
     """
     num_actions = spaces.size(policy.spec.action_space)
-    target_entropy = -float(num_actions) if config.target_entropy is None else config.target_entropy
     critic = make_critic(policy, config)
     optimizer = optax.adam(config.learning_rate)
     low, high = spaces.bounds(policy.spec.action_space)
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    target_entropy = config.target_entropy
+    if target_entropy is None:
+        # Densities are per unit of the Box: a narrow one has no policy of so much entropy as the number says.
+        target_entropy = float(np.sum(np.log(half))) - num_actions
 
     def values(params: Params, observations: Array, actions: Array) -> Any:
         # The critics see actions of order one, whatever the units of the Box.
