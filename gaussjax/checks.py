@@ -98,7 +98,7 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
     one step; with all but their first axis, a sequence.
 
     Raises:
-        TypeError: The resets are not bool.
+        TypeError: The carry does not hold floating numbers, or the resets are not bool.
         ValueError: The carry is missing, or a shape is another one.
     """
     sequence = f", or carry=policy.initial_carry({batch_shape[1:]}) for a sequence" if batch_shape else ""
@@ -109,12 +109,17 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
     lacking = len(batch_shape) + one.ndim - len(xp.shape(leaves[0])) if leaves else 0
     carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
     tree(carry, expected(carry_batch), "carry", repair)
+    for leaf in leaves:
+        # The new carry has the type of the old one, in which integers would forget all between -1 and 1.
+        if not xp.is_floating(leaf):
+            raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
         return
-    dtype = resets.dtype if hasattr(resets, "dtype") else np.asarray(resets).dtype
-    if str(dtype).removeprefix("torch.") != "bool":
+    # Under jit the entries of a list are traced, and NumPy cannot read them.
+    resets = resets if hasattr(resets, "dtype") else jnp.asarray(resets)
+    if _dtype(resets) != "bool":
         raise TypeError(
-            f"resets: expected bool, got {dtype}. Make them with gaussjax.networks.episode_starts(terminated, "
+            f"resets: expected bool, got {_dtype(resets)}. Make them with gaussjax.networks.episode_starts(terminated, "
             f"truncated) for a sequence, and with episode_ends of the step before for one step."
         )
     if tuple(xp.shape(resets)) != batch_shape:
@@ -150,6 +155,11 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
         raise ValueError(f"network: the outputs {sorted(taken)} are the policy's own. Give them another name.")
     mean, log_std = at_least_float32(mean, log_std)
     return mean, log_std, outputs
+
+
+def _dtype(array: Any) -> str:
+    """The name of an array's type, the same one for JAX and torch."""
+    return str(array.dtype).removeprefix("torch.")
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:

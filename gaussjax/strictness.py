@@ -26,13 +26,13 @@ _REPAIRS = {
 
 @contextlib.contextmanager
 def strict() -> Iterator[None]:
-    """Within the block every policy refuses NaN, infinities and actions outside its support.
+    """Within the block the policies of JAX refuse NaN, infinities and actions outside their support.
 
-    Looked at are the parameters, observations, carry, noise and the actions to be scored. Off, as it
-    is elsewhere, this costs nothing; on, each call reads its arguments back from the device. Bare calls
-    raise ValueError. A function that is compiled within the block keeps its checks, and one that
-    was compiled before has none; when it runs, JAX raises its own error around the same words, at the
-    latest where the block ends.
+    Looked at are the observations, carry, noise and the actions to be scored, and the parameters for
+    NaN alone. Those of `gaussjax.torch` look at nothing. Off, as it is elsewhere, this costs nothing;
+    on, each call reads its arguments back from the device. Bare calls raise ValueError. A function
+    that is compiled within the block keeps its checks, and one that was compiled before has none; when
+    it runs, JAX raises its own error around the same words, at the latest where the block ends.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp

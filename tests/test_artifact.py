@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import flax.linen as nn
 import jax
@@ -9,11 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import nnx
 
 import gaussjax
 from gaussjax import artifact, normalize
 
 SPACE = gaussjax.spaces.Box((2,), (-1.0, -2.0), (1.0, float("inf")))
+
+
+class Own(nn.Module):
+    num_actions: int | None = None
+    dtype: object = None
+
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dense(self.num_actions)(observations), jnp.zeros(self.num_actions), {}
 
 
 @pytest.fixture
@@ -111,18 +122,97 @@ def test_nan_is_not_saved(policy, params, path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("shape", [(), (2,), (1, 3)])
+def test_statistics_of_other_observations_are_not_saved(policy, params, path, shape):
+    expected = rf"normalizer: expected .* of shape \(3,\), got \(\), {re.escape(f'{shape} and {shape}')}\. Begin with"
+    with pytest.raises(ValueError, match=expected):
+        gaussjax.save(path, policy, params, normalizer=normalize.init(shape))
+    assert not path.exists()
+
+
+def test_statistics_are_those_of_an_image_or_of_its_numbers_in_a_row(path):
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), (4, 2), SPACE)
+    for shape in ((4, 2), (8,)):
+        gaussjax.save(path, policy, policy.init(jax.random.key(0)), normalizer=normalize.init(shape))
+        assert gaussjax.load(path).normalizer.mean.shape == shape
+
+
+def test_metadata_whose_place_the_versions_take_is_refused(policy, params, path):
+    with pytest.raises(ValueError, match=r"metadata: expected names other than 'versions'"):
+        gaussjax.save(path, policy, params, metadata={"versions": {"robot": "2"}})
+    gaussjax.save(path, policy, params, metadata={"run": 1})
+    loaded = gaussjax.load(path)
+    gaussjax.save(path, policy, params, metadata=loaded.metadata)
+    assert gaussjax.load(path).metadata == loaded.metadata
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": jnp.bfloat16},
+        {"dtype": np.dtype("float32")},
+        {"initial_log_std": np.float32(-0.5)},
+        {"initial_log_std": jnp.float32(-0.5)},
+        {"sizes": (np.int64(8),)},
+        {"sizes": [np.int64(8), 4], "log_std_bounds": (np.float64(-5.0), np.array(1.0))},
+    ],
+)
+@pytest.mark.parametrize("critic", [False, True])
+def test_types_and_numbers_of_numpy_and_jax_come_back_in_the_description(path, options, critic):
+    network = gaussjax.networks.MLP(**options)
+    policy = gaussjax.gaussian(gaussjax.networks.ActorCritic(network) if critic else network, 3, SPACE)
+    params = policy.init(jax.random.key(0))
+    gaussjax.save(path, policy, params)
+    loaded = gaussjax.load(path)
+    assert loaded.policy.spec == policy.spec
+    observations = np.ones((5, 3), np.float32)
+    before, after = (
+        policy.act(params, jax.random.key(1), observations),
+        loaded.policy.act(loaded.params, jax.random.key(1), observations),
+    )
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_types_of_own_networks_stay_as_they_are():
+    policy = gaussjax.gaussian(Own(dtype=jnp.bfloat16), 3, SPACE)
+    assert policy.spec.network.dtype is jnp.bfloat16
+
+
+class Listed:
+    """A network whose parameters are a list."""
+
+    def init(self, key, observations):
+        return {"layers": [jax.random.normal(key, (3, 2))]}
+
+    def apply(self, params, observations):
+        return observations @ params["layers"][0], jnp.zeros(2), {}
+
+
+class Sequence(nnx.Module):
+    def __init__(self, rngs):
+        self.body = nnx.Sequential(nnx.Linear(3, 2, rngs=rngs))
+
+    def __call__(self, observations):
+        return self.body(observations), jnp.zeros(2), {}
+
+
+@pytest.mark.parametrize(
+    ("network", "came"),
+    [
+        (Listed(), r"params/layers: expected arrays in nested dicts, got list\."),
+        (gaussjax.networks.from_nnx(Sequence), r"params/body/layers: expected names without '/' as keys, got 0\."),
+    ],
+)
+def test_parameters_that_a_file_has_no_place_for_are_told_plainly(path, network, came):
+    policy = gaussjax.gaussian(network, 3, SPACE)
+    with pytest.raises(ValueError, match=rf"{came} A policy file holds dicts .* or an nnx\.Sequential"):
+        gaussjax.save(path, policy, policy.init(jax.random.key(0)))
+
+
 def test_parameters_of_another_policy_are_refused(policy, path):
     other = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, SPACE)
     with pytest.raises(ValueError, match=r"\['dense_0'\]\['kernel'\]: expected \(3, 8\), got \(3, 9\)"):
         gaussjax.save(path, policy, other.init(jax.random.key(0)))
-
-
-class Own(nn.Module):
-    num_actions: int | None = None
-
-    @nn.compact
-    def __call__(self, observations):
-        return nn.Dense(self.num_actions)(observations), jnp.zeros(self.num_actions), {}
 
 
 def test_own_network_is_asked_for_by_name_and_accepted(path):

@@ -13,7 +13,7 @@ import pytest
 
 import gaussjax
 from gaussjax import normalize, spaces
-from gaussjax.networks import MLP
+from gaussjax.networks import CNN, MLP
 from gaussjax.spaces import Box
 from tests import policies
 
@@ -53,6 +53,7 @@ def with_wide_kernel(tree):
     tree["layers"]["dense_0"]["kernel"] = zeros(5, 8)
 
 
+LSTM_CARRY = policies.make("gaussian-lstm")[0].initial_carry((4,))
 NESTED = policies.observations(policies.make("gaussian-nested-spaces")[0], (4,))
 
 FAULTS: dict[str, Fault] = {
@@ -158,6 +159,12 @@ FAULTS: dict[str, Fault] = {
         {"carry": zeros(4, 8)},
         ValueError,
         "carry: expected None, got arrays of shapes [(4, 8)]: this network has no memory.",
+    ),
+    "carry of integers": Fault(
+        {"carry": jax.tree.map(lambda leaf: zeros(*leaf.shape, dtype=np.int32), LSTM_CARRY)},
+        TypeError,
+        "carry: expected floating numbers, got int32. Start with carry=policy.initial_carry((4,)) for one step",
+        policy="gaussian-lstm",
     ),
     "resets without memory": Fault(
         {"resets": zeros(4, dtype=bool)},
@@ -335,6 +342,31 @@ HOST_FAULTS = {
         lambda: gaussjax.gaussian(MLP(activation="rellu"), 3, BOX).init(jax.random.key(0)),
         ValueError,
         "got 'rellu'. Did you mean 'relu'?",
+    ),
+    "activation that is a function": (
+        lambda: gaussjax.gaussian(MLP((8,), activation=jnp.tanh), 3, BOX).init(jax.random.key(0)),
+        TypeError,
+        "activation: expected a name from gaussjax.networks.ACTIVATIONS, or one for each of the 1 sizes, got <",
+    ),
+    "one activation for two layers": (
+        lambda: gaussjax.gaussian(MLP((8, 8), activation=("relu",)), 3, BOX).init(jax.random.key(0)),
+        ValueError,
+        "ACTIVATIONS, or one for each of the 2 sizes, got ('relu',).",
+    ),
+    "sizes that are a number": (
+        lambda: gaussjax.gaussian(MLP(8), 3, BOX).init(jax.random.key(0)),
+        TypeError,
+        "sizes: expected a tuple of widths, got 8. One layer of 64 units is sizes=(64,).",
+    ),
+    "widths that are fractions": (
+        lambda: gaussjax.gaussian(MLP((8.0,)), 3, BOX).init(jax.random.key(0)),
+        TypeError,
+        "sizes: expected a tuple of widths, got (8.0,).",
+    ),
+    "channels that are a number": (
+        lambda: gaussjax.gaussian(CNN(channels=8), Box((6, 6, 3)), BOX).init(jax.random.key(0)),
+        ValueError,
+        "channels, kernels and strides: expected one entry each a convolution, got 8, (8, 4, 3) and (4, 2, 1).",
     ),
     "output activation": (
         lambda: gaussjax.gaussian(MLP(output_activation="than"), 3, BOX).init(jax.random.key(0)),

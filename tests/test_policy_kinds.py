@@ -176,6 +176,30 @@ def test_a_density_with_censored_ends_has_a_total_of_one() -> None:
     assert inner + float(jnp.exp(log_prob[-2:]).sum()) == pytest.approx(1.0, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("activation", "clip_mean_actions"), [(None, True), ("tanh", False)], ids=["clipped", "saturated"]
+)
+def test_a_censored_action_whose_raw_one_is_on_the_bound_has_the_mass_of_its_side(activation, clip_mean_actions):
+    policy = gaussjax.gaussian(
+        MLP((8,), std="fixed", output_activation=activation),
+        3,
+        Box((2,), -1.0, 1.0),
+        clip_actions=True,
+        clip_mean_actions=clip_mean_actions,
+        clipped_log_prob="censored",
+        reduction="none",
+    )
+    params = jax.tree.map(jnp.zeros_like, policy.init(KEY))
+    params["params"]["head"]["mean"]["bias"] = jnp.array([20.0, -20.0])
+    actions, log_prob, outputs = policy.act(params, None, OBSERVATIONS, deterministic=True)
+    np.testing.assert_array_equal(outputs["raw_actions"], [[1.0, -1.0]] * 4)
+    # Half of what is drawn around a bound is clipped to it.
+    np.testing.assert_allclose(log_prob, np.full((4, 2), -0.6931472), rtol=1e-6)
+    taken = policy.act(params, None, OBSERVATIONS, taken_actions=actions, deterministic=True)
+    np.testing.assert_array_equal(taken.log_prob, log_prob)
+    np.testing.assert_array_equal(policy.evaluate(params, OBSERVATIONS, actions).log_prob, log_prob)
+
+
 @pytest.mark.parametrize("std", ["parameter", "state", "fixed"])
 @pytest.mark.parametrize("bounds", [None, (-3.0, 1.0)])
 def test_every_head_starts_at_its_log_std_and_stays_within_smooth_bounds(std: str, bounds) -> None:

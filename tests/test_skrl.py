@@ -81,6 +81,14 @@ def test_what_the_map_lacks_is_named(policy):
         skrl.params(policy.spec, module, {**NAMES, "net.0": "head.mean", "net.2": "layers.dense_0"})
 
 
+def test_two_arrays_for_one_name_are_refused(policy):
+    module = {name: tensor.numpy() for name, tensor in state_dict()[1].items()}
+    module["target.weight"] = module["net.0.weight"] + 1
+    with pytest.raises(ValueError, match=r"'layers.dense_0.weight', got 'net.0.weight' and 'target.weight'\. Map one"):
+        skrl.params(policy.spec, module, {**NAMES, "target": "layers.dense_0"})
+    assert skrl.params(policy.spec, module, {**NAMES, "target": None})
+
+
 def test_what_is_no_model_or_no_policy_of_ours_is_told(policy):
     module = {name: tensor.numpy() for name, tensor in state_dict()[1].items()}
     own = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, BOX)
@@ -213,6 +221,8 @@ def malicious(trap):
     yield ".pt", saved({"a": torch.zeros(3)})[:-40]
     yield ".pt", b""
     yield ".pt", saved([1, 2])
+    yield ".pt", saved({"a": torch.zeros(1).expand(3 * 10**8)})
+    yield ".pt", saved({"a": torch.zeros(1, dtype=torch.bfloat16).expand(1000, 1000)})
     yield ".flax", b"\x81" * 100_000
     yield ".flax", b"\x91" * 100_000
     yield ".flax", b"\xdd\xff\xff\xff\xff"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from tests import policies
 
 
@@ -97,6 +98,15 @@ def test_values_at_the_edge_and_half_open_boxes_pass():
         policy.evaluate(params, np.zeros((4, 3), np.float32), actions)
         policy, params = policies.make("gaussian")
         policy.evaluate(params, np.zeros((4, 3), np.float32), actions)
+
+
+def test_infinite_parameters_and_the_policies_of_torch_are_not_looked_at():
+    params = jax.tree.map(np.array, policies.make("squashed")[1])
+    params["params"]["head"]["log_std"][1] = np.inf
+    policy = gaussjax.torch.from_spec(policies.make("squashed")[0].spec)
+    with gaussjax.strict():
+        call("log_std", {"params": params})
+        policy.apply(policy.init(gaussjax.torch.key(0)), bad((4, 3), np.nan, (2, 1)))
 
 
 def test_strict_mode_leaves_results_alone():

@@ -9,6 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from gaussjax import normalize, spaces
+
+# The parts of a description beside the number of its format.
+_PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
 # Beyond these a description is not that of a policy.
 _MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
@@ -20,6 +24,29 @@ def refuse_bombs(described: Any, num_tensors: int) -> None:
         ValueError: A list, a shape or a number of layers is too large beside the arrays in the file.
     """
     _refuse(described, max(num_tensors, _MOST_LAYERS), "policy")
+
+
+def strange_parts(description: Mapping[str, Any]) -> list[str]:
+    """What a description holds in place of the dicts and the list that are read from it."""
+    return [
+        f"{name}: expected a {kind.__name__} in the description, got {type(description[name]).__name__}"
+        for name, kind in _PARTS.items()
+        if name in description and not isinstance(description[name], kind)
+    ]
+
+
+def strange_statistics(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
+    """What statistics of other observations than those of the space expected and got."""
+    flat = (spaces.size(space),)
+    # Flat statistics belong to flattened observations.
+    allowed = dict.fromkeys([space.shape, flat] if isinstance(space, spaces.Box) else [flat])
+    count, mean, m2 = (tuple(np.shape(part)) for part in statistics)
+    if count == () and mean == m2 and mean in allowed:
+        return None
+    return (
+        f"expected a count of shape () and mean and m2 of shape {' or '.join(map(str, allowed))}, "
+        f"got {count}, {mean} and {m2}"
+    )
 
 
 def mismatches(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], cast: Any) -> list[str]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 FORMAT = 1
+_MAKE_DICTS = (
+    "A policy file holds dicts with texts for keys and nothing else: give each layer of your network a name of its "
+    "own, in place of a list of layers or an nnx.Sequential."
+)
 
 
 def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
@@ -19,14 +24,17 @@ def leaves(prefix: str, tree: Any) -> dict[str, Any]:
     """The leaves of nested dicts by their names.
 
     Raises:
-        ValueError: A key is no text, or holds the slash that joins the names.
+        ValueError: A key is no text, or holds the slash that joins the names; or there is a list, a tuple, None
+            or another node of trees among them.
     """
     if not isinstance(tree, Mapping):
+        if not jax.tree_util.all_leaves([tree]):
+            raise ValueError(f"{prefix}: expected arrays in nested dicts, got {type(tree).__name__}. {_MAKE_DICTS}")
         return {prefix: tree}
     found: dict[str, Any] = {}
     for name, value in tree.items():
         if not isinstance(name, str) or "/" in name:
-            raise ValueError(f"{prefix}: expected names without '/' as keys, got {name!r}.")
+            raise ValueError(f"{prefix}: expected names without '/' as keys, got {name!r}. {_MAKE_DICTS}")
         found |= leaves(f"{prefix}/{name}", value)
     return found
 

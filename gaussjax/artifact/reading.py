@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import factories, normalize, safefile
-from gaussjax.artifact.faults import mismatches, refuse_bombs
+from gaussjax.artifact.faults import mismatches, refuse_bombs, strange_parts, strange_statistics
 from gaussjax.artifact.layout import FORMAT, leaves, nest
 from gaussjax.policy import Params, Policy
 from gaussjax.safefile import PolicyFileError
@@ -94,6 +94,9 @@ def assemble(
             f"expected format {FORMAT}, got {description.get('format')}: it was written by gaussjax {writer}; "
             f"use that version or newer"
         )
+    strange = strange_parts(description)
+    if strange:
+        raise PolicyFileError(f"{path}: {'; '.join([*faults, *strange])}. Make the file anew.")
     try:
         policy = _rebuild(description, build, len(tensors))
         expected = leaves("params", shapes(policy))
@@ -121,10 +124,13 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
         Names and values; and of each array its name, type and shape.
 
     Raises:
-        PolicyFileError: The file is damaged.
+        PolicyFileError: The file is damaged, or its description is not one of ours.
     """
     path = Path(path)
     tensors, description = safefile.read(path)
+    strange = strange_parts(description)
+    if strange:
+        raise PolicyFileError(f"{path}: {'; '.join(strange)}. Make the file anew.")
     policy = description.get("policy", {})
     shown = {"format": description.get("format"), **{f"{key}": policy[key] for key in policy}}
     shown |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}
@@ -152,8 +158,7 @@ def _statistics(
     if not given:
         return None
     statistics = normalize.Statistics(**given)
-    shape = getattr(policy.spec.observation_space, "shape", statistics.mean.shape)
-    # Flat statistics belong to flattened observations.
-    if statistics.mean.shape != statistics.m2.shape or statistics.count.shape != ():
-        raise ValueError(f"expected statistics of observations {shape}, got {statistics.mean.shape}")
+    strange = strange_statistics(statistics, policy.spec.observation_space)
+    if strange:
+        raise ValueError(f"normalizer: {strange}")
     return statistics

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import checks, normalize, safefile
+from gaussjax.artifact.faults import strange_statistics
 from gaussjax.artifact.layout import FORMAT, flatten, leaves
 from gaussjax.policy import Params, Policy
 
@@ -34,10 +35,11 @@ def save(
         policy: Its spec is written.
         params: Its parameters.
         normalizer: Observation statistics to restore with it.
-        metadata: Anything JSON-able, such as the environment's name.
+        metadata: Anything JSON-able, such as the environment's name; `versions` is written beside it.
 
     Raises:
-        ValueError: The parameters are not this policy's, or hold NaN.
+        ValueError: The parameters are not this policy's, hold NaN or lie in anything but dicts; the normalizer is of
+            other observations; or the metadata has an entry "versions" of yours.
         TypeError: A PRNG key, text or objects among the parameters, or a normalizer of another type.
 
     Example:
@@ -50,6 +52,14 @@ def save(
         True
     """
     path = Path(path)
+    metadata = dict(metadata or {})
+    # What `load` put there is written anew.
+    versions = metadata.pop("versions", {"gaussjax": ""})
+    if not isinstance(versions, Mapping) or "gaussjax" not in versions:
+        raise ValueError(
+            "metadata: expected names other than 'versions', got that one. The versions of the libraries that write "
+            "the file take its place: leave it out, or call it otherwise."
+        )
     _refuse_keys(params, "params")
     expected = jax.eval_shape(policy.init, jax.random.key(0))
     checks.tree(params, expected, "params")
@@ -61,13 +71,18 @@ def save(
         if not isinstance(normalizer, normalize.Statistics):
             kind = type(normalizer).__name__
             raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
+        strange = strange_statistics(normalizer, policy.spec.observation_space)
+        if strange:
+            raise ValueError(
+                f"normalizer: {strange}. Begin with normalize.init(shape), for the shape of one observation."
+            )
         tensors |= flatten("normalizer", normalizer._asdict())
     safefile.refuse_nan(tensors, path)
     description = {
         "format": FORMAT,
         "policy": policy.spec.to_dict(),
         "cast": cast,
-        "metadata": dict(metadata or {}),
+        "metadata": metadata,
     }
     safefile.write(path, tensors, description)
 

@@ -106,9 +106,12 @@ def _bridge() -> type:
         def __getitem__(self, index: Any) -> Any:
             batch = self.batch_shape
             chosen = tuple(axis[index] for axis in np.indices(batch))
-            return type(self)(
-                jax.tree.map(lambda x: jnp.broadcast_to(x, (*batch, x.shape[-1]))[chosen], self._distribution)
-            )
+
+            def cut(leaf: Any) -> Any:
+                # A number stands for all dimensions, as an action axis of 1 does.
+                return jnp.broadcast_to(leaf, (*batch, *(jnp.shape(leaf)[-1:] or (1,))))[chosen]
+
+            return type(self)(jax.tree.map(cut, self._distribution))
 
     @tfd.RegisterKL(GaussjaxDistribution, GaussjaxDistribution)
     def _kl(one: Any, other: Any, *_: Any, **__: Any) -> Any:

@@ -23,7 +23,8 @@ class DiagGaussian(Distribution):
 
     Attributes:
         loc: Centre, `(…, act)`; the constructor calls it `mean`.
-        log_std: Natural logarithm of the standard deviation, `(…, act)` or `(act,)`.
+        log_std: Natural logarithm of the standard deviation, `(…, act)` or `(act,)`; an action axis of
+            1, or none, stands for all dimensions.
 
     Note:
         Floats limit what a narrow policy can express: around a mean of 1 float32 has steps of
@@ -75,7 +76,8 @@ class DiagGaussian(Distribution):
             # One reduction of z² alone: log_std is summed before it is broadcast to the batch,
             # which saves a fifth of the time of a large batch.
             total = -0.5 * xp.sum(xp.square(z), axis=-1)
-            return total - xp.broadcast_to(xp.sum(log_std + HALF_LOG_2PI, axis=-1), total.shape)
+            terms = _for_each_action(log_std + HALF_LOG_2PI, z.shape[-1])
+            return total - xp.broadcast_to(xp.sum(terms, axis=-1), total.shape)
         return reduce(-0.5 * xp.square(z) - xp.broadcast_to(log_std, z.shape) - HALF_LOG_2PI, reduction)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
@@ -108,7 +110,7 @@ class DiagGaussian(Distribution):
         terms = log_std + (0.5 + HALF_LOG_2PI)
         shape = xp.broadcast_shapes(mean.shape, terms.shape)
         if reduction == "sum":
-            return xp.broadcast_to(xp.sum(terms, axis=-1), shape[:-1])
+            return xp.broadcast_to(xp.sum(_for_each_action(terms, shape[-1]), axis=-1), shape[:-1])
         return reduce(xp.broadcast_to(terms, shape), reduction)
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:
@@ -142,3 +144,8 @@ class DiagGaussian(Distribution):
     def stddev(self) -> Array:
         """Standard deviation a dimension, in units of the action."""
         return xp.exp(self._parameters()[1])
+
+
+def _for_each_action(terms: Array, count: int) -> Array:
+    # Not to the batch: a term that stands for several dimensions counts once for each of them.
+    return xp.broadcast_to(terms, (*terms.shape[:-1], count))

@@ -97,8 +97,13 @@ def gaussian(
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
         if not clip_actions or clipped_log_prob == "unclipped":
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
+        inside = actions == raw_actions
+        if clipped_log_prob == "censored":
+            # A sample that lands on a bound is no clipped one, but its action is: the side's mass.
+            lowest, highest = sides(low, high, raw_actions)
+            inside = (lowest < raw_actions) & (raw_actions < highest)
         exact = distribution.noise_log_prob(noise, "none")
-        terms = xp.where(actions == raw_actions, exact, log_prob(distribution, actions, None, "none"))
+        terms = xp.where(inside, exact, log_prob(distribution, actions, None, "none"))
         return raw_actions, actions, reduce(terms, reduction)
 
     def log_prob(distribution: DiagGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:

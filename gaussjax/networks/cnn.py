@@ -56,7 +56,8 @@ class CNN(Network):
 
     def setup(self) -> None:
         """The convolutions, the dense layers and the head."""
-        if not len(self.channels) == len(self.kernels) == len(self.strides):
+        fields = (self.channels, self.kernels, self.strides)
+        if not all(isinstance(field, (tuple, list)) for field in fields) or len(set(map(len, fields))) > 1:
             raise ValueError(
                 f"channels, kernels and strides: expected one entry each a convolution, got {self.channels}, "
                 f"{self.kernels} and {self.strides}."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gaussjax.networks.product import dot_general
 
@@ -124,18 +125,34 @@ class Layers(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch width"]:
         """The features after the last layer."""
-        for i, (width, activate) in enumerate(zip(self.sizes, self._activations(), strict=True)):
+        for i, (width, name) in enumerate(self.widths_and_activations()):
             x = dense(width, f"dense_{i}", self.initializer, self.scale, self.dtype)(x)
-            if choose({"identity": False, "layer": True}, self.norm, "norm"):
+            if self.normalised():
                 x = nn.LayerNorm(name=f"norm_{i}", dtype=self.dtype)(x)
-            x = activate(x)
+            x = activation(name)(x)
         return x
 
-    def _activations(self) -> list[Callable[[jax.Array], jax.Array]]:
-        if self.activation is None or isinstance(self.activation, str):
-            return [activation(self.activation)] * len(self.sizes)
-        if len(self.activation) != len(self.sizes):
-            raise ValueError(
-                f"activation: expected one name, or one for each of the {len(self.sizes)} sizes, got {self.activation}."
-            )
-        return [activation(name) for name in self.activation]
+    @nn.nowrap
+    def widths_and_activations(self) -> list[tuple[int, str | None]]:
+        """The width of each layer and the name of its activation.
+
+        Raises:
+            TypeError: The sizes are no tuple of whole numbers, or the activation is no name.
+            ValueError: There are more or fewer names than sizes.
+        """
+        sizes, names = self.sizes, self.activation
+        if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
+            raise TypeError(f"sizes: expected a tuple of widths, got {sizes!r}. One layer of 64 units is sizes=(64,).")
+        if names is None or isinstance(names, str):
+            return [(width, names) for width in sizes]
+        expected = f"expected a name from gaussjax.networks.ACTIVATIONS, or one for each of the {len(sizes)} sizes"
+        if not isinstance(names, (tuple, list)):
+            raise TypeError(f"activation: {expected}, got {names!r}. Functions have names here, such as 'relu'.")
+        if len(names) != len(sizes):
+            raise ValueError(f"activation: {expected}, got {names}.")
+        return list(zip(sizes, names, strict=True))
+
+    @nn.nowrap
+    def normalised(self) -> bool:
+        """Whether a norm follows each layer."""
+        return choose({"identity": False, "layer": True}, self.norm, "norm")

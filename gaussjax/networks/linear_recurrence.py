@@ -40,6 +40,11 @@ def linear_recurrence(
     Source:
         Blelloch 1990, prefix sums and their applications, section 1.4.
     """
+    return differentiable_recurrence(decay, inputs, initial)
+
+
+def differentiable_recurrence(decay: Array, inputs: Array, initial: Array) -> Array:
+    """`linear_recurrence` for automatic differentiation: slower backwards, and what forward mode needs."""
     first = inputs[:1] + decay[:1] * initial[None]
     return _solve(decay, jnp.concatenate([first, inputs[1:]]), reverse=False)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gaussjax.networks.cells import CELLS, Weights, output, step
 from gaussjax.networks.layers import choose, dense, kernel_initializer
-from gaussjax.networks.linear_recurrence import linear_recurrence
+from gaussjax.networks.linear_recurrence import differentiable_recurrence, linear_recurrence
 from gaussjax.networks.unroll import unroll
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Memory(nn.Module):
             raise ValueError(
                 "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
             )
+        resets = None if resets is None else jnp.asarray(resets)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
         states = []
         for i, state in enumerate(carry):
@@ -153,7 +154,8 @@ class MinGRULayer(nn.Module):
         if x.ndim == state.ndim:
             state = decay * state + share * candidate
             return state, state.astype(before.dtype)
-        states = linear_recurrence(decay, share * candidate, state)
+        recurrence = differentiable_recurrence if self.autodiff else linear_recurrence
+        states = recurrence(decay, share * candidate, state)
         return states, states[-1].astype(before.dtype) if x.shape[0] else before
 
 

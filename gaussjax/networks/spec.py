@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from gaussjax import spaces
 from gaussjax.networks.actor_critic import ActorCritic
@@ -51,15 +55,20 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int, switch
 
 
 def hashable(network: Any) -> Any:
-    """The network with tuples in place of lists, so that what holds it can be hashed and compared."""
+    """The network with plain values, tuples in place of lists, so that what holds it can be hashed and compared."""
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
+    # A module of the user's own may compute with its types as they are, and has no description to write them in.
+    ours = type(network) in _NETWORKS.values()
     for field, value in _fields(network).items():
+        value = _plain(value) if ours else value
         if isinstance(value, list):
             changes[field] = tuple(value)
         elif isinstance(value, nn.Module):
             changes[field] = hashable(value)
+        elif ours:
+            changes[field] = value
     return network.clone(**changes)
 
 
@@ -150,7 +159,21 @@ def _fields(network: nn.Module) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> Any:
+    """Types by their names, numbers of NumPy and JAX as Python's, also in tuples and lists; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+        return jnp.dtype(value).name
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and not isinstance(value, Tracer) and value.ndim == 0:
+        return value.item()
+    return value
+
+
 def _write(value: Any) -> Any:
+    value = _plain(value)
     if isinstance(value, nn.Module):
         return to_dict(value)
     if isinstance(value, Node):

@@ -28,8 +28,8 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
         The parameters for JAX; `gaussjax.torch.to_torch` makes those for torch.
 
     Raises:
-        ValueError: An array has no name in the map, or the mapped ones are not those of the policy,
-            each named.
+        ValueError: An array has no name in the map, two have the same, or the mapped ones are not those of
+            the policy, each named.
         TypeError: Something else came, or the network is not one of gaussjax's own.
 
     Example:
@@ -61,13 +61,20 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
             f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
         ) from error
     mapped: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     unknown = []
     for name, array in module.items():
         match = max((given for given in names if f"{name}.".startswith(f"{given}.")), key=len, default=None)
         if match is None:
             unknown.append(name)
         elif names[match] is not None:
-            mapped[f"{names[match]}{name[len(match) :]}"] = array
+            ours = f"{names[match]}{name[len(match) :]}"
+            if ours in mapped:
+                raise ValueError(
+                    f"names: expected one array for {ours!r}, got {sources[ours]!r} and {name!r}. "
+                    f"Map one of them to None to drop it."
+                )
+            mapped[ours], sources[ours] = array, name
     if unknown:
         raise ValueError(
             f"names: expected an entry for every array, got none for {unknown}. Add what they are called in gaussjax, "

@@ -57,9 +57,10 @@ def tensor(value: Any) -> Any:
 
 
 def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
-    tensors = [tensor(value) for value in values]
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
-    return tuple(t.to(dtype) for t in tensors)
+    # The tensors say the type: NumPy makes float64 of everything, which JAX narrows likewise.
+    types = (value.dtype for value in values if isinstance(value, torch.Tensor))
+    dtype = functools.reduce(torch.promote_types, types, torch.float32)
+    return tuple(tensor(value).to(dtype) for value in values)
 
 
 def _constant(value: Any, like: torch.Tensor) -> torch.Tensor:

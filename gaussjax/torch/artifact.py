@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from gaussjax import artifact, factories, normalize
@@ -90,6 +91,7 @@ def save(
     # Of any other type than tensors' Statistics: artifact.save says what it expects.
     statistics = normalizer
     if isinstance(normalizer, normalize.Statistics):
-        statistics = normalize.Statistics(*(part.numpy() for part in normalizer))  # type: ignore[attr-defined]
+        parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
+        statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]
     twin, arrays = factories.from_spec(policy.spec), convert.to_flax(policy.spec, params)
     artifact.save(path, twin, arrays, normalizer=statistics, metadata=metadata)

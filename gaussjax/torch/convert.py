@@ -15,7 +15,7 @@ from gaussjax.policy import Spec
 from gaussjax.spaces import size
 from gaussjax.torch.layers import Conv, Dense, Norm
 from gaussjax.torch.memory import NAMES, Memory
-from gaussjax.torch.networks import CNN, make
+from gaussjax.torch.networks import CNN, bare
 
 
 class Leaf(NamedTuple):
@@ -96,18 +96,18 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
     """The tree of Flax that holds these parameters, of arrays that have their shapes and no memory."""
-    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape))) for leaf in found})
+    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta"))) for leaf in found})
 
 
 def torch_shapes(found: list[Leaf]) -> dict[str, Any]:
     """The dict of torch that holds these parameters, of arrays that have their shapes and no memory."""
-    return {leaf.torch: _like(torch.empty(leaf.shape)) for leaf in found}
+    return {leaf.torch: _like(torch.empty(leaf.shape, device="meta")) for leaf in found}
 
 
 def network(spec: Spec) -> nn.Module:
-    """The torch module of a spec, its parameters not yet set."""
+    """The torch module of a spec, its parameters without memory."""
     switches = ("off_diagonal",) if spec.kind == "multivariate_gaussian" else ()
-    return make(bind(spec.network, spec.observation_space, size(spec.action_space), switches))
+    return bare(bind(spec.network, spec.observation_space, size(spec.action_space), switches))
 
 
 def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Iterator[Leaf]:

@@ -98,21 +98,20 @@ class Layers(nn.Module):
     def __init__(self, described: Described, features: int) -> None:
         super().__init__()
         self.described = described
-        for i, width in enumerate(described.sizes):
+        self.normalised, self.activations = described.normalised(), []
+        for i, (width, name) in enumerate(described.widths_and_activations()):
             self.add_module(f"dense_{i}", Dense(features, width, described.dtype))
-            if described.norm is not None:
+            if self.normalised:
                 self.add_module(f"norm_{i}", Norm(width, described.dtype))
+            self.activations.append(activation(name))
             features = width
-        names = described.activation
-        names = [names] * len(described.sizes) if names is None or isinstance(names, str) else names
-        self.activations = [activation(name) for name in names]
         self.width = features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The features after the last layer."""
         for i, activate in enumerate(self.activations):
             x = getattr(self, f"dense_{i}")(x)
-            if self.described.norm is not None:
+            if self.normalised:
                 x = getattr(self, f"norm_{i}")(x)
             x = activate(x)
         return x

@@ -232,6 +232,12 @@ def make(described: Any, head: bool = True) -> nn.Module:
     return module
 
 
+def bare(described: Any) -> nn.Module:
+    """The module as `make` gives it, its parameters without memory: a policy is given them at each call."""
+    with torch.device("meta"):
+        return make(described)
+
+
 def full(shape: tuple[int, ...], value: float, dtype: Any) -> torch.Tensor:
     """A tensor of one value, of a type that NumPy names."""
     return torch.full(shape, value, dtype=getattr(torch, np.dtype(dtype).name))

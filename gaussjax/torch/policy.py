@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -16,7 +17,7 @@ from gaussjax.networks.spec import bind
 from gaussjax.policy import Backend, Policy, Spec
 from gaussjax.torch import initial, random
 from gaussjax.torch.arrays import tensor
-from gaussjax.torch.networks import full, make
+from gaussjax.torch.networks import bare, full
 
 
 class Module:
@@ -24,7 +25,7 @@ class Module:
 
     def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, switches: tuple[str, ...]):
         self.own = not isinstance(network, nn.Module)
-        self.module = make(bind(network, observation_space, num_actions, switches)) if self.own else network
+        self.module = bare(bind(network, observation_space, num_actions, switches)) if self.own else network
         if hasattr(self.module, "initial_carry"):
             self.initial_carry = self.module.initial_carry
 
@@ -62,13 +63,43 @@ class _InTorch(NamedTuple):
     backend: Backend
 
 
-def _arrays(tree: Any) -> Any:
+def _arrays(tree: Any, convert: Callable[[Any], Any] = tensor) -> Any:
     if isinstance(tree, Mapping):
-        return {name: _arrays(part) for name, part in tree.items()}
+        return {name: _arrays(part, convert) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        parts = [_arrays(part) for part in tree]
+        parts = [_arrays(part, convert) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    return tensor(tree)
+    return convert(tree)
+
+
+def _narrowing(function: Callable[..., Any], static: tuple[str, ...], spec: Spec) -> Callable[..., Any]:
+    """A function to which float64 of NumPy and Python comes in the type of the parameters.
+
+    They make it of everything, and JAX narrows it likewise. A tensor's type is meant; and a module of
+    the user's own refuses what is not of its type.
+    """
+    del static
+    if isinstance(spec.network, nn.Module):
+        return function
+
+    @functools.wraps(function)
+    def narrowed(*arguments: Any, **options: Any) -> Any:
+        params = arguments[0] if arguments else options.get("params")
+
+        def narrow(value: Any) -> Any:
+            if not isinstance(value, (np.ndarray, np.generic, list, float)):
+                return value
+            array = np.asarray(value)
+            if array.dtype != np.float64:
+                return value
+            leaves = params.values() if isinstance(params, Mapping) else ()
+            wide = any(getattr(leaf, "dtype", None) == torch.float64 for leaf in leaves)
+            return torch.from_numpy(np.array(array)).to(torch.float64 if wide else torch.float32)
+
+        changed = {name: value if name == "params" else _arrays(value, narrow) for name, value in options.items()}
+        return function(*arguments[:1], *(_arrays(value, narrow) for value in arguments[1:]), **changed)
+
+    return narrowed
 
 
 def check_key(key: Any) -> None:
@@ -109,7 +140,7 @@ def _check_params(params: Any, expected: Callable[[], Any]) -> None:
 
 TORCH = Backend(
     bind=Module,
-    compile=lambda function, static, space: function,
+    compile=_narrowing,
     arrays=_arrays,
     full=full,
     draw=lambda key, shape, dtype: random.normal(key, tuple(shape), dtype),

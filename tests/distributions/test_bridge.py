@@ -62,6 +62,11 @@ def test_every_question_is_answered_by_ours(make: Callable) -> None:
     np.testing.assert_array_equal(bridged[1:3].mean(), ours.mean()[1:3])
 
 
+def test_a_part_of_a_batch_has_the_log_std_that_stands_for_all_dimensions() -> None:
+    bridged = DiagGaussian(MEAN, jnp.float32(0.5)).as_distrax()
+    np.testing.assert_array_equal(bridged[1:3].log_prob(MEAN[1:3]), bridged.log_prob(MEAN)[1:3])
+
+
 def test_it_survives_jit_and_vmap(make: Callable) -> None:
     ours = make(MEAN)
     through = jax.jit(lambda bridged: bridged)(ours.as_distrax())

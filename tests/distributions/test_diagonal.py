@@ -12,8 +12,10 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from scipy.integrate import quad
 
+import gaussjax.torch  # noqa: F401
 from gaussjax.distributions import DiagGaussian
 
 U32, U64 = 2.0**-24, 2.0**-53
@@ -189,6 +191,23 @@ def test_sample_and_log_prob_belong_together():
     assert log_prob.shape == (4, 3)
     np.testing.assert_array_equal(actions, distribution.sample(jax.random.key(0), (4,)))
     np.testing.assert_allclose(log_prob, distribution.log_prob(actions), rtol=2e-6)
+
+
+@pytest.mark.parametrize("array", [np.asarray, torch.tensor], ids=["jax", "torch"])
+@pytest.mark.parametrize("shape", [(), (1,), (4, 1)], ids=str)
+def test_a_log_std_that_stands_for_all_dimensions_counts_for_each(shape, array):
+    mean, log_std = np.zeros((4, 3), np.float32), np.full(shape, 0.5, np.float32)
+    one, other = DiagGaussian(array(mean), array(log_std)), DiagGaussian(array(mean), array(0.0 * log_std))
+    # A dimension has -½·log 2π - 0.5 = -1.4189385 at the mean, an entropy of 0.5 + ½ + ½·log 2π and a
+    # divergence of (e - 2)/2.
+    for got, term in (
+        (one.log_prob, -1.4189385),
+        (one.noise_log_prob, -1.4189385),
+        (lambda _, *reduction: one.entropy(*reduction), 1.9189385),
+        (lambda _, *reduction: one.kl_divergence(other, *reduction), 0.3591409),
+    ):
+        np.testing.assert_allclose(got(array(mean), "none"), np.full((4, 3), term), rtol=1e-6)
+        np.testing.assert_allclose(got(array(mean)), np.full(4, 3 * term), rtol=1e-6)
 
 
 def test_it_is_a_pytree_of_its_two_arrays():

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from gaussjax import artifact, cli, numpy_act
 from gaussjax.training import checkpoint
 from tests.faults import malice, writer
@@ -61,6 +62,16 @@ def test_other_readers_run_nothing_either(made):
             with contextlib.suppress(ValueError, KeyError, OSError, TypeError, AttributeError, zipfile.BadZipFile):
                 read()
             assert not marker.exists()
+
+
+def test_a_short_file_of_a_huge_network_is_refused_in_torch_before_it_is_built(tmp_path):
+    described = malice.description({"network": malice.network(sizes=[10**6, 10**6])})
+    (tmp_path / "policy").write_bytes(malice.whole(tmp_path / "draft", described))
+    # Built, the second layer alone would have four terabytes.
+    with pytest.raises(
+        gaussjax.PolicyFileError, match=r"dense_1/kernel: expected \(1000000, 1000000\), got \(64, 64\)"
+    ):
+        gaussjax.torch.load(tmp_path / "policy")
 
 
 def test_environment_named_by_a_file_is_not_imported(tmp_path, capsys, monkeypatch):

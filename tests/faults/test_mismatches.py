@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import gaussjax
 from gaussjax import artifact, safefile
@@ -39,6 +43,14 @@ def changed(path, change, **description):
     tensors = {name: array.copy() for name, array in tensors.items()}
     change(tensors)
     safefile.write(path, tensors, {**old, **description})
+
+
+def rewritten(path, **description):
+    """The file with any description, the versions too, its digest right."""
+    tensors, old = safefile.read(path)
+    text = json.dumps({**old, **description})
+    payload = safetensors.numpy.save(tensors, {"gaussjax": text, "sha256": "0" * 64})
+    path.write_bytes(payload.replace(b"0" * 64, hashlib.sha256(payload).hexdigest().encode(), 1))
 
 
 def refusal(path, **options):
@@ -109,6 +121,30 @@ def test_nan_in_a_file_is_refused(path):
 
     changed(path, change)
     assert "got NaN in ['params/params/last/bias']" in refusal(path, network=Own())
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [(part, value) for part in ("policy", "metadata", "versions") for value in ([1], 5, "x", None)]
+    + [("cast", value) for value in ({}, 5, "x", None)],
+)
+def test_parts_of_another_type_are_told_by_every_reader(path, part, value):
+    rewritten(path, **{part: value})
+    kind = "list" if part == "cast" else "dict"
+    expected = f"{part}: expected a {kind} in the description, got {type(value).__name__}"
+    assert expected in refusal(path, network=Own())
+    with pytest.raises(gaussjax.PolicyFileError, match=rf"{path.name}: {expected}"):
+        artifact.summary(path)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (1, 3)])
+def test_statistics_of_other_observations_are_refused(path, shape):
+    def change(tensors):
+        for name, part in {"count": (), "mean": shape, "m2": shape}.items():
+            tensors[f"normalizer/{name}"] = np.ones(part, np.float32)
+
+    changed(path, change)
+    assert f"mean and m2 of shape (3,), got (), {shape} and {shape}" in refusal(path, network=Own())
 
 
 def test_unknown_option_of_a_newer_version_is_named(path):

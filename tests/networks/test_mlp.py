@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from gaussjax.networks import MLP, ActorCritic, from_spec
 from gaussjax.spaces import Box
 
@@ -57,6 +58,28 @@ def test_layer_norm_makes_the_features_blind_to_a_shift_of_their_inputs():
     shifted["params"]["layers"]["dense_0"] = {**layer, "bias": layer["bias"] + 3.0}
     before, after = (policy.apply(tree, OBSERVATIONS)[1]["mean_actions"] for tree in (params, shifted))
     np.testing.assert_allclose(after, before, atol=2e-5)
+
+
+def test_the_identity_is_no_norm_in_either_library():
+    policy, params = made(MLP((8,), norm="identity"))
+    plain, same = made(MLP((8,)))
+    jax.tree.map(np.testing.assert_array_equal, params, same)
+    expected = plain.apply(params, OBSERVATIONS)[1]["mean_actions"]
+    np.testing.assert_array_equal(policy.apply(params, OBSERVATIONS)[1]["mean_actions"], expected)
+    twin, tensors = gaussjax.torch.from_spec(policy.spec), gaussjax.torch.to_torch(policy.spec, params)
+    np.testing.assert_allclose(twin.apply(tensors, OBSERVATIONS)[1]["mean_actions"].detach(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [MLP(8), MLP((8,), activation=jax.nn.relu), MLP((8, 8), activation=("relu",)), MLP(norm="batch")],
+    ids=["sizes", "function", "activations", "norm"],
+)
+def test_both_libraries_refuse_a_network_in_the_same_words(network):
+    with pytest.raises((TypeError, ValueError), match=r"^(sizes|activation|norm): expected .*, got ") as ours:
+        made(network)
+    with pytest.raises(type(ours.value), match=re.escape(str(ours.value))):
+        gaussjax.torch.gaussian(network, 3, BOX)
 
 
 def test_a_bfloat16_trunk_keeps_float32_parameters_and_results():

@@ -157,8 +157,9 @@ def test_gradients_survive_vmap_over_parameters_and_over_data(name):
         assert_close(jax.tree.map(lambda a, i=i: np.asarray(a)[i], together), alone, 1e-6)
 
 
-def test_forward_mode_works_with_autodiff():
-    policy, params = make("lstm", autodiff=True)
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "mingru-2"])
+def test_forward_mode_works_with_autodiff(name):
+    policy, params = make(name, autodiff=True)
     observations, carry, resets = data(policy)
     _, tangent = jax.jvp(
         lambda x: unrolled(policy, params, x, carry, resets)[0].sum(), (observations,), (observations,)
@@ -363,6 +364,38 @@ def test_resets_are_bool_and_of_the_shape_of_the_batch():
             policy.apply(params, observations, carry=carry, resets=resets.astype(dtype))
     with pytest.raises(ValueError, match=r"resets: expected shape \(23, 5\), .* got \(5,\)"):
         policy.apply(params, observations, carry=carry, resets=resets[0])
+
+
+def test_a_carry_that_cannot_hold_a_state_is_refused_in_both_libraries():
+    policy, params = make("gru")
+    observations, carry, _ = data(policy)
+    twin = gaussjax.torch.from_spec(policy.spec)
+    for dtype in (np.int32, np.bool_):
+        wrong = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), carry)
+        for each, given in ((policy, params), (twin, to_torch(policy.spec, params))):
+            says = rf"carry: expected floating numbers, got {np.dtype(dtype)}\. .*initial_carry\(\(5,\)\)"
+            with pytest.raises(TypeError, match=says):
+                each.apply(given, observations[0], carry=wrong)
+
+
+@pytest.mark.parametrize("name", ["lstm", "mingru-2"])
+def test_resets_may_be_lists(name):
+    policy, params = make(name)
+    observations, carry, resets = data(policy, steps=3)
+    resets[1] = [True, False, True, False, True]
+    expected = unrolled(policy, params, observations, carry, resets)
+    assert_close(unrolled(policy, params, observations, carry, resets.tolist()), expected, 0)
+    inside = jax.jit(functools.partial(unrolled, policy))(params, observations, carry, resets.tolist())
+    assert_close(inside, expected, 1e-6)
+    assert_close(
+        unrolled(policy, params, observations[1], carry, resets[1].tolist()),
+        unrolled(policy, params, observations[1], carry, resets[1]),
+        0,
+    )
+    with pytest.raises(TypeError, match=r"resets: expected bool, got int32"):
+        policy.apply(params, observations[1], carry=carry, resets=[1, 0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"resets: expected shape \(5,\), .* got \(2,\)"):
+        policy.apply(params, observations[1], carry=carry, resets=[True, False])
 
 
 def test_a_network_by_itself_needs_a_carry_too():

@@ -86,6 +86,39 @@ def test_lists_and_arrays_of_numpy_are_observations(made):
         torch.testing.assert_close(gaussjax.normalize.apply(statistics, observation), torch.tensor([0.0, 1.0, 2.0]))
 
 
+def test_float64_of_numpy_and_of_lists_leads_to_the_actions_of_jax(made):
+    policy, params = made
+    ours, theirs = gaussjax.from_spec(policy.spec), gaussjax.torch.to_flax(policy.spec, params)
+    observations = np.random.default_rng(0).normal(size=(4, 3))
+    seen = gaussjax.normalize.update(gaussjax.normalize.init((3,)), observations)
+    statistics = gaussjax.normalize.Statistics(*(torch.tensor(np.array(part)) for part in seen))
+    scaled, expected_scaled = (gaussjax.normalize.apply(state, observations) for state in (statistics, seen))
+    assert scaled.dtype == torch.float32
+    for given, jax_given in ((observations, observations), (scaled, expected_scaled), (observations.tolist(),) * 2):
+        jax_given = np.asarray(jax_given)
+        expected = ours.act(theirs, jax.random.key(1), jax_given, taken_actions=0.1 * jax_given[:, :2])
+        found = policy.act(params, random.key(1), given, taken_actions=0.1 * np.asarray(given)[:, :2])
+        assert found.actions.dtype == found.log_prob.dtype == torch.float32
+        np.testing.assert_allclose(found.actions.detach(), expected.actions, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found.log_prob.detach(), expected.log_prob, rtol=1e-5)
+
+
+def test_float64_stays_where_the_parameters_or_a_tensor_have_it(made):
+    policy, params = made
+    doubled = {name: tensor.double() for name, tensor in params.items()}
+    observations = np.random.default_rng(0).normal(size=(4, 3))
+    expected = policy.act(doubled, random.key(1), torch.from_numpy(observations)).actions
+    for given in (observations, observations.tolist()):
+        assert torch.equal(policy.act(doubled, random.key(1), given).actions, expected)
+    assert policy.act(params, random.key(1), torch.from_numpy(observations)).actions.dtype == torch.float64
+
+
+def test_parameters_are_drawn_on_the_device_of_the_key():
+    for network in (gaussjax.networks.MLP((8,), std="state"), gaussjax.networks.LSTM(4, memory_steps=9)):
+        drawn = gaussjax.torch.multivariate_gaussian(network, 3, BOX).init(random.key(0).to("meta"))
+        assert {tensor.device.type for tensor in drawn.values()} == {"meta"}
+
+
 def test_another_type_than_that_of_the_parameters_is_refused_for_modules_of_the_user():
     policy = gaussjax.torch.gaussian(Own(), 3, BOX)
     params = policy.init(random.key(0))
@@ -106,6 +139,14 @@ def test_modules_of_the_user_are_not_written_to_policy_files(tmp_path):
     policy = gaussjax.torch.gaussian(Own(), 3, BOX)
     with pytest.raises(TypeError, match=r"got Own\. A policy file has no description of a module of yours"):
         gaussjax.torch.save(tmp_path / "a.safetensors", policy, policy.init(random.key(0)))
+
+
+def test_statistics_with_a_gradient_are_written(made, tmp_path):
+    policy, params = made
+    given = gaussjax.normalize.Statistics(*(torch.ones(shape, requires_grad=True) for shape in ((), (3,), (3,))))
+    gaussjax.torch.save(tmp_path / "a.safetensors", policy, params, normalizer=given)
+    for part, expected in zip(gaussjax.torch.load(tmp_path / "a.safetensors").normalizer, given, strict=True):
+        assert torch.equal(part, expected)
 
 
 def test_members_of_a_population_are_mapped_over(made):
