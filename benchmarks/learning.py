@@ -55,7 +55,7 @@ CASES = {
     "pendulum-sac": Case(
         "SAC",
         "Pendulum-v1",
-        ("--algorithm", "sac", "--total-steps", "8000", "--learning-starts", "500"),
+        ("--algorithm", "sac", "--total-steps", "12000", "--learning-starts", "500"),
         (0, 1, 2),
         -200.0,
         60.0,
