@@ -33,7 +33,7 @@ class _Samples(NamedTuple):
     """What a minibatch is made of: samples first, then the steps of a sequence if there is a memory."""
 
     observations: Any
-    actions: Array
+    actions: Array | None
     raw_actions: Array
     log_prob: Array
     distribution: Any
@@ -80,9 +80,14 @@ def make_update(
     def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
         return {"carry": carry, "resets": resets} if recurrent else {}
 
-    def scored(params: Params, observations: Array, actions: Array, raw_actions: Array, given: dict[str, Any]) -> Any:
-        # The kind of policy knows which of the two its density is of.
-        scores = policy.evaluate(params, observations, actions, raw_actions=raw_actions, **given)
+    # Where the density is known to be of the raw actions alone, the others are not carried along.
+    raw_alone = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
+
+    def scored(
+        params: Params, observations: Array, actions: Array | None, raw_actions: Array, given: dict[str, Any]
+    ) -> Any:
+        taken_actions = raw_actions if actions is None else actions
+        scores = policy.evaluate(params, observations, taken_actions, raw_actions=raw_actions, **given)
         _check_value(scores.outputs, scores.log_prob)
         return scores
 
@@ -173,12 +178,13 @@ def make_update(
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
 
         given = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
-        seen, actions, raw_actions = observations, experience.actions, experience.raw_actions
+        actions = None if raw_alone else experience.actions
+        seen, acted = observations, (actions, experience.raw_actions)
         if not recurrent:
             # What follows the last step is valued in the same pass.
             seen = jnp.concatenate([seen, next_observations[-1:]])
-            actions, raw_actions = (jnp.concatenate([each, each[-1:]]) for each in (actions, raw_actions))
-        log_prob, _, outputs = scored(state.params, seen, actions, raw_actions, given)
+            acted = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[-1:]]), acted)
+        log_prob, _, outputs = scored(state.params, seen, acted[0], acted[1], given)
         next_values = following_values(state.params, outputs["value"], next_observations, experience)
         log_prob, distribution, values = jax.tree.map(
             lambda leaf: leaf[: experience.rewards.shape[0]],
@@ -196,7 +202,7 @@ def make_update(
         targets = advantages + values
         columns = _Samples(
             observations,
-            experience.actions,
+            actions,
             experience.raw_actions,
             log_prob,
             distribution,
