@@ -74,7 +74,9 @@ def test_update_equals_a_plain_python_ppo():
     rewards = rng.normal(size=(8, 2)).astype(np.float32)
     terminated, truncated = rng.random((8, 2)) < 0.2, rng.random((8, 2)) < 0.2
     resets = np.zeros((8, 2), bool)
-    taken = (observations, actions, actions, rewards, terminated, truncated, next_observations, resets, ())
+    # Most samples are clipped; their density is that of the sample, not of what was done.
+    done = np.clip(actions, -0.5, 0.5)
+    taken = (observations, actions, done, rewards, terminated, truncated, next_observations, resets, ())
     experience = rollout.Rollout(*taken)
     epoch_keys = jax.random.split(jax.random.key(7), config.num_epochs)
     state = ppo.State(
