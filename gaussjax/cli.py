@@ -21,7 +21,7 @@ import jax
 
 import gaussjax
 from gaussjax import artifact, envs, rollout
-from gaussjax.training import bc, checkpoint, ppo, processes, report, run, sac, sharding, sinks
+from gaussjax.training import bc, checkpoint, interruption, ppo, processes, report, run, sac, sharding, sinks
 from gaussjax.usage import UsageError, errors_in_one_line
 
 try:
@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             jax.config.update("jax_cpu_enable_async_dispatch", False)
         run_command = {Evaluate: evaluate, Resume: resume, Info: info, Export: export_}
         run_command |= dict.fromkeys(TRAIN.values(), train)
-        run_command[type(command)](command)
+        with interruption.heard():
+            run_command[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
     except BrokenPipeError as error:

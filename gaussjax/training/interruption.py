@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gaussjax.training import processes
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+# After which a lost Ctrl-C comes again, seconds.
+_AGAIN = 0.05
 
 
 class Interruption:
@@ -40,3 +49,26 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Lets no Ctrl-C get lost until the block is left.
+
+    Python drops what is raised in a finaliser and in a callback of the garbage collection, a
+    KeyboardInterrupt too, and JAX has such a callback. A Ctrl-C that ended there comes again.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            before(unraisable)
+            return
+        # Not from here, where it would be lost once more.
+        threading.Timer(_AGAIN, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
