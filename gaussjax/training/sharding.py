@@ -61,13 +61,12 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
     return mesh(over.devices.flat)
 
 
-def spread(tree: Any, over: Mesh | None, axis: int = 0) -> Any:
-    """Within jit: each array cut along one of its axes, a part on each device.
+def spread(tree: Any, over: Mesh | None) -> Any:
+    """Within jit: each array cut along its first axis, a part on each device.
 
     Args:
-        tree: Arrays with that axis.
+        tree: Arrays; the length of their first axis is a multiple of the number of devices.
         over: A mesh, or None.
-        axis: Whose length is a multiple of the number of devices.
 
     Returns:
         The same arrays; without a mesh as they came.
@@ -77,7 +76,7 @@ def spread(tree: Any, over: Mesh | None, axis: int = 0) -> Any:
         >>> jax.jit(lambda rows: spread(rows, over))(np.zeros((4, 3))).addressable_shards[0].data.shape
         (4, 3)
     """
-    return tree if over is None else jax.lax.with_sharding_constraint(tree, _spread(over, axis))
+    return tree if over is None else jax.lax.with_sharding_constraint(tree, _spread(over))
 
 
 def whole(tree: Any, over: Mesh | None) -> Any:
@@ -242,5 +241,5 @@ def like(array: np.ndarray, template: Any) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _spread(over: Mesh, axis: int) -> NamedSharding:
+def _spread(over: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(over, PartitionSpec(*[None] * axis, over.axis_names))

@@ -125,22 +125,18 @@ def make_update(
     def annealed(rate: Any, progress: Array) -> Any:
         return rate * (1.0 - progress) if config.anneal_learning_rate else rate
 
-    def epoch(
-        carry: Any,
-        order: Array,
-        samples: _Samples,
-        options: Hyperparameters,
-        progress: Array,
-        unravel: Callable[[Array], Params],
+    def learnt_from(
+        samples: _Samples, orders: Array, learnt: Any, options: Hyperparameters, progress: Array, unravel: Any
     ) -> Any:
-        learnt, rate = carry
-        taken_rate = annealed(rate, progress)
+        num_epochs, num_batches, _ = orders.shape
 
         def batch_loss(params: Array, batch: _Samples) -> tuple[Array, dict[str, Array]]:
             return loss(unravel(params), batch, options)
 
-        def gradient_step(carry: Any, batch: _Samples) -> Any:
-            params, moments, sums = carry
+        def gradient_step(carry: Any, now: tuple[Array, Array]) -> tuple[Any, None]:
+            ((params, moments, sums), rate), (order, ends_epoch) = carry, now
+            order = sharding.spread(order, mesh)
+            batch = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh)
             (total, metrics), gradients = jax.value_and_grad(batch_loss, has_aux=True)(params, batch)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
             # The norm is finite only where every gradient is: one number says it all.
@@ -150,15 +146,16 @@ def make_update(
             told = jnp.stack([metrics[name] for name in _TOLD]).astype(sums.dtype)
 
             updates, following = optimizer.update(gradients, moments, params)
-            taken = params - taken_rate * updates, following, sums + told
-            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry), metrics["kl"]
+            taken = params - annealed(rate, progress) * updates, following, sums + told
+            learnt = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry[0])
+            if config.target_kl is not None:
+                rate = jnp.where(ends_epoch, adapted_rate(rate, metrics["kl"], config.target_kl), rate)
+            return (learnt, rate), None
 
-        order = sharding.spread(order, mesh, axis=1)
-        batches = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh, axis=1)
-        learnt, kls = jax.lax.scan(gradient_step, learnt, batches)
-        if config.target_kl is not None:
-            rate = adapted_rate(rate, kls[-1], config.target_kl)
-        return (learnt, rate), None
+        # One loop: of two, one in the other, each level is compiled, and the minibatches are stored in between.
+        ends_epoch = jnp.arange(num_epochs * num_batches) % num_batches == num_batches - 1
+        orders = orders.reshape(num_epochs * num_batches, -1)
+        return jax.lax.scan(gradient_step, (learnt, options.learning_rate), (orders, ends_epoch))[0]
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
         def of(steps: slice) -> Array:
@@ -222,11 +219,8 @@ def make_update(
         # All orders before the loop: within it XLA computes the order anew for each column that it gathers.
         orders = jax.vmap(lambda key: permutation(key, samples.log_prob.shape[0]))(epoch_keys)
         orders = orders.reshape(config.num_epochs, -1, config.batch_size // length)
-        ((params, moments, sums), rate), _ = jax.lax.scan(
-            lambda carry, order: epoch(carry, order, samples, options, progress, unravel),
-            ((params, state.optimizer, jnp.zeros(len(_TOLD))), options.learning_rate),
-            orders,
-        )
+        learnt = params, state.optimizer, jnp.zeros(len(_TOLD))
+        (params, moments, sums), rate = learnt_from(samples, orders, learnt, options, progress, unravel)
         # NaN where no step was taken.
         metrics: dict[str, Any] = dict(zip(_TOLD[:-1], sums[:-1] / sums[-1], strict=True))
         metrics["skipped"] = orders.shape[0] * orders.shape[1] - sums[-1].astype(jnp.int32)
