@@ -199,7 +199,7 @@ def _run(
     processes.disconnect()
     seed = described["seed"] + EVALUATION_SEED
     environment, episodes, timeout = (described[name] for name in ("environment", "evaluation_episodes", "timeout"))
-    evaluate(Evaluate(folder / run.POLICY, environment, episodes, seed, timeout))
+    evaluate(Evaluate(folder / run.POLICY, environment, episodes, seed, timeout=timeout))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print_line(f"{folder}: {names}")
 

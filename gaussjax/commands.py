@@ -97,13 +97,15 @@ class Evaluate:
     """How many to run."""
     seed: int = EVALUATION_SEED
     """Of the first episode's environment; the next ones count up."""
+    max_steps: int = 10_000
+    """Of an episode, which is cut there; some environments have no end."""
     timeout: float = 300.0
     """Seconds that one step of the environments may take."""
     gif: Path | None = None
     """File for the first episode as an animated picture."""
 
     def __post_init__(self) -> None:
-        check_options(self, ("episodes",), ("timeout",))
+        check_options(self, ("episodes", "max_steps"), ("timeout",))
 
 
 @dataclasses.dataclass(frozen=True)

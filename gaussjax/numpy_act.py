@@ -37,7 +37,10 @@ class Act:
             raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")
         values, batches = [], set()
         for name, shape, dtype in self.inputs:
-            array = np.asarray(arrays[name]).astype(dtype)
+            array = np.asarray(arrays[name])
+            if array.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+                raise TypeError(f"{name}: expected integers, got {array.dtype}. Use array.astype({dtype!r}).")
+            array = array.astype(dtype)
             if array.shape[array.ndim - len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
                 raise ValueError(f"{name}: expected (batch, {', '.join(map(str, shape))}), got {array.shape}.")
             batches.add(array.shape[: array.ndim - len(shape)])

@@ -40,6 +40,7 @@ def evaluate(command: Evaluate) -> None:
             normalizer=loaded.normalizer,
             episodes=episodes,
             seed=command.seed,
+            max_steps=command.max_steps,
             timeout=command.timeout,
             watch=recorder.watch if command.gif else None,
         )
@@ -54,6 +55,8 @@ def evaluate(command: Evaluate) -> None:
     figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
     table.add_row(*(f"{figure:.1f}" for figure in figures))
     Console().print(table)
+    if result.cut:
+        print_line(f"{result.cut} of {episodes} episodes had not ended after {command.max_steps:,} steps and were cut.")
     if command.gif:
         try:
             recorder.save(command.gif)

@@ -224,6 +224,9 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, monkeypatch, capsy
     gaussjax.save(file, policy, policy.init(jax.random.key(0)), metadata={"environment": "Pendulum-v1"})
     in_process(monkeypatch, "evaluate", str(file), "--episodes", "2")
     plain = capsys.readouterr().out
+    assert "were cut" not in plain
+    in_process(monkeypatch, "evaluate", str(file), "--episodes", "2", "--max-steps", "150")
+    assert "2 of 2 episodes had not ended after 150 steps and were cut." in capsys.readouterr().out
     in_process(monkeypatch, "evaluate", str(file), "--episodes", "2", "--gif", str(picture))
     # Watched or not, the episodes are the same.
     assert plain in (drawn := capsys.readouterr().out)

@@ -115,6 +115,14 @@ def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, 
                 raise RuntimeError("the motor is hot")
             return super().step(action)
 
+        def get_state(self):
+            if self._steps == 39:
+                raise OverflowError
+            return {"steps": self._steps}
+
+        def set_state(self, state):
+            self._steps = state["steps"]
+
         def close(self):
             closed.append(self)
 

@@ -149,6 +149,16 @@ def test_unknown_format_and_inputs_are_refused(tmp_path):
         act(observations=np.zeros((2, 4)))
 
 
+def test_numbers_that_are_no_integers_are_refused_where_integers_are_seen(tmp_path):
+    network = gaussjax.networks.MLP((8,))
+    policy = gaussjax.gaussian(network, gaussjax.spaces.Discrete(4), gaussjax.spaces.Box((2,)))
+    export.export(tmp_path / "x.npz", policy, policy.init(jax.random.key(0)), format="numpy")
+    act = numpy_act.load(tmp_path / "x.npz")
+    assert act(observations=np.array([2, 3]))["actions"].shape == (2, 2)
+    with pytest.raises(TypeError, match=r"^observations: expected integers, got float64\. Use array\.astype"):
+        act(observations=np.array([2.9, 3.0]))
+
+
 def test_operation_without_a_counterpart_is_named():
     (batch,) = jax.export.symbolic_shape("b")
     shapes = {"x": jax.ShapeDtypeStruct((batch, 3), np.float32)}

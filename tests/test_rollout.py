@@ -81,6 +81,28 @@ def test_evaluate_runs_each_episode_once_and_to_its_end():
         total += float(reward)
     environment.close()
     np.testing.assert_allclose(episodes.returns[1], total, rtol=1e-3)
+    assert episodes.cut == 0
+
+
+def test_evaluate_cuts_what_has_no_end():
+    class Uneven(probes.Counter):
+        def __init__(self):
+            super().__init__(0)
+
+        def reset(self, *, seed=None, options=None):
+            self._length = 3 if seed == 0 else 10**9
+            return super().reset(seed=seed)
+
+    gymnasium.register("gaussjax-test/Uneven-v0", Uneven)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box((1,), -1.0, 1.0))
+    params = policy.init(jax.random.key(0))
+    try:
+        episodes = rollout.evaluate(policy, params, "gaussjax-test/Uneven-v0", episodes=2, max_steps=7)
+    finally:
+        del gymnasium.registry["gaussjax-test/Uneven-v0"]
+    assert (episodes.lengths, episodes.cut) == ([3, 7], 1)
+    # The reward is the number of the step.
+    assert episodes.returns == [6.0, 28.0]
 
 
 def test_vector_environment_flattens_what_is_no_vector():

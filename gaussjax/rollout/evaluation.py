@@ -22,6 +22,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 0,
     deterministic: bool = True,
+    max_steps: int | None = None,
     timeout: float | None = None,
     watch: Callable[[Any], None] | None = None,
 ) -> Episodes:
@@ -35,12 +36,13 @@ def evaluate(
         episodes: How many.
         seed: Of the environments: episode i starts from seed + i. Actions are drawn from it too.
         deterministic: Whether the policy takes its deterministic action.
+        max_steps: Of an episode, which is cut there; None waits for its end, and some environments have none.
         timeout: Seconds that one step of all environments may take; None is no limit.
         watch: Called with the first environment, which can be rendered as `rgb_array`, after its reset and after
             each step of its episode but the last, which has reset it again.
 
     Returns:
-        A return and a length for each episode.
+        A return and a length for each episode, and how many were cut.
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
@@ -69,21 +71,20 @@ def evaluate(
 
     runner = Runner(environments)
     runner.timeout = timeout
-    returns, lengths = [0.0] * episodes, [0] * episodes
+    returns, lengths, steps = np.zeros(episodes), np.zeros(episodes, int), 0
     running = np.ones(episodes, bool)
-    totals, steps = np.zeros(episodes), 0
     try:
         observations = runner.reset(seed)
         key = jax.random.key(seed)
-        while running.any():
+        while running.any() and (max_steps is None or steps < max_steps):
             if watch is not None and running[0]:
                 watch(environments.envs[0])
             actions, carry = choose(params, jax.random.fold_in(key, steps), observations, carry)
             observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
             steps += 1
-            totals += rewards
-            for i in np.flatnonzero(running & (terminated | truncated)):
-                returns[i], lengths[i], running[i] = float(totals[i]), steps, False
+            returns[running] += rewards[running]
+            lengths[running] += 1
+            running &= ~(terminated | truncated)
     finally:
         environments.close()
-    return Episodes(returns, lengths)
+    return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))

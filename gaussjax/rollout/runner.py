@@ -19,10 +19,12 @@ class Episodes(NamedTuple):
     Attributes:
         returns: Sum of the rewards of each.
         lengths: Environment steps of each.
+        cut: How many of them had not ended by themselves.
     """
 
     returns: list[float]
     lengths: list[int]
+    cut: int = 0
 
 
 class Runner:

@@ -14,7 +14,6 @@ import jax
 
 from gaussjax import artifact
 from gaussjax.environment_state import UnsavableError
-from gaussjax.safefile import PolicyFileError
 from gaussjax.training import checkpoint, processes, report, sharding
 from gaussjax.training.algorithm import Algorithm
 
@@ -94,7 +93,8 @@ class _Results:
         # The others would have to take part, and may have ended.
         if self.algorithm.in_place or processes.several():
             return
-        with contextlib.suppress(PolicyFileError, OSError):
+        # The first error is to be told, whatever breaks here, such as an environment that is asked where it stands.
+        with contextlib.suppress(Exception):
             # An older checkpoint from which the numbers are those of no interruption is the better one.
             if not ((self.folder / checkpoint.LATEST).exists() and self._stand() is not None):
                 self.checkpoint(state, moved=True)
