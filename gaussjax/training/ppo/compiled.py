@@ -11,7 +11,8 @@ from gaussjax import checks, envs, keys, normalize, simulate
 from gaussjax.policy import Policy
 from gaussjax.training import sharding
 from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
-from gaussjax.training.ppo.update import make_optimizer, make_update, normalized
+from gaussjax.training.ppo.samples import normalized
+from gaussjax.training.ppo.update import make_optimizer, make_update
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:

@@ -14,7 +14,8 @@ from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.training import processes, sharding
 from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
-from gaussjax.training.ppo.update import make_optimizer, make_update, normalized
+from gaussjax.training.ppo.samples import normalized
+from gaussjax.training.ppo.update import make_optimizer, make_update
 
 if TYPE_CHECKING:
     import gymnasium
