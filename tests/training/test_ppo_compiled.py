@@ -110,8 +110,6 @@ def test_memory_recalls_what_is_shown_no_more(network, solves):
 def test_sequence_length_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="sequence_length: expected a divisor of num_steps = 8"):
         ppo.Config(**SHORT, network="lstm", sequence_length=3)
-    with pytest.raises(ValueError, match=r"^hidden_size: expected a network that has a memory, got 8 with"):
-        ppo.Config(**SHORT, hidden_size=8)
 
 
 def test_sequences_of_a_policy_with_memory_of_ones_own_have_to_divide_too():

@@ -91,11 +91,6 @@ class Config:
             )
         if self.network != "mlp":
             self.check_sequences()
-        elif self.hidden_size != Config.hidden_size:
-            raise ValueError(
-                f"hidden_size: expected a network that has a memory, got {self.hidden_size} with network='mlp'. "
-                f"Choose network='gru', or say the widths of the layers as sizes."
-            )
 
     def check_sequences(self) -> None:
         """Refuses sequences that do not divide the experience; a policy with a memory trains on them.
