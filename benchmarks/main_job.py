@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(seed: int, out: Path) -> dict[str, Any]:
-    from gaussjax import artifact, cli, rollout
+    from gaussjax import artifact, commands, rollout
 
     command = [sys.executable, "-m", "gaussjax.cli", "train", "Pendulum-v1", "--seed", str(seed), "--out", str(out)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -44,7 +44,7 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
         "Pendulum-v1",
         normalizer=loaded.normalizer,
         episodes=EPISODES,
-        seed=seed + cli.EVALUATION_SEED,
+        seed=seed + commands.EVALUATION_SEED,
     )
     return {"seed": seed, "steps": int(steps[-1]), "seconds": seconds, "returns": episodes.returns}
 
