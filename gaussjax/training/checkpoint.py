@@ -127,7 +127,7 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
         faults.append(f"expected a checkpoint of format {FORMAT}, got {description.get('format')}")
     faults += [f"{name} is missing" for name in expected if name not in tensors]
     faults += [f"{name} is unknown (got {array.shape})" for name, array in tensors.items() if name not in expected]
-    for name in expected.keys() & tensors.keys():
+    for name in (name for name in expected if name in tensors):
         wanted, came = _described(expected[name]), (tensors[name].shape, str(tensors[name].dtype), keys.get(name))
         if came != wanted:
             faults.append(f"{name}: expected {wanted[:2]}, got {came[:2]}")

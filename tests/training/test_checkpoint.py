@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 
 import gymnasium
 import jax
@@ -169,6 +170,9 @@ def test_checkpoint_of_other_options_is_refused_with_every_difference(training, 
     ) as e:
         Training("Pendulum-v1", sizes=(9,)).load(tmp_path)
     assert "Resume with the options of the training that wrote it." in str(e.value)
+    # In the order of the state, and not in another one in each process.
+    named = re.findall(r"\.params\S+", str(e.value))
+    assert named == sorted(named)
 
 
 def test_replay_buffer_is_written_as_far_as_it_is_filled(tmp_path):
