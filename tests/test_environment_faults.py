@@ -128,10 +128,10 @@ def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, 
 
     gymnasium.register("gaussjax-test/Breaks-v0", Breaks)
     out = tmp_path / "run"
-    options = ["--num-envs", "2", "--num-steps", "16", "--batch-size", "32", "--num-epochs", "1", "--sizes", "8"]
+    options = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--sizes", "8"]
     try:
         with pytest.raises(SystemExit) as exit_:
-            cli.main(["train", "gaussjax-test/Breaks-v0", "--out", str(out), "--checkpoint-every", "1", *options])
+            cli.main(["train", "gaussjax-test/Breaks-v0", "--out", str(out), "--checkpoint-every", "3", *options])
     finally:
         del gymnasium.registry["gaussjax-test/Breaks-v0"]
     assert exit_.value.code == 1
@@ -140,6 +140,6 @@ def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, 
     expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 40"
     assert "environment 0: " in line
     assert expected in line
-    # Two updates of 16 steps in 2 environments were whole.
+    # Four updates of 8 steps in 2 environments were whole, the last one after the checkpoint.
     assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 64
     assert len(closed) >= 2
