@@ -48,6 +48,10 @@ class Worker:
             stderr=self._errors,
             text=True,
         )
+        questions, answers = self._process.stdin, self._process.stdout
+        assert questions is not None
+        assert answers is not None
+        self._questions, self._answers = questions, answers
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """The answer to one message.
@@ -55,9 +59,9 @@ class Worker:
         Raises:
             ContenderError: The contender failed, or ended.
         """
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        self._questions.write(json.dumps(message) + "\n")
+        self._questions.flush()
+        line = self._answers.readline()
         if not line:
             self._errors.seek(0)
             raise ContenderError("its process ended: " + self._errors.read()[-300:].strip())
@@ -67,9 +71,9 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        self._process.stdin.close()
+        self._questions.close()
         self._process.wait(60)
-        self._process.stdout.close()
+        self._answers.close()
         self._errors.close()
 
 

@@ -117,19 +117,17 @@ def _train(variables: dict[str, str]) -> float:
         out = Path(folder) / "run"
         command = [sys.executable, "-c", _TRAIN.format(out=str(out))]
         start = time.perf_counter()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, env=variables, cwd=runner.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            while not _has_row(out / "metrics.csv"):
-                if process.poll() is not None:
-                    raise runner.ContenderError(process.stderr.read().strip()[-200:])
-                time.sleep(0.005)
-            return time.perf_counter() - start
-        finally:
-            process.kill()
-            process.wait()
-            process.stderr.close()
+        ) as process:
+            try:
+                while not _has_row(out / "metrics.csv"):
+                    if process.poll() is not None:
+                        raise runner.ContenderError(process.communicate()[1].strip()[-200:])
+                    time.sleep(0.005)
+                return time.perf_counter() - start
+            finally:
+                process.kill()
 
 
 def _has_row(file: Path) -> bool:
@@ -149,7 +147,7 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     titles = {"train": "`gaussjax train`: its first update has ended"}
     rows = [
-        [titles.get(name, name)]
+        [titles.get(name) or name]
         + [f"{states[state]['median']:.2f} ({report.spread(states[state], 1)})" for state in ("cold", "warm")]
         for name, states in first.items()
     ]

@@ -52,10 +52,11 @@ def main() -> None:
             if "build" in message:
                 call = None
                 gc.collect()
-                call, check = getattr(contender, message["build"])(device=device, **message["case"])
+                built: Built = getattr(contender, message["build"])(device=device, **message["case"])
+                call = built.call
                 start = time.perf_counter()
                 call()
-                answer = {"check": [float(number) for number in check], "first_call": time.perf_counter() - start}
+                answer = {"check": [float(number) for number in built.check], "first_call": time.perf_counter() - start}
             elif "run" in message:
                 answer = _timed(call, message["run"])
             else:

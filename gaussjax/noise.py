@@ -44,8 +44,18 @@ class Operations(NamedTuple):
     word: Callable[[int], Any]
 
 
+def _rounds(x0: Any, x1: Any, rotations: tuple[int, ...], operations: Operations) -> tuple[Any, Any]:
+    add, xor, rotate, _ = operations
+    for r in rotations:
+        x0 = add(x0, x1)
+        x1 = xor(x0, rotate(x1, r))
+    return x0, x1
+
+
 # Not the operators of arrays, each of which JAX traces as a function of its own.
 _LAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
+# So that of the five groups of rounds two are traced and lowered; XLA writes the calls out before all else.
+_rounds_in_jax = jax.jit(_rounds, static_argnums=(2, 3))
 
 
 def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations = _LAX) -> tuple[Any, Any]:
@@ -62,13 +72,12 @@ def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations = _L
         x1: Second word of the counter.
         operations: Of the array library, JAX by default.
     """
-    add, xor, rotate, word = operations
+    add, xor, _, word = operations
+    rounds = _rounds_in_jax if operations is _LAX else _rounds
     keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
     x0, x1 = add(x0, k0), add(x1, k1)
     for group in range(5):
-        for r in _ROTATIONS[group % 2]:
-            x0 = add(x0, x1)
-            x1 = xor(x0, rotate(x1, r))
+        x0, x1 = rounds(x0, x1, _ROTATIONS[group % 2], operations)
         x0 = add(x0, keys[(group + 1) % 3])
         x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
     return x0, x1

@@ -122,16 +122,17 @@ def test_gradient_step_equals_one_written_by_hand():
         gradients = (jax.grad(actor_loss)(learner.actor), jax.grad(critic_loss)(learner.critics), temperature_gradient)
         learnt = (learner.actor, learner.critics, learner.log_temperature)
         optimizer = optax.adam(config.learning_rate)
-        updates, _ = optimizer.update(gradients, optimizer.init(learnt), learnt)
+        updates, moments = optimizer.update(gradients, optimizer.init(learnt), learnt)
         actor, critics, log_temperature = optax.apply_updates(learnt, updates)
         targets = jax.tree.map(lambda new, old: 0.005 * new + 0.995 * old, critics, learner.targets)
         # The bounds are one half width from the middle.
         at_bound = jnp.abs(acted.actions - jnp.array([[1.0, 0.0]])) / 2.0 >= 0.99
-        return (actor, critics, targets, log_temperature), jnp.mean(at_bound)
+        # Adam's first step knows the signs of the gradients alone; its moments know their sizes.
+        return sac.Learner(actor, critics, targets, log_temperature, moments), jnp.mean(at_bound)
 
     expected, at_bound = by_hand(learner, batch)
     np.testing.assert_allclose(metrics["saturation"], at_bound, atol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-6), tuple(updated[:4]), expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-6), updated, expected)
 
 
 @pytest.mark.parametrize("option", ["num_envs", "num_steps", "batch_size", "num_critics"])
