@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gaussjax
 from gaussjax import normalize
 from gaussjax.training import bc
+from gaussjax.training.shuffle import permutation
 
 BOX = gaussjax.spaces.Box((1,), -1.0, 1.0)
 
@@ -27,6 +30,41 @@ def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
     distribution, _ = algorithm.policy.apply(state.params, normalize.apply(state.observation_statistics, places))
     np.testing.assert_allclose(distribution.mean()[:, 0], [0.25, -0.25, 0.25], atol=0.06)
     np.testing.assert_allclose(distribution.stddev()[:, 0], [0.1, 0.1, 0.4], rtol=0.2)
+
+
+def test_epoch_equals_one_written_by_hand():
+    """Two gradient steps of nine pairs, four at a time: the likelihood, its weight and the bonus written out."""
+    config = bc.Config(batch_size=4, sizes=(8,), entropy_coefficient=0.1, variance_weight=0.25)
+    rng = np.random.default_rng(1)
+    seen = rng.normal(3.0, 2.0, (9, 3)).astype(np.float32)
+    done = rng.uniform(-1.0, 1.0, (9, 2)).astype(np.float32)
+    policy = bc.make_policy(3, gaussjax.spaces.Box((2,), -1.0, 1.0), config)
+    algorithm = bc.make(bc.Dataset(seen, done), policy, config)
+    state = algorithm.init(jax.random.key(2))
+    updated, metrics = algorithm.step(state)
+
+    shown = (seen - seen.mean(0)) / seen.std(0)
+    optimizer = optax.adam(config.learning_rate)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params, observations, actions):
+        outputs = policy.apply(params, observations)[1]
+        mean, log_std = outputs["mean_actions"], outputs["log_std"]
+        density = jnp.prod(jnp.exp(-0.5 * ((actions - mean) / jnp.exp(log_std)) ** 2 - log_std) / (2 * np.pi) ** 0.5, 1)
+        # Of two actions the geometric mean of the variances, to the power of a quarter.
+        weight = jax.lax.stop_gradient(jnp.exp(log_std[:, 0] + log_std[:, 1]) ** 0.25)
+        entropy = jnp.sum(log_std + 0.5 * np.log(2 * np.pi * np.e), 1)
+        return -jnp.mean(weight * jnp.log(density)) - 0.1 * jnp.mean(entropy)
+
+    expected, moments = state.params, optimizer.init(state.params)
+    order = np.asarray(permutation(jax.random.split(state.key)[1], 9))
+    for rows in (order[:4], order[4:8]):
+        updates, moments = optimizer.update(gradient(expected, shown[rows], done[rows]), moments)
+        expected = optax.apply_updates(expected, updates)
+    found = updated.params, updated.optimizer
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-6), found, (expected, moments))
+    assert metrics["skipped"] == 0
 
 
 def test_reads_npz_csv_and_dicts_alike(tmp_path):
