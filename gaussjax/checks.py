@@ -89,8 +89,8 @@ def differences(came: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]
 
 
-def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: tuple[int, ...]) -> None:
-    """Refuses a carry or resets that do not belong to observations of that batch shape.
+def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: tuple[int, ...]) -> Any:
+    """Resets as an array, or None. Refuses a carry or resets that do not belong to observations of that batch shape.
 
     `expected(batch_shape)` is a carry, or only its shapes.
 
@@ -114,7 +114,7 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
         if not xp.is_floating(leaf):
             raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
-        return
+        return None
     # Under jit the entries of a list are traced, and NumPy cannot read them.
     resets = resets if hasattr(resets, "dtype") else jnp.asarray(resets)
     if _dtype(resets) != "bool":
@@ -127,6 +127,7 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
             f"resets: expected shape {batch_shape}, one for each observation, got {tuple(xp.shape(resets))}. "
             f"Nothing is broadcast."
         )
+    return resets
 
 
 def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:

@@ -33,8 +33,9 @@ def multivariate() -> tuple[gaussjax.Policy, dict]:
 
 
 def test_open_half_open_and_empty_dimensions_are_refused_by_number() -> None:
-    box = Box((4,), (-1.0, -np.inf, 0.0, 1.0), (1.0, 1.0, np.inf, 1.0))
-    with pytest.raises(ValueError, match=r"two finite bounds, low < high.* in the dimensions \[1, 2, 3\]"):
+    # In float32 1e8 and 1e8 + 1 are one number, and 1e39 is infinite.
+    box = Box((6,), (-1.0, -np.inf, 0.0, 1.0, 1e8, 0.0), (1.0, 1.0, np.inf, 1.0, 1e8 + 1, 1e39))
+    with pytest.raises(ValueError, match=r"two finite bounds, low < high.* in the dimensions \[1, 2, 3, 4, 5\]"):
         gaussjax.squashed_gaussian(MLP(), 3, box)
 
 

@@ -93,10 +93,13 @@ def squashed_gaussian(
 
 
 def _refuse_open(low: np.ndarray, high: np.ndarray) -> None:
-    unusable = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high) & (low < high)))
+    # Actions are float32, in which two bounds may be one number, and a large one infinite.
+    with np.errstate(over="ignore"):
+        lower, upper = low.astype(np.float32), high.astype(np.float32)
+    unusable = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper)))
     if unusable.size:
         raise ValueError(
-            f"action_space: expected a Box with two finite bounds, low < high, in every dimension, got low "
+            f"action_space: expected a Box with two finite bounds, low < high in float32, in every dimension, got low "
             f"{low[unusable].tolist()} and high {high[unusable].tolist()} in the dimensions {unusable.tolist()}. "
             f"Bound them in the environment (gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
         )

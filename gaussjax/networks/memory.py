@@ -74,7 +74,6 @@ class Memory(nn.Module):
             raise ValueError(
                 "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
             )
-        resets = None if resets is None else jnp.asarray(resets)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
         states = []
         for i, state in enumerate(carry):

@@ -80,7 +80,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
-            checks.memory(carry, resets, functools.partial(backend.abstract, initial_carry), batch_shape)
+            resets = checks.memory(carry, resets, functools.partial(backend.abstract, initial_carry), batch_shape)
             returned = network.apply(params, observations, carry, resets)
         else:
             _refuse_memory(carry, resets)

@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -376,6 +377,35 @@ def test_a_carry_that_cannot_hold_a_state_is_refused_in_both_libraries():
             says = rf"carry: expected floating numbers, got {np.dtype(dtype)}\. .*initial_carry\(\(5,\)\)"
             with pytest.raises(TypeError, match=says):
                 each.apply(given, observations[0], carry=wrong)
+
+
+class Own(nn.Module):
+    """A recurrent network of the user's, which knows arrays alone."""
+
+    num_actions: int | None = None
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape):
+        return jnp.zeros((*batch_shape, 4))
+
+    @nn.compact
+    def __call__(self, observations, carry, resets=None):
+        if resets is not None:
+            carry = carry * ~resets[..., None]
+        carry, features = nn.GRUCell(4)(carry, observations)
+        return nn.Dense(self.num_actions)(features), jnp.zeros(self.num_actions), {"carry": carry}
+
+
+def test_a_network_of_ones_own_is_given_resets_as_an_array():
+    policy = gaussjax.gaussian(Own(), 3, gaussjax.spaces.Box((2,), -1.0, 1.0))
+    params, carry = policy.init(jax.random.key(0)), np.ones((2, 4), np.float32)
+    observations = np.ones((2, 3), np.float32)
+    listed = policy.apply(params, observations, carry=carry, resets=[True, False])[1]
+    array = policy.apply(params, observations, carry=carry, resets=np.array([True, False]))[1]
+    kept = policy.apply(params, observations, carry=carry)[1]
+    assert_close(listed, array, 0)
+    assert np.any(listed["carry"][0] != kept["carry"][0])
+    assert_close(listed["carry"][1], kept["carry"][1], 0)
 
 
 @pytest.mark.parametrize("name", ["lstm", "mingru-2"])
