@@ -75,12 +75,9 @@ def _arrays(tree: Any, convert: Callable[[Any], Any] = tensor) -> Any:
 def _narrowing(function: Callable[..., Any], static: tuple[str, ...], spec: Spec) -> Callable[..., Any]:
     """A function to which float64 of NumPy and Python comes in the type of the parameters.
 
-    They make it of everything, and JAX narrows it likewise. A tensor's type is meant; and a module of
-    the user's own refuses what is not of its type.
+    They make it of everything, and JAX narrows it likewise. A tensor's type is meant.
     """
-    del static
-    if isinstance(spec.network, nn.Module):
-        return function
+    del static, spec
 
     @functools.wraps(function)
     def narrowed(*arguments: Any, **options: Any) -> Any:

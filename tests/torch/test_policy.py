@@ -119,13 +119,17 @@ def test_parameters_are_drawn_on_the_device_of_the_key():
         assert {tensor.device.type for tensor in drawn.values()} == {"meta"}
 
 
-def test_another_type_than_that_of_the_parameters_is_refused_for_modules_of_the_user():
+def test_modules_of_the_user_get_float64_of_numpy_narrowed_and_refuse_that_of_torch():
     policy = gaussjax.torch.gaussian(Own(), 3, BOX)
     params = policy.init(random.key(0))
+    given = np.random.default_rng(0).normal(size=3)
+    narrow = torch.from_numpy(given.astype(np.float32))
+    found = policy.act(params, random.key(1), given).actions
+    assert torch.equal(found, policy.act(params, random.key(1), narrow).actions)
     with pytest.raises(TypeError, match=r"observations: expected torch.float32, .* got torch.float64\. Convert"):
-        policy.act(params, random.key(1), np.zeros(3))
+        policy.act(params, random.key(1), torch.from_numpy(given))
     doubled = {name: value.double() for name, value in params.items()}
-    assert policy.act(doubled, random.key(1), np.zeros(3)).actions.dtype == torch.float64
+    assert policy.act(doubled, random.key(1), given).actions.dtype == torch.float64
 
 
 @pytest.mark.parametrize("params", [Own(), [torch.zeros(2)], {"log_std": np.zeros(2)}])
