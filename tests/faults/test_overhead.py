@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 
 import jax
@@ -17,6 +18,8 @@ from gaussjax.training.ppo import update
 from tests import policies
 
 BAR = 5.0
+# Beside other work a figure says nothing, so it decides the run that measures and no other.
+measured = pytest.mark.skipif("FAULTS_RECORD" not in os.environ, reason="a measurement, made by `make test-faults`")
 
 
 def compared(with_checks, without, rounds):
@@ -34,6 +37,7 @@ def percent(pair):
     return 100.0 * (pair[0] / pair[1] - 1.0)
 
 
+@measured
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 4096])
 def test_checks_of_acting_cost_little(batch, record_bar):
@@ -64,6 +68,7 @@ class _Unguarded:
         return jnp.ones(jnp.shape(x), bool)
 
 
+@measured
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Gymnasium", "JAX", "SAC"])
 def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
