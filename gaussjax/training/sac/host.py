@@ -1,4 +1,4 @@
-"""SAC on Gymnasium vector environments: the steps on the host, all else in two compiled programs a step."""
+"""SAC on Gymnasium vector environments: the steps on the host, all else in three compiled programs a step."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learner, buffer, key, seed = begin(key)
         return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
 
-    # Learner and buffer are changed in place.
+    # Learner and buffer are changed in place. Not the actor: the next gradient step need not wait until it has acted.
     @functools.partial(jax.jit, donate_argnames=("learner", "totals"))
     def learn(
+        actor: Params,
         learner: Learner,
         buffer: replay.Buffer,
         statistics: normalize.Statistics,
@@ -59,7 +60,9 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         totals: dict[str, Array],
     ) -> tuple[Learner, dict[str, Array]]:
         learner, metrics = jax.lax.scan(
-            lambda learner, drawn: update(learner, drawn, statistics), learner, draw(buffer, key, config)
+            lambda learner, drawn: update(learner, drawn, statistics),
+            learner._replace(actor=actor),
+            draw(buffer, key, config),
         )
         return learner, {name: total + jnp.sum(metrics[name]) for name, total in totals.items()}
 
@@ -67,24 +70,17 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     # which need the old rows too, and then copies a million transitions at every step.
     @functools.partial(jax.jit, donate_argnames=("buffer",))
     def advance(
-        buffer: replay.Buffer,
-        statistics: normalize.Statistics,
-        refused: Array,
-        key: Array,
-        params: Params,
-        transition: Transition,
-        observations: Array,
+        buffer: replay.Buffer, statistics: normalize.Statistics, refused: Array, key: Array, transition: Transition
     ) -> tuple[Any, ...]:
-        """Remembers a step, and acts on what is seen next."""
+        """Remembers a step, and makes the keys of the next one."""
         buffer, statistics, left_out = remember(buffer, statistics, transition, config)
-        key, learn_key, act_key = keys.split(key, 3)
-        actions = act(params, statistics, act_key, observations)
-        return buffer, statistics, refused + left_out, key, learn_key, actions
+        return buffer, statistics, refused + left_out, *keys.split(key, 3)
 
+    @jax.jit
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
         return policy.act(params, key, shown(statistics, observations)).actions
 
-    first, summary = jax.jit(act), jax.jit(means)
+    summary = jax.jit(means)
 
     def step(state: State) -> tuple[State, Metrics]:
         start = time.perf_counter()
@@ -94,11 +90,12 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learning, finished = 0, rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
-        actions = first(learner.actor, statistics, act_key, observations)
+        actions = act(learner.actor, statistics, act_key, observations)
         for _ in range(config.num_steps):
             # Where calls return before they are done, this learns while the environments step.
             if steps >= config.learning_starts:
-                learner, totals = learn(learner, buffer, statistics, learn_key, totals)
+                rest = learner._replace(actor=None)
+                learner, totals = learn(learner.actor, rest, buffer, statistics, learn_key, totals)
                 learning += 1
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
@@ -106,9 +103,8 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             following, rewards, terminated, _, last, episodes = runner.step(taken)
             steps += config.num_envs
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
-            buffer, statistics, refused, key, learn_key, actions = advance(
-                buffer, statistics, refused, key, learner.actor, transition, following
-            )
+            buffer, statistics, refused, key, learn_key, act_key = advance(buffer, statistics, refused, key, transition)
+            actions = act(learner.actor, statistics, act_key, following)
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
             observations = following
