@@ -105,9 +105,9 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
             learnt, learner.targets, batch, noise_key
         )
         updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-        # Their sum is finite only where every gradient is: one number says it all. What is chosen below thereby waits
-        # for the updates, which read the old moments, and those are overwritten without being copied first.
-        usable = jnp.isfinite(optax.tree.sum(updates)) & jnp.isfinite(total)
+        # The sum is finite only where every gradient is: one number says it all. With the updates in it, what is chosen
+        # below waits for them: they read the old moments, which are then overwritten without being copied first.
+        usable = jnp.isfinite(optax.tree.sum((gradients, updates))) & jnp.isfinite(total)
         updated: Any = optax.apply_updates(learnt, updates)
         actor, critics, log_temperature = updated
         targets = optax.incremental_update(critics, learner.targets, config.target_rate)
