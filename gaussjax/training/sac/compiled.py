@@ -85,4 +85,4 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
             **means(metrics, learning * config.gradient_steps),
         }
 
-    return Algorithm(init, step, policy)
+    return Algorithm(init, step, policy, random_steps=config.learning_starts)

@@ -54,17 +54,22 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     def learn(
         actor: Params,
         learner: Learner,
-        buffer: replay.Buffer,
+        drawn: tuple[Transition, Array],
         statistics: normalize.Statistics,
-        key: Array,
         totals: dict[str, Array],
-    ) -> tuple[Learner, dict[str, Array]]:
+    ) -> tuple[Learner, Params, dict[str, Array]]:
         learner, metrics = jax.lax.scan(
-            lambda learner, drawn: update(learner, drawn, statistics),
-            learner._replace(actor=actor),
-            draw(buffer, key, config),
+            lambda learner, drawn: update(learner, drawn, statistics), learner._replace(actor=actor), drawn
         )
-        return learner, {name: total + jnp.sum(metrics[name]) for name, total in totals.items()}
+        # The actor last: an output takes the first buffer of its size that is given away, and that is a moment's.
+        return (
+            learner._replace(actor=None),
+            learner.actor,
+            {name: total + jnp.sum(metrics[name]) for name, total in totals.items()},
+        )
+
+    # A program of its own, so that the buffer is free for the next transition while the gradient step still runs.
+    sample = jax.jit(functools.partial(draw, config=config))
 
     # A program of its own: in one that also reads the buffer, the compiler joins the write with the reads,
     # which need the old rows too, and then copies a million transitions at every step.
@@ -95,7 +100,8 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             # Where calls return before they are done, this learns while the environments step.
             if steps >= config.learning_starts:
                 rest = learner._replace(actor=None)
-                learner, totals = learn(learner.actor, rest, buffer, statistics, learn_key, totals)
+                rest, actor, totals = learn(learner.actor, rest, sample(buffer, learn_key), statistics, totals)
+                learner = rest._replace(actor=actor)
                 learning += 1
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
@@ -118,4 +124,4 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             **{name: float(metrics[name]) for name in METRICS},
         }
 
-    return Algorithm(init, step, policy, runner, in_place=True)
+    return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)

@@ -13,6 +13,7 @@ import optax
 from gaussjax import keys, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
+from gaussjax.training.adam import scale_by_adam
 from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
 from gaussjax.training.saturation import saturation
 
@@ -35,8 +36,13 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
     """
     num_actions = spaces.size(policy.spec.action_space)
     critic = make_critic(policy, config)
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(config.learning_rate))
     low, high = spaces.bounds(policy.spec.action_space)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValueError(
+            f"policy: expected actions of a Box with finite bounds, got {low.tolist()} and {high.tolist()}. The "
+            f"critics are shown actions in half widths of it."
+        )
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     target_entropy = config.target_entropy
     if target_entropy is None:
@@ -104,17 +110,19 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         (total, metrics), gradients = jax.value_and_grad(losses, has_aux=True)(
             learnt, learner.targets, batch, noise_key
         )
-        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-        # The sum is finite only where every gradient is: one number says it all. With the updates in it, what is chosen
-        # below waits for them: they read the old moments, which are then overwritten without being copied first.
-        usable = jnp.isfinite(optax.tree.sum((gradients, updates))) & jnp.isfinite(total)
+        # A sum is finite only where every gradient is: one number says it all.
+        sums = jnp.stack([total, *map(jnp.sum, jax.tree.leaves(gradients))])
+        usable = jnp.isfinite(jnp.sum(sums))
+        updates, moments = optimizer.update(gradients, learner.optimizer, learnt, usable=usable)
         updated: Any = optax.apply_updates(learnt, updates)
         actor, critics, log_temperature = updated
-        targets = optax.incremental_update(critics, learner.targets, config.target_rate)
-        taken = Learner(actor, critics, targets, log_temperature, moments)
+        targets = jax.tree.map(
+            lambda new, old: jnp.where(usable, new, old),
+            optax.incremental_update(critics, learner.targets, config.target_rate),
+            learner.targets,
+        )
+        learner = Learner(actor, critics, targets, log_temperature, moments)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
-        # A choice by elements, as in PPO: no branch whose two sides are to be kept alike.
-        learner = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, learner)
         return learner, {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
