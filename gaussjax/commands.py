@@ -54,6 +54,9 @@ class Train:
         check_options(self, ("evaluation_episodes", "max_skipped"), ("timeout",))
         if self.checkpoint_every < 0:
             raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
+        if not 0 <= self.seed < 2**32:
+            # JAX's keys are made of the lower 32 bits, and environments take no negative ones.
+            raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         check_options(self, ("episodes", "max_steps"), ("timeout",))
+        if self.seed < 0:
+            raise ValueError(f"seed: expected 0 or more, got {self.seed}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,7 +142,9 @@ def _write(value: Any) -> Any:
     if isinstance(value, tuple):
         return {"tuple": [_write(part) for part in value]}
     if isinstance(value, dict):
-        return {"dict": {name: _write(part) for name, part in value.items()}}
+        if all(isinstance(name, str) for name in value):
+            return {"dict": {name: _write(part) for name, part in value.items()}}
+        return {"pairs": [[_write(name), _write(part)] for name, part in value.items()]}
     if isinstance(value, list):
         return [_write(part) for part in value]
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -156,6 +158,8 @@ def _read(value: Any) -> Any:
             return np.array(data, dtype)
         case {"tuple": parts}:
             return tuple(_read(part) for part in parts)
+        case {"pairs": pairs}:
+            return {_read(name): _read(part) for name, part in pairs}
         case {"dict": parts}:
             return {name: _read(part) for name, part in parts.items()}
         case list():

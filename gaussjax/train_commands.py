@@ -26,6 +26,7 @@ INTERRUPTED = 130
 FAULTS = (
     artifact.PolicyFileError,
     FloatingPointError,
+    OSError,
     rollout.EnvironmentStepError,
     run.TrainingError,
     sinks.SinkError,
@@ -67,7 +68,10 @@ def train(command: Any) -> None:
                 raise
             raise UsageError(str(error)) from error
         if processes.leads():
-            run.start(folder, {**described, **dataclasses.asdict(config)})
+            try:
+                run.start(folder, {**described, **dataclasses.asdict(config)})
+            except OSError as error:
+                raise UsageError(f"out: {folder} cannot be made ({error.strerror}). Name another folder.") from error
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
         try:
             _run(folder, loop, state, config, described)
@@ -142,8 +146,7 @@ def _run(
             raise
         finally:
             if processes.leads():
-                rows = report.read(folder / run.METRICS)
-                report.learning_curve(rows, folder / "learning_curve.png", title, score=score, labels=labels)
+                _picture(folder, title, score, labels)
     print_line(f"{int(state.steps) - first:,} {unit} in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
         print_line(f"Interrupted: {_left(folder)}")
@@ -157,6 +160,15 @@ def _run(
     evaluate(Evaluate(folder / run.POLICY, environment, episodes, seed, timeout=timeout))
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print_line(f"{folder}: {names}")
+
+
+def _picture(folder: Path, title: str, score: str, labels: tuple[str, str]) -> None:
+    try:
+        rows = report.read(folder / run.METRICS)
+        report.learning_curve(rows, folder / "learning_curve.png", title, score=score, labels=labels)
+    except OSError as error:
+        # The disk is full, or the folder gone: what ended the training is what is to be told.
+        print_line(f"No learning curve: {error}.")
 
 
 def _left(folder: Path) -> str:

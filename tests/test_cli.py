@@ -263,6 +263,11 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
         (["train", "Pendulum-v1", "--evaluation-episodes", "0"], "gaussjax: evaluation_episodes: expected at least 1"),
         (["train", "Pendulum-v1", "--max-skipped", "0"], "gaussjax: max_skipped: expected at least 1, got 0."),
         (["train", "Pendulum-v1", "--timeout", "-1"], "gaussjax: timeout: expected a number above 0, got -1.0."),
+        (["train", "Pendulum-v1", "--timeout", "inf"], "gaussjax: timeout: expected a finite number, got inf."),
+        (["train", "Pendulum-v1", "--seed", "-20000"], "seed: expected a number from 0 to 2**32 - 1, got -20000."),
+        (["train", "Pendulum-v1", "--seed", "4294967296"], "seed: expected a number from 0 to 2**32 - 1, got 4294967"),
+        (["evaluate", "policy.safetensors", "--seed", "-1"], "gaussjax: seed: expected 0 or more, got -1."),
+        (["train", "Pendulum-v1", "--entropy-coefficient", "nan"], "entropy_coefficient: expected a finite number"),
         (["train", "Pendulum-v1", "--checkpoint-every", "-1"], "checkpoint_every: expected 0 or more, got -1."),
         (["train", "Pendulum-v1", "--target-kl", "0"], "target_kl: expected a number above 0, got 0.0."),
         (["train", "Pendulum-v1", "--total-steps", "3000000000"], "total_steps: expected less than 2**31"),
@@ -340,3 +345,9 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     expected = policy.act(params, None, observations, deterministic=True).actions
     got = numpy_act.load(tmp_path / "policy.npz")(observations=observations)["actions"]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    line = refused(capsys, monkeypatch, "train", "Pendulum-v1", "--out", str(tmp_path / "file" / "run"))
+    assert line == f"gaussjax: out: {tmp_path / 'file' / 'run'} cannot be made (Not a directory). Name another folder."

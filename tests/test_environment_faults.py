@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 
@@ -143,3 +144,32 @@ def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, 
     # Four updates of 8 steps in 2 environments were whole, the last one after the checkpoint.
     assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 64
     assert len(closed) >= 2
+
+
+def test_time_limit_of_ages_is_none():
+    runner = rollout.Runner(probes.vector(Faulty, 2))
+    runner.timeout = 1e20
+    runner.reset(0)
+
+
+def test_results_that_cannot_be_written_are_told_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
+    out = tmp_path / "run"
+
+    class Removes(probes.Counter):
+        def step(self, action):
+            shutil.rmtree(out, ignore_errors=True)
+            return super().step(action)
+
+    gymnasium.register("gaussjax-test/Removes-v0", lambda: Removes(50))
+    options = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--sizes", "8"]
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["train", "gaussjax-test/Removes-v0", "--out", str(out), *options, "--total-steps", "64"])
+    finally:
+        del gymnasium.registry["gaussjax-test/Removes-v0"]
+    printed, line = capsys.readouterr()
+    assert exit_.value.code == 1
+    assert "No learning curve: [Errno 2]" in printed
+    assert line.startswith("gaussjax: [Errno 2] No such file or directory")
+    assert line.count("\n") == 1

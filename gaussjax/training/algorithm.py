@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ Metrics = dict[str, Any]
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Refuses options outside their range; one that is None is left out.
+    """Refuses options outside their range and numbers that are not finite; one that is None is left out.
 
     Args:
         config: What holds them.
@@ -28,6 +29,9 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
         Traceback (most recent call last):
         ValueError: num_envs: expected at least 1, got 0.
     """
+    for name, value in vars(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number, got {value}.")
     for name in (*counts, *positive, *fractions):
         value = getattr(config, name)
         if value is None:
@@ -53,6 +57,7 @@ class Algorithm(NamedTuple):
         runner: What steps host environments, whose state is not in `State`; None where there are none.
         on_policy: Whether the parameters that a step is given play its episodes, to the last of them.
         in_place: Whether a step uses up the state that it is given.
+        random_steps: Steps at the beginning whose actions are drawn without the policy.
     """
 
     init: Callable[[Any], Any]
@@ -61,6 +66,7 @@ class Algorithm(NamedTuple):
     runner: Any = None
     on_policy: bool = False
     in_place: bool = False
+    random_steps: int = 0
 
 
 def refuse_wide(policy: Policy) -> None:

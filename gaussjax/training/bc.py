@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from gaussjax import checks, factories, networks, normalize, spaces
@@ -19,10 +15,12 @@ from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import Metrics as Metrics
 from gaussjax.training.algorithm import check_options, refuse_wide
+from gaussjax.training.recorded import Dataset as Dataset
+from gaussjax.training.recorded import read_dataset as read_dataset
 from gaussjax.training.shuffle import permutation
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +53,6 @@ class Config:
         check_options(self, ("num_epochs", "batch_size"), ("learning_rate",))
 
 
-class Dataset(NamedTuple):
-    """Pairs of what was seen and what was done.
-
-    Attributes:
-        observations: `(N, F)`.
-        actions: In units of the Box, `(N, A)`.
-    """
-
-    observations: Float[Any, "pairs features"]
-    actions: Float[Any, "pairs act"]
-
-
 class State(NamedTuple):
     """What an epoch carries.
 
@@ -83,52 +69,6 @@ class State(NamedTuple):
     key: Array
     observation_statistics: normalize.Statistics
     steps: Array
-
-
-def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
-    """Pairs from a file or a dict.
-
-    Args:
-        source: A dict or an `.npz` file with `observations` and `actions`, as Minari's and D4RL's
-            have them (an observation more than actions, at the end, is dropped), or a `.csv` file
-            whose header names columns `observation_0`, … and `action_0`, ….
-
-    Returns:
-        Both as float32, a row for each pair.
-
-    Raises:
-        ValueError: A part is missing, holds NaN, or the lengths differ.
-
-    Example:
-        >>> read_dataset({"observations": np.zeros((3, 2)), "actions": np.zeros((3, 1))}).actions.shape
-        (3, 1)
-    """
-    if isinstance(source, Mapping):
-        columns: Mapping[str, Any] = source
-    elif Path(source).suffix == ".npz":
-        with np.load(source, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-    else:
-        columns = _read_csv(Path(source))
-    missing = {"observations", "actions"} - set(columns)
-    if missing:
-        raise ValueError(f"dataset: expected observations and actions, got {sorted(columns)}.")
-    observations = np.asarray(columns["observations"], np.float32)
-    actions = np.asarray(columns["actions"], np.float32)
-    if len(observations) == len(actions) + 1:
-        observations = observations[:-1]
-    if len(observations) != len(actions) or not len(actions):
-        raise ValueError(
-            f"dataset: expected one action for each observation, got {len(observations)} observations and "
-            f"{len(actions)} actions."
-        )
-    for name, column in (("observations", observations), ("actions", actions)):
-        broken = np.flatnonzero(~np.isfinite(column.reshape(len(column), -1)).all(axis=1))
-        if broken.size:
-            raise ValueError(
-                f"dataset: expected finite {name}, got NaN or inf in {broken.size} rows, first {broken[0]}."
-            )
-    return Dataset(observations, actions.reshape(len(actions), -1))
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
@@ -178,7 +118,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             was made with `keepdims=True`.
 
     Example:
-        >>> import gaussjax
+        >>> import gaussjax, numpy as np
         >>> seen = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(64, 1)
         >>> config = Config(batch_size=32, sizes=(8,))
         >>> policy = make_policy(1, gaussjax.spaces.Box((1,), -1.0, 1.0), config)
@@ -258,18 +198,3 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
 
     return Algorithm(init, step, policy)
-
-
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    with path.open(newline="") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        values = np.array([[float(value) for value in row] for row in rows], np.float32)
-    columns = {}
-    for plural, singular in (("observations", "observation_"), ("actions", "action_")):
-        named = {name: i for i, name in enumerate(header) if name.startswith(singular)}
-        wanted = [f"{singular}{i}" for i in range(len(named))]
-        if set(named) != set(wanted) or not named:
-            raise ValueError(f"dataset: expected columns {singular}0, {singular}1, … in {path}, got {header}.")
-        columns[plural] = values[:, [named[name] for name in wanted]]
-    return columns

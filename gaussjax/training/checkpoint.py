@@ -47,11 +47,12 @@ def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
         extra: JSON-able, such as where host environments stand.
 
     Raises:
-        PolicyFileError: The state holds NaN; the checkpoints stay as they are.
+        PolicyFileError: What was learnt holds NaN; the checkpoints stay as they are.
     """
     tensors, keys = _flatten(state)
     latest = folder / LATEST
-    safefile.refuse_nan(tensors, latest)
+    # An environment that has diverged holds NaN until its episode ends, and goes on from there as it would have.
+    safefile.refuse_nan({name: array for name, array in tensors.items() if not name.startswith(".environment")}, latest)
     _keep(latest, folder / PREVIOUS)
     safefile.write(latest, tensors, {"format": FORMAT, "kind": "checkpoint", "keys": keys, "extra": dict(extra)})
 

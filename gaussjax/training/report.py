@@ -43,7 +43,7 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics file, as numbers.
+    """The whole rows of a metrics file, as numbers; one that was broken off is passed over.
 
     Args:
         path: Of the CSV file.
@@ -59,8 +59,9 @@ def read(path: Path) -> list[dict[str, float]]:
         >>> read(path)
         [{'step': 64.0, 'entropy': 1.5}]
     """
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    whole, _, _ = path.read_text().rpartition("\n")
+    rows = csv.DictReader(whole.splitlines())
+    return [{name: float(value) for name, value in row.items()} for row in rows if None not in row.values()]
 
 
 def learning_curve(

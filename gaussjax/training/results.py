@@ -31,9 +31,10 @@ def drop_later_rows(path: Path, steps: int) -> None:
     """Keeps the metrics up to a step; what follows is measured again."""
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= steps]
+    # A row that was broken off, at whatever place, has no end of line.
+    whole, _, _ = path.read_text().rpartition("\n")
+    rows = list(csv.reader(whole.splitlines()))
+    kept = rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= steps]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(kept)
 
@@ -59,7 +60,9 @@ class _Results:
         state: Any,
     ):
         self.folder, self.algorithm, self.described = folder, algorithm, described
-        self.score, self.best = score, best
+        # A run that was broken off may have written a better one than its checkpoint knows.
+        scores = [value for value in (best, _score(folder / BEST, score)) if value is not None]
+        self.score, self.best = score, max(scores, default=None)
         options = json.loads((folder / CONFIG).read_text())
         self._normalized = options.get("normalize_observations", False)
         self._best: _Kept | None = None
@@ -136,6 +139,14 @@ class _Results:
         metadata = {**self.described, **(more or {}), "steps": kept.steps}
         policy, statistics = self.algorithm.policy, kept.statistics
         artifact.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
+
+
+def _score(path: Path, score: str) -> float | None:
+    """That of a policy that is there already, or None."""
+    try:
+        return artifact.load(path).metadata.get(score)
+    except (OSError, artifact.PolicyFileError):
+        return None
 
 
 class _Follower(contextlib.nullcontext[None]):

@@ -93,7 +93,8 @@ def train(
         state: From `algorithm.init` or `restore`.
         described: Metadata of the policy file.
         total_steps: `state.steps` at which it ends: environment steps, or epochs of cloning.
-        checkpoint_every: Updates between two checkpoints; 0 writes none.
+        checkpoint_every: Updates between two checkpoints, the second of which waits for one in which all was finite; 0
+            writes none.
         max_skipped: Updates in a row with a loss, gradient or transition that is not finite, after which it ends.
         best: Best score so far, of a resumed run.
         score: The metric that is highest where the policy is best.
@@ -106,7 +107,7 @@ def train(
         TrainingError: Too many updates in a row were not finite. The last good state is saved.
     """
     run = results.opened(folder, algorithm, described, score, best, state)
-    bad, updates, stopped = 0, 0, False
+    bad, updates, unsaved, stopped = 0, 0, 0, False
     with run, Interruption().watched() as interruption:
         try:
             while int(state.steps) < total_steps and not (stopped := interruption.agreed()):
@@ -122,7 +123,7 @@ def train(
                 run.keep(state)
                 run.write(row)
                 shown(row)
-                updates += 1
+                updates, unsaved = updates + 1, unsaved + 1
                 bad = bad + 1 if row["skipped"] or row.get("refused", 0) else 0
                 if bad >= max_skipped:
                     raise TrainingError(
@@ -131,17 +132,20 @@ def train(
                         f"{folder / POLICY} holds the last good parameters. Lower the learning rate, or check the "
                         f"rewards and observations of the environment."
                     )
-                run.note(row, before, state)
-                if checkpoint_every and not bad and updates % checkpoint_every == 0:
+                if first >= algorithm.random_steps:
+                    run.note(row, before, state)
+                # Not amid trouble: what began it may be what is asked for.
+                if checkpoint_every and unsaved >= checkpoint_every and not bad:
                     run.checkpoint(state)
+                    unsaved = 0
         except BaseException as error:
-            if checkpoint_every and not bad and updates % checkpoint_every:
+            if checkpoint_every and unsaved and not isinstance(error, TrainingError):
                 run.rescue(state)
             if not isinstance(error, KeyboardInterrupt):
                 raise
             stopped = True
         else:
-            if checkpoint_every and not bad and updates % checkpoint_every:
+            if checkpoint_every and unsaved:
                 run.checkpoint(state)
         finally:
             run.finish(state)

@@ -57,3 +57,34 @@ def test_a_training_begins_with_one_key(key, came):
         with pytest.raises(TypeError, match=f"key: expected one PRNG key, got ({came}).* Make one with jax.random.key"):
             algorithm.init(key)
     environments.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (ppo.Config, "entropy_coefficient"),
+        (ppo.Config, "learning_rate"),
+        (sac.Config, "target_entropy"),
+        (sac.Config, "initial_temperature"),
+        (bc.Config, "variance_weight"),
+    ],
+)
+def test_options_that_are_no_finite_numbers_are_refused(config, name, value):
+    with pytest.raises(ValueError, match=rf"{name}: expected a finite number, got {value}\."):
+        config(**{name: float(value)})
+
+
+def test_options_with_which_nothing_would_be_learnt_are_refused():
+    with pytest.raises(ValueError, match="target_kl: expected several gradient steps an update, got one"):
+        ppo.Config(num_envs=2, num_steps=8, batch_size=16, num_epochs=1, target_kl=0.01)
+    with pytest.raises(ValueError, match="batch_size: expected 2 or more with normalize_advantages, got 1"):
+        ppo.Config(batch_size=1)
+    ppo.Config(batch_size=1, normalize_advantages=False)
+
+
+def test_sac_refuses_a_policy_of_an_open_box():
+    environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)), keepdims=False)
+    with pytest.raises(ValueError, match=r"policy: expected actions of a Box with finite bounds, got \[-inf\]"):
+        sac.make(environment, sac.Config(num_envs=2), policy)

@@ -112,3 +112,25 @@ def test_dataset_smaller_than_a_batch_is_refused():
     config = bc.Config(sizes=(4,))
     with pytest.raises(ValueError, match="at most the 3 pairs"):
         bc.make(bc.Dataset(np.zeros((3, 2)), np.zeros((3, 1))), bc.make_policy(2, BOX, config), config)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", r"expected columns observation_0, observation_1, … in .*data.csv, got \[\]"),
+        ("observation_0,action_0\n", "got 0 observations and 0 actions"),
+        ("observation_0,action_0\n1,2\n\n3\n", r"expected 2 numbers as the header names columns, got 1 in .*, line 4"),
+        ("observation_0,action_0\n1,x\n", r"expected numbers, got \['1', 'x'\] in .*data.csv, line 2"),
+    ],
+)
+def test_csv_that_is_no_table_is_refused_with_the_line(tmp_path, content, says):
+    (tmp_path / "data.csv").write_text(content)
+    with pytest.raises(ValueError, match=says):
+        bc.read_dataset(tmp_path / "data.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"observation_0,action_0"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
+    (tmp_path / "data.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"dataset: expected an .npz file of arrays, got .*data.npz"):
+        bc.read_dataset(tmp_path / "data.npz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import re
 
@@ -400,3 +401,91 @@ def test_training_stops_after_gradients_that_are_not_finite_and_keeps_the_last_g
     loaded = gaussjax.load(folder / run.POLICY)
     same(loaded.params, good.params)
     assert loaded.metadata["steps"] == 5 * 64
+
+
+@pytest.mark.parametrize("torn", ["6", "64", "64,1", "640,1.0,2"])
+def test_a_row_of_metrics_that_was_broken_off_is_dropped(tmp_path, torn):
+    path = tmp_path / run.METRICS
+    whole = "step,entropy,kl\n64,1.5,0.5\n"
+    path.write_text(whole + torn)
+    results.drop_later_rows(path, 640)
+    assert path.read_text().split() == whole.split()
+
+
+def test_a_better_policy_that_a_checkpoint_does_not_know_is_kept(tmp_path):
+    """It was written at the end of a run that broke off, and the run goes on from before it."""
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    scores = iter([1.0, 2.0, 800.0, 3.0])
+
+    def step(before):
+        following, row = algorithm.step(before)
+        if (score := next(scores)) == 3.0:
+            raise RuntimeError
+        return following, {**row, "episode_return": score}
+
+    with pytest.raises(RuntimeError):
+        train(folder, algorithm._replace(step=step, in_place=True), state, 6)
+    assert gaussjax.load(folder / results.BEST).metadata["episode_return"] == 800.0
+    _, algorithm, state = make_run(tmp_path, Opaque)
+    resumed = run.restore(folder, algorithm, state)
+    assert (resumed.state.steps, resumed.best) == (2 * 64, 2.0)
+    train(folder, algorithm, resumed.state, 4, best=resumed.best)
+    assert gaussjax.load(folder / results.BEST).metadata["episode_return"] == 800.0
+
+
+def test_random_actions_make_no_best_policy(tmp_path):
+    """As of SAC before its first gradient step; the score is not one of the policy's."""
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    scores = iter([5.0, 1.0, 2.0])
+
+    def step(before):
+        following, row = algorithm.step(before)
+        return following, {**row, "episode_return": next(scores)}
+
+    train(folder, algorithm._replace(step=step, random_steps=10), state, 3)
+    best = gaussjax.load(folder / results.BEST).metadata
+    assert (best["episode_return"], best["steps"]) == (2.0, 2 * 64)
+
+
+@pytest.mark.parametrize("bad", [{4}, {3, 4}])
+def test_updates_with_something_skipped_are_saved_when_they_are_over(tmp_path, bad):
+    """At the next good one, or at the end: not at the next interval."""
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    saved, updates = [], iter(range(1, 100))
+
+    def step(before):
+        with contextlib.suppress(FileNotFoundError):
+            saved.append(int(checkpoint.load(folder, before).state.steps) // 64)
+        following, row = algorithm.step(before)
+        return following, {**row, "skipped": float(next(updates) in bad)}
+
+    train(folder, algorithm._replace(step=step), state, 6, checkpoint_every=4)
+    assert saved == [5]
+    assert checkpoint.load(folder, state).state.steps == 6 * 64
+
+
+def test_checkpoints_are_written_while_an_environment_stands_at_nan(tmp_path):
+    """Its reward stays in the sum until the episode ends, and is learnt from nowhere."""
+
+    def step(state, action):
+        count = state + 1.0
+        reward = jnp.where(count == 20.0, jnp.nan, 1.0)
+        return envs.Step(count, jnp.ones(1), reward, jnp.asarray(False), count == 1000.0)
+
+    box = gaussjax.spaces.Box((1,), -1.0, 1.0)
+    environment = envs.Environment(lambda key: (jnp.zeros(()), jnp.ones(1)), step, box, box)
+    config = ppo.Config(**SHORT)
+    algorithm = ppo.make(environment, config)
+    algorithm = algorithm._replace(step=jax.jit(algorithm.step))
+    run.start(tmp_path / "run", {"normalize_observations": True})
+    state, _ = train(tmp_path / "run", algorithm, algorithm.init(jax.random.key(0)), 5)
+    assert np.isnan(np.asarray(state.environment.returns)).all()
+    restored = checkpoint.load(tmp_path / "run", state).state
+    assert restored.steps == 5 * 64
+    same(restored.params, state.params)
+
+
+def test_a_state_with_names_that_are_no_text_comes_back_as_it_was():
+    state = {0: 1.0, (1, 2): {"a": np.float32(0.5)}}
+    written = json.loads(json.dumps(environment_state._write(state)))
+    assert environment_state._read(written) == state

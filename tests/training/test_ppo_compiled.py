@@ -173,3 +173,14 @@ def test_an_order_is_computed_once_and_not_for_each_column():
     program = algorithm.step.lower(jax.eval_shape(algorithm.init, jax.random.key(0))).compile().as_text()
     # A constant of the cipher that orders 512 samples and more: once for each of its two halves.
     assert program.count(f"constant({0x85EBCA6B})") == 2
+
+
+def test_a_policy_with_correlations_may_have_one_action():
+    """Its triangle of correlations is empty."""
+    network = gaussjax.networks.ActorCritic(gaussjax.networks.MLP((8,)))
+    environment = jax_probes.bandit(1.0)
+    boxes = environment.observation_space, environment.action_space
+    policy = gaussjax.multivariate_gaussian(network, *boxes, keepdims=False)
+    algorithm = ppo.make(environment, ppo.Config(num_envs=4, num_steps=8, batch_size=16), policy)
+    _, metrics = jax.jit(algorithm.step)(algorithm.init(jax.random.key(0)))
+    assert metrics["skipped"] == 0

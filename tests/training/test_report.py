@@ -23,3 +23,11 @@ def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
         header = path.read_bytes()[:24]
         assert header[:8] == b"\x89PNG\r\n\x1a\n"
         assert struct.unpack(">II", header[16:]) == (1050, 600)
+
+
+def test_a_row_that_was_broken_off_is_passed_over(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,entropy\n64,1.5\n128,1.25\n19")
+    assert [row["step"] for row in report.read(path)] == [64.0, 128.0]
+    path.write_text("step,entropy\n64,1.5\n128\n192,1.0\n")
+    assert [row["step"] for row in report.read(path)] == [64.0, 192.0]

@@ -45,7 +45,7 @@ class Config:
     anneal_learning_rate: bool = True
     """Lower the step size linearly to zero over the training."""
     target_kl: float | None = None
-    """Adapt the step size so that an epoch moves the policy by about this many nats, or None."""
+    """Adapt the step size, after each epoch, so that an update moves the policy by about this many nats, or None."""
     discount: float = 0.99
     """Gamma: what a reward is worth one step later."""
     trace: float = 0.95
@@ -88,6 +88,15 @@ class Config:
             raise ValueError(
                 f"batch_size: expected a divisor of num_envs * num_steps = {samples}, got {self.batch_size}. "
                 f"Choose one such as {_divisor(samples, self.batch_size)}."
+            )
+        if self.batch_size == 1 and self.normalize_advantages:
+            raise ValueError(
+                "batch_size: expected 2 or more with normalize_advantages, got 1: an advantage less its own mean is 0."
+            )
+        if self.target_kl is not None and self.num_epochs == 1 and self.batch_size == samples:
+            raise ValueError(
+                "target_kl: expected several gradient steps an update, got one, before which the policy has not moved. "
+                "Train for more epochs or in smaller minibatches."
             )
         if self.network != "mlp":
             self.check_sequences()

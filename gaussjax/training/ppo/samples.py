@@ -129,7 +129,7 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
         columns, starts = sharding.whole((columns, starts), mesh)
         samples = jax.tree.map(lambda leaf: _rows(leaf, length), columns)
-        carry = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts)
+        carry = jax.tree.map(lambda leaf: jax.lax.collapse(leaf, 0, 2), starts)
         return samples._replace(carry=carry), scale
 
     return prepare
@@ -138,9 +138,9 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
 def _rows(leaf: Array, length: int | None) -> Array:
     """`(T, N, …)` as samples `(T·N, …)`, or as sequences `(T/length·N, length, …)`."""
     if length is None:
-        return leaf.reshape(-1, *leaf.shape[2:])
-    chunks = leaf.reshape(-1, length, *leaf.shape[1:])
-    return jnp.swapaxes(chunks, 1, 2).reshape(-1, length, *leaf.shape[2:])
+        return jax.lax.collapse(leaf, 0, 2)
+    chunks = leaf.reshape(leaf.shape[0] // length, length, *leaf.shape[1:])
+    return jax.lax.collapse(jnp.swapaxes(chunks, 1, 2), 0, 2)
 
 
 def _scaled_rewards(
