@@ -140,7 +140,7 @@ _JAX: dict[str, Callable[..., Any]] = {
     "fori_loop": jax.lax.fori_loop,
     "is_floating": lambda array: jnp.issubdtype(array.dtype, jnp.floating),
     "is_real": _is_real,
-    "one_hot": lambda indices, count: jax.nn.one_hot(indices, count, dtype=jnp.float32),
+    "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
     "sigmoid": jax.nn.sigmoid,

@@ -41,12 +41,14 @@ def key(value: Any) -> None:
 
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
-    """A real array of exactly that shape; nothing is broadcast.
+    """A real, floating array of exactly that shape; nothing is broadcast.
 
     Raises:
         TypeError: It does not hold real numbers.
         ValueError: The shape is another one, be it one that would broadcast.
     """
+    if array is None:
+        raise TypeError(f"{name}: expected an array of shape {tuple(expected)}, got None.")
     array = array if hasattr(array, "dtype") else jnp.asarray(array)
     if not xp.is_real(array):
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}. Convert them to float32 first.")
@@ -55,7 +57,9 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
             f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}. Nothing is broadcast; for one row "
             f"for the whole batch use broadcast_to."
         )
-    return xp.asarray(array)
+    array = xp.asarray(array)
+    # Bounds and noise that meet integers would be cut off to integers themselves.
+    return array if xp.is_floating(array) else xp.to_float32(array)
 
 
 _MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."

@@ -34,8 +34,8 @@ class Program(NamedTuple):
     Attributes:
         function: From a dict of arrays to a dict of arrays: `actions`, and for a network with memory
             the new carry, `next_carry_0`, `next_carry_1`, ….
-        inputs: Name, shape of one row and type: `observations` (one array for each part of the space),
-            for stochastic actions `key` or `noise`, for a memory `carry_0`, … and `resets`.
+        inputs: Name, shape of one row and type: `observations`, or `observations_NAME` for each part of
+            a space of several; for stochastic actions `key` or `noise`, for a memory `carry_0`, … and `resets`.
         outputs: Their names.
         shared: Names of the inputs that have no batch axis.
     """
@@ -115,6 +115,9 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Statistic
     Returns:
         The function, and the names, shapes and types of what it takes.
 
+    Raises:
+        ValueError: Two parts of the observation would have one name.
+
     Example:
         >>> import gaussjax
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
@@ -123,9 +126,13 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Statistic
         (['noise', 'observations'], ('actions',))
     """
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
-    seen, structure = jax.tree.flatten(spaces.zeros(space))
-    names = ["observations"] if len(seen) == 1 else [f"observations_{i}" for i in range(len(seen))]
-    inputs: dict[str, Any] = {name: (leaf.shape, leaf.dtype) for name, leaf in zip(names, seen, strict=True)}
+    found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
+    # By the names of the space: an array has no other way to say which part it is.
+    parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"policy: expected parts of the observation that are told apart by their names, got {parts}.")
+    names = ["observations"] if len(found) == 1 else [f"observations_{part}" for part in parts]
+    inputs: dict[str, Any] = {name: (leaf.shape, leaf.dtype) for name, (_, leaf) in zip(names, found, strict=True)}
     carry, memory = jax.tree.flatten(jax.eval_shape(policy.initial_carry))
     carries = [f"carry_{i}" for i in range(len(carry))]
     inputs |= {name: (leaf.shape, leaf.dtype) for name, leaf in zip(carries, carry, strict=True)}

@@ -199,3 +199,23 @@ def test_exported_files_replace_each_other_whole(tmp_path):
     assert gaussjax.load  # The program is no policy file.
     with pytest.raises(gaussjax.PolicyFileError):
         gaussjax.load(tmp_path / "policy.npz")
+
+
+def test_parts_of_the_observation_are_named_as_in_the_space(tmp_path):
+    """Not in the order of the space: JAX sorts the names."""
+    space = gaussjax.spaces.Dict((("position", gaussjax.spaces.Box((2,))), ("goal", gaussjax.spaces.Box((2,)))))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, gaussjax.spaces.Box((2,)))
+    params, path = policy.init(jax.random.key(0)), tmp_path / "policy.npz"
+    export.export(path, policy, params, format="numpy")
+    position, goal = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
+    found = numpy_act.load(path)(observations_position=position, observations_goal=goal)["actions"]
+    expected = policy.act(params, None, {"position": position, "goal": goal}, deterministic=True).actions
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_parts_that_would_have_one_name_are_refused(tmp_path):
+    box = gaussjax.spaces.Box((1,))
+    space = gaussjax.spaces.Dict((("a", gaussjax.spaces.Dict((("b", box),))), ("a_b", box)))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, box)
+    with pytest.raises(ValueError, match=r"told apart by their names, got \['a_b', 'a_b'\]"):
+        export.export(tmp_path / "policy.npz", policy, policy.init(jax.random.key(0)), format="numpy")

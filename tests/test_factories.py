@@ -345,3 +345,28 @@ def test_what_is_no_network_is_refused_where_the_policy_is_made(network, told):
 def test_a_box_whose_shape_is_no_tuple_is_refused(box):
     with pytest.raises(TypeError, match=r"The shape of a Box comes first: Box\(\(3,\), -1\.0, 1\.0\)"):
         gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, box)
+
+
+@pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped", "censored"])
+def test_integer_actions_are_scored_as_the_numbers_they_are(clipped_log_prob):
+    """Bounds that are no integers stay what they are."""
+    box, clipping = Box((2,), (-0.5, -np.inf), (1.5, np.inf)), {"clipped_log_prob": clipped_log_prob}
+    policy = gaussian(box, reduction="none", clip_actions=True, **clipping)
+    whole = np.array([0, 5])
+    found = policy.evaluate(PARAMS, OBSERVATION, whole).log_prob
+    np.testing.assert_array_equal(found, policy.evaluate(PARAMS, OBSERVATION, whole.astype(np.float32)).log_prob)
+
+
+def test_actions_that_are_not_there_are_named():
+    with pytest.raises(TypeError, match=r"taken_actions: expected an array of shape \(2,\), got None"):
+        gaussian().evaluate(PARAMS, OBSERVATION, None)
+
+
+def test_actions_clipped_in_float32_are_censored_in_float64_too(x64):
+    """0.7 as float32 lies inside the Box whose bound is 0.7 as float64."""
+    policy = gaussjax.gaussian(Given(), 1, Box((2,), -0.7, 0.7), clip_actions=True, clipped_log_prob="censored")
+    params = {"mean": jnp.zeros(2, jnp.float32), "log_std": jnp.zeros(2, jnp.float32)}
+    act = policy.act(params, None, OBSERVATION, noise=np.array([3.0, -3.0], np.float32))
+    for dtype in (np.float32, np.float64):
+        taken = np.asarray(act.actions, dtype)
+        np.testing.assert_allclose(policy.evaluate(params, OBSERVATION, taken).log_prob, act.log_prob, rtol=1e-6)

@@ -102,14 +102,10 @@ def test_entropy_of_the_policy_is_that_of_its_samples(squashed) -> None:
 
 
 def test_any_network_of_ours_gives_the_correlations() -> None:
-    for network, shape in (
-        (MLP((8,)), (3,)),
-        (MLP((8,), std="state"), (4, 3)),
-        (ActorCritic(MLP((8,))), (3,)),
-    ):
+    for network in (MLP((8,)), MLP((8,), std="state"), ActorCritic(MLP((8,)))):
         policy = gaussjax.multivariate_gaussian(network, 3, Box((3,)))
         distribution, outputs = policy.apply(policy.init(KEY), OBSERVATIONS)
-        assert outputs["off_diagonal"].shape == shape
+        assert outputs["off_diagonal"].shape == (4, 3)
         np.testing.assert_array_equal(distribution.off_diagonal, np.zeros((4, 3)))
 
 
@@ -237,3 +233,12 @@ def test_a_bfloat16_trunk_has_a_float32_head(factory) -> None:
     scored = policy.evaluate(params, OBSERVATIONS, result.actions)
     results = (result.actions, result.log_prob, scored.log_prob, scored.entropy, *result.outputs.values())
     assert {x.dtype.name for x in results} == {"float32"}
+
+
+@pytest.mark.parametrize("listed", [tuple, list])
+def test_modules_held_in_a_sequence_are_filled_in_too(listed):
+    head = gaussjax.networks.heads.GaussianHead()
+    network = nn.Sequential(listed([nn.Dense(8), nn.tanh, head]))
+    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box((2,)))
+    params = policy.init(jax.random.key(0))
+    assert policy.act(params, None, jnp.ones((4, 3)), deterministic=True).actions.shape == (4, 2)

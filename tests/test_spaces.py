@@ -205,3 +205,9 @@ def test_what_is_no_space_is_refused(make, error, says):
 def test_a_description_of_a_huge_box_makes_no_array_of_its_size():
     description = {"type": "Box", "shape": [10**6, 10**6, 10**6], "low": "-inf", "high": "inf", "dtype": "float32"}
     assert spaces.size(spaces.from_dict(description)) == 10**18
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
+def test_one_hot_of_more_classes_than_the_type_has_numbers(dtype):
+    flat = spaces.flatten(Discrete(300), jnp.array([5], dtype))
+    np.testing.assert_array_equal(np.flatnonzero(flat), [5])

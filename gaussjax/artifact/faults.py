@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from gaussjax import normalize, spaces
@@ -49,8 +48,13 @@ def strange_statistics(statistics: normalize.Statistics, space: spaces.Space) ->
     )
 
 
-def mismatches(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], cast: Any) -> list[str]:
-    """Every leaf that is missing, unknown, of another shape, of another type, or that JAX would narrow."""
+def mismatches(
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], cast: Any, kept: Callable[[Any], Any]
+) -> list[str]:
+    """Every leaf that is missing, unknown, of another shape, of another type, or that would be narrowed.
+
+    `kept` says what the library at hand makes of a type: JAX without x64 halves it.
+    """
     came = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
     faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in came]
     faults += [f"{name} is unknown (got {array.shape})" for name, array in came.items() if name not in expected]
@@ -62,7 +66,7 @@ def mismatches(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], c
             faults.append(f"{name}: expected {leaf.shape}, got {array.shape}")
         if array.dtype != leaf.dtype and name not in cast:
             faults.append(f"{name}: expected {leaf.dtype}, got {array.dtype}")
-        elif jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        elif kept(array.dtype) != array.dtype:
             faults.append(f"{name}: expected 32 bits, got {array.dtype}, which needs jax_enable_x64")
     return faults
 

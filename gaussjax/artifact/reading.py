@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,7 +106,8 @@ def assemble(
         # Whatever a file that is not ours can bring about ends here, as one kind of error.
         faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
         raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
-    faults += mismatches(tensors, expected, description.get("cast", ()))
+    kept = functools.cache(lambda dtype: convert(np.empty(0, dtype)).dtype)
+    faults += mismatches(tensors, expected, description.get("cast", ()), kept)
     if faults:
         raise PolicyFileError(
             f"{path}: {'; '.join(faults)}. Load it with the gaussjax and the network= that it was saved with."

@@ -66,10 +66,11 @@ class TanhGaussian(Distribution):
         Args:
             raw_actions: u, `(…, act)`.
         """
-        return self._affine(xp.tanh(raw_actions))
+        return self._affine(xp.tanh(self._cast(raw_actions)))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
         """The raw actions (u) of actions of the Box, finite at its edge too; see `log_prob`."""
+        actions = self._cast(actions)
         return inverse_affine_tanh(actions, *self._bounds(actions))
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:

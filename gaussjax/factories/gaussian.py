@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gaussjax import spaces
 from gaussjax.arrays import xp
 from gaussjax.distributions import DiagGaussian
@@ -92,6 +94,10 @@ def gaussian(
     low, high = spaces.bounds(box)
     clip_to_box = clip_to(low, high)
 
+    # What was clipped in float32 is on the bound in float64 too.
+    with np.errstate(over="ignore"):
+        nearest = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
+
     def act(distribution: DiagGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         noise, raw_actions = noise_and_action(distribution, noise)
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
@@ -112,7 +118,7 @@ def gaussian(
         if clipped_log_prob != "censored":
             return distribution.log_prob(actions, reduction)
         density = distribution.log_prob(actions, "none")
-        lowest, highest = sides(low, high, actions)
+        lowest, highest = sides(*nearest, actions)
         # All that would have been clipped to a bound counts there, wherever beyond it the action
         # lies. Elsewhere the mean stands in: an infinite bound has no gradient.
         at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()

@@ -68,7 +68,7 @@ def multivariate_gaussian(
         >>> params = policy.init(jax.random.key(0))
         >>> distribution, outputs = policy.apply(params, jnp.zeros((5, 3)))
         >>> outputs["off_diagonal"].shape, distribution.covariance().shape
-        ((1,), (5, 2, 2))
+        ((5, 1), (5, 2, 2))
     """
     options = clipping_options(
         ("density", "unclipped"),

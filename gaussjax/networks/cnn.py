@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaussjax import spaces
-from gaussjax.networks.layers import activation, kernel_initializer
+from gaussjax.networks.layers import activation, choose, kernel_initializer
 from gaussjax.networks.mlp import Network
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class CNN(Network):
                 f"channels, kernels and strides: expected one entry each a convolution, got {self.channels}, "
                 f"{self.kernels} and {self.strides}."
             )
+        choose(dict.fromkeys(("VALID", "SAME")), self.padding, "padding")
         self.convolutions = [
             nn.Conv(
                 width,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,14 @@ class NNXNetwork:
         make: `(rngs) -> module`.
     """
 
-    make: Callable[[nnx.Rngs], nnx.Module]
+    make: Callable[..., nnx.Module]
 
     def init(self, key: jax.Array, *inputs: Any) -> dict[str, Any]:
         """The module's parameters as nested dicts."""
         from flax import nnx  # Loaded where it is used, for it takes a quarter of a second.
 
         del inputs
-        return _parts(self.make(nnx.Rngs(key)))[1]
+        return _parts(self._made(nnx.Rngs(key)))[1]
 
     def apply(self, params: Any, *inputs: Any) -> Any:
         """What the module returns with those parameters."""
@@ -46,10 +47,14 @@ class NNXNetwork:
     def _abstract(self) -> nnx.Module:
         from flax import nnx
 
-        return nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
+
+    def _made(self, rngs: nnx.Rngs) -> nnx.Module:
+        # Flax's own modules take it by its name alone.
+        return self.make(rngs=rngs) if _by_name(self.make) else self.make(rngs)
 
 
-def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
+def from_nnx(make: Callable[..., nnx.Module]) -> NNXNetwork:
     """A `flax.nnx` module as a network for a policy's factory.
 
     Args:
@@ -61,6 +66,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
         An object with `init` and `apply`. Each `init` makes the module anew with its own key.
 
     Raises:
+        TypeError: It is a module that is made already.
         ValueError: At `init`: the module has variables besides its parameters, such as running
             statistics or the random state of dropout, which a pure policy cannot keep.
 
@@ -77,7 +83,21 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> NNXNetwork:
         >>> sorted(policy.init(jax.random.key(0)))
         ['log_std', 'mean']
     """
+    from flax import nnx
+
+    if isinstance(make, nnx.Module):
+        raise TypeError(
+            f"make: expected a function of nnx.Rngs, got a module of {type(make).__name__}. Pass the class itself, or "
+            f"lambda rngs: {type(make).__name__}(…, rngs=rngs)."
+        )
     return NNXNetwork(make)
+
+
+def _by_name(make: Callable[..., nnx.Module]) -> bool:
+    # The signature of an NNX class is that of its metaclass.
+    written = make.__init__ if isinstance(make, type) else make
+    found = inspect.signature(written).parameters.get("rngs")
+    return found is not None and found.kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def _parts(module: nnx.Module) -> tuple[Any, dict[str, Any], Any]:

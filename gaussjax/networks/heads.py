@@ -81,7 +81,7 @@ class GaussianHead(nn.Module):
             return {"off_diagonal": jnp.zeros((0,), features.dtype)}
         if self.std == "state":
             return {"off_diagonal": _flat_dense(count, "off_diagonal", zeros)(features)}
-        return {"off_diagonal": self.param("off_diagonal", zeros, (count,))}
+        return {"off_diagonal": self.param("off_diagonal", zeros, (count,), jnp.float32)}
 
     def _bound(self, x: Array) -> Array:
         if self.log_std_bounds is None:

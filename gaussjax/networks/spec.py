@@ -43,8 +43,9 @@ def bind(network: Any, observation_space: spaces.Space, num_actions: int, switch
     for field, value in _fields(network).items():
         if isinstance(value, nn.Module):
             changes[field] = bind(value, parts.get(field, observation_space), num_actions, switches)
-        elif isinstance(value, list):
-            changes[field] = tuple(value)
+        elif type(value) in (list, tuple):
+            seen = parts.get(field, observation_space)
+            changes[field] = tuple(bind(part, seen, num_actions, switches) for part in value)
         elif field == "num_actions" and value is None:
             changes[field] = num_actions
         elif field == "observation_space" and value is None:
@@ -63,8 +64,8 @@ def hashable(network: Any) -> Any:
     ours = type(network) in _NETWORKS.values()
     for field, value in _fields(network).items():
         value = _plain(value) if ours else value
-        if isinstance(value, list):
-            changes[field] = tuple(value)
+        if type(value) in (list, tuple):
+            changes[field] = tuple(map(hashable, value))
         elif isinstance(value, nn.Module):
             changes[field] = hashable(value)
         elif ours:

@@ -45,7 +45,9 @@ def unroll(
     """
     if resets is None:
         resets = jnp.zeros(x.shape[:-1], bool)
-    if autodiff or x.shape[0] == 0 or cell.collect_from is None or _entries(cell, state) < cell.collect_from:
+    small = x.shape[0] == 0 or cell.collect_from is None or _entries(cell, state) < cell.collect_from
+    # A rule of our own would have to add up what the devices of a `shard_map` found; JAX's own does.
+    if autodiff or small or _spread(x) != _spread(weights.kernel_input):
 
         def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
             state = step(cell, weights, state, *inputs, dtype)
@@ -122,6 +124,12 @@ def _weight_gradients(x: Array, hidden: Array, d_gates: Array, dtype: Any) -> We
     # A sum over rows as a product with ones: XLA's own reduction over the first axis is many times slower.
     bias = jnp.squeeze(jnp.ones((1, x.shape[0]), into) @ d_gates, 0)
     return Weights(kernel_input, kernel_hidden, bias, bias)
+
+
+def _spread(array: Array) -> Any:
+    """Over which axes of a `shard_map` an array differs, as JAX tells it, under one name or the other."""
+    told = jax.typeof(array)
+    return getattr(told, "mat", None) or getattr(told, "vma", None)
 
 
 def _entries(cell: Cell, state: Any) -> int:

@@ -28,7 +28,7 @@ class Kind(NamedTuple):
         act: `(distribution, noise or None, reduction) -> (raw_actions, actions, log_prob)`; None is
             the deterministic action.
         log_prob: `(distribution, actions, raw_actions or None, reduction) -> log_prob`.
-        needs: Names of the network's fields to switch on where they are None.
+        needs: Names of the network's fields to switch on where they are None, and of the outputs that come of it.
     """
 
     transform: Callable[..., Any]
@@ -87,11 +87,14 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
             returned = network.apply(params, observations)
         mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
         mean, log_std = kind.transform(mean, log_std)
-        outputs = {**extras, "mean_actions": mean, "log_std": xp.broadcast_to(log_std, mean.shape)}
-        return kind.distribution(mean, log_std, outputs), outputs, mean
+        distribution = kind.distribution(mean, log_std, extras)
+        # With the batch shape of the mean, so that the arrays still fit together after a vmap.
+        shared = {"log_std": log_std, **{name: extras[name] for name in kind.needs}}
+        for name, array in shared.items():
+            shared[name] = xp.broadcast_to(array, (*mean.shape[:-1], array.shape[-1]))
+        return distribution, {**extras, "mean_actions": mean, **shared}, mean
 
     def distribution_of(outputs: dict[str, Any]) -> Any:
-        # With log_std of the mean's shape, so that the arrays still fit together after a vmap.
         return kind.distribution(outputs["mean_actions"], outputs["log_std"], outputs)
 
     def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:

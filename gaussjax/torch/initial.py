@@ -48,7 +48,7 @@ def _start(leaf: Leaf, settings: dict[tuple[str, ...], Any], key: torch.Tensor) 
     place = tuple(leaf.torch.split("."))
     above = [settings[place[:n]] for n in range(len(place), -1, -1) if place[:n] in settings]
     shape = tuple(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape)
-    zeros, name = torch.zeros(shape, device=key.device), leaf.flax[-1]
+    zeros, name = torch.zeros(shape, dtype=torch.float32, device=key.device), leaf.flax[-1]
     key = fold(key, (*leaf.flax[:-1], leaf.index + 1))
     if name == "scale":
         return leaf.to_torch(zeros + 1.0)

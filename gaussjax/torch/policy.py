@@ -41,10 +41,14 @@ class Module:
         Raises:
             TypeError: A module of the user's own cannot put observations and parameters of two types together.
         """
-        if self.own or torch.compiler.is_compiling():
+        if self.own:
             return functional_call(self.module, dict(params), arguments)
+        # Copies: what a module keeps besides its parameters, such as running means, is not the policy's to change.
+        given = {**params, **{name: buffer.clone() for name, buffer in self.module.named_buffers()}}
+        if torch.compiler.is_compiling():
+            return functional_call(self.module, given, arguments)
         try:
-            return functional_call(self.module, dict(params), arguments)
+            return functional_call(self.module, given, arguments)
         except RuntimeError as error:
             types = {leaf.dtype for leaf in params.values()}
             seen = {leaf.dtype for leaf in jax.tree.leaves(arguments[0]) if leaf.is_floating_point()}

@@ -111,3 +111,13 @@ def test_open_dimensions_are_named() -> None:
 def test_a_box_that_is_known_only_at_run_time_is_refused() -> None:
     with pytest.raises(TypeError, match="The Box is static"):
         jax.jit(lambda high: TanhGaussian(jnp.zeros(1), jnp.zeros(1), -1.0, high).mean())(jnp.ones(1))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+def test_squash_and_unsquash_are_float32_at_the_least(dtype):
+    distribution = TanhGaussian(jnp.zeros(2), jnp.zeros(2), -1.0, 1.0)
+    ends = jnp.array([1, 0], dtype)
+    for function in (distribution.squash, distribution.unsquash):
+        found = function(ends)
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, function(ends.astype(jnp.float32)))

@@ -160,3 +160,14 @@ def test_summary_needs_no_network_and_names_all(path):
     assert facts["version: jax"] == jax.__version__
     assert facts["parameters"] == "26"
     assert ("params/params/first/kernel", "float32", "(3, 4)") in arrays
+
+
+@pytest.mark.parametrize("std", ["parameter", "fixed", "state"])
+def test_a_file_that_was_written_without_x64_is_read_with_it(path, std, request):
+    """Parameters are float32 whatever the flag says."""
+    network = gaussjax.networks.MLP((4,), std=std)
+    policy = gaussjax.multivariate_gaussian(network, 3, SPACE)
+    gaussjax.save(path, policy, policy.init(jax.random.key(0)))
+    request.getfixturevalue("x64")
+    params = gaussjax.load(path).policy.init(jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}

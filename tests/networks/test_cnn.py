@@ -95,3 +95,10 @@ def test_a_bfloat16_trunk_has_a_float32_head():
     mean = policy.apply(params, x)[0].mean()
     assert mean.dtype == jnp.float32
     np.testing.assert_allclose(mean, exact.apply(params, x)[0].mean(), atol=0.02)
+
+
+@pytest.mark.parametrize("padding", ["valid", "CIRCULAR", 1])
+def test_padding_of_another_name_is_refused(padding):
+    policy = gaussjax.gaussian(gaussjax.networks.CNN(padding=padding), gaussjax.spaces.Box((64, 64, 3), 0, 255), (1,))
+    with pytest.raises(ValueError, match=r"padding: expected one of \['SAME', 'VALID'\], got"):
+        policy.init(jax.random.key(0))

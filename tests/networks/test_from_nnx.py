@@ -75,3 +75,14 @@ def test_other_variables_are_refused():
     policy = gaussjax.gaussian(from_nnx(WithDropout), 3, ACTIONS)
     with pytest.raises(ValueError, match=r"expected nnx.Param only, got variables of the types .*Rng"):
         policy.init(jax.random.key(0))
+
+
+def test_a_class_that_takes_rngs_by_name_is_made_and_an_instance_refused():
+    class Named(Dense):
+        def __init__(self, *, rngs):
+            super().__init__(rngs)
+
+    made, same = (gaussjax.gaussian(from_nnx(make), 3, ACTIONS).init(jax.random.key(0)) for make in (Named, Dense))
+    jax.tree.map(np.testing.assert_array_equal, made, same)
+    with pytest.raises(TypeError, match=r"make: expected a function of nnx.Rngs, got a module of Dense\. Pass the"):
+        from_nnx(Dense(nnx.Rngs(0)))

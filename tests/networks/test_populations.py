@@ -48,3 +48,15 @@ def test_256_policies_in_one_call_are_256_policies(name):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, expected)
     assert np.unique(np.asarray(together.actions).reshape(256, -1), axis=0).shape[0] == 256
     assert bool(jnp.all(jnp.isfinite(together.log_prob)))
+
+
+@pytest.mark.parametrize("std", ["parameter", "fixed", "state"])
+def test_outputs_of_a_population_make_its_distribution(std):
+    network = gaussjax.networks.MLP((4,), std=std)
+    policy = gaussjax.multivariate_gaussian(network, 3, gaussjax.spaces.Box((2,)), keepdims=False)
+    population = jax.vmap(policy.init)(jax.random.split(jax.random.key(0), 3))
+    seen, taken = jnp.ones((5, 3)), jnp.full((5, 2), 0.3)
+    found = jax.vmap(policy.evaluate, in_axes=(0, None, None))(population, seen, taken)
+    distribution = policy.distribution(found.outputs)
+    assert distribution.batch_shape == (3, 5)
+    np.testing.assert_allclose(distribution.log_prob(jnp.broadcast_to(taken, (3, 5, 2))), found.log_prob, rtol=1e-6)

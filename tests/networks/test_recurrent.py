@@ -439,3 +439,24 @@ def test_unknown_choices_are_refused():
         gaussjax.gaussian(RNN(nonlinearity="relue"), 3, gaussjax.spaces.Box((2,)))
     with pytest.raises(ValueError, match="num_layers: expected at least 1, got 0"):
         gaussjax.gaussian(GRU(num_layers=0), 3, gaussjax.spaces.Box((2,)))
+
+
+@pytest.mark.parametrize("network", [LSTM(hidden_size=8), GRU(hidden_size=8), RNN(hidden_size=128), MinGRU()])
+def test_gradients_within_a_shard_map_are_those_without(network):
+    """With its check of what differs between devices, which is on unless somebody turns it off."""
+    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box((2,)), keepdims=False)
+    params, carry = policy.init(jax.random.key(0)), policy.initial_carry((4,))
+    seen, taken = jax.random.normal(jax.random.key(1), (5, 4, 3)), jnp.zeros((5, 4, 2))
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh, P = jax.make_mesh((1,), ("envs",), axis_types=auto), jax.sharding.PartitionSpec
+
+    def loss(params, seen, taken, carry):
+        return jnp.sum(policy.evaluate(params, seen, taken, carry=carry).log_prob)
+
+    def spread(params, *rest):
+        return jax.grad(lambda params: jax.lax.psum(loss(params, *rest), "envs"))(params)
+
+    specs = P(), P(None, "envs"), P(None, "envs"), P("envs")
+    found = jax.jit(jax.shard_map(spread, mesh=mesh, in_specs=specs, out_specs=P()))(params, seen, taken, carry)
+    expected = jax.grad(loss)(params, seen, taken, carry)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)

@@ -278,3 +278,51 @@ def test_a_file_of_jax_acts_in_torch_with_no_device_of_jax(repository, tmp_path)
         lambda a, b: bool((a == b).all()), (one.params, one.normalizer), (other.params, other.normalizer)
     )
     assert jax.tree.all(same)
+
+
+def test_the_buffers_of_a_module_stay_as_they_are():
+    class Normed(Own):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(3)
+
+        def forward(self, observations):
+            return super().forward(self.norm(observations))
+
+    module = Normed()
+    policy = gaussjax.torch.gaussian(module, 3, BOX)
+    params = policy.init(random.key(0))
+    before = [buffer.clone() for buffer in module.buffers()]
+    policy.act(params, random.key(1), torch.ones(5, 3) * torch.arange(5.0)[:, None])
+    assert all(torch.equal(a, b) for a, b in zip(before, module.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["MLP", "LSTM", "MinGRU"])
+def test_parameters_are_float32_whatever_torchs_default(name, tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        policy = gaussjax.torch.gaussian(getattr(gaussjax.networks, name)(), 3, BOX)
+        params = policy.init(random.key(0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {leaf.dtype for leaf in params.values()} == {torch.float32}
+
+
+def test_float64_parameters_come_back_from_a_file(made, tmp_path):
+    policy, params = made
+    wide = {name: leaf.double() / 3 for name, leaf in params.items()}
+    gaussjax.torch.save(tmp_path / "policy.safetensors", policy, wide)
+    loaded = gaussjax.torch.load(tmp_path / "policy.safetensors").params
+    assert {leaf.dtype for leaf in loaded.values()} == {torch.float64}
+    assert all(torch.equal(loaded[name], leaf) for name, leaf in wide.items())
+
+
+def test_integer_actions_are_scored_as_in_jax(made):
+    box = gaussjax.spaces.Box((2,), -0.5, 0.5)
+    network = gaussjax.networks.MLP((8, 8))
+    policy = gaussjax.torch.gaussian(network, 3, box, clip_actions=True, clipped_log_prob="censored")
+    params, taken = policy.init(random.key(0)), np.array([[0, 1], [0, -3]])
+    jax_policy = gaussjax.from_spec(policy.spec)
+    expected = jax_policy.evaluate(gaussjax.torch.to_flax(policy.spec, params), np.ones((2, 3), np.float32), taken)
+    found = policy.evaluate(params, torch.ones(2, 3), taken)
+    np.testing.assert_allclose(found.log_prob.detach(), expected.log_prob, rtol=1e-6)
