@@ -181,6 +181,7 @@ def test_deterministic_and_random_results_have_one_structure(policy, params):
 # Purity
 
 
+@pytest.mark.dear
 def test_inputs_are_never_mutated(policy, params):
     inputs = {
         "params": jax.tree.map(np.array, params),
@@ -197,6 +198,7 @@ def test_inputs_are_never_mutated(policy, params):
     assert_identical(inputs, before)
 
 
+@pytest.mark.dear
 def test_repeated_calls_compile_nothing(policy, params, traces):
     def call(seed):
         key, observations = jax.random.key(seed), policies.observations(policy, (4,), seed)

@@ -54,12 +54,15 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     def learn(
         actor: Params,
         learner: Learner,
-        drawn: tuple[Transition, Array],
+        buffer: replay.Buffer,
         statistics: normalize.Statistics,
+        key: Array,
         totals: dict[str, Array],
     ) -> tuple[Learner, Params, dict[str, Array]]:
         learner, metrics = jax.lax.scan(
-            lambda learner, drawn: update(learner, drawn, statistics), learner._replace(actor=actor), drawn
+            lambda learner, drawn: update(learner, drawn, statistics),
+            learner._replace(actor=actor),
+            draw(buffer, key, config),
         )
         # The actor last: an output takes the first buffer of its size that is given away, and that is a moment's.
         return (
@@ -67,9 +70,6 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             learner.actor,
             {name: total + jnp.sum(metrics[name]) for name, total in totals.items()},
         )
-
-    # A program of its own, so that the buffer is free for the next transition while the gradient step still runs.
-    sample = jax.jit(functools.partial(draw, config=config))
 
     # A program of its own: in one that also reads the buffer, the compiler joins the write with the reads,
     # which need the old rows too, and then copies a million transitions at every step.
@@ -100,7 +100,7 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             # Where calls return before they are done, this learns while the environments step.
             if steps >= config.learning_starts:
                 rest = learner._replace(actor=None)
-                rest, actor, totals = learn(learner.actor, rest, sample(buffer, learn_key), statistics, totals)
+                rest, actor, totals = learn(learner.actor, rest, buffer, statistics, learn_key, totals)
                 learner = rest._replace(actor=actor)
                 learning += 1
             else:
