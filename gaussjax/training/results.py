@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import artifact
+from gaussjax import artifact, safefile
 from gaussjax.environment_state import UnsavableError
 from gaussjax.training import checkpoint, processes, report, sharding
 from gaussjax.training.algorithm import Algorithm
@@ -34,7 +34,10 @@ def drop_later_rows(path: Path, steps: int) -> None:
     # A row that was broken off, at whatever place, has no end of line.
     whole, _, _ = path.read_text().rpartition("\n")
     rows = list(csv.reader(whole.splitlines()))
-    kept = rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= steps]
+    kept = rows[:1]
+    for row in rows[1:]:
+        if len(row) == len(rows[0]) and row[0].isdecimal() and int(row[0]) <= steps:
+            kept.append(row)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(kept)
 
@@ -144,9 +147,10 @@ class _Results:
 def _score(path: Path, score: str) -> float | None:
     """That of a policy that is there already, or None."""
     try:
-        return artifact.load(path).metadata.get(score)
-    except (OSError, artifact.PolicyFileError):
+        found = safefile.read(path)[1]["metadata"][score]
+    except (OSError, KeyError, TypeError, artifact.PolicyFileError):
         return None
+    return found if isinstance(found, float) else None
 
 
 class _Follower(contextlib.nullcontext[None]):
