@@ -14,7 +14,6 @@ import optax
 from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.training import losses, sharding
-from gaussjax.training.adam import scale_by_adam
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
 from gaussjax.training.saturation import saturation
@@ -31,9 +30,11 @@ _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
 _TOLD = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "std", "gradient_norm", "taken")
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(config: Config) -> optax.GradientTransformation:
     """Adam's direction for clipped gradients, as one vector; the step size is applied by the update."""
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), scale_by_adam(eps=1e-5)))
+    return optax.flatten(
+        optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5))
+    )
 
 
 def adapted_rate(rate: Array, kl: Array, target_kl: float) -> Array:
@@ -44,7 +45,7 @@ def adapted_rate(rate: Array, kl: Array, target_kl: float) -> Array:
 
 
 def make_update(
-    policy: Policy, optimizer: optax.GradientTransformationExtraArgs, config: Config, mesh: Mesh | None = None
+    policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
 ) -> Callable[[State, rollout.Rollout, Array], tuple[State, dict[str, Array]]]:
     """`(state, experience, keys) -> (state, metrics)`, pure and to be compiled; there is a key for each epoch.
 
@@ -112,12 +113,12 @@ def make_update(
             # As one vector, to be added up at once.
             told = jnp.stack([metrics[name] for name in _TOLD]).astype(sums.dtype)
 
-            updates, moments = optimizer.update(gradients, moments, params, usable=usable)
-            params = params - annealed(rate, progress) * updates
-            sums = jnp.where(usable, sums + told, sums)
+            updates, following = optimizer.update(gradients, moments, params)
+            taken = params - annealed(rate, progress) * updates, following, sums + told
+            learnt = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry[0])
             if config.target_kl is not None:
                 rate = jnp.where(ends_epoch, adapted_rate(rate, metrics["kl"], config.target_kl), rate)
-            return ((params, moments, sums), rate), None
+            return (learnt, rate), None
 
         # One loop: of two, one in the other, each level is compiled, and the minibatches are stored in between.
         ends_epoch = jnp.arange(num_epochs * num_batches) % num_batches == num_batches - 1
