@@ -25,8 +25,9 @@ _NAMED = 5
 HIDDEN = f"benchmarks.hidden_velocity:{NAME}"
 _MILLION = (
     *("--total-steps", "1000000", "--num-envs", "8", "--num-steps", "256", "--batch-size", "64"),
-    *("--learning-rate", "3e-4", "--initial-log-std", "-0.5"),
+    *("--learning-rate", "3e-4"),
 )
+_CALM = ("--initial-log-std", "-0.5")
 _MEMORY = ("--network", "gru", "--total-steps", "500000")
 
 
@@ -62,10 +63,11 @@ CASES = {
     ),
     "hidden-mlp": Case("PPO", HIDDEN, ("--total-steps", "500000"), (0, 1, 2), None),
     "hidden-gru": Case("PPO, GRU", HIDDEN, _MEMORY, (0, 1, 2), -300.0),
-    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", _MILLION, (0, 1, 2), 3000.0),
-    # Some seeds learn to stand and no more: three say little of the mean.
+    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", (*_MILLION, *_CALM), (0, 1, 2), 3000.0),
+    # Some seeds learn to stand and no more: three say little of the mean. The default initial log_std was chosen on
+    # four others (`NOTES.md`).
     "hopper-ppo": Case("PPO", "Hopper-v5", _MILLION, tuple(range(10)), 2400.0),
-    "walker2d-ppo": Case("PPO", "Walker2d-v5", _MILLION, (0, 1, 2), 2500.0),
+    "walker2d-ppo": Case("PPO", "Walker2d-v5", (*_MILLION, *_CALM), (0, 1, 2), 2500.0),
     "halfcheetah-sac": Case(
         "SAC",
         "HalfCheetah-v5",

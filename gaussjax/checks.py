@@ -48,7 +48,7 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
         ValueError: The shape is another one, be it one that would broadcast.
     """
     if array is None:
-        raise TypeError(f"{name}: expected an array of shape {tuple(expected)}, got None.")
+        raise TypeError(f"{name}: expected an array of shape {tuple(expected)}, got None. There is no default for it.")
     array = array if hasattr(array, "dtype") else jnp.asarray(array)
     if not xp.is_real(array):
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}. Convert them to float32 first.")

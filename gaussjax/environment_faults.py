@@ -14,6 +14,10 @@ class EnvironmentStepError(RuntimeError):
     """An environment raised, tried to end the program, or did not answer in time."""
 
 
+# Seconds: the system's alarm takes no more than some centuries.
+_LONGEST = 1e9
+
+
 class _TooSlow(BaseException):
     """Raised by the alarm; no `except Exception` of an environment holds it up."""
 
@@ -30,12 +34,11 @@ def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[Non
         when: How the error calls what they do: "step 5", or "reset".
         timeout: Seconds, or None for no limit.
     """
-    # The system's clock takes no more than some centuries.
-    limit = timeout and min(timeout, 1e9) if threading.current_thread() is threading.main_thread() else None
+    limit = timeout if threading.current_thread() is threading.main_thread() else None
     before = None
     if limit is not None:
         before = signal.signal(signal.SIGALRM, _ring)
-        signal.setitimer(signal.ITIMER_REAL, limit)
+        signal.setitimer(signal.ITIMER_REAL, min(limit, _LONGEST))
     try:
         yield
     except (KeyboardInterrupt, EnvironmentStepError):

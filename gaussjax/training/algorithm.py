@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gaussjax.policy import Policy
-
-Metrics = dict[str, Any]
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
@@ -52,7 +50,8 @@ class Algorithm(NamedTuple):
     Attributes:
         init: `(key) -> State`. The key is consumed. Resets the environments.
         step: `(State) -> (State, metrics)`: one update of PPO with its rollout, `num_steps` steps of
-            SAC with their gradient steps, one epoch of cloning.
+            SAC with their gradient steps, one epoch of cloning. The metrics are Python's numbers where
+            environments are on the host, else a `gaussjax.training.metrics.Metrics`.
         policy: The policy that is trained; `state.params` are its parameters.
         runner: What steps host environments, whose state is not in `State`; None where there are none.
         on_policy: Whether the parameters that a step is given play its episodes, to the last of them.
@@ -61,7 +60,7 @@ class Algorithm(NamedTuple):
     """
 
     init: Callable[[Any], Any]
-    step: Callable[[Any], tuple[Any, Metrics]]
+    step: Callable[[Any], tuple[Any, Mapping[str, Any]]]
     policy: Policy
     runner: Any = None
     on_policy: bool = False

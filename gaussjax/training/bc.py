@@ -13,8 +13,8 @@ import optax
 from gaussjax import checks, factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import Metrics as Metrics
 from gaussjax.training.algorithm import check_options, refuse_wide
+from gaussjax.training.metrics import Metrics as Metrics
 from gaussjax.training.recorded import Dataset as Dataset
 from gaussjax.training.recorded import read_dataset as read_dataset
 from gaussjax.training.shuffle import permutation
@@ -158,7 +158,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         statistics = normalize.update(normalize.init(data.observations.shape[1:]), data.observations)
         return State(params, optimizer.init(params), key, statistics, jnp.zeros((), jnp.int32))
 
-    def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, Metrics]:
+    def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:
         log_prob, entropy, outputs = policy.evaluate(params, observations, actions)
         # The weight itself has no gradient. Of several actions it is the geometric mean of the variances.
         weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(outputs["log_std"], axis=-1))
@@ -195,6 +195,6 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         metrics = jax.tree.map(lambda metric: jnp.sum(jnp.where(usable, metric, 0.0)) / jnp.sum(usable), metrics)
         steps = state.steps + 1
         state = State(*carry, key, state.observation_statistics, steps)
-        return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
+        return state, Metrics.of({"step": steps, **metrics, "skipped": jnp.sum(~usable)})
 
     return Algorithm(init, step, policy)

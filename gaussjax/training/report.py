@@ -42,6 +42,29 @@ class MetricsFile:
         self._file.flush()
 
 
+def whole_rows(path: Path) -> list[list[str]]:
+    r"""The columns' names and the rows of a metrics file, as text; one that was broken off is passed over.
+
+    Args:
+        path: Of the CSV file.
+
+    Returns:
+        Rows as long as the first.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
+        >>> path.write_text("step,entropy\n64,1.5\n128,1")
+        25
+        >>> whole_rows(path)
+        [['step', 'entropy'], ['64', '1.5']]
+    """
+    # A row that was broken off, at whatever place, has no end of line.
+    whole, _, _ = path.read_text().rpartition("\n")
+    rows = list(csv.reader(whole.splitlines()))
+    return [row for row in rows if len(row) == len(rows[0])]
+
+
 def read(path: Path) -> list[dict[str, float]]:
     """The whole rows of a metrics file, as numbers; one that was broken off is passed over.
 
@@ -59,9 +82,8 @@ def read(path: Path) -> list[dict[str, float]]:
         >>> read(path)
         [{'step': 64.0, 'entropy': 1.5}]
     """
-    whole, _, _ = path.read_text().rpartition("\n")
-    rows = csv.DictReader(whole.splitlines())
-    return [{name: float(value) for name, value in row.items()} for row in rows if None not in row.values()]
+    rows = whole_rows(path)
+    return [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
 
 
 def learning_curve(

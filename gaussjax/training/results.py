@@ -31,13 +31,8 @@ def drop_later_rows(path: Path, steps: int) -> None:
     """Keeps the metrics up to a step; what follows is measured again."""
     if not path.exists():
         return
-    # A row that was broken off, at whatever place, has no end of line.
-    whole, _, _ = path.read_text().rpartition("\n")
-    rows = list(csv.reader(whole.splitlines()))
-    kept = rows[:1]
-    for row in rows[1:]:
-        if len(row) == len(rows[0]) and row[0].isdecimal() and int(row[0]) <= steps:
-            kept.append(row)
+    rows = report.whole_rows(path)
+    kept = rows[:1] + [row for row in rows[1:] if row[0].isdecimal() and int(row[0]) <= steps]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(kept)
 

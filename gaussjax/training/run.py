@@ -118,7 +118,7 @@ def train(
                 before, state = state, following
                 rate = (int(state.steps) - first) / (time.perf_counter() - began)
                 stepped = {"steps_per_second": rate} if hasattr(state, "environment") else {}
-                # Rows from a compiled program come in alphabetical order; the step is first in the file.
+                # The step is first in the file.
                 row = {"step": int(state.steps), **stepped, **row}
                 run.keep(state)
                 run.write(row)

@@ -137,7 +137,7 @@ def test_gradient_step_equals_one_written_by_hand():
 
 
 def test_moments_are_overwritten_without_a_copy():
-    """Of the large arrays of the critics XLA copies the old targets only."""
+    """XLA copies none of the large arrays of the critics."""
     policy = sac.make_policy(3, gaussjax.spaces.Box((2,), -1.0, 1.0), sac.Config(sizes=(40, 40)))
     init, update = make_learner(policy, sac.Config(sizes=(40, 40)))
     learner = jax.eval_shape(init, jax.random.key(0))
@@ -145,7 +145,7 @@ def test_moments_are_overwritten_without_a_copy():
     drawn = sac.Transition(*rows), jax.random.key(1)
     compiled = jax.jit(update, donate_argnums=0).lower(learner, drawn, normalize.init((3,))).compile()
     copies = [line for line in compiled.as_text().splitlines() if " = f32[2,40,40]" in line and " copy(" in line]
-    assert len(copies) <= 1, copies
+    assert not copies
 
 
 @pytest.mark.parametrize("option", ["num_envs", "num_steps", "batch_size", "num_critics"])

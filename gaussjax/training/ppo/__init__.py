@@ -11,11 +11,11 @@ from gaussjax import envs
 from gaussjax.policy import Policy
 from gaussjax.training import sharding
 from gaussjax.training.algorithm import refuse_wide
+from gaussjax.training.metrics import Metrics as Metrics
 from gaussjax.training.ppo.compiled import make_compiled
 from gaussjax.training.ppo.config import Algorithm as Algorithm
 from gaussjax.training.ppo.config import Config as Config
 from gaussjax.training.ppo.config import Hyperparameters as Hyperparameters
-from gaussjax.training.ppo.config import Metrics as Metrics
 from gaussjax.training.ppo.config import State as State
 from gaussjax.training.ppo.config import make_policy as make_policy
 from gaussjax.training.ppo.host import make_host

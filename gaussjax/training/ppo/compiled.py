@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from gaussjax import checks, envs, keys, normalize, simulate
 from gaussjax.policy import Policy
 from gaussjax.training import sharding
-from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
+from gaussjax.training.metrics import Metrics
+from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import normalized
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
@@ -56,8 +57,8 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs
-        metrics = {"step": steps, **simulate.means(episodes), **metrics}
+        told = Metrics.of({"step": steps, **simulate.means(episodes), **metrics})
         state = state._replace(environment=standing, steps=steps)
-        return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
+        return sharding.laid(state, mesh, SPREAD), sharding.whole(told, mesh)
 
     return Algorithm(init, step, policy, on_policy=True)

@@ -11,7 +11,6 @@ import numpy as np
 from gaussjax import factories, networks, normalize
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import Metrics as Metrics
 from gaussjax.training.algorithm import check_options
 
 if TYPE_CHECKING:

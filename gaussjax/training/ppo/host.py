@@ -13,7 +13,8 @@ from gaussjax import checks, keys, normalize, rollout, spaces
 from gaussjax.noise import standard_normal
 from gaussjax.policy import Params, Policy
 from gaussjax.training import processes, sharding
-from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, Metrics, State
+from gaussjax.training.metrics import Metrics
+from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import normalized
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
@@ -63,7 +64,7 @@ def make_host(
     def update(state: State, experience: rollout.Rollout) -> tuple[State, Metrics]:
         key, shuffle_key = keys.split(state.key)
         state, metrics = learn(state._replace(key=key), experience, keys.split(shuffle_key, config.num_epochs))
-        return sharding.laid(state, mesh, SPREAD), sharding.whole(metrics, mesh)
+        return sharding.laid(state, mesh, SPREAD), sharding.whole(Metrics.of(metrics), mesh)
 
     def init(key: Array) -> State:
         checks.key(key)
@@ -99,7 +100,7 @@ def make_host(
         act = policy.act(params, None, observations, noise=noise, **memory)
         return act.actions, act.outputs["raw_actions"], act.outputs.get("carry", ())
 
-    def step(state: State) -> tuple[State, Metrics]:
+    def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         key, noise = draw(state.key)
         # One draw for the whole rollout: the program that runs at every step has none of its own.

@@ -7,11 +7,11 @@ from typing import Any
 from gaussjax import envs
 from gaussjax.policy import Policy
 from gaussjax.training.algorithm import refuse_wide
+from gaussjax.training.metrics import Metrics as Metrics
 from gaussjax.training.sac.compiled import make_compiled
 from gaussjax.training.sac.config import Algorithm as Algorithm
 from gaussjax.training.sac.config import Config as Config
 from gaussjax.training.sac.config import Learner as Learner
-from gaussjax.training.sac.config import Metrics as Metrics
 from gaussjax.training.sac.config import State as State
 from gaussjax.training.sac.config import Transition as Transition
 from gaussjax.training.sac.config import make_policy as make_policy

@@ -11,7 +11,8 @@ from jax import Array
 from gaussjax import checks, envs, keys, normalize, simulate, spaces
 from gaussjax.policy import Policy
 from gaussjax.training import replay
-from gaussjax.training.sac.config import Algorithm, Config, Metrics, State, Transition
+from gaussjax.training.metrics import Metrics
+from gaussjax.training.sac.config import Algorithm, Config, State, Transition
 from gaussjax.training.sac.update import draw, make_learner, means, remember
 
 
@@ -79,10 +80,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         state, (metrics, episodes) = jax.lax.scan(advance, state, None, length=config.num_steps)
         metrics, episodes = jax.tree.map(jnp.sum, (metrics, episodes))
         learning = metrics.pop("learning")
-        return state, {
-            "step": state.steps,
-            **simulate.means(episodes),
-            **means(metrics, learning * config.gradient_steps),
-        }
+        metrics = means(metrics, learning * config.gradient_steps)
+        return state, Metrics.of({"step": state.steps, **simulate.means(episodes), **metrics})
 
     return Algorithm(init, step, policy, random_steps=config.learning_starts)

@@ -9,7 +9,6 @@ from gaussjax import factories, networks, normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import Metrics as Metrics
 from gaussjax.training.algorithm import check_options
 
 if TYPE_CHECKING:

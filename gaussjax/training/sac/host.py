@@ -13,7 +13,7 @@ import numpy as np
 from gaussjax import checks, keys, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
-from gaussjax.training.sac.config import Algorithm, Config, Learner, Metrics, State, Transition
+from gaussjax.training.sac.config import Algorithm, Config, Learner, State, Transition
 from gaussjax.training.sac.update import METRICS, draw, make_learner, means, remember
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
 
     summary = jax.jit(means)
 
-    def step(state: State) -> tuple[State, Metrics]:
+    def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, steps = state
         totals = {name: jnp.zeros(()) for name in METRICS if name != "refused"}
