@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import machine
 
-_WARM = 0.02  # seconds
+# Seconds. Threads that work together come back to their cores within a tenth of a second to half a second (NOTES.md).
+_WARM = 0.25
 
 
 class Built(NamedTuple):
@@ -70,7 +71,7 @@ def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
     if call is None:
         raise ValueError("run: nothing is built")
     gc.disable()
-    # The turn before was another's: the caches, the threads and the cores come back first.
+    # The turn before was another's: what is measured are calls that follow one another.
     warm = time.perf_counter() + _WARM
     call()
     while time.perf_counter() < warm:
