@@ -21,8 +21,10 @@ Written by `python -m benchmarks report` from the files beside it; `make bench` 
 
 Every contender, gaussjax too, runs in a process of its own, all over the same numbers, and they take turns within one
 run. Each is started several times. A time is the median over its processes of the median over its turns; in brackets
-are the quartiles of all turns. **Ratios are our time ÷ theirs: below 1 gaussjax is faster.** At small batches a
-process keeps to a slow or a fast way of handing work to its threads, so there the best process is shown as well.
+are the quartiles of all turns. A turn begins with calls that do not count, a quarter of a second of them, in sections
+before revision ab20e98 a fiftieth: hand-overs to threads were then not yet as fast as they get. **Ratios are our
+time ÷ theirs: below 1 gaussjax is faster.** At small batches a process keeps to a slow or a fast way of handing work
+to its threads, so there the best process is shown as well.
 What could not be measured is named with its reason.
 """
 
