@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+
 
 def describe() -> dict[str, Any]:
     """Machine, cores, memory, Python, date and the code's revision."""
@@ -63,10 +65,13 @@ def _our_seconds() -> float:
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    # How wide its vectors are decides more than its name, which a virtual machine may shorten.
+    flags = fields.get("flags", "").split()
+    vectors = next((shown for flag, shown in _VECTORS.items() if flag in flags), None)
+    return f"{name} with {vectors}" if vectors else name
 
 
 def _revision() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from gaussjax import compiling
 from gaussjax.policy import Params, Policy
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def serve(policy: Policy, params: Params, *, deterministic: bool = False) -> Cal
     # NumPy's arrays become constants of the program; JAX's would be handed over all the same.
     constants = jax.tree.map(np.asarray, params)
 
-    @jax.jit
+    @compiling.compiled
     def act(key: Any, observations: Any) -> Array:
         return policy.act(constants, key, observations, deterministic=deterministic).actions
 

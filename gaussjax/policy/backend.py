@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gaussjax import checks, spaces, strictness
+from gaussjax import checks, compiling, spaces, strictness
 from gaussjax.networks.spec import bind
 from gaussjax.noise import standard_normal
 from gaussjax.policy.records import Spec
@@ -47,7 +47,7 @@ def _compiled(function: Callable[..., Any], static: tuple[str, ...], spec: Spec)
 
     In strict mode the values are looked at too.
     """
-    compiled, space = jax.jit(function, static_argnames=static), spec.observation_space
+    compiled, space = compiling.compiled(function, static), spec.observation_space
 
     @functools.wraps(compiled)
     def explained(*arguments: Any, **options: Any) -> Any:
