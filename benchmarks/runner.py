@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.peers import CONTENDERS, Contender
+from benchmarks.worker import WARM_UP
 
 # Between two turns: the threads of the one before spin on for a while, on cores of the next.
 _PAUSE = 0.1
@@ -148,7 +149,7 @@ def measure(
             worker.stop()
     return {
         "share_of_cpu_used_by_others": machine.share(foreign, measured),
-        "settings": {"rounds": options.rounds, "turn": options.turn},
+        "settings": {"rounds": options.rounds, "turn": options.turn, "warm_up": WARM_UP},
         "contenders": versions,
         "not_measured": missing,
         "cases": [

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from benchmarks import machine
 
 # Seconds. Threads that work together come back to their cores within a tenth of a second to half a second (NOTES.md).
-_WARM = 0.25
+WARM_UP = 0.25
 
 
 class Built(NamedTuple):
@@ -72,7 +72,7 @@ def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
         raise ValueError("run: nothing is built")
     gc.disable()
     # The turn before was another's: what is measured are calls that follow one another.
-    warm = time.perf_counter() + _WARM
+    warm = time.perf_counter() + WARM_UP
     call()
     while time.perf_counter() < warm:
         call()

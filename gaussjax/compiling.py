@@ -60,7 +60,7 @@ def _takes_width() -> bool:
         return False
     try:
         # Options are XLA's own and no promise: a later one may not know this.
-        jax.jit(lambda: 0, compiler_options={_WIDTH: 512})()
+        jax.jit(lambda: 0).lower().compile({_WIDTH: 512})
     except jax.errors.JaxRuntimeError:
         return False
     return True
