@@ -194,12 +194,10 @@ def heading(results: Mapping[str, Any]) -> str:
     """Where, when and how quietly this was measured."""
     machine = results["machine"]
     others = results["share_of_cpu_used_by_others"]
-    # Results from before this was written down had the shortest.
-    turns = (
-        f" Turns begin with {results['settings'].get('warm_up', 0.02)} s that do not count."
-        if "settings" in results
-        else ""
-    )
+    turns = ""
+    if "settings" in results:
+        # Results from before this was written down had the shortest.
+        turns = f" Turns begin with {results['settings'].get('warm_up', 0.02)} s that do not count."
     warning = "" if quiet(results) else " **The machine was not quiet: these figures are no evidence.**"
     return (
         f"## {results['command']} ({results['device']})\n\n"

@@ -14,6 +14,7 @@ from flax.core.tracers import current_trace
 # For x86 with AVX-512 LLVM takes vectors of 256 bits unless it is told: a heritage of processors that
 # slowed down for wider ones. Other processors take what they have.
 _WIDTH = "xla_cpu_prefer_vector_width"
+_BITS = "512"
 
 
 def compiled(function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> Callable[..., Any]:
@@ -37,7 +38,7 @@ def compiled(function: Callable[..., Any], static_argnames: tuple[str, ...] = ()
         ([2.0, 2.0, 2.0], [2.0, 2.0, 2.0])
     """
     plain = jax.jit(function, static_argnames=static_argnames)
-    wide = jax.jit(function, static_argnames=static_argnames, compiler_options={_WIDTH: 512})
+    wide = jax.jit(function, static_argnames=static_argnames, compiler_options={_WIDTH: _BITS})
 
     @functools.wraps(plain)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -60,7 +61,7 @@ def _takes_width() -> bool:
         return False
     try:
         # Options are XLA's own and no promise: a later one may not know this.
-        jax.jit(lambda: 0).lower().compile({_WIDTH: 512})
+        jax.jit(lambda: 0).lower().compile({_WIDTH: _BITS})
     except jax.errors.JaxRuntimeError:
         return False
     return True
