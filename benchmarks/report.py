@@ -21,8 +21,9 @@ Written by `python -m benchmarks report` from the files beside it; `make bench` 
 
 Every contender, gaussjax too, runs in a process of its own, all over the same numbers, and they take turns within one
 run. Each is started several times. A time is the median over its processes of the median over its turns; in brackets
-are the quartiles of all turns. A turn begins with calls that do not count, for as long as its section says: after
-another's turn it takes up to half a second until hand-overs to threads are as fast as they get. **Ratios are our
+are the quartiles of all turns. A turn begins with calls that do not count, for as long as its section says (where it
+does not, for a quarter of a second from revision ab20e98 on, for a fiftieth before): after another's turn it takes up
+to half a second until hand-overs to threads are as fast as they get. **Ratios are our
 time ÷ theirs: below 1 gaussjax is faster.** At small batches a process keeps to a slow or a fast way of handing work
 to its threads, so there the best process is shown as well.
 What could not be measured is named with its reason.
@@ -194,10 +195,8 @@ def heading(results: Mapping[str, Any]) -> str:
     """Where, when and how quietly this was measured."""
     machine = results["machine"]
     others = results["share_of_cpu_used_by_others"]
-    turns = ""
-    if "settings" in results:
-        # Results from before this was written down had the shortest.
-        turns = f" Turns begin with {results['settings'].get('warm_up', 0.02)} s that do not count."
+    warm_up = results.get("settings", {}).get("warm_up")
+    turns = f" Turns begin with {warm_up} s that do not count." if warm_up else ""
     warning = "" if quiet(results) else " **The machine was not quiet: these figures are no evidence.**"
     return (
         f"## {results['command']} ({results['device']})\n\n"
