@@ -42,7 +42,7 @@ def compiled(function: Callable[..., Any], static_argnames: tuple[str, ...] = ()
 
     @functools.wraps(plain)
     def call(*arguments: Any, **options: Any) -> Any:
-        bare = current_trace() == _no_trace() and _takes_width()
+        bare = _takes_width() and current_trace() == _no_trace()
         return (wide if bare else plain)(*arguments, **options)
 
     return call

@@ -16,7 +16,7 @@ from gaussjax import compiling
 
 # What XLA writes down of every program it compiles: the options it had.
 PROGRAM = """
-import jax, jax.numpy as jnp
+import jax, jax.numpy as jnp, gaussjax
 from gaussjax import compiling
 
 def bare(x): return jnp.exp(x)
@@ -24,6 +24,8 @@ compute = compiling.compiled(bare)
 def nested(x): return 2 * compute(x)
 jax.jit(nested)(jnp.ones(8))
 compute(jnp.ones(8))
+policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, 2)
+policy.act(policy.init(jax.random.key(0)), jax.random.key(1), jnp.ones((4, 3)))
 """
 
 
@@ -40,7 +42,7 @@ def widths(folder, flags):
     environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True, timeout=120)
     found = {}
-    for name in ("bare", "nested"):
+    for name in ("bare", "nested", "act"):
         (file,) = folder.glob(f"*.jit_{name}.debug_options")
         lines = [line for line in file.read_text().splitlines() if "xla_cpu_prefer_vector_width" in line]
         found[name] = int(lines[0].split(":")[1]) if lines else "XLA's own"
@@ -49,7 +51,10 @@ def widths(folder, flags):
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
-    [("", {"bare": 512, "nested": "XLA's own"}), ("--xla_cpu_prefer_vector_width=128", {"bare": 128, "nested": 128})],
+    [
+        ("", {"bare": 512, "act": 512, "nested": "XLA's own"}),
+        ("--xla_cpu_prefer_vector_width=128", {"bare": 128, "act": 128, "nested": 128}),
+    ],
     ids=["nothing said", "said in XLA_FLAGS"],
 )
 def test_bare_calls_alone_ask_for_wide_vectors(tmp_path, flags, expected):
@@ -68,7 +73,7 @@ def test_a_traced_call_without_traced_arguments_is_part_of_the_program():
     assert jax.jit(lambda: compute(x))().tolist() == [0.0, 1.0, 4.0]
 
 
-def test_calls_that_come_first_while_something_is_traced_are_not_bare():
+def test_calls_that_come_first_while_something_is_traced_are_not_bare(fresh):
     compiling._no_trace.cache_clear()
     compute = compiling.compiled(jnp.square)
     assert jax.jit(compute)(jnp.float32(3)) == 9.0
