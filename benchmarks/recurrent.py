@@ -14,6 +14,8 @@ SIZES = (
     {"sequences": 64, "steps": 64, "features": 32, "hidden": 64},
     {"sequences": 256, "steps": 128, "features": 64, "hidden": 128},
 )
+# A call of the larger size is a turn by itself, so that a median of few processes would be one of few calls.
+_PROCESSES = 7
 LENGTHS, LINEAR = (64, 256, 1024, 4096), "mingru"
 # Steps, peer and the most of its time, for the LSTM.
 BARS = ((64, "torch-split", 0.4), (64, "flax-scan", 1.0), (128, "torch-split", 0.9), (128, "flax-scan", 0.9))
@@ -22,7 +24,7 @@ BARS = ((64, "torch-split", 0.4), (64, "flax-scan", 1.0), (128, "torch-split", 0
 def run(options: argparse.Namespace) -> dict[str, Any]:
     names = ["gaussjax-memory" if name == "gaussjax" else name for name in peers.chosen(CONTENDERS, options.peers)]
     cases = [{"cell": cell, **size} for cell in CELLS for size in SIZES]
-    results = {"layers": runner.measure("recurrent", cases, names, [3] * len(cases), options)}
+    results = {"layers": runner.measure("recurrent", cases, names, [_PROCESSES] * len(cases), options)}
     long = {"sequences": 1, "features": 32, "hidden": 64}
     cases = [
         {"cell": cell, "steps": steps, **long} for cell in (LINEAR, "lstm") for steps in report.sizes(options, LENGTHS)

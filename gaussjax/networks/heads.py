@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend, bending
-from gaussjax.networks.layers import ACTIVATIONS, choose, dense
-from gaussjax.networks.product import dot_general
+from gaussjax.networks.layers import ACTIVATIONS, Dense, choose, dense
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -101,7 +100,7 @@ class GaussianHead(nn.Module):
         return math.atanh(2.0 * (log_std - low) / (high - low) - 1.0)
 
 
-def _flat_dense(features: int, name: str, start: Any) -> nn.Dense:
+def _flat_dense(features: int, name: str, start: Any) -> Dense:
     # A layer whose output does not depend on its input until it is trained.
     zeros = nn.initializers.zeros_init()
-    return nn.Dense(features, name=name, kernel_init=zeros, bias_init=start, dot_general=dot_general)
+    return Dense(features, zeros, start, name=name)

@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 
-from gaussjax.networks.product import dot_general
+from gaussjax.networks.product import affine
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -97,10 +98,32 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
     return choose(_INITIALIZERS, name, "initializer")(scale)
 
 
-def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
+class Dense(nn.Module):
+    """`flax.linen.Dense` with the same parameters and values, whose gradients are faster on CPU.
+
+    Attributes:
+        features: Width of the output.
+        kernel_init: Initialiser of the kernel.
+        bias_init: Initialiser of the bias.
+        dtype: Type to compute in; None is that of the input and the parameters.
+    """
+
+    features: int
+    kernel_init: Any
+    bias_init: Any = nn.initializers.zeros_init()
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
+        """`x @ kernel + bias`."""
+        kernel = self.param("kernel", self.kernel_init, (jnp.shape(x)[-1], self.features), jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return affine(*promote_dtype(x, kernel, bias, dtype=self.dtype))
+
+
+def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> Dense:
     """A dense layer whose kernel starts with the named initialiser times `scale`, its bias at 0."""
-    start = kernel_initializer(initializer, scale)
-    return nn.Dense(features, name=name, dtype=dtype, kernel_init=start, dot_general=dot_general)
+    return Dense(features, kernel_initializer(initializer, scale), dtype=dtype, name=name)
 
 
 class Layers(nn.Module):

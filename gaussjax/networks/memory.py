@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gaussjax.networks.cells import CELLS, Weights, output, step
-from gaussjax.networks.layers import choose, dense, kernel_initializer
+from gaussjax.networks.layers import Dense, choose, dense, kernel_initializer
 from gaussjax.networks.linear_recurrence import differentiable_recurrence, linear_recurrence
 from gaussjax.networks.unroll import unroll
 
@@ -143,7 +143,7 @@ class MinGRULayer(nn.Module):
     def __call__(self, x: Array, state: Array, resets: Any) -> tuple[Array, Array]:
         """Outputs and the last state."""
         kernel, biases = kernel_initializer(self.initializer), gate_biases(self.cell, self.memory_steps)
-        update = nn.Dense(self.hidden_size, name="update", dtype=self.dtype, kernel_init=kernel, bias_init=biases)
+        update = Dense(self.hidden_size, kernel, biases, self.dtype, name="update")
         gate, candidate = update(x), dense(self.hidden_size, "candidate", self.initializer, 1.0, self.dtype)(x)
         gate, candidate = (a.astype(jnp.result_type(a, state, jnp.float32)) for a in (gate, candidate))
         before, state = state, state.astype(gate.dtype)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax.networks.product import narrow_product
+from gaussjax.networks.layers import Dense
+from gaussjax.networks.product import narrow_product, repeated
 
 X = jax.random.normal(jax.random.key(0), (6, 5, 3))
 KERNEL = jax.random.normal(jax.random.key(1), (3, 4))
@@ -46,3 +49,38 @@ def test_layers_of_few_outputs_and_no_others_take_it(actions, narrow):
     policy = gaussjax.gaussian(gaussjax.networks.MLP((64,)), 3, gaussjax.spaces.Box((actions,)))
     program = str(jax.make_jaxpr(policy.evaluate)(policy.init(jax.random.key(0)), X[0], jnp.zeros((5, actions))))
     assert ("narrow_product" in program) == narrow
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES.values(), ids=DERIVATIVES)
+def test_values_and_derivatives_are_those_of_the_sum_with_a_bias(derivative):
+    def loss(add):
+        return lambda x, bias: jnp.sum(jnp.square(jnp.tanh(add(x, bias))))
+
+    bias = KERNEL[0, :3]
+    got = derivative(loss(lambda x, bias: x + repeated(bias, x.shape[:-1])))(X, bias)
+    expected = derivative(loss(lambda x, bias: x + jnp.broadcast_to(bias, x.shape)))(X, bias)
+    chex.assert_trees_all_close(got, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("shape", [(3,), (5, 3), (6, 5, 3)])
+def test_a_dense_layer_has_flax_s_parameters_values_and_gradients(shape, dtype):
+    x = jax.random.normal(jax.random.key(2), shape)
+    start = nn.initializers.lecun_normal()
+    ours, theirs = Dense(8, start, dtype=dtype), nn.Dense(8, kernel_init=start, dtype=dtype)
+    params = ours.init(jax.random.key(3), x)
+    chex.assert_trees_all_equal(params, theirs.init(jax.random.key(3), x))
+    got, expected = (
+        jax.value_and_grad(lambda p, layer=layer: jnp.sum(jnp.sin(layer.apply(p, x).astype(jnp.float32))))(params)
+        for layer in (ours, theirs)
+    )
+    chex.assert_trees_all_close(got, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_no_gradient_of_a_bias_is_a_sum_in_two_loops():
+    if jax.default_backend() != "cpu":
+        pytest.skip("the loops are those of the CPU backend")
+    layer = Dense(32, nn.initializers.lecun_normal())
+    params, x = layer.init(jax.random.key(0), X[0]), jnp.ones((64, 3))
+    gradient = jax.jit(jax.grad(lambda params, x: jnp.sum(jnp.square(layer.apply(params, x)))))
+    assert "reduce-window" not in gradient.lower(params, x).compile().as_text()
