@@ -9,7 +9,7 @@ import pytest
 
 import gaussjax
 from gaussjax.networks.layers import Dense
-from gaussjax.networks.product import narrow_product, repeated
+from gaussjax.networks.product import biased, narrow_product
 
 X = jax.random.normal(jax.random.key(0), (6, 5, 3))
 KERNEL = jax.random.normal(jax.random.key(1), (3, 4))
@@ -57,9 +57,20 @@ def test_values_and_derivatives_are_those_of_the_sum_with_a_bias(derivative):
         return lambda x, bias: jnp.sum(jnp.square(jnp.tanh(add(x, bias))))
 
     bias = KERNEL[0, :3]
-    got = derivative(loss(lambda x, bias: x + repeated(bias, x.shape[:-1])))(X, bias)
-    expected = derivative(loss(lambda x, bias: x + jnp.broadcast_to(bias, x.shape)))(X, bias)
+    got = derivative(loss(biased))(X, bias)
+    expected = derivative(loss(jnp.add))(X, bias)
     chex.assert_trees_all_close(got, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("in_axes", [(0, 0), (None, 0)], ids=["own parameters", "own inputs"])
+def test_each_member_of_a_population_has_its_own_product_with_ones(in_axes):
+    def gradient(bias, x):
+        return jax.grad(lambda bias: jnp.sum(jnp.square(biased(x, bias))))(bias)
+
+    bias = jnp.ones((6, 3)) if in_axes[0] == 0 else jnp.ones(3)
+    program = jax.make_jaxpr(jax.vmap(gradient, in_axes))(bias, X)
+    (product,) = (equation for equation in program.eqns if equation.primitive.name == "dot_general")
+    assert product.params["dimension_numbers"][1] == ((0,), (0,))
 
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
