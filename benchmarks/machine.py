@@ -68,7 +68,10 @@ def _processor() -> str:
     first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
     name = fields.get("model name") or platform.processor() or platform.machine()
-    # How wide its vectors are decides more than its name, which a virtual machine may shorten.
+    # A virtual machine may shorten the name so far that two generations have the same.
+    if "cpu family" in fields and "model" in fields:
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
+    # How wide its vectors are decides more than its name.
     flags = fields.get("flags", "").split()
     vectors = next((shown for flag, shown in _VECTORS.items() if flag in flags), None)
     return f"{name} with {vectors}" if vectors else name

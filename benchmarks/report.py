@@ -62,6 +62,11 @@ def number(x: float) -> str:
     return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
+def ratio(ours: float, theirs: float) -> str:
+    """Our time over theirs: two decimals, below a tenth two digits."""
+    return f"{ours / theirs:.2f}×" if ours >= 0.1 * theirs else f"{ours / theirs:.2g}×"
+
+
 def not_measured(reasons: Mapping[str, str]) -> str:
     return "Not measured: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + "."
 
@@ -81,10 +86,10 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
                 cells.append("failed" if name in case["refused"] else "not measured")
                 best_cells.append(cells[-1])
                 continue
-            ratio = "" if name == first or ours is None else f"**{ours['median'] / times['median']:.2f}×** "
-            cells.append(f"{ratio}{_microseconds(times['median'])} ({spread(times, 1e6)})")
-            ratio = "" if name == first or ours is None else f"**{ours['best'] / times['best']:.2f}×** "
-            best_cells.append(f"{ratio}{_microseconds(times['best'])}")
+            told = "" if name == first or ours is None else f"**{ratio(ours['median'], times['median'])}** "
+            cells.append(f"{told}{_microseconds(times['median'])} ({spread(times, 1e6)})")
+            told = "" if name == first or ours is None else f"**{ratio(ours['best'], times['best'])}** "
+            best_cells.append(f"{told}{_microseconds(times['best'])}")
         rows.append([CONTENDERS[name].title, *cells])
         best.append([CONTENDERS[name].title, *best_cells])
     parts = [grid(heads, rows), "The best process of each:", grid(heads, best)]
@@ -195,7 +200,7 @@ def heading(results: Mapping[str, Any]) -> str:
     """Where, when and how quietly this was measured."""
     machine = results["machine"]
     others = results["share_of_cpu_used_by_others"]
-    warm_up = results.get("settings", {}).get("warm_up")
+    warm_up = next((settings["warm_up"] for settings in _settings(results) if "warm_up" in settings), None)
     turns = f" Turns begin with {warm_up} s that do not count." if warm_up else ""
     warning = "" if quiet(results) else " **The machine was not quiet: these figures are no evidence.**"
     return (
@@ -204,6 +209,12 @@ def heading(results: Mapping[str, Any]) -> str:
         f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}. "
         f"{results['seconds']} s; others used {others:.1%} of the processor while it was measured.{turns}{warning}\n"
     )
+
+
+def _settings(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of the measurement, or of each where a command makes several."""
+    parts = [results, *(part for part in results.values() if isinstance(part, Mapping))]
+    return [part["settings"] for part in parts if "settings" in part]
 
 
 def write(modules: Mapping[str, Any], folder: Path) -> None:

@@ -25,7 +25,7 @@ def rows(
             if times is None:
                 cells.append("failed" if name in case["refused"] else "not measured")
                 continue
-            ratio = "" if name == names[0] or not ours else f"**{ours['median'] / times['median']:.2f}×** "
+            ratio = "" if name == names[0] or not ours else f"**{report.ratio(ours['median'], times['median'])}** "
             cells.append(ratio + cell(case, times))
         found.append([CONTENDERS[name].title, *cells])
     return found

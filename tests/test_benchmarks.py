@@ -33,6 +33,18 @@ def test_slope_of_a_power_law_is_its_power() -> None:
     assert report.slope(sizes, [3.0 * size**0.5 for size in sizes]) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("ours", "told"), [(150.0, "1.50×"), (20.0, "0.20×"), (1.9, "0.019×"), (0.41, "0.0041×")])
+def test_a_ratio_keeps_two_digits_however_small_it_is(ours: float, told: str) -> None:
+    assert report.ratio(ours, 100.0) == told
+
+
+def test_a_heading_tells_how_turns_begin_where_a_command_measures_twice() -> None:
+    machine = {"processor": "x86", "cores": 2, "memory_gib": 1, "system": "Linux", "python": "3.11"}
+    results = {"command": "recurrent", "device": "cpu", "date": "2026-01-01", "revision": "abc", "machine": machine}
+    results |= {"seconds": 1, "share_of_cpu_used_by_others": 0.0, "layers": {"settings": {"warm_up": 0.25}}}
+    assert "Turns begin with 0.25 s" in report.heading(results)
+
+
 def test_summary_keeps_the_processes_apart() -> None:
     kept = runner.summary([[1.0, 1.0, 9.0], [4.0, 5.0, 6.0], [2.0, 2.0, 2.0]], 7.0)
     assert (kept["median"], kept["best"], kept["fastest"]) == (2.0, 1.0, 1.0)
