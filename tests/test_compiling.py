@@ -1,4 +1,4 @@
-"""Bare calls use a CPU's widest vectors; within another program its own options hold."""
+"""Bare calls ask XLA for what is fastest on a CPU; within another program its own options hold."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from gaussjax import compiling
 
-# What XLA writes down of every program it compiles: the options it had.
-PROGRAM = """
+# XLA writes down the options that each of these programs had.
+WIDTHS = """
 import jax, jax.numpy as jnp, gaussjax
 from gaussjax import compiling
 
@@ -27,20 +27,37 @@ compute(jnp.ones(8))
 policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, 2)
 policy.act(policy.init(jax.random.key(0)), jax.random.key(1), jnp.ones((4, 3)))
 """
+# And which kernels it made.
+PRODUCTS = """
+import jax, jax.numpy as jnp, gaussjax
+from gaussjax import compiling
+
+x = jnp.ones((8, 16))
+for rows, name in (((8191,), "few"), ((8192,), "many"), ((2, 8192), "deep"), ((8192,), "own")):
+    def named(x, y): return y @ x
+    named.__name__ = name
+    compute = compiling.compiled(named)
+    y = jnp.ones((*rows, 8))
+    jax.vmap(compute, in_axes=(None, 0))(x, y[None]) if name == "own" else compute(x, y)
+"""
+
+
+def compile_elsewhere(program, flags):
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    # A program from the cache is not compiled, and so not written down.
+    environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
 
 
 @pytest.fixture
 def fresh():
-    compiling._takes_width.cache_clear()
+    compiling._taken.cache_clear()
     yield
-    compiling._takes_width.cache_clear()
+    compiling._taken.cache_clear()
 
 
 def widths(folder, flags):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_dump_to={folder} {flags}", "JAX_PLATFORMS": "cpu"}
-    # A program from the cache is not compiled, and so not written down.
-    environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True, timeout=120)
+    compile_elsewhere(WIDTHS, f"--xla_dump_to={folder} {flags}")
     found = {}
     for name in ("bare", "nested", "act"):
         (file,) = folder.glob(f"*.jit_{name}.debug_options")
@@ -61,11 +78,23 @@ def test_bare_calls_alone_ask_for_wide_vectors(tmp_path, flags, expected):
     assert widths(tmp_path, flags) == expected
 
 
-def test_a_jax_without_the_option_computes_all_the_same(monkeypatch, fresh):
-    monkeypatch.setattr(compiling, "_WIDTH", "xla_cpu_no_such_option")
+def test_products_of_many_rows_alone_are_made_in_pieces(tmp_path):
+    compile_elsewhere(PRODUCTS, f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text")
+    whole = {}
+    for name in ("few", "many", "deep", "own"):
+        (file,) = tmp_path.glob(f"*.jit_{name}.cpu_after_optimizations.txt")
+        whole[name] = "ynn_fusion" in file.read_text()
+    assert not whole["many"]
+    assert whole["few"] == whole["deep"] == whole["own"]
+
+
+@pytest.mark.parametrize("option", ["_WIDE", "_IN_PIECES"])
+def test_a_jax_without_the_option_computes_all_the_same(monkeypatch, fresh, option):
+    monkeypatch.setattr(compiling, option, ("xla_cpu_no_such_option", "1"))
     compute = compiling.compiled(jnp.exp)
-    assert not compiling._takes_width()
+    assert not compiling._taken("xla_cpu_no_such_option", "1")
     assert compute(jnp.zeros(3)).tolist() == [1.0, 1.0, 1.0]
+    assert compute(jnp.zeros((8192, 1))).sum() == 8192.0
 
 
 def test_a_traced_call_without_traced_arguments_is_part_of_the_program():
