@@ -46,7 +46,7 @@ def compiled(function: Callable[..., Any], static_argnames: tuple[str, ...] = ()
 
     @functools.cache
     def bare(many: bool) -> Callable[..., Any]:
-        options = dict(option for option in (_WIDE, _IN_PIECES)[: 1 + many] if _taken(*option))
+        options: dict[str, Any] = dict(option for option in (_WIDE, _IN_PIECES)[: 1 + many] if _taken(*option))
         return jax.jit(function, static_argnames=static_argnames, compiler_options=options) if options else plain
 
     @functools.wraps(plain)
