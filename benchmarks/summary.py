@@ -33,10 +33,18 @@ def blocks(folder: Path) -> dict[str, str]:
     made = {}
     if "main_job" in found:
         made["main job"] = f"{_measured([found['main_job']])}\n\n{main_job.markdown(found['main_job'])}"
-    parts = [_calls(found), _trainings(found), _learnt(found)]
-    if any(parts):
-        used = [found[name] for name in ("serving", "act", "evaluate", "ppo", "sac", "learning") if name in found]
-        made["speed"] = "\n\n".join([_measured(used), *(part for part in parts if part)])
+    tables = (
+        ([command for command, _, _ in _CALLS], _calls),
+        ([command for command, _, _ in _TRAININGS], _trainings),
+        (["learning"], _learnt),
+    )
+    parts = []
+    for commands, table in tables:
+        used = [found[command] for command in commands if command in found]
+        if told := table(found):
+            parts += [_measured(used), told]
+    if parts:
+        made["speed"] = "\n\n".join(parts)
     return made
 
 
@@ -52,9 +60,9 @@ def fill(readme: Path, folder: Path) -> None:
 
 def _measured(results: Sequence[Results]) -> str:
     dates = sorted({result["date"] for result in results})
-    machine = results[0]["machine"]
+    machines = sorted({"{cores} cores of {processor}".format(**result["machine"]) for result in results})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"Measured {when} on {machine['cores']} cores of {machine['processor']}:"
+    return f"Measured {when} on {' and '.join(machines)}:"
 
 
 def _calls(found: Mapping[str, Results]) -> str:
