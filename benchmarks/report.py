@@ -26,7 +26,8 @@ does not, for a quarter of a second from revision ab20e98 on, for a fiftieth bef
 to half a second until hand-overs to threads are as fast as they get. **Ratios are our
 time ÷ theirs: below 1 gaussjax is faster.** At small batches a process keeps to a slow or a fast way of handing work
 to its threads, so there the best process is shown as well.
-What could not be measured is named with its reason.
+What could not be measured is named with its reason. Sections are of the machine, the date and the revision that they
+name; a ratio holds within its section.
 """
 
 
