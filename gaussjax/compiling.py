@@ -14,8 +14,8 @@ from flax.core.tracers import current_trace
 # For x86 with AVX-512 LLVM takes vectors of 256 bits unless it is told: a heritage of processors that
 # slowed down for wider ones. Other processors take what they have.
 _WIDE = ("xla_cpu_prefer_vector_width", "512")
-# A matrix product by YNNPACK keeps to the threads that were free when it began. Without it XLA takes Eigen, whose
-# pieces are taken up by whoever becomes free, such as the thread that has drawn the noise meanwhile.
+# Left to itself XLA has YNNPACK multiply. Beside other work, such as the drawing of the noise, Eigen's products end
+# sooner: it looks as if a thread that becomes free takes up pieces of theirs and none of YNNPACK's.
 _IN_PIECES = ("xla_cpu_experimental_ynn_fusion_type", "")
 # Of fewer rows there are too few pieces for that to show.
 _MANY = 8192
@@ -24,7 +24,7 @@ _MANY = 8192
 def compiled(function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> Callable[..., Any]:
     """`jax.jit(function)` whose bare calls on a CPU ask XLA for what is fastest there.
 
-    That are vectors of 512 bits, and for many rows matrix products in pieces. A call is bare outside of every jit,
+    That is vectors of 512 bits and, for many rows, matrix products in pieces. A call is bare outside of every jit,
     vmap and grad. JAX takes options of its compiler there and nowhere else: within another function, that
     function's program is what counts. The two may differ by a rounding.
 
