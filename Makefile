@@ -36,7 +36,7 @@ test-full: $(READY)
 # What users, machines and malice do, in full numbers (minutes); the table is written by the run.
 test-faults: $(READY)
 	rm -f .faults.jsonl
-	FAULTS_RECORD=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -q tests/faults tests/training/test_checkpoint.py
+	FAULTS_RECORD=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -q tests/faults tests/training/run/test_checkpoint.py
 	$(BIN)/python -m tests.faults.record .faults.jsonl benchmarks/results/faults.md
 
 lint: $(READY)

@@ -106,7 +106,7 @@ def _result(name: str, seed: int) -> dict[str, Any]:
     if folder.exists():
         raise SystemExit(f"{folder}: an unfinished training. Remove the folder to train anew.")
     watch, start = machine.Watch(), time.perf_counter()
-    command = [sys.executable, "-m", "gaussjax.cli", "train", case.environment, "--seed", str(seed)]
+    command = [sys.executable, "-m", "gaussjax.cli.main", "train", case.environment, "--seed", str(seed)]
     command += [*case.arguments, "--out", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     result = {
@@ -122,14 +122,15 @@ def _result(name: str, seed: int) -> dict[str, Any]:
 
 def _outcome(folder: Path, environment: str, seed: int) -> dict[str, Any]:
     """The curve, the time, and the very episodes of the command's own final table."""
-    from gaussjax import artifact, commands, rollout
+    from gaussjax import files, rollout
+    from gaussjax.cli import options as commands
 
     with (folder / "metrics.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     steps = [0.0, *(row["step"] for row in rows)]
     seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
     curve = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
-    loaded = artifact.load(folder / "policy.safetensors")
+    loaded = files.load(folder / "policy.safetensors")
     episodes = rollout.evaluate(
         loaded.policy,
         loaded.params,

@@ -23,9 +23,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(seed: int, out: Path) -> dict[str, Any]:
-    from gaussjax import artifact, commands, rollout
+    from gaussjax import files, rollout
+    from gaussjax.cli import options as commands
 
-    command = [sys.executable, "-m", "gaussjax.cli", "train", "Pendulum-v1", "--seed", str(seed), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "gaussjax.cli.main",
+        "train",
+        "Pendulum-v1",
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with (out / "metrics.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -36,7 +47,7 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
         docs = Path(__file__).parent.parent / "docs"
         docs.mkdir(exist_ok=True)
         shutil.copyfile(out / "learning_curve.png", docs / "learning_curve.png")
-    loaded = artifact.load(out / "policy.safetensors")
+    loaded = files.load(out / "policy.safetensors")
     # The very episodes of the command's own final table.
     episodes = rollout.evaluate(
         loaded.policy,

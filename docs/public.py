@@ -76,7 +76,7 @@ def _definition(module: str, name: str) -> ast.FunctionDef | ast.ClassDef | None
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call) and statement.value.args:
             wrapped = statement.value.args[0]
             if ast.unparse(statement.targets[0]) == name and ast.unparse(wrapped) == f"factories.{name}":
-                return _definition("gaussjax.factories", name)
+                return _definition("gaussjax.policy.from_spec", name)
         # `from package import module as module` is a module, and defined nowhere.
         passes_on = isinstance(statement, ast.ImportFrom) and statement.module != module
         if passes_on and any(alias.asname == alias.name == name for alias in statement.names):

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 
-from gaussjax.arrays import is_other, xp
+from gaussjax.core.arrays import is_other, xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
-MAKE_STATISTICS = "normalize.init makes them, and gaussjax.skrl.statistics those of a checkpoint of skrl."
+MAKE_STATISTICS = "normalize.init makes them, and gaussjax.interop.skrl.statistics those of a checkpoint of skrl."
 
 
 class Statistics(NamedTuple):

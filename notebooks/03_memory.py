@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 import gaussjax
-from gaussjax.networks.episodes import episode_starts, to_sequences
+from gaussjax.networks.recurrent.sequences import episode_starts, to_sequences
 
 # %% [markdown]
 # ## One step at a time

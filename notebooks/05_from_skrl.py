@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 import gaussjax
-import gaussjax.skrl
+import gaussjax.interop.skrl
 import gaussjax.torch
-from gaussjax.networks.episodes import episode_starts
+from gaussjax.networks.recurrent.sequences import episode_starts
 
 # %% [markdown]
 # ## The options of the mixin
@@ -174,7 +174,7 @@ print("distribution", distribution.mean().shape, distribution.stddev().shape)
 # A program can be moved over in steps: `profile` answers in the shapes and names of one version of skrl.
 
 # %%
-model = gaussjax.skrl.profile(policy, "2.1.1")
+model = gaussjax.interop.skrl.profile(policy, "2.1.1")
 actions, outputs = model.act(params, jax.random.key(1), {"observations": states})
 print(sorted(outputs), outputs["log_prob"].shape)
 
@@ -207,14 +207,14 @@ torch.save({"policy": state_dict, "observation_preprocessor": scaler}, folder / 
 # `read` opens it without running anything in it.
 
 # %%
-modules = gaussjax.skrl.read(folder / "agent_1000.pt")
+modules = gaussjax.interop.skrl.read(folder / "agent_1000.pt")
 {name: array.shape for name, array in modules["policy"].items()}
 
 # %% [markdown]
 # You say which layer is which. The policy then acts as the torch model did.
 
 # %%
-params = gaussjax.skrl.params(
+params = gaussjax.interop.skrl.params(
     mlp.spec,
     modules["policy"],
     {
@@ -234,7 +234,7 @@ assert np.abs(found.actions - expected).max() < 1e-6
 # `state_preprocessor`.
 
 # %%
-statistics = gaussjax.skrl.statistics(modules["observation_preprocessor"])
+statistics = gaussjax.interop.skrl.statistics(modules["observation_preprocessor"])
 gaussjax.normalize.apply(statistics, observations, clip=5.0)
 
 # %% [markdown]
@@ -259,9 +259,9 @@ torch.save(state_dict, folder / "lstm.pt")
 
 # %%
 lstm = recurrent["LSTM"]
-params = gaussjax.skrl.params(
+params = gaussjax.interop.skrl.params(
     lstm.spec,
-    gaussjax.skrl.read(folder / "lstm.pt"),
+    gaussjax.interop.skrl.read(folder / "lstm.pt"),
     {
         "lstm": "memory",
         "net.0": "layers.dense_0",
@@ -296,9 +296,9 @@ data = flax.serialization.to_bytes({"params": theirs})
 (folder / "agent_1000.pickle").write_bytes(pickle.dumps({"policy": data}))
 
 # %%
-module = gaussjax.skrl.read(folder / "agent_1000.pickle")["policy"]
+module = gaussjax.interop.skrl.read(folder / "agent_1000.pickle")["policy"]
 names = {"fc1": "layers.dense_0", "fc2": "layers.dense_1", "fc3": "head.mean", "log_std_parameter": "head.log_std"}
-params = gaussjax.skrl.params(mlp.spec, module, names)
+params = gaussjax.interop.skrl.params(mlp.spec, module, names)
 
 hidden = observations
 for name in ("fc1", "fc2"):
@@ -313,7 +313,7 @@ assert np.abs(found - expected).max() < 1e-6
 
 # %%
 try:
-    gaussjax.skrl.params(mlp.spec, module, {"fc1": "layers.dense_0"})
+    gaussjax.interop.skrl.params(mlp.spec, module, {"fc1": "layers.dense_0"})
 except ValueError as error:
     print(error)
 

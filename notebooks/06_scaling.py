@@ -27,7 +27,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gaussjax import envs
-from gaussjax.training import ppo, sharding
+from gaussjax.training import ppo
+from gaussjax.training.parallel import sharding
 
 jax.devices()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gaussjax.commands import known
+from gaussjax.cli.options import known
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").glob("*.md"))]
@@ -119,7 +119,7 @@ def test_the_commands_of_the_page_run(page, tmp_path):
         # Trained to its end there is nothing to resume; SAC's million steps would take hours.
         if not command.startswith((".venv/bin/gaussjax", "gaussjax")) or words[0] == "resume" or "sac" in words:
             continue
-        # Several processes are started in tests/training/test_sharding.py.
+        # Several processes are started in tests/training/parallel/test_sharding.py.
         if "--distributed" in words and "local" not in words:
             continue
         finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=500)

@@ -35,7 +35,7 @@ def recurrent(
 
 
 def _gaussjax(device: str, cell: str, hidden: int, x: Any, resets: Any, autodiff: bool = False) -> Callable[[], Any]:
-    from gaussjax.networks.memory import Memory
+    from gaussjax.networks.recurrent.layers import Memory
 
     module = Memory(cell, hidden, autodiff=autodiff)
     carry = module.initial_carry(x.shape[1:2])

@@ -13,15 +13,16 @@ from typing import NoReturn
 import jax
 
 import gaussjax
-from gaussjax.training import interruption, processes
-from gaussjax.usage import UsageError, errors_in_one_line
+from gaussjax.cli.errors import UsageError, errors_in_one_line
+from gaussjax.training.parallel import processes
+from gaussjax.training.run import interruption
 
 try:
     import tyro
 
-    from gaussjax.commands import TRAIN, Evaluate, Export, Info, Resume, known
-    from gaussjax.policy_commands import evaluate, export_, info
-    from gaussjax.train_commands import FAULTS, INTERRUPTED, resume, train
+    from gaussjax.cli.options import TRAIN, Evaluate, Export, Info, Resume, known
+    from gaussjax.cli.policy_file import evaluate, export_, info
+    from gaussjax.cli.train import FAULTS, INTERRUPTED, resume, train
 except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from gaussjax.cli.errors import UsageError
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
-from gaussjax.usage import UsageError
 
 EVALUATION_SEED = 10_000
 

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gaussjax import artifact, envs, export, gif, rollout
-from gaussjax.commands import Evaluate, Export, Info
-from gaussjax.training import processes
-from gaussjax.usage import UsageError
+from gaussjax import envs, files, rollout
+from gaussjax.cli import gif
+from gaussjax.cli.errors import UsageError
+from gaussjax.cli.options import Evaluate, Export, Info
+from gaussjax.export import program as export
+from gaussjax.training.parallel import processes
 
 
 def evaluate(command: Evaluate) -> None:
@@ -68,7 +70,7 @@ def evaluate(command: Evaluate) -> None:
 def info(command: Info) -> None:
     """Prints what a file says of itself as two tables."""
     try:
-        facts, arrays = artifact.summary(command.file)
+        facts, arrays = files.summary(command.file)
     except OSError as error:
         raise _unreadable(command.file, error) from error
     table = Table("", "", title=str(command.file), show_header=False)
@@ -104,9 +106,9 @@ def export_(command: Export) -> None:
     )
 
 
-def _load(file: Path) -> artifact.Loaded:
+def _load(file: Path) -> files.Loaded:
     try:
-        return artifact.load(file)
+        return files.load(file)
     except OSError as error:
         raise _unreadable(file, error) from error
 

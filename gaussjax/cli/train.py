@@ -16,15 +16,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import artifact, envs, rollout
-from gaussjax.commands import CONFIGS, EVALUATION_SEED, Evaluate, Resume
-from gaussjax.policy_commands import evaluate, make, print_line, refuse_import
-from gaussjax.training import bc, checkpoint, ppo, processes, progress, report, run, sac, sharding, sinks
-from gaussjax.usage import UsageError
+from gaussjax import envs, files, rollout
+from gaussjax.cli import progress
+from gaussjax.cli.errors import UsageError
+from gaussjax.cli.options import CONFIGS, EVALUATION_SEED, Evaluate, Resume
+from gaussjax.cli.policy_file import evaluate, make, print_line, refuse_import
+from gaussjax.training import bc, ppo, run, sac
+from gaussjax.training.parallel import processes, sharding
+from gaussjax.training.run import checkpoint, report, sinks
 
 INTERRUPTED = 130
 FAULTS = (
-    artifact.PolicyFileError,
+    files.PolicyFileError,
     FloatingPointError,
     OSError,
     rollout.EnvironmentStepError,

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.noise import standard_normal
+from gaussjax.random.normal import standard_normal
 
 # So many rows of up to so many entries are added up entry by entry.
 _MANY_ROWS, _FEW_ENTRIES = 8192, 16

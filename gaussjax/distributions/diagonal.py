@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
 from gaussjax.distributions.normal_cdf import log_normal_cdf
 from gaussjax.distributions.pytree import fill, register

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.distributions.special import at_least_float32
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
 from gaussjax.distributions.pytree import fill, register
 from gaussjax.distributions.special import (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gaussjax.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.tanh import tanh_log_det
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from gaussjax.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from gaussjax.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, same_class
 from gaussjax.distributions.pytree import fill, register, static

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gaussjax.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import chebyshev
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from gaussjax import checks, envs, spaces
+from gaussjax import envs, spaces
+from gaussjax.core.trees import differences
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -75,7 +76,7 @@ def _element(space: Any, observation: Any, name: str) -> None:
 def _alike(value: Any, before: Any, name: str) -> None:
     """Refuses a pytree that a loop, which began with another, cannot carry."""
     came, wanted = jax.eval_shape(lambda *trees: trees, value, before)  # Numbers of Python are arrays too.
-    faults = checks.differences(_leaves(came, name), _leaves(wanted, name))
+    faults = differences(_leaves(came, name), _leaves(wanted, name))
     if not faults and jax.tree.structure(came) != jax.tree.structure(wanted):
         faults = [f"{name}: expected {jax.tree.structure(wanted)}, got {jax.tree.structure(came)}"]
     if faults:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 
-from gaussjax import keys, spaces
+from gaussjax import spaces
+from gaussjax.random import keys
 
 if TYPE_CHECKING:
     import gymnasium

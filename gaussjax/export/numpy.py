@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from gaussjax.numpy_act import OPERATIONS
+from gaussjax.export.numpy_act import OPERATIONS
 
 # Operations that have the same name and meaning in both.
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}

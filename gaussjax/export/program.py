@@ -19,7 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from gaussjax import normalize, numpy_act, numpy_program, safefile, spaces
+from gaussjax import normalize, spaces
+from gaussjax.core import atomic_file
+from gaussjax.export import numpy as numpy_program
+from gaussjax.export import numpy_act
 from gaussjax.policy import Params, Policy
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -97,7 +100,7 @@ def export(
     program = make_program(policy, params, normalizer, draws)
     payload, run = FORMATS[format](program)
     _verify(path, program, run)
-    safefile.write_atomically(path, payload)
+    atomic_file.write(path, payload)
     if format == "numpy":
         shutil.copyfile(numpy_act.__file__, path.parent / "numpy_act.py")
     return program

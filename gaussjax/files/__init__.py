@@ -1,8 +1,8 @@
 """One policy, one file: parameters, description and observation statistics."""
 
-from gaussjax.artifact.reading import Loaded as Loaded
-from gaussjax.artifact.reading import assemble as assemble
-from gaussjax.artifact.reading import load as load
-from gaussjax.artifact.reading import summary as summary
-from gaussjax.artifact.writing import save as save
-from gaussjax.safefile import PolicyFileError as PolicyFileError
+from gaussjax.files.container import PolicyFileError as PolicyFileError
+from gaussjax.files.policy_file import Loaded as Loaded
+from gaussjax.files.policy_file import assemble as assemble
+from gaussjax.files.policy_file import load as load
+from gaussjax.files.policy_file import summary as summary
+from gaussjax.files.writing import save as save

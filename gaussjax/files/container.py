@@ -6,18 +6,17 @@ over the whole file, so that a flipped bit anywhere is noticed. Nothing in it is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from gaussjax.core import atomic_file
 
 _NO_DIGEST = "0" * 64
 # With its quotes: inside the description, which is a string of the header, they are escaped.
@@ -61,7 +60,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
     versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
-    write_atomically(path, _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest()))
+    atomic_file.write(path, _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest()))
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -82,32 +81,6 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return tensors, description
 
 
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Replaces a file by other bytes: temporary file, flush, rename, flush of the folder.
-
-    The temporary file carries the number of its process. What writers that are no more have left
-    behind is removed.
-    """
-    remove_stale(path)
-    handle, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     """Refuses NaN in any array.
 
@@ -119,35 +92,12 @@ def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
         raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
 
 
-def _prefix(path: Path) -> str:
-    return f".{path.name}.writer-"
-
-
-def remove_stale(path: Path) -> None:
-    """Removes what writers of a file that are no more have left beside it."""
-    prefix = _prefix(path)
-    for left in path.parent.glob(f"{prefix}*"):
-        process = left.name[len(prefix) :].partition(".")[0]
-        # A process of that number that is not ours counts as alive: it may be writing.
-        if process.isdecimal() and not _alive(int(process)):
-            with contextlib.suppress(OSError):
-                left.unlink()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
     damaged = f"{path}: expected a file written by gaussjax, got"
     if payload[:2] == b"PK":
-        raise PolicyFileError(f"{damaged} a zip, as torch.save writes it. gaussjax.skrl.read opens skrl's checkpoints.")
+        raise PolicyFileError(
+            f"{damaged} a zip, as torch.save writes it. gaussjax.interop.skrl.read opens skrl's checkpoints."
+        )
     length = int.from_bytes(payload[:8], "little")
     if len(payload) < 8 or length > len(payload) - 8:
         raise PolicyFileError(f"{damaged} {len(payload)} bytes that end too early. Copy the file again.")

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import factories, normalize, safefile
-from gaussjax.artifact.faults import mismatches, refuse_bombs, strange_parts, strange_statistics
-from gaussjax.artifact.layout import FORMAT, leaves, nest
-from gaussjax.policy import Params, Policy
-from gaussjax.safefile import PolicyFileError
+from gaussjax import normalize
+from gaussjax.files import container
+from gaussjax.files.container import PolicyFileError
+from gaussjax.files.layout import FORMAT, leaves, nest
+from gaussjax.files.limits import mismatches, refuse_bombs, strange_parts, strange_statistics
+from gaussjax.policy import Params, Policy, from_spec
 
 
 class Loaded(NamedTuple):
@@ -61,7 +62,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
     """
     return assemble(
         path,
-        lambda spec: factories.from_spec(spec, network),
+        lambda spec: from_spec(spec, network),
         lambda policy: jax.eval_shape(policy.init, jax.random.key(0)),
         jnp.asarray,
     )
@@ -86,7 +87,7 @@ def assemble(
         PolicyFileError: As of `load`.
     """
     path = Path(path)
-    tensors, description = safefile.read(path)
+    tensors, description = container.read(path)
     faults = []
     if description.get("format") != FORMAT:
         versions = description.get("versions")
@@ -112,7 +113,7 @@ def assemble(
         raise PolicyFileError(
             f"{path}: {'; '.join(faults)}. Load it with the gaussjax and the network= that it was saved with."
         )
-    safefile.refuse_nan(tensors, path)
+    container.refuse_nan(tensors, path)
     metadata = description.get("metadata", {})
     return Loaded(
         policy, nest(tensors, "params", convert), statistics, {**metadata, "versions": description.get("versions")}
@@ -129,7 +130,7 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
         PolicyFileError: The file is damaged, or its description is not one of ours.
     """
     path = Path(path)
-    tensors, description = safefile.read(path)
+    tensors, description = container.read(path)
     strange = strange_parts(description)
     if strange:
         raise PolicyFileError(f"{path}: {'; '.join(strange)}. Make the file anew.")

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import checks, normalize, safefile
-from gaussjax.artifact.faults import strange_statistics
-from gaussjax.artifact.layout import FORMAT, flatten, leaves
+from gaussjax import normalize
+from gaussjax.core.trees import check_shapes
+from gaussjax.files import container
+from gaussjax.files.layout import FORMAT, flatten, leaves
+from gaussjax.files.limits import strange_statistics
 from gaussjax.policy import Params, Policy
 
 
@@ -62,7 +64,7 @@ def save(
         )
     _refuse_keys(params, "params")
     expected = jax.eval_shape(policy.init, jax.random.key(0))
-    checks.tree(params, expected, "params")
+    check_shapes(params, expected, "params")
     tensors = flatten("params", params)
     wanted = {name: leaf.dtype for name, leaf in leaves("params", expected).items()}
     # Parameters in another type than the network makes are meant, and said so to the reader.
@@ -77,14 +79,14 @@ def save(
                 f"normalizer: {strange}. Begin with normalize.init(shape), for the shape of one observation."
             )
         tensors |= flatten("normalizer", normalizer._asdict())
-    safefile.refuse_nan(tensors, path)
+    container.refuse_nan(tensors, path)
     description = {
         "format": FORMAT,
         "policy": policy.spec.to_dict(),
         "cast": cast,
         "metadata": metadata,
     }
-    safefile.write(path, tensors, description)
+    container.write(path, tensors, description)
 
 
 def _refuse_keys(tree: Any, name: str) -> None:

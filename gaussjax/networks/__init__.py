@@ -13,19 +13,19 @@ A population is one policy whose parameters have a leading axis; 256 policies in
 """
 
 from gaussjax.networks.actor_critic import ActorCritic as ActorCritic
-from gaussjax.networks.cells import LSTMState as LSTMState
 from gaussjax.networks.cnn import CNN as CNN
 from gaussjax.networks.critic import ActionValue as ActionValue
-from gaussjax.networks.episodes import episode_ends as episode_ends
-from gaussjax.networks.episodes import episode_starts as episode_starts
-from gaussjax.networks.episodes import to_sequences as to_sequences
+from gaussjax.networks.description import from_spec as from_spec
 from gaussjax.networks.from_nnx import from_nnx as from_nnx
 from gaussjax.networks.graph import Graph as Graph
 from gaussjax.networks.heads import GaussianHead as GaussianHead
 from gaussjax.networks.layers import ACTIVATIONS as ACTIVATIONS
 from gaussjax.networks.mlp import MLP as MLP
-from gaussjax.networks.recurrent import GRU as GRU
-from gaussjax.networks.recurrent import LSTM as LSTM
-from gaussjax.networks.recurrent import RNN as RNN
-from gaussjax.networks.recurrent import MinGRU as MinGRU
-from gaussjax.networks.spec import from_spec as from_spec
+from gaussjax.networks.recurrent.cells import LSTMState as LSTMState
+from gaussjax.networks.recurrent.networks import GRU as GRU
+from gaussjax.networks.recurrent.networks import LSTM as LSTM
+from gaussjax.networks.recurrent.networks import RNN as RNN
+from gaussjax.networks.recurrent.networks import MinGRU as MinGRU
+from gaussjax.networks.recurrent.sequences import episode_ends as episode_ends
+from gaussjax.networks.recurrent.sequences import episode_starts as episode_starts
+from gaussjax.networks.recurrent.sequences import to_sequences as to_sequences

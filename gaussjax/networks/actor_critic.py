@@ -9,9 +9,10 @@ import flax.linen as nn
 import jax
 
 from gaussjax import spaces
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
+from gaussjax.core.choices import choose
 from gaussjax.distributions.special import at_least_float32
-from gaussjax.networks.layers import Layers, choose, dense
+from gaussjax.networks.layers import Layers, dense
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaussjax import spaces
-from gaussjax.networks.layers import activation, choose, kernel_initializer
+from gaussjax.core.choices import choose
+from gaussjax.networks.layers import activation, kernel_initializer
 from gaussjax.networks.mlp import Network
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import numpy as np
 from jax.core import Tracer
 
 from gaussjax import spaces
+from gaussjax.core.choices import choose
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
-from gaussjax.networks.layers import choose
 from gaussjax.networks.mlp import MLP
 from gaussjax.networks.nodes import Node
-from gaussjax.networks.recurrent import GRU, LSTM, RNN, MinGRU
+from gaussjax.networks.recurrent.networks import GRU, LSTM, RNN, MinGRU
 
 _NETWORKS: Mapping[str, type[nn.Module]] = {
     network.__name__: network for network in (ActorCritic, CNN, GRU, Graph, LSTM, MLP, MinGRU, RNN)

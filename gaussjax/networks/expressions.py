@@ -8,11 +8,11 @@ below and nothing else is understood; nothing is ever executed.
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gaussjax.networks.layers import ACTIVATIONS, choose
+from gaussjax.core.choices import choose, nearest
+from gaussjax.networks.layers import ACTIVATIONS
 
 _LONGEST = 1000
 _LARGEST = 1e38  # Finite in float32.
@@ -73,9 +73,7 @@ def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]
         case ast.Name(id=name) if name in names:
             return "name", name
         case ast.Name(id=name):
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{where}: expected one of {sorted(names)}, got {name!r}.{hint}")
+            raise ValueError(f"{where}: expected one of {sorted(names)}, got {name!r}.{nearest(name, names)}")
         case ast.Subscript(value=inner, slice=ast.Constant(value=str() | int() as key)) if not isinstance(key, bool):
             return "key", _read(inner, names, where), key
         case ast.Subscript(value=inner, slice=ast.Slice() | ast.Tuple() as index):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import flax.linen as nn
 
 from gaussjax import spaces
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
+from gaussjax.core.choices import choose
 from gaussjax.distributions.special import at_least_float32
 from gaussjax.networks.expressions import evaluate, parse
-from gaussjax.networks.layers import ACTIVATIONS, choose, dense, kernel_initializer
-from gaussjax.networks.memory import CELL_NAMES, Memory
+from gaussjax.networks.layers import ACTIVATIONS, dense, kernel_initializer
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
+from gaussjax.networks.recurrent.layers import CELL_NAMES, Memory
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend, bending
-from gaussjax.networks.layers import ACTIVATIONS, Dense, choose, dense
+from gaussjax.networks.layers import ACTIVATIONS, Dense, dense
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

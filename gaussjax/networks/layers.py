@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.dtypes import promote_dtype
 
+from gaussjax.core.choices import choose
 from gaussjax.networks.product import affine
 
 if TYPE_CHECKING:
@@ -69,20 +69,6 @@ _INITIALIZERS: Mapping[str, Callable[[float], Any]] = {
 }
 
 
-def choose(table: Mapping[str, Any], name: str | None, what: str) -> Any:
-    """The entry of a table of named choices; None is "identity".
-
-    Raises:
-        ValueError: There is no such name. The nearest one is suggested.
-    """
-    name = "identity" if name is None else name
-    if name in table:
-        return table[name]
-    near = difflib.get_close_matches(str(name), table, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{what}: expected one of {sorted(table)}, got {name!r}.{hint}")
-
-
 def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
     """The activation function of that name; None is the identity.
 
@@ -90,7 +76,7 @@ def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
         >>> float(activation("relu")(-1.0))
         0.0
     """
-    return choose(ACTIVATIONS, name, "activation")
+    return choose(ACTIVATIONS, "identity" if name is None else name, "activation")
 
 
 def kernel_initializer(name: str, scale: float = 1.0) -> Any:
@@ -178,4 +164,4 @@ class Layers(nn.Module):
     @nn.nowrap
     def normalised(self) -> bool:
         """Whether a norm follows each layer."""
-        return choose({"identity": False, "layer": True}, self.norm, "norm")
+        return self.norm is not None and choose({"layer": True}, self.norm, "norm")

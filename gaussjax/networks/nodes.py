@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gaussjax.core.choices import choose
 from gaussjax.networks.expressions import parse, write
-from gaussjax.networks.layers import ACTIVATIONS, choose
-from gaussjax.networks.memory import CELL_NAMES
+from gaussjax.networks.layers import ACTIVATIONS
+from gaussjax.networks.recurrent.layers import CELL_NAMES
 
 _REQUIRED = object()
 _MEMORY = {"hidden_size": _REQUIRED, "num_layers": 1}

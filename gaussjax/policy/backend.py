@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gaussjax import checks, compiling, spaces, strictness
-from gaussjax.networks.spec import bind
-from gaussjax.noise import standard_normal
-from gaussjax.policy.records import Spec
+from gaussjax import spaces
+from gaussjax.core.compiled import compiled
+from gaussjax.core.trees import check_shapes
+from gaussjax.networks.description import bind
+from gaussjax.policy import checks
+from gaussjax.policy import strict as strictness
+from gaussjax.policy.policy import Spec
+from gaussjax.random.normal import standard_normal
 
 
 class Backend(NamedTuple):
@@ -47,18 +51,18 @@ def _compiled(function: Callable[..., Any], static: tuple[str, ...], spec: Spec)
 
     In strict mode the values are looked at too.
     """
-    compiled, space = compiling.compiled(function, static), spec.observation_space
+    jitted, space = compiled(function, static), spec.observation_space
 
-    @functools.wraps(compiled)
+    @functools.wraps(jitted)
     def explained(*arguments: Any, **options: Any) -> Any:
         if strictness.ON.get():
-            given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
+            given = inspect.signature(jitted).bind_partial(*arguments, **options).arguments
             strictness.look(given, strictness.support(spec.kind, dict(spec.options), spec.action_space))
         try:
-            return compiled(*arguments, **options)
+            return jitted(*arguments, **options)
         except TypeError:
             # JAX refuses text and objects before any of our code is traced.
-            given = inspect.signature(compiled).bind_partial(*arguments, **options).arguments
+            given = inspect.signature(jitted).bind_partial(*arguments, **options).arguments
             if given.get("observations") is not None:
                 spaces.cast(space, given["observations"])
             raise
@@ -78,7 +82,7 @@ JAX = Backend(
     full=jnp.full,
     draw=standard_normal,
     check_key=checks.key,
-    check_params=lambda params, expected: checks.tree(params, expected(), "params"),
+    check_params=lambda params, expected: check_shapes(params, expected(), "params"),
     abstract=_abstract,
     key=lambda: jax.random.key(0),
 )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from gaussjax import checks, keys, spaces
-from gaussjax.arrays import xp
-from gaussjax.networks.spec import hashable
+from gaussjax import spaces
+from gaussjax.core.arrays import xp
+from gaussjax.networks.description import hashable
+from gaussjax.policy import checks
 from gaussjax.policy.backend import JAX, Backend
-from gaussjax.policy.records import ActOutput, EvaluateOutput, Params, Policy, Spec
+from gaussjax.policy.policy import ActOutput, EvaluateOutput, Params, Policy, Spec
+from gaussjax.random import keys
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
+from gaussjax.core.trees import check_shapes
 from gaussjax.distributions.special import at_least_float32
 
 
@@ -62,37 +63,6 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     return array if xp.is_floating(array) else xp.to_float32(array)
 
 
-_MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."
-
-
-def tree(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAMS) -> None:
-    """Refuses a pytree whose leaves are not the expected ones, naming each difference.
-
-    Args:
-        value: The pytree that came.
-        expected: One of `jax.ShapeDtypeStruct`.
-        name: How the error calls it.
-        repair: Its last sentence.
-
-    Raises:
-        ValueError: Leaves are missing, unknown or of another shape.
-    """
-    faults = differences(_shapes(value), _shapes(expected))
-    if faults:
-        raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
-
-
-def differences(came: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What sets leaves, each described by its path, apart from the expected ones."""
-    faults = [f"{path} is missing (expected {leaf})" for path, leaf in wanted.items() if path not in came]
-    faults += [f"{path} is unknown (got {leaf})" for path, leaf in came.items() if path not in wanted]
-    return faults + [
-        f"{path}: expected {leaf}, got {came[path]}"
-        for path, leaf in wanted.items()
-        if path in came and came[path] != leaf
-    ]
-
-
 def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: tuple[int, ...]) -> Any:
     """Resets as an array, or None. Refuses a carry or resets that do not belong to observations of that batch shape.
 
@@ -112,7 +82,7 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
     leaves, one = jax.tree.leaves(carry), jax.tree.leaves(expected(()))[0]
     lacking = len(batch_shape) + one.ndim - len(xp.shape(leaves[0])) if leaves else 0
     carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
-    tree(carry, expected(carry_batch), "carry", repair)
+    check_shapes(carry, expected(carry_batch), "carry", repair)
     for leaf in leaves:
         # The new carry has the type of the old one, in which integers would forget all between -1 and 1.
         if not xp.is_floating(leaf):
@@ -165,8 +135,3 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
 def _dtype(array: Any) -> str:
     """The name of an array's type, the same one for JAX and torch."""
     return str(array.dtype).removeprefix("torch.")
-
-
-def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(value)[0]
-    return {jax.tree_util.keystr(path): tuple(xp.shape(leaf)) for path, leaf in leaves}

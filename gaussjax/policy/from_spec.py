@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gaussjax import networks, spaces
-from gaussjax.factories.gaussian import gaussian as gaussian
-from gaussjax.factories.multivariate import multivariate_gaussian as multivariate_gaussian
-from gaussjax.factories.squashed import squashed_gaussian as squashed_gaussian
-from gaussjax.networks.layers import choose
-from gaussjax.policy import Policy, Spec
+from gaussjax.core.choices import choose
+from gaussjax.policy.gaussian import gaussian as gaussian
+from gaussjax.policy.multivariate import multivariate_gaussian as multivariate_gaussian
+from gaussjax.policy.policy import Policy, Spec
+from gaussjax.policy.squashed import squashed_gaussian as squashed_gaussian
 
 _FACTORIES: Mapping[str, Callable[..., Policy]] = {
     "gaussian": gaussian,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaussjax import spaces
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.distributions import DiagGaussian
 from gaussjax.distributions.special import reduce
-from gaussjax.factories.options import (
+from gaussjax.policy.build import Kind, build
+from gaussjax.policy.options import (
     LOG_STD_BOUNDS,
     clip_parameters,
     clip_to,
@@ -18,7 +19,7 @@ from gaussjax.factories.options import (
     noise_and_action,
     sides,
 )
-from gaussjax.policy import Kind, Policy, Spec, build
+from gaussjax.policy.policy import Policy, Spec
 
 if TYPE_CHECKING:
     from jaxtyping import Array

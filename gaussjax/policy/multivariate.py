@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gaussjax import spaces
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.distributions.special import reduce
-from gaussjax.factories.options import LOG_STD_BOUNDS, clip_parameters, clip_to, clipping_options, noise_and_action
-from gaussjax.policy import Kind, Policy, Spec, build
+from gaussjax.policy.build import Kind, build
+from gaussjax.policy.options import LOG_STD_BOUNDS, clip_parameters, clip_to, clipping_options, noise_and_action
+from gaussjax.policy.policy import Policy, Spec
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
+from gaussjax.core.choices import choose
 from gaussjax.distributions.special import check_reduction
-from gaussjax.networks.layers import choose
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gaussjax import spaces
-from gaussjax.networks.spec import to_dict
+from gaussjax.networks.description import to_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

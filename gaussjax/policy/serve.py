@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from gaussjax import compiling
-from gaussjax.policy import Params, Policy
+from gaussjax.core import compiled
+from gaussjax.policy.policy import Params, Policy
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -54,7 +54,7 @@ def serve(policy: Policy, params: Params, *, deterministic: bool = False) -> Cal
     # NumPy's arrays become constants of the program; JAX's would be handed over all the same.
     constants = jax.tree.map(np.asarray, params)
 
-    @compiling.compiled
+    @compiled.compiled
     def act(key: Any, observations: Any) -> Array:
         return policy.act(constants, key, observations, deterministic=deterministic).actions
 

@@ -9,8 +9,9 @@ import numpy as np
 from gaussjax import spaces
 from gaussjax.distributions import TanhGaussian
 from gaussjax.distributions.special import check_reduction
-from gaussjax.factories.options import LOG_STD_BOUNDS, clip_parameters, log_std_options, noise_and_action
-from gaussjax.policy import Kind, Policy, Spec, build
+from gaussjax.policy.build import Kind, build
+from gaussjax.policy.options import LOG_STD_BOUNDS, clip_parameters, log_std_options, noise_and_action
+from gaussjax.policy.policy import Policy, Spec
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gaussjax.noise import counter, is_ours, is_typed, once, threefry2x32
+from gaussjax.random.normal import counter, is_ours, is_typed, once, threefry2x32
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Key

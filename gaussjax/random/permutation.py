@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from gaussjax.keys import written_out
+from gaussjax.random.keys import written_out
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, UInt32

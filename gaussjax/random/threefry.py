@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gaussjax.inverse_error import Numbers, erf_inv, rounding_of
-from gaussjax.noise import Operations, threefry2x32
+from gaussjax.random.inverse_error import Numbers, erf_inv, rounding_of
+from gaussjax.random.normal import Operations, threefry2x32
 
 
 class Words(NamedTuple):

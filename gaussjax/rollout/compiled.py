@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from gaussjax import envs, keys, protocol, spaces
-from gaussjax.noise import standard_normal
+from gaussjax import envs, spaces
+from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
-from gaussjax.rollout import Rollout
+from gaussjax.random import keys
+from gaussjax.random.normal import standard_normal
+from gaussjax.rollout.experience import Rollout
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -95,7 +97,7 @@ def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: i
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
-    states, observations = jax.vmap(partial(protocol.reset, environment))(keys.split(key, num_envs))
+    states, observations = jax.vmap(partial(check.reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     carry = policy.initial_carry((num_envs,))
     return Standing(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
@@ -159,12 +161,12 @@ def collect(
         memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
         act = policy.act(params, None, shown(standing.observations), **draw, **memory)
-        stepped = jax.vmap(partial(protocol.step, environment))(standing.states, standing.observations, act.actions)
+        stepped = jax.vmap(partial(check.step, environment))(standing.states, standing.observations, act.actions)
         done = stepped.terminated | stepped.truncated
 
         def begin_anew(_: None) -> tuple[Any, Array]:
             fresh = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + mine)
-            begun = jax.vmap(partial(protocol.reset, environment))(fresh)
+            begun = jax.vmap(partial(check.reset, environment))(fresh)
             return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
 
         # Where no episode ended, and that is at most steps, no reset is computed.

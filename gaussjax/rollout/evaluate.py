@@ -10,7 +10,7 @@ import numpy as np
 
 from gaussjax import envs, normalize
 from gaussjax.policy import Params, Policy
-from gaussjax.rollout.runner import Episodes, Runner
+from gaussjax.rollout.host import Episodes, Runner
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from gaussjax.rollout.runner import Episodes, Runner
+from gaussjax.rollout.host import Episodes, Runner
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gaussjax import environment_state
-from gaussjax.environment_faults import guarded
+from gaussjax.envs import snapshot
+from gaussjax.envs.guard import guarded
 
 if TYPE_CHECKING:
     import gymnasium
@@ -109,10 +109,10 @@ class Runner:
         """Where the environments stand and the account of their episodes, as plain data.
 
         Raises:
-            environment_state.UnsavableError: gaussjax does not know how to read these environments.
+            snapshot.UnsavableError: gaussjax does not know how to read these environments.
         """
         account = {"returns": self._returns.tolist(), "lengths": self._lengths.tolist(), "steps": self._steps}
-        return {**account, "environments": environment_state.capture(self.environments)}
+        return {**account, "environments": snapshot.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
         """Puts all back as `capture` found it.
@@ -120,7 +120,7 @@ class Runner:
         Args:
             captured: What `capture` gave.
         """
-        environment_state.restore(self.environments, captured["environments"])
+        snapshot.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple, size
 
 Observations = Any

@@ -1,4 +1,4 @@
-"""The functions of `gaussjax.arrays` on tensors, by the names they have in `jax.numpy`."""
+"""The functions of `gaussjax.core.arrays` on tensors, by the names they have in `jax.numpy`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaussjax import arrays
+from gaussjax.core import arrays
 from gaussjax.torch import random
 
 
 class _Elementwise(torch.autograd.Function):
-    """A function with the derivatives given; see `gaussjax.arrays.elementwise`."""
+    """A function with the derivatives given; see `gaussjax.core.arrays.elementwise`."""
 
     generate_vmap_rule = True
 

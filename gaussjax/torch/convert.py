@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from gaussjax import checks
-from gaussjax.networks.spec import bind
+from gaussjax.core.trees import check_shapes
+from gaussjax.networks.description import bind
 from gaussjax.policy import Spec
 from gaussjax.spaces import size
 from gaussjax.torch.layers import Conv, Dense, Norm
-from gaussjax.torch.memory import NAMES, Memory
 from gaussjax.torch.networks import CNN, bare
+from gaussjax.torch.recurrent import NAMES, Memory
 
 
 class Leaf(NamedTuple):
@@ -62,7 +62,7 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
         ['head.log_std', 'head.mean.bias', 'head.mean.weight', 'layers.dense_0.bias', 'layers.dense_0.weight']
     """
     found = list(leaves(network(spec)))
-    checks.tree(params, {"params": flax_shapes(found)}, "params")
+    check_shapes(params, {"params": flax_shapes(found)}, "params")
     return {leaf.torch: leaf.to_torch(tensor_of(_at(params["params"], leaf.flax))).contiguous() for leaf in found}
 
 
@@ -89,7 +89,7 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         True
     """
     found = list(leaves(network(spec)))
-    checks.tree(dict(tensors), torch_shapes(found), "params")
+    check_shapes(dict(tensors), torch_shapes(found), "params")
     arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
     return {"params": nested(arrays)}
 

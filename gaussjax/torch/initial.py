@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from gaussjax.inverse_error import erf_inv
-from gaussjax.networks.layers import choose
-from gaussjax.networks.memory import _KEEP
+from gaussjax.core.choices import choose
+from gaussjax.networks.recurrent.layers import _KEEP
+from gaussjax.random.inverse_error import erf_inv
 from gaussjax.torch import random
 from gaussjax.torch.convert import Leaf, leaves
 from gaussjax.torch.layers import Head
-from gaussjax.torch.memory import Memory
+from gaussjax.torch.recurrent import Memory
 
 # How each initialiser of the kernels draws: gain of the variance, fan, and shape of the distribution.
 _SCALINGS = {

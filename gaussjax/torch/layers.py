@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend, bending
 from gaussjax.networks.heads import GaussianHead
 from gaussjax.networks.layers import Layers as Described
-from gaussjax.networks.layers import choose
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "celu": F.celu,

@@ -18,7 +18,7 @@ from gaussjax import networks, spaces
 from gaussjax.networks import actor_critic, graph
 from gaussjax.networks.layers import Layers as DescribedLayers
 from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, activation
-from gaussjax.torch.memory import Memory
+from gaussjax.torch.recurrent import Memory
 
 
 class Network(nn.Module):

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from gaussjax import checks, factories, networks, spaces
-from gaussjax.networks.spec import bind
+from gaussjax import networks, spaces
+from gaussjax import policy as policies
+from gaussjax.core.trees import check_shapes
+from gaussjax.networks.description import bind
 from gaussjax.policy import Backend, Policy, Spec
 from gaussjax.torch import initial, random
 from gaussjax.torch.arrays import tensor
@@ -136,7 +138,7 @@ def _check_params(params: Any, expected: Callable[[], Any]) -> None:
                 f"params: expected a dict of tensors, got {came}. policy.init(key) gives one, "
                 f"dict(module.named_parameters()) that of a module of yours, and gaussjax.torch.to_torch that of JAX's."
             )
-        checks.tree(params, expected(), "params")
+        check_shapes(params, expected(), "params")
 
 
 TORCH = Backend(
@@ -160,9 +162,9 @@ def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
     return make_policy
 
 
-gaussian = _twin(factories.gaussian)
-squashed_gaussian = _twin(factories.squashed_gaussian)
-multivariate_gaussian = _twin(factories.multivariate_gaussian)
+gaussian = _twin(policies.gaussian)
+squashed_gaussian = _twin(policies.squashed_gaussian)
+multivariate_gaussian = _twin(policies.multivariate_gaussian)
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) -> Policy:
@@ -190,4 +192,4 @@ def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) 
         given = spec.network if network is None else network
     elif network is None and "network" in spec:
         given = networks.from_spec(spec["network"])
-    return factories.from_spec(spec, _InTorch(given, TORCH))
+    return policies.from_spec(spec, _InTorch(given, TORCH))

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaussjax import artifact, factories, normalize
+from gaussjax import files, normalize
+from gaussjax import policy as policies
 from gaussjax.policy import Policy
 from gaussjax.torch import convert
 from gaussjax.torch.arrays import tensor
 from gaussjax.torch.policy import from_spec
 
 
-def load(path: str | os.PathLike[str]) -> artifact.Loaded:
+def load(path: str | os.PathLike[str]) -> files.Loaded:
     """Reads a policy file that `gaussjax.save` or `gaussjax.torch.save` wrote.
 
     Args:
@@ -40,7 +41,7 @@ def load(path: str | os.PathLike[str]) -> artifact.Loaded:
         >>> loaded.policy.act(loaded.params, None, torch.zeros(3), deterministic=True).actions.shape
         torch.Size([2])
     """
-    loaded = artifact.assemble(
+    loaded = files.assemble(
         path,
         from_spec,
         lambda policy: {"params": convert.flax_shapes(list(convert.leaves(convert.network(policy.spec))))},
@@ -88,10 +89,10 @@ def save(
             f"network: expected one of gaussjax.networks, got {name}. A policy file has no description of a module of "
             f"yours: write its parameters with torch.save."
         )
-    # Of any other type than tensors' Statistics: artifact.save says what it expects.
+    # Of any other type than tensors' Statistics: files.save says what it expects.
     statistics = normalizer
     if isinstance(normalizer, normalize.Statistics):
         parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
         statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]
-    twin, arrays = factories.from_spec(policy.spec), convert.to_flax(policy.spec, params)
-    artifact.save(path, twin, arrays, normalizer=statistics, metadata=metadata)
+    twin, arrays = policies.from_spec(policy.spec), convert.to_flax(policy.spec, params)
+    files.save(path, twin, arrays, normalizer=statistics, metadata=metadata)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaussjax import threefry
-from gaussjax.inverse_error import Numbers
-from gaussjax.noise import Operations
+from gaussjax.random import threefry
+from gaussjax.random.inverse_error import Numbers
+from gaussjax.random.normal import Operations
 
 
 def key(seed: int) -> torch.Tensor:
-    """The key of `jax.random.key(seed)`; see `gaussjax.threefry.key`.
+    """The key of `jax.random.key(seed)`; see `gaussjax.random.threefry.key`.
 
     Args:
         seed: From 0 to 2³² - 1.
@@ -133,7 +133,7 @@ def uniform(
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Standard normal numbers, those of `jax.random.normal` on a CPU; see `gaussjax.threefry.normal`.
+    """Standard normal numbers, those of `jax.random.normal` on a CPU; see `gaussjax.random.threefry.normal`.
 
     Args:
         key: Consumed.

@@ -1,4 +1,4 @@
-"""Recurrent layers in torch, by the formulas of `gaussjax.networks.cells`."""
+"""Recurrent layers in torch, by the formulas of `gaussjax.networks.recurrent.cells`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gaussjax.networks.cells import CELLS, Weights, output, step
-from gaussjax.networks.memory import Memory as Described
+from gaussjax.networks.recurrent.cells import CELLS, Weights, output, step
+from gaussjax.networks.recurrent.layers import Memory as Described
 from gaussjax.torch.layers import Dense
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -3,4 +3,4 @@
 from gaussjax.training import bc as bc
 from gaussjax.training import ppo as ppo
 from gaussjax.training import sac as sac
-from gaussjax.training import sharding as sharding
+from gaussjax.training.parallel import sharding as sharding

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gaussjax import checks, factories, networks, normalize, spaces
-from gaussjax.policy import Params, Policy
+from gaussjax import networks, normalize, spaces
+from gaussjax.data.recorded import Dataset as Dataset
+from gaussjax.data.recorded import read_dataset as read_dataset
+from gaussjax.policy import Params, Policy, checks, gaussian
+from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import check_options, refuse_wide
 from gaussjax.training.metrics import Metrics as Metrics
-from gaussjax.training.recorded import Dataset as Dataset
-from gaussjax.training.recorded import read_dataset as read_dataset
-from gaussjax.training.shuffle import permutation
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -90,7 +90,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         'gaussian'
     """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
-    return factories.gaussian(
+    return gaussian(
         network,
         observation_space,
         action_space,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import keys
+from gaussjax.random import keys
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Int

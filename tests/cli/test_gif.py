@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaussjax import gif
+from gaussjax.cli import gif
 
 pytest.importorskip("pygame")
 

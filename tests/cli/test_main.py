@@ -15,14 +15,14 @@ import safetensors
 from PIL import Image
 
 import gaussjax
-from gaussjax import cli
-from gaussjax.training import report
+from gaussjax.cli import main as cli
+from gaussjax.training.run import report
 
 SHORT = ["--num-envs", "4", "--num-steps", "64", "--batch-size", "64", "--num-epochs", "2"]
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "gaussjax.cli", *arguments]
+    return [sys.executable, "-m", "gaussjax.cli.main", *arguments]
 
 
 def refused(capsys, monkeypatch, *arguments) -> str:
@@ -326,7 +326,7 @@ def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch)
 
 
 def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, capsys, monkeypatch):
-    from gaussjax import numpy_act
+    from gaussjax.export import numpy_act
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
     monkeypatch.setenv("COLUMNS", "200")

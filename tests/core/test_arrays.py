@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 from gaussjax.distributions import DiagGaussian
 
 MANY = 8192

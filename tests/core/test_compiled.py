@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax import compiling
+from gaussjax.core import compiled
 
 # XLA writes down the options that each of these programs had.
 WIDTHS = """
 import jax, jax.numpy as jnp, gaussjax
-from gaussjax import compiling
+from gaussjax.core import compiled
 
 def bare(x): return jnp.exp(x)
-compute = compiling.compiled(bare)
+compute = compiled.compiled(bare)
 def nested(x): return 2 * compute(x)
 jax.jit(nested)(jnp.ones(8))
 compute(jnp.ones(8))
@@ -30,13 +30,13 @@ policy.act(policy.init(jax.random.key(0)), jax.random.key(1), jnp.ones((4, 3)))
 # And which kernels it made.
 PRODUCTS = """
 import jax, jax.numpy as jnp, gaussjax
-from gaussjax import compiling
+from gaussjax.core import compiled
 
 x = jnp.ones((8, 16))
 for rows, name in (((8191,), "few"), ((8192,), "many"), ((2, 8192), "deep"), ((8192,), "own")):
     def named(x, y): return y @ x
     named.__name__ = name
-    compute = compiling.compiled(named)
+    compute = compiled.compiled(named)
     y = jnp.ones((*rows, 8))
     jax.vmap(compute, in_axes=(None, 0))(x, y[None]) if name == "own" else compute(x, y)
 """
@@ -51,9 +51,9 @@ def compile_elsewhere(program, flags):
 
 @pytest.fixture
 def fresh():
-    compiling._taken.cache_clear()
+    compiled._taken.cache_clear()
     yield
-    compiling._taken.cache_clear()
+    compiled._taken.cache_clear()
 
 
 def widths(folder, flags):
@@ -90,21 +90,21 @@ def test_products_of_many_rows_alone_are_made_in_pieces(tmp_path):
 
 @pytest.mark.parametrize("option", ["_WIDE", "_IN_PIECES"])
 def test_a_jax_without_the_option_computes_all_the_same(monkeypatch, fresh, option):
-    monkeypatch.setattr(compiling, option, ("xla_cpu_no_such_option", "1"))
-    compute = compiling.compiled(jnp.exp)
-    assert not compiling._taken("xla_cpu_no_such_option", "1")
+    monkeypatch.setattr(compiled, option, ("xla_cpu_no_such_option", "1"))
+    compute = compiled.compiled(jnp.exp)
+    assert not compiled._taken("xla_cpu_no_such_option", "1")
     assert compute(jnp.zeros(3)).tolist() == [1.0, 1.0, 1.0]
     assert compute(jnp.zeros((8192, 1))).sum() == 8192.0
 
 
 def test_a_traced_call_without_traced_arguments_is_part_of_the_program():
-    compute, x = compiling.compiled(jnp.square), np.arange(3.0, dtype=np.float32)
+    compute, x = compiled.compiled(jnp.square), np.arange(3.0, dtype=np.float32)
     assert jax.jit(lambda: compute(x))().tolist() == [0.0, 1.0, 4.0]
 
 
 def test_calls_that_come_first_while_something_is_traced_are_not_bare(fresh):
-    compiling._no_trace.cache_clear()
-    compute = compiling.compiled(jnp.square)
+    compiled._no_trace.cache_clear()
+    compute = compiled.compiled(jnp.square)
     assert jax.jit(compute)(jnp.float32(3)) == 9.0
     assert jax.vmap(compute)(jnp.ones(2)).tolist() == [1.0, 1.0]
     assert jax.grad(compute)(3.0) == 6.0
@@ -118,7 +118,7 @@ def test_another_thread_makes_bare_calls_of_the_same_program():
         traces.append(x)
         return x + 1
 
-    compute, results = compiling.compiled(count), []
+    compute, results = compiled.compiled(count), []
     thread = threading.Thread(target=lambda: results.append(compute(jnp.float32(1))))
     thread.start()
     thread.join()
@@ -127,5 +127,5 @@ def test_another_thread_makes_bare_calls_of_the_same_program():
 
 
 def test_static_arguments_are_those_of_jit():
-    compute = compiling.compiled(lambda x, power: x**power, static_argnames=("power",))
+    compute = compiled.compiled(lambda x, power: x**power, static_argnames=("power",))
     assert compute(jnp.float32(3), power=2) == 9.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import envs, simulate
+from gaussjax import envs, rollout
 from gaussjax.spaces import Box, Dict
 from gaussjax.training import ppo, sac
 from tests import test_envs
@@ -45,7 +45,7 @@ def policy():
 
 
 def run(environment, policy):
-    return simulate.evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=2)
+    return rollout.compiled.evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=2)
 
 
 WRONG = {

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import cli, rollout
+from gaussjax import rollout
+from gaussjax.cli import main as cli
 from tests.training import probes
 
 

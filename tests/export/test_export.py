@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import export, normalize, numpy_act, numpy_program
+from gaussjax import normalize
+from gaussjax.export import numpy as numpy_program
+from gaussjax.export import numpy_act
+from gaussjax.export import program as export
 from tests import policies
 
 # One row for each kind of operation; the whole table is run with the slow tests.

@@ -23,7 +23,7 @@ import msgpack
 import numpy as np
 
 import gaussjax
-from gaussjax import safefile
+from gaussjax.files import container
 from tests.faults import writer
 
 
@@ -84,8 +84,8 @@ def description(changes: Mapping[str, Any]) -> dict[str, Any]:
 def whole(path: Path, described: Any, names: Mapping[str, str] = {}) -> bytes:
     """A file that is whole, and says what it should not."""
     gaussjax.save(path, writer.POLICY, writer.filled(1.0))
-    tensors, _ = safefile.read(path)
-    safefile.write(path, {names.get(name, name): array for name, array in tensors.items()}, described)
+    tensors, _ = container.read(path)
+    container.write(path, {names.get(name, name): array for name, array in tensors.items()}, described)
     return path.read_bytes()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import safefile
+from gaussjax.files import container
 from tests.faults import writer
 
 # Short, full.
@@ -54,7 +54,7 @@ def writing(path, seed, repository) -> Iterator[subprocess.Popen]:
 
 def torn(path) -> bool:
     """Whether a file holds anything but what one writer wrote; the whole digest is checked by reading."""
-    tensors, description = safefile.read(path)
+    tensors, description = container.read(path)
     value = description["metadata"]["value"]
     return any((array != value).any() for array in tensors.values())
 
@@ -97,7 +97,7 @@ def test_every_flipped_bit_is_noticed(path, size, record_bar):
         payload[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(payload)
         try:
-            safefile.read(path)
+            container.read(path)
             silent += 1
         except gaussjax.PolicyFileError as error:
             silent += path.name not in str(error)
@@ -143,7 +143,7 @@ def test_four_writers_and_a_reader_never_meet_half_a_file(path, repository, size
         for _ in range(count):
             try:
                 bad += torn(path)
-                seen.add(safefile.read(path)[1]["metadata"]["value"])
+                seen.add(container.read(path)[1]["metadata"]["value"])
             except (OSError, ValueError):
                 bad += 1
     if size:

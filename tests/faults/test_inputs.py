@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import gaussjax
 from tests import policies, test_faults, test_strictness
-from tests.test_faults import Fault, twice, zeros
+from tests.policy.test_checks import Fault, twice, zeros
 
 CARRY = policies.make("gaussian-lstm")[0].initial_carry((4,))
 

@@ -11,8 +11,9 @@ import pytest
 
 import gaussjax
 import gaussjax.torch
-from gaussjax import artifact, cli, numpy_act
-from gaussjax.training import checkpoint
+from gaussjax.cli import main as cli
+from gaussjax.export import numpy_act
+from gaussjax.training.run import checkpoint
 from tests.faults import malice, writer
 
 
@@ -54,7 +55,7 @@ def test_other_readers_run_nothing_either(made):
     for payload in files.values():
         path.write_bytes(payload)
         for read in (
-            lambda: artifact.summary(path),
+            lambda: files.summary(path),
             lambda: checkpoint.load(folder, {"params": writer.filled(0.0)}),
             lambda: numpy_act.load(path),
         ):

@@ -13,7 +13,8 @@ import pytest
 import safetensors.numpy
 
 import gaussjax
-from gaussjax import artifact, safefile
+from gaussjax import files
+from gaussjax.files import container
 
 SPACE = gaussjax.spaces.Box((2,), -1.0, 1.0)
 
@@ -39,15 +40,15 @@ def path(tmp_path):
 
 def changed(path, change, **description):
     """The file with other arrays or another description, its digest right."""
-    tensors, old = safefile.read(path)
+    tensors, old = container.read(path)
     tensors = {name: array.copy() for name, array in tensors.items()}
     change(tensors)
-    safefile.write(path, tensors, {**old, **description})
+    container.write(path, tensors, {**old, **description})
 
 
 def rewritten(path, **description):
     """The file with any description, the versions too, its digest right."""
-    tensors, old = safefile.read(path)
+    tensors, old = container.read(path)
     text = json.dumps({**old, **description})
     payload = safetensors.numpy.save(tensors, {"gaussjax": text, "sha256": "0" * 64})
     path.write_bytes(payload.replace(b"0" * 64, hashlib.sha256(payload).hexdigest().encode(), 1))
@@ -134,7 +135,7 @@ def test_parts_of_another_type_are_told_by_every_reader(path, part, value):
     expected = f"{part}: expected a {kind} in the description, got {type(value).__name__}"
     assert expected in refusal(path, network=Own())
     with pytest.raises(gaussjax.PolicyFileError, match=rf"{path.name}: {expected}"):
-        artifact.summary(path)
+        files.summary(path)
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (1, 3)])
@@ -148,14 +149,14 @@ def test_statistics_of_other_observations_are_refused(path, shape):
 
 
 def test_unknown_option_of_a_newer_version_is_named(path):
-    _, description = safefile.read(path)
+    _, description = container.read(path)
     policy = {**description["policy"], "options": {**description["policy"]["options"], "temperature": 1.0}}
     changed(path, lambda tensors: None, policy=policy)
     assert "got 'temperature'" in refusal(path, network=Own())
 
 
 def test_summary_needs_no_network_and_names_all(path):
-    facts, arrays = artifact.summary(path)
+    facts, arrays = files.summary(path)
     assert facts["kind"] == "gaussian"
     assert facts["version: jax"] == jax.__version__
     assert facts["parameters"] == "26"

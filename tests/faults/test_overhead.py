@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gaussjax import envs
-from gaussjax.rollout import runner
+from gaussjax.rollout import host as runner
 from gaussjax.training import ppo, replay, sac
 from gaussjax.training.ppo import update
 from tests import policies

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gaussjax import safefile
+from gaussjax.files import container
 
 # 3 MB each, so that a write takes a while.
 PREPARED = [{f"params/{i}": np.full((200, 200), value, np.float32) for i in range(20)} for value in range(3)]
@@ -25,7 +25,7 @@ def main() -> None:
         victim = os.fork()
         if victim == 0:
             for value in itertools.cycle(range(len(PREPARED))):
-                safefile.write(path, PREPARED[value], {"metadata": {"value": value}})
+                container.write(path, PREPARED[value], {"metadata": {"value": value}})
         print(victim, flush=True)
         os.waitpid(victim, 0)
         print("gone", flush=True)

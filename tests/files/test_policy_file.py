@@ -13,7 +13,7 @@ import safetensors.numpy
 from flax import nnx
 
 import gaussjax
-from gaussjax import artifact, normalize
+from gaussjax import files, normalize
 
 SPACE = gaussjax.spaces.Box((2,), (-1.0, -2.0), (1.0, float("inf")))
 
@@ -82,7 +82,7 @@ def test_every_flipped_bit_is_noticed(policy, params, path):
     for bit in [*range(64), *rng.integers(0, 8 * len(payload), 300)]:
         payload[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(payload)
-        with pytest.raises(artifact.PolicyFileError, match=path.name):
+        with pytest.raises(files.PolicyFileError, match=path.name):
             gaussjax.load(path)
         payload[bit // 8] ^= 1 << (bit % 8)
 
@@ -92,7 +92,7 @@ def test_every_truncation_is_noticed(policy, params, path):
     payload = path.read_bytes()
     for length in [*range(16), *np.random.default_rng(0).integers(16, len(payload), 50)]:
         path.write_bytes(payload[:length])
-        with pytest.raises(artifact.PolicyFileError, match=path.name):
+        with pytest.raises(files.PolicyFileError, match=path.name):
             gaussjax.load(path)
 
 
@@ -226,15 +226,15 @@ def test_own_network_is_asked_for_by_name_and_accepted(path):
 
 
 def test_newer_format_is_refused_with_the_version_that_wrote_it(policy, params, path, monkeypatch):
-    monkeypatch.setattr(artifact.writing, "FORMAT", 2)
+    monkeypatch.setattr(files.writing, "FORMAT", 2)
     gaussjax.save(path, policy, params)
     monkeypatch.undo()
-    with pytest.raises(artifact.PolicyFileError, match=rf"expected format 1, got 2.*{gaussjax.__version__}"):
+    with pytest.raises(files.PolicyFileError, match=rf"expected format 1, got 2.*{gaussjax.__version__}"):
         gaussjax.load(path)
 
 
 def test_files_of_other_kinds_are_refused(path):
     for payload in (b"", b"{}", json.dumps({"a": 1}).encode() * 20, safetensors.numpy.save({"a": np.zeros(3)})):
         path.write_bytes(payload)
-        with pytest.raises(artifact.PolicyFileError, match=path.name):
+        with pytest.raises(files.PolicyFileError, match=path.name):
             gaussjax.load(path)

@@ -1,4 +1,4 @@
-"""gaussjax.skrl beside the real skrl 2.1.1: the same numbers, and where they differ on purpose, both."""
+"""gaussjax.interop.skrl beside the real skrl 2.1.1: the same numbers, and where they differ on purpose, both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 import gaussjax
 import gaussjax.torch
-from gaussjax import skrl
+from gaussjax.interop import skrl
 from tests.parity.peer import run
 
 BOUNDS = {

@@ -9,8 +9,9 @@ import torch
 
 import gaussjax
 import gaussjax.torch
-from gaussjax import networks, skrl
-from gaussjax.networks.cells import LSTMState
+from gaussjax import networks
+from gaussjax.interop import skrl
+from gaussjax.networks.recurrent.cells import LSTMState
 from gaussjax.torch import to_torch
 from tests.parity.peer import run
 from tests.parity.twins import numbers

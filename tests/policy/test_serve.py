@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax.serving import serve
+from gaussjax.policy.serve import serve
 
 BOX = gaussjax.spaces.Box((2,), -1.0, 1.0)
 

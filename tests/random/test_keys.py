@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax import keys
+from gaussjax.random import keys
 
 KEY = jax.random.key(7)
 DRAWS = {

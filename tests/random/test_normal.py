@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax.noise import standard_normal
+from gaussjax.random.normal import standard_normal
 
 SHAPES = [(), (1,), (8,), (0, 3), (1, 8), (5, 3), (256, 8), (3, 4, 5), (2, 1, 3, 7), (100_003,), (5000, 8)]
 

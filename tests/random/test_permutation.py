@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gaussjax.training.shuffle import permutation
+from gaussjax.random.permutation import permutation
 
 LEAST = 1e-3
 

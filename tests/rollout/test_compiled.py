@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import envs, simulate
+from gaussjax import envs, rollout
 from tests.training import jax_probes
 
 
@@ -25,8 +25,8 @@ def collected(policy):
 
     @jax.jit
     def run(key):
-        standing = simulate.start(environment, policy, jax.random.key(1), 2)
-        return simulate.collect(environment, policy, params, plain, standing, key, 5)
+        standing = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
+        return rollout.compiled.collect(environment, policy, params, plain, standing, key, 5)
 
     return params, run(jax.random.key(2))
 
@@ -68,8 +68,10 @@ def test_sums_of_episodes_are_those_counted_step_by_step(policy):
         jax_probes.UNIT,
         jax_probes.UNIT,
     )
-    params, standing = policy.init(jax.random.key(0)), simulate.start(environment, policy, jax.random.key(1), 5)
-    collect = jax.jit(lambda standing, key: simulate.collect(environment, policy, params, plain, standing, key, 6))
+    params, standing = policy.init(jax.random.key(0)), rollout.compiled.start(environment, policy, jax.random.key(1), 5)
+    collect = jax.jit(
+        lambda standing, key: rollout.compiled.collect(environment, policy, params, plain, standing, key, 6)
+    )
     returns, lengths = np.zeros(5), np.zeros(5)
     for key in jax.random.split(jax.random.key(2), 3):
         experience, standing, episodes = collect(standing, key)
@@ -87,7 +89,7 @@ def test_sums_of_episodes_are_those_counted_step_by_step(policy):
 def test_evaluation_counts_the_first_episode_only(policy, terminates):
     environment = jax_probes.counter(length=3, terminates=terminates)
     params = policy.init(jax.random.key(0))
-    returns = simulate.evaluate(environment, policy, params, jax.random.key(0), episodes=4, max_steps=8)
+    returns = rollout.compiled.evaluate(environment, policy, params, jax.random.key(0), episodes=4, max_steps=8)
     np.testing.assert_array_equal(returns, [6.0] * 4)
 
 
@@ -95,7 +97,7 @@ def test_evaluation_uses_each_key_once(policy):
     environment = jax_probes.counter(3)
     with jax.debug_key_reuse(True):
         key = jax.random.key(0)
-        simulate.evaluate(environment, policy, policy.init(jax.random.key(1)), key, episodes=2, max_steps=3)
+        rollout.compiled.evaluate(environment, policy, policy.init(jax.random.key(1)), key, episodes=2, max_steps=3)
         with pytest.raises(jax.errors.KeyReuseError):
             jax.random.bits(key)
 
@@ -103,8 +105,8 @@ def test_evaluation_uses_each_key_once(policy):
 def test_a_memory_starts_anew_with_each_episode_and_its_states_are_kept():
     policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=3, sizes=(4,)), 1, jax_probes.UNIT)
     params, environment = policy.init(jax.random.key(0)), jax_probes.counter(length=3)
-    standing = simulate.start(environment, policy, jax.random.key(1), 2)
-    experience, last, _ = simulate.collect(environment, policy, params, plain, standing, jax.random.key(2), 6)
+    standing = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
+    experience, last, _ = rollout.compiled.collect(environment, policy, params, plain, standing, jax.random.key(2), 6)
     (carries,) = jax.tree.leaves(experience.carries)
     assert carries.shape == (7, 2, 3)
     # Episodes are alike, so what is remembered after one step of each is alike.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gaussjax import threefry
-from gaussjax.inverse_error import erf_inv
+from gaussjax.random import threefry
+from gaussjax.random.inverse_error import erf_inv
 from gaussjax.torch import random
 
 SHAPES = [(), (1,), (7,), (3, 5), (1000, 3), (2, 0), (2, 3, 4, 5)]

@@ -8,8 +8,8 @@ import pytest
 
 import gaussjax
 from gaussjax import normalize
+from gaussjax.random.permutation import permutation
 from gaussjax.training import bc
-from gaussjax.training.shuffle import permutation
 
 BOX = gaussjax.spaces.Box((1,), -1.0, 1.0)
 

@@ -4,15 +4,15 @@ A checkpoint holds arrays by the names a user gave to layers, and no sizes, spac
 policy is made first, and a map from skrl's names to gaussjax's says which array is which::
 
     policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space)
-    modules = gaussjax.skrl.read("agent_10000.pt")
-    params = gaussjax.skrl.params(policy.spec, modules["policy"], {
+    modules = gaussjax.interop.skrl.read("agent_10000.pt")
+    params = gaussjax.interop.skrl.params(policy.spec, modules["policy"], {
         "net.0": "layers.dense_0", "net.2": "layers.dense_1", "net.4": "head.mean", "log_std_parameter": "head.log_std",
     })
 """
 
-from gaussjax.skrl.conventions import Profile as Profile
-from gaussjax.skrl.conventions import profile as profile
-from gaussjax.skrl.mapping import params as params
-from gaussjax.skrl.mapping import statistics as statistics
-from gaussjax.skrl.reading import CheckpointError as CheckpointError
-from gaussjax.skrl.reading import read as read
+from gaussjax.interop.skrl.checkpoints import CheckpointError as CheckpointError
+from gaussjax.interop.skrl.checkpoints import read as read
+from gaussjax.interop.skrl.conventions import Profile as Profile
+from gaussjax.interop.skrl.conventions import profile as profile
+from gaussjax.interop.skrl.mapping import params as params
+from gaussjax.interop.skrl.mapping import statistics as statistics

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import msgpack
 import numpy as np
 
-from gaussjax.networks.layers import choose
+from gaussjax.core.choices import choose
 
 _NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _DTYPES: dict[str, Any] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gaussjax.networks.layers import choose
+from gaussjax.core.choices import choose
+from gaussjax.interop.skrl import sequences
 from gaussjax.policy import Policy
-from gaussjax.skrl import memory
 
 
 class Profile(NamedTuple):
@@ -19,7 +19,7 @@ class Profile(NamedTuple):
             `inputs` has the observations as `"states"` in 1.4.3 and `"observations"` after it, and
             maybe `"taken_actions"`. For a recurrent policy `"rnn"` holds the states, each
             `(layers, N, hidden)`, before and, in the outputs, after; with `"terminated"` the batch is
-            one of training, see `gaussjax.skrl.memory.call`.
+            one of training, see `gaussjax.interop.skrl.sequences.call`.
         entropy: `(params, inputs)`: a dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
         log_std: `(params, inputs)`: `(N, act)`; of 1.4.3 only, else None.
     """
@@ -60,11 +60,11 @@ def profile(policy: Policy, version: str) -> Profile:
             f"policy: expected one of gaussian with clipped_log_prob='density' and keepdims=True, which skrl has, got "
             f"{policy.spec.kind} with {options}."
         )
-    memory.check(policy)
+    sequences.check(policy)
     name = "states" if version == "1.4.3" else "observations"
 
     def act(params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> Any:
-        call = memory.call(policy, inputs, name)
+        call = sequences.call(policy, inputs, name)
         actions, log_prob, outputs = policy.act(params, key, call.observations, **call.options)
         states = {"rnn": call.states(outputs["carry"])} if "carry" in outputs else {}
         kept = {name: call.flat(value) for name, value in outputs.items() if name not in ("raw_actions", "carry")}
@@ -74,7 +74,7 @@ def profile(policy: Policy, version: str) -> Profile:
         return actions, {**kept, **states, "log_prob": log_prob}
 
     def each(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
-        call = memory.call(policy, inputs, name)
+        call = sequences.call(policy, inputs, name)
         options = {name: value for name, value in call.options.items() if name != "taken_actions"}
         return call.flat(function(params, call.observations, **options))
 

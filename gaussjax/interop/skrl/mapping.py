@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import checks, normalize
+from gaussjax import normalize
+from gaussjax.core.trees import check_shapes
 from gaussjax.policy import Spec
 
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
@@ -46,7 +47,9 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     if not isinstance(spec, Spec):
         raise TypeError(f"spec: expected the spec of a policy, got {type(spec).__name__}. Pass policy.spec.")
     if not isinstance(module, Mapping):
-        raise TypeError(f"module: expected arrays by name, got {type(module).__name__}. gaussjax.skrl.read gives them.")
+        raise TypeError(
+            f"module: expected arrays by name, got {type(module).__name__}. gaussjax.interop.skrl.read gives them."
+        )
     modules = [name for name, part in module.items() if isinstance(part, Mapping)]
     if modules:
         raise ValueError(
@@ -84,9 +87,9 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf for leaf in found}
     if any(name.endswith((".kernel", ".scale")) for name in mapped):
         tree = convert.nested({in_flax[n].flax if n in in_flax else (n,): a for n, a in mapped.items()})
-        checks.tree(tree, convert.flax_shapes(found), "params", _REPAIR)
+        check_shapes(tree, convert.flax_shapes(found), "params", _REPAIR)
         return {"params": tree}
-    checks.tree(mapped, convert.torch_shapes(found), "params", _REPAIR)
+    check_shapes(mapped, convert.torch_shapes(found), "params", _REPAIR)
     return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in mapped.items()})
 
 

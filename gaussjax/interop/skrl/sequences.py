@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax.arrays import xp
-from gaussjax.networks.recurrent import Recurrent
+from gaussjax.core.arrays import xp
+from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from gaussjax.arrays import xp
+from gaussjax.core.arrays import xp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

@@ -9,10 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gaussjax.networks.cells import CELLS, Weights, output, step
-from gaussjax.networks.layers import Dense, choose, dense, kernel_initializer
-from gaussjax.networks.linear_recurrence import differentiable_recurrence, linear_recurrence
-from gaussjax.networks.unroll import unroll
+from gaussjax.core.choices import choose
+from gaussjax.networks.layers import Dense, dense, kernel_initializer
+from gaussjax.networks.recurrent.cells import CELLS, Weights, output, step
+from gaussjax.networks.recurrent.linear_recurrence import differentiable_recurrence, linear_recurrence
+from gaussjax.networks.recurrent.unroll import unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp  # noqa: F401
 
 from gaussjax import spaces
-from gaussjax.networks.layers import choose
-from gaussjax.networks.memory import Memory
+from gaussjax.core.choices import choose
 from gaussjax.networks.mlp import Network
+from gaussjax.networks.recurrent.layers import Memory
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

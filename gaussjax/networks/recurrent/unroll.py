@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from gaussjax.networks.cells import Cell, Weights, clear, output, product, products, step
+from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, step
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from gaussjax import envs
 from gaussjax.policy import Policy
-from gaussjax.training import sharding
 from gaussjax.training.algorithm import refuse_wide
 from gaussjax.training.metrics import Metrics as Metrics
+from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.compiled import make_compiled
 from gaussjax.training.ppo.config import Algorithm as Algorithm
 from gaussjax.training.ppo.config import Config as Config
@@ -34,7 +34,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         policy: A policy of yours whose network gives `outputs["value"]`, made with
             `keepdims=False`; None makes `make_policy`'s.
         mesh: Devices, of this process or of several, over which the environments and the
-            samples of every minibatch are spread: `gaussjax.training.sharding.mesh()`. What is
+            samples of every minibatch are spread: `gaussjax.training.parallel.sharding.mesh()`. What is
             learnt is what one device learns, to the order of its sums. In each of several
             processes a vector environment has that process's share of the environments.
 

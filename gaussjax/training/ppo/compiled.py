@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from gaussjax import checks, envs, keys, normalize, simulate
-from gaussjax.policy import Policy
-from gaussjax.training import sharding
+from gaussjax import envs, normalize, rollout
+from gaussjax.policy import Policy, checks
+from gaussjax.random import keys
 from gaussjax.training.metrics import Metrics
+from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import normalized
 from gaussjax.training.ppo.update import make_optimizer, make_update
@@ -26,7 +27,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         checks.key(key)
         key, params_key, reset_key = keys.split(key, 3)
         params = policy.init(params_key)
-        standing = simulate.start(environment, policy, reset_key, config.num_envs)
+        standing = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         state = State(
             params,
             optimizer.init(params),
@@ -45,7 +46,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         # One hash for all of them.
         drawn = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = drawn[0], drawn[1], drawn[2:]
-        experience, standing, episodes = simulate.collect(
+        experience, standing, episodes = rollout.compiled.collect(
             environment,
             policy,
             state.params,
@@ -57,7 +58,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs
-        told = Metrics.of({"step": steps, **simulate.means(episodes), **metrics})
+        told = Metrics.of({"step": steps, **rollout.compiled.means(episodes), **metrics})
         state = state._replace(environment=standing, steps=steps)
         return sharding.laid(state, mesh, SPREAD), sharding.whole(told, mesh)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import factories, networks, normalize
-from gaussjax.policy import Params, Policy
+from gaussjax import networks, normalize
+from gaussjax.policy import Params, Policy, gaussian
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import check_options
 
@@ -205,6 +205,6 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
         shape = {"hidden_size": config.hidden_size, "sizes": config.sizes, "activation": config.activation}
         network = networks.ActorCritic(cell(**shape, **actor_options), critic=cell(**shape, **options))
-    return factories.gaussian(
+    return gaussian(
         network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
     )

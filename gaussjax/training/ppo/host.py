@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import checks, keys, normalize, rollout, spaces
-from gaussjax.noise import standard_normal
-from gaussjax.policy import Params, Policy
-from gaussjax.training import processes, sharding
+from gaussjax import normalize, rollout, spaces
+from gaussjax.policy import Params, Policy, checks
+from gaussjax.random import keys
+from gaussjax.random.normal import standard_normal
 from gaussjax.training.metrics import Metrics
+from gaussjax.training.parallel import processes, sharding
 from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import normalized
 from gaussjax.training.ppo.update import make_optimizer, make_update

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
-from gaussjax.training import sharding
 from gaussjax.training.advantages import generalized_advantages
+from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import Config, State
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ import optax
 
 from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
-from gaussjax.training import losses, sharding
+from gaussjax.random.permutation import permutation
+from gaussjax.training import losses
+from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
 from gaussjax.training.saturation import saturation
-from gaussjax.training.shuffle import permutation
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import safefile
-from gaussjax.safefile import PolicyFileError
-from gaussjax.training import replay, sharding
+from gaussjax.core import atomic_file
+from gaussjax.files import container
+from gaussjax.files.container import PolicyFileError
+from gaussjax.training import replay
+from gaussjax.training.parallel import sharding
 
 FORMAT = 1
 LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -52,9 +54,11 @@ def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
     tensors, keys = _flatten(state)
     latest = folder / LATEST
     # An environment that has diverged holds NaN until its episode ends, and goes on from there as it would have.
-    safefile.refuse_nan({name: array for name, array in tensors.items() if not name.startswith(".environment")}, latest)
+    container.refuse_nan(
+        {name: array for name, array in tensors.items() if not name.startswith(".environment")}, latest
+    )
     _keep(latest, folder / PREVIOUS)
-    safefile.write(latest, tensors, {"format": FORMAT, "kind": "checkpoint", "keys": keys, "extra": dict(extra)})
+    container.write(latest, tensors, {"format": FORMAT, "kind": "checkpoint", "keys": keys, "extra": dict(extra)})
 
 
 def load(folder: Path, template: Any) -> Restored:
@@ -74,7 +78,7 @@ def load(folder: Path, template: Any) -> Restored:
     faults = []
     for path in paths:
         try:
-            tensors, description = safefile.read(path)
+            tensors, description = container.read(path)
         except PolicyFileError as error:
             faults.append(str(error))
             continue
@@ -91,10 +95,10 @@ def _keep(latest: Path, previous: Path) -> None:
         return
     try:
         # A damaged file must not push out a good one.
-        safefile.read(latest)
+        container.read(latest)
     except PolicyFileError:
         return
-    safefile.remove_stale(previous)
+    atomic_file.remove_stale(previous)
     link = previous.with_name(f".{previous.name}.writer-{os.getpid()}.link")
     with contextlib.suppress(FileNotFoundError):
         link.unlink()

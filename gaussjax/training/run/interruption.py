@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gaussjax.training import processes
+from gaussjax.training.parallel import processes
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

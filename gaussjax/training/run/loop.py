@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax.training import checkpoint, processes, results
 from gaussjax.training.algorithm import Algorithm
-from gaussjax.training.interruption import Interruption
-from gaussjax.training.results import CONFIG, METRICS, POLICY, drop_later_rows
+from gaussjax.training.parallel import processes
+from gaussjax.training.run import checkpoint, results
+from gaussjax.training.run.interruption import Interruption
+from gaussjax.training.run.results import CONFIG, METRICS, POLICY, drop_later_rows
 
 
 class TrainingError(RuntimeError):

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import artifact, safefile
-from gaussjax.environment_state import UnsavableError
-from gaussjax.training import checkpoint, processes, report, sharding
+from gaussjax import files
+from gaussjax.envs.snapshot import UnsavableError
+from gaussjax.files import container
 from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.parallel import processes, sharding
+from gaussjax.training.run import checkpoint, report
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
 
@@ -136,14 +138,14 @@ class _Results:
     def _save(self, name: str, kept: _Kept, more: Mapping[str, Any] | None = None) -> None:
         metadata = {**self.described, **(more or {}), "steps": kept.steps}
         policy, statistics = self.algorithm.policy, kept.statistics
-        artifact.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
+        files.save(self.folder / name, policy, kept.params, normalizer=statistics, metadata=metadata)
 
 
 def _score(path: Path, score: str) -> float | None:
     """That of a policy that is there already, or None."""
     try:
-        found = safefile.read(path)[1]["metadata"][score]
-    except (OSError, KeyError, TypeError, artifact.PolicyFileError):
+        found = container.read(path)[1]["metadata"][score]
+    except (OSError, KeyError, TypeError, files.PolicyFileError):
         return None
     return found if isinstance(found, float) else None
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gaussjax import checks, envs, keys, normalize, simulate, spaces
-from gaussjax.policy import Policy
+from gaussjax import envs, normalize, rollout, spaces
+from gaussjax.policy import Policy, checks
+from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.metrics import Metrics
 from gaussjax.training.sac.config import Algorithm, Config, State, Transition
@@ -25,7 +26,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
     def init(key: Array) -> State:
         checks.key(key)
         key, learner_key, reset_key = jax.random.split(key, 3)
-        standing = simulate.start(environment, policy, reset_key, config.num_envs)
+        standing = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         observation = standing.observations[0]
         row = Transition(observation, jnp.zeros(num_actions), jnp.zeros(()), jnp.zeros((), bool), observation)
         return State(
@@ -40,7 +41,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
         statistics = state.observation_statistics
-        experience, standing, episodes = simulate.collect(
+        experience, standing, episodes = rollout.compiled.collect(
             environment,
             policy,
             state.learner.actor,
@@ -81,6 +82,6 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         metrics, episodes = jax.tree.map(jnp.sum, (metrics, episodes))
         learning = metrics.pop("learning")
         metrics = means(metrics, learning * config.gradient_steps)
-        return state, Metrics.of({"step": state.steps, **simulate.means(episodes), **metrics})
+        return state, Metrics.of({"step": state.steps, **rollout.compiled.means(episodes), **metrics})
 
     return Algorithm(init, step, policy, random_steps=config.learning_starts)

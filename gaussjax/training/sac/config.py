@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gaussjax import factories, networks, normalize, spaces
-from gaussjax.policy import Params, Policy
+from gaussjax import networks, normalize, spaces
+from gaussjax.policy import Params, Policy, squashed_gaussian
 from gaussjax.training import replay
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import check_options
@@ -149,7 +149,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         'squashed_gaussian'
     """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
-    return factories.squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    return squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
 
 
 def make_critic(policy: Policy, config: Config) -> networks.ActionValue:

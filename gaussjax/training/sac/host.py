@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import checks, keys, normalize, rollout, spaces
-from gaussjax.policy import Params, Policy
+from gaussjax import normalize, rollout, spaces
+from gaussjax.policy import Params, Policy, checks
+from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.sac.config import Algorithm, Config, Learner, State, Transition
 from gaussjax.training.sac.update import METRICS, draw, make_learner, means, remember

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaussjax import keys, normalize, spaces
+from gaussjax import normalize, spaces
 from gaussjax.policy import Params, Policy
+from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.adam import scale_by_adam
 from gaussjax.training.sac.config import Config, Learner, Transition, make_critic

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import gaussjax
-from gaussjax import skrl
+from gaussjax.interop import skrl
 
 BOX = gaussjax.spaces.Box((2,), -0.3, 0.3)
 NAMES = {"net.0": "layers.dense_0", "net.2": "head.mean", "log_std_parameter": "head.log_std"}

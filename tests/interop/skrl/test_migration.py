@@ -14,7 +14,8 @@ import torch
 
 import gaussjax
 import gaussjax.torch
-from gaussjax import networks, normalize, skrl
+from gaussjax import networks, normalize
+from gaussjax.interop import skrl
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo import update
 

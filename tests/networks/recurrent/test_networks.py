@@ -10,12 +10,12 @@ import torch
 import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
-from gaussjax.networks.cells import CELLS as CELLS_BY_NAME
-from gaussjax.networks.cells import Weights
-from gaussjax.networks.linear_recurrence import linear_recurrence
-from gaussjax.networks.linear_recurrence import parallel as linear_parallel
-from gaussjax.networks.linear_recurrence import sequential as linear_sequential
-from gaussjax.networks.unroll import collected, unroll
+from gaussjax.networks.recurrent.cells import CELLS as CELLS_BY_NAME
+from gaussjax.networks.recurrent.cells import Weights
+from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
+from gaussjax.networks.recurrent.linear_recurrence import parallel as linear_parallel
+from gaussjax.networks.recurrent.linear_recurrence import sequential as linear_sequential
+from gaussjax.networks.recurrent.unroll import collected, unroll
 from gaussjax.torch import to_torch
 
 STEPS, BATCH, FEATURES = 23, 5, 3

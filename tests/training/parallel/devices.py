@@ -19,9 +19,11 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 from jax.sharding import NamedSharding, PartitionSpec
 
 import gaussjax
-from gaussjax import envs, normalize, simulate
-from gaussjax.noise import standard_normal
-from gaussjax.training import checkpoint, ppo, processes, sharding
+from gaussjax import envs, normalize, rollout
+from gaussjax.random.normal import standard_normal
+from gaussjax.training import ppo
+from gaussjax.training.parallel import processes, sharding
+from gaussjax.training.run import checkpoint
 
 OPTIONS = {"num_envs": 16, "num_steps": 8, "batch_size": 64, "num_epochs": 2, "sizes": (8,), "total_steps": 10**6}
 CONFIG = ppo.Config(**OPTIONS)
@@ -101,9 +103,9 @@ def rollouts(mesh):
     params = policy.init(jax.random.key(0))
 
     def collect(standing, key):
-        return simulate.collect(environment, policy, params, lambda x: x, standing, key, 8, mesh=mesh)[:2]
+        return rollout.compiled.collect(environment, policy, params, lambda x: x, standing, key, 8, mesh=mesh)[:2]
 
-    standing = simulate.start(environment, policy, jax.random.key(1), 16)
+    standing = rollout.compiled.start(environment, policy, jax.random.key(1), 16)
     standing = jax.device_put(standing, NamedSharding(mesh, PartitionSpec("envs")))
     yield "rollout_collectives", collectives(collect, standing, jax.random.key(2))
 

@@ -26,7 +26,7 @@ def start(*arguments, devices=1):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
     }
-    command = [sys.executable, "-m", "tests.training.devices", *arguments]
+    command = [sys.executable, "-m", "tests.training.parallel.devices", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -130,7 +130,7 @@ def test_gymnasium_environments_over_devices_and_processes_teach_what_one_learns
 
 
 def train(folder, *options, port, index):
-    command = [sys.executable, "-m", "gaussjax.cli", "train", "Pendulum-v1", "--out", str(folder), *options]
+    command = [sys.executable, "-m", "gaussjax.cli.main", "train", "Pendulum-v1", "--out", str(folder), *options]
     return subprocess.Popen(
         [*command, "--distributed", f"127.0.0.1:{port},2,{index}"],
         stdout=subprocess.PIPE,

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
-from gaussjax import envs, normalize, simulate
+from gaussjax import envs, normalize, rollout
 from gaussjax.training import ppo
 from tests.training import jax_probes
 
@@ -23,7 +23,7 @@ def mean_return(environment, algorithm, state, max_steps):
     def shown(observations):
         return normalize.apply(state.observation_statistics, observations)
 
-    returns = simulate.evaluate(
+    returns = rollout.compiled.evaluate(
         environment, algorithm.policy, state.params, jax.random.key(99), shown=shown, episodes=64, max_steps=max_steps
     )
     return float(returns.mean())

@@ -10,9 +10,9 @@ import pytest
 
 import gaussjax
 from gaussjax import envs, normalize, rollout
+from gaussjax.random.permutation import permutation
 from gaussjax.training import ppo
 from gaussjax.training.ppo.update import make_optimizer, make_update
-from gaussjax.training.shuffle import permutation
 from tests.training import probes
 
 PROBE = {"num_envs": 16, "num_steps": 16, "batch_size": 64, "num_epochs": 4, "sizes": (16,), "learning_rate": 3e-3}

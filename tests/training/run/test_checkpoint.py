@@ -16,9 +16,12 @@ import pytest
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
-from gaussjax import environment_state, envs, rollout
-from gaussjax.safefile import PolicyFileError
-from gaussjax.training import checkpoint, ppo, results, run, sac
+from gaussjax import envs, rollout
+from gaussjax.envs import snapshot
+from gaussjax.files.container import PolicyFileError
+from gaussjax.training import ppo, sac
+from gaussjax.training.run import checkpoint, results
+from gaussjax.training.run import loop as run
 from tests.training import probes
 
 SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1, "sizes": (8,), "total_steps": 64 * 60}
@@ -238,14 +241,14 @@ class Open(probes.Bandit):
 
 
 def test_environment_that_cannot_be_saved_is_named_with_the_repair():
-    with pytest.raises(environment_state.UnsavableError, match=r"the state of .*:Opaque cannot be saved. Give"):
-        environment_state.capture(probes.vector(Opaque, 2))
+    with pytest.raises(snapshot.UnsavableError, match=r"the state of .*:Opaque cannot be saved. Give"):
+        snapshot.capture(probes.vector(Opaque, 2))
 
 
 def test_environment_of_the_users_says_what_its_state_is():
     environments = probes.vector(Open, 2)
     environments.reset(seed=0)
-    environment_state.restore(environments, environment_state.capture(environments))
+    snapshot.restore(environments, snapshot.capture(environments))
     state = environments.envs[0].was
     assert state == {"last": np.float32(0.1), "of": (1, [2.5, None])}
     assert state["last"].dtype == np.float32
@@ -253,8 +256,8 @@ def test_environment_of_the_users_says_what_its_state_is():
 
 def test_wrapper_with_a_state_of_its_own_is_refused():
     environments = probes.vector(lambda: gymnasium.wrappers.NormalizeReward(gymnasium.make("Pendulum-v1")), 2)
-    with pytest.raises(environment_state.UnsavableError, match=r"the wrapper .*NormalizeReward may hold a state"):
-        environment_state.capture(environments)
+    with pytest.raises(snapshot.UnsavableError, match=r"the wrapper .*NormalizeReward may hold a state"):
+        snapshot.capture(environments)
     environments.close()
 
 
@@ -487,5 +490,5 @@ def test_checkpoints_are_written_while_an_environment_stands_at_nan(tmp_path):
 
 def test_a_state_with_names_that_are_no_text_comes_back_as_it_was():
     state = {0: 1.0, (1, 2): {"a": np.float32(0.5)}}
-    written = json.loads(json.dumps(environment_state._write(state)))
-    assert environment_state._read(written) == state
+    written = json.loads(json.dumps(snapshot._write(state)))
+    assert snapshot._read(written) == state

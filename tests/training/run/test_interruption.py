@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gaussjax.training import interruption
+from gaussjax.training.run import interruption
 
 
 def press(phase="start", _=None):

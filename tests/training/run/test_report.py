@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import struct
 
-from gaussjax.training import report
+from gaussjax.training.run import report
 
 
 def test_metrics_are_on_disk_after_each_row(tmp_path):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gaussjax.training import sinks
+from gaussjax.training.run import sinks
 
 ROWS = [
     {"step": 64, "episode_return": float("nan"), "kl": 0.25},

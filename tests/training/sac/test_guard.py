@@ -9,7 +9,9 @@ import pytest
 
 import gaussjax
 from gaussjax import envs, normalize
-from gaussjax.training import bc, checkpoint, run, sac
+from gaussjax.training import bc, sac
+from gaussjax.training.run import checkpoint
+from gaussjax.training.run import loop as run
 from gaussjax.training.sac.update import make_learner
 from tests.training import probes
 

@@ -1,0 +1,1 @@
+"""The command `gaussjax`: one file for each group of commands."""

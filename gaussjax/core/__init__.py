@@ -1,0 +1,1 @@
+"""Private foundations that every room above uses."""

@@ -1,0 +1,1 @@
+"""Policies from other libraries as gaussjax's, and gaussjax's in theirs."""

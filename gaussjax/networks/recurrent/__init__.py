@@ -1,0 +1,1 @@
+"""Recurrent layers and the policy networks that hold them."""

@@ -1,0 +1,1 @@
+"""Random numbers: JAX's bits from JAX, NumPy and torch, in programs that compile fast."""

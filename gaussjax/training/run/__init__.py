@@ -1,0 +1,10 @@
+"""A training run on disk: its loop, checkpoints, results and reports."""
+
+from gaussjax.training.run.loop import Resumed as Resumed
+from gaussjax.training.run.loop import TrainingError as TrainingError
+from gaussjax.training.run.loop import restore as restore
+from gaussjax.training.run.loop import start as start
+from gaussjax.training.run.loop import train as train
+from gaussjax.training.run.results import CONFIG as CONFIG
+from gaussjax.training.run.results import METRICS as METRICS
+from gaussjax.training.run.results import POLICY as POLICY
