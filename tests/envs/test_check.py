@@ -13,7 +13,7 @@ import gaussjax
 from gaussjax import envs, rollout
 from gaussjax.spaces import Box, Dict
 from gaussjax.training import ppo, sac
-from tests import test_envs
+from tests.envs import test_make as test_envs
 from tests.training.jax_probes import UNIT
 
 

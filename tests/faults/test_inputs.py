@@ -11,7 +11,9 @@ import pytest
 from hypothesis import strategies as st
 
 import gaussjax
-from tests import policies, test_faults, test_strictness
+from tests import policies
+from tests.policy import test_checks as test_faults
+from tests.policy import test_strict as test_strictness
 from tests.policy.test_checks import Fault, twice, zeros
 
 CARRY = policies.make("gaussian-lstm")[0].initial_carry((4,))
