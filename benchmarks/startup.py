@@ -26,7 +26,7 @@ IMPORTS = {
 }
 _ACT = """
 import time, jax, numpy as np, gaussjax
-policy = gaussjax.gaussian(gaussjax.networks.MLP(), 60, gaussjax.spaces.Box((8,), -1.0, 1.0))
+policy = gaussjax.gaussian(gaussjax.networks.MLP(), 60, gaussjax.spaces.Box(-1.0, 1.0, (8,)))
 params = policy.init(jax.random.key(0))
 np.asarray(policy.act(params, jax.random.key(1), np.zeros((16, 60), np.float32)).actions)
 print(time.time())

@@ -32,8 +32,8 @@ import gaussjax
 # gaussjax's own, which need no Gymnasium.
 
 # %%
-observation_space = gaussjax.spaces.Box((3,))
-action_space = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)
+observation_space = gaussjax.spaces.Box(shape=(3,))
+action_space = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 network = gaussjax.networks.MLP((64, 32), activation="relu")
 policy = gaussjax.gaussian(network, observation_space, action_space)
 print(policy._fields)
@@ -144,7 +144,7 @@ def chosen(mean, log_std):
     return {"params": {"mean": jnp.atleast_1d(mean), "log_std": jnp.atleast_1d(log_std)}}
 
 
-LINE = gaussjax.spaces.Box((1,), low=-1.0, high=1.0)
+LINE = gaussjax.spaces.Box(-1.0, 1.0, (1,))
 NOTHING = np.zeros((20_000, 1), np.float32)  # 20,000 times the same observation
 KEY = jax.random.key(4)
 
@@ -247,7 +247,7 @@ plt.show()
 # needs, one number a pair of actions, zero at the start. Here we set it by hand.
 
 # %%
-SQUARE = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)
+SQUARE = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 joint = gaussjax.multivariate_gaussian(gaussjax.networks.MLP(()), 1, SQUARE)
 joint_params = joint.init(KEY)
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharex=True, sharey=True, layout="constrained")

@@ -32,7 +32,7 @@ from gaussjax.networks.recurrent.sequences import episode_starts, to_sequences
 # environments; `act` takes the carry and gives the next one in `outputs["carry"]`.
 
 # %%
-action_space = gaussjax.spaces.Box((1,), low=-1.0, high=1.0)
+action_space = gaussjax.spaces.Box(-1.0, 1.0, (1,))
 policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=16, sizes=(16,)), 2, action_space)
 params = policy.init(jax.random.key(0))
 carry = policy.initial_carry((4,))  # four environments

@@ -33,7 +33,7 @@ import gaussjax.torch
 # A policy's `spec` says all there is to say about it, so torch can build it too. `to_torch` moves the parameters.
 
 # %%
-action_space = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)
+action_space = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), 3, action_space, clip_actions=True)
 params = policy.init(jax.random.key(0))
 

@@ -37,8 +37,8 @@ from gaussjax.networks.recurrent.sequences import episode_starts
 # They have the same names, the same defaults and the same meaning. The spaces are those of your environment.
 
 # %%
-observation_space = gaussjax.spaces.Box((3,))  # env.observation_space
-action_space = gaussjax.spaces.Box((2,), low=-1.0, high=1.0)  # env.action_space
+observation_space = gaussjax.spaces.Box(shape=(3,))  # env.observation_space
+action_space = gaussjax.spaces.Box(-1.0, 1.0, (2,))  # env.action_space
 options = {
     "clip_actions": True,
     "clip_log_std": True,
@@ -76,7 +76,7 @@ print(f"largest difference {np.abs(acted.actions.detach().numpy() - actions).max
 # thing: the JAX one has a tanh on the mean, the torch one has none. Flattened images are put in shape by the policy.
 
 # %%
-image_space = gaussjax.spaces.Box((64, 64, 3))
+image_space = gaussjax.spaces.Box(shape=(64, 64, 3))
 cnn_as_in_jax = gaussjax.gaussian(gaussjax.networks.CNN(), image_space, action_space, **options)
 cnn_as_in_torch = gaussjax.gaussian(gaussjax.networks.CNN(output_activation=None), image_space, action_space, **options)
 images = np.random.default_rng(0).random((2, 64 * 64 * 3), np.float32)
@@ -154,7 +154,7 @@ for name, policy in recurrent.items():
 
 # %%
 network = gaussjax.networks.MLP((32, 32), activation="elu", output_activation=None)
-policy = gaussjax.gaussian(network, 60, gaussjax.spaces.Box((8,), low=-1.0, high=1.0))
+policy = gaussjax.gaussian(network, 60, gaussjax.spaces.Box(-1.0, 1.0, (8,)))
 params = policy.init(jax.random.key(0))
 states = np.zeros((4096, 60), np.float32)
 

@@ -69,13 +69,13 @@ class PlainNetwork:
         return observations @ params["weights"], params["log_std"], {}
 
 
-UNIT = Box((2,), -1.0, 1.0)
-NARROW = Box((2,), (-0.25, -np.inf), (np.inf, 0.25))
+UNIT = Box(-1.0, 1.0, (2,))
+NARROW = Box((-0.25, -np.inf), (np.inf, 0.25), (2,))
 NESTED = Dict(
     (
-        ("camera", Box((2, 2), 0.0, 255.0, "uint8")),
+        ("camera", Box(0.0, 255.0, (2, 2), "uint8")),
         ("gear", Discrete(3, start=1)),
-        ("rest", Tuple((Box((3,)), MultiDiscrete((2, 3))))),
+        ("rest", Tuple((Box(shape=(3,)), MultiDiscrete((2, 3))))),
     )
 )
 
@@ -111,13 +111,13 @@ TABLE: dict[str, Case] = {
         UNIT,
         variant=True,
     ),
-    "gaussian-nested-spaces": Case(gaussjax.gaussian, MLP((8, 8)), NESTED, Box((2, 2), -1.0, 1.0), variant=True),
+    "gaussian-nested-spaces": Case(gaussjax.gaussian, MLP((8, 8)), NESTED, Box(-1.0, 1.0, (2, 2)), variant=True),
     "gaussian-own-module": Case(gaussjax.gaussian, OwnModule(), 3, UNIT, variant=True),
     "gaussian-plain-network": Case(gaussjax.gaussian, PlainNetwork(), 3, UNIT, variant=True),
     "gaussian-cnn": Case(
         gaussjax.gaussian,
         CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh"),
-        Box((6, 6, 2), 0.0, 255.0, "uint8"),
+        Box(0.0, 255.0, (6, 6, 2), "uint8"),
         UNIT,
     ),
     "gaussian-graph": Case(
@@ -129,7 +129,7 @@ TABLE: dict[str, Case] = {
             ],
             value="both",
         ),
-        Box((6, 6, 2)),
+        Box(shape=(6, 6, 2)),
         UNIT,
         variant=True,
     ),
@@ -147,7 +147,7 @@ TABLE: dict[str, Case] = {
         variant=True,
         forward_mode=False,
     ),
-    "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((2,), (-1.0, 0.0), (1.0, 3.0))),
+    "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((-1.0, 0.0), (1.0, 3.0), (2,))),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
 

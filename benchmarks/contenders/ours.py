@@ -18,7 +18,7 @@ __all__ = ["act", "copy", "evaluate", "hardware", "population", "sharded"]
 
 def make(hidden: tuple[int, ...]) -> Any:
     network = gaussjax.networks.MLP(tuple(hidden), "elu", output_activation=None)
-    return gaussjax.gaussian(network, inputs.OBSERVATIONS, gaussjax.spaces.Box((inputs.ACTIONS,), -1.0, 1.0))
+    return gaussjax.gaussian(network, inputs.OBSERVATIONS, gaussjax.spaces.Box(-1.0, 1.0, (inputs.ACTIONS,)))
 
 
 def params_of(weights: inputs.Weights) -> Any:

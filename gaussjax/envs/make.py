@@ -163,7 +163,7 @@ def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
         return Step((following, steps + 1), following.obs, following.reward, terminated, truncated)
 
     return Environment(
-        reset, step, spaces.as_space(environment.observation_size), spaces.Box((environment.action_size,), -1.0, 1.0)
+        reset, step, spaces.as_space(environment.observation_size), spaces.Box(-1.0, 1.0, (environment.action_size,))
     )
 
 
@@ -183,9 +183,9 @@ def from_gymnax(environment: Any, parameters: Any) -> Environment:
         >>> import jax
         >>> class Line:  # An environment of gymnax has these four.
         ...     def observation_space(self, parameters):
-        ...         return spaces.Box((1,))
+        ...         return spaces.Box(shape=(1,))
         ...     def action_space(self, parameters):
-        ...         return spaces.Box((1,), -1.0, 1.0)
+        ...         return spaces.Box(-1.0, 1.0, (1,))
         ...     def reset_env(self, key, parameters):
         ...         return jnp.zeros(1), jnp.zeros(1)
         ...     def step_env(self, key, state, action, parameters):

@@ -86,7 +86,7 @@ def export(
 
     Example:
         >>> import gaussjax, jax, pathlib, tempfile
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "policy.npz"
         >>> _ = export(path, policy, policy.init(jax.random.key(0)), format="numpy")
         >>> act = numpy_act.load(path)
@@ -123,7 +123,7 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Statistic
 
     Example:
         >>> import gaussjax
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> program = make_program(policy, policy.init(jax.random.key(0)), None, "noise")
         >>> sorted(program.inputs), program.outputs
         (['noise', 'observations'], ('actions',))

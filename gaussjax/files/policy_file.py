@@ -53,7 +53,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
 
     Example:
         >>> import gaussjax, os, tempfile
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> path = os.path.join(tempfile.mkdtemp(), "policy.safetensors")
         >>> gaussjax.save(path, policy, policy.init(jax.random.key(0)), metadata={"environment": "mine"})
         >>> loaded = gaussjax.load(path)

@@ -46,7 +46,7 @@ def save(
 
     Example:
         >>> import gaussjax, jax, os, tempfile
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> params = policy.init(jax.random.key(0))
         >>> path = os.path.join(tempfile.mkdtemp(), "policy.safetensors")
         >>> gaussjax.save(path, policy, params)

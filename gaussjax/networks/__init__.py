@@ -3,7 +3,7 @@
 A population is one policy whose parameters have a leading axis; 256 policies in one call:
 
     >>> import jax, gaussjax
-    >>> policy = gaussjax.gaussian(gaussjax.networks.LSTM(hidden_size=8), 3, gaussjax.spaces.Box((2,)))
+    >>> policy = gaussjax.gaussian(gaussjax.networks.LSTM(hidden_size=8), 3, gaussjax.spaces.Box(shape=(2,)))
     >>> keys = jax.random.split(jax.random.key(0), 256)
     >>> params = jax.vmap(policy.init)(keys)
     >>> observations, carry = jax.numpy.zeros((256, 5, 3)), policy.initial_carry((256, 5))

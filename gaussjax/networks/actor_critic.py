@@ -45,7 +45,7 @@ class ActorCritic(nn.Module):
     Example:
         >>> import jax, gaussjax
         >>> network = gaussjax.networks.ActorCritic(gaussjax.networks.MLP(), sizes=(64, 64))
-        >>> policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
+        >>> policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
         >>> params = policy.init(jax.random.key(0))
         >>> policy.apply(params, jax.numpy.zeros((5, 3)))[1]["value"].shape
         (5,)

@@ -36,8 +36,8 @@ class CNN(Network):
 
     Example:
         >>> import jax, gaussjax
-        >>> images = gaussjax.spaces.Box((64, 64, 3), 0, 255, "uint8")
-        >>> policy = gaussjax.gaussian(CNN(), images, gaussjax.spaces.Box((2,)))
+        >>> images = gaussjax.spaces.Box(0, 255, (64, 64, 3), "uint8")
+        >>> policy = gaussjax.gaussian(CNN(), images, gaussjax.spaces.Box(shape=(2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> params["params"]["layers"]["dense_0"]["kernel"].shape
         (1024, 512)

@@ -79,7 +79,7 @@ def from_nnx(make: Callable[..., nnx.Module]) -> NNXNetwork:
         ...         self.log_std = nnx.Param(jnp.zeros(2))
         ...     def __call__(self, observations):
         ...         return self.mean(observations), self.log_std[...], {}
-        >>> policy = gaussjax.gaussian(from_nnx(Linear), 3, gaussjax.spaces.Box((2,)))
+        >>> policy = gaussjax.gaussian(from_nnx(Linear), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> sorted(policy.init(jax.random.key(0)))
         ['log_std', 'mean']
     """

@@ -57,7 +57,7 @@ class Graph(Network):
         ...     ],
         ...     value="both",
         ... )
-        >>> box = gaussjax.spaces.Box((3,))
+        >>> box = gaussjax.spaces.Box(shape=(3,))
         >>> policy = gaussjax.gaussian(network, gaussjax.spaces.Dict((("goal", box), ("place", box))), box)
         >>> observations = {"goal": jnp.zeros((5, 3)), "place": jnp.zeros((5, 3))}
         >>> policy.apply(policy.init(jax.random.key(0)), observations)[1]["value"].shape

@@ -35,7 +35,7 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
 
     Example:
         >>> import gaussjax, json
-        >>> policy = gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> text = json.dumps(policy.spec.to_dict())
         >>> from_spec(json.loads(text)).spec == policy.spec
         True

@@ -71,7 +71,7 @@ def gaussian(
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
         >>> network = gaussjax.networks.MLP((64, 32))
-        >>> policy = gaussian(network, 3, gaussjax.spaces.Box((2,), -1.0, 1.0), clip_actions=True)
+        >>> policy = gaussian(network, 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)), clip_actions=True)
         >>> params = policy.init(jax.random.key(0))
         >>> actions, log_prob, outputs = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)))
         >>> actions.shape, log_prob.shape

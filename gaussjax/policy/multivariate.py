@@ -65,7 +65,7 @@ def multivariate_gaussian(
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
         >>> network = gaussjax.networks.MLP((64, 32))
-        >>> policy = multivariate_gaussian(network, 3, gaussjax.spaces.Box((2,), -1.0, 1.0))
+        >>> policy = multivariate_gaussian(network, 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> distribution, outputs = policy.apply(params, jnp.zeros((5, 3)))
         >>> outputs["off_diagonal"].shape, distribution.covariance().shape

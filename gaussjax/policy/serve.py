@@ -41,7 +41,7 @@ def serve(policy: Policy, params: Params, *, deterministic: bool = False) -> Cal
 
     Example:
         >>> import gaussjax
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((2,), -1.0, 1.0))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
         >>> act = serve(policy, policy.init(jax.random.key(0)))
         >>> act(jax.random.key(1), np.zeros((5, 3), np.float32)).shape
         (5, 2)

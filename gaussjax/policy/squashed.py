@@ -60,7 +60,7 @@ def squashed_gaussian(
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
         >>> network = gaussjax.networks.MLP((64, 32), output_activation=None)
-        >>> policy = squashed_gaussian(network, 3, gaussjax.spaces.Box((2,), -2.0, 2.0))
+        >>> policy = squashed_gaussian(network, 3, gaussjax.spaces.Box(-2.0, 2.0, (2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> actions, log_prob, outputs = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)))
         >>> actions.shape, log_prob.shape

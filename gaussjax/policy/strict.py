@@ -36,7 +36,7 @@ def strict() -> Iterator[None]:
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> params = policy.init(jax.random.key(0))
         >>> with strict():
         ...     policy.act(params, jax.random.key(1), jnp.array([0.0, jnp.nan, 0.0]))

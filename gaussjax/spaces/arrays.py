@@ -36,7 +36,7 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
         ValueError: The shape or the structure is another one.
 
     Example:
-        >>> cast(Box((2,)), np.zeros((5, 2), int))[1]
+        >>> cast(Box(shape=(2,)), np.zeros((5, 2), int))[1]
         (5,)
     """
     match space:
@@ -53,7 +53,7 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
                 )
             if isinstance(space, Discrete):
                 return array, tuple(array.shape)
-            return _match_shape(Box((len(space.nvec),)), array, name)
+            return _match_shape(Box(shape=(len(space.nvec),)), array, name)
         case Dict():
             names = tuple(key for key, _ in space.items)
             if not isinstance(observations, Mapping) or set(observations) != set(names):
@@ -120,7 +120,7 @@ def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., A
         An array, or the dict or tuple of arrays that mirrors the space.
 
     Example:
-        >>> zeros(Box((3,)), (5,)).shape
+        >>> zeros(Box(shape=(3,)), (5,)).shape
         (5, 3)
     """
     match space:

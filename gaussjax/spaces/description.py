@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
-from gaussjax.spaces.reading import checked_box
 
 
 def to_dict(space: Space) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def from_dict(description: Mapping[str, Any]) -> Space:
         ValueError: The description is not one of a space.
 
     Example:
-        >>> from_dict(to_dict(Box((3,)))) == Box((3,))
+        >>> from_dict(to_dict(Box(shape=(3,)))) == Box(shape=(3,))
         True
     """
     try:
@@ -60,7 +59,7 @@ def from_dict(description: Mapping[str, Any]) -> Space:
             case "Box":
                 shape = tuple(int(n) for n in description["shape"])
                 low, high = _read_bound(description["low"]), _read_bound(description["high"])
-                return checked_box(shape, low, high, description["dtype"])
+                return Box(low, high, shape, description["dtype"])
             case "Discrete":
                 return Discrete(int(description["n"]), int(description["start"]))
             case "MultiDiscrete":

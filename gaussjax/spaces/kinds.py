@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,22 +13,48 @@ import numpy as np
 class Box:
     """Real vectors, images and other arrays with a bound on every entry.
 
+    The arguments have Gymnasium's order. Bounds of any array type become plain numbers, so that a Box
+    can be hashed, compared and written into a file.
+
     Attributes:
-        shape: Shape of one element.
-        low: Lower bounds in row-major order, or one number for all. -inf is open.
+        low: Lower bounds in row-major order, or one number for all entries. -inf is open.
         high: Upper bounds likewise. inf is open.
-        dtype: NumPy name of the element type.
+        shape: Shape of one element. Without it both bounds have that shape; two numbers make (1,).
+        dtype: NumPy name of the element's dtype.
+
+    Raises:
+        ValueError: A bound has another shape, or a lower bound lies above its upper bound.
+        TypeError: The shape is not a tuple of sizes.
 
     Example:
-        >>> space = Box((3,), low=-1.0, high=1.0)
+        >>> space = Box(-1.0, 1.0, (3,))
         >>> size(space)
         3
+        >>> Box([-1.0, -2.0], [1.0, 2.0]).shape
+        (2,)
     """
 
-    shape: tuple[int, ...]
-    low: float | tuple[float, ...] = -math.inf
-    high: float | tuple[float, ...] = math.inf
-    dtype: str = "float32"
+    low: Any = -math.inf
+    high: Any = math.inf
+    shape: Any = None
+    dtype: Any = "float32"
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        if shape is None and np.shape(self.low) == np.shape(self.high):
+            shape = np.shape(self.low) or (1,)
+        if np.ndim(shape) != 1 or not all(isinstance(n, (int, np.integer)) for n in shape):  # type: ignore[union-attr]
+            raise TypeError(
+                f"shape: expected a tuple of sizes, got {shape!r} in Box({self.low!r}, {self.high!r}, {shape!r}). The "
+                f"arguments have Gymnasium's order: Box(low, high, shape), such as Box(-1.0, 1.0, (3,))."
+            )
+        shape = tuple(int(n) for n in shape)  # type: ignore[union-attr]
+        if any(n < 0 for n in shape):
+            raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
+        low, high = _compact(self.low, shape, "low"), _compact(self.high, shape, "high")
+        for name, value in (("low", low), ("high", high), ("shape", shape), ("dtype", np.dtype(self.dtype).name)):
+            object.__setattr__(self, name, value)
+        _check_order(self)
 
 
 @dataclass(frozen=True)
@@ -70,7 +97,7 @@ class Dict:
         items: Pairs of a name and a space.
 
     Example:
-        >>> size(Dict((("image", Box((2, 2))), ("speed", Box((1,))))))
+        >>> size(Dict((("image", Box(shape=(2, 2))), ("speed", Box(shape=(1,))))))
         5
     """
 
@@ -85,7 +112,7 @@ class Tuple:
         items: The spaces.
 
     Example:
-        >>> size(Tuple((Box((2,)), Discrete(3))))
+        >>> size(Tuple((Box(shape=(2,)), Discrete(3))))
         5
     """
 
@@ -105,7 +132,7 @@ def size(space: Space) -> int:
         How many numbers one element has when it is flattened.
 
     Example:
-        >>> size(Tuple((Discrete(4), Box((2, 3)))))
+        >>> size(Tuple((Discrete(4), Box(shape=(2, 3)))))
         10
     """
     match space:
@@ -131,10 +158,32 @@ def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
         Two float64 arrays `(size(box),)` in row-major order.
 
     Example:
-        >>> bounds(Box((2,), low=-1.0, high=(1.0, 3.0)))
+        >>> bounds(Box(-1.0, (1.0, 3.0), (2,)))
         (array([-1., -1.]), array([1., 3.]))
     """
     count = size(box)
     low = np.broadcast_to(np.asarray(box.low, np.float64), count)
     high = np.broadcast_to(np.asarray(box.high, np.float64), count)
     return low, high
+
+
+def _check_order(box: Box) -> None:
+    # Two numbers are compared as such: a shape alone must not make an array of its size.
+    lowest, highest = np.atleast_1d(box.low), np.atleast_1d(box.high)
+    crossed = np.flatnonzero(~(lowest <= highest))
+    if crossed.size:
+        low, high = (np.broadcast_to(side, max(lowest.size, highest.size)) for side in (lowest, highest))
+        raise ValueError(
+            f"space: expected low <= high, got low {low[crossed]} and high {high[crossed]} in the "
+            f"dimensions {crossed.tolist()} of {box}."
+        )
+
+
+def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
+    """A bound as one number, or as a tuple of one number for each entry."""
+    values = np.asarray(bound, np.float64)
+    if values.ndim and values.shape not in (shape, (math.prod(shape),)):
+        raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")
+    if values.size and np.all(values == values.flat[0]):
+        return float(values.flat[0])
+    return tuple(float(value) for value in values.flat)

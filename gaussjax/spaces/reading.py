@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +26,10 @@ def as_space(space: Any) -> Space:
 
     Example:
         >>> as_space(3)
-        Box(shape=(3,), low=-inf, high=inf, dtype='float32')
+        Box(low=-inf, high=inf, shape=(3,), dtype='float32')
     """
     match space:
-        case Box():
-            return checked_box(space.shape, space.low, space.high, space.dtype)
-        case Discrete() | MultiDiscrete():
+        case Box() | Discrete() | MultiDiscrete():
             return space
         case Dict():
             return Dict(tuple((name, as_space(inner)) for name, inner in space.items))
@@ -41,9 +38,9 @@ def as_space(space: Any) -> Space:
         case bool():
             raise _unknown(space)
         case int() | np.integer():
-            return checked_box((space,), -math.inf, math.inf, "float32")
+            return Box(shape=(space,))
         case tuple() | list() if all(isinstance(n, (int, np.integer)) for n in space):
-            return checked_box(tuple(space), -math.inf, math.inf, "float32")
+            return Box(shape=tuple(space))
     return _from_gymnasium(space)
 
 
@@ -61,7 +58,7 @@ def action_box(space: Any) -> Box:
         ValueError: The Box has no dimension, or its bounds cross.
 
     Example:
-        >>> action_box(Box((2,), -1.0, 1.0)).high
+        >>> action_box(Box(-1.0, 1.0, (2,))).high
         1.0
     """
     box = as_space(space)
@@ -78,32 +75,9 @@ def action_box(space: Any) -> Box:
     return box
 
 
-def checked_box(shape: Any, low: Any, high: Any, dtype: Any) -> Box:
-    """A Box of plain hashable numbers, whatever array types they came in."""
-    if np.ndim(shape) != 1:
-        raise TypeError(
-            f"space: expected a shape as a tuple of sizes, got {shape!r}. The shape of a Box comes first: "
-            f"Box((3,), -1.0, 1.0)."
-        )
-    shape = tuple(int(n) for n in shape)
-    if any(n < 0 for n in shape):
-        raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
-    box = Box(shape, _compact(low, shape, "low"), _compact(high, shape, "high"), np.dtype(dtype).name)
-    # Two numbers are compared as such: a shape alone must not make an array of its size.
-    lowest, highest = np.atleast_1d(box.low), np.atleast_1d(box.high)
-    crossed = np.flatnonzero(~(lowest <= highest))
-    if crossed.size:
-        low, high = (np.broadcast_to(side, max(lowest.size, highest.size)) for side in (lowest, highest))
-        raise ValueError(
-            f"space: expected low <= high, got low {low[crossed]} and high {high[crossed]} in the "
-            f"dimensions {crossed.tolist()} of {box}."
-        )
-    return box
-
-
 def _from_gymnasium(space: Any) -> Space:
     if hasattr(space, "low") and hasattr(space, "high"):
-        return checked_box(space.shape, space.low, space.high, space.dtype)
+        return Box(space.low, space.high, space.shape, space.dtype)
     if hasattr(space, "nvec"):
         if np.any(getattr(space, "start", 0)) or np.ndim(space.nvec) != 1:
             raise TypeError(
@@ -126,12 +100,3 @@ def _unknown(space: Any) -> TypeError:
         f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
         f"{space!r}. Wrap the environment so that its space is one of these."
     )
-
-
-def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
-    values = np.asarray(bound, np.float64)
-    if values.ndim and values.shape not in (shape, (math.prod(shape),)):
-        raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")
-    if values.size and np.all(values == values.flat[0]):
-        return float(values.flat[0])
-    return tuple(float(value) for value in values.flat)

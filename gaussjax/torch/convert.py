@@ -56,7 +56,7 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
 
     Example:
         >>> import gaussjax, jax
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> tensors = to_torch(policy.spec, policy.init(jax.random.key(0)))
         >>> sorted(tensors)
         ['head.log_std', 'head.mean.bias', 'head.mean.weight', 'layers.dense_0.bias', 'layers.dense_0.weight']
@@ -82,7 +82,7 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
     Example:
         >>> import gaussjax, jax
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
         >>> params = policy.init(jax.random.key(0))
         >>> back = to_flax(policy.spec, to_torch(policy.spec, params))
         >>> jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, back))

@@ -182,7 +182,7 @@ def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) 
 
     Example:
         >>> import gaussjax
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((2,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> twin = from_spec(policy.spec)
         >>> twin.act(twin.init(random.key(0)), random.key(1), torch.zeros(5, 3)).actions.shape
         torch.Size([5, 2])

@@ -86,7 +86,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
 
     Example:
         >>> from gaussjax import spaces
-        >>> make_policy(3, spaces.Box((1,)), Config()).spec.kind
+        >>> make_policy(3, spaces.Box(shape=(1,)), Config()).spec.kind
         'gaussian'
     """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
@@ -121,7 +121,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         >>> import gaussjax, numpy as np
         >>> seen = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(64, 1)
         >>> config = Config(batch_size=32, sizes=(8,))
-        >>> policy = make_policy(1, gaussjax.spaces.Box((1,), -1.0, 1.0), config)
+        >>> policy = make_policy(1, gaussjax.spaces.Box(-1.0, 1.0, (1,)), config)
         >>> algorithm = make(Dataset(seen, -seen), policy, config)
         >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
         >>> sorted(metrics)

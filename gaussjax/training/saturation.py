@@ -33,7 +33,7 @@ def saturation(spec: Spec, actions: Float[Array, "*batch act"]) -> Float[Array, 
 
     Example:
         >>> import gaussjax
-        >>> box = gaussjax.spaces.Box((1,), -2.0, 2.0)
+        >>> box = gaussjax.spaces.Box(-2.0, 2.0, (1,))
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, box, clip_actions=True)
         >>> float(saturation(policy.spec, jnp.array([[1.99], [2.0], [-3.0], [0.0]])))
         0.5

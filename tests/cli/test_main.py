@@ -219,7 +219,7 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
 
 def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, monkeypatch, capsys):
     pytest.importorskip("pygame")
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0), clip_actions=True)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)), clip_actions=True)
     file, picture = tmp_path / "policy.safetensors", tmp_path / "episode.gif"
     gaussjax.save(file, policy, policy.init(jax.random.key(0)), metadata={"environment": "Pendulum-v1"})
     in_process(monkeypatch, "evaluate", str(file), "--episodes", "2")
@@ -316,7 +316,7 @@ def test_wrong_commands_get_one_line_and_exit_code_2(arguments, says, tmp_path, 
 
 
 def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch):
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
     path = tmp_path / "policy.safetensors"
     gaussjax.save(path, policy, policy.init(jax.random.key(0)))
     line = refused(capsys, monkeypatch, "evaluate", str(path), "--environment", "MountainCarContinuous-v0")
@@ -330,7 +330,7 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
     monkeypatch.setenv("COLUMNS", "200")
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
     params, path = policy.init(jax.random.key(0)), tmp_path / "policy.safetensors"
     gaussjax.save(path, policy, params, metadata={"environment": "Pendulum-v1"})
     cli.main(["info", str(path)])

@@ -99,7 +99,7 @@ def test_it_works_inside_transformed(make: Callable) -> None:
 
 
 def test_a_policys_distribution_crosses_the_bridge_under_jit_and_vmap() -> None:
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, gaussjax.spaces.Box(shape=(2,)))
     params = policy.init(KEY)
     observations = jnp.ones((6, 5, 3))
     distribution, _ = jax.vmap(policy.apply, (None, 0))(params, observations)

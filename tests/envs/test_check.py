@@ -55,7 +55,7 @@ WRONG = {
     "reward": (replaced(reward=lambda step: step.reward.reshape(1)), r"^step\.reward: expected shape \(\), got \(1,\)"),
     "terminated": (replaced(terminated=lambda _: jnp.zeros(1, bool)), r"^step\.terminated: expected shape \(\), got"),
     "truncated": (replaced(truncated=lambda _: jnp.zeros(())), r"^step\.truncated: expected bool, got float32\. Use"),
-    "space": (environment(Box((2,))), r"^reset\.observation: expected \(\.\.\., 2\), got \(1,\)"),
+    "space": (environment(Box(shape=(2,))), r"^reset\.observation: expected \(\.\.\., 2\), got \(1,\)"),
     "keys": (environment(Dict((("a", UNIT),))), r"^reset\.observation: expected a dict with the keys \['a'\]"),
     "batch": (
         environment(begun=lambda begun: (begun[0], jnp.zeros((4, 1)))),
@@ -127,7 +127,7 @@ def test_environments_of_others_keep_the_protocol(adapted):
 @pytest.mark.parametrize(("module", "options"), [(ppo, {"batch_size": 4}), (sac, {"buffer_size": 8})])
 def test_compiled_training_refuses_before_it_compiles(module, options):
     config = module.Config(num_envs=2, num_steps=2, sizes=(4,), **options)
-    algorithm = module.make(environment(Box((2,))), config)
+    algorithm = module.make(environment(Box(shape=(2,))), config)
     with pytest.raises(ValueError, match=r"^reset\.observation: expected"):
         algorithm.init(jax.random.key(0))
     algorithm = module.make(replaced(reward=lambda step: step.reward.reshape(1)), config)

@@ -86,7 +86,7 @@ def test_evaluation_has_a_time_limit_too():
             hang()
 
     gymnasium.register("gaussjax-test/Hangs-v0", Hangs)
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box((1,), -1.0, 1.0))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box(-1.0, 1.0, (1,)))
     params = policy.init(jax.random.key(0))
     try:
         with pytest.raises(rollout.EnvironmentStepError, match=r"within 0\.3 s, got none"):

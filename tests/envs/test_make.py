@@ -55,7 +55,7 @@ class BraxLike:
 
 def test_brax_interface_tells_an_end_from_a_time_limit():
     environment = envs.from_brax(BraxLike(), max_steps=3)
-    assert environment.action_space == gaussjax.spaces.Box((1,), -1.0, 1.0)
+    assert environment.action_space == gaussjax.spaces.Box(-1.0, 1.0, (1,))
     state, _ = environment.reset(jax.random.key(0))
     ends = []
     for _ in range(3):

@@ -154,7 +154,7 @@ def test_unknown_format_and_inputs_are_refused(tmp_path):
 
 def test_numbers_that_are_no_integers_are_refused_where_integers_are_seen(tmp_path):
     network = gaussjax.networks.MLP((8,))
-    policy = gaussjax.gaussian(network, gaussjax.spaces.Discrete(4), gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(network, gaussjax.spaces.Discrete(4), gaussjax.spaces.Box(shape=(2,)))
     export.export(tmp_path / "x.npz", policy, policy.init(jax.random.key(0)), format="numpy")
     act = numpy_act.load(tmp_path / "x.npz")
     assert act(observations=np.array([2, 3]))["actions"].shape == (2, 2)
@@ -206,8 +206,10 @@ def test_exported_files_replace_each_other_whole(tmp_path):
 
 def test_parts_of_the_observation_are_named_as_in_the_space(tmp_path):
     """Not in the order of the space: JAX sorts the names."""
-    space = gaussjax.spaces.Dict((("position", gaussjax.spaces.Box((2,))), ("goal", gaussjax.spaces.Box((2,)))))
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, gaussjax.spaces.Box((2,)))
+    space = gaussjax.spaces.Dict(
+        (("position", gaussjax.spaces.Box(shape=(2,))), ("goal", gaussjax.spaces.Box(shape=(2,))))
+    )
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, gaussjax.spaces.Box(shape=(2,)))
     params, path = policy.init(jax.random.key(0)), tmp_path / "policy.npz"
     export.export(path, policy, params, format="numpy")
     position, goal = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
@@ -217,7 +219,7 @@ def test_parts_of_the_observation_are_named_as_in_the_space(tmp_path):
 
 
 def test_parts_that_would_have_one_name_are_refused(tmp_path):
-    box = gaussjax.spaces.Box((1,))
+    box = gaussjax.spaces.Box(shape=(1,))
     space = gaussjax.spaces.Dict((("a", gaussjax.spaces.Dict((("b", box),))), ("a_b", box)))
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, box)
     with pytest.raises(ValueError, match=r"told apart by their names, got \['a_b', 'a_b'\]"):

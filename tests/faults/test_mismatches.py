@@ -16,7 +16,7 @@ import gaussjax
 from gaussjax import files
 from gaussjax.files import container
 
-SPACE = gaussjax.spaces.Box((2,), -1.0, 1.0)
+SPACE = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 
 
 class Own(nn.Module):

@@ -14,7 +14,7 @@ import jax
 
 import gaussjax
 
-POLICY = gaussjax.gaussian(gaussjax.networks.MLP((64, 64)), 3, gaussjax.spaces.Box((2,), -1.0, 1.0))
+POLICY = gaussjax.gaussian(gaussjax.networks.MLP((64, 64)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
 
 
 def filled(value: float) -> object:

@@ -15,7 +15,7 @@ from flax import nnx
 import gaussjax
 from gaussjax import files, normalize
 
-SPACE = gaussjax.spaces.Box((2,), (-1.0, -2.0), (1.0, float("inf")))
+SPACE = gaussjax.spaces.Box((-1.0, -2.0), (1.0, float("inf")), (2,))
 
 
 class Own(nn.Module):

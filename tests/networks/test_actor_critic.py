@@ -7,8 +7,8 @@ import gaussjax
 from gaussjax.networks import CNN, GRU, LSTM, MLP, ActorCritic
 from gaussjax.spaces import Box, Dict
 
-ACTIONS = Box((2,))
-SIGHT = Dict((("camera", Box((6, 6, 1), 0, 255, "uint8")), ("goal", Box((2,))), ("state", Box((4,)))))
+ACTIONS = Box(shape=(2,))
+SIGHT = Dict((("camera", Box(0, 255, (6, 6, 1), "uint8")), ("goal", Box(shape=(2,))), ("state", Box(shape=(4,)))))
 
 
 def sights(batch, seed=0):

@@ -8,7 +8,7 @@ import gaussjax
 from gaussjax.networks import CNN
 from gaussjax.torch import to_torch
 
-ACTIONS = gaussjax.spaces.Box((2,))
+ACTIONS = gaussjax.spaces.Box(shape=(2,))
 SMALL = CNN(channels=(4, 5), kernels=(4, 3), strides=(2, 1), sizes=(8,), activation="tanh")
 
 
@@ -17,7 +17,7 @@ def images(shape, seed=0):
 
 
 def test_the_default_is_the_network_of_torch_with_the_flatten_order_permuted():
-    space = gaussjax.spaces.Box((64, 64, 3), 0, 255, "uint8")
+    space = gaussjax.spaces.Box(0, 255, (64, 64, 3), "uint8")
     policy = gaussjax.gaussian(CNN(output_activation=None), space, ACTIONS)
     params = policy.init(jax.random.key(0))
     x = images((2, 64, 64, 3))
@@ -38,7 +38,7 @@ def test_the_default_is_the_network_of_torch_with_the_flatten_order_permuted():
 
 
 def test_flat_images_have_the_numbers_of_shaped_ones():
-    policy = gaussjax.gaussian(SMALL, gaussjax.spaces.Box((8, 9, 3), 0, 255, "uint8"), ACTIONS)
+    policy = gaussjax.gaussian(SMALL, gaussjax.spaces.Box(0, 255, (8, 9, 3), "uint8"), ACTIONS)
     params = policy.init(jax.random.key(0))
     x = images((3, 2, 8, 9, 3))
     mean = policy.apply(params, x)[0].mean()
@@ -51,11 +51,11 @@ def test_pixels_of_a_uint8_space_are_scaled_and_others_are_not():
     params = None
     means = []
     for dtype, observations in (("uint8", x), ("float32", x / np.float32(255))):
-        policy = gaussjax.gaussian(SMALL, gaussjax.spaces.Box((8, 8, 1), 0, 255, dtype), ACTIONS)
+        policy = gaussjax.gaussian(SMALL, gaussjax.spaces.Box(0, 255, (8, 8, 1), dtype), ACTIONS)
         params = policy.init(jax.random.key(0)) if params is None else params
         means.append(policy.apply(params, observations)[0].mean())
     np.testing.assert_allclose(*means, atol=1e-6)
-    raw = gaussjax.gaussian(SMALL.clone(scale_pixels=False), gaussjax.spaces.Box((8, 8, 1), 0, 255, "uint8"), ACTIONS)
+    raw = gaussjax.gaussian(SMALL.clone(scale_pixels=False), gaussjax.spaces.Box(0, 255, (8, 8, 1), "uint8"), ACTIONS)
     assert np.abs(raw.apply(params, x)[0].mean() - means[0]).max() > 1e-3
 
 
@@ -69,13 +69,13 @@ def test_an_image_without_channels_has_one():
 
 
 def test_a_too_small_image_is_refused_with_the_sizes():
-    policy = gaussjax.gaussian(CNN(), gaussjax.spaces.Box((35, 64, 3)), ACTIONS)
+    policy = gaussjax.gaussian(CNN(), gaussjax.spaces.Box(shape=(35, 64, 3)), ACTIONS)
     with pytest.raises(ValueError, match=r"at least 36 × 36 for the kernels \(8, 4, 3\) .* got 35 × 64"):
         policy.init(jax.random.key(0))
-    smallest = gaussjax.gaussian(CNN(), gaussjax.spaces.Box((36, 36, 3)), ACTIONS)
+    smallest = gaussjax.gaussian(CNN(), gaussjax.spaces.Box(shape=(36, 36, 3)), ACTIONS)
     kernel = jax.eval_shape(smallest.init, jax.random.key(0))["params"]["layers"]["dense_0"]["kernel"]
     assert kernel.shape == (64, 512)
-    same = gaussjax.gaussian(SMALL.clone(padding="SAME"), gaussjax.spaces.Box((2, 2, 1)), ACTIONS)
+    same = gaussjax.gaussian(SMALL.clone(padding="SAME"), gaussjax.spaces.Box(shape=(2, 2, 1)), ACTIONS)
     jax.eval_shape(same.init, jax.random.key(0))
 
 
@@ -99,6 +99,6 @@ def test_a_bfloat16_trunk_has_a_float32_head():
 
 @pytest.mark.parametrize("padding", ["valid", "CIRCULAR", 1])
 def test_padding_of_another_name_is_refused(padding):
-    policy = gaussjax.gaussian(gaussjax.networks.CNN(padding=padding), gaussjax.spaces.Box((64, 64, 3), 0, 255), (1,))
+    policy = gaussjax.gaussian(gaussjax.networks.CNN(padding=padding), gaussjax.spaces.Box(0, 255, (64, 64, 3)), (1,))
     with pytest.raises(ValueError, match=r"padding: expected one of \['SAME', 'VALID'\], got"):
         policy.init(jax.random.key(0))

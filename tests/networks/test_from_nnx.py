@@ -7,7 +7,7 @@ from flax import nnx
 import gaussjax
 from gaussjax.networks import MLP, from_nnx
 
-ACTIONS = gaussjax.spaces.Box((2,))
+ACTIONS = gaussjax.spaces.Box(shape=(2,))
 
 
 class Dense(nnx.Module):

@@ -10,13 +10,13 @@ from gaussjax.networks import GRU, LSTM, MLP, ActorCritic, Graph, from_spec
 from gaussjax.networks.expressions import parse, write
 from gaussjax.spaces import Box, Dict, Discrete, Tuple
 
-ACTIONS = Box((2,))
+ACTIONS = Box(shape=(2,))
 SPACE = Dict(
     (
-        ("image", Box((12, 12, 3), 0.0, 255.0, "uint8")),
+        ("image", Box(0.0, 255.0, (12, 12, 3), "uint8")),
         ("gear", Discrete(3)),
-        ("state", Box((5,))),
-        ("pair", Tuple((Box((2,)), Box((4,))))),
+        ("state", Box(shape=(5,))),
+        ("pair", Tuple((Box(shape=(2,)), Box(shape=(4,))))),
     )
 )
 TEXT = """

@@ -15,7 +15,7 @@ from gaussjax.networks import MLP, ActorCritic, from_spec
 from gaussjax.spaces import Box
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-BOX = Box((2,), -1.0, 1.0)
+BOX = Box(-1.0, 1.0, (2,))
 
 
 def made(network):

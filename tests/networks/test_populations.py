@@ -27,7 +27,7 @@ VARIANTS = ("rnn", "gru", "mingru", "graph")
 )
 def test_256_policies_in_one_call_are_256_policies(name):
     network, shape = NETWORKS[name]
-    policy = gaussjax.gaussian(network, shape, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(network, shape, gaussjax.spaces.Box(shape=(2,)))
     keys = jax.random.split(jax.random.key(0), 256)
     params = jax.tree.map(np.asarray, jax.vmap(policy.init)(keys))
     shape = (shape,) if isinstance(shape, int) else shape
@@ -53,7 +53,7 @@ def test_256_policies_in_one_call_are_256_policies(name):
 @pytest.mark.parametrize("std", ["parameter", "fixed", "state"])
 def test_outputs_of_a_population_make_its_distribution(std):
     network = gaussjax.networks.MLP((4,), std=std)
-    policy = gaussjax.multivariate_gaussian(network, 3, gaussjax.spaces.Box((2,)), keepdims=False)
+    policy = gaussjax.multivariate_gaussian(network, 3, gaussjax.spaces.Box(shape=(2,)), keepdims=False)
     population = jax.vmap(policy.init)(jax.random.split(jax.random.key(0), 3))
     seen, taken = jnp.ones((5, 3)), jnp.full((5, 2), 0.3)
     found = jax.vmap(policy.evaluate, in_axes=(0, None, None))(population, seen, taken)

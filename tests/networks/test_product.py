@@ -46,7 +46,7 @@ def test_no_product_of_the_kernel_s_gradient_reads_its_left_side_transposed(shap
 def test_layers_of_few_outputs_and_no_others_take_it(actions, narrow):
     if jax.default_backend() != "cpu":
         pytest.skip("the routine is that of the CPU backend")
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((64,)), 3, gaussjax.spaces.Box((actions,)))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((64,)), 3, gaussjax.spaces.Box(shape=(actions,)))
     program = str(jax.make_jaxpr(policy.evaluate)(policy.init(jax.random.key(0)), X[0], jnp.zeros((5, actions))))
     assert ("narrow_product" in program) == narrow
 

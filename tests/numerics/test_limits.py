@@ -38,7 +38,7 @@ class Table(NamedTuple):
 
 def _policy_log_prob(kind: str, count: int, mean: jax.Array, log_std: jax.Array, actions: jax.Array) -> jax.Array:
     factory = {"gaussian": gaussjax.gaussian, "multivariate": gaussjax.multivariate_gaussian}[kind]
-    policy = factory(Table(count, kind == "multivariate"), 1, gaussjax.spaces.Box((1,)), **OPTIONS)
+    policy = factory(Table(count, kind == "multivariate"), 1, gaussjax.spaces.Box(shape=(1,)), **OPTIONS)
     params = {"mean": mean[:, None], "log_std": log_std[:, None]}
     if kind == "multivariate":
         params["off_diagonal"] = jnp.zeros((count, 0), mean.dtype)
@@ -95,7 +95,7 @@ def test_actions_at_the_edge_have_finite_scores_and_gradients(compiled: bool, dt
 
 @pytest.mark.parametrize("compiled", EAGER_AND_JIT)
 def test_the_squashed_policy_scores_the_edge(compiled: bool) -> None:
-    policy = gaussjax.squashed_gaussian(Table(840), 1, gaussjax.spaces.Box((1,), -2.0, 2.0), **OPTIONS)
+    policy = gaussjax.squashed_gaussian(Table(840), 1, gaussjax.spaces.Box(-2.0, 2.0, (1,)), **OPTIONS)
     params = {"mean": jnp.linspace(-3.0, 3.0, 840)[:, None], "log_std": jnp.linspace(-5.0, 2.0, 840)[:, None]}
     with jax.disable_jit(not compiled):
         value, gradient = jax.value_and_grad(

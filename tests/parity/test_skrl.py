@@ -55,7 +55,7 @@ def reference(tmp_path_factory):
 def profiled(reference, framework, bounds, clip, reduction):
     """The policy under the calling convention of skrl 2.1.1, and its parameters."""
     options = {"clip_actions": clip, "clip_mean_actions": clip, "reduction": reduction}
-    box = gaussjax.spaces.as_space(gaussjax.spaces.Box((2,), *BOUNDS[bounds]))
+    box = gaussjax.spaces.as_space(gaussjax.spaces.Box(*BOUNDS[bounds], float("inf"), (2,)))
     if framework == "jax":
         policy = gaussjax.gaussian(Product(reference["log_std"]), 3, box, **options)
         return policy, {"weights": reference["weights"]}

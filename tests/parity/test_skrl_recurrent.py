@@ -33,7 +33,7 @@ def reference(tmp_path_factory):
 
 def start(name, reference):
     """The policy, skrl's parameters in it, and its gradients by the names of the twin."""
-    policy = gaussjax.gaussian(ROWS[name], 3, gaussjax.spaces.Box((2,), -1.0, 1.0))
+    policy = gaussjax.gaussian(ROWS[name], 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
 
     def part(what):
         prefix = f"{name} {what} "

@@ -32,7 +32,7 @@ def recorded(update, act):
 @pytest.mark.parametrize("factory", ["gaussian", "squashed_gaussian"])
 def test_fifty_updates_of_ppo_end_at_the_same_parameters(factory):
     network = gaussjax.networks.ActorCritic(gaussjax.networks.MLP((64, 32), activation="tanh", output_activation=None))
-    policy = getattr(gaussjax, factory)(network, 3, gaussjax.spaces.Box((2,), -2.0, 2.0), keepdims=True)
+    policy = getattr(gaussjax, factory)(network, 3, gaussjax.spaces.Box(-2.0, 2.0, (2,)), keepdims=True)
     twin = from_spec(policy.spec)
     ours, theirs = policy.init(jax.random.key(0)), twin.init(key(0))
 

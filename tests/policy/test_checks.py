@@ -17,7 +17,7 @@ from gaussjax.networks import CNN, MLP
 from gaussjax.spaces import Box
 from tests import policies
 
-BOX = Box((2,), -1.0, 1.0)
+BOX = Box(-1.0, 1.0, (2,))
 
 
 class Fault(NamedTuple):
@@ -284,22 +284,22 @@ HOST_FAULTS = {
         "action_space: expected a Box, got Dict(",
     ),
     "actions of no axis": (
-        lambda: gaussjax.gaussian(MLP(), 3, Box(())),
+        lambda: gaussjax.gaussian(MLP(), 3, Box(shape=())),
         ValueError,
-        "action_space: expected a Box with at least one dimension, got Box(shape=()",
+        "action_space: expected a Box with at least one dimension, got Box(low=-inf, high=inf, shape=()",
     ),
     "actions of size 0": (
-        lambda: gaussjax.gaussian(MLP(), 3, Box((0,))),
+        lambda: gaussjax.gaussian(MLP(), 3, Box(shape=(0,))),
         ValueError,
-        "action_space: expected a Box with at least one dimension, got Box(shape=(0,)",
+        "action_space: expected a Box with at least one dimension, got Box(low=(), high=(), shape=(0,)",
     ),
     "low above high": (
-        lambda: gaussjax.gaussian(MLP(), 3, Box((2,), (-1.0, 3.0), (1.0, 2.0))),
+        lambda: gaussjax.gaussian(MLP(), 3, Box((-1.0, 3.0), (1.0, 2.0), (2,))),
         ValueError,
-        "space: expected low <= high, got low [3.] and high [2.] in the dimensions [1] of Box(shape=(2,)",
+        "space: expected low <= high, got low [3.] and high [2.] in the dimensions [1] of Box(low=(-1.0, 3.0), high=(1.0, 2.0), shape=(2,)",
     ),
     "NaN bound": (
-        lambda: gaussjax.gaussian(MLP(), Box((2,), np.nan, 1.0), BOX),
+        lambda: gaussjax.gaussian(MLP(), Box(np.nan, 1.0, (2,)), BOX),
         ValueError,
         "space: expected low <= high, got low [nan]",
     ),
@@ -364,7 +364,7 @@ HOST_FAULTS = {
         "sizes: expected a tuple of widths, got (8.0,).",
     ),
     "channels that are a number": (
-        lambda: gaussjax.gaussian(CNN(channels=8), Box((6, 6, 3)), BOX).init(jax.random.key(0)),
+        lambda: gaussjax.gaussian(CNN(channels=8), Box(shape=(6, 6, 3)), BOX).init(jax.random.key(0)),
         ValueError,
         "channels, kernels and strides: expected one entry each a convolution, got 8, (8, 4, 3) and (4, 2, 1).",
     ),

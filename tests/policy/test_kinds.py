@@ -16,7 +16,7 @@ from gaussjax.spaces import Box
 
 KEY = jax.random.key(0)
 OBSERVATIONS = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
-BOX = Box((2,), (-1.0, 0.0), (1.0, 3.0))
+BOX = Box((-1.0, 0.0), (1.0, 3.0), (2,))
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,14 @@ def squashed() -> tuple[gaussjax.Policy, dict]:
 
 @pytest.fixture(scope="module")
 def multivariate() -> tuple[gaussjax.Policy, dict]:
-    policy = gaussjax.multivariate_gaussian(MLP((8,), std="state"), 3, Box((3,)))
+    policy = gaussjax.multivariate_gaussian(MLP((8,), std="state"), 3, Box(shape=(3,)))
     params = policy.init(KEY)
     return policy, jax.tree.map(lambda x: x + 0.1, params)
 
 
 def test_open_half_open_and_empty_dimensions_are_refused_by_number() -> None:
     # In float32 1e8 and 1e8 + 1 are one number, and 1e39 is infinite.
-    box = Box((6,), (-1.0, -np.inf, 0.0, 1.0, 1e8, 0.0), (1.0, 1.0, np.inf, 1.0, 1e8 + 1, 1e39))
+    box = Box((-1.0, -np.inf, 0.0, 1.0, 1e8, 0.0), (1.0, 1.0, np.inf, 1.0, 1e8 + 1, 1e39), (6,))
     with pytest.raises(ValueError, match=r"two finite bounds, low < high.* in the dimensions \[1, 2, 3, 4, 5\]"):
         gaussjax.squashed_gaussian(MLP(), 3, box)
 
@@ -79,7 +79,7 @@ def test_gradients_of_stored_edge_actions_are_finite(squashed) -> None:
 @pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.multivariate_gaussian])
 def test_raw_actions_score_clipped_samples_before_the_clip(factory) -> None:
     options = {"clip_actions": True, "clipped_log_prob": "unclipped"}
-    policy = factory(MLP((8,)), 3, Box((2,), -0.1, 0.1), **options)
+    policy = factory(MLP((8,)), 3, Box(-0.1, 0.1, (2,)), **options)
     params = policy.init(KEY)
     result = policy.act(params, KEY, OBSERVATIONS)
     assert bool(jnp.any(result.actions != result.outputs["raw_actions"]))
@@ -103,14 +103,16 @@ def test_entropy_of_the_policy_is_that_of_its_samples(squashed) -> None:
 
 def test_any_network_of_ours_gives_the_correlations() -> None:
     for network in (MLP((8,)), MLP((8,), std="state"), ActorCritic(MLP((8,)))):
-        policy = gaussjax.multivariate_gaussian(network, 3, Box((3,)))
+        policy = gaussjax.multivariate_gaussian(network, 3, Box(shape=(3,)))
         distribution, outputs = policy.apply(policy.init(KEY), OBSERVATIONS)
         assert outputs["off_diagonal"].shape == (4, 3)
         np.testing.assert_array_equal(distribution.off_diagonal, np.zeros((4, 3)))
 
 
 def test_one_dimension_has_no_correlations() -> None:
-    full, plain = (factory(MLP((8,)), 3, Box((1,))) for factory in (gaussjax.multivariate_gaussian, gaussjax.gaussian))
+    full, plain = (
+        factory(MLP((8,)), 3, Box(shape=(1,))) for factory in (gaussjax.multivariate_gaussian, gaussjax.gaussian)
+    )
     params = plain.init(KEY)
     for got, expected in zip(
         full.act(params, KEY, OBSERVATIONS)[:2], plain.act(params, KEY, OBSERVATIONS)[:2], strict=True
@@ -129,7 +131,7 @@ def test_actions_are_correlated_as_the_network_says(multivariate) -> None:
 
 def test_a_clipped_dimension_rescores_those_after_it() -> None:
     policy = gaussjax.multivariate_gaussian(
-        MLP((8,)), 3, Box((2,), (-0.1, -np.inf), (0.1, np.inf)), clip_actions=True, reduction="none"
+        MLP((8,)), 3, Box((-0.1, -np.inf), (0.1, np.inf), (2,)), clip_actions=True, reduction="none"
     )
     params = jax.tree.map(lambda x: x + 0.3, policy.init(KEY))
     result = policy.act(params, KEY, OBSERVATIONS)
@@ -151,7 +153,7 @@ class Plain(nn.Module):
 
 
 def test_a_network_without_correlations_is_told_what_to_give() -> None:
-    policy = gaussjax.multivariate_gaussian(Plain(), 3, Box((3,)))
+    policy = gaussjax.multivariate_gaussian(Plain(), 3, Box(shape=(3,)))
     params = policy.init(KEY)
     with pytest.raises(ValueError, match=r"expected outputs\['off_diagonal'\] of shape \(4, 3\) or \(3,\)"):
         policy.apply(params, OBSERVATIONS)
@@ -162,7 +164,7 @@ def test_a_density_with_censored_ends_has_a_total_of_one() -> None:
     policy = gaussjax.gaussian(
         MLP((8,), std="fixed", initial_log_std=-0.5),
         3,
-        Box((1,), -0.7, 0.9),
+        Box(-0.7, 0.9, (1,)),
         clip_actions=True,
         clipped_log_prob="censored",
     )
@@ -180,7 +182,7 @@ def test_a_censored_action_whose_raw_one_is_on_the_bound_has_the_mass_of_its_sid
     policy = gaussjax.gaussian(
         MLP((8,), std="fixed", output_activation=activation),
         3,
-        Box((2,), -1.0, 1.0),
+        Box(-1.0, 1.0, (2,)),
         clip_actions=True,
         clip_mean_actions=clip_mean_actions,
         clipped_log_prob="censored",
@@ -239,6 +241,6 @@ def test_a_bfloat16_trunk_has_a_float32_head(factory) -> None:
 def test_modules_held_in_a_sequence_are_filled_in_too(listed):
     head = gaussjax.networks.heads.GaussianHead()
     network = nn.Sequential(listed([nn.Dense(8), nn.tanh, head]))
-    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box(shape=(2,)))
     params = policy.init(jax.random.key(0))
     assert policy.act(params, None, jnp.ones((4, 3)), deterministic=True).actions.shape == (4, 2)

@@ -17,7 +17,7 @@ from gaussjax.spaces import Box
 from tests import policies
 
 OBSERVATIONS = np.linspace(-1.0, 1.0, 15, dtype=np.float32).reshape(5, 3)
-BOX = Box((2,), -1.0, 1.0)
+BOX = Box(-1.0, 1.0, (2,))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_densities_and_their_gradients_are_finite_at_any_log_std(total, log_std)
 def test_the_log_prob_of_a_narrow_policy_is_that_of_its_noise():
     # Around a mean of 0.9 float32 has steps of 6e-8 while the std is 2e-9: the action is the mean,
     # and a density recomputed from it would see no noise. -½·1 + 20 - c = 18.5810615
-    policy = gaussjax.gaussian(MLP((8,)), 3, Box((1,)))
+    policy = gaussjax.gaussian(MLP((8,)), 3, Box(shape=(1,)))
     params = jax.tree.map(jnp.zeros_like, policy.init(jax.random.key(0)))
     params["params"]["head"]["mean"]["bias"] = jnp.full(1, 1.4)
     params["params"]["head"]["log_std"] = jnp.full(1, -20.0)

@@ -9,7 +9,7 @@ import pytest
 import gaussjax
 from gaussjax.policy.serve import serve
 
-BOX = gaussjax.spaces.Box((2,), -1.0, 1.0)
+BOX = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -67,7 +67,7 @@ def test_other_autoreset_modes_are_refused():
 
 
 def test_evaluate_runs_each_episode_once_and_to_its_end():
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,), -2.0, 2.0))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
     params = policy.init(jax.random.key(0))
     episodes = rollout.evaluate(policy, params, "Pendulum-v1", episodes=3, seed=5)
     assert episodes.lengths == [200, 200, 200]
@@ -94,7 +94,7 @@ def test_evaluate_cuts_what_has_no_end():
             return super().reset(seed=seed)
 
     gymnasium.register("gaussjax-test/Uneven-v0", Uneven)
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box((1,), -1.0, 1.0))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box(-1.0, 1.0, (1,)))
     params = policy.init(jax.random.key(0))
     try:
         episodes = rollout.evaluate(policy, params, "gaussjax-test/Uneven-v0", episodes=2, max_steps=7)

@@ -18,25 +18,25 @@ INF = float("inf")
 
 # A Gymnasium space and what gaussjax makes of it.
 SPACES = {
-    "vector": (gym.Box(-1.0, 1.0, (3,)), Box((3,), -1.0, 1.0)),
-    "matrix": (gym.Box(0.0, 2.0, (2, 3), np.float64), Box((2, 3), 0.0, 2.0, "float64")),
-    "scalar": (gym.Box(0.0, 1.0, ()), Box((), 0.0, 1.0)),
-    "image": (gym.Box(0, 255, (4, 4, 3), np.uint8), Box((4, 4, 3), 0.0, 255.0, "uint8")),
+    "vector": (gym.Box(-1.0, 1.0, (3,)), Box(-1.0, 1.0, (3,))),
+    "matrix": (gym.Box(0.0, 2.0, (2, 3), np.float64), Box(0.0, 2.0, (2, 3), "float64")),
+    "scalar": (gym.Box(0.0, 1.0, ()), Box(0.0, 1.0, ())),
+    "image": (gym.Box(0, 255, (4, 4, 3), np.uint8), Box(0.0, 255.0, (4, 4, 3), "uint8")),
     "half open": (
         gym.Box(np.array([-np.inf, 0.0], np.float32), np.array([0.5, np.inf], np.float32)),
-        Box((2,), (-INF, 0.0), (0.5, INF)),
+        Box((-INF, 0.0), (0.5, INF), (2,)),
     ),
-    "open": (gym.Box(-np.inf, np.inf, (2,)), Box((2,))),
+    "open": (gym.Box(-np.inf, np.inf, (2,)), Box(shape=(2,))),
     "discrete": (gym.Discrete(4), Discrete(4)),
     "discrete from -1": (gym.Discrete(3, start=-1), Discrete(3, -1)),
     "multi": (gym.MultiDiscrete([2, 3, 4]), MultiDiscrete((2, 3, 4))),
     "dict": (
         gym.Dict({"z": gym.Discrete(2), "a": gym.Box(-1.0, 1.0, (2,))}),
-        Dict((("a", Box((2,), -1.0, 1.0)), ("z", Discrete(2)))),
+        Dict((("a", Box(-1.0, 1.0, (2,))), ("z", Discrete(2)))),
     ),
     "tuple": (
         gym.Tuple((gym.MultiDiscrete([2, 2]), gym.Box(0.0, 1.0, (2, 2)))),
-        Tuple((MultiDiscrete((2, 2)), Box((2, 2), 0.0, 1.0))),
+        Tuple((MultiDiscrete((2, 2)), Box(0.0, 1.0, (2, 2)))),
     ),
     "nested": (
         gym.Dict(
@@ -47,8 +47,8 @@ SPACES = {
         ),
         Dict(
             (
-                ("arm", Tuple((Box((3,), -1.0, 1.0), Discrete(3, 2)))),
-                ("eyes", Dict((("left", Box((2, 2), 0.0, 255.0, "uint8")), ("right", MultiDiscrete((3, 2)))))),
+                ("arm", Tuple((Box(-1.0, 1.0, (3,)), Discrete(3, 2)))),
+                ("eyes", Dict((("left", Box(0.0, 255.0, (2, 2), "uint8")), ("right", MultiDiscrete((3, 2)))))),
             )
         ),
     ),
@@ -128,33 +128,37 @@ def test_bounds_are_flat_and_infinite_where_the_box_is_open():
     low, high = spaces.bounds(SPACES["half open"][1])
     np.testing.assert_array_equal(low, [-np.inf, 0.0])
     np.testing.assert_array_equal(high, [0.5, np.inf])
-    low, _ = spaces.bounds(Box((2, 2), -1.0, 1.0))
+    low, _ = spaces.bounds(Box(-1.0, 1.0, (2, 2)))
     np.testing.assert_array_equal(low, [-1.0] * 4)
 
 
 def test_a_size_or_a_shape_is_an_open_box():
     assert (
-        spaces.as_space(3) == spaces.as_space(np.int64(3)) == spaces.as_space((3,)) == spaces.as_space([3]) == Box((3,))
+        spaces.as_space(3)
+        == spaces.as_space(np.int64(3))
+        == spaces.as_space((3,))
+        == spaces.as_space([3])
+        == Box(shape=(3,))
     )
-    assert spaces.as_space((4, 4, 3)) == Box((4, 4, 3))
+    assert spaces.as_space((4, 4, 3)) == Box(shape=(4, 4, 3))
 
 
 def test_arrays_given_for_bounds_become_plain_numbers():
-    ours = spaces.as_space(Box([2], np.array([-1.0, -2.0], np.float32), [1.0, 1.0], np.float32))
-    assert ours == Box((2,), (-1.0, -2.0), 1.0)
+    ours = spaces.as_space(Box(np.array([-1.0, -2.0], np.float32), [1.0, 1.0], [2], np.float32))
+    assert ours == Box((-1.0, -2.0), 1.0, (2,))
     json.dumps(spaces.to_dict(ours))
-    assert spaces.as_space(Box((1, 2), np.array([[0.0, 1.0]]), 2.0)) == Box((1, 2), (0.0, 1.0), 2.0)
+    assert spaces.as_space(Box(np.array([[0.0, 1.0]]), 2.0, (1, 2))) == Box((0.0, 1.0), 2.0, (1, 2))
 
 
 def test_a_box_of_several_axes_also_takes_flat_vectors():
-    observations, batch_shape = spaces.cast(Box((2, 3)), np.arange(12.0).reshape(2, 6))
+    observations, batch_shape = spaces.cast(Box(shape=(2, 3)), np.arange(12.0).reshape(2, 6))
     assert batch_shape == (2,)
     np.testing.assert_array_equal(observations, np.arange(12.0).reshape(2, 2, 3))
 
 
 def test_integers_in_a_box_become_float32():
     for dtype in (np.uint8, np.int32, np.bool_):
-        assert spaces.cast(Box((2,)), np.ones((3, 2), dtype))[0].dtype == jnp.float32
+        assert spaces.cast(Box(shape=(2,)), np.ones((3, 2), dtype))[0].dtype == jnp.float32
 
 
 REFUSED = {
@@ -172,12 +176,12 @@ REFUSED = {
     ),
     "axes": (lambda: spaces.as_space(gym.MultiDiscrete([[2, 2]])), TypeError, "has one axis"),
     "inner bounds": (
-        lambda: spaces.as_space(Tuple((Box((1,), 1.0, -1.0),))),
+        lambda: spaces.as_space(Tuple((Box(1.0, -1.0, (1,)),))),
         ValueError,
         r"expected low <= high, got low \[1\.\] and high \[-1\.\]",
     ),
     "length of a bound": (
-        lambda: spaces.as_space(Box((2,), (0.0, 0.0, 0.0))),
+        lambda: spaces.as_space(Box((0.0, 0.0, 0.0), float("inf"), (2,))),
         ValueError,
         r"expected low as one number or of shape \(2,\), got shape \(3,\)",
     ),
@@ -211,3 +215,21 @@ def test_a_description_of_a_huge_box_makes_no_array_of_its_size():
 def test_one_hot_of_more_classes_than_the_type_has_numbers(dtype):
     flat = spaces.flatten(Discrete(300), jnp.array([5], dtype))
     np.testing.assert_array_equal(np.flatnonzero(flat), [5])
+
+
+@pytest.mark.parametrize("arguments", [((3,), -1.0, 1.0), ((2,),), (2, -1.0, 1.0), ((64, 64, 3), 0, 255, "uint8")])
+def test_the_shape_before_the_bounds_is_refused_with_gymnasiums_order(arguments):
+    with pytest.raises(TypeError, match=r"Gymnasium's order: Box\(low, high, shape\)"):
+        spaces.Box(*arguments)
+
+
+def test_a_box_takes_the_arguments_of_gymnasiums():
+    for arguments in (
+        (-1.0, 1.0, (3,)),
+        (-1.0, 1.0),
+        (np.zeros(2, np.float32), np.ones(2, np.float32)),
+        (0, 255, (4, 4), np.uint8),
+    ):
+        theirs, ours = gym.Box(*arguments), spaces.Box(*arguments)
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype.name if len(arguments) > 3 else "float32")
+        assert spaces.as_space(theirs) == spaces.Box(theirs.low, theirs.high, theirs.shape, theirs.dtype)

@@ -69,7 +69,7 @@ def test_layouts_are_those_of_torch():
 
 
 def test_the_images_of_a_plain_torch_network_are_flattened_in_its_order():
-    images = gaussjax.spaces.Box((9, 8, 2), 0.0, 255.0, "uint8")
+    images = gaussjax.spaces.Box(0.0, 255.0, (9, 8, 2), "uint8")
     network = gaussjax.networks.CNN((4,), (3,), (2,), sizes=(5,), activation="tanh", output_activation=None)
     policy = gaussjax.gaussian(network, images, policies.UNIT)
     params = policy.init(jax.random.key(0))

@@ -16,7 +16,7 @@ from tests import policies
 from tests.test_package import run
 
 FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian")
-BOX = gaussjax.spaces.Box((2,), -1.0, 1.0)
+BOX = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 
 
 class Own(torch.nn.Module):
@@ -318,7 +318,7 @@ def test_float64_parameters_come_back_from_a_file(made, tmp_path):
 
 
 def test_integer_actions_are_scored_as_in_jax(made):
-    box = gaussjax.spaces.Box((2,), -0.5, 0.5)
+    box = gaussjax.spaces.Box(-0.5, 0.5, (2,))
     network = gaussjax.networks.MLP((8, 8))
     policy = gaussjax.torch.gaussian(network, 3, box, clip_actions=True, clipped_log_prob="censored")
     params, taken = policy.init(random.key(0)), np.array([[0, 1], [0, -3]])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gaussjax import envs
 from gaussjax.spaces import Box
 
-UNIT = Box((1,), -1.0, 1.0)
+UNIT = Box(-1.0, 1.0, (1,))
 
 
 def bandit(half: float, shape: tuple[int, ...] = (1,)) -> envs.Environment:
@@ -18,7 +18,7 @@ def bandit(half: float, shape: tuple[int, ...] = (1,)) -> envs.Environment:
         reward = -jnp.mean(jnp.square((action - jnp.full(shape, 0.5 * half)) / half))
         return envs.Step(state, jnp.ones(1), reward, jnp.asarray(True), jnp.asarray(False))
 
-    return envs.Environment(lambda key: (jnp.zeros(()), jnp.ones(1)), step, Box((1,)), Box(shape, -half, half))
+    return envs.Environment(lambda key: (jnp.zeros(()), jnp.ones(1)), step, Box(shape=(1,)), Box(-half, half, shape))
 
 
 def recall(length: int) -> envs.Environment:
@@ -38,7 +38,7 @@ def recall(length: int) -> envs.Environment:
         asked = jnp.where(steps + 1 == length, 1.0, 0.0)
         return envs.Step((cue, steps + 1), jnp.stack([jnp.zeros(()), asked]), reward, last, jnp.asarray(False))
 
-    return envs.Environment(reset, step, Box((2,)), UNIT)
+    return envs.Environment(reset, step, Box(shape=(2,)), UNIT)
 
 
 def counter(length: int, terminates: bool = False) -> envs.Environment:
@@ -54,4 +54,4 @@ def counter(length: int, terminates: bool = False) -> envs.Environment:
         reward = count + 0.0 * action[0]
         return envs.Step(count, count.reshape(1), reward, ends if terminates else no, no if terminates else ends)
 
-    return envs.Environment(reset, step, Box((1,)), UNIT)
+    return envs.Environment(reset, step, Box(shape=(1,)), UNIT)

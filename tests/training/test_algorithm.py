@@ -11,7 +11,7 @@ import gaussjax
 from gaussjax import envs
 from gaussjax.training import bc, ppo, sac
 
-BOX = gaussjax.spaces.Box((1,), -2.0, 2.0)
+BOX = gaussjax.spaces.Box(-2.0, 2.0, (1,))
 
 
 @pytest.mark.parametrize("options", [{}, {"keepdims": False, "reduction": "none"}])
@@ -85,6 +85,6 @@ def test_options_with_which_nothing_would_be_learnt_are_refused():
 
 def test_sac_refuses_a_policy_of_an_open_box():
     environment = envs.from_functional(PendulumFunctional(), max_steps=200)
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box((1,)), keepdims=False)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)), keepdims=False)
     with pytest.raises(ValueError, match=r"policy: expected actions of a Box with finite bounds, got \[-inf\]"):
         sac.make(environment, sac.Config(num_envs=2), policy)

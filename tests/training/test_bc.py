@@ -11,7 +11,7 @@ from gaussjax import normalize
 from gaussjax.random.permutation import permutation
 from gaussjax.training import bc
 
-BOX = gaussjax.spaces.Box((1,), -1.0, 1.0)
+BOX = gaussjax.spaces.Box(-1.0, 1.0, (1,))
 
 
 def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
@@ -38,7 +38,7 @@ def test_epoch_equals_one_written_by_hand():
     rng = np.random.default_rng(1)
     seen = rng.normal(3.0, 2.0, (9, 3)).astype(np.float32)
     done = rng.uniform(-1.0, 1.0, (9, 2)).astype(np.float32)
-    policy = bc.make_policy(3, gaussjax.spaces.Box((2,), -1.0, 1.0), config)
+    policy = bc.make_policy(3, gaussjax.spaces.Box(-1.0, 1.0, (2,)), config)
     algorithm = bc.make(bc.Dataset(seen, done), policy, config)
     state = algorithm.init(jax.random.key(2))
     updated, metrics = algorithm.step(state)

@@ -19,7 +19,7 @@ CONFIG = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=3, sizes=(
 
 @pytest.fixture(scope="module")
 def update():
-    policy = ppo.make_policy(gaussjax.spaces.Box((3,)), gaussjax.spaces.Box((2,), -1.0, 1.0), CONFIG)
+    policy = ppo.make_policy(gaussjax.spaces.Box(shape=(3,)), gaussjax.spaces.Box(-1.0, 1.0, (2,)), CONFIG)
     optimizer = make_optimizer(CONFIG)
     params = policy.init(jax.random.key(1))
     statistics = normalize.update(normalize.init((3,)), jnp.arange(6.0).reshape(2, 3))

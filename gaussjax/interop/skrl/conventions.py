@@ -47,7 +47,7 @@ def profile(policy: Policy, version: str) -> Profile:
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box((2,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> old, params = profile(policy, "2.1.1"), policy.init(jax.random.key(0))
         >>> actions, outputs = old.act(params, jax.random.key(1), {"observations": jnp.zeros((5, 3))})
         >>> actions.shape, outputs["log_prob"].shape, old.entropy(params, {"observations": jnp.zeros((5, 3))}).shape

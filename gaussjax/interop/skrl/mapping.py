@@ -35,7 +35,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
 
     Example:
         >>> import gaussjax
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(()), 3, gaussjax.spaces.Box((2,)))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(()), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> module = {"net.weight": np.ones((2, 3)), "net.bias": np.zeros(2), "log_std_parameter": np.zeros(2)}
         >>> found = params(policy.spec, module, {"net": "head.mean", "log_std_parameter": "head.log_std"})
         >>> found["params"]["head"]["mean"]["kernel"].shape

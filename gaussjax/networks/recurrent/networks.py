@@ -143,7 +143,7 @@ class LSTM(Recurrent):
 
     Example:
         >>> import gaussjax
-        >>> policy = gaussjax.gaussian(LSTM(hidden_size=8), 3, gaussjax.spaces.Box((2,)))
+        >>> policy = gaussjax.gaussian(LSTM(hidden_size=8), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> carry = policy.initial_carry((5,))
         >>> step = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)), carry=carry)

@@ -188,7 +188,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
 
     Example:
         >>> from gaussjax import spaces
-        >>> make_policy(3, spaces.Box((1,), -2.0, 2.0), Config()).spec.kind
+        >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'gaussian'
     """
     options: dict[str, Any] = {"initializer": "orthogonal", "scale": 2.0**0.5}

@@ -145,7 +145,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         The policy, its log-densities without a last axis.
 
     Example:
-        >>> make_policy(3, spaces.Box((1,), -2.0, 2.0), Config()).spec.kind
+        >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
     network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")

@@ -20,7 +20,7 @@ import torch
 import gaussjax
 from gaussjax.interop import skrl
 
-BOX = gaussjax.spaces.Box((2,), -0.3, 0.3)
+BOX = gaussjax.spaces.Box(-0.3, 0.3, (2,))
 NAMES = {"net.0": "layers.dense_0", "net.2": "head.mean", "log_std_parameter": "head.log_std"}
 IN_FLAX = {"Dense_0": "layers.dense_0", "Dense_1": "head.mean", "log_std_parameter": "head.log_std"}
 

@@ -19,7 +19,7 @@ from gaussjax.interop import skrl
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo import update
 
-BOX = gaussjax.spaces.Box((2,), -0.3, 0.3)
+BOX = gaussjax.spaces.Box(-0.3, 0.3, (2,))
 KEY = jax.random.key(1)
 SEEN = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 NOISE = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
@@ -279,7 +279,7 @@ def test_freeze_parameters_is_a_stopped_gradient():
 
 
 def test_random_act_is_uniform_between_the_bounds_of_the_space():
-    low, high = gaussjax.spaces.bounds(gaussjax.spaces.Box((2,), (-1.0, 0.0), (1.0, 4.0)))
+    low, high = gaussjax.spaces.bounds(gaussjax.spaces.Box((-1.0, 0.0), (1.0, 4.0), (2,)))
     drawn = np.asarray(jax.random.uniform(KEY, (4000, 2), minval=low, maxval=high))
     assert scipy.stats.kstest(drawn[:, 0], scipy.stats.uniform(-1.0, 2.0).cdf).pvalue > 1e-3
     assert scipy.stats.kstest(drawn[:, 1], scipy.stats.uniform(0.0, 4.0).cdf).pvalue > 1e-3
@@ -315,7 +315,7 @@ def test_a_running_standard_scaler_is_normalize():
 
 def test_sizes_and_vectors_of_spaces_are_those_of_skrl():
     space = gaussjax.spaces.Dict(
-        (("gear", gaussjax.spaces.Discrete(3)), ("state", gaussjax.spaces.Box((2,), -1.0, 1.0)))
+        (("gear", gaussjax.spaces.Discrete(3)), ("state", gaussjax.spaces.Box(-1.0, 1.0, (2,))))
     )
     assert gaussjax.spaces.size(space) == 5
     flat = gaussjax.spaces.flatten(space, {"gear": np.array([2]), "state": np.array([[0.5, -0.5]], np.float32)})

@@ -27,7 +27,7 @@ def episodes(key):
 
 def train(network):
     """The mean squared error of the deterministic answers after training by log-likelihood."""
-    policy = gaussjax.gaussian(network, 2, gaussjax.spaces.Box((1,)))
+    policy = gaussjax.gaussian(network, 2, gaussjax.spaces.Box(shape=(1,)))
     optimiser = optax.adam(1e-2)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
 

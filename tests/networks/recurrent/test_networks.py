@@ -34,7 +34,7 @@ CELLS = [name for name in NETWORKS if not name.startswith("mingru")]
 @functools.cache
 def make(name, **changes):
     """A policy of the table with random parameters, its biases included."""
-    policy = gaussjax.gaussian(NETWORKS[name].clone(**changes), FEATURES, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(NETWORKS[name].clone(**changes), FEATURES, gaussjax.spaces.Box(shape=(2,)))
     params = policy.init(jax.random.key(0))
     generator = np.random.default_rng(1)
     return policy, jax.tree.map(
@@ -225,7 +225,7 @@ def test_a_loop_in_python_is_the_unrolled_sequence():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["lstm", "mingru-2"])
 def test_parameters_and_carries_are_float32_also_with_x64(name):
-    policy = gaussjax.gaussian(NETWORKS[name], FEATURES, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(NETWORKS[name], FEATURES, gaussjax.spaces.Box(shape=(2,)))
     tree = policy.init(jax.random.key(0)), policy.initial_carry((3,))
     assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {np.dtype(np.float32)}
 
@@ -233,7 +233,7 @@ def test_parameters_and_carries_are_float32_also_with_x64(name):
 @pytest.mark.parametrize("cell", [GRU, LSTM, MinGRU])
 def test_memory_steps_spread_what_the_units_remember(cell):
     """After `memory_steps` steps without input the slowest unit keeps about 1/e, the fastest next to nothing."""
-    policy = gaussjax.gaussian(cell(hidden_size=64, sizes=(), memory_steps=50), 1, gaussjax.spaces.Box((1,)))
+    policy = gaussjax.gaussian(cell(hidden_size=64, sizes=(), memory_steps=50), 1, gaussjax.spaces.Box(shape=(1,)))
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf * 0 if "kernel" in jax.tree_util.keystr(path) else leaf,
         policy.init(jax.random.key(0)),
@@ -244,7 +244,7 @@ def test_memory_steps_spread_what_the_units_remember(cell):
     assert 0.3 < kept.max() < 0.4
     assert kept.min() < 1e-3
     with pytest.raises(ValueError, match="memory_steps: expected None, or at least 2 for a cell with gates"):
-        gaussjax.gaussian(RNN(memory_steps=9), 1, gaussjax.spaces.Box((1,))) if cell is GRU else cell(
+        gaussjax.gaussian(RNN(memory_steps=9), 1, gaussjax.spaces.Box(shape=(1,))) if cell is GRU else cell(
             memory_steps=1
         ).initial_carry()
 
@@ -327,7 +327,7 @@ def test_the_specification_is_layers_by_environments_by_width():
 
 
 def test_the_default_sizes_are_64_then_64_and_32():
-    policy = gaussjax.gaussian(GRU(), 3, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(GRU(), 3, gaussjax.spaces.Box(shape=(2,)))
     params = policy.init(jax.random.key(0))["params"]
     assert params["memory"]["layer_0"]["kernel_hidden"].shape == (64, 3 * 64)
     assert [params["layers"][f"dense_{i}"]["bias"].size for i in range(2)] == [64, 32]
@@ -397,7 +397,7 @@ class Own(nn.Module):
 
 
 def test_a_network_of_ones_own_is_given_resets_as_an_array():
-    policy = gaussjax.gaussian(Own(), 3, gaussjax.spaces.Box((2,), -1.0, 1.0))
+    policy = gaussjax.gaussian(Own(), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
     params, carry = policy.init(jax.random.key(0)), np.ones((2, 4), np.float32)
     observations = np.ones((2, 3), np.float32)
     listed = policy.apply(params, observations, carry=carry, resets=[True, False])[1]
@@ -436,15 +436,15 @@ def test_a_network_by_itself_needs_a_carry_too():
 
 def test_unknown_choices_are_refused():
     with pytest.raises(ValueError, match=r"nonlinearity: .*'relu'.* got 'relue'"):
-        gaussjax.gaussian(RNN(nonlinearity="relue"), 3, gaussjax.spaces.Box((2,)))
+        gaussjax.gaussian(RNN(nonlinearity="relue"), 3, gaussjax.spaces.Box(shape=(2,)))
     with pytest.raises(ValueError, match="num_layers: expected at least 1, got 0"):
-        gaussjax.gaussian(GRU(num_layers=0), 3, gaussjax.spaces.Box((2,)))
+        gaussjax.gaussian(GRU(num_layers=0), 3, gaussjax.spaces.Box(shape=(2,)))
 
 
 @pytest.mark.parametrize("network", [LSTM(hidden_size=8), GRU(hidden_size=8), RNN(hidden_size=128), MinGRU()])
 def test_gradients_within_a_shard_map_are_those_without(network):
     """With its check of what differs between devices, which is on unless somebody turns it off."""
-    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box((2,)), keepdims=False)
+    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box(shape=(2,)), keepdims=False)
     params, carry = policy.init(jax.random.key(0)), policy.initial_carry((4,))
     seen, taken = jax.random.normal(jax.random.key(1), (5, 4, 3)), jnp.zeros((5, 4, 2))
     auto = (jax.sharding.AxisType.Auto,)

@@ -36,7 +36,7 @@ def test_flags_that_do_not_fit_are_refused():
 
 
 def test_chunks_from_their_stored_carries_give_the_numbers_of_the_rollout():
-    policy = gaussjax.gaussian(LSTM(hidden_size=5, sizes=()), 3, gaussjax.spaces.Box((2,)))
+    policy = gaussjax.gaussian(LSTM(hidden_size=5, sizes=()), 3, gaussjax.spaces.Box(shape=(2,)))
     params = policy.init(jax.random.key(0))
     generator = np.random.default_rng(0)
     steps, envs, length = 12, 2, 4

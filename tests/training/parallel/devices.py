@@ -113,7 +113,7 @@ def rollouts(mesh):
 def policies(mesh):
     spread = NamedSharding(mesh, PartitionSpec("envs"))
     policy = gaussjax.squashed_gaussian(
-        gaussjax.networks.MLP((8,), output_activation=None), 3, gaussjax.spaces.Box((2,), -1.0, 1.0)
+        gaussjax.networks.MLP((8,), output_activation=None), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,))
     )
     params, key = policy.init(jax.random.key(0)), jax.random.key(1)
     observations = jax.random.normal(jax.random.key(2), (64, 3))

@@ -65,7 +65,7 @@ def test_value_goes_on_after_a_truncation_and_stops_at_a_termination(truncates, 
 def test_update_equals_a_plain_python_ppo():
     """The compiled update against the same algorithm written with Python loops."""
     config = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=2, sizes=(8,), total_steps=64)
-    policy = ppo.make_policy(gaussjax.spaces.Box((3,)), gaussjax.spaces.Box((2,), -1.0, 1.0), config)
+    policy = ppo.make_policy(gaussjax.spaces.Box(shape=(3,)), gaussjax.spaces.Box(-1.0, 1.0, (2,)), config)
     optimizer = make_optimizer(config)
     params = policy.init(jax.random.key(1))
     rng = np.random.default_rng(0)

@@ -475,7 +475,7 @@ def test_checkpoints_are_written_while_an_environment_stands_at_nan(tmp_path):
         reward = jnp.where(count == 20.0, jnp.nan, 1.0)
         return envs.Step(count, jnp.ones(1), reward, jnp.asarray(False), count == 1000.0)
 
-    box = gaussjax.spaces.Box((1,), -1.0, 1.0)
+    box = gaussjax.spaces.Box(-1.0, 1.0, (1,))
     environment = envs.Environment(lambda key: (jnp.zeros(()), jnp.ones(1)), step, box, box)
     config = ppo.Config(**SHORT)
     algorithm = ppo.make(environment, config)

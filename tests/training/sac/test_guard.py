@@ -18,7 +18,7 @@ from tests.training import probes
 CONFIG = sac.Config(
     num_envs=2, num_steps=8, batch_size=4, learning_starts=2, buffer_size=64, sizes=(8,), normalize_observations=True
 )
-BOX = gaussjax.spaces.Box((1,), -1.0, 1.0)
+BOX = gaussjax.spaces.Box(-1.0, 1.0, (1,))
 
 
 def finite(tree):
@@ -62,7 +62,7 @@ def test_transitions_that_hold_nan_leave_no_trace():
         seen = jnp.where(count == 4.0, jnp.nan, count).reshape(1)
         return envs.Step(count, seen, jnp.where(count == 8.0, jnp.inf, 1.0), jnp.asarray(False), count == 8.0)
 
-    environment = envs.Environment(reset, step, gaussjax.spaces.Box((1,)), BOX)
+    environment = envs.Environment(reset, step, gaussjax.spaces.Box(shape=(1,)), BOX)
     algorithm = sac.make(environment, CONFIG)
     state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
     # Of the eight steps of two environments: the one to NaN, the one from it, and the one with the infinite reward.

@@ -50,8 +50,8 @@ def test_compiled_environments_are_learnt_and_the_temperature_falls():
         reward = -jnp.square(action[0] - 0.5)
         return envs.Step(state, jnp.ones(1), reward, jnp.asarray(True), jnp.asarray(False))
 
-    box = gaussjax.spaces.Box((1,), -1.0, 1.0)
-    environment = envs.Environment(reset, step, gaussjax.spaces.Box((1,)), box)
+    box = gaussjax.spaces.Box(-1.0, 1.0, (1,))
+    environment = envs.Environment(reset, step, gaussjax.spaces.Box(shape=(1,)), box)
     policy, state, metrics = trained(environment, total_steps=3000, target_entropy=-3.0)
     action = policy.act(state.params, None, np.ones((1, 1), np.float32), deterministic=True).actions
     np.testing.assert_allclose(action, [[0.5]], atol=0.1)
@@ -71,7 +71,7 @@ def test_temperature_falls_where_the_box_is_narrow():
 def test_gradient_step_equals_one_written_by_hand():
     """The three losses in one gradient against each loss alone, with the minibatch and the noise known."""
     config = sac.Config(sizes=(8,), batch_size=16, buffer_size=32)
-    space = gaussjax.spaces.Box((2,), (-1.0, -2.0), (3.0, 2.0))
+    space = gaussjax.spaces.Box((-1.0, -2.0), (3.0, 2.0), (2,))
     policy = sac.make_policy(3, space, config)
     init, update = make_learner(policy, config)
     learner = jax.jit(init)(jax.random.key(0))
@@ -138,7 +138,7 @@ def test_gradient_step_equals_one_written_by_hand():
 
 def test_moments_are_overwritten_without_a_copy():
     """XLA copies none of the large arrays of the critics."""
-    policy = sac.make_policy(3, gaussjax.spaces.Box((2,), -1.0, 1.0), sac.Config(sizes=(40, 40)))
+    policy = sac.make_policy(3, gaussjax.spaces.Box(-1.0, 1.0, (2,)), sac.Config(sizes=(40, 40)))
     init, update = make_learner(policy, sac.Config(sizes=(40, 40)))
     learner = jax.eval_shape(init, jax.random.key(0))
     rows = [jax.ShapeDtypeStruct((16, *shape), dtype) for shape, dtype in ROW]
