@@ -166,9 +166,11 @@ def bending(text: str | None) -> tuple[Any, ...]:
     Raises:
         ValueError: There is no such activation, or the expression has other forms.
     """
-    if text is None or str(text).isidentifier():
+    if text is None:
+        return ("name", "mean")
+    if str(text).isidentifier():
         choose(ACTIVATIONS, text, "activation")
-        return ("name", "mean") if text is None else ("call", text, ("name", "mean"))
+        return ("call", text, ("name", "mean"))
     tree = inner = parse(text, ("mean",), "output_activation")
     while inner[0] in ("scaled", "call"):
         inner = inner[2]
