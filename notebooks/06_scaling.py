@@ -39,7 +39,7 @@ jax.devices()
 
 # %%
 pendulum = envs.make_functional("Pendulum-v1")
-config = ppo.Config(num_envs=16, num_steps=200, batch_size=640, num_epochs=4, sizes=(32,), total_steps=40 * 3200)
+config = ppo.Config(num_envs=16, num_steps=200, batch_size=640, num_epochs=4, hidden_sizes=(32,), total_steps=40 * 3200)
 algorithm = ppo.make(pendulum, config)
 
 

@@ -18,8 +18,8 @@ def generalized_advantages(
     terminated: Bool[Array, " time *envs"],
     truncated: Bool[Array, " time *envs"],
     *,
-    discount: float | Array,
-    trace: float | Array,
+    gamma: float | Array,
+    gae_lambda: float | Array,
 ) -> Float[Array, " time *envs"]:
     """How much better each action did than the value function foresaw.
 
@@ -32,8 +32,8 @@ def generalized_advantages(
         next_values: Of the observation that followed, at the end of an episode its true last one.
         terminated: The episode ended at this step.
         truncated: The episode was cut at this step.
-        discount: Gamma, in [0, 1].
-        trace: Lambda, in [0, 1]: 0 is one step, 1 the whole return.
+        gamma: Gamma, in [0, 1].
+        gae_lambda: Lambda, in [0, 1]: 0 is one step, 1 the whole return.
 
     Returns:
         Advantages, in units of reward. Add `values` for the targets of the value function.
@@ -42,15 +42,15 @@ def generalized_advantages(
         >>> import jax.numpy as jnp
         >>> steps = jnp.array([1.0, 1.0]), jnp.zeros(2), jnp.zeros(2)
         >>> ends = jnp.array([False, True]), jnp.array([False, False])
-        >>> generalized_advantages(*steps, *ends, discount=0.5, trace=1.0)
+        >>> generalized_advantages(*steps, *ends, gamma=0.5, gae_lambda=1.0)
         Array([1.5, 1. ], dtype=float32)
 
     Source:
         Schulman et al. 2016, high-dimensional continuous control using generalized advantage
         estimation (arXiv:1506.02438).
     """
-    errors = rewards + discount * jnp.where(terminated, 0.0, next_values) - values
-    keep = jnp.where(terminated | truncated, 0.0, discount * trace)
+    errors = rewards + gamma * jnp.where(terminated, 0.0, next_values) - values
+    keep = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda)
 
     def step(later: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
         error, kept = now

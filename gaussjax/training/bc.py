@@ -44,7 +44,7 @@ class Config:
     """Power of the variance that weighs the likelihood of each pair; 0 is plain maximum likelihood."""
     normalize_observations: bool = True
     """Bring observations to mean 0 and variance 1 by the statistics of the data."""
-    sizes: tuple[int, ...] = (64, 64)
+    hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
@@ -89,7 +89,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(shape=(1,)), Config()).spec.kind
         'gaussian'
     """
-    network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
+    network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
     return gaussian(
         network,
         observation_space,
@@ -120,7 +120,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     Example:
         >>> import gaussjax, numpy as np
         >>> seen = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(64, 1)
-        >>> config = Config(batch_size=32, sizes=(8,))
+        >>> config = Config(batch_size=32, hidden_sizes=(8,))
         >>> policy = make_policy(1, gaussjax.spaces.Box(-1.0, 1.0, (1,)), config)
         >>> algorithm = make(Dataset(seen, -seen), policy, config)
         >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))

@@ -33,14 +33,14 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
 
 
 def clipped_surrogate(
-    log_ratios: Float[Array, "*batch"], advantages: Float[Array, "*batch"], clip_ratio: float | Array
+    log_ratios: Float[Array, "*batch"], advantages: Float[Array, "*batch"], clip_range: float | Array
 ) -> Float[Array, ""]:
     """PPO's policy loss: the pessimistic of the plain and the clipped objective, negated.
 
     Args:
         log_ratios: From `log_ratio`.
         advantages: Of the actions taken.
-        clip_ratio: How far the ratio may leave 1 before its gradient stops.
+        clip_range: How far the ratio may leave 1 before its gradient stops.
 
     Returns:
         The mean over the batch, to be made small.
@@ -54,7 +54,7 @@ def clipped_surrogate(
         Schulman et al. 2017, equation 7 (arXiv:1707.06347).
     """
     ratios = jnp.exp(log_ratios)
-    clipped = jnp.clip(ratios, 1.0 - clip_ratio, 1.0 + clip_ratio)
+    clipped = jnp.clip(ratios, 1.0 - clip_range, 1.0 + clip_range)
     return -jnp.mean(jnp.minimum(ratios * advantages, clipped * advantages))
 
 
@@ -62,7 +62,7 @@ def value_loss(
     values: Float[Array, "*batch"],
     targets: Float[Array, "*batch"],
     old_values: Float[Array, "*batch"],
-    clip_value: float | None,
+    value_clip_range: float | None,
 ) -> Float[Array, ""]:
     """Half the mean squared error of the value function.
 
@@ -70,7 +70,7 @@ def value_loss(
         values: Predicted now.
         targets: To be predicted.
         old_values: Predicted when the experience was collected.
-        clip_value: None, or how far a prediction may move from the old one before its gradient stops.
+        value_clip_range: None, or how far a prediction may move from the old one before its gradient stops.
 
     Returns:
         The mean over the batch, in squared units of the value.
@@ -80,8 +80,8 @@ def value_loss(
         2.0
     """
     errors = jnp.square(values - targets)
-    if clip_value is not None:
-        held = old_values + jnp.clip(values - old_values, -clip_value, clip_value)
+    if value_clip_range is not None:
+        held = old_values + jnp.clip(values - old_values, -value_clip_range, value_clip_range)
         errors = jnp.maximum(errors, jnp.square(held - targets))
     return 0.5 * jnp.mean(errors)
 

@@ -142,7 +142,7 @@ def same_arrays(one, two):
 
 @pytest.mark.slow
 def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys):
-    options = ["--algorithm", "sac", "--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--sizes", "8"]
+    options = ["--algorithm", "sac", "--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--hidden-sizes", "8"]
     options += [
         "--learning-starts",
         "64",
@@ -189,7 +189,7 @@ def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_p
 def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, monkeypatch, capsys):
     seen = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
-    out, options = tmp_path / "run", ["--batch-size", "64", "--sizes", "8", "--num-epochs", "3"]
+    out, options = tmp_path / "run", ["--batch-size", "64", "--hidden-sizes", "8", "--num-epochs", "3"]
     options += ["--evaluation-episodes", "1", "--dataset", str(tmp_path / "data.npz"), "--out", str(out)]
     in_process(monkeypatch, "train", "Pendulum-v1", "--algorithm", "bc", *options)
     assert {file.name for file in out.iterdir()} >= {
@@ -269,22 +269,22 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch
         (["evaluate", "policy.safetensors", "--seed", "-1"], "gaussjax: seed: expected 0 or more, got -1."),
         (["train", "Pendulum-v1", "--entropy-coefficient", "nan"], "entropy_coefficient: expected a finite number"),
         (["train", "Pendulum-v1", "--checkpoint-every", "-1"], "checkpoint_every: expected 0 or more, got -1."),
-        (["train", "Pendulum-v1", "--target-kl", "0"], "target_kl: expected a number above 0, got 0.0."),
+        (["train", "Pendulum-v1", "--desired-kl", "0"], "desired_kl: expected a number above 0, got 0.0."),
         (["train", "Pendulum-v1", "--total-steps", "3000000000"], "total_steps: expected less than 2**31"),
         (
             ["train", "Pendulum-v1", "--algorithm", "sac", "--total-steps", "1500"],
             "learning_starts: expected fewer than the total_steps = 1500, got 5000: nothing would be learnt.",
         ),
         (["evaluate", "policy.safetensors", "--episodes", "0"], "gaussjax: episodes: expected at least 1, got 0."),
-        (["train", "Pendulum-v1", "--discount", "1.5"], "discount: expected a number from 0 to 1, got 1.5."),
+        (["train", "Pendulum-v1", "--gamma", "1.5"], "gamma: expected a number from 0 to 1, got 1.5."),
         (["train", "Pendulum-v1", "--activation", "rellu"], "got 'rellu'. Did you mean 'relu'?"),
         (["train", "MountainCarContinuous-v0", "--backend", "jax"], "as JAX functions (Pendulum-v1), got"),
         (["train", "Pendulum-v1", "--distributed", "a:1,2,2"], "expected local, auto or COORDINATOR:PORT,PROCESSES"),
         (["train"], "Missing from gaussjax train: ENVIRONMENT"),
         (["train", "Pendulum-v1", "--algorithm", "trpo"], "invalid choice 'trpo' for argument '--algorithm'"),
         (
-            ["train", "Pendulum-v1", "--algorithm=sac", "--clip-ratio", "0.1"],
-            "--clip-ratio: an option of ppo, not of sac, which has --total-steps, --num-envs, --num-steps, --gradient",
+            ["train", "Pendulum-v1", "--algorithm=sac", "--clip-range", "0.1"],
+            "--clip-range: an option of ppo, not of sac, which has --total-steps, --num-envs, --num-steps, --gradient",
         ),
         (["train", "Pendulum-v1", "--buffer-size", "9"], "--buffer-size: an option of sac, not of ppo, which has"),
         (

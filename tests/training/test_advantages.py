@@ -19,8 +19,8 @@ def test_hand_computed_episode_with_a_truncation_and_a_termination():
         jnp.array([1.0, 6.0, 1.0, 9.0]),
         jnp.array([False, False, False, True]),
         jnp.array([False, True, False, False]),
-        discount=0.5,
-        trace=0.5,
+        gamma=0.5,
+        gae_lambda=0.5,
     )
     np.testing.assert_allclose(advantages, [2.0, 4.0, 2.25, 3.0], rtol=1e-7)
 
@@ -36,7 +36,7 @@ def test_trace_one_gives_the_discounted_return_minus_the_value():
         following = rewards[t] + 0.9 * np.where(terminated[t], 0.0, following)
         expected[t] = following - values[t]
     advantages = generalized_advantages(
-        rewards, values, next_values, terminated, np.zeros_like(terminated), discount=0.9, trace=1.0
+        rewards, values, next_values, terminated, np.zeros_like(terminated), gamma=0.9, gae_lambda=1.0
     )
     np.testing.assert_allclose(advantages, expected, atol=2e-6)
 
@@ -48,7 +48,7 @@ def test_trace_zero_is_the_one_step_error():
         jnp.array([3.0, 5.0]),
         jnp.array([False, False]),
         jnp.array([False, False]),
-        discount=0.5,
-        trace=0.0,
+        gamma=0.5,
+        gae_lambda=0.0,
     )
     np.testing.assert_allclose(advantages, [1 + 1.5 - 2, 1 + 2.5 - 3])

@@ -76,8 +76,8 @@ def test_options_that_are_no_finite_numbers_are_refused(config, name, value):
 
 
 def test_options_with_which_nothing_would_be_learnt_are_refused():
-    with pytest.raises(ValueError, match="target_kl: expected several gradient steps an update, got one"):
-        ppo.Config(num_envs=2, num_steps=8, batch_size=16, num_epochs=1, target_kl=0.01)
+    with pytest.raises(ValueError, match="desired_kl: expected several gradient steps an update, got one"):
+        ppo.Config(num_envs=2, num_steps=8, batch_size=16, num_epochs=1, desired_kl=0.01)
     with pytest.raises(ValueError, match="batch_size: expected 2 or more with normalize_advantages, got 1"):
         ppo.Config(batch_size=1)
     ppo.Config(batch_size=1, normalize_advantages=False)

@@ -20,7 +20,7 @@ def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
     # The teacher: mean 0.5·x₀, standard deviation 0.1 where x₁ < 0 and 0.4 where x₁ > 0.
     spread = np.where(seen[:, 1:] < 0, 0.1, 0.4)
     done = (0.5 * seen[:, :1] + spread * rng.normal(size=(4096, 1))).astype(np.float32)
-    config = bc.Config(sizes=(32, 32), learning_rate=3e-3)
+    config = bc.Config(hidden_sizes=(32, 32), learning_rate=3e-3)
     algorithm = bc.make(bc.Dataset(seen, done), bc.make_policy(2, BOX, config), config)
     state = algorithm.init(jax.random.key(0))
     for _ in range(40):
@@ -34,7 +34,7 @@ def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
 
 def test_epoch_equals_one_written_by_hand():
     """Two gradient steps of nine pairs, four at a time: the likelihood, its weight and the bonus written out."""
-    config = bc.Config(batch_size=4, sizes=(8,), entropy_coefficient=0.1, variance_weight=0.25)
+    config = bc.Config(batch_size=4, hidden_sizes=(8,), entropy_coefficient=0.1, variance_weight=0.25)
     rng = np.random.default_rng(1)
     seen = rng.normal(3.0, 2.0, (9, 3)).astype(np.float32)
     done = rng.uniform(-1.0, 1.0, (9, 2)).astype(np.float32)
@@ -109,7 +109,7 @@ def test_csv_without_the_columns_is_refused(tmp_path):
 
 
 def test_dataset_smaller_than_a_batch_is_refused():
-    config = bc.Config(sizes=(4,))
+    config = bc.Config(hidden_sizes=(4,))
     with pytest.raises(ValueError, match="at most the 3 pairs"):
         bc.make(bc.Dataset(np.zeros((3, 2)), np.zeros((3, 1))), bc.make_policy(2, BOX, config), config)
 

@@ -14,7 +14,7 @@ from gaussjax import normalize, rollout
 from gaussjax.training import ppo
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
-CONFIG = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=3, sizes=(8,), normalize_rewards=False)
+CONFIG = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=3, hidden_sizes=(8,), normalize_rewards=False)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ NAMED = {
     "kl": jnp.asarray(0.25),
 }
 PENDULUM = envs.from_functional(PendulumFunctional(), max_steps=200)
-PPO = ppo.Config(num_envs=2, num_steps=8, batch_size=8, num_epochs=1, sizes=(4,))
-SAC = sac.Config(num_steps=4, batch_size=4, learning_starts=2, buffer_size=16, sizes=(4,))
+PPO = ppo.Config(num_envs=2, num_steps=8, batch_size=8, num_epochs=1, hidden_sizes=(4,))
+SAC = sac.Config(num_steps=4, batch_size=4, learning_starts=2, buffer_size=16, hidden_sizes=(4,))
 CLONING = bc.Config(batch_size=4)
 DATA = bc.Dataset(np.zeros((8, 3), np.float32), np.zeros((8, 1), np.float32))
 

@@ -34,7 +34,7 @@ def test_squashed_gaussian_is_at_a_bound_within_one_percent_of_the_half_width():
 def test_ppo_reports_the_fraction_of_its_samples_outside_the_box(kind):
     deviation = 2.0
     config = ppo.Config(
-        num_envs=8, num_steps=128, batch_size=1024, num_epochs=1, sizes=(4,), initial_log_std=math.log(deviation)
+        num_envs=8, num_steps=128, batch_size=1024, num_epochs=1, hidden_sizes=(4,), initial_log_std=math.log(deviation)
     )
     environments = jax_probes.counter(9) if kind == "JAX" else probes.vector(lambda: probes.Counter(9), 8)
     algorithm = ppo.make(environments, config)

@@ -43,21 +43,21 @@ class Config:
     """Step size of Adam at the start."""
     anneal_learning_rate: bool = True
     """Lower the step size linearly to zero over the training."""
-    target_kl: float | None = None
+    desired_kl: float | None = None
     """Adapt the step size, after each epoch, so that an update moves the policy by about this many nats, or None."""
-    discount: float = 0.99
+    gamma: float = 0.99
     """Gamma: what a reward is worth one step later."""
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     """Lambda of the advantage estimate."""
-    clip_ratio: float = 0.2
+    clip_range: float = 0.2
     """How far the probability ratio may leave 1."""
-    clip_value: float | None = None
+    value_clip_range: float | None = None
     """How far a value may move in one update, or None for no limit."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     value_coefficient: float = 0.5
     """Weight of the value loss."""
-    max_gradient_norm: float = 0.5
+    max_grad_norm: float = 0.5
     """Longer gradients are scaled down to this length."""
     normalize_observations: bool = True
     """Bring observations to mean 0 and variance 1 by running statistics."""
@@ -69,9 +69,9 @@ class Config:
     """Whether the actor and the critic have a memory, and which."""
     sequence_length: int = 16
     """Steps that a memory is trained over; it has to divide num_steps and batch_size."""
-    hidden_size: int = 64
+    recurrent_size: int = 64
     """Width of the memory."""
-    sizes: tuple[int, ...] = (64, 64)
+    hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, of the actor and of the critic."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
@@ -80,8 +80,8 @@ class Config:
 
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs")
-        positive = ("learning_rate", "clip_ratio", "max_gradient_norm", "clip_value", "target_kl")
-        check_options(self, (*counts, "hidden_size"), positive, ("discount", "trace"))
+        positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl")
+        check_options(self, (*counts, "recurrent_size"), positive, ("gamma", "gae_lambda"))
         samples = self.num_envs * self.num_steps
         if self.batch_size < 1 or samples % self.batch_size:
             raise ValueError(
@@ -92,10 +92,10 @@ class Config:
             raise ValueError(
                 "batch_size: expected 2 or more with normalize_advantages, got 1: an advantage less its own mean is 0."
             )
-        if self.target_kl is not None and self.num_epochs == 1 and self.batch_size == samples:
+        if self.desired_kl is not None and self.num_epochs == 1 and self.batch_size == samples:
             raise ValueError(
-                "target_kl: expected several gradient steps an update, got one, before which the policy has not moved. "
-                "Train for more epochs or in smaller minibatches."
+                "desired_kl: expected several gradient steps an update, got one, before which the policy has not "
+                "moved. Train for more epochs or in smaller minibatches."
             )
         if self.network != "mlp":
             self.check_sequences()
@@ -126,17 +126,17 @@ class Hyperparameters(NamedTuple):
 
     Attributes:
         learning_rate: As of `Config`, like all of them.
-        discount: Gamma.
-        trace: Lambda.
-        clip_ratio: How far the probability ratio may leave 1.
+        gamma: Gamma.
+        gae_lambda: Lambda.
+        clip_range: How far the probability ratio may leave 1.
         entropy_coefficient: Weight of the entropy bonus.
         value_coefficient: Weight of the value loss.
     """
 
     learning_rate: Float[Array, ""]
-    discount: Float[Array, ""]
-    trace: Float[Array, ""]
-    clip_ratio: Float[Array, ""]
+    gamma: Float[Array, ""]
+    gae_lambda: Float[Array, ""]
+    clip_range: Float[Array, ""]
     entropy_coefficient: Float[Array, ""]
     value_coefficient: Float[Array, ""]
 
@@ -199,11 +199,11 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         "output_scale": 0.01,
     }
     if config.network == "mlp":
-        actor = networks.MLP(config.sizes, config.activation, **actor_options)
-        network = networks.ActorCritic(actor, config.sizes, config.activation)
+        actor = networks.MLP(config.hidden_sizes, config.activation, **actor_options)
+        network = networks.ActorCritic(actor, config.hidden_sizes, config.activation)
     else:
         cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
-        shape = {"hidden_size": config.hidden_size, "sizes": config.sizes, "activation": config.activation}
+        shape = {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "activation": config.activation}
         network = networks.ActorCritic(cell(**shape, **actor_options), critic=cell(**shape, **options))
     return gaussian(
         network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False

@@ -110,8 +110,8 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
             next_values,
             experience.terminated,
             experience.truncated,
-            discount=options.discount,
-            trace=options.trace,
+            gamma=options.gamma,
+            gae_lambda=options.gae_lambda,
         )
         columns = Samples(
             observations,
@@ -153,7 +153,7 @@ def _scaled_rewards(
 
     def accumulate(returns: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
         reward, end = now
-        returns = state.hyperparameters.discount * returns + reward
+        returns = state.hyperparameters.gamma * returns + reward
         return jnp.where(end, 0.0, returns), returns
 
     last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))

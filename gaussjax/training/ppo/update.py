@@ -33,15 +33,13 @@ _TOLD = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "std", "
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     """Adam's direction for clipped gradients, as one vector; the step size is applied by the update."""
-    return optax.flatten(
-        optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5))
-    )
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5)))
 
 
-def adapted_rate(rate: Array, kl: Array, target_kl: float) -> Array:
+def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
     """The step size after an epoch: smaller where the policy moved too far, larger where too little."""
-    factor = jnp.where(kl > 2.0 * target_kl, 1.0 / _KL_FACTOR, 1.0)
-    factor = jnp.where(kl < 0.5 * target_kl, _KL_FACTOR, factor)
+    factor = jnp.where(kl > 2.0 * desired_kl, 1.0 / _KL_FACTOR, 1.0)
+    factor = jnp.where(kl < 0.5 * desired_kl, _KL_FACTOR, factor)
     return jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
 
 
@@ -74,13 +72,13 @@ def make_update(
         if config.normalize_advantages:
             advantages = (advantages - jnp.mean(advantages)) / (jnp.std(advantages) + 1e-8)
         log_ratios = losses.log_ratio(log_prob, samples.log_prob)
-        policy_loss = losses.clipped_surrogate(log_ratios, advantages, options.clip_ratio)
-        value_loss = losses.value_loss(outputs["value"], samples.targets, samples.values, config.clip_value)
+        policy_loss = losses.clipped_surrogate(log_ratios, advantages, options.clip_range)
+        value_loss = losses.value_loss(outputs["value"], samples.targets, samples.values, config.value_clip_range)
         entropy = jnp.mean(entropy)
         total = policy_loss + options.value_coefficient * value_loss - options.entropy_coefficient * entropy
         # Side by side, for a mean by itself is two kernels.
         moved = samples.distribution.kl_divergence(policy.distribution(held))
-        clipped = jnp.abs(jnp.expm1(jax.lax.stop_gradient(log_ratios))) > options.clip_ratio
+        clipped = jnp.abs(jnp.expm1(jax.lax.stop_gradient(log_ratios))) > options.clip_range
         kl, clip_fraction = jnp.mean(jnp.stack([moved, clipped]).reshape(2, -1), axis=1)
         return total, {
             "policy_loss": policy_loss,
@@ -117,8 +115,8 @@ def make_update(
             updates, following = optimizer.update(gradients, moments, params)
             taken = params - annealed(rate, progress) * updates, following, sums + told
             learnt = jax.tree.map(lambda new, old: jnp.where(usable, new, old), taken, carry[0])
-            if config.target_kl is not None:
-                rate = jnp.where(ends_epoch, adapted_rate(rate, metrics["kl"], config.target_kl), rate)
+            if config.desired_kl is not None:
+                rate = jnp.where(ends_epoch, adapted_rate(rate, metrics["kl"], config.desired_kl), rate)
             return (learnt, rate), None
 
         # One loop: of two, one in the other, each level is compiled, and the minibatches are stored in between.

@@ -39,7 +39,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     Example:
         >>> import jax
         >>> environments = envs.make_vector("Pendulum-v1", 2)
-        >>> config = Config(num_envs=2, num_steps=8, batch_size=4, learning_starts=8, buffer_size=100, sizes=(8,))
+        >>> config = Config(num_envs=2, num_steps=8, batch_size=4, learning_starts=8, hidden_sizes=(8,))
         >>> algorithm = make(environments, config)
         >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
         >>> state.steps

@@ -20,7 +20,7 @@ class Config:
     """Options of SAC. Steps are environment steps, counted over all environments.
 
     Example:
-        >>> Config(sizes=(64, 64), learning_starts=1000).batch_size
+        >>> Config(hidden_sizes=(64, 64), learning_starts=1000).batch_size
         256
     """
 
@@ -40,9 +40,9 @@ class Config:
     """Steps before the first gradient step: random ones, on JAX environments by the policy as it starts."""
     learning_rate: float = 3e-4
     """Step size of Adam, of the actor, the critics and the temperature."""
-    discount: float = 0.99
+    gamma: float = 0.99
     """Gamma: what a reward is worth one step later."""
-    target_rate: float = 0.005
+    tau: float = 0.005
     """How far the target critics follow at each gradient step."""
     initial_temperature: float = 1.0
     """Weight of the entropy at the start."""
@@ -52,7 +52,7 @@ class Config:
     """Bring observations to mean 0 and variance 1 by running statistics."""
     num_critics: int = 2
     """Critics, of which the smallest value counts."""
-    sizes: tuple[int, ...] = (256, 256)
+    hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
@@ -60,7 +60,7 @@ class Config:
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics")
         positive = ("learning_rate", "initial_temperature", "learning_starts")
-        check_options(self, (*counts, "gradient_steps"), positive, ("discount", "target_rate"))
+        check_options(self, (*counts, "gradient_steps"), positive, ("gamma", "tau"))
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
@@ -148,7 +148,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    network = networks.MLP(config.sizes, config.activation, output_activation=None, std="state")
+    network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
     return squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
 
 
@@ -156,4 +156,4 @@ def make_critic(policy: Policy, config: Config) -> networks.ActionValue:
     """One critic; its parameters are vmapped."""
     space = policy.spec.observation_space
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
-    return networks.ActionValue(config.sizes, config.activation, observation_space=None if flat else space)
+    return networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)

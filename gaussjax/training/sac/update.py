@@ -75,7 +75,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         following = policy.act(actor, next_key, batch.next_observations)
         future = jnp.min(values(targets, batch.next_observations, following.actions), axis=0)
         future = future - temperature * following.log_prob
-        goal = batch.rewards + config.discount * jnp.where(batch.terminated, 0.0, future)
+        goal = batch.rewards + config.gamma * jnp.where(batch.terminated, 0.0, future)
         estimates = values(critics, batch.observations, batch.actions)
         goals = jnp.broadcast_to(jax.lax.stop_gradient(goal), estimates.shape)
         critic_loss = 0.5 * jnp.sum(jnp.mean(jnp.square(estimates - goals), axis=-1))
@@ -119,7 +119,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         actor, critics, log_temperature = updated
         targets = jax.tree.map(
             lambda new, old: jnp.where(usable, new, old),
-            optax.incremental_update(critics, learner.targets, config.target_rate),
+            optax.incremental_update(critics, learner.targets, config.tau),
             learner.targets,
         )
         learner = Learner(actor, critics, targets, log_temperature, moments)

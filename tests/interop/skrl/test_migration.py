@@ -207,7 +207,7 @@ def test_the_sequences_of_a_memory_are_to_sequences():
 
 def test_the_future_ends_where_an_episode_terminated_and_not_where_it_was_truncated():
     one, flags = np.ones((1, 2), np.float32), np.array([[True, False]])
-    found = generalized_advantages(one, 0 * one, 5 * one, flags, ~flags, discount=0.9, trace=0.95)
+    found = generalized_advantages(one, 0 * one, 5 * one, flags, ~flags, gamma=0.9, gae_lambda=0.95)
     np.testing.assert_allclose(found, [[1.0, 1.0 + 0.9 * 5.0]])
 
 
@@ -296,7 +296,7 @@ def test_random_act_is_uniform_between_the_bounds_of_the_space():
         (0.0, 9e-3, 1e-2),
     ],
 )
-def test_the_kl_adaptive_learning_rate_is_target_kl(kl, rate, expected):
+def test_the_kl_adaptive_learning_rate_is_desired_kl(kl, rate, expected):
     # By hand: beyond twice the threshold it is divided by 1.5, below half of it multiplied.
     found = update.adapted_rate(jnp.float32(rate), jnp.float32(kl), 0.008)
     assert float(found) == pytest.approx(expected, rel=1e-6)

@@ -25,7 +25,14 @@ from gaussjax.training import ppo
 from gaussjax.training.parallel import processes, sharding
 from gaussjax.training.run import checkpoint
 
-OPTIONS = {"num_envs": 16, "num_steps": 8, "batch_size": 64, "num_epochs": 2, "sizes": (8,), "total_steps": 10**6}
+OPTIONS = {
+    "num_envs": 16,
+    "num_steps": 8,
+    "batch_size": 64,
+    "num_epochs": 2,
+    "hidden_sizes": (8,),
+    "total_steps": 10**6,
+}
 CONFIG = ppo.Config(**OPTIONS)
 COLLECTIVES = r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 

@@ -146,7 +146,18 @@ def two_trainings():
 
     def start_both(folder, *options):
         port = free_port()
-        small = ["--num-envs", "4", "--num-steps", "64", "--batch-size", "64", "--num-epochs", "2", "--sizes", "8"]
+        small = [
+            "--num-envs",
+            "4",
+            "--num-steps",
+            "64",
+            "--batch-size",
+            "64",
+            "--num-epochs",
+            "2",
+            "--hidden-sizes",
+            "8",
+        ]
         started.extend(train(folder, *small, *options, port=port, index=index) for index in range(2))
         metrics = folder / "metrics.csv"
         deadline = time.monotonic() + 200

@@ -12,7 +12,7 @@ from gaussjax import envs, normalize, rollout
 from gaussjax.training import ppo
 from tests.training import jax_probes
 
-SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "sizes": (8,)}
+SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "hidden_sizes": (8,)}
 
 
 def train(algorithm, state, updates):
@@ -72,9 +72,9 @@ def test_population_over_seeds_and_learning_rates(algorithm):
     assert metrics["kl"].shape == (3,)
 
 
-def test_step_size_follows_the_target_kl():
+def test_step_size_follows_the_desired_kl():
     far, near = (
-        ppo.make(jax_probes.recall(1), ppo.Config(**SHORT, total_steps=10**6, target_kl=target))
+        ppo.make(jax_probes.recall(1), ppo.Config(**SHORT, total_steps=10**6, desired_kl=target))
         for target in (1e3, 1e-9)
     )
     for algorithm, grows in ((far, True), (near, False)):
@@ -96,8 +96,8 @@ def test_memory_recalls_what_is_shown_no_more(network, solves):
         learning_rate=3e-3,
         network=network,
         sequence_length=20,
-        hidden_size=16,
-        sizes=(16,),
+        recurrent_size=16,
+        hidden_sizes=(16,),
         initial_log_std=-1.0,
     )
     algorithm = ppo.make(environment, config)
@@ -123,7 +123,7 @@ def test_sequences_of_a_policy_with_memory_of_ones_own_have_to_divide_too():
 def test_recurrent_update_equals_the_whole_rollout_at_once():
     """Cut into sequences with stored states, the experience has the log-densities of one unrolled rollout."""
     config = ppo.Config(
-        **{**SHORT, "num_epochs": 1, "batch_size": 64}, network="lstm", sequence_length=4, hidden_size=4
+        **{**SHORT, "num_epochs": 1, "batch_size": 64}, network="lstm", sequence_length=4, recurrent_size=4
     )
     algorithm = ppo.make(jax_probes.counter(3), config)
     state = algorithm.init(jax.random.key(0))
@@ -168,7 +168,7 @@ def test_jax_pendulum_is_learnt():
 
 
 def test_an_order_is_computed_once_and_not_for_each_column():
-    config = ppo.Config(num_envs=16, num_steps=32, batch_size=64, num_epochs=2, sizes=(8,))
+    config = ppo.Config(num_envs=16, num_steps=32, batch_size=64, num_epochs=2, hidden_sizes=(8,))
     algorithm = ppo.make(envs.from_functional(PendulumFunctional(), max_steps=200), config)
     program = algorithm.step.lower(jax.eval_shape(algorithm.init, jax.random.key(0))).compile().as_text()
     # A constant of the cipher that orders 512 samples and more: once for each of its two halves.

@@ -15,7 +15,14 @@ from gaussjax.training import ppo
 from gaussjax.training.ppo.update import make_optimizer, make_update
 from tests.training import probes
 
-PROBE = {"num_envs": 16, "num_steps": 16, "batch_size": 64, "num_epochs": 4, "sizes": (16,), "learning_rate": 3e-3}
+PROBE = {
+    "num_envs": 16,
+    "num_steps": 16,
+    "batch_size": 64,
+    "num_epochs": 4,
+    "hidden_sizes": (16,),
+    "learning_rate": 3e-3,
+}
 
 
 def trained(make, **options):
@@ -57,14 +64,14 @@ def test_credit_flows_back_to_the_first_of_two_actions():
 )
 def test_value_goes_on_after_a_truncation_and_stops_at_a_termination(truncates, value):
     policy, state, _ = trained(
-        lambda: probes.Wages(truncates), total_steps=40_000, discount=0.5, trace=1.0, normalize_rewards=False
+        lambda: probes.Wages(truncates), total_steps=40_000, gamma=0.5, gae_lambda=1.0, normalize_rewards=False
     )
     np.testing.assert_allclose(outputs(policy, state, [[1.0]])["value"], [value], atol=0.05)
 
 
 def test_update_equals_a_plain_python_ppo():
     """The compiled update against the same algorithm written with Python loops."""
-    config = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=2, sizes=(8,), total_steps=64)
+    config = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=2, hidden_sizes=(8,), total_steps=64)
     policy = ppo.make_policy(gaussjax.spaces.Box(shape=(3,)), gaussjax.spaces.Box(-1.0, 1.0, (2,)), config)
     optimizer = make_optimizer(config)
     params = policy.init(jax.random.key(1))
@@ -95,7 +102,7 @@ def test_update_equals_a_plain_python_ppo():
     # Rewards: divided by the deviation of the discounted returns of this very rollout.
     running, returns = np.zeros(2), []
     for t in range(8):
-        running = config.discount * running + rewards[t]
+        running = config.gamma * running + rewards[t]
         returns.append(running)
         running = np.where(terminated[t] | truncated[t], 0.0, running)
     scaled = rewards / np.std(returns)
@@ -103,8 +110,8 @@ def test_update_equals_a_plain_python_ppo():
     values, following = np.asarray(seen["value"]), np.asarray(policy.apply(params, next_observations)[1]["value"])
     advantages, later = np.zeros((8, 2)), np.zeros(2)
     for t in reversed(range(8)):
-        error = scaled[t] + config.discount * np.where(terminated[t], 0, following[t]) - values[t]
-        later = error + config.discount * config.trace * np.where(terminated[t] | truncated[t], 0, later)
+        error = scaled[t] + config.gamma * np.where(terminated[t], 0, following[t]) - values[t]
+        later = error + config.gamma * config.gae_lambda * np.where(terminated[t] | truncated[t], 0, later)
         advantages[t] = later
     flat = [np.asarray(column).reshape(16, *column.shape[2:]) for column in (observations, actions, log_prob)]
     targets, old_values, advantages = (advantages + values).ravel(), values.ravel(), advantages.ravel()
@@ -135,7 +142,7 @@ def test_update_equals_a_plain_python_ppo():
 
 def test_same_seed_gives_the_same_training_and_another_seed_another():
     def first_updates(seed):
-        config = ppo.Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=2, sizes=(8,))
+        config = ppo.Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=2, hidden_sizes=(8,))
         environments = envs.make_vector("Pendulum-v1", 4)
         algorithm = ppo.make(environments, config)
         state = algorithm.init(jax.random.key(seed))
@@ -153,7 +160,7 @@ def test_same_seed_gives_the_same_training_and_another_seed_another():
 
 
 def test_learning_rate_falls_to_zero_at_the_end():
-    config = ppo.Config(num_envs=2, num_steps=8, batch_size=8, num_epochs=1, sizes=(8,), total_steps=32)
+    config = ppo.Config(num_envs=2, num_steps=8, batch_size=8, num_epochs=1, hidden_sizes=(8,), total_steps=32)
     environments = probes.vector(probes.Bandit, 2)
     algorithm = ppo.make(environments, config)
     state = algorithm.init(jax.random.key(0))

@@ -24,9 +24,23 @@ from gaussjax.training.run import checkpoint, results
 from gaussjax.training.run import loop as run
 from tests.training import probes
 
-SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1, "sizes": (8,), "total_steps": 64 * 60}
+SHORT = {
+    "num_envs": 4,
+    "num_steps": 16,
+    "batch_size": 32,
+    "num_epochs": 1,
+    "hidden_sizes": (8,),
+    "total_steps": 64 * 60,
+}
 # The buffer of 600 is filled on the way.
-SHORT_SAC = {"num_envs": 4, "num_steps": 16, "batch_size": 8, "learning_starts": 100, "buffer_size": 600, "sizes": (8,)}
+SHORT_SAC = {
+    "num_envs": 4,
+    "num_steps": 16,
+    "batch_size": 8,
+    "learning_starts": 100,
+    "buffer_size": 600,
+    "hidden_sizes": (8,),
+}
 
 
 def same(one, two):
@@ -71,7 +85,7 @@ class Training:
 CASES = {
     "Pendulum": ("Pendulum-v1", {}),
     "MountainCarContinuous": ("MountainCarContinuous-v0", {}),
-    "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "hidden_size": 8, "sequence_length": 8}),
+    "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "recurrent_size": 8, "sequence_length": 8}),
     "functional Pendulum": (envs.from_functional(PendulumFunctional(), max_steps=20), {}),
     "SAC": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True}),
     "SAC, functional Pendulum": (envs.from_functional(PendulumFunctional(), max_steps=20), {"algorithm": sac}),
@@ -172,7 +186,7 @@ def test_checkpoint_of_other_options_is_refused_with_every_difference(training, 
     with pytest.raises(
         PolicyFileError, match=r"expected \(\(3, 9\), 'float32'\), got \(\(3, 8\), 'float32'\).*; .*\(9"
     ) as e:
-        Training("Pendulum-v1", sizes=(9,)).load(tmp_path)
+        Training("Pendulum-v1", hidden_sizes=(9,)).load(tmp_path)
     assert "Resume with the options of the training that wrote it." in str(e.value)
     # In the order of the state, and not in another one in each process.
     named = re.findall(r"\.params\S+", str(e.value))
@@ -313,7 +327,7 @@ def test_run_of_an_algorithm_that_works_in_place_keeps_its_last_update(tmp_path)
                 raise RuntimeError("broken")
             return super().step(action)
 
-    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, sizes=(8,))
+    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, hidden_sizes=(8,))
     environments = probes.vector(Breaks, 2)
     algorithm = sac.make(environments, config)
     run.start(tmp_path / "run", {"normalize_observations": True})
@@ -328,7 +342,7 @@ def test_run_of_an_algorithm_that_works_in_place_keeps_its_last_update(tmp_path)
 
 @pytest.mark.parametrize("broken", [RuntimeError, KeyboardInterrupt])
 def test_first_update_in_place_that_breaks_leaves_the_policy_before_it(tmp_path, monkeypatch, broken):
-    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, sizes=(8,))
+    config = sac.Config(num_envs=2, num_steps=4, learning_starts=4, batch_size=4, buffer_size=64, hidden_sizes=(8,))
     algorithm = sac.make(probes.vector(Opaque, 2), config)
     run.start(tmp_path / "run", {"normalize_observations": True})
     state = algorithm.init(jax.random.key(0))

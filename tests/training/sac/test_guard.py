@@ -16,7 +16,13 @@ from gaussjax.training.sac.update import make_learner
 from tests.training import probes
 
 CONFIG = sac.Config(
-    num_envs=2, num_steps=8, batch_size=4, learning_starts=2, buffer_size=64, sizes=(8,), normalize_observations=True
+    num_envs=2,
+    num_steps=8,
+    batch_size=4,
+    learning_starts=2,
+    buffer_size=64,
+    hidden_sizes=(8,),
+    normalize_observations=True,
 )
 BOX = gaussjax.spaces.Box(-1.0, 1.0, (1,))
 
@@ -98,7 +104,7 @@ def test_training_stops_after_gradients_that_are_not_finite_and_keeps_the_last_g
 
 
 def test_cloning_skips_gradients_that_overflow():
-    config = bc.Config(batch_size=16, sizes=(4,), normalize_observations=False)
+    config = bc.Config(batch_size=16, hidden_sizes=(4,), normalize_observations=False)
     dataset = bc.Dataset(np.ones((32, 1), np.float32), np.full((32, 1), 1e30, np.float32))
     algorithm = bc.make(dataset, bc.make_policy(1, BOX, config), config)
     state = algorithm.init(jax.random.key(0))

@@ -17,7 +17,7 @@ SMALL = {"num_envs": 2, "num_steps": 250, "batch_size": 64, "learning_starts": 2
 
 
 def trained(environments, **options):
-    config = sac.Config(**{**SMALL, "sizes": (32,), "learning_rate": 3e-3, **options})
+    config = sac.Config(**{**SMALL, "hidden_sizes": (32,), "learning_rate": 3e-3, **options})
     algorithm = sac.make(environments, config)
     state = algorithm.init(jax.random.key(0))
     while state.steps < config.total_steps:
@@ -70,7 +70,7 @@ def test_temperature_falls_where_the_box_is_narrow():
 
 def test_gradient_step_equals_one_written_by_hand():
     """The three losses in one gradient against each loss alone, with the minibatch and the noise known."""
-    config = sac.Config(sizes=(8,), batch_size=16, buffer_size=32)
+    config = sac.Config(hidden_sizes=(8,), batch_size=16, buffer_size=32)
     space = gaussjax.spaces.Box((-1.0, -2.0), (3.0, 2.0), (2,))
     policy = sac.make_policy(3, space, config)
     init, update = make_learner(policy, config)
@@ -138,8 +138,8 @@ def test_gradient_step_equals_one_written_by_hand():
 
 def test_moments_are_overwritten_without_a_copy():
     """XLA copies none of the large arrays of the critics."""
-    policy = sac.make_policy(3, gaussjax.spaces.Box(-1.0, 1.0, (2,)), sac.Config(sizes=(40, 40)))
-    init, update = make_learner(policy, sac.Config(sizes=(40, 40)))
+    policy = sac.make_policy(3, gaussjax.spaces.Box(-1.0, 1.0, (2,)), sac.Config(hidden_sizes=(40, 40)))
+    init, update = make_learner(policy, sac.Config(hidden_sizes=(40, 40)))
     learner = jax.eval_shape(init, jax.random.key(0))
     rows = [jax.ShapeDtypeStruct((16, *shape), dtype) for shape, dtype in ROW]
     drawn = sac.Transition(*rows), jax.random.key(1)
@@ -156,7 +156,7 @@ def test_counts_below_one_are_refused(option):
 
 @pytest.mark.slow
 def test_pendulum_is_solved():
-    config = sac.Config(total_steps=12_000, learning_starts=1000, sizes=(64, 64), learning_rate=1e-3)
+    config = sac.Config(total_steps=12_000, learning_starts=1000, hidden_sizes=(64, 64), learning_rate=1e-3)
     environments = envs.make_vector("Pendulum-v1", 1)
     algorithm = sac.make(environments, config)
     state = algorithm.init(jax.random.key(0))
