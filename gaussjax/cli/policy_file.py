@@ -44,7 +44,7 @@ def evaluate(command: Evaluate) -> None:
             seed=command.seed,
             max_steps=command.max_steps,
             timeout=command.timeout,
-            watch=recorder.watch if command.gif else None,
+            on_step=recorder.watch if command.gif else None,
         )
     except ValueError as error:
         raise UsageError(f"environment: {environment} is not one for this policy: {error}") from error

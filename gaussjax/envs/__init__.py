@@ -1,9 +1,9 @@
-"""Environments: Gymnasium's by name, and the protocol of those that are pure JAX functions."""
+"""Environments: Gymnasium's by name, and the protocol of environments that are pure JAX functions."""
 
-from gaussjax.envs.make import Environment as Environment
-from gaussjax.envs.make import Step as Step
-from gaussjax.envs.make import from_brax as from_brax
-from gaussjax.envs.make import from_functional as from_functional
-from gaussjax.envs.make import from_gymnax as from_gymnax
+from gaussjax.envs.brax import from_brax as from_brax
+from gaussjax.envs.environment import Environment as Environment
+from gaussjax.envs.environment import Step as Step
+from gaussjax.envs.functional import from_functional as from_functional
+from gaussjax.envs.gymnax import from_gymnax as from_gymnax
 from gaussjax.envs.make import make_functional as make_functional
 from gaussjax.envs.make import make_vector as make_vector

@@ -1,4 +1,4 @@
-"""Environments that raise, end the program or hang: one error that names which and when."""
+"""Environments that raise, exit or hang: one error that names the environment and the step."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 
 
 class EnvironmentStepError(RuntimeError):
-    """An environment raised, tried to end the program, or did not answer in time."""
+    """An environment raised, tried to exit the program, or exceeded the time limit."""
 
 
-# Seconds: the system's alarm takes no more than some centuries.
+# Seconds; setitimer overflows beyond some centuries.
 _LONGEST = 1e9
 
 
 class _TooSlow(BaseException):
-    """Raised by the alarm; no `except Exception` of an environment holds it up."""
+    """Raised by the alarm. It is no Exception, so that an environment does not catch it."""
 
 
 @contextlib.contextmanager
 def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[None]:
-    """Turns what goes wrong in a block that steps or resets environments into `EnvironmentStepError`.
+    """Raises `EnvironmentStepError` for anything that goes wrong while environments step or reset.
 
-    The time limit is an alarm signal, so it holds in the main thread only and where the system has
-    them; an environment that hangs within compiled code is interrupted once that returns to Python.
+    The time limit is an alarm signal, so it holds only in the main thread of a POSIX system. An
+    environment that hangs within compiled code is interrupted when that code returns to Python.
 
     Args:
         environments: A vector environment.
-        when: How the error calls what they do: "step 5", or "reset".
+        when: Name of the call in the error: "step 5", or "reset".
         timeout: Seconds, or None for no limit.
     """
     limit = timeout if threading.current_thread() is threading.main_thread() else None
@@ -49,9 +49,9 @@ def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[Non
             f"none. The environment hangs: look for a loop or a wait in it."
         ) from None
     except BaseException as error:
-        came = f"{type(error).__name__}: {error}".rstrip(": ")
+        got = f"{type(error).__name__}: {error}".rstrip(": ")
         raise EnvironmentStepError(
-            f"{_which(environments, error.__traceback__)}: expected an observation at {when}, got {came}. Correct "
+            f"{_which(environments, error.__traceback__)}: expected an observation at {when}, got {got}. Correct "
             f"the environment."
         ) from error
     finally:
@@ -65,7 +65,7 @@ def _ring(_number: int, _frame: FrameType | None) -> None:
 
 
 def _which(environments: Any, trace: TracebackType | None) -> str:
-    """The environment at which the loop of the vector environment stood."""
+    """Name of the environment that the loop of the vector environment had reached."""
     while trace is not None:
         names = trace.tb_frame.f_locals
         if names.get("self") is environments and isinstance(names.get("i"), int):

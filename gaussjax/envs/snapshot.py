@@ -1,4 +1,4 @@
-"""Where Gymnasium environments stand, as arrays and plain data, so that a training can be resumed."""
+"""States of Gymnasium environments as plain data, so that a training can be resumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium
 
-# What changes from step to step in Gymnasium's classic control.
+# Attributes that change from step to step in Gymnasium's classic control.
 _ATTRIBUTES = {
     "gymnasium.envs.classic_control.acrobot:AcrobotEnv": ("state",),
     "gymnasium.envs.classic_control.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
@@ -18,7 +18,7 @@ _ATTRIBUTES = {
     "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": ("state",),
     "gymnasium.envs.classic_control.pendulum:PendulumEnv": ("state",),
 }
-# Wrappers that carry nothing from step to step but what is listed.
+# Attributes of wrappers that change from step to step; other wrappers may hold a state that is unknown here.
 _WRAPPERS: dict[str, tuple[str, ...]] = {
     "ClipAction": (),
     "DtypeObservation": (),
@@ -32,18 +32,18 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
 
 
 class UnsavableError(ValueError):
-    """An environment whose state gaussjax cannot read."""
+    """The state of an environment cannot be saved."""
 
 
 def capture(environments: gymnasium.vector.VectorEnv) -> str:
-    """The state of every environment of a vector environment, as JSON that `restore` takes.
+    """State of every environment of a vector environment, as JSON for `restore`.
 
-    Known are Gymnasium's classic control and every environment whose unwrapped class has two
-    methods of yours, `get_state() -> plain data` and `set_state(data)`. Beside the state, the
-    random generator and the elapsed steps are kept.
+    Supported are Gymnasium's classic control, and every environment whose unwrapped class has the
+    methods `get_state() -> plain data` and `set_state(data)`. The random generator and the elapsed
+    steps are saved too.
 
     Raises:
-        UnsavableError: The first environment that is of another class, or in another wrapper.
+        UnsavableError: An environment is of another class, or in an unknown wrapper.
 
     Example:
         >>> from gaussjax import envs
@@ -60,14 +60,14 @@ def capture(environments: gymnasium.vector.VectorEnv) -> str:
 
 
 def restore(environments: gymnasium.vector.VectorEnv, text: str) -> None:
-    """Puts environments back to where `capture` found them.
+    """Restores environments to the state that `capture` saved.
 
     Raises:
-        UnsavableError: They are of another class or number than those that were captured.
+        UnsavableError: Class or number of the environments differ from those captured.
     """
     states, each = json.loads(text), _each(environments)
     if not isinstance(states, list) or len(states) != len(each):
-        raise UnsavableError(f"environments: expected {len(states)} of them, as were saved, got {len(each)}.")
+        raise UnsavableError(f"environments: expected {len(states)}, as saved, got {len(each)}.")
     for environment, state in zip(each, states, strict=True):
         _restore_one(environment, state)
 
@@ -76,8 +76,8 @@ def _each(environments: Any) -> list[Any]:
     inner = getattr(environments, "envs", None)
     if inner is None:
         raise UnsavableError(
-            f"environments: expected a vector environment within this process, got {type(environments).__name__}, "
-            f"whose environments cannot be reached. Use gaussjax.envs.make_vector."
+            f"environments: expected a vector environment within this process, got {type(environments).__name__}. "
+            f"Use gaussjax.envs.make_vector."
         )
     return list(inner)
 
@@ -120,7 +120,7 @@ def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
     if saved["class"] != _name(core) or len(saved["wrappers"]) != len(wrappers):
         raise UnsavableError(
             f"environment: expected {saved['class']} in {len(saved['wrappers'])} wrappers, got {_name(core)} in "
-            f"{len(wrappers)}. Make the environments as for the training that was saved."
+            f"{len(wrappers)}. Make the environments as for the saved training."
         )
     for wrapper, values in zip(wrappers, saved["wrappers"], strict=True):
         for name in _WRAPPERS.get(type(wrapper).__name__, ()):
@@ -136,7 +136,7 @@ def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
 
 
 def _write(value: Any) -> Any:
-    """Plain data for JSON; arrays keep their type and every bit: JSON's float64 covers float32 exactly."""
+    """Plain data for JSON. Arrays keep dtype and every bit, since JSON's float64 holds float32 exactly."""
     if isinstance(value, (np.ndarray, np.generic)):
         return {"array": np.asarray(value).tolist(), "dtype": str(value.dtype)}
     if isinstance(value, tuple):

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.normal import standard_normal
-from gaussjax.rollout.experience import Rollout
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
-    from jaxtyping import Array, Bool, Float
+from gaussjax.rollout.host import Rollout
 
 
-class Standing(NamedTuple):
-    """Where copies of an environment stand between two rollouts.
+class RolloutState(NamedTuple):
+    """State of `N` copies of an environment between two rollouts.
 
     Attributes:
-        states: Of the environments, each leaf with `N` first.
-        observations: To act on next, `(N, F)`.
-        resets: Which of them start an episode, `(N,)`.
-        carry: Of the policy's memory, or `()`.
-        returns: Sum of the rewards of the running episodes, `(N,)`.
-        lengths: Their steps, `(N,)`.
+        environment_states: States of the copies, each leaf with `N` first.
+        observations: Observations to act on next, `(N, F)`.
+        resets: Flags of observations that start an episode, `(N,)`.
+        carry: Recurrent state of the policy, or `()`.
+        returns: Sums of the rewards of the running episodes, `(N,)`.
+        lengths: Steps of the running episodes, `(N,)`.
     """
 
-    states: Any
+    environment_states: Any
     observations: Float[Array, "envs features"]
     resets: Bool[Array, " envs"]
     carry: Any
@@ -42,11 +39,11 @@ class Standing(NamedTuple):
     lengths: Float[Array, " envs"]
 
 
-class Episodes(NamedTuple):
-    """Sums over the episodes that ended.
+class EpisodeSums(NamedTuple):
+    """Sums over finished episodes.
 
     Attributes:
-        count: How many.
+        count: Number of episodes.
         returns: Sum of their returns.
         lengths: Sum of their lengths, in environment steps.
     """
@@ -56,43 +53,42 @@ class Episodes(NamedTuple):
     lengths: Float[Array, ""]
 
 
-def means(episodes: Episodes) -> dict[str, Array]:
-    """`episode_return` and `episode_length`, NaN where no episode ended.
+def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
+    """Mean `episode_return` and `episode_length`, NaN if no episode finished.
 
     Args:
-        episodes: Their sums.
+        sums: Sums over the finished episodes.
 
     Returns:
-        Both as float32 scalars; the length in environment steps.
+        Two float32 scalars; the length is in environment steps.
 
     Example:
-        >>> float(means(Episodes(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
+        >>> float(episode_metrics(EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
         -3.0
     """
-    count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
-    return {"episode_return": episodes.returns / count, "episode_length": episodes.lengths / count}
+    count = jnp.where(sums.count > 0, sums.count, jnp.nan)
+    return {"episode_return": sums.returns / count, "episode_length": sums.lengths / count}
 
 
-def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: int) -> Standing:
-    """Copies of an environment at the start of an episode each.
+def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int) -> RolloutState:
+    """Copies of an environment, each at the start of an episode.
 
     Args:
         environment: One environment; it is vmapped.
-        policy: Whose memory starts with zeros.
+        policy: The policy, whose recurrent state starts with zeros.
         key: Consumed.
-        num_envs: How many copies.
+        num_envs: Number of copies.
 
     Returns:
-        Where they stand, for `collect`.
+        The state for `collect`.
 
     Raises:
-        TypeError: What `reset` returns is not (state, observation).
-        ValueError: The observation is not one of the environment's space.
+        TypeError: `reset` does not return (state, observation).
+        ValueError: The observation is not an element of the environment's space.
 
     Example:
         >>> import gaussjax
-        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
-        >>> environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+        >>> environment = envs.make_functional("Pendulum-v1")
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
@@ -100,81 +96,75 @@ def start(environment: envs.Environment, policy: Policy, key: Array, num_envs: i
     states, observations = jax.vmap(partial(check.reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     carry = policy.initial_carry((num_envs,))
-    return Standing(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
+    return RolloutState(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
 
 
 def collect(
     environment: envs.Environment,
     policy: Policy,
     params: Params,
-    shown: Callable[[Array], Array],
-    standing: Standing,
-    key: Array,
+    preprocess: Callable[[Array], Array],
+    state: RolloutState,
+    key: Key[Array, ""],
     num_steps: int,
     *,
     deterministic: bool = False,
     mesh: Mesh | None = None,
-) -> tuple[Rollout, Standing, Episodes]:
-    """Runs a policy for some steps in all copies; an episode that ends is followed by the next.
+) -> tuple[Rollout, RolloutState, EpisodeSums]:
+    """Experience of a policy over some steps of all copies. A finished episode is followed by the next.
 
     Args:
         environment: One environment; it is vmapped.
         policy: The policy.
         params: Its parameters.
-        shown: What the policy sees of the observations, such as their normalisation.
-        standing: Where the copies stand.
-        key: Consumed: noise and resets are drawn from it.
+        preprocess: Function of observations whose result the policy gets, such as a normalization.
+        state: State of the copies.
+        key: Consumed, for noise and resets.
         num_steps: Steps of each copy.
         deterministic: Whether the policy takes its deterministic action.
-        mesh: Devices that run the copies, the same number each, without a word between them.
-            Noise and resets are those of one device.
+        mesh: Devices that share the copies evenly and do not communicate. Noise and resets do not depend on it.
 
     Returns:
-        The experience, where the copies stand now, and the sums over the episodes that ended.
+        The experience, the new state of the copies, and sums over the finished episodes.
 
     Raises:
-        TypeError: What `step` returns is no `gaussjax.envs.Step`, or an end is not told as a bool.
-        ValueError: A field of the step has another shape than `Step` says, or the state or the
-            observation is unlike that of `reset`.
+        TypeError: `step` does not return a `gaussjax.envs.Step`, or `terminated` or `truncated` is not a bool.
+        ValueError: A field of the step has a wrong shape, or state and observation differ in type from those of
+            `reset`.
 
     Example:
         >>> import gaussjax
-        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
-        >>> environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+        >>> environment = envs.make_functional("Pendulum-v1")
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
-        >>> params, standing = policy.init(jax.random.key(0)), start(environment, policy, jax.random.key(1), 4)
-        >>> rollout, standing, ended = collect(
-        ...     environment, policy, params, lambda observations: observations, standing, jax.random.key(2), 5
-        ... )
-        >>> rollout.rewards.shape, int(ended.count)
+        >>> params, state = policy.init(jax.random.key(0)), start(environment, policy, jax.random.key(1), 4)
+        >>> rollout, state, sums = collect(environment, policy, params, jnp.tanh, state, jax.random.key(2), 5)
+        >>> rollout.rewards.shape, int(sums.count)
         ((5, 4), 0)
     """
-    num_envs = standing.resets.shape[0]
+    num_envs = state.resets.shape[0]
     num_actions = spaces.size(policy.spec.action_space)
     noise_key, reset_key = keys.split(key)
-    # One draw for the whole rollout: cheaper than one in each step of the scan.
+    # One draw for the whole rollout is cheaper than one in each step of the scan.
     noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
-    recurrent = bool(jax.tree.leaves(standing.carry))
+    recurrent = bool(jax.tree.leaves(state.carry))
 
-    def step(carried: tuple[Standing, Array], now: tuple[Array, Array], mine: Array) -> Any:
-        (standing, ended), (noise, t) = carried, now
-        memory = {"carry": standing.carry, "resets": standing.resets} if recurrent else {}
+    def step(carried: tuple[RolloutState, Array], inputs: tuple[Array, Array], indices: Array) -> Any:
+        (state, sums), (noise, t) = carried, inputs
+        memory = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
-        act = policy.act(params, None, shown(standing.observations), **draw, **memory)
-        stepped = jax.vmap(partial(check.step, environment))(standing.states, standing.observations, act.actions)
+        act = policy.act(params, None, preprocess(state.observations), **draw, **memory)
+        stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, act.actions)
         done = stepped.terminated | stepped.truncated
 
-        def begin_anew(_: None) -> tuple[Any, Array]:
-            fresh = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + mine)
-            begun = jax.vmap(partial(check.reset, environment))(fresh)
-            return jax.tree.map(lambda new, old: _where(done, new, old), begun, (stepped.state, stepped.observation))
+        def reset(_: None) -> tuple[Any, Array]:
+            reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
+            fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
+            return jax.tree.map(lambda new, old: _where(done, new, old), fresh, (stepped.state, stepped.observation))
 
-        # Where no episode ended, and that is at most steps, no reset is computed.
-        states, observations = jax.lax.cond(
-            jnp.any(done), begin_anew, lambda _: (stepped.state, stepped.observation), None
-        )
+        # At most steps no episode ends, and no reset is computed.
+        states, observations = jax.lax.cond(jnp.any(done), reset, lambda _: (stepped.state, stepped.observation), None)
         row = (
-            standing.observations,
+            state.observations,
             act.outputs["raw_actions"],
             act.actions,
             stepped.reward,
@@ -182,10 +172,10 @@ def collect(
             stepped.truncated,
             stepped.observation,
         )
-        returns, lengths = standing.returns + stepped.reward, standing.lengths + 1.0
-        # Side by side, and added up over the environments after the last step: one kernel in the loop.
-        ended = ended + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
-        following = Standing(
+        returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
+        # Stacked, and summed over the environments after the last step: one kernel in the loop.
+        sums = sums + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
+        following = RolloutState(
             states,
             observations,
             done,
@@ -193,54 +183,51 @@ def collect(
             jnp.where(done, 0.0, returns),
             jnp.where(done, 0.0, lengths),
         )
-        return (following, ended), (row, standing.carry)
+        return (following, sums), (row, state.carry)
 
-    def run(standing: Standing, noise: Array, mine: Array) -> tuple[Rollout, Standing, Array]:
-        none = jnp.zeros((len(Episodes._fields), *mine.shape))
-        (last, ended), (rows, carries) = jax.lax.scan(
-            lambda carried, now: step(carried, now, mine), (standing, none), (noise, jnp.arange(num_steps))
+    def run(state: RolloutState, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
+        zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
+        (last, sums), (rows, carries) = jax.lax.scan(
+            lambda carried, inputs: step(carried, inputs, indices), (state, zeros), (noise, jnp.arange(num_steps))
         )
         carries = jax.tree.map(
             lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
         )
         done = rows[4] | rows[5]
-        resets = jnp.concatenate([jnp.expand_dims(standing.resets, 0), done[:-1]])
-        return Rollout(*rows, resets=resets, carries=carries), last, ended
+        resets = jnp.concatenate([jnp.expand_dims(state.resets, 0), done[:-1]])
+        return Rollout(*rows, resets=resets, carries=carries), last, sums
 
-    copies = jnp.arange(num_envs)
-    if mesh is None:
-        experience, last, ended = run(standing, noise, copies)
-    else:
-        # Each device looks at the ends of its own episodes only: nothing waits for the others.
+    if mesh is not None:
+        # Each device checks only its own episodes for their ends, so that no device waits for another.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
-        spread = jax.shard_map(
+        run = jax.shard_map(
             run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
         )
-        experience, last, ended = spread(standing, noise, copies)
-    return experience, last, Episodes(*jnp.sum(ended, axis=1))
+    experience, last, sums = run(state, noise, jnp.arange(num_envs))
+    return experience, last, EpisodeSums(*jnp.sum(sums, axis=1))
 
 
 def evaluate(
     environment: envs.Environment,
     policy: Policy,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     *,
-    shown: Callable[[Array], Array] = lambda observations: observations,
+    preprocess: Callable[[Array], Array] = lambda observations: observations,
     episodes: int = 20,
     max_steps: int = 1000,
     deterministic: bool = True,
 ) -> Float[Array, " episodes"]:
-    """Return of the first episode of each of several copies, at most `max_steps` long. Compiles whole.
+    """Return of the first episode of each of several copies, for use within `jax.jit`.
 
     Args:
         environment: One environment; it is vmapped.
         policy: The policy.
         params: Its parameters.
         key: Consumed.
-        shown: What the policy sees of the observations, such as their normalisation.
-        episodes: How many copies.
-        max_steps: Steps of each, whether its episode has ended or not.
+        preprocess: Function of observations whose result the policy gets, such as a normalization.
+        episodes: Number of copies.
+        max_steps: Steps of each copy, whether its episode has ended or not.
         deterministic: Whether the policy takes its deterministic action.
 
     Returns:
@@ -248,21 +235,18 @@ def evaluate(
 
     Example:
         >>> import gaussjax
-        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
-        >>> environment = envs.from_functional(PendulumFunctional(), max_steps=200)
+        >>> environment = envs.make_functional("Pendulum-v1")
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
         >>> evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=4).shape
         (4,)
     """
     start_key, key = keys.split(key)
-    standing = start(environment, policy, start_key, episodes)
-    experience, _, _ = collect(
-        environment, policy, params, shown, standing, key, max_steps, deterministic=deterministic
-    )
-    # Rewards count until the first end, that step included.
-    ended = jnp.cumsum((experience.terminated | experience.truncated).astype(jnp.int32), axis=0)
+    state = start(environment, policy, start_key, episodes)
+    rollout, _, _ = collect(environment, policy, params, preprocess, state, key, max_steps, deterministic=deterministic)
+    # Rewards count up to the first end, including the step that ends the episode.
+    ended = jnp.cumsum((rollout.terminated | rollout.truncated).astype(jnp.int32), axis=0)
     running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
-    return jnp.sum(jnp.where(running, experience.rewards, 0.0), axis=0)
+    return jnp.sum(jnp.where(running, rollout.rewards, 0.0), axis=0)
 
 
 def _where(done: Array, new: Array, old: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Evaluating: whole episodes of a policy that learns nothing from them."""
+"""Evaluation: whole episodes of a policy in Gymnasium environments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from gaussjax import envs, normalize
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout.host import Episodes, Runner
+
+if TYPE_CHECKING:
+    import gymnasium
 
 
 def evaluate(
@@ -24,7 +27,7 @@ def evaluate(
     deterministic: bool = True,
     max_steps: int | None = None,
     timeout: float | None = None,
-    watch: Callable[[Any], None] | None = None,
+    on_step: Callable[[gymnasium.Env], None] | None = None,
 ) -> Episodes:
     """Returns and lengths of whole episodes, one in each of as many environments.
 
@@ -32,21 +35,22 @@ def evaluate(
         policy: The policy.
         params: Its parameters.
         environment: Gymnasium name.
-        normalizer: Observation statistics of the training, if it had any.
-        episodes: How many.
-        seed: Of the environments: episode i starts from seed + i. Actions are drawn from it too.
+        normalizer: Observation statistics of the training, or None.
+        episodes: Number of episodes.
+        seed: Seed of actions and environments: episode i has seed + i.
         deterministic: Whether the policy takes its deterministic action.
-        max_steps: Of an episode, which is cut there; None waits for its end, and some environments have none.
-        timeout: Seconds that one step of all environments may take; None is no limit.
-        watch: Called with the first environment, which can be rendered as `rgb_array`, after its reset and after
-            each step of its episode but the last, which has reset it again.
+        max_steps: Steps after which an episode is cut. With None an episode runs to its end, which some
+            environments do not have.
+        timeout: Seconds that one step of all environments may take, or None for no limit.
+        on_step: Function of the first environment, made with `render_mode="rgb_array"`. It is called after the reset
+            and after each step of the first episode, except the last step, which has reset the environment.
 
     Returns:
-        A return and a length for each episode, and how many were cut.
+        Return and length of each episode, and the number of episodes that were cut.
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
-        EnvironmentStepError: An environment raised, tried to end the program, or hung.
+        EnvironmentStepError: An environment raised, tried to exit the program, or hung.
 
     Example:
         >>> import gaussjax
@@ -54,20 +58,19 @@ def evaluate(
         >>> evaluate(policy, policy.init(jax.random.key(0)), "Pendulum-v1", episodes=2).lengths
         [200, 200]
     """
-    options = {} if watch is None else {"render_mode": "rgb_array"}
+    options = {} if on_step is None else {"render_mode": "rgb_array"}
     environments: Any = envs.make_vector(environment, episodes, **options)
-
     carry = policy.initial_carry((episodes,))
     recurrent = bool(jax.tree.leaves(carry))
 
     @jax.jit
-    def choose(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+    def act(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
-        # No resets: each environment is watched for its first episode only.
+        # Resets are not needed: only the first episode of each environment counts.
         memory = {"carry": carry} if recurrent else {}
-        act = policy.act(params, key, observations, deterministic=deterministic, **memory)
-        return act.actions, act.outputs.get("carry", ())
+        output = policy.act(params, key, observations, deterministic=deterministic, **memory)
+        return output.actions, output.outputs.get("carry", ())
 
     runner = Runner(environments)
     runner.timeout = timeout
@@ -77,9 +80,9 @@ def evaluate(
         observations = runner.reset(seed)
         key = jax.random.key(seed)
         while running.any() and (max_steps is None or steps < max_steps):
-            if watch is not None and running[0]:
-                watch(environments.envs[0])
-            actions, carry = choose(params, jax.random.fold_in(key, steps), observations, carry)
+            if on_step is not None and running[0]:
+                on_step(environments.envs[0])
+            actions, carry = act(params, jax.random.fold_in(key, steps), observations, carry)
             observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
             steps += 1
             returns[running] += rewards[running]

@@ -1,10 +1,12 @@
-"""Vector environments of Gymnasium, stepped with an account of their episodes."""
+"""Gymnasium vector environments: stepping, statistics of episodes, and collecting experience."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
+from jaxtyping import Bool, Float
 
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded
@@ -17,9 +19,9 @@ class Episodes(NamedTuple):
     """Finished episodes.
 
     Attributes:
-        returns: Sum of the rewards of each.
-        lengths: Environment steps of each.
-        cut: How many of them had not ended by themselves.
+        returns: Sum of the rewards of each episode.
+        lengths: Environment steps of each episode.
+        cut: Number of episodes that were stopped before their end.
     """
 
     returns: list[float]
@@ -27,11 +29,48 @@ class Episodes(NamedTuple):
     cut: int = 0
 
 
-class Runner:
-    """Steps a vector environment and keeps account of its episodes.
+class Rollout(NamedTuple):
+    """Time-major experience of `N` environments over `T` steps, as arrays of NumPy or JAX.
 
-    The environments are Python objects with a state of their own, so this is the one place
-    that is not a pure function.
+    Attributes:
+        observations: Observations before each step, `(T, N, F)`.
+        raw_actions: Samples before any clip or squash, `(T, N, A)`.
+        actions: Flat actions of the environments, `(T, N, A)`.
+        rewards: Rewards, `(T, N)`.
+        terminated: Flags of steps after which the episode ended by itself, `(T, N)`.
+        truncated: Flags of steps after which the episode was cut, `(T, N)`. The value of the last observation counts.
+        next_observations: Observations after each step, `(T, N, F)`. At the end of an episode it is the last
+            observation of that episode, not the first of the next.
+        resets: Flags of observations that start an episode, `(T, N)`.
+        carries: Recurrent state before each step and after the last, `T + 1` first; or `()`.
+    """
+
+    observations: Float[Any, "time envs features"]
+    raw_actions: Float[Any, "time envs act"]
+    actions: Float[Any, "time envs act"]
+    rewards: Float[Any, "time envs"]
+    terminated: Bool[Any, "time envs"]
+    truncated: Bool[Any, "time envs"]
+    next_observations: Float[Any, "time envs features"]
+    resets: Bool[Any, "time envs"]
+    carries: Any
+
+
+class Act(Protocol):
+    """Function that acts in all environments."""
+
+    def __call__(self, t: int, observations: np.ndarray, resets: np.ndarray, carry: Any, /) -> tuple[Any, Any, Any]:
+        """`(actions, raw_actions, carry)` for step t."""
+        ...
+
+
+class Runner:
+    """A vector environment with the running returns and lengths of its episodes.
+
+    It changes in place, like the environments that it steps.
+
+    Args:
+        environments: Vector environment with the autoreset mode SAME_STEP.
 
     Example:
         >>> from gaussjax import envs
@@ -45,25 +84,28 @@ class Runner:
     """
 
     def __init__(self, environments: gymnasium.vector.VectorEnv):
-        _refuse_other_autoreset(environments)
+        mode = environments.metadata.get("autoreset_mode")
+        if getattr(mode, "name", mode) != "SAME_STEP":
+            raise ValueError(
+                f"environments: expected the autoreset mode SAME_STEP, got {mode}. Make them with "
+                f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
+            )
         self.environments = environments
         self.timeout: float | None = None
-        """Seconds that one step of all environments may take; None is no limit."""
-        self._action_shape = environments.action_space.shape
-        self._action_dtype = environments.action_space.dtype
+        """Seconds that one step of all environments may take, or None for no limit."""
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
         self._steps = 0
 
     def reset(self, seed: int) -> np.ndarray:
-        """Starts all environments anew and returns their first observations, `(N, F)`.
+        """First observations of new episodes in all environments, `(N, F)`.
 
         Args:
-            seed: Of the first environment; the next ones count up.
+            seed: Seed of the first environment; environment i has seed + i.
 
         Raises:
             FloatingPointError: An observation is NaN or infinite.
-            EnvironmentStepError: An environment raised, tried to end the program, or hung.
+            EnvironmentStepError: An environment raised, tried to exit the program, or hung.
         """
         with guarded(self.environments, "reset", self.timeout):
             observations, _ = self.environments.reset(seed=seed)
@@ -77,19 +119,21 @@ class Runner:
             actions: Flat actions, `(N, A)`.
 
         Returns:
-            The observations to act on next, rewards, terminated, truncated, the observations that
-            ended this step, and the episodes that finished.
+            Observations to act on next, rewards, terminated, truncated, observations after this step
+            (before any reset), and the episodes that finished.
 
         Raises:
             FloatingPointError: An observation or a reward is NaN or infinite.
-            EnvironmentStepError: An environment raised, tried to end the program, or hung.
+            EnvironmentStepError: An environment raised, tried to exit the program, or hung.
         """
-        actions = np.asarray(actions, self._action_dtype).reshape(self._action_shape)
+        space = self.environments.action_space
+        actions = np.asarray(actions, space.dtype).reshape(space.shape)  # type: ignore[arg-type]
         self._steps += 1
-        with guarded(self.environments, f"step {self._steps}", self.timeout):
+        when = f"step {self._steps}"
+        with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
-        observations = self._checked(np.array(observations, np.float32), f"step {self._steps}")
-        self._checked(rewards, f"step {self._steps}", "reward")
+        observations = self._checked(np.array(observations, np.float32), when)
+        self._checked(rewards, when, "reward")
         last = observations
         self._returns += rewards
         self._lengths += 1
@@ -101,24 +145,24 @@ class Runner:
                 last[i] = info["final_obs"][i]
                 episodes.returns.append(float(self._returns[i]))
                 episodes.lengths.append(int(self._lengths[i]))
-            self._checked(last, f"step {self._steps}")
+            self._checked(last, when)
             self._returns[done], self._lengths[done] = 0.0, 0
         return observations, rewards, terminated, truncated, last, episodes
 
     def capture(self) -> dict[str, Any]:
-        """Where the environments stand and the account of their episodes, as plain data.
+        """State of the environments and of their running episodes, as plain data.
 
         Raises:
-            snapshot.UnsavableError: gaussjax does not know how to read these environments.
+            snapshot.UnsavableError: The state of these environments cannot be saved.
         """
-        account = {"returns": self._returns.tolist(), "lengths": self._lengths.tolist(), "steps": self._steps}
-        return {**account, "environments": snapshot.capture(self.environments)}
+        running = {"returns": self._returns.tolist(), "lengths": self._lengths.tolist(), "steps": self._steps}
+        return {**running, "environments": snapshot.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Puts all back as `capture` found it.
+        """Restores the state that `capture` returned.
 
         Args:
-            captured: What `capture` gave.
+            captured: Result of `capture`.
         """
         snapshot.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
@@ -136,10 +180,44 @@ class Runner:
         return values
 
 
-def _refuse_other_autoreset(environments: gymnasium.vector.VectorEnv) -> None:
-    mode = environments.metadata.get("autoreset_mode")
-    if getattr(mode, "name", mode) != "SAME_STEP":
-        raise ValueError(
-            f"environments: expected the autoreset mode SAME_STEP, got {mode}. Make them with "
-            f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
-        )
+def collect(
+    runner: Runner, act: Act, observations: np.ndarray, resets: np.ndarray, carry: Any, num_steps: int
+) -> tuple[Rollout, tuple[np.ndarray, np.ndarray, Any], Episodes]:
+    """Experience of a policy over some steps.
+
+    Args:
+        runner: The environments.
+        act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step.
+        observations: Current observations, `(N, F)`.
+        resets: Flags of observations that start an episode, `(N,)`.
+        carry: Recurrent state of the policy, or `()`.
+        num_steps: Steps of each environment.
+
+    Returns:
+        The experience; observations, resets and carry to continue from; and the finished episodes.
+
+    Example:
+        >>> from gaussjax import envs
+        >>> runner = Runner(envs.make_vector("Pendulum-v1", 2))
+        >>> def act(t, observations, resets, carry):
+        ...     return np.zeros((2, 1)), np.zeros((2, 1)), carry
+        >>> experience, state, finished = collect(runner, act, runner.reset(seed=0), np.ones(2, bool), (), 3)
+        >>> experience.observations.shape, experience.rewards.shape
+        ((3, 2, 3), (3, 2))
+        >>> runner.environments.close()
+    """
+    rows: list[tuple[np.ndarray, ...]] = []
+    carries, finished = [carry], Episodes([], [])
+    for t in range(num_steps):
+        actions, raw_actions, carry = act(t, observations, resets, carry)
+        actions, raw_actions = np.asarray(actions), np.asarray(raw_actions)
+        next_observations, rewards, terminated, truncated, last, episodes = runner.step(actions)
+        rewards = rewards.astype(np.float32)
+        rows.append((observations, raw_actions, actions, rewards, terminated, truncated, last, resets))
+        carries.append(carry)
+        finished.returns.extend(episodes.returns)
+        finished.lengths.extend(episodes.lengths)
+        observations, resets = next_observations, terminated | truncated
+    columns = (np.stack(column) for column in zip(*rows, strict=True))
+    experience = Rollout(*columns, carries=jax.tree.map(lambda *leaves: np.stack(leaves), *carries))
+    return experience, (observations, resets, carry), finished

@@ -131,5 +131,5 @@ def test_compiled_training_refuses_before_it_compiles(module, options):
     with pytest.raises(ValueError, match=r"^reset\.observation: expected"):
         algorithm.init(jax.random.key(0))
     algorithm = module.make(replaced(reward=lambda step: step.reward.reshape(1)), config)
-    with pytest.raises(ValueError, match=r"^step\.reward: expected shape \(\), got \(1,\)\. It is of one"):
+    with pytest.raises(ValueError, match=r"^step\.reward: expected shape \(\), got \(1,\)\. The environment"):
         jax.eval_shape(algorithm.step, jax.eval_shape(algorithm.init, jax.random.key(0)))

@@ -25,14 +25,14 @@ def collected(policy):
 
     @jax.jit
     def run(key):
-        standing = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
-        return rollout.compiled.collect(environment, policy, params, plain, standing, key, 5)
+        state = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
+        return rollout.compiled.collect(environment, policy, params, plain, state, key, 5)
 
     return params, run(jax.random.key(2))
 
 
 def test_true_last_observations_and_the_start_of_the_next_episode(collected):
-    _, (experience, standing, episodes) = collected
+    _, (experience, state, episodes) = collected
     np.testing.assert_array_equal(experience.observations[:, 0, 0], [0, 1, 2, 0, 1])
     np.testing.assert_array_equal(experience.next_observations[:, 0, 0], [1, 2, 3, 1, 2])
     np.testing.assert_array_equal(experience.truncated[:, 1], [False, False, True, False, False])
@@ -40,8 +40,8 @@ def test_true_last_observations_and_the_start_of_the_next_episode(collected):
     assert not experience.terminated.any()
     # Both copies finished one episode of 1 + 2 + 3.
     assert (episodes.count, episodes.returns, episodes.lengths) == (2, 12, 6)
-    np.testing.assert_array_equal(standing.returns, [3, 3])
-    np.testing.assert_array_equal(standing.lengths, [2, 2])
+    np.testing.assert_array_equal(state.returns, [3, 3])
+    np.testing.assert_array_equal(state.lengths, [2, 2])
 
 
 def test_actions_are_those_of_the_policy_for_the_noise_drawn(policy, collected):
@@ -68,21 +68,19 @@ def test_sums_of_episodes_are_those_counted_step_by_step(policy):
         jax_probes.UNIT,
         jax_probes.UNIT,
     )
-    params, standing = policy.init(jax.random.key(0)), rollout.compiled.start(environment, policy, jax.random.key(1), 5)
-    collect = jax.jit(
-        lambda standing, key: rollout.compiled.collect(environment, policy, params, plain, standing, key, 6)
-    )
+    params, state = policy.init(jax.random.key(0)), rollout.compiled.start(environment, policy, jax.random.key(1), 5)
+    collect = jax.jit(lambda state, key: rollout.compiled.collect(environment, policy, params, plain, state, key, 6))
     returns, lengths = np.zeros(5), np.zeros(5)
     for key in jax.random.split(jax.random.key(2), 3):
-        experience, standing, episodes = collect(standing, key)
+        experience, state, episodes = collect(state, key)
         expected = np.zeros(3)
         for rewards, done in zip(experience.rewards, experience.terminated, strict=True):
             returns, lengths = returns + rewards, lengths + 1
             expected += [done.sum(), returns[done].sum(), lengths[done].sum()]
             returns, lengths = np.where(done, 0, returns), np.where(done, 0, lengths)
         np.testing.assert_array_equal(episodes, expected)
-        np.testing.assert_array_equal(standing.returns, returns)
-        np.testing.assert_array_equal(standing.lengths, lengths)
+        np.testing.assert_array_equal(state.returns, returns)
+        np.testing.assert_array_equal(state.lengths, lengths)
 
 
 @pytest.mark.parametrize("terminates", [True, False])
@@ -105,8 +103,8 @@ def test_evaluation_uses_each_key_once(policy):
 def test_a_memory_starts_anew_with_each_episode_and_its_states_are_kept():
     policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=3, sizes=(4,)), 1, jax_probes.UNIT)
     params, environment = policy.init(jax.random.key(0)), jax_probes.counter(length=3)
-    standing = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
-    experience, last, _ = rollout.compiled.collect(environment, policy, params, plain, standing, jax.random.key(2), 6)
+    state = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
+    experience, last, _ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(2), 6)
     (carries,) = jax.tree.leaves(experience.carries)
     assert carries.shape == (7, 2, 3)
     # Episodes are alike, so what is remembered after one step of each is alike.

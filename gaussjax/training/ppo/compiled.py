@@ -58,7 +58,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs
-        told = Metrics.of({"step": steps, **rollout.compiled.means(episodes), **metrics})
+        told = Metrics.of({"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics})
         state = state._replace(environment=standing, steps=steps)
         return sharding.laid(state, mesh, SPREAD), sharding.whole(told, mesh)
 

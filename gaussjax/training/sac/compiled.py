@@ -82,6 +82,6 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
         metrics, episodes = jax.tree.map(jnp.sum, (metrics, episodes))
         learning = metrics.pop("learning")
         metrics = means(metrics, learning * config.gradient_steps)
-        return state, Metrics.of({"step": state.steps, **rollout.compiled.means(episodes), **metrics})
+        return state, Metrics.of({"step": state.steps, **rollout.compiled.episode_metrics(episodes), **metrics})
 
     return Algorithm(init, step, policy, random_steps=config.learning_starts)

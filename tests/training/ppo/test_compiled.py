@@ -20,11 +20,17 @@ def train(algorithm, state, updates):
 
 
 def mean_return(environment, algorithm, state, max_steps):
-    def shown(observations):
+    def preprocess(observations):
         return normalize.apply(state.observation_statistics, observations)
 
     returns = rollout.compiled.evaluate(
-        environment, algorithm.policy, state.params, jax.random.key(99), shown=shown, episodes=64, max_steps=max_steps
+        environment,
+        algorithm.policy,
+        state.params,
+        jax.random.key(99),
+        preprocess=preprocess,
+        episodes=64,
+        max_steps=max_steps,
     )
     return float(returns.mean())
 

@@ -1,0 +1,53 @@
+"""Environments of Gymnasium's functional interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from gaussjax import spaces
+from gaussjax.envs.environment import Environment, Step, at_limit
+from gaussjax.random import keys
+
+
+def from_functional(functional: Any, max_steps: int | None = None) -> Environment:
+    """An environment of Gymnasium's functional interface (`gymnasium.experimental.functional.FuncEnv`).
+
+    Args:
+        functional: A `FuncEnv`, such as `gymnasium.envs.phys2d.pendulum.PendulumFunctional()`.
+        max_steps: Steps after which an episode is truncated, or None.
+
+    Returns:
+        Two pure functions and the spaces.
+
+    Example:
+        >>> import jax
+        >>> from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+        >>> environment = from_functional(PendulumFunctional(), max_steps=200)
+        >>> state, observation = environment.reset(jax.random.key(0))
+        >>> environment.step(state, jax.numpy.zeros(1)).observation.shape
+        (3,)
+    """
+
+    def reset(key: Key[Array, ""]) -> tuple[Any, Array]:
+        reset_key, key, observation_key = keys.split(key, 3)
+        state = functional.initial(reset_key)
+        return (state, key, jnp.zeros((), jnp.int32)), functional.observation(state, observation_key)
+
+    def step(state: Any, action: Array) -> Step:
+        state, key, steps = state
+        # Derived keys are compiled away in an environment that draws nothing. A key that is split and
+        # carried from step to step would be computed at every step.
+        transition_key, observation_key = keys.split(keys.fold_in(key, steps))
+        next_state = functional.transition(state, action, transition_key)
+        reward = jnp.asarray(functional.reward(state, action, next_state, observation_key), jnp.float32).reshape(())
+        terminated = jnp.asarray(functional.terminal(next_state, observation_key), bool).reshape(())
+        truncated = at_limit(terminated, steps + 1, max_steps)
+        observation = functional.observation(next_state, observation_key)
+        return Step((next_state, key, steps + 1), observation, reward, terminated, truncated)
+
+    return Environment(
+        reset, step, spaces.as_space(functional.observation_space), spaces.as_space(functional.action_space)
+    )

@@ -1,0 +1,60 @@
+"""Environments of gymnax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from gaussjax import spaces
+from gaussjax.envs.environment import Environment, Step
+from gaussjax.random import keys
+
+
+def from_gymnax(environment: Any, parameters: Any) -> Environment:
+    """An environment of gymnax.
+
+    Args:
+        environment: An object with `reset_env(key, parameters) -> (observation, state)` and
+            `step_env(key, state, action, parameters) -> (observation, state, reward, done, info)`.
+        parameters: Its parameters. gymnax reports termination and truncation as one flag, so every
+            end counts as a termination.
+
+    Returns:
+        Two pure functions and the spaces.
+
+    Example:
+        >>> import jax
+        >>> class Line:  # An environment of gymnax has these four.
+        ...     def observation_space(self, parameters):
+        ...         return spaces.Box(shape=(1,))
+        ...     def action_space(self, parameters):
+        ...         return spaces.Box(-1.0, 1.0, (1,))
+        ...     def reset_env(self, key, parameters):
+        ...         return jnp.zeros(1), jnp.zeros(1)
+        ...     def step_env(self, key, state, action, parameters):
+        ...         return state + action, state + action, jnp.zeros(()), jnp.ones(()), {}
+        >>> environment = from_gymnax(Line(), None)
+        >>> state, observation = environment.reset(jax.random.key(0))
+        >>> bool(environment.step(state, jnp.ones(1)).terminated)
+        True
+    """
+
+    def reset(key: Key[Array, ""]) -> tuple[Any, Array]:
+        reset_key, key = keys.split(key)
+        observation, state = environment.reset_env(reset_key, parameters)
+        return (state, key), observation
+
+    def step(state: Any, action: Array) -> Step:
+        state, key = state
+        key, step_key = keys.split(key)
+        observation, state, reward, done, _ = environment.step_env(step_key, state, action, parameters)
+        return Step((state, key), observation, reward, done.astype(bool), jnp.asarray(False))
+
+    return Environment(
+        reset,
+        step,
+        spaces.as_space(environment.observation_space(parameters)),
+        spaces.as_space(environment.action_space(parameters)),
+    )
