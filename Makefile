@@ -14,7 +14,7 @@ JOBS ?= 2
 
 ENV ?= Pendulum-v1
 ALGORITHM ?= ppo
-# Of cloning: make train ALGORITHM=bc DATASET=recorded.npz
+# For cloning: make train ALGORITHM=bc DATASET=recorded.npz
 DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
@@ -22,9 +22,9 @@ OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 .PHONY: train test test-full test-faults lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
-	$(BIN)/gaussjax train $(ENV) --algorithm $(ALGORITHM) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
+	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
-# What is compiled once a file is compiled in one process; the longest, the notebooks, begin.
+# A file runs in one process, which compiles its programs once; the notebooks take longest and begin.
 TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbmake
 
 test: $(READY)
@@ -33,7 +33,7 @@ test: $(READY)
 test-full: $(READY)
 	$(TEST)
 
-# What users, machines and malice do, in full numbers (minutes); the table is written by the run.
+# Faults of users, machines and files, in full numbers (minutes); the run writes the table of results.
 test-faults: $(READY)
 	rm -f .faults.jsonl
 	FAULTS_RECORD=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -q tests/faults tests/training/run/test_checkpoint.py
@@ -61,7 +61,7 @@ format: $(READY)
 notebooks: $(READY)
 	$(BIN)/python -m tests.notebooks.pair
 
-# The page of figures, measured anew; the machine should have nothing else to do (an hour).
+# Measures the page of figures anew, on an otherwise idle machine (an hour).
 DEVICE ?= cpu
 BENCHMARKS ?= main_job act serving evaluate recurrent population ppo sac compiled startup scaling
 bench: $(READY)
@@ -70,7 +70,7 @@ bench: $(READY)
 	done
 	$(BIN)/python -m benchmarks report
 
-# An environment for each peer. torch goes first and alone: its plain pin finds the small build.
+# An environment for each peer. torch is installed first and alone: its plain pin finds the small build.
 bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 
 .peers/%/.ready: benchmarks/peers/%.txt

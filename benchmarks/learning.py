@@ -37,7 +37,8 @@ class Case(NamedTuple):
     Attributes:
         title: As the table calls it.
         environment: Gymnasium name.
-        arguments: Of `gaussjax train`.
+        algorithm: Subcommand of `gaussjax train`.
+        arguments: Options of the subcommand.
         seeds: One training each.
         least: The mean over all seeds' episodes that is asked for; None where it is to stay below the next case's.
         seconds: The longest that a training may take, or None.
@@ -45,6 +46,7 @@ class Case(NamedTuple):
 
     title: str
     environment: str
+    algorithm: str
     arguments: tuple[str, ...]
     seeds: tuple[int, ...]
     least: float | None
@@ -52,26 +54,28 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "pendulum-ppo": Case("PPO", "Pendulum-v1", (), (0, 1, 2), -200.0, 20.0),
+    "pendulum-ppo": Case("PPO", "Pendulum-v1", "ppo", (), (0, 1, 2), -200.0, 20.0),
     "pendulum-sac": Case(
         "SAC",
         "Pendulum-v1",
-        ("--algorithm", "sac", "--total-steps", "12000", "--learning-starts", "500"),
+        "sac",
+        ("--total-steps", "12000", "--learning-starts", "500"),
         (0, 1, 2),
         -200.0,
         60.0,
     ),
-    "hidden-mlp": Case("PPO", HIDDEN, ("--total-steps", "500000"), (0, 1, 2), None),
-    "hidden-gru": Case("PPO, GRU", HIDDEN, _MEMORY, (0, 1, 2), -300.0),
-    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", (*_MILLION, *_CALM), (0, 1, 2), 3000.0),
+    "hidden-mlp": Case("PPO", HIDDEN, "ppo", ("--total-steps", "500000"), (0, 1, 2), None),
+    "hidden-gru": Case("PPO, GRU", HIDDEN, "ppo", _MEMORY, (0, 1, 2), -300.0),
+    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", "ppo", (*_MILLION, *_CALM), (0, 1, 2), 3000.0),
     # Some seeds learn to stand and no more: three say little of the mean. The default initial log_std was chosen on
     # four others (`NOTES.md`).
-    "hopper-ppo": Case("PPO", "Hopper-v5", _MILLION, tuple(range(10)), 2400.0),
-    "walker2d-ppo": Case("PPO", "Walker2d-v5", (*_MILLION, *_CALM), (0, 1, 2), 2500.0),
+    "hopper-ppo": Case("PPO", "Hopper-v5", "ppo", _MILLION, tuple(range(10)), 2400.0),
+    "walker2d-ppo": Case("PPO", "Walker2d-v5", "ppo", (*_MILLION, *_CALM), (0, 1, 2), 2500.0),
     "halfcheetah-sac": Case(
         "SAC",
         "HalfCheetah-v5",
-        ("--algorithm", "sac", "--total-steps", "200000", "--checkpoint-every", "0"),
+        "sac",
+        ("--total-steps", "200000", "--checkpoint-every", "0"),
         (0,),
         4500.0,
     ),
@@ -97,7 +101,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def _result(name: str, seed: int) -> dict[str, Any]:
     case = CASES[name]
     folder = Path(".learning") / f"{name}-seed{seed}"
-    asked = {"environment": case.environment, "arguments": list(case.arguments), "seed": seed}
+    asked = {
+        "environment": case.environment,
+        "algorithm": case.algorithm,
+        "arguments": list(case.arguments),
+        "seed": seed,
+    }
     path = folder.with_suffix(".json")
     if path.exists():
         found = json.loads(path.read_text())
@@ -106,7 +115,16 @@ def _result(name: str, seed: int) -> dict[str, Any]:
     if folder.exists():
         raise SystemExit(f"{folder}: an unfinished training. Remove the folder to train anew.")
     watch, start = machine.Watch(), time.perf_counter()
-    command = [sys.executable, "-m", "gaussjax.cli.main", "train", case.environment, "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "gaussjax.cli.main",
+        "train",
+        case.algorithm,
+        case.environment,
+        "--seed",
+        str(seed),
+    ]
     command += [*case.arguments, "--out", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     result = {

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: `gaussjax train Pendulum-v1`, for three seeds, start to end."""
+"""The main job as a user runs it: `gaussjax train ppo Pendulum-v1`, for three seeds, start to end."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
         "-m",
         "gaussjax.cli.main",
         "train",
+        "ppo",
         "Pendulum-v1",
         "--seed",
         str(seed),

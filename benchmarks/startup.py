@@ -40,7 +40,10 @@ algorithm = ppo.make(envs.make_vector("Pendulum-v1", config.num_envs), config)
 algorithm.step(algorithm.init(jax.random.key(0)))
 print(time.time())
 """
-_TRAIN = "import gaussjax.cli.main; gaussjax.cli.main.main(['train', 'Pendulum-v1', '--seed', '0', '--out', {out!r}])"
+_TRAIN = """
+from gaussjax.cli.main import main
+main(["train", "ppo", "Pendulum-v1", "--seed", "0", "--out", {out!r}])
+"""
 _KEEP_ALL = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -119,8 +119,8 @@ except ValueError as error:
 # given to each process:
 #
 # ```
-# gaussjax train Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,0    # on the first machine
-# gaussjax train Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,1    # on the second
+# gaussjax train ppo Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,0    # on the first machine
+# gaussjax train ppo Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,1    # on the second
 # ```
 #
 # `--distributed auto` asks the cluster (Slurm, Open MPI, Kubernetes, TPU pods), `--distributed local` takes all

@@ -1,37 +1,43 @@
-"""What the user of the command line can put right, said in one line."""
+"""Errors that the user of the command line can repair."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
-import re
+import os
 from collections.abc import Iterator
+
+from gaussjax.training.parallel import processes
 
 
 class UsageError(Exception):
-    """Something the user can put right; shown as one line, without a traceback."""
+    """An error that the user can repair; it is printed as one line, without a traceback."""
 
 
 @contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Turns the framed errors of the parser into one line."""
-    printed = io.StringIO()
+def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Raises errors of these types as usage errors, unless another process has ended."""
     try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit as error:
-        if error.code in (0, None):
+        yield
+    except kinds as error:
+        if processes.lost(error):
             raise
-        raise UsageError(f"{_one_line(printed.getvalue())} See gaussjax --help.") from None
+        raise UsageError(str(error)) from error
 
 
-def _one_line(framed: str) -> str:
-    """The message of a framed error, and the option that was perhaps meant."""
-    rows = [line.strip("│╭╮╰╯ ") for line in framed.splitlines()[1:]]
-    # A row of lines only is a rule; where the terminal has no frames, one follows the title too.
-    body = itertools.dropwhile(lambda row: not row.strip("─-"), rows)
-    message = " ".join(itertools.takewhile(lambda row: row.strip("─-"), body))
-    message = re.sub(r"^Error parsing (\S*__\S*|[A-Z]\w+): ", "", message).rstrip(".")
-    meant = next((rows[i + 1].split()[0] for i, row in enumerate(rows) if row.startswith("Perhaps you meant")), None)
-    return f"{message}. Perhaps you meant {meant}." if meant else f"{message}."
+@contextlib.contextmanager
+def environment_errors(environment: str) -> Iterator[None]:
+    """Raises errors of making an environment as usage errors."""
+    import gymnasium
+
+    try:
+        yield
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise UsageError(f"environment: {' '.join(str(error).split())}") from error
+    except (AttributeError, ImportError, RuntimeError) as error:
+        # MuJoCo imports its renderer with itself; a missing library raises any of these.
+        if "MUJOCO_GL" not in os.environ:
+            raise
+        raise UsageError(
+            f"environment: {environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}). Install "
+            f"libegl1 for egl or libosmesa6 for osmesa, or unset MUJOCO_GL."
+        ) from error

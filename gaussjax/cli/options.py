@@ -1,184 +1,191 @@
-"""The commands and their options: each class is one, each field an option."""
+"""The commands as dataclasses: each field is an option, and its docstring the help text."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
-from gaussjax.cli.errors import UsageError
+from gaussjax.cli.errors import usage_errors
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
 
 EVALUATION_SEED = 10_000
 
+# A nested dataclass without a name: its fields become options without a prefix.
+_UNNAMED = arg(name="")
+_File = Annotated[Positional[Path], arg(metavar="FILE", help="Policy file, written by train or by gaussjax.save.")]
+
+
+def _default(text: str) -> Any:
+    """Help text for the default of an option that is None."""
+    return arg(help_behavior_hint=f"(default: {text})")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a Gaussian policy on a Gymnasium environment.
+    """Options of every training."""
 
-    The options of the algorithm are those of PPO unless --algorithm says otherwise: `gaussjax train --algorithm sac
-    --help` shows those of SAC, `gaussjax train --algorithm bc --help` those of behavioural cloning.
-    """
+    algorithm: ClassVar[str]
 
-    environment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENVIRONMENT")]
+    environment: Annotated[Positional[str], arg(metavar="ENVIRONMENT")]
     """Gymnasium name, such as Pendulum-v1."""
-    algorithm: Literal["ppo", "sac", "bc"] = "ppo"
-    """How to train: proximal policy optimisation, soft actor-critic, behavioural cloning."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Random seed for training."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
-    """Where environments run: on the host, or compiled with the training (Pendulum-v1)."""
-    distributed: str | None = None
-    """Train on many devices: local, auto, or COORDINATOR:PORT,PROCESSES,INDEX in each process."""
-    out: Path | None = None
-    """Folder for the results; it must not exist. Default: runs/ENVIRONMENT-ALGORITHM-seedN."""
+    """Run environments on the host (gymnasium), or compile them with the training (jax; Pendulum-v1)."""
+    out: Annotated[Path | None, _default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
+    """New folder for the results."""
     evaluation_episodes: int = 20
-    """Episodes of the final, deterministic evaluation."""
+    """Number of episodes of the final evaluation with deterministic actions."""
     checkpoint_every: int = 20
-    """Updates between two checkpoints, from which resume goes on; 0 writes none."""
+    """Number of updates between two checkpoints for resume; 0 writes none."""
     max_skipped: int = 10
-    """Updates in a row with a NaN or infinite loss, gradient or transition, after which the training ends."""
+    """Stop after this number of consecutive updates with a NaN or infinite loss, gradient or transition."""
     timeout: float = 300.0
-    """Seconds that one step of the environments may take."""
-    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Longest time for one step of the environments, in seconds."""
+    tensorboard: FlagCreatePairsOff[bool] = False
     """Write the metrics for TensorBoard too, into the folder of the results."""
-    wandb: tyro.conf.FlagCreatePairsOff[bool] = False
+    wandb: FlagCreatePairsOff[bool] = False
     """Write the metrics to Weights & Biases too; WANDB_MODE=offline keeps them in the folder of the results."""
 
     def __post_init__(self) -> None:
-        check_options(self, ("evaluation_episodes", "max_skipped"), ("timeout",))
-        if self.checkpoint_every < 0:
-            raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
-        if not 0 <= self.seed < 2**32:
-            # JAX's keys are made of the lower 32 bits, and environments take no negative ones.
-            raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")
+        with usage_errors(ValueError):
+            check_options(self, ("evaluation_episodes", "max_skipped"), ("timeout",))
+            if self.checkpoint_every < 0:
+                raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
+            if not 0 <= self.seed < 2**32:
+                # JAX makes a key from 32 bits, and environments refuse a negative seed.
+                raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainPPO(Train):
-    """Train with PPO."""
+    """Train a policy with proximal policy optimisation (PPO)."""
 
-    config: tyro.conf.OmitArgPrefixes[ppo.Config] = dataclasses.field(default_factory=ppo.Config)
+    algorithm = "ppo"
+
+    distributed: str | None = None
+    """Train on many devices: local, auto, or COORDINATOR:PORT,PROCESSES,INDEX in each process."""
+    config: Annotated[ppo.Config, _UNNAMED] = dataclasses.field(default_factory=ppo.Config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSAC(Train):
-    """Train with SAC."""
+    """Train a policy with soft actor-critic (SAC)."""
+
+    algorithm = "sac"
 
     checkpoint_every: int = 100
-    """Updates between two checkpoints, from which resume goes on; 0 writes none. Each holds the replay buffer."""
-    config: tyro.conf.OmitArgPrefixes[sac.Config] = dataclasses.field(default_factory=sac.Config)
+    """Number of updates between two checkpoints for resume; 0 writes none. Each holds the replay buffer."""
+    config: Annotated[sac.Config, _UNNAMED] = dataclasses.field(default_factory=sac.Config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainBC(Train):
-    """Train by behavioural cloning."""
+    """Train a policy by behavioural cloning (BC) of recorded actions."""
+
+    algorithm = "bc"
 
     dataset: Path
     """An .npz file with observations and actions, or a .csv file with columns observation_0, …, action_0, …."""
-    config: tyro.conf.OmitArgPrefixes[bc.Config] = dataclasses.field(default_factory=bc.Config)
+    config: Annotated[bc.Config, _UNNAMED] = dataclasses.field(default_factory=bc.Config)
 
 
-TRAIN = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
-CONFIGS = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
+TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
+_CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
+# Options of the command that do not describe the run.
+_NOT_SAVED = ("out", "distributed", "config")
+
+
+def to_dict(command: Any) -> dict[str, Any]:
+    """JSON-able options of a training, for its folder."""
+    saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
+    if "dataset" in saved:
+        saved["dataset"] = str(command.dataset.resolve())
+    return {"algorithm": command.algorithm, **saved, **dataclasses.asdict(command.config)}
+
+
+def from_dict(saved: Mapping[str, Any]) -> Any:
+    """The training command with these options; a missing or wrong one raises."""
+    kind, config = TRAIN[saved["algorithm"]], _CONFIGS[saved["algorithm"]]
+
+    def fields(cls: Any) -> dict[str, Any]:
+        found = {field.name: saved[field.name] for field in dataclasses.fields(cls) if field.name not in _NOT_SAVED}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+    return kind(**fields(kind), config=config(**fields(config)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a policy file with its deterministic action."""
+    """Run a policy file in its environment with deterministic actions."""
 
-    file: tyro.conf.Positional[Path]
-    """Written by train, or by gaussjax.save."""
-    environment: str | None = None
-    """Gymnasium name; the one it was trained on if left out."""
+    file: _File
+    environment: Annotated[str | None, _default("the environment of the training")] = None
+    """Gymnasium name, such as Pendulum-v1."""
     episodes: int = 20
-    """How many to run."""
+    """Number of episodes."""
     seed: int = EVALUATION_SEED
-    """Of the first episode's environment; the next ones count up."""
+    """Random seed of the first episode; each further episode takes the next number."""
     max_steps: int = 10_000
-    """Of an episode, which is cut there; some environments have no end."""
+    """Longest episode in environment steps, for environments without an end."""
     timeout: float = 300.0
-    """Seconds that one step of the environments may take."""
+    """Longest time for one step of the environments, in seconds."""
     gif: Path | None = None
-    """File for the first episode as an animated picture."""
+    """File for a recording of the first episode."""
 
     def __post_init__(self) -> None:
-        check_options(self, ("episodes", "max_steps"), ("timeout",))
-        if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {self.seed}.")
+        with usage_errors(ValueError):
+            check_options(self, ("episodes", "max_steps"), ("timeout",))
+            if self.seed < 0:
+                raise ValueError(f"seed: expected 0 or more, got {self.seed}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a training that was interrupted."""
+    """Continue a training from its last checkpoint."""
 
-    folder: tyro.conf.Positional[Path]
-    """Made by train; it has a checkpoint."""
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """Folder of the results, made by train."""
     distributed: str | None = None
-    """Train on many devices, as for train; each process has to reach the folder."""
+    """Train on many devices, as for train ppo; each process needs access to the folder."""
     environment: str | None = None
-    """Only for a name such as my_module:MyEnv-v0, which imports a module: say it again, as you trust it."""
+    """Name of the environment; required if the name imports a module, such as my_module:MyEnv-v0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Show what a policy file or a checkpoint holds."""
+    """Show the contents of a policy file or a checkpoint."""
 
-    file: tyro.conf.Positional[Path]
-    """Written by train, or by gaussjax.save."""
+    file: _File
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
     """Write a policy file as a program for machines without gaussjax."""
 
-    file: tyro.conf.Positional[Path]
-    """Written by train, or by gaussjax.save."""
+    file: _File
     format: Literal["stablehlo", "onnx", "numpy"]
-    """What to write; numpy is an .npz file with numpy_act.py beside it, which reads it."""
-    out: Path | None = None
-    """File to write. Default: beside the policy file, with the suffix of the format."""
+    """Format of the program; numpy writes an .npz file and its reader numpy_act.py."""
+    out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
+    """File to write."""
     stochastic: bool = False
-    """Let the program sample: from a key (stablehlo) or from noise that it is given."""
+    """Sample the actions: from a key (stablehlo), or from noise as an input (onnx, numpy)."""
 
 
-def known(arguments: Sequence[str]) -> Any:
-    """The type of a command line, in which train has the options of the algorithm that it names.
-
-    Raises:
-        UsageError: An option is one of another algorithm.
-    """
-    name = _algorithm(arguments)
-    if arguments and arguments[0] == "train":
-        own = _options(name)
-        for flag in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
-            option = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-            others = [other for other in TRAIN if option in _options(other)]
-            if others and option not in own:
-                shown = ", ".join(f"--{option.replace('_', '-')}" for option in own)
-                raise UsageError(f"{flag}: an option of {' and '.join(others)}, not of {name}, which has {shown}.")
-    train = Annotated[TRAIN[name], tyro.conf.subcommand("train", description=inspect.getdoc(Train))]
-    return train | Evaluate | Resume | Info | Export
-
-
-def _algorithm(arguments: Sequence[str]) -> str:
-    """What --algorithm says last; ppo where it says nothing that there is, which the parser then refuses."""
-    said = "ppo"
-    for i, argument in enumerate(arguments):
-        if argument.startswith("--algorithm="):
-            said = argument.partition("=")[2]
-        elif argument == "--algorithm" and i + 1 < len(arguments):
-            said = arguments[i + 1]
-    return said if said in TRAIN else "ppo"
-
-
-def _options(algorithm: str) -> list[str]:
-    """The options that an algorithm has beside those of every training."""
-    both = {field.name for field in dataclasses.fields(Train)} | {"config"}
-    of_command = [field.name for field in dataclasses.fields(TRAIN[algorithm]) if field.name not in both]
-    return of_command + [field.name for field in dataclasses.fields(CONFIGS[algorithm])]
+_Algorithm = (
+    Annotated[TrainPPO, subcommand("ppo")]
+    | Annotated[TrainSAC, subcommand("sac")]
+    | Annotated[TrainBC, subcommand("bc")]
+)
+Command: Any = (
+    Annotated[_Algorithm, subcommand("train", description="Train a policy on a Gymnasium environment.")]
+    | Annotated[Resume, subcommand("resume")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Export, subcommand("export")]
+)

@@ -1,8 +1,9 @@
-"""The commands that take a policy file: evaluate it, look into it, export it."""
+"""The commands evaluate, info and export."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from rich.text import Text
 
 from gaussjax import envs, files, rollout
 from gaussjax.cli import gif
-from gaussjax.cli.errors import UsageError
+from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
 from gaussjax.cli.options import Evaluate, Export, Info
-from gaussjax.export import program as export
-from gaussjax.training.parallel import processes
+from gaussjax.cli.progress import print_line
+from gaussjax.export import program as programs
 
 
 def evaluate(command: Evaluate) -> None:
@@ -26,13 +27,15 @@ def evaluate(command: Evaluate) -> None:
         raise UsageError(f"gif: expected a name that ends in .gif, got {command.gif}.")
     if command.gif and not command.gif.parent.is_dir():
         raise UsageError(f"gif: expected an existing folder, got {command.gif.parent}.")
-    loaded = _load(command.file)
+    with _readable(command.file):
+        loaded = files.load(command.file)
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
         raise UsageError(f"environment: {command.file} names none. Say which with --environment.")
     if command.environment is None:
         refuse_import(environment, command.file)
-    make(environment, 1).close()
+    with environment_errors(environment):
+        envs.make_vector(environment, 1).close()
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(
@@ -44,10 +47,10 @@ def evaluate(command: Evaluate) -> None:
             seed=command.seed,
             max_steps=command.max_steps,
             timeout=command.timeout,
-            on_step=recorder.watch if command.gif else None,
+            on_step=recorder.record if command.gif else None,
         )
     except ValueError as error:
-        raise UsageError(f"environment: {environment} is not one for this policy: {error}") from error
+        raise UsageError(f"environment: {environment} does not fit this policy: {error}") from error
     except gif.DrawingError as error:
         raise UsageError(str(error)) from error
     returns = np.array(result.returns)
@@ -68,11 +71,9 @@ def evaluate(command: Evaluate) -> None:
 
 
 def info(command: Info) -> None:
-    """Prints what a file says of itself as two tables."""
-    try:
+    """Prints the description and the arrays of a file as two tables."""
+    with _readable(command.file):
         facts, arrays = files.summary(command.file)
-    except OSError as error:
-        raise _unreadable(command.file, error) from error
     table = Table("", "", title=str(command.file), show_header=False)
     for name, value in facts.items():
         table.add_row(Text(name), Text(value))
@@ -82,13 +83,14 @@ def info(command: Info) -> None:
     Console().print(table, listed)
 
 
-def export_(command: Export) -> None:
-    """Writes a program that acts as the policy does, and says what goes in and out of it."""
-    loaded = _load(command.file)
+def export(command: Export) -> None:
+    """Writes a program that computes the policy's actions, and prints its inputs and outputs."""
+    with _readable(command.file):
+        loaded = files.load(command.file)
     suffix = {"stablehlo": ".stablehlo", "onnx": ".onnx", "numpy": ".npz"}[command.format]
     path = command.out or command.file.with_suffix(suffix)
-    try:
-        program = export.export(
+    with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
+        program = programs.export(
             path,
             loaded.policy,
             loaded.params,
@@ -96,60 +98,30 @@ def export_(command: Export) -> None:
             format=command.format,
             deterministic=not command.stochastic,
         )
-    except (NotImplementedError, ModuleNotFoundError, ValueError, OSError) as error:
-        raise UsageError(f"export: {error}") from error
-    given = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
+    inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
     reader = ", read by numpy_act.py beside it" if command.format == "numpy" else ""
     raw = ", as the environment gives them" if loaded.normalizer is not None else ""
     print_line(
-        f"{path}{reader}: {given}{raw} -> {', '.join(program.outputs)}; compared with policy.act on random inputs"
+        f"{path}{reader}: {inputs}{raw} -> {', '.join(program.outputs)}; compared with policy.act on random inputs"
     )
 
 
-def _load(file: Path) -> files.Loaded:
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Names the policy files at hand if this one cannot be read; users often name the folder of a training."""
     try:
-        return files.load(file)
+        yield
     except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: OSError) -> UsageError:
-    """The folder of a training is often meant for a file in it."""
-    folder = file if file.is_dir() else file.parent
-    inside = sorted(path.name for path in folder.glob("*.safetensors"))
-    hint = f" {folder} has {', '.join(inside)}." if inside else ""
-    return UsageError(f"file: {file} cannot be read ({error.strerror}).{hint}")
+        folder = file if file.is_dir() else file.parent
+        inside = sorted(path.name for path in folder.glob("*.safetensors"))
+        hint = f" {folder} has {', '.join(inside)}." if inside else ""
+        raise UsageError(f"file: {file} cannot be read ({error.strerror}).{hint}") from error
 
 
 def refuse_import(environment: Any, file: Path) -> None:
-    """Refuses a name that would import a module."""
-    # Gymnasium imports the module before a colon: a name that comes from a file must not.
+    """Refuses a name from a file if Gymnasium would import a module for it."""
     if not isinstance(environment, str) or ":" in environment:
         raise UsageError(
-            f"environment: {file} names {environment!r}, which would import a module. Where you trust it, say so with "
-            f"--environment."
+            f"environment: {file} names {environment!r}, which would import a module. If you trust the module, name "
+            f"the environment with --environment."
         )
-
-
-def make(environment: str, num_envs: int) -> Any:
-    """Copies of an environment by name."""
-    import gymnasium
-
-    try:
-        return envs.make_vector(environment, num_envs)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UsageError(f"environment: {' '.join(str(error).split())}") from error
-    except (AttributeError, ImportError, RuntimeError) as error:
-        # MuJoCo loads what it draws with when it is imported, and breaks in many ways where that is missing.
-        if "MUJOCO_GL" not in os.environ:
-            raise
-        raise UsageError(
-            f"environment: {environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}). Install "
-            f"libegl1 for egl or libosmesa6 for osmesa, or unset MUJOCO_GL."
-        ) from error
-
-
-def print_line(text: str) -> None:
-    """Prints without colours, in the first of several processes."""
-    if processes.leads():
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A bar that shows how far a training is, and below it how it learns."""
+"""The progress bar of a training, with the latest metrics below it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-# What is shown of each row where it is there: the metric, how it is called, how many digits.
-_SHOWN = (
+from gaussjax.training.parallel import processes
+
+# Metric, label and number format of each value below the bar.
+_DETAILS = (
     ("kl", "KL", ".4f"),
     ("log_prob", "log-likelihood", ".3f"),
     ("mean_error", "error", ".3f"),
@@ -20,19 +22,25 @@ _SHOWN = (
     ("temperature", "temperature", ".3g"),
     ("explained_variance", "explained variance", ".2f"),
 )
-# A policy most of whose actions lie at a bound hardly learns from its samples any more.
-MUCH_SATURATION = 0.5
+# If most actions are at a bound, their samples hardly train the policy.
+_HIGH_SATURATION = 0.5
+
+
+def print_line(text: str) -> None:
+    """Prints a line without colours, in the first of several processes only."""
+    if processes.leads():
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def details(row: Mapping[str, float]) -> Text:
-    """How the policy learns, in a line; what is amiss is in yellow.
+    """Summary of an update on one line, with warnings in yellow.
 
     Example:
         >>> details({"kl": 0.01234, "std": 0.5, "saturation": 0.75}).plain
         'KL 0.0123 · std 0.500 · 75% of actions at a bound'
     """
-    parts = [Text(f"{name} {row[key]:{form}}") for key, name, form in _SHOWN if math.isfinite(row.get(key, math.nan))]
-    if row.get("saturation", 0.0) >= MUCH_SATURATION:
+    parts = [Text(f"{name} {row[key]:{form}}") for key, name, form in _DETAILS if math.isfinite(row.get(key, math.nan))]
+    if row.get("saturation", 0.0) >= _HIGH_SATURATION:
         parts.append(Text(f"{row['saturation']:.0%} of actions at a bound", "yellow"))
     for key, name in (("skipped", "gradients skipped"), ("refused", "transitions left out")):
         if row.get(key):
@@ -41,7 +49,7 @@ def details(row: Mapping[str, float]) -> Text:
 
 
 class _Bar(Progress):
-    """A bar with a line below."""
+    """A progress bar with a line of text below it."""
 
     line = Text()
 
@@ -52,32 +60,29 @@ class _Bar(Progress):
 
 
 @contextlib.contextmanager
-def shown(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """A function that takes the metrics of each update and moves the bar.
+def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Progress bar of a training.
 
     Args:
-        total_steps: Environment steps, or epochs, of the whole training.
-        first: Step at which it begins.
-        unit: What the steps are called.
+        total_steps: Last step of the training.
+        first: Step at which the training begins.
+        unit: Name of a step.
+
+    Yields:
+        A function that takes the metrics of an update and moves the bar.
     """
-    bar = _Bar(
-        TextColumn("{task.fields[shown]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    latest = math.nan
-    with bar:
-        task = bar.add_task("train", total=total_steps, completed=first, shown="compiling")
+    columns = TextColumn("{task.fields[latest]}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
+    mean_return = math.nan
+    with _Bar(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task("train", total=total_steps, completed=first, latest="compiling")
 
-        def show(row: Mapping[str, float]) -> None:
-            nonlocal latest
-            mean = row.get("episode_return", math.nan)
-            latest = mean if math.isfinite(mean) else latest
-            reached = f"return {latest:9.1f}" if "episode_return" in row else ""
+        def move(row: Mapping[str, float]) -> None:
+            nonlocal mean_return
+            if math.isfinite(row.get("episode_return", math.nan)):
+                mean_return = row["episode_return"]
+            reached = f"return {mean_return:9.1f}" if "episode_return" in row else ""
             rate = f"  {row['steps_per_second']:8,.0f} steps/s" if "steps_per_second" in row else ""
-            bar.line = details(row)
-            bar.update(task, completed=min(row["step"], total_steps), shown=f"{reached}{rate}".strip())
+            progress.line = details(row)
+            progress.update(task, completed=min(row["step"], total_steps), latest=f"{reached}{rate}".strip())
 
-        yield show
+        yield move

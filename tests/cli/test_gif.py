@@ -27,7 +27,7 @@ def test_gif_shows_the_pendulum_where_it_hangs(tmp_path):
     angles = [0.0, np.pi / 2, np.pi]
     for angle in angles:
         environment.unwrapped.state = np.array([angle, 0.0])
-        recorder.watch(environment)
+        recorder.record(environment)
     environment.close()
     path = tmp_path / "episode.gif"
     recorder.save(path)
@@ -52,7 +52,7 @@ def test_fast_environments_are_shown_at_their_speed_with_fewer_pictures():
 
     recorder = gif.Recorder()
     for _ in range(11):
-        recorder.watch(Fast())
+        recorder.record(Fast())
     # Every fifth: 25 a second, 40 ms each.
     assert (len(recorder.pictures), recorder._milliseconds) == (3, 40)
 
@@ -62,4 +62,4 @@ def test_missing_package_for_drawing_is_named(monkeypatch):
     environment = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
     environment.reset(seed=0)
     with pytest.raises(gif.DrawingError, match=r"Pendulum-v1 cannot be drawn .*gymnasium\[classic.control\]"):
-        gif.Recorder().watch(environment)
+        gif.Recorder().record(environment)

@@ -16,6 +16,8 @@ from PIL import Image
 
 import gaussjax
 from gaussjax.cli import main as cli
+from gaussjax.cli.options import Info
+from gaussjax.cli.train import INTERRUPTED
 from gaussjax.training.run import report
 
 SHORT = ["--num-envs", "4", "--num-steps", "64", "--batch-size", "64", "--num-epochs", "2"]
@@ -25,39 +27,45 @@ def command(*arguments):
     return [sys.executable, "-m", "gaussjax.cli.main", *arguments]
 
 
-def refused(capsys, monkeypatch, *arguments) -> str:
-    """The one line on standard error of a command that exits with 2."""
+def failed(capsys, monkeypatch, *arguments, code=2) -> str:
+    """Standard error of a command that fails with this exit code."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
-    assert exit_.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
+    assert exit_.value.code == code
+    return capsys.readouterr().err
+
+
+def refused(capsys, monkeypatch, *arguments, code=2) -> str:
+    """The one line on standard error of a command that fails with this exit code."""
+    lines = failed(capsys, monkeypatch, *arguments, code=code).splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    asked = command("train", "--help")
-    with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 1
+    for arguments in (["--help"], ["train", "ppo", "--help"]):
+        with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
 
 
-def test_another_pipe_that_breaks_is_not_passed_over(monkeypatch):
+def test_another_pipe_that_breaks_is_not_passed_over(capsys, monkeypatch):
     def broken(_):
         raise BrokenPipeError("of an environment")
 
-    monkeypatch.setattr(cli, "info", broken)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
-    with pytest.raises(BrokenPipeError, match="of an environment"):
-        cli.main(["info", "policy.safetensors"])
+    monkeypatch.setitem(cli._RUN, Info, broken)
+    line = refused(capsys, monkeypatch, "info", "policy.safetensors", code=1)
+    assert line == "gaussjax: of an environment"
 
 
 def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     out = tmp_path / "run"
     options = ["--total-steps", "512", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]
-    trained = subprocess.run(command("train", "Pendulum-v1", *options), capture_output=True, text=True, check=True)
+    trained = subprocess.run(
+        command("train", "ppo", "Pendulum-v1", *options), capture_output=True, text=True, check=True
+    )
     assert "mean return" in trained.stdout
     assert "explained variance" in trained.stdout
     assert trained.stderr == ""
@@ -91,7 +99,7 @@ def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, c
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
     out = tmp_path / "run"
     options = ["--backend", "jax", "--distributed", "local", "--total-steps", "512", "--evaluation-episodes", "2"]
-    cli.main(["train", "Pendulum-v1", "--out", str(out), *options, *SHORT])
+    cli.main(["train", "ppo", "Pendulum-v1", "--out", str(out), *options, *SHORT])
     assert "mean return" in capsys.readouterr().out
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -104,7 +112,7 @@ def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, c
 def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command("train", "Pendulum-v1", "--total-steps", "100000000", "--out", str(out), *SHORT),
+        command("train", "ppo", "Pendulum-v1", "--total-steps", "100000000", "--out", str(out), *SHORT),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -114,7 +122,7 @@ def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == INTERRUPTED
     assert "Interrupted" in printed
     steps = gaussjax.load(out / "policy.safetensors").metadata["steps"]
     assert steps >= 3 * 256
@@ -142,7 +150,7 @@ def same_arrays(one, two):
 
 @pytest.mark.slow
 def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys):
-    options = ["--algorithm", "sac", "--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--hidden-sizes", "8"]
+    options = ["--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--hidden-sizes", "8"]
     options += [
         "--learning-starts",
         "64",
@@ -154,8 +162,8 @@ def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeyp
     ]
     options += ["1", "--tensorboard", "--normalize-observations"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    in_process(monkeypatch, "train", "Pendulum-v1", "--out", str(whole), "--total-steps", "768", *options)
-    in_process(monkeypatch, "train", "Pendulum-v1", "--out", str(parts), "--total-steps", "512", *options)
+    in_process(monkeypatch, "train", "sac", "Pendulum-v1", "--out", str(whole), "--total-steps", "768", *options)
+    in_process(monkeypatch, "train", "sac", "Pendulum-v1", "--out", str(parts), "--total-steps", "512", *options)
     shown = " ".join(capsys.readouterr().out.split())
     assert "A checkpoint holds the replay buffer as far as it is filled, 3 MB at most." in shown
     config = json.loads((parts / "config.json").read_text())
@@ -175,7 +183,7 @@ def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     out, name = tmp_path / "run", "my_module:Mine-v0"
     options = ["--total-steps", "512", "--evaluation-episodes", "2", "--checkpoint-every", "1", *SHORT]
-    in_process(monkeypatch, "train", name, "--out", str(out), *options)
+    in_process(monkeypatch, "train", "ppo", name, "--out", str(out), *options)
     assert "2 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "total_steps": 768}))
@@ -191,7 +199,7 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
     out, options = tmp_path / "run", ["--batch-size", "64", "--hidden-sizes", "8", "--num-epochs", "3"]
     options += ["--evaluation-episodes", "1", "--dataset", str(tmp_path / "data.npz"), "--out", str(out)]
-    in_process(monkeypatch, "train", "Pendulum-v1", "--algorithm", "bc", *options)
+    in_process(monkeypatch, "train", "bc", "Pendulum-v1", *options)
     assert {file.name for file in out.iterdir()} >= {
         "best.safetensors",
         "checkpoint.safetensors",
@@ -210,10 +218,8 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
     assert [row["step"] for row in report.read(out / "metrics.csv")] == [1, 2, 3, 4, 5]
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, 1:2])
     capsys.readouterr()
-    assert "is not the file any more" in refused(capsys, monkeypatch, "resume", str(out))
-    line = refused(
-        capsys, monkeypatch, "train", "MountainCarContinuous-v0", "--algorithm", "bc", *options[:-1], str(out / "new")
-    )
+    assert "has changed since the training began" in refused(capsys, monkeypatch, "resume", str(out))
+    line = refused(capsys, monkeypatch, "train", "bc", "MountainCarContinuous-v0", *options[:-1], str(out / "new"))
     assert "dataset: expected 2 observations and 1 actions a row, as the policy has, got 3 and 1" in line
 
 
@@ -240,79 +246,79 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, monkeypatch, capsy
 
 def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys, monkeypatch):
     (tmp_path / "kept").write_text("mine")
-    line = refused(capsys, monkeypatch, "train", "Pendulum-v1", "--out", str(tmp_path))
+    line = refused(capsys, monkeypatch, "train", "ppo", "Pendulum-v1", "--out", str(tmp_path))
     assert line == f"gaussjax: out: {tmp_path} exists. Name another folder with --out, or remove this one."
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("line", "says"),
     [
-        (["train", "Pendulm-v1"], "Did you mean: `Pendulum`?"),
-        (["train", "CartPole-v1"], "action_space: expected a Box, got Discrete(2)"),
+        ("train ppo Pendulm-v1", "Did you mean: `Pendulum`?"),
+        ("train ppo CartPole-v1", "action_space: expected a Box, got Discrete(2)"),
+        ("train ppo Pendulum-v1 --batch-size 100", "gaussjax: batch_size: expected a divisor of"),
+        ("train ppo Pendulum-v1 --batch-size 300", "Choose one such as 256."),
+        ("train ppo Pendulum-v1 --num-envs 0", "gaussjax: num_envs: expected at least 1, got 0."),
+        ("train ppo Pendulum-v1 --total-steps -5", "gaussjax: total_steps: expected at least 1, got -5."),
+        ("train ppo Pendulum-v1 --learning-rate -1", "learning_rate: expected a number above 0, got -1.0."),
+        ("train ppo Pendulum-v1 --evaluation-episodes 0", "gaussjax: evaluation_episodes: expected at least 1"),
+        ("train ppo Pendulum-v1 --max-skipped 0", "gaussjax: max_skipped: expected at least 1, got 0."),
+        ("train ppo Pendulum-v1 --timeout -1", "gaussjax: timeout: expected a number above 0, got -1.0."),
+        ("train ppo Pendulum-v1 --timeout inf", "gaussjax: timeout: expected a finite number, got inf."),
+        ("train ppo Pendulum-v1 --seed -20000", "seed: expected a number from 0 to 2**32 - 1, got -20000."),
+        ("train ppo Pendulum-v1 --seed 4294967296", "seed: expected a number from 0 to 2**32 - 1, got 4294967"),
+        ("evaluate policy.safetensors --seed -1", "gaussjax: seed: expected 0 or more, got -1."),
+        ("train ppo Pendulum-v1 --entropy-coefficient nan", "entropy_coefficient: expected a finite number"),
+        ("train ppo Pendulum-v1 --checkpoint-every -1", "checkpoint_every: expected 0 or more, got -1."),
+        ("train ppo Pendulum-v1 --desired-kl 0", "desired_kl: expected a number above 0, got 0.0."),
+        ("train ppo Pendulum-v1 --total-steps 3000000000", "total_steps: expected less than 2**31"),
         (
-            ["train", "Pendulum-v1", "--num-env", "3"],
-            "Unrecognized options: --num-env, 3. Perhaps you meant --num-envs.",
-        ),
-        (["train", "Pendulum-v1", "--num-envs", "x"], "invalid literal for int() with base 10: 'x'"),
-        (["train", "Pendulum-v1", "--batch-size", "100"], "gaussjax: batch_size: expected a divisor of"),
-        (["train", "Pendulum-v1", "--batch-size", "300"], "Choose one such as 256."),
-        (["train", "Pendulum-v1", "--num-envs", "0"], "gaussjax: num_envs: expected at least 1, got 0."),
-        (["train", "Pendulum-v1", "--total-steps", "-5"], "gaussjax: total_steps: expected at least 1, got -5."),
-        (["train", "Pendulum-v1", "--learning-rate", "-1"], "learning_rate: expected a number above 0, got -1.0."),
-        (["train", "Pendulum-v1", "--evaluation-episodes", "0"], "gaussjax: evaluation_episodes: expected at least 1"),
-        (["train", "Pendulum-v1", "--max-skipped", "0"], "gaussjax: max_skipped: expected at least 1, got 0."),
-        (["train", "Pendulum-v1", "--timeout", "-1"], "gaussjax: timeout: expected a number above 0, got -1.0."),
-        (["train", "Pendulum-v1", "--timeout", "inf"], "gaussjax: timeout: expected a finite number, got inf."),
-        (["train", "Pendulum-v1", "--seed", "-20000"], "seed: expected a number from 0 to 2**32 - 1, got -20000."),
-        (["train", "Pendulum-v1", "--seed", "4294967296"], "seed: expected a number from 0 to 2**32 - 1, got 4294967"),
-        (["evaluate", "policy.safetensors", "--seed", "-1"], "gaussjax: seed: expected 0 or more, got -1."),
-        (["train", "Pendulum-v1", "--entropy-coefficient", "nan"], "entropy_coefficient: expected a finite number"),
-        (["train", "Pendulum-v1", "--checkpoint-every", "-1"], "checkpoint_every: expected 0 or more, got -1."),
-        (["train", "Pendulum-v1", "--desired-kl", "0"], "desired_kl: expected a number above 0, got 0.0."),
-        (["train", "Pendulum-v1", "--total-steps", "3000000000"], "total_steps: expected less than 2**31"),
-        (
-            ["train", "Pendulum-v1", "--algorithm", "sac", "--total-steps", "1500"],
+            "train sac Pendulum-v1 --total-steps 1500",
             "learning_starts: expected fewer than the total_steps = 1500, got 5000: nothing would be learnt.",
         ),
-        (["evaluate", "policy.safetensors", "--episodes", "0"], "gaussjax: episodes: expected at least 1, got 0."),
-        (["train", "Pendulum-v1", "--gamma", "1.5"], "gamma: expected a number from 0 to 1, got 1.5."),
-        (["train", "Pendulum-v1", "--activation", "rellu"], "got 'rellu'. Did you mean 'relu'?"),
-        (["train", "MountainCarContinuous-v0", "--backend", "jax"], "as JAX functions (Pendulum-v1), got"),
-        (["train", "Pendulum-v1", "--distributed", "a:1,2,2"], "expected local, auto or COORDINATOR:PORT,PROCESSES"),
-        (["train"], "Missing from gaussjax train: ENVIRONMENT"),
-        (["train", "Pendulum-v1", "--algorithm", "trpo"], "invalid choice 'trpo' for argument '--algorithm'"),
+        ("evaluate policy.safetensors --episodes 0", "gaussjax: episodes: expected at least 1, got 0."),
+        ("train ppo Pendulum-v1 --gamma 1.5", "gamma: expected a number from 0 to 1, got 1.5."),
+        ("train ppo Pendulum-v1 --activation rellu", "got 'rellu'. Did you mean 'relu'?"),
+        ("train ppo MountainCarContinuous-v0 --backend jax", "as JAX functions (Pendulum-v1), got"),
+        ("train ppo Pendulum-v1 --distributed a:1,2,2", "expected local, auto or COORDINATOR:PORT,PROCESSES"),
         (
-            ["train", "Pendulum-v1", "--algorithm=sac", "--clip-range", "0.1"],
-            "--clip-range: an option of ppo, not of sac, which has --total-steps, --num-envs, --num-steps, --gradient",
-        ),
-        (["train", "Pendulum-v1", "--buffer-size", "9"], "--buffer-size: an option of sac, not of ppo, which has"),
-        (
-            ["train", "Pendulum-v1", "--dataset", "no-such-file"],
-            "--dataset: an option of bc, not of ppo",
-        ),
-        (["train", "Pendulum-v1", "--algorithm", "bc"], "Missing from gaussjax train: --dataset PATH"),
-        (
-            ["train", "Pendulum-v1", "--algorithm", "bc", "--dataset", "no-such-file"],
+            "train bc Pendulum-v1 --dataset no-such-file",
             "dataset: no-such-file cannot be read (No such file or directory).",
         ),
-        (
-            ["evaluate", "no-such-file", "--gif", "no-such/a.gif"],
-            "gif: expected an existing folder, got no-such",
-        ),
-        (["evaluate", "no-such-file", "--gif", "a.mp4"], "gif: expected a name that ends in .gif, got a.mp4."),
-        ([], "Expected one of {train, evaluate, resume, info, export}"),
-        (["evaluate", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
-        (["info", "no-such-file"], "file: no-such-file cannot be read (No such file or directory)."),
-        (["export", "no-such-file", "--format", "numpy"], "file: no-such-file cannot be read"),
-        (["export", "no-such-file", "--format", "pickle"], "pickle"),
-        (["resume", "no-such-folder"], "folder: no-such-folder is not one of a training (No such file or directory"),
+        ("evaluate no-such-file --gif no-such/a.gif", "gif: expected an existing folder, got no-such"),
+        ("evaluate no-such-file --gif a.mp4", "gif: expected a name that ends in .gif, got a.mp4."),
+        ("evaluate no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
+        ("info no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
+        ("export no-such-file --format numpy", "file: no-such-file cannot be read"),
+        ("resume no-such-folder", "folder: no-such-folder is not one of a training (No such file or directory"),
     ],
 )
-def test_wrong_commands_get_one_line_and_exit_code_2(arguments, says, tmp_path, capsys, monkeypatch):
+def test_wrong_commands_get_one_line_and_exit_code_2(line, says, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert says in refused(capsys, monkeypatch, *arguments)
+    assert says in refused(capsys, monkeypatch, *line.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", ["Expected one of {train, resume, evaluate, info, export}"]),
+        ("train", ["Expected one of {ppo, sac, bc}"]),
+        ("train trpo Pendulum-v1", ["Unrecognized options: trpo", "Available subcommands: ppo, sac, bc"]),
+        ("train ppo", ["Missing from gaussjax train ppo: ENVIRONMENT"]),
+        ("train bc Pendulum-v1", ["Missing from gaussjax train bc: --dataset PATH"]),
+        ("train ppo Pendulum-v1 --num-env 3", ["options: --num-env, 3", "meant: --num-envs INT"]),
+        ("train ppo Pendulum-v1 --num-envs x", ["--num-envs: invalid literal for int() with base 10"]),
+        ("train ppo Pendulum-v1 --buffer-size 9", ["--buffer-size", "in gaussjax train sac --help"]),
+        ("train sac Pendulum-v1 --dataset a", ["--dataset", "in gaussjax train bc --help"]),
+        ("export no-such-file --format pickle", ["invalid choice 'pickle' for argument '--format'"]),
+    ],
+)
+def test_wrong_options_get_the_parsers_error_and_exit_code_2(line, says, capsys, monkeypatch):
+    message = failed(capsys, monkeypatch, *line.split())
+    assert "Traceback" not in message
+    words = " ".join(line.strip("│╭╮╰╯─ ") for line in message.splitlines())
+    assert [part for part in says if part not in words] == [], words
 
 
 def test_policy_of_another_environment_is_refused(tmp_path, capsys, monkeypatch):
@@ -349,5 +355,5 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    line = refused(capsys, monkeypatch, "train", "Pendulum-v1", "--out", str(tmp_path / "file" / "run"))
+    line = refused(capsys, monkeypatch, "train", "ppo", "Pendulum-v1", "--out", str(tmp_path / "file" / "run"))
     assert line == f"gaussjax: out: {tmp_path / 'file' / 'run'} cannot be made (Not a directory). Name another folder."

@@ -130,10 +130,11 @@ def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, 
 
     gymnasium.register("gaussjax-test/Breaks-v0", Breaks)
     out = tmp_path / "run"
-    options = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--sizes", "8"]
+    options = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--hidden-sizes", "8"]
+    options += ["--checkpoint-every", "3"]
     try:
         with pytest.raises(SystemExit) as exit_:
-            cli.main(["train", "gaussjax-test/Breaks-v0", "--out", str(out), "--checkpoint-every", "3", *options])
+            cli.main(["train", "ppo", "gaussjax-test/Breaks-v0", "--out", str(out), *options])
     finally:
         del gymnasium.registry["gaussjax-test/Breaks-v0"]
     assert exit_.value.code == 1
@@ -163,10 +164,10 @@ def test_results_that_cannot_be_written_are_told_in_one_line(tmp_path, capsys, m
             return super().step(action)
 
     gymnasium.register("gaussjax-test/Removes-v0", lambda: Removes(50))
-    options = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--sizes", "8"]
+    options = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--hidden-sizes", "8"]
     try:
         with pytest.raises(SystemExit) as exit_:
-            cli.main(["train", "gaussjax-test/Removes-v0", "--out", str(out), *options, "--total-steps", "64"])
+            cli.main(["train", "ppo", "gaussjax-test/Removes-v0", "--out", str(out), *options, "--total-steps", "64"])
     finally:
         del gymnasium.registry["gaussjax-test/Removes-v0"]
     printed, line = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Training checkpoints: all that a step carries, the latest and the one before, never half a file."""
+"""Training checkpoints: the whole state of a training, as a latest and a previous file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 class Restored(NamedTuple):
-    """What a checkpoint held.
+    """Contents of a checkpoint.
 
     Attributes:
-        state: As it was saved, bit for bit.
-        extra: What was saved beside it.
-        notice: Empty, or why the latest checkpoint was not used.
+        state: The saved state, bit for bit.
+        extra: The JSON-able data saved beside the state.
+        notice: Empty, or the reason for which the previous checkpoint was read.
     """
 
     state: Any
@@ -40,20 +40,20 @@ class Restored(NamedTuple):
 def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
     """Writes a checkpoint; the latest one becomes the previous one.
 
-    At every moment the folder holds one that is whole, so a crash costs one interval at most. A replay
+    The folder holds a whole checkpoint at every moment, so a crash costs one interval at most. A replay
     buffer is written as far as it is filled.
 
     Args:
-        folder: Of the training.
-        state: Any pytree of arrays, numbers and PRNG keys.
-        extra: JSON-able, such as where host environments stand.
+        folder: Folder of the training.
+        state: Pytree of arrays, numbers and PRNG keys.
+        extra: JSON-able data, such as the state of host environments.
 
     Raises:
-        PolicyFileError: What was learnt holds NaN; the checkpoints stay as they are.
+        PolicyFileError: The state holds NaN outside its environments; the checkpoints stay as they are.
     """
     tensors, keys = _flatten(state)
     latest = folder / LATEST
-    # An environment that has diverged holds NaN until its episode ends, and goes on from there as it would have.
+    # A diverged environment holds NaN until its episode ends; a resumed training continues that episode.
     container.refuse_nan(
         {name: array for name, array in tensors.items() if not name.startswith(".environment")}, latest
     )
@@ -62,15 +62,15 @@ def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
 
 
 def load(folder: Path, template: Any) -> Restored:
-    """The latest checkpoint, or the previous one where the latest is damaged.
+    """Reads the latest checkpoint, or the previous one if the latest is damaged.
 
     Args:
-        folder: Of the training.
-        template: A state of the same structure, such as `algorithm.init` makes; its values are not used.
+        folder: Folder of the training.
+        template: State of the same structure, such as one from `algorithm.init`; its values are not used.
 
     Raises:
-        FileNotFoundError: There is no checkpoint.
-        PolicyFileError: Both are damaged, or of another structure.
+        FileNotFoundError: The folder has no checkpoint.
+        PolicyFileError: Both checkpoints are damaged, or have another structure.
     """
     paths = [path for path in (folder / LATEST, folder / PREVIOUS) if path.exists()]
     if not paths:
@@ -90,11 +90,11 @@ def load(folder: Path, template: Any) -> Restored:
 
 
 def _keep(latest: Path, previous: Path) -> None:
-    """Lets the previous checkpoint be the latest one, which stays: there is no moment without one."""
+    """Makes the latest checkpoint the previous one too, by a link, so that the folder always has one."""
     if not latest.exists():
         return
     try:
-        # A damaged file must not push out a good one.
+        # A damaged file must not replace a good one.
         container.read(latest)
     except PolicyFileError:
         return
@@ -105,7 +105,7 @@ def _keep(latest: Path, previous: Path) -> None:
     try:
         os.link(latest, link)
     except OSError:
-        # A file system without links.
+        # Some file systems have no links.
         shutil.copyfile(latest, link)
     os.replace(link, previous)
 
@@ -133,16 +133,16 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     faults += [f"{name} is missing" for name in expected if name not in tensors]
     faults += [f"{name} is unknown (got {array.shape})" for name, array in tensors.items() if name not in expected]
     for name in (name for name in expected if name in tensors):
-        wanted, came = _described(expected[name]), (tensors[name].shape, str(tensors[name].dtype), keys.get(name))
-        if came != wanted:
-            faults.append(f"{name}: expected {wanted[:2]}, got {came[:2]}")
+        wanted, found = _describe(expected[name]), (tensors[name].shape, str(tensors[name].dtype), keys.get(name))
+        if found != wanted:
+            faults.append(f"{name}: expected {wanted[:2]}, got {found[:2]}")
     if faults:
         raise PolicyFileError(f"{path}: {'; '.join(faults)}. Resume with the options of the training that wrote it.")
     return structure.unflatten([_like(leaf, tensors[name], keys.get(name)) for name, leaf in expected.items()])
 
 
 def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str, np.ndarray]:
-    """The rows of replay buffers with the places behind them that were never written, which hold zeros."""
+    """Replay buffers at full length: the saved rows, then zeros."""
     whole = {}
     for where, buffer in jax.tree_util.tree_flatten_with_path(template, is_leaf=_is_buffer)[0]:
         for inner, leaf in jax.tree_util.tree_flatten_with_path(buffer)[0] if _is_buffer(buffer) else ():
@@ -157,11 +157,11 @@ def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str
 
 
 def _is_buffer(node: Any) -> bool:
-    # Those of a population have an axis before their places, and are kept as they are.
+    # The buffers of a population have a leading axis, and are written whole.
     return isinstance(node, replay.Buffer) and not jnp.ndim(node.added)
 
 
-def _described(leaf: Any) -> tuple[tuple[int, ...], str, str | None]:
+def _describe(leaf: Any) -> tuple[tuple[int, ...], str, str | None]:
     if _is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, leaf)
         return data.shape, str(data.dtype), str(jax.random.key_impl(leaf))

@@ -3,72 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from gaussjax.training.parallel import processes
 
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
-
-# After which a lost Ctrl-C comes again, seconds.
-_AGAIN = 0.05
-
 
 class Interruption:
-    """Whether the user wants to stop.
+    """A request by the user to stop.
 
-    The first Ctrl-C or SIGTERM lets the running update finish, so that what is saved can be
-    resumed exactly; the second one stops at once and the update is dropped.
+    The first Ctrl-C or SIGTERM lets the running update finish, so that a resumed training is exact. The second one
+    raises KeyboardInterrupt, and the running update is lost.
     """
 
-    asked = False
+    def __init__(self) -> None:
+        self.requested = False
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[Interruption]:
-        """Takes the two signals until the block is left."""
-        # Only the main thread may take signals.
+    def handle_signals(self) -> Iterator[Interruption]:
+        """Handles both signals until the block ends; a thread other than the main one cannot."""
         main = threading.current_thread() is threading.main_thread()
         names = (signal.SIGINT, signal.SIGTERM) if main else ()
-        before = {name: signal.signal(name, self._take) for name in names}
+        before = {name: signal.signal(name, self._handle) for name in names}
         try:
             yield self
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
 
-    def agreed(self) -> bool:
-        """Whether the user wants any process to stop: all of them stop after the same update."""
-        return processes.any_of(self.asked)
+    def requested_anywhere(self) -> bool:
+        """Whether any process has the request; all of them then stop after the same update."""
+        return processes.any_of(self.requested)
 
-    def _take(self, *_: object) -> None:
-        if self.asked:
+    def _handle(self, *_: object) -> None:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextlib.contextmanager
-def heard() -> Iterator[None]:
-    """Lets no Ctrl-C get lost until the block is left.
-
-    Python drops what is raised in a finaliser and in a callback of the garbage collection, a
-    KeyboardInterrupt too, and JAX has such a callback. A Ctrl-C that ended there comes again.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable: UnraisableHookArgs) -> None:
-        if unraisable.exc_type is not KeyboardInterrupt:
-            before(unraisable)
-            return
-        # Not from here, where it would be lost once more.
-        threading.Timer(_AGAIN, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
+        self.requested = True

@@ -1,33 +1,34 @@
-"""A training run on disk: begun, stepped to its end, and going on where it was left."""
+"""A training run in its folder: start, train to the end, restore."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.parallel import processes
-from gaussjax.training.run import checkpoint, results
+from gaussjax.training.run import checkpoint, report, results
 from gaussjax.training.run.interruption import Interruption
-from gaussjax.training.run.results import CONFIG, METRICS, POLICY, drop_later_rows
+from gaussjax.training.run.results import CONFIG, METRICS, POLICY
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on; what it had learnt is saved."""
+    """A training that cannot continue; the last good state is saved."""
 
 
 class Resumed(NamedTuple):
-    """Where a run goes on.
+    """A run read from its folder.
 
     Attributes:
-        state: Of the algorithm.
+        state: State of the algorithm.
         best: Best score of an update so far, or None.
-        notices: What the user should know, such as an older checkpoint.
+        notices: Messages for the user, such as the use of an older checkpoint.
     """
 
     state: Any
@@ -35,23 +36,23 @@ class Resumed(NamedTuple):
     notices: list[str]
 
 
-def start(folder: Path, described: Mapping[str, Any]) -> None:
-    """Makes the folder of a run and writes down its options."""
+def start(folder: Path, options: Mapping[str, Any]) -> None:
+    """Makes the folder of a run and writes its options."""
     folder.mkdir(parents=True)
-    (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(options, indent=2) + "\n")
 
 
 def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
-    """Reads the checkpoint of a run and drops the metrics of what came after it.
+    """Reads the checkpoint of a run and drops all later rows of its metrics.
 
     Args:
-        folder: Of the run.
-        algorithm: As it was for the run.
-        state: From `algorithm.init`.
+        folder: Folder of the run.
+        algorithm: Algorithm with the options of the run.
+        state: State from `algorithm.init`.
 
     Raises:
         FileNotFoundError: The run has no checkpoint.
-        PolicyFileError: No checkpoint is whole, or it is one of other options.
+        PolicyFileError: Every checkpoint is damaged, or was written with other options.
     """
     restored = checkpoint.load(folder, state)
     notices = [restored.notice] if restored.notice else []
@@ -60,14 +61,14 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
     if runner is not None and extra.get("environments") is not None:
         runner.restore(extra["environments"])
     elif runner is not None:
-        # The environments were reset by init; the memory and what was seen last belong to that.
+        # `init` has reset the environments: the carry and the latest observations have to be those of the reset.
         state = state._replace(environment=algorithm.init(state.key).environment)
         notices.append(
             "Where these environments stood is not saved: they start new episodes, so the training goes on "
             "but is not that of an uninterrupted run."
         )
     if processes.leads():
-        drop_later_rows(folder / METRICS, int(state.steps))
+        report.drop_later_rows(folder / METRICS, int(state.steps))
     return Resumed(state, extra.get("best"), notices)
 
 
@@ -75,55 +76,56 @@ def train(
     folder: Path,
     algorithm: Algorithm,
     state: Any,
-    described: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     *,
     total_steps: int,
     checkpoint_every: int,
     max_skipped: int,
     best: float | None = None,
     score: str = "episode_return",
-    shown: Callable[[Mapping[str, float]], None] = lambda row: None,
+    outputs: Sequence[Callable[[Mapping[str, float]], None]] = (),
 ) -> tuple[Any, bool]:
-    """Steps an algorithm to the end, and leaves all results whatever happens on the way.
+    """Steps an algorithm to the end, and leaves all results in the folder even after an error.
 
-    Of several processes that train together each one calls it, and the first one writes.
+    If several processes train together, each one calls this function and the first one writes.
 
     Args:
-        folder: Made by `start`.
-        algorithm: Of this package.
-        state: From `algorithm.init` or `restore`.
-        described: Metadata of the policy file.
-        total_steps: `state.steps` at which it ends: environment steps, or epochs of cloning.
-        checkpoint_every: Updates between two checkpoints, the second of which waits for one in which all was finite; 0
-            writes none.
-        max_skipped: Updates in a row with a loss, gradient or transition that is not finite, after which it ends.
-        best: Best score so far, of a resumed run.
-        score: The metric that is highest where the policy is best.
-        shown: Called with the metrics of each update.
+        folder: Folder made by `start`.
+        algorithm: Algorithm of this package.
+        state: State from `algorithm.init` or `restore`.
+        metadata: Metadata of the policy file.
+        total_steps: Last value of `state.steps`: environment steps, or epochs of cloning.
+        checkpoint_every: Updates between two checkpoints; 0 writes none. A checkpoint waits for an update in which all
+            numbers were finite.
+        max_skipped: Consecutive updates with a non-finite loss, gradient or transition after which the training ends.
+        best: Best score so far of a resumed run.
+        score: Metric that is highest for the best policy.
+        outputs: Functions that take the metrics of each update.
 
     Returns:
         The last state, and whether the user interrupted.
 
     Raises:
-        TrainingError: Too many updates in a row were not finite. The last good state is saved.
+        TrainingError: Too many consecutive updates were not finite. The last good state is saved.
     """
-    run = results.opened(folder, algorithm, described, score, best, state)
+    files = results.open_results(folder, algorithm, metadata, score, best, state)
     bad, updates, unsaved, stopped = 0, 0, 0, False
-    with run, Interruption().watched() as interruption:
+    with files, Interruption().handle_signals() as interruption:
         try:
-            while int(state.steps) < total_steps and not (stopped := interruption.agreed()):
+            while int(state.steps) < total_steps and not (stopped := interruption.requested_anywhere()):
                 first, began = int(state.steps), time.perf_counter()
-                following, row = algorithm.step(state)
-                # The step is over once its numbers are here: until then the state is not one to keep.
-                row = {name: _number(value) for name, value in jax.device_get(row).items()}
+                following, metrics = algorithm.step(state)
+                # The update is complete once its metrics have arrived; until then the new state is not kept.
+                metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
                 before, state = state, following
                 rate = (int(state.steps) - first) / (time.perf_counter() - began)
-                stepped = {"steps_per_second": rate} if hasattr(state, "environment") else {}
-                # The step is first in the file.
-                row = {"step": int(state.steps), **stepped, **row}
-                run.keep(state)
-                run.write(row)
-                shown(row)
+                speed = {"steps_per_second": rate} if hasattr(state, "environment") else {}
+                # The step is the first column of the file.
+                row = {"step": int(state.steps), **speed, **metrics}
+                files.keep(state)
+                files.write(row)
+                for output in outputs:
+                    output(row)
                 updates, unsaved = updates + 1, unsaved + 1
                 bad = bad + 1 if row["skipped"] or row.get("refused", 0) else 0
                 if bad >= max_skipped:
@@ -134,24 +136,20 @@ def train(
                         f"rewards and observations of the environment."
                     )
                 if first >= algorithm.random_steps:
-                    run.note(row, before, state)
-                # Not amid trouble: what began it may be what is asked for.
+                    files.note_best(row, before, state)
+                # Do not checkpoint while updates are skipped: the last good state may be needed.
                 if checkpoint_every and unsaved >= checkpoint_every and not bad:
-                    run.checkpoint(state)
+                    files.checkpoint(state)
                     unsaved = 0
         except BaseException as error:
             if checkpoint_every and unsaved and not isinstance(error, TrainingError):
-                run.rescue(state)
+                files.rescue(state)
             if not isinstance(error, KeyboardInterrupt):
                 raise
             stopped = True
         else:
             if checkpoint_every and unsaved:
-                run.checkpoint(state)
+                files.checkpoint(state)
         finally:
-            run.finish(state)
+            files.finish(state)
     return state, stopped
-
-
-def _number(value: Any) -> float:
-    return value if isinstance(value, (int, float)) else value.item()

@@ -1,4 +1,4 @@
-"""What a training run leaves for people to look at: a table of metrics and a picture."""
+"""Metrics of a training as a CSV file, and its learning curve as a picture."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 
 class MetricsFile:
-    """A CSV file that grows by one row an update, is complete after each, and goes on where it is there already.
+    """A CSV file that grows by one row per update, is complete after each, and continues an existing file.
 
     Example:
         >>> import pathlib, tempfile
@@ -22,7 +21,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path):
-        # A file that is there already goes on: its first row names the columns.
+        # The first row of an existing file names the columns.
         columns = path.read_text().partition("\n")[0].strip() if path.exists() else ""
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, columns.split(",")) if columns else None
@@ -30,7 +29,7 @@ class MetricsFile:
     def __enter__(self) -> MetricsFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def write(self, row: Mapping[str, float]) -> None:
@@ -43,36 +42,21 @@ class MetricsFile:
 
 
 def whole_rows(path: Path) -> list[list[str]]:
-    r"""The columns' names and the rows of a metrics file, as text; one that was broken off is passed over.
-
-    Args:
-        path: Of the CSV file.
-
-    Returns:
-        Rows as long as the first.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
-        >>> path.write_text("step,entropy\n64,1.5\n128,1")
-        25
-        >>> whole_rows(path)
-        [['step', 'entropy'], ['64', '1.5']]
-    """
-    # A row that was broken off, at whatever place, has no end of line.
+    """Names of the columns, then the rows, as text; an incomplete row is left out."""
+    # An incomplete row has no end of line.
     whole, _, _ = path.read_text().rpartition("\n")
     rows = list(csv.reader(whole.splitlines()))
     return [row for row in rows if len(row) == len(rows[0])]
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The whole rows of a metrics file, as numbers; one that was broken off is passed over.
+    """The metrics of each update; an incomplete row is left out.
 
     Args:
-        path: Of the CSV file.
+        path: Path of the CSV file.
 
     Returns:
-        The metrics of each update.
+        A dict of metrics for each update.
 
     Example:
         >>> import tempfile
@@ -86,6 +70,16 @@ def read(path: Path) -> list[dict[str, float]]:
     return [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
 
 
+def drop_later_rows(path: Path, steps: int) -> None:
+    """Drops the rows after a step; a resumed training writes them again."""
+    if not path.exists():
+        return
+    rows = whole_rows(path)
+    kept = rows[:1] + [row for row in rows[1:] if row[0].isdecimal() and int(row[0]) <= steps]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(kept)
+
+
 def learning_curve(
     rows: Sequence[Mapping[str, float]],
     path: Path,
@@ -94,14 +88,14 @@ def learning_curve(
     score: str = "episode_return",
     labels: tuple[str, str] = ("environment steps", "mean return of the episodes that ended"),
 ) -> None:
-    """Draws a metric over the steps.
+    """Draws a metric over the steps as a PNG file.
 
     Args:
-        rows: Metrics of each update, with `step` and the score (NaN where there is none).
-        path: Of the PNG file.
-        title: Above the picture.
-        score: The metric.
-        labels: Of the two axes.
+        rows: Metrics of each update, with `step` and the score; a row with NaN is left out.
+        path: Path of the PNG file.
+        title: Title above the picture.
+        score: Name of the metric.
+        labels: Labels of the two axes.
 
     Example:
         >>> import tempfile

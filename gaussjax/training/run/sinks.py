@@ -1,4 +1,4 @@
-"""Where metrics go besides the CSV file: TensorBoard, and Weights & Biases."""
+"""Sinks of metrics besides the CSV file: TensorBoard, and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 Write = Callable[[Mapping[str, float]], None]
 
-# Which package each needs; the extra of gaussjax has the name of the sink.
+# Package of each sink; the extra of gaussjax has the name of the sink.
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 _RUN_ID = "wandb-run-id.txt"
 
@@ -21,13 +21,13 @@ class SinkError(RuntimeError):
 
 
 def check(names: Collection[str]) -> None:
-    """Loads the packages of sinks, so that a missing one is found before the training.
+    """Imports the packages of sinks, so that a missing one is found before the training.
 
     Args:
-        names: Of `PACKAGES`.
+        names: Keys of `PACKAGES`.
 
     Raises:
-        ModuleNotFoundError: One is missing; how to install it is said.
+        ModuleNotFoundError: A package is missing; the message has the command that installs it.
 
     Example:
         >>> check(["tensorboard"])
@@ -45,34 +45,31 @@ def check(names: Collection[str]) -> None:
 
 
 @contextlib.contextmanager
-def opened(names: Collection[str], folder: Path, described: Mapping[str, Any], first: int = 0) -> Iterator[Write]:
-    """A function that takes the metrics of each update and writes them to all sinks named.
-
-    Metrics that are not finite are left out. What is written goes into the folder of the run; a run
-    that is resumed goes on where it was.
+def open_sinks(names: Collection[str], folder: Path, options: Mapping[str, Any], first: int = 0) -> Iterator[Write]:
+    """Opens sinks in the folder of a run; a resumed run continues its records.
 
     Args:
-        names: Of `PACKAGES`.
-        folder: Of the run.
-        described: Its options.
-        first: Step at which the training begins; what TensorBoard has of later ones is dropped.
+        names: Keys of `PACKAGES`.
+        folder: Folder of the run.
+        options: Options of the run.
+        first: Step at which the training begins; TensorBoard drops its records of later steps.
 
     Yields:
-        `(metrics) -> None`; `step` is one of them.
+        A function that takes the metrics of an update, `step` among them, and writes the finite ones to every sink.
 
     Raises:
-        SinkError: One cannot be opened.
+        SinkError: A sink cannot be opened.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with opened(["tensorboard"], folder, {}) as write:
+        >>> with open_sinks(["tensorboard"], folder, {}) as write:
         ...     write({"step": 64, "episode_return": -1200.0})
         >>> [path.name for path in folder.iterdir()]
         ['tensorboard']
     """
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(_SINKS[name](folder, described, first)) for name in names]
+        writers = [stack.enter_context(_SINKS[name](folder, options, first)) for name in names]
 
         def write(row: Mapping[str, float]) -> None:
             finite = {name: value for name, value in row.items() if name != "step" and math.isfinite(value)}
@@ -83,7 +80,7 @@ def opened(names: Collection[str], folder: Path, described: Mapping[str, Any], f
 
 
 @contextlib.contextmanager
-def _tensorboard(folder: Path, described: Mapping[str, Any], first: int) -> Iterator[Callable[..., None]]:
+def _tensorboard(folder: Path, options: Mapping[str, Any], first: int) -> Iterator[Callable[..., None]]:
     import tensorboardX
 
     with tensorboardX.SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1 if first else None) as writer:
@@ -97,17 +94,17 @@ def _tensorboard(folder: Path, described: Mapping[str, Any], first: int) -> Iter
 
 
 @contextlib.contextmanager
-def _wandb(folder: Path, described: Mapping[str, Any], first: int) -> Iterator[Callable[..., None]]:
+def _wandb(folder: Path, options: Mapping[str, Any], first: int) -> Iterator[Callable[..., None]]:
     wandb = importlib.import_module("wandb")
-    kept = folder / _RUN_ID
-    given = kept.read_text().strip() if kept.exists() else None
-    options = {"project": "gaussjax", "name": folder.name, "dir": str(folder), "config": dict(described)}
+    path = folder / _RUN_ID
+    run_id = path.read_text().strip() if path.exists() else None
+    names = {"project": "gaussjax", "name": folder.name, "dir": str(folder)}
     try:
-        run = wandb.init(**options, id=given, resume="allow")
+        run = wandb.init(**names, config=dict(options), id=run_id, resume="allow")
     except wandb.errors.Error as error:
         raise SinkError(f"wandb: {error} To keep the run in its folder set WANDB_MODE=offline.") from error
     with run:
-        kept.write_text(f"{run.id}\n")
+        path.write_text(f"{run.id}\n")
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
             run.log(dict(metrics), step=step)

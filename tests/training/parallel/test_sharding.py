@@ -130,7 +130,7 @@ def test_gymnasium_environments_over_devices_and_processes_teach_what_one_learns
 
 
 def train(folder, *options, port, index):
-    command = [sys.executable, "-m", "gaussjax.cli.main", "train", "Pendulum-v1", "--out", str(folder), *options]
+    command = [sys.executable, "-m", "gaussjax.cli.main", "train", "ppo", "Pendulum-v1", "--out", str(folder), *options]
     return subprocess.Popen(
         [*command, "--distributed", f"127.0.0.1:{port},2,{index}"],
         stdout=subprocess.PIPE,

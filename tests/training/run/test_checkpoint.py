@@ -20,7 +20,7 @@ from gaussjax import envs, rollout
 from gaussjax.envs import snapshot
 from gaussjax.files.container import PolicyFileError
 from gaussjax.training import ppo, sac
-from gaussjax.training.run import checkpoint, results
+from gaussjax.training.run import checkpoint, report, results
 from gaussjax.training.run import loop as run
 from tests.training import probes
 
@@ -425,7 +425,7 @@ def test_a_row_of_metrics_that_was_broken_off_is_dropped(tmp_path, torn):
     path = tmp_path / run.METRICS
     whole = "step,entropy,kl\n64,1.5,0.5\n"
     path.write_text(whole + torn)
-    results.drop_later_rows(path, 640)
+    report.drop_later_rows(path, 640)
     assert path.read_text().split() == whole.split()
 
 

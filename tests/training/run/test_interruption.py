@@ -1,56 +1,21 @@
-"""Ctrl-C arrives wherever it comes."""
+"""Ctrl-C and SIGTERM during a training."""
 
-import gc
+from __future__ import annotations
+
 import signal
-import sys
-import time
 
 import pytest
 
-from gaussjax.training.run import interruption
+from gaussjax.training.run.interruption import Interruption
 
 
-def press(phase="start", _=None):
-    if phase == "start":
-        signal.raise_signal(signal.SIGINT)
-
-
-class PressedAtItsEnd:
-    def __del__(self):
-        press()
-
-
-def in_finaliser():
-    PressedAtItsEnd()
-
-
-def in_collection():
-    gc.callbacks.append(press)
-    try:
-        gc.collect()
-    finally:
-        gc.callbacks.remove(press)
-
-
-@pytest.mark.parametrize("pressed", [in_finaliser, in_collection])
-def test_interrupt_that_python_drops_comes_again(pressed):
-    def wait():
-        pressed()
-        time.sleep(60)
-
-    with interruption.heard(), pytest.raises(KeyboardInterrupt):
-        wait()
-
-
-def test_other_errors_that_python_drops_are_told_as_before(monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
-
-    class Broken:
-        def __del__(self):
-            raise OSError
-
-    with interruption.heard():
-        Broken()
-    Broken()
-    assert told == [OSError, OSError]
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_is_a_request_and_the_second_one_stops(name):
+    before = signal.getsignal(name)
+    with Interruption().handle_signals() as interruption:
+        assert not interruption.requested_anywhere()
+        signal.raise_signal(name)
+        assert interruption.requested_anywhere()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(name)
+    assert signal.getsignal(name) is before

@@ -30,7 +30,7 @@ def scalars(folder):
 
 def test_tensorboard_has_every_finite_metric_at_its_step(tmp_path):
     pytest.importorskip("tensorboardX")
-    with sinks.opened(["tensorboard"], tmp_path, {}) as write:
+    with sinks.open_sinks(["tensorboard"], tmp_path, {}) as write:
         for row in ROWS:
             write(row)
     assert scalars(tmp_path / "tensorboard") == [(64, "kl", 0.25), (128, "episode_return", -3.0), (128, "kl", 0.5)]
@@ -49,7 +49,7 @@ def test_wandb_keeps_an_offline_run_and_goes_on_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     for first, row in enumerate(ROWS):
-        with sinks.opened(["wandb"], tmp_path, {"seed": 0}, first) as write:
+        with sinks.open_sinks(["wandb"], tmp_path, {"seed": 0}, first) as write:
             write(row)
     runs = [path for path in (tmp_path / "wandb").iterdir() if path.name.startswith("offline-run")]
     identity = (tmp_path / "wandb-run-id.txt").read_text().strip()
