@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gaussjax import envs, files, rollout
+from gaussjax import export as programs
 from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
-from gaussjax.export import program as programs
 
 
 def evaluate(command: Evaluate) -> None:
@@ -87,15 +87,19 @@ def export(command: Export) -> None:
     """Writes a program that computes the policy's actions, and prints its inputs and outputs."""
     with _readable(command.file):
         loaded = files.load(command.file)
-    suffix = {"stablehlo": ".stablehlo", "onnx": ".onnx", "numpy": ".npz"}[command.format]
+    formats = {
+        "stablehlo": (programs.stablehlo, ".stablehlo"),
+        "onnx": (programs.onnx, ".onnx"),
+        "numpy": (programs.numpy, ".npz"),
+    }
+    write, suffix = formats[command.format]
     path = command.out or command.file.with_suffix(suffix)
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
-        program = programs.export(
+        program = write(
             path,
             loaded.policy,
             loaded.params,
             normalizer=loaded.normalizer,
-            format=command.format,
             deterministic=not command.stochastic,
         )
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())

@@ -1,4 +1,7 @@
 """Policies as programs for machines without gaussjax."""
 
+from gaussjax.export import numpy_act as numpy_act
+from gaussjax.export.numpy import numpy as numpy
+from gaussjax.export.onnx import onnx as onnx
 from gaussjax.export.program import Program as Program
-from gaussjax.export.program import export as export
+from gaussjax.export.stablehlo import stablehlo as stablehlo

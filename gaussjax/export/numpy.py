@@ -1,43 +1,97 @@
-"""A JAX function as a list of NumPy operations, which `numpy_act` carries out."""
+"""Export of a policy as a list of NumPy operations, which `numpy_act` executes."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 from jax.extend.core import Literal
 
+from gaussjax import normalize
+from gaussjax.export import numpy_act
 from gaussjax.export.numpy_act import OPERATIONS
+from gaussjax.export.program import Program, make_program, write
+from gaussjax.policy import Params, Policy
 
-# Operations that have the same name and meaning in both.
+# Operations with another meaning than the JAX primitive of the same name.
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
 _SAME = frozenset(OPERATIONS) - _OTHER
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
-def build(function: Callable[..., Any], inputs: Mapping[str, Any], batch: Any) -> bytes:
-    """The bytes of an `.npz` file that `numpy_act.load` reads.
+def numpy(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    params: Params,
+    *,
+    normalizer: normalize.Statistics | None = None,
+    deterministic: bool = True,
+) -> Program:
+    """Writes a policy as an .npz file, and beside it `numpy_act.py`, which reads it with NumPy alone.
+
+    The program has an open batch size and is compared with `policy.act` before it is written.
 
     Args:
-        function: From a dict of arrays to a dict of arrays.
-        inputs: Shape and type of each, with the symbolic batch size first.
-        batch: That batch size.
+        path: Path of the file; an older file is replaced.
+        policy: The policy, whose `act` is exported.
+        params: Its parameters; they become constants.
+        normalizer: Observation statistics, applied within the program, or None.
+        deterministic: False for a program with an input `noise` of standard normal numbers.
+
+    Returns:
+        The exported program, with the names of its inputs.
 
     Raises:
-        NotImplementedError: The function uses an operation that has no counterpart here.
+        ValueError: The program's actions are not those of `policy.act`; nothing is written.
+        NotImplementedError: The policy uses an operation without a counterpart in `numpy_act`.
+
+    Example:
+        >>> import gaussjax, pathlib, tempfile
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "policy.npz"
+        >>> _ = numpy(path, policy, policy.init(jax.random.key(0)))
+        >>> numpy_act.load(path)(observations=np.zeros((5, 3)))["actions"].shape
+        (5, 1)
+    """
+    path = Path(path)
+    program = make_program(policy, params, normalizer, None if deterministic else "noise")
+    (batch,) = jax.export.symbolic_shape("b")
+    payload = build(program.function, program.shapes(batch), batch)
+    act = numpy_act.load(io.BytesIO(payload))
+    write(path, program, payload, lambda arrays: act(**arrays))
+    shutil.copyfile(numpy_act.__file__, path.parent / "numpy_act.py")
+    return program
+
+
+def build(function: Callable[[dict[str, Any]], dict[str, Any]], inputs: Mapping[str, Any], batch: Any) -> bytes:
+    """Bytes of an .npz file that `numpy_act.load` reads.
+
+    Args:
+        function: `(dict of arrays) -> dict of arrays`.
+        inputs: Shape and dtype of each input, with the symbolic batch size first.
+        batch: The symbolic batch size.
+
+    Raises:
+        NotImplementedError: The function uses an operation without a counterpart in `numpy_act`.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(dict(inputs))
-    program = _Program(batch)
+    program = _Builder(batch)
     arguments = [program.slot() for _ in closed.jaxpr.invars]
     results = program.inline(closed.jaxpr, closed.consts, arguments)
     return program.pack(inputs, list(shapes), arguments, results)
 
 
-class _Program:
+class _Builder:
+    """Numbered slots of arrays, and the steps between them."""
+
     def __init__(self, batch: Any):
         self.batch, self.count = batch, 0
         self.constants: dict[int, np.ndarray] = {}
@@ -62,7 +116,6 @@ class _Program:
             return [self.plain(part) for part in value]
         if isinstance(value, (int, np.integer, float, str)) or value is None:
             return int(value) if isinstance(value, np.integer) else value
-        # A multiple of the batch size.
         factor = value // self.batch
         if isinstance(factor, int) or str(factor).isdecimal():
             return {"batch": int(factor)}
@@ -135,7 +188,7 @@ class _Program:
                 return [self.emit("select", inputs)]
             case _ if name in _SAME and out.dtype != jax.numpy.bfloat16:
                 return [self.emit(name, inputs)]
-        # Refused only if the results need it: what is traced holds much that they do not.
+        # `pack` raises for such a step only if the results need it.
         return [self.emit(f"{name} of {variable.aval.dtype}", inputs) for variable in equation.outvars]
 
     def split(self, inputs: list[int], equation: Any) -> list[int]:
@@ -156,7 +209,7 @@ class _Program:
         return self.emit("convolve", inputs, strides=strides, padding=padding)
 
     def pack(self, inputs: Mapping[str, Any], names: list[str], arguments: list[int], results: list[int]) -> bytes:
-        """The program without what its results do not need, its slots numbered constants first."""
+        """Bytes of the program without unused steps, its slots renumbered with the constants first."""
         needed, kept = set(results), []
         for step in reversed(self.steps):
             if step[2] in needed:
@@ -171,7 +224,7 @@ class _Program:
                 f"numpy: expected operations that NumPy has, got {', '.join(unknown)}. Export it as stablehlo or onnx."
             )
         program = {
-            # A dict's leaves are those of its sorted names.
+            # JAX orders the leaves of a dict by name.
             "inputs": [[name, inputs[name].shape[1:], str(inputs[name].dtype)] for name in sorted(inputs)],
             "outputs": sorted(names),
             "constants": len(constants),
@@ -186,7 +239,7 @@ class _Program:
 
 
 def _is_window(equation: Any) -> bool:
-    """Whether a gather is `x[:, a:b]` at constant places, as it is written for an open batch size."""
+    """Whether a gather is a slice such as `x[:, a:b]`, which JAX traces as a gather for an open batch size."""
     x, start = (variable.aval for variable in equation.invars)
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     whole = all(sizes[axis] == size for axis, size in enumerate(x.shape) if axis not in numbers.start_index_map)

@@ -1,11 +1,11 @@
-"""Acts with an exported policy; needs Python and NumPy, nothing else.
+"""Acts with an exported policy, with Python and NumPy alone.
 
     import numpy_act
     act = numpy_act.load("policy.npz")
     actions = act(observations=observations)["actions"]
 
-`act.inputs` and `act.outputs` name the arrays, each with the batch first; a single observation
-without that axis is taken too. Copy this file to the machine that acts.
+`act.inputs` and `act.outputs` name the arrays. Each has the batch axis first, which a single observation
+may leave out. Copy this file to the machine that acts.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def load(path):
-    """Reads an exported policy: a list of array operations and their constants. Nothing in it is executed."""
+    """Exported policy as a function of named arrays; the file holds operations by name, and no code."""
     with np.load(path, allow_pickle=False) as file:
         program = json.loads(file["program"].tobytes())
         constants = [file[f"constant_{i}"] for i in range(program["constants"])]
@@ -31,7 +31,7 @@ class Act:
         self._program, self._constants = program, constants
 
     def __call__(self, **arrays):
-        """The outputs by name, for the inputs by name."""
+        """Outputs by name for inputs by name."""
         names = [name for name, _, _ in self.inputs]
         if set(arrays) != set(names):
             raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")

@@ -1,7 +1,7 @@
-"""One file of named arrays and a JSON description, written whole or not at all and checked by a digest.
+"""File of named arrays and a JSON description, written atomically and verified by a digest.
 
-The file is safetensors, readable without gaussjax. Its metadata holds the description and a sha256
-over the whole file, so that a flipped bit anywhere is noticed. Nothing in it is ever executed.
+The format is safetensors, readable without gaussjax. Its metadata holds the description and a sha256
+over the whole file, so that every flipped bit is detected. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from gaussjax.core import atomic_file
 
 _NO_DIGEST = "0" * 64
-# With its quotes: inside the description, which is a string of the header, they are escaped.
+# The quotes make it unique: in the description, a string of the header, quotes are escaped.
 _DIGEST_FIELD = '"sha256":"{}"'
 # safetensors' own NumPy reader does not know bfloat16.
 _DTYPES = {
@@ -40,23 +40,23 @@ _DTYPES = {
 
 
 class PolicyFileError(ValueError):
-    """A file that cannot be read: damaged, of another version or architecture, or none of ours."""
+    """A policy file is damaged, does not fit this version or network, or is no policy file."""
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Writes arrays and a JSON-able description, with the versions of the libraries that write.
+    """Writes arrays and a JSON-able description, and adds the versions of the writing libraries.
 
     Raises:
-        TypeError: An array's type has no place in the file, or the description is not plain data.
-        OSError: The disk is full, or the folder cannot be written. An older file is as it was.
+        TypeError: An array has a dtype that the format does not have, or the description is not plain data.
+        OSError: The disk is full, or the folder is not writable. An older file remains.
     """
-    import safetensors.numpy  # Loaded where a file is read or written: most programs do neither.
+    import safetensors.numpy  # Loaded late: most programs neither read nor write a file.
 
-    # safetensors takes the bytes as they lie in memory: a transposed view would be scrambled.
+    # safetensors copies memory in order, which would scramble a transposed view.
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
-    strange = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
-    if strange:
-        raise TypeError(f"{path}: expected arrays of numbers, got {strange}. Convert them first.")
+    other = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
+    if other:
+        raise TypeError(f"{path}: expected arrays of numbers, got {other}. Convert them first.")
     versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
@@ -64,11 +64,11 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the description of a file.
+    """Arrays and description of a file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        PolicyFileError: The bytes are not those that `write` wrote.
+        FileNotFoundError: The file does not exist.
+        PolicyFileError: The bytes differ from those that `write` wrote.
     """
     import safetensors
 
@@ -82,11 +82,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """Refuses NaN in any array.
-
-    Raises:
-        PolicyFileError: The arrays that hold NaN are named.
-    """
+    """Raises PolicyFileError for NaN, with the names of the arrays that hold it."""
     broken = [name for name, value in tensors.items() if np.isnan(value).any()]
     if broken:
         raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
@@ -112,7 +108,7 @@ def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
     if found != digest:
         raise PolicyFileError(f"{damaged} bytes whose sha256 is another one. The file is damaged; copy it again.")
     if not isinstance(description, dict):
-        raise PolicyFileError(f"{damaged} a description that is no dict. Make the file anew.")
+        raise PolicyFileError(f"{damaged} a description that is not a dict. Make the file anew.")
     return description
 
 

@@ -1,4 +1,4 @@
-"""What a policy file may not hold: descriptions too large to build, and arrays that are not the policy's."""
+"""Limits of a policy file: descriptions too large to build, and arrays that are not the policy's."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ import numpy as np
 
 from gaussjax import normalize, spaces
 
-# The parts of a description beside the number of its format.
 _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
-# Beyond these a description is not that of a policy.
+# No policy is larger.
 _MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
-def refuse_bombs(described: Any, num_tensors: int) -> None:
-    """Refuses a short text that asks for more than any policy is: it would take for ever to build.
+def refuse_bombs(description: Any, num_tensors: int) -> None:
+    """Raises for a description that would take for ever to build.
 
     Raises:
-        ValueError: A list, a shape or a number of layers is too large beside the arrays in the file.
+        ValueError: A list, a shape or a number of layers is too large for the number of arrays in the file.
     """
-    _refuse(described, max(num_tensors, _MOST_LAYERS), "policy")
+    _refuse(description, max(num_tensors, _MOST_LAYERS), "policy")
 
 
-def strange_parts(description: Mapping[str, Any]) -> list[str]:
-    """What a description holds in place of the dicts and the list that are read from it."""
+def part_faults(description: Mapping[str, Any]) -> list[str]:
+    """One sentence for each part of a description that has the wrong type."""
     return [
         f"{name}: expected a {kind.__name__} in the description, got {type(description[name]).__name__}"
         for name, kind in _PARTS.items()
@@ -34,10 +33,10 @@ def strange_parts(description: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def strange_statistics(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
-    """What statistics of other observations than those of the space expected and got."""
+def statistics_fault(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
+    """Sentence about statistics whose shapes do not fit the observation space, or None."""
     flat = (spaces.size(space),)
-    # Flat statistics belong to flattened observations.
+    # Observations are normalized in their own shape or flattened.
     allowed = dict.fromkeys([space.shape, flat] if isinstance(space, spaces.Box) else [flat])
     count, mean, m2 = (tuple(np.shape(part)) for part in statistics)
     if count == () and mean == m2 and mean in allowed:
@@ -49,19 +48,24 @@ def strange_statistics(statistics: normalize.Statistics, space: spaces.Space) ->
 
 
 def mismatches(
-    tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any], cast: Any, kept: Callable[[Any], Any]
+    tensors: Mapping[str, np.ndarray],
+    expected: Mapping[str, Any],
+    cast: Any,
+    kept: Callable[[np.dtype], Any],
 ) -> list[str]:
-    """Every leaf that is missing, unknown, of another shape, of another type, or that would be narrowed.
+    """One sentence for each parameter that is missing, unknown, or of another shape or dtype.
 
-    `kept` says what the library at hand makes of a type: JAX without x64 halves it.
+    Args:
+        tensors: Arrays of the file by name.
+        expected: Parameters of the policy by name, with shape and dtype.
+        cast: Names of parameters that may have another dtype.
+        kept: dtype that the reading library makes of a dtype: JAX without x64 narrows 64 bits to 32.
     """
-    came = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
-    faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in came]
-    faults += [f"{name} is unknown (got {array.shape})" for name, array in came.items() if name not in expected]
-    for name, leaf in expected.items():
-        if name not in came:
-            continue
-        array = came[name]
+    params = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
+    faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in params]
+    faults += [f"{name} is unknown (got {array.shape})" for name, array in params.items() if name not in expected]
+    for name in (name for name in expected if name in params):
+        leaf, array = expected[name], params[name]
         if array.shape != leaf.shape:
             faults.append(f"{name}: expected {leaf.shape}, got {array.shape}")
         if array.dtype != leaf.dtype and name not in cast:
@@ -71,16 +75,16 @@ def mismatches(
     return faults
 
 
-def _refuse(described: Any, most_layers: int, name: str) -> None:
-    if isinstance(described, dict):
-        for key, part in described.items():
+def _refuse(description: Any, most_layers: int, name: str) -> None:
+    if isinstance(description, dict):
+        for key, part in description.items():
             _refuse(part, most_layers, key)
-    elif isinstance(described, list):
-        if name == "shape" and (len(described) > _MOST_AXES or abs(math.prod(described)) > _MOST_NUMBERS):
-            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {described[:_MOST_AXES]}")
-        if name not in ("low", "high", "nvec") and len(described) > most_layers:
-            raise ValueError(f"expected at most {most_layers} {name}, got {len(described)}")
-        for part in described:
+    elif isinstance(description, list):
+        if name == "shape" and (len(description) > _MOST_AXES or abs(math.prod(description)) > _MOST_NUMBERS):
+            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {description[:_MOST_AXES]}")
+        if name not in ("low", "high", "nvec") and len(description) > most_layers:
+            raise ValueError(f"expected at most {most_layers} {name}, got {len(description)}")
+        for part in description:
             _refuse(part, most_layers, name)
-    elif name == "num_layers" and isinstance(described, (int, float)) and described > most_layers:
-        raise ValueError(f"expected at most {most_layers} layers, got num_layers={described}")
+    elif name == "num_layers" and isinstance(description, (int, float)) and description > most_layers:
+        raise ValueError(f"expected at most {most_layers} layers, got num_layers={description}")

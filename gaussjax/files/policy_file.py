@@ -1,4 +1,4 @@
-"""Reading a policy file: whatever is wrong with it ends as one kind of error."""
+"""Policy files: a policy's description, parameters and observation statistics, written and read."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import normalize
-from gaussjax.files import container
+from gaussjax.core.trees import check_shapes
+from gaussjax.files import container, limits
 from gaussjax.files.container import PolicyFileError
-from gaussjax.files.layout import FORMAT, leaves, nest
-from gaussjax.files.limits import mismatches, refuse_bombs, strange_parts, strange_statistics
 from gaussjax.policy import Params, Policy, from_spec
+
+FORMAT = 1
+_NEST_DICTS = (
+    "A policy file holds nested dicts with text keys: give each layer of your network a name of its own, in place of "
+    "a list of layers or an nnx.Sequential."
+)
 
 
 class Loaded(NamedTuple):
-    """What a policy file holds.
+    """Content of a policy file.
 
     Attributes:
-        policy: Rebuilt from its description.
+        policy: The policy, rebuilt from its description.
         params: Its parameters.
         normalizer: Observation statistics, or None.
-        metadata: What was saved beside them, and the versions of the libraries that wrote it.
+        metadata: Metadata of the file, and as `versions` the versions of the libraries that wrote it.
     """
 
     policy: Policy
@@ -36,20 +41,84 @@ class Loaded(NamedTuple):
     metadata: dict[str, Any]
 
 
+def save(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    params: Params,
+    *,
+    normalizer: normalize.Statistics | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a policy to one file, whole or not at all.
+
+    The bytes go to a temporary file, are flushed to the disk, and the file is renamed to `path`. Neither
+    a reader nor a crash sees half a file.
+
+    Args:
+        path: Path of the file; an older file is replaced.
+        policy: The policy, whose spec is written.
+        params: Its parameters.
+        normalizer: Observation statistics, or None.
+        metadata: JSON-able data, such as the environment's name. `versions` is added.
+
+    Raises:
+        ValueError: The parameters are not this policy's, hold NaN or are not in nested dicts; the normalizer has
+            another shape than the observations; or the metadata has an entry "versions" of another kind.
+        TypeError: The parameters hold a PRNG key, text or objects, or the normalizer has another type.
+
+    Example:
+        >>> import gaussjax, os, tempfile
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(1,)))
+        >>> params = policy.init(jax.random.key(0))
+        >>> path = os.path.join(tempfile.mkdtemp(), "policy.safetensors")
+        >>> gaussjax.save(path, policy, params)
+        >>> gaussjax.load(path).policy.spec == policy.spec
+        True
+    """
+    path = Path(path)
+    metadata = dict(metadata or {})
+    # Metadata from `load` has the versions of its file; they are replaced.
+    versions = metadata.pop("versions", {"gaussjax": ""})
+    if not isinstance(versions, Mapping) or "gaussjax" not in versions:
+        raise ValueError(
+            "metadata: expected names other than 'versions', got that one. It holds the versions of the libraries "
+            "that write the file: leave it out, or use another name."
+        )
+    _refuse_keys(params, "params")
+    expected = jax.eval_shape(policy.init, jax.random.key(0))
+    check_shapes(params, expected, "params")
+    tensors = _flatten("params", params)
+    dtypes = {name: leaf.dtype for name, leaf in _leaves("params", expected).items()}
+    # Parameters in another dtype than the network's were cast on purpose. The reader must know which ones.
+    cast = sorted(name for name, array in tensors.items() if array.dtype != dtypes[name])
+    if normalizer is not None:
+        if not isinstance(normalizer, normalize.Statistics):
+            kind = type(normalizer).__name__
+            raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
+        fault = limits.statistics_fault(normalizer, policy.spec.observation_space)
+        if fault:
+            raise ValueError(
+                f"normalizer: {fault}. Begin with normalize.init(shape), for the shape of one observation."
+            )
+        tensors |= _flatten("normalizer", normalizer._asdict())
+    container.refuse_nan(tensors, path)
+    description = {"format": FORMAT, "policy": policy.spec.to_dict(), "cast": cast, "metadata": metadata}
+    container.write(path, tensors, description)
+
+
 def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
     """Reads a policy file.
 
     Args:
-        path: Of the file.
-        network: Your own network, where the policy was made with one.
+        path: Path of the file.
+        network: Your own network, for a policy that was made with one.
 
     Returns:
         The policy, its parameters as JAX arrays, the observation statistics and the metadata.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        PolicyFileError: The file is damaged, or not one that this version and this network read:
-            every mismatch is listed.
+        FileNotFoundError: The file does not exist.
+        PolicyFileError: The file is damaged, or does not fit this version or this network. Every mismatch is listed.
 
     Example:
         >>> import gaussjax, os, tempfile
@@ -74,17 +143,17 @@ def assemble(
     shapes: Callable[[Policy], Any],
     convert: Callable[[np.ndarray], Any],
 ) -> Loaded:
-    """What `load` returns, of a policy in another library too.
+    """Content of a policy file, with the arrays of any library.
 
     Args:
-        path: Of the file.
-        build: The policy of a description.
-        shapes: The tree of a policy's parameters in Flax, of anything with a shape and a type.
-        convert: Makes the leaves.
+        path: Path of the file.
+        build: `(description) -> policy`.
+        shapes: `(policy) -> parameters` in Flax's names, with the shape and dtype of each.
+        convert: `(NumPy array) -> array` of that library.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        PolicyFileError: As of `load`.
+        FileNotFoundError: The file does not exist.
+        PolicyFileError: As for `load`.
     """
     path = Path(path)
     tensors, description = container.read(path)
@@ -96,72 +165,122 @@ def assemble(
             f"expected format {FORMAT}, got {description.get('format')}: it was written by gaussjax {writer}; "
             f"use that version or newer"
         )
-    strange = strange_parts(description)
-    if strange:
-        raise PolicyFileError(f"{path}: {'; '.join([*faults, *strange])}. Make the file anew.")
+    part_faults = limits.part_faults(description)
+    if part_faults:
+        raise PolicyFileError(f"{path}: {'; '.join([*faults, *part_faults])}. Make the file anew.")
     try:
         policy = _rebuild(description, build, len(tensors))
-        expected = leaves("params", shapes(policy))
+        expected = _leaves("params", shapes(policy))
         statistics = _statistics(tensors, policy, convert)
     except Exception as error:
-        # Whatever a file that is not ours can bring about ends here, as one kind of error.
+        # A file that is not ours can cause any error here. Callers get one kind.
         faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
         raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
     kept = functools.cache(lambda dtype: convert(np.empty(0, dtype)).dtype)
-    faults += mismatches(tensors, expected, description.get("cast", ()), kept)
+    faults += limits.mismatches(tensors, expected, description.get("cast", ()), kept)
     if faults:
         raise PolicyFileError(
             f"{path}: {'; '.join(faults)}. Load it with the gaussjax and the network= that it was saved with."
         )
     container.refuse_nan(tensors, path)
-    metadata = description.get("metadata", {})
-    return Loaded(
-        policy, nest(tensors, "params", convert), statistics, {**metadata, "versions": description.get("versions")}
-    )
+    metadata = {**description.get("metadata", {}), "versions": description.get("versions")}
+    return Loaded(policy, _nest(tensors, "params", convert), statistics, metadata)
 
 
 def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """What a file says of itself, for people to read, without building the policy.
+    """Content of a file as text for people, without building the policy.
+
+    Args:
+        path: Path of the file.
 
     Returns:
-        Names and values; and of each array its name, type and shape.
+        Names and values of the description, and for each array its name, dtype and shape.
 
     Raises:
         PolicyFileError: The file is damaged, or its description is not one of ours.
     """
     path = Path(path)
     tensors, description = container.read(path)
-    strange = strange_parts(description)
-    if strange:
-        raise PolicyFileError(f"{path}: {'; '.join(strange)}. Make the file anew.")
+    faults = limits.part_faults(description)
+    if faults:
+        raise PolicyFileError(f"{path}: {'; '.join(faults)}. Make the file anew.")
     policy = description.get("policy", {})
-    shown = {"format": description.get("format"), **{f"{key}": policy[key] for key in policy}}
-    shown |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}
-    shown |= {f"version: {key}": value for key, value in description.get("versions", {}).items()}
+    facts = {"format": description.get("format"), **policy}
+    facts |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}
+    facts |= {f"version: {key}": value for key, value in description.get("versions", {}).items()}
     count = sum(array.size for name, array in tensors.items() if name.startswith("params/"))
-    shown |= {"parameters": f"{count:,}"} if policy else {}
-    shown |= {"bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
+    facts |= {"parameters": f"{count:,}"} if policy else {}
+    facts |= {"bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
     arrays = [(name, str(array.dtype), str(array.shape)) for name, array in sorted(tensors.items())]
-    return {name: str(value) for name, value in shown.items()}, arrays
+    return {name: str(value) for name, value in facts.items()}, arrays
 
 
-def _rebuild(description: Mapping[str, Any], build: Callable[..., Policy], num_tensors: int) -> Policy:
+def _rebuild(description: Mapping[str, Any], build: Callable[[Any], Policy], num_tensors: int) -> Policy:
     spec = description["policy"]
-    # Text would be read as YAML, whose references can blow up; a file of ours never holds it.
+    # The network must be a dict. Text would be parsed as YAML, whose references can expand without bound.
     if not isinstance(spec, dict) or not isinstance(spec.get("network"), dict):
         raise ValueError(f"expected a description as dicts, got {type(spec).__name__}")
-    refuse_bombs(spec, num_tensors)
+    limits.refuse_bombs(spec, num_tensors)
     return build(spec)
 
 
 def _statistics(
     tensors: Mapping[str, np.ndarray], policy: Policy, convert: Callable[[np.ndarray], Any]
 ) -> normalize.Statistics | None:
-    given = nest(tensors, "normalizer", convert)
-    if not given:
+    parts = _nest(tensors, "normalizer", convert)
+    if not parts:
         return None
-    statistics = normalize.Statistics(**given)
-    strange = strange_statistics(statistics, policy.spec.observation_space)
-    if strange:
-        raise ValueError(f"normalizer: {strange}")
+    statistics = normalize.Statistics(**parts)
+    fault = limits.statistics_fault(statistics, policy.spec.observation_space)
+    if fault:
+        raise ValueError(f"normalizer: {fault}")
     return statistics
+
+
+def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+    """NumPy arrays of nested dicts by names such as `params/head/bias`."""
+    return {name: np.asarray(leaf) for name, leaf in _leaves(prefix, tree).items()}
+
+
+def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
+    """Leaves of nested dicts by name; raises for other containers and for names that a file cannot hold."""
+    if not isinstance(tree, Mapping):
+        if not jax.tree_util.all_leaves([tree]):
+            raise ValueError(f"{prefix}: expected arrays in nested dicts, got {type(tree).__name__}. {_NEST_DICTS}")
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if not isinstance(name, str) or "/" in name:
+            raise ValueError(f"{prefix}: expected names without '/' as keys, got {name!r}. {_NEST_DICTS}")
+        found |= _leaves(f"{prefix}/{name}", value)
+    return found
+
+
+def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> Any:
+    """Nested dicts of the arrays whose names begin with the prefix; {} if there are none."""
+    tree: dict[str, Any] = {}
+    for name, value in tensors.items():
+        if name == prefix:
+            return convert(value)
+        first, *folders = name.split("/")
+        if first == prefix:
+            *folders, leaf = folders
+            branch = tree
+            for folder in folders:
+                branch = branch.setdefault(folder, {})
+            branch[leaf] = convert(value)
+    return tree
+
+
+def _refuse_keys(tree: Any, name: str) -> None:
+    """Raises for typed PRNG keys among the leaves."""
+    keys = [
+        f"{name}{jax.tree_util.keystr(path)}"
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        if jnp.issubdtype(getattr(leaf, "dtype", None) or np.float32, jax.dtypes.prng_key)
+    ]
+    if keys:
+        raise TypeError(
+            f"{', '.join(keys)}: expected arrays of numbers, got PRNG keys. Store jax.random.key_data(key), and "
+            f"make the key again with jax.random.wrap_key_data."
+        )

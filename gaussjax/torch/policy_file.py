@@ -1,4 +1,4 @@
-"""Policy files in torch: the same file, and nothing of JAX runs."""
+"""Policy files in torch: the format of `gaussjax.save`, without running JAX."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ def load(path: str | os.PathLike[str]) -> files.Loaded:
     """Reads a policy file that `gaussjax.save` or `gaussjax.torch.save` wrote.
 
     Args:
-        path: Of the file. Its network has to be one of gaussjax's own, for the arrays of another
-            have no known meaning in torch.
+        path: Path of the file. Its network must be one of gaussjax's own: torch has no counterpart of another.
 
     Returns:
         The policy, its parameters as a dict of tensors, the observation statistics and the metadata.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        PolicyFileError: The file is damaged, or not one that this version reads, or the network is not
-            one of gaussjax's own.
+        FileNotFoundError: The file does not exist.
+        PolicyFileError: The file is damaged, does not fit this version, or has a network of your own.
 
     Example:
         >>> import gaussjax.torch, tempfile
@@ -65,11 +63,11 @@ def save(
     """Writes a torch policy to the file that its JAX twin would write; see `gaussjax.save`.
 
     Args:
-        path: Of the file; an older one is replaced.
-        policy: Its spec is written.
+        path: Path of the file; an older file is replaced.
+        policy: The policy, whose spec is written.
         params: Its parameters.
-        normalizer: Observation statistics to restore with it.
-        metadata: Anything JSON-able.
+        normalizer: Observation statistics, or None.
+        metadata: JSON-able data.
 
     Raises:
         ValueError: The parameters are not this policy's, or hold NaN.
@@ -89,8 +87,7 @@ def save(
             f"network: expected one of gaussjax.networks, got {name}. A policy file has no description of a module of "
             f"yours: write its parameters with torch.save."
         )
-    # Of any other type than tensors' Statistics: files.save says what it expects.
-    statistics = normalizer
+    statistics = normalizer  # files.save raises for another type than Statistics.
     if isinstance(normalizer, normalize.Statistics):
         parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
         statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]

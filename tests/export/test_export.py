@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import normalize
-from gaussjax.export import numpy as numpy_program
+from gaussjax import export, normalize
 from gaussjax.export import numpy_act
-from gaussjax.export import program as export
+from gaussjax.export.numpy import build
+from gaussjax.export.program import make_program
 from tests import policies
 
 # One row for each kind of operation; the whole table is run with the slow tests.
@@ -35,10 +35,10 @@ def test_numpy_program_acts_as_the_policy(name, deterministic, tmp_path):
     path = tmp_path / "policy.npz"
     if (name, deterministic) in NOT_IN_NUMPY:
         with pytest.raises(NotImplementedError, match=r"expected operations that NumPy has, got scatter.*as stablehlo"):
-            export.export(path, policy, params, format="numpy", deterministic=deterministic)
+            export.numpy(path, policy, params, deterministic=deterministic)
         assert not path.exists()
         return
-    program = export.export(path, policy, params, format="numpy", deterministic=deterministic)
+    program = export.numpy(path, policy, params, deterministic=deterministic)
     act = numpy_act.load(path)
     for batch in (1, 7):
         arrays = {n: np.ones(shape.shape, shape.dtype) for n, shape in program.shapes(batch).items()}
@@ -58,10 +58,10 @@ def test_stablehlo_acts_as_the_policy(name, deterministic, tmp_path):
     pytest.importorskip("flatbuffers")
     policy, params = policies.make(name)
     path = tmp_path / "policy.stablehlo"
-    export.export(path, policy, params, format="stablehlo", deterministic=deterministic)
+    export.stablehlo(path, policy, params, deterministic=deterministic)
     exported = jax.export.deserialize(bytearray(path.read_bytes()))
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
-    program = export.make_program(policy, params, None, None if deterministic else "key")
+    program = make_program(policy, params, None, None if deterministic else "key")
     for batch in (1, 5):
         arrays = {n: np.ones(shape.shape, shape.dtype) for n, shape in program.shapes(batch).items()}
         jax.tree.map(
@@ -74,7 +74,7 @@ def test_stablehlo_acts_as_the_policy(name, deterministic, tmp_path):
 def test_stochastic_stablehlo_draws_the_numbers_of_act(tmp_path):
     pytest.importorskip("flatbuffers")
     policy, params = policies.make("gaussian")
-    export.export(tmp_path / "x", policy, params, format="stablehlo", deterministic=False)
+    export.stablehlo(tmp_path / "x", policy, params, deterministic=False)
     exported = jax.export.deserialize(bytearray((tmp_path / "x").read_bytes()))
     key, observations = jax.random.key(3), np.ones((9, 3), np.float32)
     got = exported.call({"key": jax.random.key_data(key), "observations": observations})["actions"]
@@ -87,7 +87,7 @@ def test_onnx_acts_as_the_policy(name, deterministic, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     policy, params = policies.make(name)
     path = tmp_path / "policy.onnx"
-    program = export.export(path, policy, params, format="onnx", deterministic=deterministic)
+    program = export.onnx(path, policy, params, deterministic=deterministic)
     session = onnxruntime.InferenceSession(str(path))
     for batch in (1, 7):
         arrays = {n: np.ones(shape.shape, shape.dtype) for n, shape in program.shapes(batch).items()}
@@ -99,7 +99,7 @@ def test_onnx_acts_as_the_policy(name, deterministic, tmp_path):
 def test_robot_needs_numpy_alone_and_sees_normalised_observations(tmp_path):
     policy, params = policies.make("gaussian")
     statistics = normalize.update(normalize.init((3,)), jnp.array([[1.0, 2.0, 3.0], [3.0, 2.0, 9.0]]))
-    export.export(tmp_path / "policy.npz", policy, params, format="numpy", normalizer=statistics)
+    export.numpy(tmp_path / "policy.npz", policy, params, normalizer=statistics)
     observation = np.array([1.5, 2.0, 4.0], np.float32)
     program = (
         "import sys, numpy_act; act = numpy_act.load('policy.npz'); "
@@ -117,7 +117,7 @@ def test_robot_needs_numpy_alone_and_sees_normalised_observations(tmp_path):
 
 def test_recurrent_program_carries_its_memory(tmp_path):
     policy, params = policies.make("gaussian-lstm")
-    export.export(tmp_path / "policy.npz", policy, params, format="numpy")
+    export.numpy(tmp_path / "policy.npz", policy, params)
     act = numpy_act.load(tmp_path / "policy.npz")
     assert [name for name, _, _ in act.inputs] == ["carry_0", "carry_1", "carry_2", "carry_3", "observations", "resets"]
     rng = np.random.default_rng(0)
@@ -136,15 +136,13 @@ def test_program_that_differs_is_not_written(tmp_path, monkeypatch):
     operations = {**numpy_act.OPERATIONS, "tanh": np.sin}
     monkeypatch.setattr(numpy_act, "OPERATIONS", operations)
     with pytest.raises(ValueError, match=r"expected the actions of policy.act, got others, apart by .*Nothing was"):
-        export.export(tmp_path / "policy.npz", policy, params, format="numpy")
+        export.numpy(tmp_path / "policy.npz", policy, params)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_format_and_inputs_are_refused(tmp_path):
+def test_unknown_inputs_are_refused(tmp_path):
     policy, params = policies.make("gaussian")
-    with pytest.raises(ValueError, match=r"format: expected one of \['numpy', 'onnx', 'stablehlo'\], got 'pickle'"):
-        export.export(tmp_path / "x", policy, params, format="pickle")
-    export.export(tmp_path / "x.npz", policy, params, format="numpy")
+    export.numpy(tmp_path / "x.npz", policy, params)
     act = numpy_act.load(tmp_path / "x.npz")
     with pytest.raises(ValueError, match=r"inputs: expected \['observations'\], got \['obs'\]"):
         act(obs=np.zeros((1, 3)))
@@ -155,7 +153,7 @@ def test_unknown_format_and_inputs_are_refused(tmp_path):
 def test_numbers_that_are_no_integers_are_refused_where_integers_are_seen(tmp_path):
     network = gaussjax.networks.MLP((8,))
     policy = gaussjax.gaussian(network, gaussjax.spaces.Discrete(4), gaussjax.spaces.Box(shape=(2,)))
-    export.export(tmp_path / "x.npz", policy, policy.init(jax.random.key(0)), format="numpy")
+    export.numpy(tmp_path / "x.npz", policy, policy.init(jax.random.key(0)))
     act = numpy_act.load(tmp_path / "x.npz")
     assert act(observations=np.array([2, 3]))["actions"].shape == (2, 2)
     with pytest.raises(TypeError, match=r"^observations: expected integers, got float64\. Use array\.astype"):
@@ -166,7 +164,7 @@ def test_operation_without_a_counterpart_is_named():
     (batch,) = jax.export.symbolic_shape("b")
     shapes = {"x": jax.ShapeDtypeStruct((batch, 3), np.float32)}
     with pytest.raises(NotImplementedError, match=r"expected operations that NumPy has, got sort of float32\. Export"):
-        numpy_program.build(lambda arrays: {"y": jnp.sort(arrays["x"])}, shapes, batch)
+        build(lambda arrays: {"y": jnp.sort(arrays["x"])}, shapes, batch)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +187,7 @@ def test_each_operation_means_in_numpy_what_it_does_in_jax(function):
 
     (batch,) = jax.export.symbolic_shape("b")
     shapes = {"x": jax.ShapeDtypeStruct((batch, 3), np.float32)}
-    payload = numpy_program.build(lambda arrays: {"y": function(arrays["x"])}, shapes, batch)
+    payload = build(lambda arrays: {"y": function(arrays["x"])}, shapes, batch)
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     np.testing.assert_allclose(numpy_act.load(io.BytesIO(payload))(x=x)["y"], function(x), rtol=1e-5, atol=1e-6)
 
@@ -197,7 +195,7 @@ def test_each_operation_means_in_numpy_what_it_does_in_jax(function):
 def test_exported_files_replace_each_other_whole(tmp_path):
     policy, params = policies.make("gaussian")
     for _ in range(2):
-        export.export(tmp_path / "policy.npz", policy, params, format="numpy")
+        export.numpy(tmp_path / "policy.npz", policy, params)
     assert {file.name for file in tmp_path.iterdir()} == {"policy.npz", "numpy_act.py"}
     assert gaussjax.load  # The program is no policy file.
     with pytest.raises(gaussjax.PolicyFileError):
@@ -211,7 +209,7 @@ def test_parts_of_the_observation_are_named_as_in_the_space(tmp_path):
     )
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, gaussjax.spaces.Box(shape=(2,)))
     params, path = policy.init(jax.random.key(0)), tmp_path / "policy.npz"
-    export.export(path, policy, params, format="numpy")
+    export.numpy(path, policy, params)
     position, goal = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
     found = numpy_act.load(path)(observations_position=position, observations_goal=goal)["actions"]
     expected = policy.act(params, None, {"position": position, "goal": goal}, deterministic=True).actions
@@ -223,4 +221,4 @@ def test_parts_that_would_have_one_name_are_refused(tmp_path):
     space = gaussjax.spaces.Dict((("a", gaussjax.spaces.Dict((("b", box),))), ("a_b", box)))
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, box)
     with pytest.raises(ValueError, match=r"told apart by their names, got \['a_b', 'a_b'\]"):
-        export.export(tmp_path / "policy.npz", policy, policy.init(jax.random.key(0)), format="numpy")
+        export.numpy(tmp_path / "policy.npz", policy, policy.init(jax.random.key(0)))

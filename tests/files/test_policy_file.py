@@ -205,7 +205,7 @@ class Sequence(nnx.Module):
 )
 def test_parameters_that_a_file_has_no_place_for_are_told_plainly(path, network, came):
     policy = gaussjax.gaussian(network, 3, SPACE)
-    with pytest.raises(ValueError, match=rf"{came} A policy file holds dicts .* or an nnx\.Sequential"):
+    with pytest.raises(ValueError, match=rf"{came} A policy file holds nested dicts .* or an nnx\.Sequential"):
         gaussjax.save(path, policy, policy.init(jax.random.key(0)))
 
 
@@ -226,7 +226,7 @@ def test_own_network_is_asked_for_by_name_and_accepted(path):
 
 
 def test_newer_format_is_refused_with_the_version_that_wrote_it(policy, params, path, monkeypatch):
-    monkeypatch.setattr(files.writing, "FORMAT", 2)
+    monkeypatch.setattr(files.policy_file, "FORMAT", 2)
     gaussjax.save(path, policy, params)
     monkeypatch.undo()
     with pytest.raises(files.PolicyFileError, match=rf"expected format 1, got 2.*{gaussjax.__version__}"):
