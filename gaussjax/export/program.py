@@ -83,11 +83,16 @@ def make_program(
         observations = structure.unflatten([arrays[name] for name in names])
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
-        memory: dict[str, Any] = {}
+        recurrent_inputs: dict[str, Any] = {}
         if carries:
-            memory = {"carry": carry_structure.unflatten([arrays[n] for n in carries]), "resets": arrays["resets"]}
+            recurrent_inputs = {
+                "carry": carry_structure.unflatten([arrays[n] for n in carries]),
+                "resets": arrays["resets"],
+            }
         key = jax.random.wrap_key_data(arrays["key"], impl="threefry2x32") if source == "key" else None
-        act = policy.act(params, key, observations, noise=arrays.get("noise"), deterministic=source is None, **memory)
+        act = policy.act(
+            params, key, observations, noise=arrays.get("noise"), deterministic=source is None, **recurrent_inputs
+        )
         return dict(zip(outputs, (act.actions, *jax.tree.leaves(act.outputs.get("carry", ()))), strict=True))
 
     return Program(function, inputs, outputs, ("key",))

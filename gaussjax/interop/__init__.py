@@ -1,1 +1,1 @@
-"""Policies from other libraries as gaussjax's, and gaussjax's in theirs."""
+"""Policies from other libraries as gaussjax's, and gaussjax's in other libraries."""

@@ -150,9 +150,9 @@ def collect(
 
     def step(carried: tuple[RolloutState, Array], inputs: tuple[Array, Array], indices: Array) -> Any:
         (state, sums), (noise, t) = carried, inputs
-        memory = {"carry": state.carry, "resets": state.resets} if recurrent else {}
+        recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
-        act = policy.act(params, None, preprocess(state.observations), **draw, **memory)
+        act = policy.act(params, None, preprocess(state.observations), **draw, **recurrent_inputs)
         stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, act.actions)
         done = stepped.terminated | stepped.truncated
 

@@ -68,8 +68,8 @@ def evaluate(
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
         # Resets are not needed: only the first episode of each environment counts.
-        memory = {"carry": carry} if recurrent else {}
-        output = policy.act(params, key, observations, deterministic=deterministic, **memory)
+        recurrent_inputs = {"carry": carry} if recurrent else {}
+        output = policy.act(params, key, observations, deterministic=deterministic, **recurrent_inputs)
         return output.actions, output.outputs.get("carry", ())
 
     runner = Runner(environments)

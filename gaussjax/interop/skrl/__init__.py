@@ -1,7 +1,7 @@
-"""Coming from skrl: its checkpoints read without running anything in them, and its calling conventions.
+"""Coming from skrl: its checkpoints, read without running anything in them, and its calling conventions.
 
-A checkpoint holds arrays by the names a user gave to layers, and no sizes, spaces or options. So a
-policy is made first, and a map from skrl's names to gaussjax's says which array is which::
+A checkpoint holds arrays under the names that a user gave to layers, and no sizes, spaces or options. So the
+policy is made first, and a map from skrl's names to gaussjax's assigns the arrays::
 
     policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space)
     modules = gaussjax.interop.skrl.read("agent_10000.pt")
@@ -11,8 +11,8 @@ policy is made first, and a map from skrl's names to gaussjax's says which array
 """
 
 from gaussjax.interop.skrl.checkpoints import CheckpointError as CheckpointError
+from gaussjax.interop.skrl.checkpoints import params as params
 from gaussjax.interop.skrl.checkpoints import read as read
+from gaussjax.interop.skrl.checkpoints import statistics as statistics
 from gaussjax.interop.skrl.conventions import Profile as Profile
 from gaussjax.interop.skrl.conventions import profile as profile
-from gaussjax.interop.skrl.mapping import params as params
-from gaussjax.interop.skrl.mapping import statistics as statistics

@@ -1,4 +1,4 @@
-"""skrl's checkpoints, read without running anything in them."""
+"""Arrays of skrl's checkpoints as parameters and statistics; nothing in a checkpoint is executed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import jax.numpy as jnp
 import msgpack
 import numpy as np
 
+from gaussjax import normalize
 from gaussjax.core.choices import choose
+from gaussjax.core.trees import check_shapes
+from gaussjax.policy import Spec
 
 _NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _DTYPES: dict[str, Any] = {
@@ -24,25 +27,26 @@ _DTYPES: dict[str, Any] = {
 }
 
 
+_REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
+
+
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of skrl, or holds more than arrays."""
+    """A file is not a checkpoint of skrl, or holds more than arrays."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arrays of a checkpoint of skrl, by module and name; nothing in the file is executed.
+    """Arrays of a checkpoint of skrl, by module and name.
 
     Args:
-        path: A `.pt` file of its torch agents and models, or a `.pickle` (agents) or `.flax` (models)
-            file of its JAX ones.
+        path: A `.pt` file of a torch agent or model, or of JAX a `.pickle` file (agent) or `.flax` file (model).
 
     Returns:
-        For an agent `{"policy": {"net.0.weight": array, …}, "value": …}`, for a single model its
-        arrays by name. The names of nested modules are joined by dots. Numbers and texts beside the
-        arrays, which optimizers have, stay as they are.
+        `{"policy": {"net.0.weight": array, …}, "value": …}` for an agent, arrays by name for a model. Dots
+        join the names of nested modules. Numbers and texts, which optimizers have, are kept.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        CheckpointError: It is damaged, of another kind, or asks for code to be run.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: The file is damaged, of another kind, or would run code.
 
     Example:
         >>> import flax.serialization, tempfile
@@ -67,6 +71,108 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
+    """Parameters of a policy from the arrays of a model of skrl.
+
+    Args:
+        spec: Spec of the policy, whose network must be one of gaussjax's own.
+        module: Arrays by name: the result of `read`, or one module of it.
+        names: Map from skrl's names to those of `gaussjax.torch.to_torch(...)`, whole or up to a dot; the longest
+            match counts. None drops the arrays that match. The last part (weight, kernel, …) stays skrl's.
+
+    Returns:
+        The parameters for JAX; `gaussjax.torch.to_torch` converts them to torch.
+
+    Raises:
+        ValueError: An array has no entry in the map, two have the same, or they are not the policy's parameters.
+        TypeError: An argument has another type, or the network is not one of gaussjax's own.
+
+    Example:
+        >>> import gaussjax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(()), 3, gaussjax.spaces.Box(shape=(2,)))
+        >>> module = {"net.weight": np.ones((2, 3)), "net.bias": np.zeros(2), "log_std_parameter": np.zeros(2)}
+        >>> found = params(policy.spec, module, {"net": "head.mean", "log_std_parameter": "head.log_std"})
+        >>> found["params"]["head"]["mean"]["kernel"].shape
+        (3, 2)
+    """
+    # Loaded late: `read` needs no torch for checkpoints of JAX.
+    from gaussjax.torch import convert
+
+    if not isinstance(spec, Spec):
+        raise TypeError(f"spec: expected the spec of a policy, got {type(spec).__name__}. Pass policy.spec.")
+    if not isinstance(module, Mapping):
+        raise TypeError(
+            f"module: expected arrays by name, got {type(module).__name__}. gaussjax.interop.skrl.read returns them."
+        )
+    modules = [name for name, part in module.items() if isinstance(part, Mapping)]
+    if modules:
+        raise ValueError(
+            f"module: expected the arrays of one model, got the modules {modules}. Pass one of them, such as "
+            f"modules['policy']."
+        )
+    try:
+        found = list(convert.leaves(convert.network(spec)))
+    except TypeError as error:
+        raise TypeError(
+            f"spec: expected a network of gaussjax.networks, got {type(spec.network).__name__}. Fill the tree of "
+            f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
+        ) from error
+    mapped: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    unknown = []
+    for name, array in module.items():
+        match = max((given for given in names if f"{name}.".startswith(f"{given}.")), key=len, default=None)
+        if match is None:
+            unknown.append(name)
+        elif names[match] is not None:
+            ours = f"{names[match]}{name[len(match) :]}"
+            if ours in mapped:
+                raise ValueError(
+                    f"names: expected one array for {ours!r}, got {sources[ours]!r} and {name!r}. "
+                    f"Map one of them to None to drop it."
+                )
+            mapped[ours], sources[ours] = array, name
+    if unknown:
+        raise ValueError(
+            f"names: expected an entry for every array, got none for {unknown}. Add their names in gaussjax, "
+            f"the beginnings of {sorted(leaf.torch for leaf in found)}, or None to drop them."
+        )
+    # Layers have the same names in both frameworks; their arrays (weight, kernel) have not.
+    in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf for leaf in found}
+    if any(name.endswith((".kernel", ".scale")) for name in mapped):
+        tree = convert.nested({in_flax[n].flax if n in in_flax else (n,): a for n, a in mapped.items()})
+        check_shapes(tree, convert.flax_shapes(found), "params", _REPAIR)
+        return {"params": tree}
+    check_shapes(mapped, convert.torch_shapes(found), "params", _REPAIR)
+    return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in mapped.items()})
+
+
+def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
+    """Observation statistics from the arrays of skrl's RunningStandardScaler.
+
+    skrl clips to 5 and divides by `sqrt(variance) + epsilon`; pass `clip=5.0` to `normalize.apply`.
+
+    Args:
+        module: Arrays of the scaler, from `read`.
+
+    Returns:
+        Statistics for `gaussjax.normalize` and `gaussjax.save`.
+
+    Raises:
+        ValueError: An array of the scaler is missing.
+
+    Example:
+        >>> module = {"running_mean": np.ones(2), "running_variance": np.ones(2), "current_count": np.array(4.0)}
+        >>> statistics(module).m2
+        Array([4., 4.], dtype=float32)
+    """
+    names = ("running_mean", "running_variance", "current_count")
+    if not set(names) <= set(module):
+        raise ValueError(f"module: expected the arrays {names}, got {sorted(module)}.")
+    mean, variance, count = (jnp.asarray(np.asarray(module[name]), jnp.float32) for name in names)
+    return normalize.Statistics(count.reshape(()), mean, variance * count)
+
+
 def _read_torch(payload: bytes) -> Any:
     import torch
 
@@ -80,13 +186,13 @@ def _read_torch(payload: bytes) -> Any:
     try:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch goes on with advice on how to run what the file asks for.
+        # torch's message goes on with advice on how to run that code.
         name = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(f"a reference to {name[1]}, which would run code" if name else "no arrays") from error
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            # Of strides 0, some bytes can say that they are a tensor of any size.
+            # With strides of 0, a few bytes can claim to be a tensor of any size.
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():
                 raise CheckpointError(f"a tensor of shape {tuple(value.shape)} that holds fewer numbers")
             return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
@@ -98,7 +204,7 @@ def _read_torch(payload: bytes) -> Any:
 
 
 class _Data(pickle.Unpickler):
-    """Reads numbers, texts, bytes, lists and dicts; whatever names a class or function is refused."""
+    """Reader of numbers, texts, bytes, lists and dicts that raises for classes and functions."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         raise CheckpointError(f"a reference to {module_name}.{global_name}, which would run code")
@@ -112,7 +218,7 @@ def _read_pickle(payload: bytes) -> Any:
     if isinstance(content, bytes):
         return _read_flax(content)
     if not isinstance(content, dict) or not all(isinstance(part, bytes) for part in content.values()):
-        raise CheckpointError("something else than modules in bytes")
+        raise CheckpointError("something other than modules in bytes")
     return {name: _read_flax(part) for name, part in content.items()}
 
 
@@ -131,7 +237,7 @@ def _read_flax(payload: bytes) -> Any:
 
 
 def _array(code: int, data: bytes) -> np.ndarray:
-    # Flax writes an array (1) and a NumPy number (3) as its shape, the name of its type and its bytes.
+    # Flax encodes an array (1) and a NumPy scalar (3) as shape, dtype name and bytes.
     if code not in (1, 3):
         raise CheckpointError(f"an entry of the unknown type {code}")
     shape, name, buffer = msgpack.unpackb(data, raw=True)

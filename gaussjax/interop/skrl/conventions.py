@@ -1,49 +1,61 @@
-"""skrl's calling conventions: its functions around a policy of gaussjax."""
+"""skrl's calling conventions around a policy of gaussjax: dicts of inputs, flat batches, flags of ended episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
+
+from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
-from gaussjax.interop.skrl import sequences
+from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy
 
 
+class ModelAct(Protocol):
+    """`act` of a model of skrl with explicit parameters and key."""
+
+    def __call__(self, params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> tuple[Any, ...]:
+        """Actions and outputs, with log_prob between them in version 1.4.3."""
+        ...
+
+
 class Profile(NamedTuple):
-    """A policy called as a model of one version of skrl is.
+    """Functions of a policy with the signatures of one version of skrl.
 
     Attributes:
         act: `(params, key, inputs) -> (actions, log_prob, outputs)` in 1.4.3, and from 2.0.0 on
-            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is taken and means nothing.
+            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is ignored.
             `inputs` has the observations as `"states"` in 1.4.3 and `"observations"` after it, and
-            maybe `"taken_actions"`. For a recurrent policy `"rnn"` holds the states, each
-            `(layers, N, hidden)`, before and, in the outputs, after; with `"terminated"` the batch is
-            one of training, see `gaussjax.interop.skrl.sequences.call`.
-        entropy: `(params, inputs)`: a dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
-        log_std: `(params, inputs)`: `(N, act)`; of 1.4.3 only, else None.
+            optionally `"taken_actions"`. For a recurrent policy `"rnn"` holds the states, each
+            `(layers, N, hidden)`, before and, in the outputs, after. With `"terminated"` the batch is a training
+            batch of consecutive sequences, whose length is the network's `sequence_length`; a state is zeroed after
+            each flagged step.
+        entropy: `(params, inputs)`: entropy of each dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
+        log_std: `(params, inputs)`: `(N, act)` in 1.4.3, else None.
     """
 
-    act: Callable[..., Any]
-    entropy: Callable[..., Any]
-    log_std: Callable[..., Any] | None
+    act: ModelAct
+    entropy: Callable[[Any, Mapping[str, Any]], Any]
+    log_std: Callable[[Any, Mapping[str, Any]], Any] | None
 
 
 def profile(policy: Policy, version: str) -> Profile:
-    """The functions of a policy with the arity, names and shapes of a version of skrl.
+    """Functions of a policy with the arity, names and shapes of a version of skrl.
 
-    It is for moving a program over step by step; keys are given as in gaussjax, for skrl's hidden ones
-    freeze under `jit`.
+    They help to move a program over step by step. Keys are explicit as in gaussjax, since skrl's hidden
+    ones freeze under `jit`.
 
     Args:
-        policy: Of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; with a memory if it is one of RNN, GRU, LSTM.
+        policy: Policy of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; a recurrent one has RNN, GRU or LSTM.
         version: "1.4.3", "2.0.0" or "2.1.1".
 
     Returns:
-        `act`, `entropy` and `log_std` as that version has them.
+        `act`, `entropy` and `log_std` of that version.
 
     Raises:
-        ValueError: Another version or kind of policy, or options that skrl has not.
+        ValueError: The version or the network is another, or skrl has no such policy.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
@@ -60,11 +72,15 @@ def profile(policy: Policy, version: str) -> Profile:
             f"policy: expected one of gaussian with clipped_log_prob='density' and keepdims=True, which skrl has, got "
             f"{policy.spec.kind} with {options}."
         )
-    sequences.check(policy)
+    if jax.tree.leaves(policy.initial_carry()) and not isinstance(policy.spec.network, Recurrent):
+        raise ValueError(
+            f"policy: expected a network that is not recurrent, or RNN, GRU, LSTM or MinGRU, got "
+            f"{type(policy.spec.network).__name__}. Call its functions with carry and resets."
+        )
     name = "states" if version == "1.4.3" else "observations"
 
-    def act(params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> Any:
-        call = sequences.call(policy, inputs, name)
+    def act(params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> tuple[Any, ...]:
+        call = _call(policy, inputs, name)
         actions, log_prob, outputs = policy.act(params, key, call.observations, **call.options)
         states = {"rnn": call.states(outputs["carry"])} if "carry" in outputs else {}
         kept = {name: call.flat(value) for name, value in outputs.items() if name not in ("raw_actions", "carry")}
@@ -74,7 +90,7 @@ def profile(policy: Policy, version: str) -> Profile:
         return actions, {**kept, **states, "log_prob": log_prob}
 
     def each(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
-        call = sequences.call(policy, inputs, name)
+        call = _call(policy, inputs, name)
         options = {name: value for name, value in call.options.items() if name != "taken_actions"}
         return call.flat(function(params, call.observations, **options))
 
@@ -86,3 +102,65 @@ def profile(policy: Policy, version: str) -> Profile:
         return each(policy.log_std, params, inputs)
 
     return Profile(act, entropy, log_std if version == "1.4.3" else None)
+
+
+class _Call(NamedTuple):
+    """Arguments for a policy, and the conversion of its results.
+
+    Attributes:
+        observations: `(N, …)`, or a sequence `(length, N, …)`.
+        options: `carry`, `resets` and `taken_actions`, each where there is one.
+        flat: Conversion of an array with one entry for each observation to skrl's order.
+        states: Conversion of a carry to skrl's list, each state `(layers, N, hidden)`.
+    """
+
+    observations: Any
+    options: dict[str, Any]
+    flat: Callable[[Any], Any]
+    states: Callable[[Any], list[Any]]
+
+
+def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
+    """Arguments from the inputs of a model of skrl, which hold the observations under `name`; see `Profile`."""
+    if name not in inputs:
+        raise ValueError(f"inputs: expected the observations as {name!r}, got the names {sorted(inputs)}.")
+    observations, taken = inputs[name], inputs.get("taken_actions")
+    template = policy.initial_carry()
+    if not jax.tree.leaves(template):
+        return _Call(observations, {"taken_actions": taken}, lambda array: array, lambda carry: [])
+    hidden, structure = jax.tree.flatten(template[0])
+    given, layers, width = inputs.get("rnn", []), len(template), hidden[0].shape[-1]
+    shapes = [tuple(state.shape) for state in given]
+    if len(given) != len(hidden) or any(shape[:1] + shape[2:] != (layers, width) for shape in shapes):
+        raise ValueError(
+            f"inputs['rnn']: expected a list of {len(hidden)} states of shape ({layers}, N, {width}), got {shapes}. "
+            f"At the beginning they are zeros."
+        )
+    ended = inputs.get("terminated")
+    length = 1 if ended is None else policy.spec.network.sequence_length
+    if shapes[0][1] % length:
+        raise ValueError(
+            f"inputs: expected sequences of {length} steps one behind the other, got {shapes[0][1]} steps. "
+            f"Set sequence_length of the network to the one of the memory."
+        )
+
+    def sequences(array: Any) -> Any:
+        array = array.reshape(-1, length, *array.shape[1:])
+        return array[:, 0] if ended is None else array.swapaxes(0, 1)
+
+    def flat(array: Any) -> Any:
+        return array if ended is None else array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
+
+    first = [state.reshape(layers, -1, length, width)[:, :, 0] for state in given]
+    options = {"carry": tuple(jax.tree.unflatten(structure, [state[i] for state in first]) for i in range(layers))}
+    if taken is not None:
+        options["taken_actions"] = sequences(taken)
+    if ended is not None:
+        ends = ended.reshape(-1, length).swapaxes(0, 1) != 0
+        options["resets"] = xp.concatenate([xp.zeros_like(ends[:1]), ends[:-1]])
+
+    def states(carry: Any) -> list[Any]:
+        after = [xp.stack(parts) for parts in zip(*map(jax.tree.leaves, carry), strict=True)]
+        return after if ended is None else [state * ~ends[-1][None, :, None] for state in after]
+
+    return _Call(jax.tree.map(sequences, observations), options, flat, states)

@@ -103,7 +103,7 @@ def test_what_is_no_model_or_no_policy_of_ours_is_told(policy):
     with pytest.raises(TypeError, match=r"expected a network of gaussjax\.networks, got Own"):
         skrl.params(gaussjax.gaussian(Own(), 3, BOX).spec, module, NAMES)
     given: dict = {"running_mean": np.zeros(3)}
-    with pytest.raises(TypeError, match=r"state: expected Statistics, got dict.*gaussjax\.skrl\.statistics"):
+    with pytest.raises(TypeError, match=r"state: expected Statistics, got dict.*gaussjax\.interop\.skrl\.statistics"):
         gaussjax.normalize.apply(given, np.zeros((5, 3), np.float32))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="normalizer: expected Statistics, got dict"):
         gaussjax.save("a", policy, policy.init(jax.random.key(0)), normalizer=given)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_damage_and_classes_in_a_torch_file_are_named(tmp_path):
     with pytest.raises(skrl.CheckpointError, match=r"a reference to torch\.nn\.modules\.linear\.Linear, which would"):
         skrl.read(path)
     torch.save({"policy": {"a": torch.zeros(3)}}, path)
-    with pytest.raises(gaussjax.PolicyFileError, match=r"gaussjax\.skrl\.read"):
+    with pytest.raises(gaussjax.PolicyFileError, match=r"gaussjax\.interop\.skrl\.read"):
         gaussjax.load(path)
 
 
