@@ -225,6 +225,8 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
 
 def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, monkeypatch, capsys):
     pytest.importorskip("pygame")
+    # Its greeting is no output of the command.
+    capsys.readouterr()
     policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)), clip_actions=True)
     file, picture = tmp_path / "policy.safetensors", tmp_path / "episode.gif"
     gaussjax.save(file, policy, policy.init(jax.random.key(0)), metadata={"environment": "Pendulum-v1"})
