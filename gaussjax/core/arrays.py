@@ -8,7 +8,6 @@ was registered: then it is that library's function of the same name. So a formul
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.random.normal import standard_normal
-
-# So many rows of up to so many entries are added up entry by entry.
-_MANY_ROWS, _FEW_ENTRIES = 8192, 16
 
 _registered: dict[str, Any] = {"types": (), "library": None}
 
@@ -100,27 +96,6 @@ def _solve_unit_lower(factor: Any, right: Any) -> Any:
     return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
 
 
-@jax.custom_jvp
-def _sum_of_columns(array: Any) -> Any:
-    # In pairs: what is rounded away grows with the logarithm of the width, as in a reduction.
-    columns = [array[..., i] for i in range(array.shape[-1])]
-    while len(columns) > 1:
-        columns = [functools.reduce(operator.add, columns[i : i + 2]) for i in range(0, len(columns), 2)]
-    return columns[0]
-
-
-# The gradient is that of a sum, a broadcast, and not one array of zeros for each column.
-_sum_of_columns.defjvp(lambda primals, tangents: (_sum_of_columns(*primals), jnp.sum(tangents[0], -1)))
-
-
-def _sum(array: Any, axis: Any = None, **options: Any) -> Any:
-    """`jax.numpy.sum`; XLA's kernel for many rows of a few entries takes thrice the time of their additions."""
-    known = axis == -1 and not options and all(isinstance(size, int) for size in array.shape)
-    if known and math.prod(array.shape[:-1]) >= _MANY_ROWS and 1 < array.shape[-1] <= _FEW_ENTRIES:
-        return _sum_of_columns(array)
-    return jnp.sum(array, axis=axis, **options)
-
-
 def _is_real(array: Any) -> bool:
     dtype = array.dtype
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
@@ -150,6 +125,5 @@ _JAX: dict[str, Callable[..., Any]] = {
     "stop_gradient": jax.lax.stop_gradient,
     # Entries row by row in the strictly lower triangle of a matrix of zeros.
     "strictly_lower": _strictly_lower,
-    "sum": _sum,
     "to_float32": lambda array: array.astype(jnp.float32),
 }
