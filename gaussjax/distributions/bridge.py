@@ -1,26 +1,23 @@
-"""The bridge to distrax, which is imported only when a distribution crosses it."""
+"""Distributions as distrax distributions; distrax is imported at the first conversion."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-if TYPE_CHECKING:
-    from gaussjax.distributions.distribution import Distribution
+from gaussjax.distributions.distribution import Distribution
 
 
 def as_distrax(distribution: Distribution) -> Any:
-    """A `distrax.Distribution` that hands every question on to ours.
-
-    The batch and event shapes follow the arrays of the moment, so it survives `jax.vmap`.
+    """A `distrax.Distribution` that calls the given distribution for every result.
 
     Raises:
-        ImportError: distrax cannot be imported; the rest of gaussjax does without.
+        ImportError: distrax cannot be imported.
     """
     return _bridge()(distribution)
 
@@ -104,14 +101,9 @@ def _bridge() -> type:
             return jnp.square(self._distribution.stddev())
 
         def __getitem__(self, index: Any) -> Any:
-            batch = self.batch_shape
-            chosen = tuple(axis[index] for axis in np.indices(batch))
-
-            def cut(leaf: Any) -> Any:
-                # A number stands for all dimensions, as an action axis of 1 does.
-                return jnp.broadcast_to(leaf, (*batch, *(jnp.shape(leaf)[-1:] or (1,))))[chosen]
-
-            return type(self)(jax.tree.map(cut, self._distribution))
+            # Through the batch axes alone, so that an ellipsis cannot reach the action axis.
+            chosen = tuple(axis[index] for axis in np.indices(self.batch_shape))
+            return type(self)(jax.tree.map(lambda leaf: leaf[chosen], self._distribution))
 
     @tfd.RegisterKL(GaussjaxDistribution, GaussjaxDistribution)
     def _kl(one: Any, other: Any, *_: Any, **__: Any) -> Any:

@@ -1,37 +1,65 @@
-"""What every Gaussian here shares: sampling from noise, shapes, and the bridge to distrax."""
+"""The protocol of a distribution over actions: a function of standard normal noise with a density."""
 
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
+
+from jaxtyping import Array, Float, Key
 
 from gaussjax.core.arrays import xp
-from gaussjax.distributions.special import at_least_float32
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Key
+from gaussjax.distributions.pytree import broadcast_leaves
 
 
 class Distribution(abc.ABC):
     """A distribution over action vectors that is a function of standard normal noise.
 
+    A distribution of your own is a subclass with the decorator `register`, the field `loc` and the
+    four abstract methods: `from_noise`, `log_prob`, `entropy` and `mean`. Its constructor takes the
+    fields, casts them to float32 at the least, and broadcasts them: to the last axis of `loc` and
+    to one batch shape. The other methods have defaults, or raise NotImplementedError.
+
     Attributes:
-        loc: Centre before any squashing, `(…, act)`.
-        log_std: Natural logarithm of the scale, `(…, act)` or `(act,)`.
+        loc: Location of the actions before any squashing, `(…, act)`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gaussjax.distributions import Distribution, align, reduce, register
+        >>> @register
+        ... class Laplace(Distribution):
+        ...     loc: jax.Array
+        ...     log_scale: jax.Array
+        ...
+        ...     def from_noise(self, noise):
+        ...         loc, log_scale, noise = align(self.loc, self.log_scale, noise)
+        ...         distance = -jax.scipy.special.log_ndtr(-jnp.abs(noise)) - jnp.log(2.0)
+        ...         return loc + jnp.exp(log_scale) * jnp.sign(noise) * distance
+        ...
+        ...     def log_prob(self, actions, reduction="sum"):
+        ...         loc, log_scale, actions = align(self.loc, self.log_scale, actions)
+        ...         terms = -jnp.abs(actions - loc) * jnp.exp(-log_scale) - log_scale
+        ...         return reduce(terms - jnp.log(2.0), reduction)
+        ...
+        ...     def entropy(self, reduction="sum"):
+        ...         return reduce(self.log_scale + 1.0 + jnp.log(2.0), reduction)
+        ...
+        ...     def mean(self):
+        ...         return self.loc
+        >>> one = Laplace(jnp.zeros((4, 2)), log_scale=jnp.zeros(2))
+        >>> actions, log_prob = jax.jit(Laplace.sample_and_log_prob)(one, jax.random.key(0))
+        >>> actions.shape, log_prob.shape
+        ((4, 2), (4,))
     """
 
     loc: Array
-    log_std: Array
 
-    def _parameters(self) -> tuple[Array, Array]:
-        mean, log_std = at_least_float32(self.loc, self.log_std)
-        mean, log_std = broadcast_together(xp.broadcast_shapes(mean.shape, log_std.shape), mean, log_std)
-        return mean, log_std
+    def __post_init__(self) -> None:
+        broadcast_leaves(self)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Leading dimensions: one distribution each."""
-        return xp.broadcast_shapes(xp.shape(self.loc), xp.shape(self.log_std))[:-1]
+        """Leading axes: one distribution each."""
+        return tuple(xp.shape(self.loc)[:-1])
 
     @property
     def event_shape(self) -> tuple[int]:
@@ -43,25 +71,24 @@ class Distribution(abc.ABC):
 
         Args:
             key: Consumed.
-            sample_shape: Leading dimensions to add, one draw each.
+            sample_shape: Leading axes to add, one draw each.
         """
         return self.sample_and_log_prob(key, sample_shape)[0]
 
     def sample_and_log_prob(
         self, key: Key[Array, ""], sample_shape: tuple[int, ...] = (), reduction: str = "sum"
     ) -> tuple[Array, Array]:
-        """Draws actions and scores them from the noise, exact even where the action has lost it.
+        """Draws actions and scores them from their noise, which rounding of the action does not affect.
 
         Args:
             key: Consumed.
-            sample_shape: Leading dimensions to add, one draw each.
+            sample_shape: Leading axes to add, one draw each.
             reduction: As in `log_prob`.
 
         Returns:
             Actions `(*sample_shape, …, act)` and their log-density in nats.
         """
-        mean, _ = self._parameters()
-        noise = xp.standard_normal(key, (*sample_shape, *mean.shape), mean.dtype)
+        noise = xp.standard_normal(key, (*sample_shape, *self.loc.shape), self.loc.dtype)
         return self.from_noise(noise), self.noise_log_prob(noise, reduction)
 
     @abc.abstractmethod
@@ -69,24 +96,24 @@ class Distribution(abc.ABC):
         """The action that noise leads to.
 
         Args:
-            noise: Standard normal, `(…, act)`, with any leading dimensions before those of the mean.
+            noise: Standard normal, `(…, act)`, with any leading axes before those of `loc`.
         """
 
-    @abc.abstractmethod
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`.
+        """Log-density of the action `from_noise(noise)` in nats; by default `log_prob` of that action.
 
         Args:
-            noise: As of `from_noise`.
+            noise: As in `from_noise`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
         """
+        return self.log_prob(self.from_noise(noise), reduction)
 
     @abc.abstractmethod
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density of actions in nats, `(…)`; `(…, act)` for the reduction "none".
 
         Args:
-            actions: `(…, act)`, with any leading dimensions before those of the mean.
+            actions: `(…, act)`, with any leading axes before those of `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
         """
 
@@ -99,32 +126,36 @@ class Distribution(abc.ABC):
         """
 
     @abc.abstractmethod
+    def mean(self) -> Array:
+        """Expected action, `(…, act)`."""
+
     def kl_divergence(self, other: Any, reduction: str = "sum") -> Array:
         """KL(self || other) in nats, `(…)`; `(…, act)` for the reduction "none".
 
         Args:
-            other: Of the same class.
+            other: A distribution of the same class.
             reduction: "sum", "mean", "prod" or "none".
+
+        Raises:
+            TypeError: `other` is of another class.
+            NotImplementedError: The class defines no divergence.
         """
+        self._refuse("kl_divergence")
 
-    @abc.abstractmethod
-    def mean(self) -> Array:
-        """Expected action, `(…, act)`."""
-
-    @abc.abstractmethod
     def median(self) -> Array:
         """The action that each dimension exceeds half of the time, `(…, act)`."""
+        self._refuse("median")
 
-    @abc.abstractmethod
     def mode(self) -> Array:
         """The most likely action, `(…, act)`."""
+        self._refuse("mode")
 
-    @abc.abstractmethod
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the action, `(…, act)`."""
+        self._refuse("stddev")
 
     def as_distrax(self) -> Any:
-        """The same as a `distrax.Distribution` whose every number is computed here.
+        """The same distribution as a `distrax.Distribution` that calls this one.
 
         Raises:
             ImportError: distrax cannot be imported.
@@ -139,14 +170,16 @@ class Distribution(abc.ABC):
 
         return as_distrax(self)
 
-
-def broadcast_together(shape: Any, *arrays: Array) -> Any:
-    """A tuple of the arrays, each broadcast to the shape."""
-    return tuple(xp.broadcast_to(array, shape) for array in arrays)
+    def _refuse(self, method: str) -> NoReturn:
+        name = type(self).__name__
+        raise NotImplementedError(
+            f"{method}: expected a class that defines it, got {name}. Define {name}.{method}, or estimate it from "
+            f"samples and log_prob."
+        )
 
 
 def same_class(one: Distribution, other: Any) -> None:
-    """Refuses a divergence between distributions of two kinds.
+    """Refuses a divergence between two families.
 
     Raises:
         TypeError: `other` is of another class.

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import xp
-from gaussjax.distributions.distribution import Distribution, broadcast_together, same_class
-from gaussjax.distributions.pytree import fill, register
-from gaussjax.distributions.special import (
-    HALF_LOG_2PI,
-    at_least_float32,
-    exact_difference,
-    reduce,
-    scale_divergence,
-)
+from gaussjax.distributions.distribution import Distribution, same_class
+from gaussjax.distributions.pytree import register, sized
+from gaussjax.distributions.special import HALF_LOG_2PI, align, exact_difference, reduce, scale_divergence
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+
+def num_pairs(num_actions: int) -> int:
+    """Entries below the diagonal of a square matrix.
+
+    Example:
+        >>> num_pairs(3)
+        3
+    """
+    return num_actions * (num_actions - 1) // 2
 
 
 @register
@@ -34,10 +34,10 @@ class MultivariateGaussian(Distribution):
     `exp(log_std)`; the reduction "none" gives these conditional terms, which sum to the joint.
 
     Attributes:
-        loc: Mean, `(…, act)`; the constructor calls it `mean`.
+        loc: Mean, `(…, act)`.
         log_std: Natural logarithm of each dimension's standard deviation given the dimensions
-            before it, `(…, act)` or `(act,)`.
-        off_diagonal: N row by row, `(…, act * (act - 1) / 2)`.
+            before it, `(…, act)`. The constructor broadcasts `(act,)`, `(…, 1)` and a scalar.
+        off_diagonal: The strictly lower triangle N row by row, `(…, act * (act - 1) / 2)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,70 +53,34 @@ class MultivariateGaussian(Distribution):
 
     loc: Float[Array, "*batch act"]
     log_std: Float[Array, "*batch act"]
-    off_diagonal: Float[Array, "*batch pairs"]
-
-    def __init__(
-        self,
-        mean: Float[Array, "*batch act"],
-        log_std: Float[Array, "*batch act"],
-        off_diagonal: Float[Array, "*batch pairs"],
-    ):
-        expected = num_pairs(xp.shape(mean)[-1])
-        if xp.shape(off_diagonal)[-1] != expected:
-            raise ValueError(
-                f"off_diagonal: expected a last axis of {expected} for {xp.shape(mean)[-1]} dimensions, got shape "
-                f"{tuple(xp.shape(off_diagonal))}. It holds the strictly lower triangle row by row."
-            )
-        fill(self, loc=mean, log_std=log_std, off_diagonal=off_diagonal)
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """Leading dimensions: one distribution each."""
-        return xp.broadcast_shapes(*(xp.shape(part)[:-1] for part in (self.loc, self.log_std, self.off_diagonal)))
-
-    def _parameters(self) -> tuple[Array, Array]:
-        mean, log_std, _ = at_least_float32(self.loc, self.log_std, self.off_diagonal)
-        mean, log_std = broadcast_together((*self.batch_shape, *self.event_shape), mean, log_std)
-        return mean, log_std
-
-    def _factor(self, *batch: Any) -> Array:
-        # N, (*batch, act, act), zero on and above the diagonal.
-        count = self.event_shape[0]
-        entries = at_least_float32(self.loc, self.log_std, self.off_diagonal)[2]
-        entries = xp.broadcast_to(entries, (*batch, entries.shape[-1]))
-        return xp.strictly_lower(entries, count)
+    off_diagonal: Float[Array, "*batch pairs"] = sized(num_pairs)
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
         """The action that standard normal noise leads to."""
-        mean, log_std = broadcast_together(noise.shape, *self._parameters())
-        return mean + xp.exp(log_std) * (noise + _rows(self._factor(*noise.shape[:-1]), noise))
+        loc, log_std, noise = align(self.loc, self.log_std, noise)
+        return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density, in nats, of the action `from_noise(noise)`; no triangular solve."""
-        (log_std,) = broadcast_together(noise.shape, self._parameters()[1])
+        log_std, noise = align(self.log_std, noise)
         return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of actions.
+        """Log-density of actions in nats, `(…)`; `(…, act)` for "none".
 
         Args:
-            actions: `(…, act)`, with any leading dimensions before those of the mean.
+            actions: `(…, act)`, with any leading axes before those of `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none" (of each dimension
                 given the dimensions before it).
-
-        Returns:
-            Nats, `(…)`; `(…, act)` for "none".
         """
-        mean, log_std, actions = at_least_float32(*self._parameters(), actions)
-        shape = xp.broadcast_shapes(mean.shape, actions.shape)
-        mean, log_std, actions = broadcast_together(shape, mean, log_std, actions)
-        scaled = (actions - mean) * xp.exp(-log_std)
-        noise = xp.solve_unit_lower(xp.astype(self._factor(*shape[:-1]), scaled.dtype), xp.expand_dims(scaled, -1))
-        return reduce(-0.5 * xp.square(xp.squeeze(noise, -1)) - log_std - HALF_LOG_2PI, reduction)
+        loc, log_std, actions = align(self.loc, self.log_std, actions)
+        scaled = (actions - loc) * xp.exp(-log_std)
+        noise = xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1))
+        return self.noise_log_prob(xp.squeeze(noise, -1), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, straight from log_std: N does not change the volume."""
-        return reduce(self._parameters()[1] + (0.5 + HALF_LOG_2PI), reduction)
+        return reduce(self.log_std + (0.5 + HALF_LOG_2PI), reduction)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats: never negative, and exact where the two almost agree.
@@ -127,11 +91,8 @@ class MultivariateGaussian(Distribution):
             TypeError: `other` is of another class.
         """
         same_class(self, other)
-        batch = xp.broadcast_shapes(self.batch_shape, other.batch_shape)
-        mean, log_std, other_mean, other_log_std = broadcast_together(
-            (*batch, *self.event_shape), *at_least_float32(*self._parameters(), *other._parameters())
-        )
-        factor, other_factor = at_least_float32(self._factor(*batch), other._factor(*batch))
+        loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
+        factor, other_factor = self._factor(loc), other._factor(loc)
         # other's factor times M is this factor. M is diag(ratio) and a strictly lower part that
         # solves (I + N') M = diag(ratio) N - N' diag(ratio), written so that it vanishes
         # with the difference of the two.
@@ -139,55 +100,41 @@ class MultivariateGaussian(Distribution):
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
         difference = xp.expand_dims(ratio, -1) * (factor - other_factor)
-        difference += other_factor * xp.expand_dims(ratio, -2) * xp.expm1(_below(along_rows - along_columns))
-        shift = (mean - other_mean) * xp.exp(-other_log_std)
+        # Zero on and above the diagonal, so that unused entries cannot overflow.
+        growth = xp.expm1(xp.tril(along_rows - along_columns, -1))
+        difference += other_factor * xp.expand_dims(ratio, -2) * growth
+        shift = (loc - other_loc) * xp.exp(-other_log_std)
         solved = xp.solve_unit_lower(other_factor, xp.concatenate([difference, xp.expand_dims(shift, -1)], -1))
         return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
 
     def mean(self) -> Array:
         """Expected action."""
-        return self._parameters()[0]
+        return self.loc
 
     def median(self) -> Array:
         """The action that each dimension exceeds half of the time: the mean."""
-        return self.mean()
+        return self.loc
 
     def mode(self) -> Array:
         """The most likely action: the mean."""
-        return self.mean()
+        return self.loc
 
     def stddev(self) -> Array:
         """Standard deviation of each dimension by itself, in units of the action."""
-        _, log_std = self._parameters()
-        return xp.exp(log_std) * xp.sqrt(1.0 + xp.sum(xp.square(self._factor(*self.batch_shape)), -1))
+        return xp.exp(self.log_std) * xp.sqrt(1.0 + xp.sum(xp.square(self._factor(self.loc)), -1))
 
     def scale_tril(self) -> Array:
         """The Cholesky factor of the covariance, `(…, act, act)`."""
-        _, log_std = self._parameters()
-        unit = xp.constant(np.eye(self.event_shape[0]), log_std)
-        factor = self._factor(*self.batch_shape)
-        return xp.expand_dims(xp.exp(log_std), -1) * (factor + xp.broadcast_to(unit, factor.shape))
+        factor = self._factor(self.loc)
+        unit = xp.constant(np.eye(*self.event_shape), factor)
+        return xp.expand_dims(xp.exp(self.log_std), -1) * (factor + xp.broadcast_to(unit, factor.shape))
 
     def covariance(self) -> Array:
         """The covariance matrix, `(…, act, act)`, for inspection: no result here goes through it."""
         factor = self.scale_tril()
         return xp.einsum_exact("...ik,...jk->...ij", factor, factor)
 
-
-def num_pairs(num_actions: int) -> int:
-    """Entries below the diagonal of a square matrix.
-
-    Example:
-        >>> num_pairs(3)
-        3
-    """
-    return num_actions * (num_actions - 1) // 2
-
-
-def _rows(factor: Array, vector: Array) -> Array:
-    return xp.einsum_exact("...ij,...j->...i", factor, vector)
-
-
-def _below(matrix: Array) -> Array:
-    # Zero on and above the diagonal, so that what is not used there cannot overflow.
-    return xp.tril(matrix, -1)
+    def _factor(self, like: Array) -> Array:
+        """N for each vector of an array `(…, act)` in its dtype, `(…, act, act)`: zero outside the lower triangle."""
+        entries = xp.astype(self.off_diagonal, like.dtype)
+        return xp.strictly_lower(xp.broadcast_to(entries, (*like.shape[:-1], entries.shape[-1])), like.shape[-1])

@@ -59,6 +59,22 @@ def at_least_float32(*arrays: Array) -> Any:
     return xp.at_least_float32(*arrays)
 
 
+def align(*arrays: Array) -> Any:
+    """A tuple of the arrays in one dtype, float32 at the least, and one shape.
+
+    Args:
+        arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
+        [(7, 4, 2), (7, 4, 2)]
+    """
+    arrays = at_least_float32(*arrays)
+    shape = xp.broadcast_shapes(*(array.shape for array in arrays))
+    return tuple(xp.broadcast_to(array, shape) for array in arrays)
+
+
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
     """The Chebyshev series with these coefficients at x in [-1, 1], by Clenshaw's recurrence.
 

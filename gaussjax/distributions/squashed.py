@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.diagonal import DiagGaussian
@@ -16,25 +17,28 @@ from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, t
 from gaussjax.distributions.special import at_least_float32, reduce
 from gaussjax.distributions.tanh import inverse_affine_tanh, tanh_log_det
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
 _NEWTON_STEPS = 24
 
 
 @register
 class TanhGaussian(Distribution):
-    """`center + half * tanh(u)` with u normal: actions strictly within a bounded Box.
+    """`center + half * tanh(u)` with u normal: actions within a bounded Box.
 
     Densities and entropies are in nats per unit of the Box, not of tanh's (-1, 1). All results
-    are float32 at the least (float64 where an input is). The two arrays are pytree leaves; the
-    Box is static, so two distributions can be known to share it.
+    are float32 at the least (float64 where an input is). The Box is static: two distributions
+    whose pytrees have one structure share their support.
 
     Attributes:
-        loc: Mean of u, `(…, act)`; the constructor calls it `mean`.
-        log_std: Natural logarithm of the standard deviation of u, `(…, act)` or `(act,)`.
-        low: Lower bounds of the Box, one a dimension.
-        high: Upper bounds.
+        loc: Mean of u, `(…, act)`.
+        log_std: Natural logarithm of the standard deviation of u, `(…, act)`. The constructor
+            broadcasts `(act,)`, `(…, 1)` and a scalar.
+        low: Lower bounds of the Box, a tuple of `act` numbers. The constructor takes any array
+            that broadcasts to `(act,)`.
+        high: Upper bounds likewise.
+
+    Raises:
+        TypeError: A bound is a traced array.
+        ValueError: A bound is infinite, `low` is not below `high`, or `log_std` does not fit `loc`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -48,12 +52,13 @@ class TanhGaussian(Distribution):
 
     loc: Float[Array, "*batch act"]
     log_std: Float[Array, "*batch act"]
-    low: tuple[float, ...] = static()
-    high: tuple[float, ...] = static()
+    low: Any = static()
+    high: Any = static()
 
-    def __init__(self, mean: Float[Array, "*batch act"], log_std: Float[Array, "*batch act"], low: Any, high: Any):
-        low, high = bounded(low, high, xp.shape(mean)[-1])
-        fill(self, loc=mean, log_std=log_std, low=low, high=high)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = bounded(self.low, self.high, *self.event_shape)
+        fill(self, low=low, high=high)
 
     @property
     def base(self) -> DiagGaussian:
@@ -105,8 +110,7 @@ class TanhGaussian(Distribution):
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, by quadrature: no key, no noise, differentiable."""
-        mean, log_std = self._parameters()
-        volume = expected_log_det(mean, log_std) + xp.log(self._half(mean))
+        volume = expected_log_det(self.loc, self.log_std) + xp.log(self._half(self.loc))
         return reduce(self.base.entropy("none") + volume, reduction)
 
     def kl_divergence(self, other: TanhGaussian, reduction: str = "sum") -> Array:
@@ -126,11 +130,11 @@ class TanhGaussian(Distribution):
 
     def mean(self) -> Array:
         """Expected action, by quadrature; `median` is the cheap centre."""
-        return self._affine(expected_tanh(*self._parameters()))
+        return self._affine(expected_tanh(self.loc, self.log_std))
 
     def median(self) -> Array:
         """The action that each dimension exceeds half of the time: the squashed mean of u."""
-        return self.squash(self._parameters()[0])
+        return self.squash(self.loc)
 
     def mode(self) -> Array:
         """The most likely action, which is nearer to the edge than the median.
@@ -138,15 +142,14 @@ class TanhGaussian(Distribution):
         Where the standard deviation of u is above 1/√2 and its mean is near 0, the density has
         two peaks; the higher one is returned, and the upper one of two equal ones.
         """
-        return self.squash(raw_mode(*self._parameters()))
+        return self.squash(raw_mode(self.loc, self.log_std))
 
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the Box, by quadrature."""
-        mean, log_std = self._parameters()
-        return self._half(mean) * tanh_stddev(mean, log_std)
+        return self._half(self.loc) * tanh_stddev(self.loc, self.log_std)
 
     def _cast(self, actions: Array) -> Array:
-        return at_least_float32(self._parameters()[0], actions)[1]
+        return at_least_float32(self.loc, actions)[1]
 
     def _log_volume(self, raw_actions: Array) -> Array:
         return tanh_log_det(raw_actions) + xp.log(self._half(raw_actions))

@@ -210,12 +210,21 @@ def test_a_log_std_that_stands_for_all_dimensions_counts_for_each(shape, array):
         np.testing.assert_allclose(got(array(mean)), np.full(4, 3 * term), rtol=1e-6)
 
 
+def test_a_row_of_log_std_that_all_rows_share_is_added_up_once():
+    def log_prob(log_std, noise):
+        return DiagGaussian(jnp.zeros((1000, 6)), log_std).noise_log_prob(noise)
+
+    # A square and a sum for each of the 6000 entries, a product and a sum for each row.
+    cost = jax.jit(log_prob).lower(jnp.zeros(6), jnp.zeros((1000, 6))).compile().cost_analysis()
+    assert cost["flops"] <= 2 * 6000 + 2 * 1000
+
+
 def test_it_is_a_pytree_of_its_two_arrays():
     distribution = DiagGaussian(jnp.zeros((3, 2)), jnp.zeros(2))
-    assert [leaf.shape for leaf in jax.tree.leaves(distribution)] == [(3, 2), (2,)]
+    assert [leaf.shape for leaf in jax.tree.leaves(distribution)] == [(3, 2), (3, 2)]
     rebuilt = jax.tree.map(lambda x: x + 1.0, distribution)
     assert isinstance(rebuilt, DiagGaussian)
-    np.testing.assert_array_equal(rebuilt.log_std, [1.0, 1.0])
+    np.testing.assert_array_equal(rebuilt.log_std, [[1.0, 1.0]] * 3)
     with pytest.raises(AttributeError):
         rebuilt.log_std = jnp.zeros(2)
 
