@@ -25,6 +25,22 @@ from gaussjax.policy import Params, Policy
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
 _SAME = frozenset(OPERATIONS) - _OTHER
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+# Operation of a JAX primitive, and its options from the primitive's parameters and its output.
+_Translate = Callable[[Mapping[str, Any], Any], dict[str, Any]]
+_TRANSLATED: dict[str, tuple[str, _Translate]] = {
+    "broadcast_in_dim": ("broadcast", lambda p, out: {"shape": out.shape, "axes": p["broadcast_dimensions"]}),
+    "concatenate": ("concatenate", lambda p, out: {"axis": p["dimension"]}),
+    "convert_element_type": ("convert", lambda p, out: {"dtype": out.dtype.name}),
+    "dot_general": ("dot", lambda p, out: {"numbers": p["dimension_numbers"], "dtype": out.dtype.name}),
+    "iota": ("iota", lambda p, out: {"shape": out.shape, "axis": p["dimension"], "dtype": out.dtype.name}),
+    "reduce_max": ("reduce_max", lambda p, out: {"axes": p["axes"]}),
+    "reduce_sum": ("reduce_sum", lambda p, out: {"axes": p["axes"]}),
+    "select_n": ("select", lambda p, out: {}),
+    "slice": ("slice", lambda p, out: _bounds(p["start_indices"], p["limit_indices"], p["strides"])),
+    "stack": ("stack", lambda p, out: {"axis": p["axis"]}),
+    "transpose": ("transpose", lambda p, out: {"axes": p["permutation"]}),
+    **{name: ("reshape", lambda p, out: {"shape": out.shape}) for name in ("reshape", "squeeze", "expand_dims")},
+}
 
 
 def numpy(
@@ -146,46 +162,24 @@ class _Builder:
         name, options = equation.primitive.name, equation.params
         out: Any = equation.outvars[0].aval
         match name:
-            case "broadcast_in_dim":
-                return [self.emit("broadcast", inputs, shape=out.shape, axes=options["broadcast_dimensions"])]
-            case "reshape" | "squeeze" | "expand_dims":
-                return [self.emit("reshape", inputs, shape=out.shape)]
-            case "convert_element_type":
-                return [self.emit("convert", inputs, dtype=out.dtype.name)]
-            case "transpose":
-                return [self.emit("transpose", inputs, axes=options["permutation"])]
-            case "concatenate":
-                return [self.emit("concatenate", inputs, axis=options["dimension"])]
-            case "slice":
-                start, stop = options["start_indices"], options["limit_indices"]
-                return [self.emit("slice", inputs, start=start, stop=stop, step=options["strides"] or [1] * len(start))]
-            case "stack":
-                return [self.emit("stack", inputs, axis=options["axis"])]
+            case _ if name in _TRANSLATED:
+                operation, translate = _TRANSLATED[name]
+                return [self.emit(operation, inputs, **translate(options, out))]
             case "gather" if _is_window(equation):
                 numbers, sizes = options["dimension_numbers"], options["slice_sizes"]
                 axes, drop = numbers.start_index_map, numbers.collapsed_slice_dims
                 return [self.emit("window", inputs, axes=axes, sizes=[sizes[axis] for axis in axes], drop=drop)]
             case "split":
                 return self.split(inputs, equation)
-            case "reduce_sum" | "reduce_max":
-                return [self.emit(name, inputs, axes=options["axes"])]
-            case "integer_pow" | "pow" if "y" in options:
-                return [self.emit("power", inputs, exponent=options["y"])]
-            case "pow":
-                return [self.emit("power", inputs)]
-            case "and" | "or" | "not" if out.dtype == bool:
-                return [self.emit(name, inputs)]
-            case "iota":
-                return [self.emit("iota", [], shape=out.shape, axis=options["dimension"], dtype=out.dtype.name)]
-            case "dot_general":
-                contract, batch = options["dimension_numbers"]
-                return [self.emit("dot", inputs, contract=contract, batch=batch, dtype=out.dtype.name)]
+            case "integer_pow" | "pow":
+                exponent = {"exponent": options["y"]} if "y" in options else {}
+                return [self.emit("power", inputs, **exponent)]
             case "conv_general_dilated":
                 return [self.convolution(inputs, options)]
             case "copy" | "copy_p" | "stop_gradient" | "optimization_barrier":
                 return inputs
-            case "select_n":
-                return [self.emit("select", inputs)]
+            case "and" | "or" | "not" if out.dtype == bool:
+                return [self.emit(name, inputs)]
             case _ if name in _SAME and out.dtype != jax.numpy.bfloat16:
                 return [self.emit(name, inputs)]
         # `pack` raises for such a step only if the results need it.
@@ -197,7 +191,7 @@ class _Builder:
             shape = variable.aval.shape
             start = [position if i == axis else 0 for i in range(len(shape))]
             stop = [start[i] + size if i == axis else size for i, size in enumerate(shape)]
-            outputs.append(self.emit("slice", inputs, start=start, stop=stop, step=[1] * len(shape)))
+            outputs.append(self.emit("slice", inputs, **_bounds(start, stop, None)))
             position += shape[axis]
         return outputs
 
@@ -236,6 +230,10 @@ class _Builder:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         return buffer.getvalue()
+
+
+def _bounds(start: Any, stop: Any, step: Any) -> dict[str, Any]:
+    return {"start": start, "stop": stop, "step": step or [1] * len(start)}
 
 
 def _is_window(equation: Any) -> bool:

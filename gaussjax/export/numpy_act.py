@@ -70,8 +70,8 @@ def _logistic(x):
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
-def _dot(x, y, contract, batch, dtype):
-    (cx, cy), (bx, by) = contract, batch
+def _dot(x, y, numbers, dtype):
+    (cx, cy), (bx, by) = numbers
     if not bx:
         return np.tensordot(x, y, (cx, cy)).astype(dtype)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
@@ -119,54 +119,33 @@ def _each(function):
     return lambda x: np.vectorize(function, otypes=[x.dtype])(x)
 
 
+# Functions of NumPy by the name of the operation, where the two names differ after "=".
+_NUMPY = """
+abs add and=logical_and cos div=divide eq=equal exp expm1 floor ge=greater_equal gt=greater is_finite=isfinite
+le=less_equal log log1p lt=less max=maximum min=minimum mul=multiply ne=not_equal neg=negative not=logical_not
+or=logical_or sign sin sqrt square sub=subtract tanh
+"""
+
 OPERATIONS = {
-    "abs": np.abs,
-    "add": np.add,
-    "and": np.logical_and,
+    **{name: getattr(np, other or name) for name, _, other in (entry.partition("=") for entry in _NUMPY.split())},
     "broadcast": _broadcast,
     "clamp": lambda low, x, high: np.clip(x, low, high),
     "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
     "convert": lambda x, dtype: x.astype(dtype),
     "convolve": _convolve,
-    "cos": np.cos,
-    "div": np.divide,
     "dot": _dot,
-    "eq": np.equal,
     "erf": _each(math.erf),
     "erfc": _each(math.erfc),
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "floor": np.floor,
-    "ge": np.greater_equal,
-    "gt": np.greater,
     "iota": _iota,
-    "is_finite": np.isfinite,
-    "le": np.less_equal,
-    "log": np.log,
-    "log1p": np.log1p,
     "logistic": _logistic,
-    "lt": np.less,
-    "max": np.maximum,
-    "min": np.minimum,
-    "mul": np.multiply,
-    "ne": np.not_equal,
-    "neg": np.negative,
-    "not": np.logical_not,
-    "or": np.logical_or,
     "power": lambda x, exponent: x**exponent,
     "reduce_max": lambda x, axes: x.max(tuple(axes)),
     "reduce_sum": lambda x, axes: x.sum(tuple(axes), dtype=x.dtype),
     "reshape": lambda x, shape: x.reshape(shape),
     "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     "select": lambda which, *cases: np.where(which, cases[1], cases[0]),
-    "sign": np.sign,
-    "sin": np.sin,
     "slice": _slice,
-    "sqrt": np.sqrt,
-    "square": np.square,
     "stack": lambda *parts, axis: np.stack(parts, axis),
-    "sub": np.subtract,
-    "tanh": np.tanh,
     "transpose": lambda x, axes: x.transpose(axes),
     "window": _window,
 }

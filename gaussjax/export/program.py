@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,6 @@ from gaussjax.policy import Params, Policy
 # Largest difference to policy.act, in units of 1 + |value|, that a verified program may have.
 TOLERANCE = 1e-4
 _BATCHES = (1, 3, 64)
-
-Arrays = Mapping[str, Any]
 
 
 class Program(NamedTuple):
@@ -98,7 +96,7 @@ def make_program(
     return Program(function, inputs, outputs, ("key",))
 
 
-def write(path: Path, program: Program, payload: bytes, run: Callable[[Arrays], Arrays]) -> None:
+def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str, Any]], Any]) -> None:
     """Writes an exported program after comparing it with the policy on random inputs.
 
     Args:

@@ -74,28 +74,6 @@ def test_bfloat16_and_transposed_arrays_survive(policy, params, path):
     np.testing.assert_array_equal(loaded, kernel)
 
 
-def test_every_flipped_bit_is_noticed(policy, params, path):
-    gaussjax.save(path, policy, params)
-    payload = bytearray(path.read_bytes())
-    rng = np.random.default_rng(0)
-    # The whole length prefix, then places anywhere.
-    for bit in [*range(64), *rng.integers(0, 8 * len(payload), 300)]:
-        payload[bit // 8] ^= 1 << (bit % 8)
-        path.write_bytes(payload)
-        with pytest.raises(files.PolicyFileError, match=path.name):
-            gaussjax.load(path)
-        payload[bit // 8] ^= 1 << (bit % 8)
-
-
-def test_every_truncation_is_noticed(policy, params, path):
-    gaussjax.save(path, policy, params)
-    payload = path.read_bytes()
-    for length in [*range(16), *np.random.default_rng(0).integers(16, len(payload), 50)]:
-        path.write_bytes(payload[:length])
-        with pytest.raises(files.PolicyFileError, match=path.name):
-            gaussjax.load(path)
-
-
 def test_another_digest_in_the_metadata_does_not_hide_damage(policy, params, path):
     gaussjax.save(path, policy, params, metadata={"sha256": "0" * 64, "note": f'"sha256":"{"0" * 64}"'})
     assert gaussjax.load(path).metadata["sha256"] == "0" * 64
