@@ -33,7 +33,6 @@ class Case(NamedTuple):
         variant: Whether it varies a kind that another row has: the dearest tests of such rows are
             left to `make test-full`.
         scores_actions: Whether the log_prob of `act` is that of the actions it returns.
-        forward_mode: Whether `jax.jvp` works; a recurrent layer with a gradient of its own has only `jax.vjp`.
     """
 
     factory: Callable[..., gaussjax.Policy]
@@ -44,7 +43,6 @@ class Case(NamedTuple):
     reductions: tuple[str, ...] = ("sum", "mean", "prod", "none")
     scores_actions: bool = True
     variant: bool = False
-    forward_mode: bool = True
 
 
 class OwnModule(nn.Module):
@@ -133,11 +131,9 @@ TABLE: dict[str, Case] = {
         UNIT,
         variant=True,
     ),
-    "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,), autodiff=True), 3, UNIT, variant=True),
-    "gaussian-gru": Case(gaussjax.gaussian, GRU(hidden_size=6, sizes=(8,), autodiff=True), 3, UNIT, variant=True),
-    "gaussian-lstm": Case(
-        gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, forward_mode=False
-    ),
+    "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,)), 3, UNIT, variant=True),
+    "gaussian-gru": Case(gaussjax.gaussian, GRU(hidden_size=6, sizes=(8,)), 3, UNIT, variant=True),
+    "gaussian-lstm": Case(gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT),
     "gaussian-min-gru": Case(gaussjax.gaussian, MinGRU(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, variant=True),
     "gaussian-recurrent-actor-critic": Case(
         gaussjax.gaussian,
@@ -145,7 +141,6 @@ TABLE: dict[str, Case] = {
         3,
         UNIT,
         variant=True,
-        forward_mode=False,
     ),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((-1.0, 0.0), (1.0, 3.0), (2,))),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),

@@ -35,9 +35,9 @@ def recurrent(
 
 
 def _gaussjax(device: str, cell: str, hidden: int, x: Any, resets: Any, autodiff: bool = False) -> Callable[[], Any]:
-    from gaussjax.networks.recurrent.layers import Memory
+    from gaussjax.networks.recurrent.layers import RecurrentLayers
 
-    module = Memory(cell, hidden, autodiff=autodiff)
+    module = RecurrentLayers(cell, hidden, fast_backward=not autodiff)
     carry = module.initial_carry(x.shape[1:2])
     return _gradient(lambda params, x, resets: module.apply(params, x, carry, resets)[0], module, x, (carry,), resets)
 

@@ -1,45 +1,43 @@
-"""A policy network with a value: what PPO and other actor-critic methods train."""
+"""A policy network with a value, for PPO and other actor-critic methods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.distributions.special import at_least_float32
-from gaussjax.networks.layers import Layers, dense
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from gaussjax.networks.layers import Activation, Layers, dense
+from gaussjax.networks.recurrent.cells import refuse_none
 
 _OWN_SIZES = (64, 64)
 
 
 class ActorCritic(nn.Module):
-    """An actor beside a critic; the value is in `outputs["value"]`, `(…)`, of the same forward pass.
+    """An actor and a critic in one forward pass; the value `(…)` is in `outputs["value"]`.
 
-    The critic is one of three: dense layers on the observations, a network of its own whose
-    trunk is used (`critic=`), or layers on the actor's features (`shared=True`). Either may be
-    recurrent; the carry is then `{"actor": …, "critic": …}` with those of the two that are.
+    The critic has dense layers on the observations, on the features of its own network (`critic=`) or on the
+    actor's features (`shared=True`). The carry is `{"actor": …, "critic": …}` with the recurrent parts.
 
     Attributes:
-        actor: The network of the policy, such as `MLP` or `LSTM`.
-        sizes: Width of each dense layer of the critic; None is (64, 64), or none after a trunk.
+        actor: The policy's network, such as `MLP` or `LSTM`.
+        sizes: Width of each dense layer of the critic; None is (64, 64), or no layers after a trunk.
         activation: Activation of the critic's layers.
         initializer: Initialiser of the critic's kernels.
-        scale: Factor on the critic's hidden kernels at the start.
-        critic: A network whose features the critic starts from; its head is not used.
-        shared: Start the critic from the actor's features. Their gradients then meet in the trunk.
-        actor_keys: Of a Dict observation space, the entries the actor sees; None is all. A single
-            entry is given as it is, not as a Dict of one.
+        scale: Factor on the critic's initial hidden kernels.
+        critic: A network for the critic's features; its head is not used.
+        shared: Whether the critic starts from the actor's features. The trunk then gets both gradients.
+        actor_keys: Names of the Dict entries that the actor sees; None is all. A single entry is passed as
+            it is, not as a Dict of one.
         critic_keys: Likewise for the critic, such as a state that only a simulator knows.
         norm: None or "layer", for the critic's layers.
-        dtype: Type the critic's layers compute in; the value stays in float32.
+        dtype: Compute dtype of the critic's layers; the value stays in float32.
         observation_space: Filled in by the policy's factory.
 
     Example:
@@ -53,7 +51,7 @@ class ActorCritic(nn.Module):
 
     actor: nn.Module
     sizes: tuple[int, ...] | None = None
-    activation: str | None = "tanh"
+    activation: Activation = "tanh"
     initializer: str = "orthogonal"
     scale: float = 2.0**0.5
     critic: nn.Module | None = None
@@ -65,8 +63,8 @@ class ActorCritic(nn.Module):
     observation_space: spaces.Space | None = None
 
     def setup(self) -> None:
-        """The critic's layers; the trunks come from outside."""
-        self._check()
+        """The critic's layers; the trunks are fields."""
+        self.check()
         sizes = self.critic_sizes()
         self.critic_layers = Layers(sizes, self.activation, self.norm, self.initializer, self.scale, self.dtype)
         self.critic_value = dense(1, None, self.initializer, 1.0)
@@ -78,7 +76,8 @@ class ActorCritic(nn.Module):
         return self.sizes if self.sizes is not None else () if from_trunk else _OWN_SIZES
 
     @nn.nowrap
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse fields that contradict each other."""
         if self.shared and (self.critic is not None or self.critic_keys is not None):
             raise ValueError(
                 "shared: expected neither critic= nor critic_keys=, for a shared critic starts from the actor's "
@@ -89,17 +88,17 @@ class ActorCritic(nn.Module):
             if network is not None and (name == "critic" or self.shared) and not hasattr(network, "features"):
                 raise ValueError(
                     f"{name}: expected a network with a method features(observations), got "
-                    f"{type(network).__name__}. Give it one, which returns what its head is given."
+                    f"{type(network).__name__}. Give it one that returns the input of its head."
                 )
 
     @nn.nowrap
     def part_spaces(self, space: spaces.Space) -> dict[str, spaces.Space]:
-        """The spaces of what the actor and the critic see."""
+        """The spaces of the actor's and the critic's observations."""
         return {"actor": part_of(space, self.actor_keys), "critic": part_of(space, self.critic_keys)}
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
-        """The carries of the recurrent ones among actor and critic, or `()`."""
+        """The carries of the recurrent parts, or `()`."""
         networks = {"actor": self.actor, "critic": self.critic}
         carries = {
             name: network.initial_carry(batch_shape, *(() if zeros is None else (zeros,)))
@@ -111,26 +110,26 @@ class ActorCritic(nn.Module):
     def __call__(
         self, observations: spaces.Observations, carry: Any = (), resets: Any = None
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
-        """What the actor returns, with the value `(…)` among the outputs."""
+        """The actor's mean, log_std and outputs, with the value `(…)` among the outputs."""
         return run(self, observations, carry, resets)
 
 
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The forward pass of an `ActorCritic`, in whichever library its parts are written."""
+    """The forward pass of an `ActorCritic` in any library."""
     expected = network.initial_carry()
-    if expected and carry is None:
-        raise ValueError("carry: expected the state of the memory, got None. Start with initial_carry(batch_shape).")
+    if expected:
+        refuse_none(carry)
     carries = {}
     seen = _select(observations, network.actor_keys)
-    memory = (carry["actor"], resets) if "actor" in expected else ()
+    state = (carry["actor"], resets) if "actor" in expected else ()
     if network.shared:
-        features = network.actor.features(seen, *memory)
-        if memory:
+        features = network.actor.features(seen, *state)
+        if state:
             features, carries["actor"] = features
         mean, log_std, outputs = network.actor.head(features)
     else:
-        mean, log_std, outputs = network.actor(seen, *memory)
-        if memory:
+        mean, log_std, outputs = network.actor(seen, *state)
+        if state:
             carries["actor"] = outputs["carry"]
         features = _select(observations, network.critic_keys)
         if network.critic is None:
@@ -159,7 +158,7 @@ def _flat(network: Any, observations: Any) -> Array:
 
 
 def part_of(space: spaces.Space, keys: tuple[str, ...] | None) -> spaces.Space:
-    """The named entries of a Dict space: the entry itself for one key, a smaller Dict for several.
+    """The named entries of a Dict space: the entry itself for one key, a smaller Dict for several keys.
 
     Raises:
         ValueError: The space is not a Dict, or has no such entry.

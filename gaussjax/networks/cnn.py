@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.core.choices import choose
-from gaussjax.networks.layers import activation, kernel_initializer
+from gaussjax.networks.layers import Activation, activation, kernel_initializer
 from gaussjax.networks.mlp import Network
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 
 class CNN(Network):
-    """Convolutions, dense layers, then the head: the policy network for one image.
+    """The policy network for one image: convolutions, dense layers, then the head.
 
-    Images are height × width × channels (`(H, W)` is one channel). Those of a uint8 space are scaled
-    to [0, 1]. Flattened images are put in shape by the policy. The features of the last convolution
-    are flattened in the order height, width, channel.
+    Images are height × width × channels; `(H, W)` has one channel. The last convolution's features are
+    flattened in the order height, width, channel.
 
     Attributes:
-        channels: Of each convolution.
+        channels: Output channels of each convolution.
         kernels: Height and width of each convolution's kernel.
-        strides: Of each convolution.
+        strides: Stride of each convolution.
         padding: "VALID" or "SAME".
-        convolution_activation: Name from `gaussjax.networks.ACTIVATIONS`.
+        convolution_activation: Activation after each convolution, a name or a function.
         sizes: Width of each dense layer.
-        activation: A name for all dense layers, or one for each.
+        activation: Activation of the dense layers, or a tuple with one for each.
         scale_pixels: Whether to divide by 255; None does it for uint8 spaces.
 
     Example:
@@ -50,9 +47,9 @@ class CNN(Network):
     kernels: tuple[int, ...] = (8, 4, 3)
     strides: tuple[int, ...] = (4, 2, 1)
     padding: str = "VALID"
-    convolution_activation: str | None = "relu"
+    convolution_activation: Activation = "relu"
     sizes: tuple[int, ...] = (512, 16, 64, 32)
-    activation: str | tuple[str | None, ...] | None = ("relu", "tanh", "tanh", "tanh")
+    activation: Activation | tuple[Activation, ...] = ("relu", "tanh", "tanh", "tanh")
     scale_pixels: bool | None = None
 
     def setup(self) -> None:
@@ -64,22 +61,16 @@ class CNN(Network):
                 f"{self.kernels} and {self.strides}."
             )
         choose(dict.fromkeys(("VALID", "SAME")), self.padding, "padding")
+        start = kernel_initializer(self.initializer, self.scale)
         self.convolutions = [
-            nn.Conv(
-                width,
-                (kernel, kernel),
-                (stride, stride),
-                self.padding,
-                dtype=self.dtype,
-                kernel_init=kernel_initializer(self.initializer, self.scale),
-            )
+            nn.Conv(width, (kernel, kernel), (stride, stride), self.padding, dtype=self.dtype, kernel_init=start)
             for width, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True)
         ]
         self.layers = self.dense_layers(self.sizes, self.activation)
         self.head = self.gaussian_head()
 
     def features(self, observations: Float[Array, "..."]) -> Float[Array, "*batch width"]:
-        """What the head, and a critic that shares the trunk, are given."""
+        """The trunk's output, which the head and a shared critic start from."""
         images, batch_shape = self._images(observations)
         activate = activation(self.convolution_activation)
         for convolution in self.convolutions:
@@ -89,7 +80,7 @@ class CNN(Network):
     def __call__(
         self, observations: Float[Array, "..."]
     ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """Mean `(…, act)`, log_std and no further outputs."""
+        """The mean `(…, act)`, log_std and the head's outputs."""
         return self.head(self.features(observations))
 
     def _images(self, observations: Array) -> tuple[Float[Array, "n height width channels"], tuple[int, ...]]:
@@ -105,7 +96,7 @@ class CNN(Network):
             )
         batch_shape = observations.shape[: observations.ndim - len(shape)]
         shape = shape if len(shape) == 3 else (*shape, 1)
-        self._refuse_small(shape)
+        self.refuse_small(shape)
         if not jnp.issubdtype(observations.dtype, jnp.floating):
             observations = observations.astype(jnp.float32)
         if from_bytes if self.scale_pixels is None else self.scale_pixels:
@@ -113,7 +104,8 @@ class CNN(Network):
         return observations.reshape(math.prod(batch_shape), *shape), batch_shape
 
     @nn.nowrap
-    def _refuse_small(self, shape: tuple[int, ...]) -> None:
+    def refuse_small(self, shape: tuple[int, ...]) -> None:
+        """Refuse images that are smaller than the convolutions need."""
         least = 1
         for kernel, stride in zip(self.kernels[::-1], self.strides[::-1], strict=True):
             least = (least - 1) * stride + kernel

@@ -1,30 +1,26 @@
-"""Action values: how good an action is where an observation is made."""
+"""The action value: a critic of an observation and an action."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
-from gaussjax.networks.layers import Layers, dense
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from gaussjax.networks.layers import Activation, Layers, dense
 
 
 class ActionValue(nn.Module):
-    """Dense layers on the observation and the action, to one number.
+    """Dense layers from an observation and an action to one number.
 
-    Several are one network under `jax.vmap` over their parameters, as soft actor-critic wants.
+    `jax.vmap` over parameters evaluates several critics at once, as in soft actor-critic.
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`.
+        activation: Name from `gaussjax.networks.ACTIVATIONS`, or a function.
         norm: None or "layer".
         initializer: Name of the kernels' initialiser.
-        observation_space: None for vectors, else what is flattened.
+        observation_space: The space whose observations are flattened; None for vectors.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -36,7 +32,7 @@ class ActionValue(nn.Module):
     """
 
     sizes: tuple[int, ...] = (256, 256)
-    activation: str | None = "relu"
+    activation: Activation = "relu"
     norm: str | None = None
     initializer: str = "lecun_normal"
     observation_space: spaces.Space | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ from gaussjax.core.choices import choose
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
+from gaussjax.networks.layers import named, refuse_function
 from gaussjax.networks.mlp import MLP
 from gaussjax.networks.nodes import Node
 from gaussjax.networks.recurrent.networks import GRU, LSTM, RNN, MinGRU
@@ -24,43 +25,50 @@ from gaussjax.networks.recurrent.networks import GRU, LSTM, RNN, MinGRU
 _NETWORKS: Mapping[str, type[nn.Module]] = {
     network.__name__: network for network in (ActorCritic, CNN, GRU, Graph, LSTM, MLP, MinGRU, RNN)
 }
-# What linen adds to each module.
+# Fields that linen adds to each module.
 _LINEN = ("parent", "name")
+# The value of an open field where it is not None.
+_OPEN = {"output_activation": "auto"}
 
 
-def bind(network: Any, observation_space: spaces.Space, num_actions: int, switches: tuple[str, ...] = ()) -> Any:
-    """The network with its open fields `num_actions` and `observation_space` filled in.
+def bind(
+    network: Any, observation_space: spaces.Space, num_actions: int, fields: Iterable[tuple[str, Any]] = ()
+) -> Any:
+    """The network with its open fields filled in, in the modules that it holds too.
 
-    The fields named in `switches` become True where they are None. Any linen module may have
-    these fields, the user's own too; where they are None they take the policy's values, in the
-    module and in the modules it holds. A module whose parts see other spaces says so with a method
-    `part_spaces(space) -> {field: space}`. Other objects pass unchanged.
+    A field is open where it is None; `output_activation` is open where it is "auto". Any linen module may have
+    such fields. A module whose parts see different spaces has a method `part_spaces(space) -> {field: space}`.
+    Objects that are not linen modules are returned unchanged.
+
+    Args:
+        network: The network.
+        observation_space: Value of open fields of this name.
+        num_actions: Likewise.
+        fields: Pairs of a further field's name and its value, as a kind of policy wants them.
     """
     if not isinstance(network, nn.Module):
         return network
-    changes: dict[str, Any] = {}
+    fields = tuple(fields)
+    fill = {**dict(fields), "num_actions": num_actions, "observation_space": observation_space}
     parts = network.part_spaces(observation_space) if hasattr(network, "part_spaces") else {}
+    changes: dict[str, Any] = {}
     for field, value in _fields(network).items():
+        space = parts.get(field, observation_space)
         if isinstance(value, nn.Module):
-            changes[field] = bind(value, parts.get(field, observation_space), num_actions, switches)
+            changes[field] = bind(value, space, num_actions, fields)
         elif type(value) in (list, tuple):
-            seen = parts.get(field, observation_space)
-            changes[field] = tuple(bind(part, seen, num_actions, switches) for part in value)
-        elif field == "num_actions" and value is None:
-            changes[field] = num_actions
-        elif field == "observation_space" and value is None:
-            changes[field] = observation_space
-        elif field in switches and value is None:
-            changes[field] = True
+            changes[field] = tuple(bind(part, space, num_actions, fields) for part in value)
+        elif field in fill and (value is None or isinstance(value, str)) and value == _OPEN.get(field):
+            changes[field] = fill[field]
     return network.clone(**changes)
 
 
 def hashable(network: Any) -> Any:
-    """The network with plain values, tuples in place of lists, so that what holds it can be hashed and compared."""
+    """The network with plain values and tuples in place of lists, so that a spec with it can be hashed and compared."""
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
-    # A module of the user's own may compute with its types as they are, and has no description to write them in.
+    # A user's own module keeps its values: it may compute with them, and is not written.
     ours = type(network) in _NETWORKS.values()
     for field, value in _fields(network).items():
         value = _plain(value) if ours else value
@@ -74,10 +82,12 @@ def hashable(network: Any) -> Any:
 
 
 def to_dict(network: Any) -> dict[str, Any]:
-    """A JSON-able description of a network, without what the spaces determine.
+    """A JSON-able description of a network, without its spaces.
 
-    A network that gaussjax does not ship is described by its name alone: its code has to be
-    at hand to rebuild it.
+    The description of a user's own network is its name alone.
+
+    Raises:
+        TypeError: An activation is a function without a name in `ACTIVATIONS`.
     """
     if type(network) not in _NETWORKS.values():
         return {"type": "custom", "name": type(network).__qualname__}
@@ -90,7 +100,7 @@ def to_dict(network: Any) -> dict[str, Any]:
 
 
 def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
-    """The network that a plain dict, or YAML text, describes. Nothing in it is executed.
+    """The network that a plain dict or YAML text describes. Nothing in it is executed.
 
     Args:
         description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class; the nodes
@@ -100,7 +110,7 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
         A module of `gaussjax.networks`, for a policy's factory.
 
     Raises:
-        ValueError: The type, a field, or a name in a graph is unknown; the nearest name is suggested.
+        ValueError: The type, a field, or a name in a graph is unknown; the error suggests the nearest name.
 
     Example:
         >>> from_spec({"type": "MLP", "sizes": [8], "activation": "elu"}).sizes
@@ -130,6 +140,8 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
     fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in _LINEN}
     arguments = {}
     for name, value in description.items():
+        if name == "autodiff" and "fast_backward" in fields:
+            continue  # A field of earlier policy files that changed no number.
         if name != "type":
             choose(fields, name, f"field of {description['type']}")
             arguments[name] = value if name == "nodes" else _read(value)
@@ -161,7 +173,7 @@ def _fields(network: nn.Module) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Types by their names, numbers of NumPy and JAX as Python's, also in tuples and lists; anything else as it is."""
+    """Dtypes and activations by their names, scalars as Python numbers, in tuples and lists too."""
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value)
     if isinstance(value, list):
@@ -170,7 +182,7 @@ def _plain(value: Any) -> Any:
         return jnp.dtype(value).name
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and not isinstance(value, Tracer) and value.ndim == 0:
         return value.item()
-    return value
+    return named(value)
 
 
 def _write(value: Any) -> Any:
@@ -181,7 +193,7 @@ def _write(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, tuple):
         return [_write(item) for item in value]
-    return value
+    return refuse_function(value)
 
 
 def _read(value: Any) -> Any:

@@ -1,8 +1,7 @@
-"""The little language in which a network's description says what goes in where.
+"""The expressions by which a described network names the input of a node.
 
-`observations`, the name of a node, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
-`a + b`, `a * b`, `2 * a` and `tanh(a)`, with any of the activations. Text is parsed into the tuples
-below and nothing else is understood; nothing is ever executed.
+The forms are `observations`, the name of a node, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
+`a + b`, `a * b`, `2 * a` and `tanh(a)`, with any activation. Text is parsed into tuples and never executed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gaussjax.core.choices import choose, nearest
-from gaussjax.networks.layers import ACTIVATIONS
+from gaussjax.networks.layers import ACTIVATIONS, Activation, activation
 
 _LONGEST = 1000
 _LARGEST = 1e38  # Finite in float32.
@@ -24,8 +23,8 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
 
     Args:
         text: The expression.
-        names: What may be named in it.
-        where: How the errors call it.
+        names: The names that it may use.
+        where: Its name in error messages.
 
     Returns:
         `("name", n)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
@@ -33,7 +32,7 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
         `("call", activation, tree)`.
 
     Raises:
-        ValueError: It is no such expression, or names something unknown; the nearest name is suggested.
+        ValueError: The text has another form, or an unknown name; the error suggests the nearest name.
 
     Example:
         >>> parse("concatenate([pixels, observations['state'][0:3]])", ("observations", "pixels"), "input")[0]
@@ -49,7 +48,7 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
 
 
 def write(tree: tuple[Any, ...]) -> str:
-    """The text of a tree, such that `parse` gives the same tree."""
+    """The text that `parse` turns into this tree."""
     match tree:
         case ("name", name):
             return name
@@ -137,7 +136,7 @@ def evaluate(
     change: Callable[[Callable[[Any], Any], Any], Any],
     activations: Mapping[str, Callable[[Any], Any]],
 ) -> Any:
-    """The value of a tree, given what each of its forms means; `change` applies a function of an array."""
+    """The value of a tree, by one function for each form; `change` applies a function to an array."""
 
     def value(tree: tuple[Any, ...]) -> Any:
         match tree:
@@ -160,30 +159,32 @@ def evaluate(
     return value(tree)
 
 
-def bending(text: str | None) -> tuple[Any, ...]:
-    """The tree of what a mean goes through: nothing, an activation, or such as `2 * tanh(mean)`.
+def bending(chosen: Activation) -> tuple[Any, ...]:
+    """The tree of an output activation: a name, a function, an expression such as `2 * tanh(mean)`, or None.
 
     Raises:
-        ValueError: There is no such activation, or the expression has other forms.
+        ValueError: The activation is unknown, or the expression has other forms.
     """
-    if text is None:
-        return ("name", "mean")
-    if str(text).isidentifier():
-        choose(ACTIVATIONS, text, "activation")
-        return ("call", text, ("name", "mean"))
-    tree = inner = parse(text, ("mean",), "output_activation")
+    mean = ("name", "mean")
+    if chosen is None:
+        return mean
+    if callable(chosen) or str(chosen).isidentifier():
+        activation(chosen)
+        return ("call", chosen, mean)
+    tree = inner = parse(chosen, ("mean",), "output_activation")
     while inner[0] in ("scaled", "call"):
         inner = inner[2]
     if inner[0] != "name":
-        raise ValueError(f"output_activation: expected numbers and activations as in 2 * tanh(mean), got {text!r}.")
+        raise ValueError(f"output_activation: expected numbers and activations as in 2 * tanh(mean), got {chosen!r}.")
     return tree
 
 
 def bend(tree: tuple[Any, ...], mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
-    """The mean after what `bending` found."""
+    """The mean after the output activation that `bending` returned."""
     match tree:
         case ("scaled", number, inner):
             return number * bend(inner, mean, activations)
-        case ("call", name, inner):
-            return activations[name](bend(inner, mean, activations))
+        case ("call", chosen, inner):
+            function = chosen if callable(chosen) else activations[chosen]
+            return function(bend(inner, mean, activations))
     return mean

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
@@ -16,10 +17,8 @@ from gaussjax.networks.expressions import evaluate, parse
 from gaussjax.networks.layers import ACTIVATIONS, dense, kernel_initializer
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
-from gaussjax.networks.recurrent.layers import CELL_NAMES, Memory
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from gaussjax.networks.recurrent.cells import refuse_none
+from gaussjax.networks.recurrent.layers import CELL_NAMES, RecurrentLayers
 
 
 class _Value(NamedTuple):
@@ -30,14 +29,14 @@ class _Value(NamedTuple):
 
 
 class _Observed(NamedTuple):
-    """Observations before they are used, with their space (None where it is unknown)."""
+    """Observations with their space, or None where the space is unknown."""
 
     value: Any
     space: spaces.Space | None
 
 
 class Graph(Network):
-    """Nodes of layers, each of which sees the observations and the nodes before it.
+    """A network of named nodes; the input of a node is observations or the outputs of earlier nodes.
 
     Attributes:
         nodes: Dicts with `name`, `input` (an expression, "observations" by default), `layers` and
@@ -45,8 +44,8 @@ class Graph(Network):
             width, the name of an activation, or one of `{"linear": 64}`, `{"conv": {"features":
             32, "kernel": 8, "stride": 4}}`, "flatten", "norm", `{"lstm": 64}`, and likewise gru,
             rnn, rnn_relu and mingru.
-        output: Expression of what the head is given; the last node by default.
-        value: Expression of what a linear layer turns into `outputs["value"]`, or None.
+        output: Expression of the head's input; the last node by default.
+        value: Expression of the input of a linear layer that gives `outputs["value"]`, or None.
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
@@ -69,7 +68,7 @@ class Graph(Network):
     value: str | None = None
 
     def __post_init__(self) -> None:
-        """Reads the nodes, so that a fault is reported where it was written."""
+        """Read the nodes, so that errors are raised where the network is written."""
         nodes = read_nodes(self.nodes)
         object.__setattr__(self, "nodes", nodes)
         names = [node.name for node in nodes]
@@ -81,7 +80,7 @@ class Graph(Network):
         super().__post_init__()
 
     def setup(self) -> None:
-        """The layers with parameters, the head and the layer of the value."""
+        """The layers with parameters, the head and the value's layer."""
         parts = {f"{node.name}_{i}": self._part(layer) for node in self.nodes for i, layer in enumerate(node.layers)}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.head = self.gaussian_head()
@@ -92,21 +91,21 @@ class Graph(Network):
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
         """The carries of the recurrent layers by node and place, or `()`."""
         return {
-            f"{node.name}_{i}": self._memory(layer, parent=None).initial_carry(tuple(batch_shape), zeros)
+            f"{node.name}_{i}": self.recurrent_layers(layer, parent=None).initial_carry(tuple(batch_shape), zeros)
             for node in self.nodes
             for i, layer in enumerate(node.layers)
             if layer.kind in CELL_NAMES
         } or ()
 
     def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
-        """What the head is given; beside it the new carry, where there is a memory."""
+        """The head's input; a recurrent graph returns the new carry too."""
         features, _, carries = run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
     def __call__(
         self, observations: spaces.Observations, carry: Any = (), resets: Any = None
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
-        """Mean `(…, act)`, log_std, and `carry` and `value` where the description has them."""
+        """The mean `(…, act)`, log_std, and outputs with `carry` and `value` if the graph has them."""
         features, valued, carries = run(self, observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         if carries:
@@ -117,9 +116,10 @@ class Graph(Network):
         return mean, log_std, outputs
 
     @nn.nowrap
-    def _memory(self, layer: Layer, **linen: Any) -> Memory:
-        options = dict(layer.options)
-        return Memory(layer.kind, options["hidden_size"], options["num_layers"], self.initializer, self.dtype, **linen)
+    def recurrent_layers(self, layer: Layer, **linen: Any) -> RecurrentLayers:
+        """The recurrent layers that one layer of a node describes."""
+        shape = (layer.kind, *(dict(layer.options)[name] for name in ("hidden_size", "num_layers")))
+        return RecurrentLayers(*shape, self.initializer, self.dtype, **linen)
 
     def _part(self, layer: Layer) -> nn.Module | None:
         options = dict(layer.options)
@@ -131,14 +131,13 @@ class Graph(Network):
             return nn.Conv(options["features"], kernel, stride, options["padding"], dtype=self.dtype, kernel_init=start)
         if layer.kind == "norm":
             return nn.LayerNorm(dtype=self.dtype)
-        return self._memory(layer) if layer.kind in CELL_NAMES else None
+        return self.recurrent_layers(layer) if layer.kind in CELL_NAMES else None
 
 
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Features for the head, what `value` names (or None) and the new carries, in any library."""
-    if carry is None and network.initial_carry():
-        raise ValueError("carry: expected the state of the memory, got None. Start with initial_carry(batch_shape).")
-    carry = {} if carry is None else carry
+    """The head's input, the value layer's input or None, and the new carries, in any library."""
+    if network.initial_carry():
+        refuse_none(carry)
     activations = getattr(network, "activations", ACTIVATIONS)
     values: dict[str, Any] = {"observations": _Observed(observations, network.observation_space)}
     carries = {}
@@ -160,9 +159,8 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
 def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> _Value:
     batch_shape = value.array.shape[: value.array.ndim - value.rank]
     if layer.kind == "activation":
-        return _Value(
-            getattr(network, "activations", ACTIVATIONS)[dict(layer.options)["name"]](value.array), value.rank
-        )
+        function = getattr(network, "activations", ACTIVATIONS)[dict(layer.options)["name"]]
+        return _Value(function(value.array), value.rank)
     if layer.kind == "flatten":
         return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
     if layer.kind == "conv":
@@ -231,7 +229,7 @@ def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str, activat
 
 
 def _used(value: Any, where: str) -> _Value:
-    """Observations as an array: a Box in its shape, everything else as the flat vector."""
+    """Observations as an array: a Box in its shape, every other space as a flat vector."""
     if isinstance(value, _Value):
         return value
     if isinstance(value.space, spaces.Box):

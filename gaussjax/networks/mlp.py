@@ -1,39 +1,34 @@
-"""The multi-layer perceptron."""
+"""The multi-layer perceptron, and the options that all policy networks share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.networks.heads import GaussianHead
-from gaussjax.networks.layers import Layers
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from gaussjax.networks.layers import Activation, Layers
 
 
 class Network(nn.Module, kw_only=True):
     """Options that all of gaussjax's policy networks share.
 
     Attributes:
-        output_activation: Activation of the mean, or such as "2 * tanh(mean)"; None leaves it unbounded.
-        std: How log_std is made: "parameter", "state" or "fixed" (see `GaussianHead`).
-        initial_log_std: Where log_std starts, natural logarithm.
-        log_std_bounds: Ends of a smooth bound on log_std, or None.
+        output_activation: Activation of the mean: a name, a function, an expression such as "2 * tanh(mean)", or
+            None. "auto" leaves the choice to the kind of policy; without a policy it is "tanh".
+        std: As in `GaussianHead`, like initial_log_std, log_std_bounds and off_diagonal.
         norm: None or "layer".
         initializer: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal".
-        scale: Factor on the hidden kernels at the start.
-        output_scale: Factor on the mean's kernel at the start.
-        dtype: Type the trunk computes in, such as "bfloat16". The head stays in float32.
-        num_actions: Filled in by the policy's factory from the action space.
+        scale: Factor on the initial hidden kernels.
+        output_scale: Factor on the mean's initial kernel.
+        dtype: Compute dtype of the trunk, such as "bfloat16". The head stays in float32.
+        num_actions: Length of the action vector; the policy's factory fills it in.
         observation_space: Filled in by the policy's factory.
-        off_diagonal: Whether the head gives the correlations of the actions; filled in by
-            `multivariate_gaussian`.
     """
 
-    output_activation: str | None = "tanh"
+    output_activation: Activation = "auto"
     std: str = "parameter"
     initial_log_std: float = 0.0
     log_std_bounds: tuple[float, float] | None = None
@@ -52,17 +47,17 @@ class Network(nn.Module, kw_only=True):
         return Layers(sizes, activation, self.norm, self.initializer, self.scale, self.dtype, **linen)
 
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
-        """The observations as one vector each."""
+        """Each observation as one vector."""
         if self.observation_space is None:
             return observations
         return spaces.flatten(self.observation_space, observations)
 
     @nn.nowrap
     def gaussian_head(self, **linen: Any) -> GaussianHead:
-        """The head that these options describe."""
+        """The head with these options."""
         return GaussianHead(
             self.num_actions,
-            self.output_activation,
+            "tanh" if self.output_activation == "auto" else self.output_activation,
             self.std,
             self.initial_log_std,
             self.log_std_bounds,
@@ -74,13 +69,11 @@ class Network(nn.Module, kw_only=True):
 
 
 class MLP(Network):
-    """Dense layers, then the head: the policy network for vectors of numbers.
-
-    The defaults are 64 and 32 ReLU units and a tanh on the mean.
+    """The policy network for vectors: dense layers, then the head.
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`, or one for each layer.
+        activation: Name from `gaussjax.networks.ACTIVATIONS`, a function, or a tuple with one for each layer.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -92,7 +85,7 @@ class MLP(Network):
     """
 
     sizes: tuple[int, ...] = (64, 32)
-    activation: str | tuple[str | None, ...] | None = "relu"
+    activation: Activation | tuple[Activation, ...] = "relu"
 
     def setup(self) -> None:
         """The trunk and the head."""
@@ -100,11 +93,11 @@ class MLP(Network):
         self.head = self.gaussian_head()
 
     def features(self, observations: spaces.Observations) -> Float[Array, "*batch width"]:
-        """What the head, and a critic that shares the trunk, are given."""
+        """The trunk's output, which the head and a shared critic start from."""
         return self.layers(self.flat(observations))
 
     def __call__(
         self, observations: spaces.Observations
     ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """Mean `(…, act)`, log_std and the head's outputs."""
+        """The mean `(…, act)`, log_std and the head's outputs."""
         return self.head(self.features(observations))

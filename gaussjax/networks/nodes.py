@@ -1,4 +1,4 @@
-"""The nodes of a described network: read, checked, and written as plain data."""
+"""The nodes of a described network, read from plain data and written to it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from gaussjax.core.choices import choose
 from gaussjax.networks.expressions import parse, write
-from gaussjax.networks.layers import ACTIVATIONS
+from gaussjax.networks.layers import ACTIVATIONS, named
 from gaussjax.networks.recurrent.layers import CELL_NAMES
 
 _REQUIRED = object()
-_MEMORY = {"hidden_size": _REQUIRED, "num_layers": 1}
-# What each kind of layer is described by; the first option may stand alone.
+_RECURRENT = {"hidden_size": _REQUIRED, "num_layers": 1}
+# The options of each kind of layer; the first may stand alone.
 LAYERS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"features": _REQUIRED},
     "conv": {"features": _REQUIRED, "kernel": 3, "stride": 1, "padding": "VALID"},
     "flatten": {},
     "norm": {"kind": "layer"},
     "activation": {"name": _REQUIRED},
-    **dict.fromkeys(CELL_NAMES, _MEMORY),
+    **dict.fromkeys(CELL_NAMES, _RECURRENT),
 }
 _RESERVED = ("observations", "concatenate")
 
@@ -31,7 +31,7 @@ class Layer:
 
     Attributes:
         kind: A key of `LAYERS`.
-        options: Pairs of name and value, all of them.
+        options: All options as pairs of name and value.
     """
 
     kind: str
@@ -40,12 +40,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Node:
-    """Layers in a row that others can name.
+    """Layers in a row whose output other nodes can name.
 
     Attributes:
-        name: What others call its output.
+        name: Name of the output.
         input: Tree of an expression; see `gaussjax.networks.expressions`.
-        layers: In order.
+        layers: The layers in order.
     """
 
     name: str
@@ -65,7 +65,7 @@ def read_nodes(described: Any) -> tuple[Node, ...]:
     """The nodes that plain data describes; each sees the observations and the nodes before it.
 
     Raises:
-        ValueError: A name, layer, option, activation or input is unknown; the nearest is suggested.
+        ValueError: A name, layer, option, activation or input is unknown; the error suggests the nearest name.
     """
     nodes: list[Node] = []
     if not isinstance(described, (list, tuple)) or not described:
@@ -94,6 +94,7 @@ def read_nodes(described: Any) -> tuple[Node, ...]:
 
 
 def _read_layer(described: Any, where: str) -> Layer:
+    described = named(described)
     if isinstance(described, str) and described in ACTIVATIONS:
         return Layer("activation", (("name", described),))
     if isinstance(described, int) and not isinstance(described, bool):
@@ -133,10 +134,11 @@ def _check_option(option: str, value: Any, where: str) -> None:
 
 
 def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer, ...]:
-    """The layers with the activations set after each linear and convolutional one."""
+    """The layers with an activation after each linear and convolutional layer."""
     if activations is None:
         return tuple(layers)
     places = [i for i, layer in enumerate(layers) if layer.kind in ("linear", "conv")]
+    activations = named(activations)
     names = [activations] * len(places) if isinstance(activations, str) else activations
     if not isinstance(names, (list, tuple)) or len(names) != len(places):
         raise ValueError(
@@ -145,6 +147,7 @@ def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer,
         )
     result = list(layers)
     for place, name in sorted(zip(places, names, strict=True), reverse=True):
+        name = "identity" if name is None else named(name)
         choose(ACTIVATIONS, name, f"{where}: activation")
-        result.insert(place + 1, Layer("activation", (("name", name or "identity"),)))
+        result.insert(place + 1, Layer("activation", (("name", name),)))
     return tuple(result)

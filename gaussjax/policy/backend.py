@@ -24,7 +24,7 @@ class Backend(NamedTuple):
     """What a policy needs of the library that its network is written in.
 
     Attributes:
-        bind: `(network, observation_space, num_actions, switches)` to an object with `init` and `apply`.
+        bind: `(network, observation_space, num_actions, fields)` to an object with `init` and `apply`.
         compile: `(function, names of static arguments, spec) -> function`.
         arrays: A tree of what users pass to one of the library's arrays.
         full: `(shape, value, NumPy's dtype) -> array`.

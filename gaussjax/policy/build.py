@@ -51,7 +51,7 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         _check_network(given)
     spec = dataclasses.replace(spec, network=hashable(given))
     num_actions = spaces.size(spec.action_space)
-    network = backend.bind(spec.network, spec.observation_space, num_actions, kind.needs)
+    network = backend.bind(spec.network, spec.observation_space, num_actions, [(name, True) for name in kind.needs])
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
         return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()

@@ -15,7 +15,7 @@ from gaussjax.policy import Spec
 from gaussjax.spaces import size
 from gaussjax.torch.layers import Conv, Dense, Norm
 from gaussjax.torch.networks import CNN, bare
-from gaussjax.torch.recurrent import NAMES, Memory
+from gaussjax.torch.recurrent import NAMES, RecurrentLayers
 
 
 class Leaf(NamedTuple):
@@ -106,13 +106,13 @@ def torch_shapes(found: list[Leaf]) -> dict[str, Any]:
 
 def network(spec: Spec) -> nn.Module:
     """The torch module of a spec, its parameters without memory."""
-    switches = ("off_diagonal",) if spec.kind == "multivariate_gaussian" else ()
-    return bare(bind(spec.network, spec.observation_space, size(spec.action_space), switches))
+    fields = [("off_diagonal", True)] if spec.kind == "multivariate_gaussian" else []
+    return bare(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
 
 
 def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Iterator[Leaf]:
     """The parameters of a module made by `gaussjax.torch.networks.make`."""
-    if isinstance(module, Memory) and module.described.cell != "mingru":
+    if isinstance(module, RecurrentLayers) and module.described.cell != "mingru":
         for i in range(module.described.num_layers):
             for index, (ours, theirs) in enumerate(zip(NAMES, _MEMORY, strict=True)):
                 tensor = getattr(module, f"{ours}_l{i}")

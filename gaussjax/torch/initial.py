@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from gaussjax.core.choices import choose
-from gaussjax.networks.recurrent.layers import _KEEP
+from gaussjax.networks.recurrent.cells import gate_biases, longest
 from gaussjax.random.inverse_error import erf_inv
 from gaussjax.torch import random
 from gaussjax.torch.convert import Leaf, leaves
 from gaussjax.torch.layers import Head
-from gaussjax.torch.recurrent import Memory
+from gaussjax.torch.recurrent import RecurrentLayers
 
 # How each initialiser of the kernels draws: gain of the variance, fan, and shape of the distribution.
 _SCALINGS = {
@@ -54,22 +54,22 @@ def _start(leaf: Leaf, settings: dict[tuple[str, ...], Any], key: torch.Tensor) 
         return leaf.to_torch(zeros + 1.0)
     if isinstance(leaf.owner, Head):
         head = leaf.owner.described
-        return zeros + head._unbound(head.initial_log_std) if name == "log_std" else zeros
+        return zeros + head.start() if name == "log_std" else zeros
     if name == "kernel_hidden":
         keys = random.split(key, shape[1] // shape[0])
         return leaf.to_torch(torch.cat([_draw(k, (shape[0], shape[0]), "orthogonal", 1.0) for k in keys], 1))
     described = above[0]
-    if name in ("bias_input", "bias") and isinstance(leaf.owner, Memory):
-        return _gate_biases(described.cell, described.memory_steps, key, zeros)
+    if name in ("bias_input", "bias") and isinstance(leaf.owner, RecurrentLayers):
+        return _gate_biases(described, key, zeros)
     if name != "kernel" and name != "kernel_input":
         if leaf.flax[-2:] == ("log_std", "bias"):
-            return zeros + described._unbound(described.initial_log_std)
+            return zeros + described.start()
         if leaf.flax[-2:] == ("update", "bias"):
-            return _gate_biases(described.cell, described.memory_steps, key, zeros)
+            return _gate_biases(described, key, zeros)
         return zeros
     if leaf.flax[-2] in ("log_std", "off_diagonal") and hasattr(described, "log_std_bounds"):
         return leaf.to_torch(zeros)
-    scale = 1.0 if isinstance(leaf.owner, Memory) or not hasattr(described, "scale") else described.scale
+    scale = 1.0 if isinstance(leaf.owner, RecurrentLayers) or not hasattr(described, "scale") else described.scale
     if leaf.flax[-1:] == ("kernel",) and leaf.flax[-2] in ("critic_value", "value_layer"):
         scale = 1.0
     return leaf.to_torch(_draw(key, shape, described.initializer, scale))
@@ -105,15 +105,8 @@ def _draw(key: torch.Tensor, shape: tuple[int, ...], initializer: str, scale: fl
     return torch.clip(draws, -limit, limit) * (math.sqrt(variance) / 0.87962566103423978)
 
 
-def _gate_biases(cell: str, memory_steps: int | None, key: torch.Tensor, zeros: torch.Tensor) -> torch.Tensor:
-    if memory_steps is None:
+def _gate_biases(described: Any, key: torch.Tensor, zeros: torch.Tensor) -> torch.Tensor:
+    if described.memory_steps is None:
         return zeros
-    keep, admit = _KEEP[cell]
-    gates = {"gru": 3, "lstm": 4, "mingru": 1}[cell]
-    shape = (zeros.shape[0] // gates,)
-    horizon = torch.log(random.uniform(key, shape, minimum=1.0, maximum=max(memory_steps - 1.0, 1.01)))
-    biases = list(zeros.reshape(gates, -1))
-    biases[keep] = -horizon if cell == "mingru" else horizon
-    if admit is not None:
-        biases[admit] = -horizon
-    return torch.cat(biases)
+    steps = random.uniform(key, (described.hidden_size,), minimum=1.0, maximum=longest(described.memory_steps))
+    return gate_biases(described.cell, torch.log(steps))

@@ -13,6 +13,7 @@ from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend, bending
 from gaussjax.networks.heads import GaussianHead
+from gaussjax.networks.layers import Activation, refuse_function
 from gaussjax.networks.layers import Layers as Described
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -32,9 +33,14 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def activation(name: str | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The activation of that name, as `gaussjax.networks` has it; None is the identity."""
-    return choose(ACTIVATIONS, name, "activation")
+def activation(chosen: Activation) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The torch function of a named activation; None is the identity.
+
+    Raises:
+        TypeError: The activation is a function of JAX without a name.
+    """
+    name = refuse_function(chosen)
+    return choose(ACTIVATIONS, "identity" if name is None else name, "activation")
 
 
 def cast(dtype: str | None, *tensors: torch.Tensor | None) -> list[Any]:
@@ -124,7 +130,7 @@ class Head(nn.Module):
         super().__init__()
         self.described = described
         actions = described.num_actions or 0
-        self.bending = bending(described.output_activation)
+        self.bending = bending(refuse_function(described.output_activation))
         self.mean = Dense(features, actions)
         pairs = num_pairs(actions) if described.off_diagonal else 0
         for name, width in (("log_std", actions if described.std != "fixed" else 0), ("off_diagonal", pairs)):
@@ -141,12 +147,8 @@ class Head(nn.Module):
         """Mean `(…, act)`, log_std, and the correlations among the outputs."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         mean = bend(self.bending, self.mean(features), ACTIVATIONS)
-        start = self.described._unbound(self.described.initial_log_std)
-        fixed = mean.new_full((mean.shape[-1],), start)
-        log_std = self._made("log_std", features, fixed)
-        if self.described.log_std_bounds is not None:
-            low, high = self.described.log_std_bounds
-            log_std = low + 0.5 * (high - low) * (1.0 + torch.tanh(log_std))
+        fixed = mean.new_full((mean.shape[-1],), self.described.start())
+        log_std = self.described.bounded(self._made("log_std", features, fixed), torch.tanh)
         if not self.described.off_diagonal:
             return mean, log_std, {}
         return mean, log_std, {"off_diagonal": self._made("off_diagonal", features, fixed[:0])}

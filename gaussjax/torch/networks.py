@@ -18,7 +18,7 @@ from gaussjax import networks, spaces
 from gaussjax.networks import actor_critic, graph
 from gaussjax.networks.layers import Layers as DescribedLayers
 from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, activation
-from gaussjax.torch.recurrent import Memory
+from gaussjax.torch.recurrent import RecurrentLayers
 
 
 class Network(nn.Module):
@@ -55,7 +55,7 @@ class CNN(MLP):
 
     def __init__(self, described: networks.CNN) -> None:
         self.image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
-        described._refuse_small(self.image)
+        described.refuse_small(self.image)
         height, width, channels = self.image
         convolutions = nn.ModuleList()
         for wide, kernel, stride in zip(described.channels, described.kernels, described.strides, strict=True):
@@ -84,7 +84,7 @@ class Recurrent(Network):
 
     def __init__(self, described: Any) -> None:
         super().__init__(described, described.hidden_size)
-        self.memory = Memory(described._memory(parent=None), spaces.size(_space(described)))
+        self.memory = RecurrentLayers(described.recurrent_layers(parent=None), spaces.size(_space(described)))
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """Zeros, of the structure that the description has."""
@@ -108,7 +108,7 @@ class ActorCritic(nn.Module):
     def __init__(self, described: networks.ActorCritic) -> None:
         super().__init__()
         self.described = described
-        described._check()
+        described.check()
         for name in ("shared", "actor_keys", "critic_keys", "observation_space"):
             setattr(self, name, getattr(described, name))
         self.actor = make(described.actor)
@@ -193,7 +193,7 @@ class _Growing:
             elif layer.kind == "norm":
                 part = Norm(width, dtype)
             else:
-                part = Memory(self.described._memory(layer, parent=None), width)
+                part = RecurrentLayers(self.described.recurrent_layers(layer, parent=None), width)
             self.parts[name] = part
             return part(x, *memory)
 

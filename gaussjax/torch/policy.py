@@ -25,9 +25,9 @@ from gaussjax.torch.networks import bare, full
 class Module:
     """A torch module with the methods of a Flax one."""
 
-    def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, switches: tuple[str, ...]):
+    def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, fields: Any = ()):
         self.own = not isinstance(network, nn.Module)
-        self.module = bare(bind(network, observation_space, num_actions, switches)) if self.own else network
+        self.module = bare(bind(network, observation_space, num_actions, fields)) if self.own else network
         if hasattr(self.module, "initial_carry"):
             self.initial_carry = self.module.initial_carry
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gaussjax.networks.recurrent.cells import CELLS, Weights, output, step
-from gaussjax.networks.recurrent.layers import Memory as Described
+from gaussjax.networks.recurrent.layers import RecurrentLayers as Described
 from gaussjax.torch.layers import Dense
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -22,7 +22,7 @@ class _Gates(nn.Module):
         self.candidate = Dense(features, hidden, dtype)
 
 
-class Memory(nn.Module):
+class RecurrentLayers(nn.Module):
     """Recurrent layers on top of each other, with the parameters of `torch.nn.LSTM` and its like.
 
     Inputs with the carry's batch shape are one step, with one more leading axis a sequence, time first.

@@ -72,14 +72,60 @@ def test_the_identity_is_no_norm_in_either_library():
 
 @pytest.mark.parametrize(
     "network",
-    [MLP(8), MLP((8,), activation=jax.nn.relu), MLP((8, 8), activation=("relu",)), MLP(norm="batch")],
-    ids=["sizes", "function", "activations", "norm"],
+    [MLP(8), MLP((8,), activation=8), MLP((8, 8), activation=("relu",)), MLP(norm="batch")],
+    ids=["sizes", "number", "activations", "norm"],
 )
 def test_both_libraries_refuse_a_network_in_the_same_words(network):
     with pytest.raises((TypeError, ValueError), match=r"^(sizes|activation|norm): expected .*, got ") as ours:
         made(network)
     with pytest.raises(type(ours.value), match=re.escape(str(ours.value))):
         gaussjax.torch.gaussian(network, 3, BOX)
+
+
+def test_an_activation_may_be_the_function_itself():
+    by_name, params = made(MLP((8, 8), activation=("tanh", "relu"), output_activation="softsign"))
+    functions = MLP((8, 8), activation=(jnp.tanh, jax.nn.relu), output_activation=jax.nn.soft_sign)
+    policy, _ = made(functions)
+    assert policy.spec == by_name.spec
+    assert policy.spec.to_dict() == by_name.spec.to_dict()
+    found, expected = (each.apply(params, OBSERVATIONS)[1]["mean_actions"] for each in (policy, by_name))
+    np.testing.assert_array_equal(found, expected)
+    twin, tensors = gaussjax.torch.from_spec(policy.spec), gaussjax.torch.to_torch(policy.spec, params)
+    np.testing.assert_allclose(twin.apply(tensors, OBSERVATIONS)[1]["mean_actions"].detach(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("field", ["activation", "output_activation"])
+def test_a_function_without_a_name_works_and_is_not_written(field, tmp_path):
+    def cubed(x):
+        return x**3
+
+    policy, params = made(MLP((8,), **{"activation": None, "output_activation": None, field: cubed}))
+    plain, _ = made(MLP((8,), activation=None, output_activation=None))
+    if field == "output_activation":
+        expected = plain.apply(params, OBSERVATIONS)[1]["mean_actions"] ** 3
+        np.testing.assert_allclose(policy.apply(params, OBSERVATIONS)[1]["mean_actions"], expected, rtol=1e-6)
+    says = "activation: expected a name from gaussjax.networks.ACTIVATIONS, got the function 'cubed'"
+    for refused in (
+        policy.spec.to_dict,
+        lambda: gaussjax.save(tmp_path / "policy", policy, params),
+        lambda: gaussjax.torch.from_spec(policy.spec),
+    ):
+        with pytest.raises(TypeError, match=says):
+            refused()
+
+
+def test_an_open_output_activation_is_a_tanh_unless_the_kind_of_policy_says_otherwise():
+    from gaussjax.networks.description import bind
+
+    space = Box(shape=(3,))
+    for fields, expected in (((), "tanh"), ([("output_activation", None)], None)):
+        bound = bind(MLP(), space, 2, fields)
+        assert bound.gaussian_head(parent=None).output_activation == expected
+    closed = MLP(output_activation="relu", off_diagonal=False)
+    bound = bind(ActorCritic(closed, critic=MLP()), space, 2, [("output_activation", None), ("off_diagonal", True)])
+    assert (bound.actor.output_activation, bound.actor.off_diagonal) == ("relu", False)
+    assert (bound.critic.output_activation, bound.critic.off_diagonal) == (None, True)
+    assert bound.actor.num_actions == 2
 
 
 def test_a_bfloat16_trunk_keeps_float32_parameters_and_results():

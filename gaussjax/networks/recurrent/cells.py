@@ -1,31 +1,28 @@
-"""The recurrent cells as formulas: one step, from which the unrolled sequence is made.
+"""The recurrent cells as formulas of one step, and the scan over a sequence.
 
-The parameters have the meaning they have in `torch.nn`, so that weights convert exactly:
-`kernel_input` is torch's `weight_ih` transposed, `kernel_hidden` its `weight_hh`, and both biases
-are kept although the cells that add them need only their sum. The gates lie side by side on the
-last axis, in torch's order: for the LSTM input, forget, candidate, output; for the GRU reset,
-update, candidate, with the reset gate applied after the hidden product.
+The parameters are those of `torch.nn`, so weights convert exactly: `kernel_input` is torch's `weight_ih`
+transposed, `kernel_hidden` its `weight_hh`, and both biases are kept. The gates are side by side on the last
+axis in torch's order: input, forget, candidate, output for the LSTM; reset, update, candidate for the GRU,
+whose reset gate acts after the hidden product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from jaxtyping import Array, Bool, Float
 
 from gaussjax.core.arrays import xp
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
-
 
 class LSTMState(NamedTuple):
-    """What an LSTM layer remembers.
+    """The carry of an LSTM layer.
 
     Attributes:
-        hidden: Its output, `(…, hidden_size)`.
-        cell: Its inner state, of the same shape.
+        hidden: The layer's output, `(…, hidden_size)`.
+        cell: The inner state, of the same shape.
     """
 
     hidden: Float[Array, "*batch hidden"]
@@ -33,14 +30,7 @@ class LSTMState(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The parameters of one recurrent layer with `g` gates.
-
-    Attributes:
-        kernel_input: `(features, g * hidden)`.
-        kernel_hidden: `(hidden, g * hidden)`.
-        bias_input: `(g * hidden,)`.
-        bias_hidden: `(g * hidden,)`.
-    """
+    """The parameters of one recurrent layer."""
 
     kernel_input: Float[Array, "features gates"]
     kernel_hidden: Float[Array, "hidden gates"]
@@ -52,25 +42,22 @@ class Cell(NamedTuple):
     """One kind of recurrent layer.
 
     Attributes:
-        gates: How many blocks of `hidden` columns the kernels have.
+        gates: Number of blocks of `hidden` columns in the kernels.
         summed: Whether the products with the input and with the hidden state enter only as
             their sum. If not, `update` gets the pair of them.
         update: `(products, state) -> state`, elementwise and without parameters. The first part
             of a state is the output.
-        initial: `(zeros) -> state`, of an array of zeros.
-        collect_from: From how many gate entries a step (batch * gates * hidden) on the backward pass
-            that collects is the faster one, as measured by `benchmarks/recurrent.py`; None is never.
+        initial: `(zeros) -> state` for an array of zeros.
     """
 
     gates: int
     summed: bool
     update: Callable[[Any, Any], Any]
     initial: Callable[[Any], Any]
-    collect_from: int | None
 
 
 def _rnn(nonlinearity: Callable[[Array], Array]) -> Cell:
-    return Cell(1, True, lambda products, _: nonlinearity(products), lambda zeros: zeros, 2**15)
+    return Cell(1, True, lambda products, _: nonlinearity(products), lambda zeros: zeros)
 
 
 def _gru(products: tuple[Array, Array], hidden: Array) -> Array:
@@ -90,13 +77,13 @@ def _lstm(products: Array, state: LSTMState) -> LSTMState:
 CELLS: Mapping[str, Cell] = {
     "rnn": _rnn(xp.tanh),
     "rnn_relu": _rnn(xp.relu),
-    "gru": Cell(3, False, _gru, lambda zeros: zeros, None),
-    "lstm": Cell(4, True, _lstm, lambda zeros: LSTMState(zeros, zeros), 0),
+    "gru": Cell(3, False, _gru, lambda zeros: zeros),
+    "lstm": Cell(4, True, _lstm, lambda zeros: LSTMState(zeros, zeros)),
 }
 
 
 def output(state: Any) -> Array:
-    """The part of a layer's state that the next layer sees."""
+    """The part of a layer's state that is the next layer's input."""
     return jax.tree.leaves(state)[0]
 
 
@@ -113,10 +100,7 @@ def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
 
 
 def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) -> Any:
-    """What a cell's `update` needs of the input and of the hidden state.
-
-    The sum of two products is one product of the concatenated operands.
-    """
+    """The products with the input and the hidden state; a sum of two is one product of concatenated operands."""
     into = hidden.dtype
     shape = (*hidden.shape[:-1], weights.bias_input.shape[-1])
     biases = [xp.broadcast_to(xp.astype(bias, into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
@@ -134,3 +118,46 @@ def step(cell: Cell, weights: Weights, state: Any, x: Array, resets: Array | Non
     """The state after one observation; `resets` zeroes the state before it."""
     state = clear(state, resets)
     return cell.update(products(cell, weights, output(state), x, dtype), state)
+
+
+def unroll(
+    cell: Cell,
+    dtype: Any,
+    weights: Weights,
+    state: Any,
+    x: Float[Array, "time *batch features"],
+    resets: Bool[Array, " time *batch"],
+) -> tuple[Float[Array, "time *batch hidden"], Any]:
+    """The outputs at every step and the state after the last; `resets` zeroes the state before a step."""
+
+    def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
+        state = step(cell, weights, state, *inputs, dtype)
+        return state, output(state)
+
+    state, outputs = jax.lax.scan(body, state, (x, resets))
+    return outputs, state
+
+
+# The cells whose gates decide how long a unit remembers.
+GATED = ("gru", "lstm", "mingru")
+
+
+def gate_biases(cell: str, log_steps: Float[Array, " hidden"]) -> Float[Array, " gates"]:
+    """Biases of a gated cell with which its units remember for exp(log_steps) steps."""
+    zeros = xp.zeros_like(log_steps)
+    # The MinGRU's only gate admits the new state, like the LSTM's first; the other gates here keep the old one.
+    gru, lstm = (zeros, log_steps, zeros), (-log_steps, log_steps, zeros, zeros)
+    return xp.concatenate({"gru": gru, "lstm": lstm, "mingru": (-log_steps,)}[cell], -1)
+
+
+def longest(memory_steps: int) -> float:
+    """The upper end of the uniform distribution from which a unit's number of steps is drawn."""
+    return max(memory_steps - 1.0, 1.01)
+
+
+def refuse_none(carry: Any) -> None:
+    """Refuses None as the carry of a recurrent network."""
+    if carry is None:
+        raise ValueError(
+            "carry: expected the state of this recurrent network, got None. Start with initial_carry(batch_shape)."
+        )

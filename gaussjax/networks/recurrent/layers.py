@@ -1,42 +1,49 @@
-"""Stacks of recurrent layers as a Flax module: one step or a sequence, as the carry decides."""
+"""Stacks of recurrent layers as a Flax module, for one step or a sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaussjax.core.choices import choose
-from gaussjax.networks.layers import Dense, dense, kernel_initializer
-from gaussjax.networks.recurrent.cells import CELLS, Weights, output, step
-from gaussjax.networks.recurrent.linear_recurrence import differentiable_recurrence, linear_recurrence
-from gaussjax.networks.recurrent.unroll import unroll
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from gaussjax.networks.layers import dense, kernel_initializer
+from gaussjax.networks.recurrent.cells import (
+    CELLS,
+    GATED,
+    Weights,
+    gate_biases,
+    longest,
+    output,
+    refuse_none,
+    step,
+    unroll,
+)
+from gaussjax.networks.recurrent.fast_backward import applies, collected, fast_recurrence
+from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 
 CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
 
 
-class Memory(nn.Module):
+class RecurrentLayers(nn.Module):
     """Recurrent layers on top of each other.
 
-    Inputs with the carry's batch shape are one step, with one more leading axis a sequence, time
-    first. States and outputs are computed in float32 at the least, also where `dtype` asks for matrix
-    products in bfloat16; the new carry has the type of the old one.
+    Inputs with the carry's batch shape are one step; one more leading axis is time. States and outputs are
+    computed in float32 or wider; the new carry has the dtype of the old one.
 
     Attributes:
         cell: "rnn", "rnn_relu", "gru", "lstm" or "mingru".
         hidden_size: Width of each layer.
-        num_layers: How many there are; each sees the output of the one before.
+        num_layers: Number of layers.
         initializer: Name of the input kernels' initialiser. The hidden kernels start orthogonal.
-        dtype: Type of the matrix products; None is that of the states.
-        autodiff: Differentiate step by step. Slower, and what forward mode (`jax.jvp`) needs.
-        memory_steps: The longest gap to be bridged, or None. The units of a gated cell then start
-            with memories of between 1 and that many steps; with None all of them start with about 2.
+        dtype: Dtype of the matrix products; None keeps that of the states.
+        fast_backward: Use a backward pass of our own, which is faster and has no forward mode (`jax.jvp`).
+        memory_steps: None, or the longest gap in steps that a gated cell should bridge: its units then start
+            with memories of between 1 and that many steps.
 
     Source:
         Tallec and Ollivier 2018, can recurrent neural networks warp time? (arXiv:1804.11188), for `memory_steps`.
@@ -47,7 +54,7 @@ class Memory(nn.Module):
     num_layers: int = 1
     initializer: str = "lecun_normal"
     dtype: str | None = None
-    autodiff: bool = False
+    fast_backward: bool = False
     memory_steps: int | None = None
 
     @nn.nowrap
@@ -56,50 +63,52 @@ class Memory(nn.Module):
         choose(CELL_NAMES, self.cell, "cell")
         if self.num_layers < 1:
             raise ValueError(f"num_layers: expected at least 1, got {self.num_layers}.")
-        if self.memory_steps is not None and (self.cell not in _KEEP or self.memory_steps < 2):
+        if self.memory_steps is not None and (self.cell not in GATED or self.memory_steps < 2):
             raise ValueError(
-                f"memory_steps: expected None, or at least 2 for a cell with gates ({', '.join(_KEEP)}), got "
+                f"memory_steps: expected None, or at least 2 for a cell with gates ({', '.join(GATED)}), got "
                 f"{self.memory_steps} for {self.cell!r}."
             )
         shape = (*batch_shape, self.hidden_size)
-        zeros = jnp.zeros(shape, jnp.float32) if zeros is None else zeros(shape)
-        state = CELLS[self.cell].initial(zeros) if self.cell in CELLS else zeros
+        start = jnp.zeros(shape, jnp.float32) if zeros is None else zeros(shape)
+        state = CELLS[self.cell].initial(start) if self.cell in CELLS else start
         return (state,) * self.num_layers
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "... features"], carry: Any, resets: Any = None
     ) -> tuple[Float[Array, "... hidden"], tuple[Any, ...]]:
-        """The last layer's output at each step, and the carry after the last."""
-        if carry is None:
-            raise ValueError(
-                "carry: expected the state of the memory, got None. Start with initial_carry(batch_shape)."
-            )
+        """The last layer's output at each step, and the carry after the last step."""
+        refuse_none(carry)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
+        options = (self.cell, self.hidden_size, self.initializer, self.dtype, self.fast_backward, self.memory_steps)
         states = []
         for i, state in enumerate(carry):
-            x, state = layer(
-                self.cell,
-                self.hidden_size,
-                self.initializer,
-                self.dtype,
-                self.autodiff,
-                self.memory_steps,
-                name=f"layer_{i}",
-            )(x, state, resets)
+            x, state = layer(*options, name=f"layer_{i}")(x, state, resets)
             states.append(state)
         return x, tuple(states)
 
 
-class Layer(nn.Module):
-    """One recurrent layer; the attributes are those of `Memory`."""
+class _Options(nn.Module):
+    """The options of one layer, as in `RecurrentLayers`."""
 
     cell: str
     hidden_size: int
     initializer: str
     dtype: str | None
-    autodiff: bool
+    fast_backward: bool
     memory_steps: int | None
+
+    @nn.nowrap
+    def start_biases(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Initial biases: zeros, or those of memories of 1 to `memory_steps` steps."""
+        if self.memory_steps is None:
+            return jnp.zeros(shape, dtype)
+        steps = jax.random.uniform(key, (self.hidden_size,), dtype, 1.0, longest(self.memory_steps))
+        return gate_biases(self.cell, jnp.log(steps))
+
+
+class Layer(_Options):
+    """One recurrent layer of a cell from `CELLS`."""
 
     @nn.compact
     def __call__(self, x: Array, state: Any, resets: Any) -> tuple[Array, Any]:
@@ -109,7 +118,7 @@ class Layer(nn.Module):
         weights = Weights(
             self.param("kernel_input", kernel_initializer(self.initializer), (x.shape[-1], width), jnp.float32),
             self.param("kernel_hidden", _orthogonal_gates, (self.hidden_size, width)),
-            self.param("bias_input", gate_biases(self.cell, self.memory_steps), (width,), jnp.float32),
+            self.param("bias_input", self.start_biases, (width,), jnp.float32),
             self.param("bias_hidden", nn.initializers.zeros_init(), (width,), jnp.float32),
         )
         before = state
@@ -120,12 +129,14 @@ class Layer(nn.Module):
             state = step(cell, weights, state, x, resets, dtype)
             x = output(state)
         else:
-            x, state = unroll(cell, weights, state, x, resets, dtype, self.autodiff)
+            resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
+            fast = self.fast_backward and applies(self.cell, weights, state, x)
+            x, state = (collected if fast else unroll)(cell, dtype, weights, state, x, resets)
         return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 
 
-class MinGRULayer(nn.Module):
-    """A gated average of the inputs whose gate sees the input alone; attributes as of `Memory`.
+class MinGRULayer(_Options):
+    """A gated average of the inputs whose gate depends on the input alone.
 
     `h[t] = (1 - z[t]) * h[t-1] + z[t] * candidate[t]` with `z = sigmoid(update(x))`.
 
@@ -133,18 +144,13 @@ class MinGRULayer(nn.Module):
         Feng et al. 2024, were RNNs all we needed? (arXiv:2410.01201), section 3.1.
     """
 
-    cell: str
-    hidden_size: int
-    initializer: str
-    dtype: str | None
-    autodiff: bool
-    memory_steps: int | None
-
     @nn.compact
     def __call__(self, x: Array, state: Array, resets: Any) -> tuple[Array, Array]:
         """Outputs and the last state."""
-        kernel, biases = kernel_initializer(self.initializer), gate_biases(self.cell, self.memory_steps)
-        update = Dense(self.hidden_size, kernel, biases, self.dtype, name="update")
+        kernel = kernel_initializer(self.initializer)
+        update = nn.Dense(
+            self.hidden_size, dtype=self.dtype, kernel_init=kernel, bias_init=self.start_biases, name="update"
+        )
         gate, candidate = update(x), dense(self.hidden_size, "candidate", self.initializer, 1.0, self.dtype)(x)
         gate, candidate = (a.astype(jnp.result_type(a, state, jnp.float32)) for a in (gate, candidate))
         before, state = state, state.astype(gate.dtype)
@@ -154,7 +160,7 @@ class MinGRULayer(nn.Module):
         if x.ndim == state.ndim:
             state = decay * state + share * candidate
             return state, state.astype(before.dtype)
-        recurrence = differentiable_recurrence if self.autodiff else linear_recurrence
+        recurrence: Callable[..., Array] = fast_recurrence if self.fast_backward else linear_recurrence
         states = recurrence(decay, share * candidate, state)
         return states, states[-1].astype(before.dtype) if x.shape[0] else before
 
@@ -163,25 +169,3 @@ def _orthogonal_gates(key: Array, shape: tuple[int, int]) -> Array:
     size = shape[0]
     keys = jax.random.split(key, shape[1] // size)
     return jnp.concatenate([nn.initializers.orthogonal()(k, (size, size), jnp.float32) for k in keys], -1)
-
-
-# Which gates keep the old state and, where there are any, which let the new in: by place.
-_KEEP: Mapping[str, tuple[int, int | None]] = {"gru": (1, None), "lstm": (1, 0), "mingru": (0, None)}
-
-
-def gate_biases(cell: str, memory_steps: int | None) -> Any:
-    """An initialiser of the biases: zeros, or memories of 1 to `memory_steps` steps."""
-    if memory_steps is None:
-        return nn.initializers.zeros_init()
-
-    def start(key: Array, shape: tuple[int], dtype: Any = jnp.float32) -> Array:
-        gates = 1 if cell == "mingru" else CELLS[cell].gates
-        keep, admit = _KEEP[cell]
-        horizon = jnp.log(jax.random.uniform(key, (shape[0] // gates,), dtype, 1.0, max(memory_steps - 1.0, 1.01)))
-        biases = jnp.zeros((gates, shape[0] // gates), dtype)
-        # MinGRU's only gate admits the new state; the others keep the old one.
-        biases = biases.at[keep].set(-horizon if cell == "mingru" else horizon)
-        biases = biases if admit is None else biases.at[admit].set(-horizon)
-        return biases.reshape(shape)
-
-    return start

@@ -1,52 +1,51 @@
-"""Policy networks with a memory: RNN, GRU, LSTM and the parallel MinGRU."""
+"""Recurrent policy networks: RNN, GRU, LSTM and the parallel MinGRU."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp  # noqa: F401
+from jaxtyping import Array, Bool, Float
 
 from gaussjax import spaces
 from gaussjax.core.choices import choose
+from gaussjax.networks.layers import Activation
 from gaussjax.networks.mlp import Network
-from gaussjax.networks.recurrent.layers import Memory
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
+from gaussjax.networks.recurrent.layers import RecurrentLayers
 
 
 class Recurrent(Network):
-    """Recurrent layers, then dense layers, then the head: what the four below have in common.
+    """Recurrent layers, then dense layers, then the head.
 
-    Observations with the carry's batch shape are one step, with one more leading axis a sequence
-    `(T, N, …)`. `resets[t]` true means that observation t starts an episode: the carry is zeroed
+    Observations with the carry's batch shape are one step; one more leading axis makes a sequence
+    `(T, N, …)`. Where `resets[t]` is true, observation t starts an episode and the carry is zeroed
     before step t. Stepping and unrolling give the same numbers.
 
     Attributes:
         hidden_size: Width of the recurrent layers.
-        num_layers: How many there are.
+        num_layers: Number of recurrent layers.
         sizes: Width of each dense layer after them.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`, or one for each dense layer.
+        activation: Activation of the dense layers, a name or a function, or a tuple with one for each.
         sequence_length: Steps in a training sequence; `to_sequences` cuts rollouts by it.
-        autodiff: Differentiate step by step. Slower, and what forward mode (`jax.jvp`) needs.
-        memory_steps: The longest gap to be bridged, which the gates' biases then start from; see `Memory`.
+        fast_backward: Use a backward pass of our own, which is faster and has no forward mode (`jax.jvp`).
+        memory_steps: None, or the longest gap in steps that a gated cell should bridge at the start.
     """
 
     hidden_size: int = 64
     num_layers: int = 1
     sizes: tuple[int, ...] = (64, 32)
-    activation: str | tuple[str | None, ...] | None = "relu"
+    activation: Activation | tuple[Activation, ...] = "relu"
     sequence_length: int = 10
-    autodiff: bool = False
+    fast_backward: bool = False
     memory_steps: int | None = None
 
     cell: ClassVar[str]
 
     def setup(self) -> None:
-        """The memory, the dense layers and the head."""
-        self.memory = self._memory()
+        """The recurrent layers, the dense layers and the head."""
+        # Parameter names in policy files hold this attribute's name.
+        self.memory = self.recurrent_layers()
         self.layers = self.dense_layers(self.sizes, self.activation)
         self.head = self.gaussian_head()
 
@@ -55,26 +54,19 @@ class Recurrent(Network):
         return self.cell
 
     @nn.nowrap
-    def _memory(self, **linen: Any) -> Memory:
-        return Memory(
-            self._cell(),
-            self.hidden_size,
-            self.num_layers,
-            self.initializer,
-            self.dtype,
-            self.autodiff,
-            self.memory_steps,
-            **linen,
-        )
+    def recurrent_layers(self, **linen: Any) -> RecurrentLayers:
+        """The recurrent layers with these options."""
+        shape = (self._cell(), self.hidden_size, self.num_layers)
+        return RecurrentLayers(*shape, self.initializer, self.dtype, self.fast_backward, self.memory_steps, **linen)
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
         """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
-        return self._memory(parent=None).initial_carry(tuple(batch_shape), zeros)
+        return self.recurrent_layers(parent=None).initial_carry(tuple(batch_shape), zeros)
 
     @nn.nowrap
     def specification(self, num_envs: int = 1) -> dict[str, Any]:
-        """The memory's sizes: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`.
+        """The carry's sizes, as skrl wants them: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`.
 
         Example:
             >>> LSTM(hidden_size=8).specification(4)["rnn"]["sizes"]
@@ -87,14 +79,14 @@ class Recurrent(Network):
     def features(
         self, observations: spaces.Observations, carry: Any, resets: Bool[Array, "..."] | None = None
     ) -> tuple[Float[Array, "... width"], tuple[Any, ...]]:
-        """What the head, and a critic that shares the trunk, are given; then the new carry."""
+        """The trunk's output, which the head and a shared critic start from; and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
         return self.layers(x), carry
 
     def __call__(
         self, observations: spaces.Observations, carry: Any = None, resets: Bool[Array, "..."] | None = None
     ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
-        """Mean `(…, act)`, log_std, and the carry after the last step."""
+        """The mean `(…, act)`, log_std, and outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         return mean, log_std, {**outputs, "carry": carry}
@@ -104,7 +96,7 @@ class RNN(Recurrent):
     """A network with Elman's recurrent layers; see `Recurrent` for the attributes.
 
     Attributes:
-        nonlinearity: "tanh" or "relu", of the recurrent layers.
+        nonlinearity: "tanh" or "relu" in the recurrent layers.
 
     Example:
         >>> RNN(hidden_size=8, num_layers=2).initial_carry((5,))[1].shape
@@ -142,7 +134,7 @@ class LSTM(Recurrent):
     """A network with long short-term memory; see `Recurrent` for the attributes.
 
     Example:
-        >>> import gaussjax
+        >>> import gaussjax, jax.numpy as jnp
         >>> policy = gaussjax.gaussian(LSTM(hidden_size=8), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> carry = policy.initial_carry((5,))
@@ -159,10 +151,10 @@ class LSTM(Recurrent):
 
 
 class MinGRU(Recurrent):
-    """A network whose memory runs in parallel over time; see `Recurrent` for the attributes.
+    """A network whose state is computed in parallel over time; see `Recurrent` for the attributes.
 
-    Its gates see the input alone, so a sequence costs a parallel scan instead of T dependent steps.
-    One layer only averages its inputs; two or more can react to what they remember.
+    The gates depend on the input alone, so a sequence costs a parallel scan instead of T dependent steps.
+    One layer only averages its inputs; two or more can react to earlier inputs.
 
     Example:
         >>> len(MinGRU(hidden_size=8, num_layers=2).initial_carry((5,)))

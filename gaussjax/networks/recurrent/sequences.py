@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool
 
 
 def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
-    """Whether each step was the last of its episode, be it by termination or by truncation.
+    """The last steps of episodes, ended by termination or by truncation.
 
-    These are at once the `resets` of the observations that follow. Flags may be bool, integers or
-    floats of any shape: whatever is not zero counts as true. This is the one place where flags are
-    converted; `resets` themselves are bool.
+    The result is also `resets` for the observations that follow. Flags are bool, integers or floats of
+    any shape; every nonzero number is true. `resets` themselves have to be bool.
 
     Args:
-        terminated: The task ended, in any numeric type.
-        truncated: The episode was cut, in any numeric type, of the same shape.
+        terminated: Whether the task ended.
+        truncated: Whether the episode was cut, of the same shape.
 
     Returns:
-        bool, of the shape of the flags.
+        A bool array of the same shape.
 
     Raises:
         ValueError: The shapes differ.
-        TypeError: A flag is no real number.
+        TypeError: A flag is not a real number.
 
     Example:
         >>> episode_ends(jnp.array([0.0, 1.0, 0.0]), jnp.array([0, 0, 1], jnp.int8)).tolist()
@@ -51,22 +48,20 @@ def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
 
 
 def episode_starts(terminated: Any, truncated: Any, first: Any = None) -> Bool[Array, " time *batch"]:
-    """Resets of a rollout: true where an observation starts an episode.
-
-    Observation t + 1 starts an episode where step t ended one.
+    """Resets of a rollout: observation t + 1 starts an episode where step t ended one.
 
     Args:
         terminated: Flags of each step, `(T, …)`; converted as in `episode_ends`.
         truncated: Likewise.
-        first: Whether the first observations start an episode, `(…)`. Without it none does, which
-            is right for a carry that is zeros or that was zeroed when the episode ended.
+        first: Whether the first observations start an episode, `(…)`; None is False, which is right for a
+            carry that is already zero there.
 
     Returns:
         `resets` for a sequence, `(T, …)`.
 
     Raises:
         ValueError: The shapes differ, or there is no time axis.
-        TypeError: A flag is no real number.
+        TypeError: A flag is not a real number.
 
     Example:
         >>> episode_starts(jnp.array([0, 1, 0]), jnp.array([0, 0, 1])).tolist()
@@ -84,8 +79,8 @@ def episode_starts(terminated: Any, truncated: Any, first: Any = None) -> Bool[A
 def to_sequences(rollout: Any, carries: Any, sequence_length: int) -> tuple[Any, Any]:
     """A rollout `(T, N, …)` cut into training sequences `(sequence_length, N * T / sequence_length, …)`.
 
-    Sequence `i * N + n` holds the steps from `i * sequence_length` on of environment n, so that the
-    second axis is the one to shuffle and to split into minibatches. The resets belong in the rollout.
+    Sequence `i * N + n` starts at step `i * sequence_length` of environment n. Shuffle the second axis and
+    split it into minibatches. The resets belong in the rollout.
 
     Args:
         rollout: Pytree of arrays `(T, N, …)`.

@@ -11,11 +11,11 @@ import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
 from gaussjax.networks.recurrent.cells import CELLS as CELLS_BY_NAME
-from gaussjax.networks.recurrent.cells import Weights
+from gaussjax.networks.recurrent.cells import Weights, unroll
+from gaussjax.networks.recurrent.fast_backward import collected, fast_recurrence
 from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 from gaussjax.networks.recurrent.linear_recurrence import parallel as linear_parallel
 from gaussjax.networks.recurrent.linear_recurrence import sequential as linear_sequential
-from gaussjax.networks.recurrent.unroll import collected, unroll
 from gaussjax.torch import to_torch
 
 STEPS, BATCH, FEATURES = 23, 5, 3
@@ -136,7 +136,7 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(name, st
 
     ways = (
         lambda weights, state, x: collected(cell, x.dtype, weights, state, x, resets),
-        lambda weights, state, x: unroll(cell, weights, state, x, resets, x.dtype, autodiff=True),
+        lambda weights, state, x: unroll(cell, x.dtype, weights, state, x, resets),
     )
     got, expected = (jax.jit(jax.grad(loss(way), (0, 1, 2)))(weights, state, x) for way in ways)
     assert_close(got, expected, 1e-10)
@@ -158,19 +158,48 @@ def test_gradients_survive_vmap_over_parameters_and_over_data(name):
         assert_close(jax.tree.map(lambda a, i=i: np.asarray(a)[i], together), alone, 1e-6)
 
 
+@pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "mingru-2"])
-def test_forward_mode_works_with_autodiff(name):
-    policy, params = make(name, autodiff=True)
-    observations, carry, resets = data(policy)
-    _, tangent = jax.jvp(
-        lambda x: unrolled(policy, params, x, carry, resets)[0].sum(), (observations,), (observations,)
-    )
-    gradient = gradients_of_the_sum(policy, params, observations, carry, resets)
-    np.testing.assert_allclose(tangent, np.sum(np.asarray(gradient) * observations), rtol=1e-4)
+def test_forward_and_reverse_mode_agree_to_the_second_order(name, x64):
+    with jax.enable_x64(x64):
+        dtype = np.float64 if x64 else np.float32
+        policy, params = make(name)
+        observations, carry, resets = data(policy, steps=5)
+        params, observations, carry = jax.tree.map(lambda a: np.asarray(a, dtype), (params, observations, carry))
+        directions = jax.tree.map(lambda a: np.random.default_rng(2).normal(size=a.shape).astype(dtype), params)
+
+        def loss(params):
+            means, last = unrolled(policy, params, observations, carry, resets)
+            return jnp.mean(jnp.sin(3 * means)) + sum(jnp.mean(jnp.cos(leaf)) for leaf in jax.tree.leaves(last))
+
+        def along(gradient):
+            pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(directions), strict=True)
+            return sum(jnp.vdot(one, other) for one, other in pairs)
+
+        tolerance = 1e-10 if x64 else 2e-4
+        gradient = jax.jit(jax.grad(loss))
+        forward = jax.jit(lambda params: jax.jvp(loss, (params,), (directions,))[1])
+        np.testing.assert_allclose(forward(params), along(gradient(params)), rtol=tolerance)
+        forward_over_reverse = jax.jit(lambda params: jax.jvp(gradient, (params,), (directions,))[1])(params)
+        reverse_over_forward = jax.jit(jax.grad(forward))(params)
+        reverse_over_reverse = jax.jit(jax.grad(lambda params: along(gradient(params))))(params)
+        assert_close(forward_over_reverse, reverse_over_forward, tolerance)
+        assert_close(forward_over_reverse, reverse_over_reverse, tolerance)
 
 
-def gradients_of_the_sum(policy, params, observations, carry, resets):
-    return jax.grad(lambda x: unrolled(policy, params, x, carry, resets)[0].sum())(observations)
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "mingru-2"])
+def test_a_fast_backward_has_the_gradients_of_the_scan(name):
+    policy, params = make(name)
+    fast, _ = make(name, fast_backward=True)
+    inputs = data(policy)
+    assert_close(gradients(unrolled, fast, params, *inputs), gradients(unrolled, policy, params, *inputs), 1e-6)
+
+
+def test_the_field_autodiff_of_earlier_files_is_dropped():
+    described = {"type": "LSTM", "hidden_size": 4, "autodiff": True, "output_activation": "tanh"}
+    assert networks.from_spec(described) == LSTM(4, output_activation="tanh")
+    with pytest.raises(ValueError, match=r"field of MLP: .* got 'autodiff'"):
+        networks.from_spec({"type": "MLP", "autodiff": False})
 
 
 def linear(features, tensors, name):
@@ -304,7 +333,7 @@ def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
     np.testing.assert_allclose(linear_recurrence(decay, inputs, initial), loop(decay, inputs, initial), atol=1e-14)
     got, expected = (
         jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), (0, 1, 2))(decay, inputs, initial)
-        for f in (linear_recurrence, loop)
+        for f in (fast_recurrence, loop)
     )
     assert_close(got, expected, 1e-13)
 
@@ -430,7 +459,7 @@ def test_resets_may_be_lists(name):
 
 def test_a_network_by_itself_needs_a_carry_too():
     network = LSTM(num_actions=2)
-    with pytest.raises(ValueError, match="carry: expected the state of the memory, got None"):
+    with pytest.raises(ValueError, match="carry: expected the state of this recurrent network, got None"):
         network.init(jax.random.key(0), jnp.zeros((1, 3)))
 
 

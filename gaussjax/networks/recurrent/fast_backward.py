@@ -1,67 +1,41 @@
-"""A recurrent layer over a whole sequence, with resets, and its backward pass.
+"""Backward passes of recurrent layers that are faster than automatic differentiation, without forward mode.
 
-Automatic differentiation of a scan adds one small weight gradient a step. Here the backward scan
-only collects the gradients of the gates; each weight gradient is then one product over many steps
-at once. It goes through time in blocks, so that what one block collects stays in the cache.
+Automatic differentiation of a scan adds one small weight gradient a step. Here the backward scan collects the
+gradients of the gates, and one product over many steps gives the weight gradient. The scan runs in blocks whose
+gate gradients fit into the cache.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
-from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, step
+from gaussjax.networks.recurrent.cells import CELLS, Cell, Weights, clear, output, product, products, unroll
+from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence, solve
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
-
-# Steps of a block: as many as collect 2 MiB, between these limits; see benchmarks/NOTES-recurrent.md.
+# Gate entries per step (batch * gates * hidden) from which the collecting backward pass of a cell is faster.
+_FROM: Mapping[str, int] = {"rnn": 2**15, "rnn_relu": 2**15, "lstm": 0}
+# A block collects 2 MiB, within these numbers of steps; see benchmarks/NOTES-recurrent.md.
 _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
-def unroll(
-    cell: Cell,
-    weights: Weights,
-    state: Any,
-    x: Float[Array, "time *batch features"],
-    resets: Bool[Array, " time *batch"] | None,
-    dtype: Any,
-    autodiff: bool = False,
-) -> tuple[Float[Array, "time *batch hidden"], Any]:
-    """The outputs at every step and the state after the last.
-
-    Args:
-        cell: The formula of the layer.
-        weights: Its parameters.
-        state: The state before the first step, of the batch shape.
-        x: The inputs, time first.
-        resets: True where the state is zeroed before that step.
-        dtype: Type of the matrix products.
-        autodiff: Differentiate the scan step by step, which forward mode needs. It is also done where
-            that is as fast, which is a matter of the cell and of the sizes.
-    """
-    if resets is None:
-        resets = jnp.zeros(x.shape[:-1], bool)
-    small = x.shape[0] == 0 or cell.collect_from is None or _entries(cell, state) < cell.collect_from
-    # A rule of our own would have to add up what the devices of a `shard_map` found; JAX's own does.
-    if autodiff or small or _spread(x) != _spread(weights.kernel_input):
-
-        def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
-            state = step(cell, weights, state, *inputs, dtype)
-            return state, output(state)
-
-        state, outputs = jax.lax.scan(body, state, (x, resets))
-        return outputs, state
-    return collected(cell, dtype, weights, state, x, resets)
+def applies(name: str, weights: Weights, state: Any, x: Array) -> bool:
+    """Whether `collected` can compute these gradients and is faster than automatic differentiation."""
+    if name not in _FROM or not x.shape[0] or _entries(CELLS[name], state) < _FROM[name]:
+        return False
+    # Under `shard_map` a custom rule would have to sum the weight gradients of the devices itself.
+    return _varying(x) == _varying(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def collected(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
-    """`unroll` with the backward pass that collects, of a `summed` cell; at least one step, and no forward mode."""
-    return unroll(cell, weights, state, x, resets, dtype, autodiff=True)
+    """`unroll` of a `summed` cell over at least one step, with the collecting backward pass."""
+    return unroll(cell, dtype, weights, state, x, resets)
 
 
 def _forward(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> Any:
@@ -121,20 +95,42 @@ def _weight_gradients(x: Array, hidden: Array, d_gates: Array, dtype: Any) -> We
     x, hidden, d_gates = (a.reshape(-1, a.shape[-1]) for a in (x, hidden, d_gates))
     joined = jnp.concatenate([x.astype(into), hidden], -1)
     kernel_input, kernel_hidden = jnp.split(product(joined.T, d_gates, dtype, into), [x.shape[-1]])
-    # A sum over rows as a product with ones: XLA's own reduction over the first axis is many times slower.
-    bias = jnp.squeeze(jnp.ones((1, x.shape[0]), into) @ d_gates, 0)
+    bias = d_gates.sum(0)
     return Weights(kernel_input, kernel_hidden, bias, bias)
 
 
-def _spread(array: Array) -> Any:
-    """Over which axes of a `shard_map` an array differs, as JAX tells it, under one name or the other."""
-    told = jax.typeof(array)
-    return getattr(told, "mat", None) or getattr(told, "vma", None)
+def _varying(array: Array) -> Any:
+    """The axes of a `shard_map` over which an array differs; the attribute's name depends on the version of jax."""
+    abstract = jax.typeof(array)
+    return getattr(abstract, "mat", None) or getattr(abstract, "vma", None)
 
 
 def _entries(cell: Cell, state: Any) -> int:
-    """Numbers that a step gives as gates."""
+    """The number of gate entries of one step."""
     return output(state).size * cell.gates
 
 
 collected.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def fast_recurrence(decay: Array, inputs: Array, initial: Array) -> Array:
+    """`linear_recurrence`, whose backward pass is the same recurrence in reverse."""
+    return linear_recurrence(decay, inputs, initial)
+
+
+def _forward_recurrence(decay: Array, inputs: Array, initial: Array) -> Any:
+    states = fast_recurrence(decay, inputs, initial)
+    return states, (decay, initial, states)
+
+
+def _backward_recurrence(saved: Any, d_states: Array) -> Any:
+    decay, initial, states = saved
+    # The gradient obeys the same recurrence backwards in time, with the decay of the step after.
+    later = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
+    d_inputs = solve(later, d_states, reverse=True)
+    before = jnp.concatenate([initial[None], states[:-1]])
+    return d_inputs * before, d_inputs, decay[0] * d_inputs[0]
+
+
+fast_recurrence.defvjp(_forward_recurrence, _backward_recurrence)
