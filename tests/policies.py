@@ -32,7 +32,6 @@ class Case(NamedTuple):
         reductions: The reductions that the kind knows.
         variant: Whether it varies a kind that another row has: the dearest tests of such rows are
             left to `make test-full`.
-        scores_actions: Whether the log_prob of `act` is that of the actions it returns.
     """
 
     factory: Callable[..., gaussjax.Policy]
@@ -41,7 +40,6 @@ class Case(NamedTuple):
     action_space: Box
     options: Mapping[str, Any] = MappingProxyType({})
     reductions: tuple[str, ...] = ("sum", "mean", "prod", "none")
-    scores_actions: bool = True
     variant: bool = False
 
 
@@ -88,7 +86,6 @@ TABLE: dict[str, Case] = {
         3,
         NARROW,
         {"clip_actions": True, "clipped_log_prob": "unclipped"},
-        scores_actions=False,
         variant=True,
     ),
     "gaussian-censored": Case(
@@ -177,6 +174,13 @@ def as_type(tree: Any, dtype: Any) -> Any:
         return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
 
     return jax.tree.map(convert, tree)
+
+
+def scoring(policy: gaussjax.Policy, result: gaussjax.ActOutput) -> dict[str, Any]:
+    """The argument of `evaluate` for the actions of `act`: the raw ones where the kind scores no others."""
+    if dict(policy.spec.options).get("clipped_log_prob") == "unclipped":
+        return {"raw_actions": result.outputs["raw_actions"]}
+    return {"taken_actions": result.actions}
 
 
 def only_noise(params: Any) -> Any:

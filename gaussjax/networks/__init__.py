@@ -12,6 +12,8 @@ A population is one policy whose parameters have a leading axis; 256 policies in
     (256, 5, 2)
 """
 
+from gaussjax.networks.actor import actor as actor
+from gaussjax.networks.actor import actor_observations as actor_observations
 from gaussjax.networks.actor_critic import ActorCritic as ActorCritic
 from gaussjax.networks.cnn import CNN as CNN
 from gaussjax.networks.critic import ActionValue as ActionValue

@@ -1,104 +1,165 @@
-"""The functions of a policy, around a network and a distribution."""
+"""The functions of a policy, made from a network and a kind of distribution."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
+from gaussjax.distributions.special import check_reduction
 from gaussjax.networks.description import hashable
 from gaussjax.policy import checks
 from gaussjax.policy.backend import JAX, Backend
-from gaussjax.policy.policy import ActOutput, EvaluateOutput, Params, Policy, Spec
-from gaussjax.random import keys
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
+from gaussjax.policy.policy import ActOutput, EvaluateOutput, Kind, Params, Policy, Spec
 
 
-class Kind(NamedTuple):
-    """How one family of policies uses its distribution.
+def build(
+    kind: Kind,
+    network: Any,
+    observation_space: Any,
+    action_space: Any,
+    *,
+    reduction: str = "sum",
+    keepdims: bool = True,
+    **options: Any,
+) -> Policy:
+    """A policy of any kind, your own included.
 
-    Attributes:
-        transform: `(mean, log_std) -> (mean, log_std)`, the clips before the distribution.
-        distribution: `(mean, log_std, outputs) -> distribution`.
-        act: `(distribution, noise or None, reduction) -> (raw_actions, actions, log_prob)`; None is
-            the deterministic action.
-        log_prob: `(distribution, actions, raw_actions or None, reduction) -> log_prob`.
-        needs: Names of the network's fields to switch on where they are None, and of the outputs that come of it.
+    Args:
+        kind: The kind. Its distribution has the methods of `gaussjax.distributions.Distribution`.
+        network: A network, as for `gaussjax.gaussian`.
+        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
+        action_space: A Gymnasium Box. Actions are flat vectors whatever its shape.
+        reduction: "sum", "mean", "prod" or "none", as for `gaussjax.gaussian`.
+        keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
+        **options: Further options of the kind that its spec is to hold, as plain data.
+
+    Returns:
+        The policy's pure functions.
+
+    Raises:
+        ValueError: The reduction does not exist, or a bound of the Box is crossed.
+        TypeError: The action space is not a Box, or the network is not a network.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, gaussjax
+        >>> @gaussjax.distributions.register
+        ... class Laplace(gaussjax.distributions.Distribution):
+        ...     loc: jax.Array
+        ...     log_std: jax.Array
+        ...     def _scale(self):
+        ...         return jnp.exp(self.log_std) / 2**0.5
+        ...     def from_noise(self, noise):
+        ...         # The inverse distribution function of the noise's probability.
+        ...         tail = jnp.log(2.0) + jax.scipy.stats.norm.logcdf(-jnp.abs(noise))
+        ...         return self.loc - jnp.sign(noise) * self._scale() * tail
+        ...     def noise_log_prob(self, noise, reduction="sum"):
+        ...         return self.log_prob(self.from_noise(noise), reduction)
+        ...     def log_prob(self, actions, reduction="sum"):
+        ...         distance = jnp.abs(actions - self.loc) / self._scale()
+        ...         return gaussjax.distributions.reduce(-distance - jnp.log(2 * self._scale()), reduction)
+        ...     def entropy(self, reduction="sum"):
+        ...         return gaussjax.distributions.reduce(1 + jnp.log(2 * self._scale()), reduction)
+        ...     def mean(self):
+        ...         return self.loc
+        >>> laplace = Kind("laplace", lambda mean, log_std, outputs: Laplace(mean, log_std))
+        >>> policy = build(laplace, gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+        >>> params = policy.init(jax.random.key(0))
+        >>> actions, log_prob, outputs = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)))
+        >>> actions.shape, log_prob.shape
+        ((5, 2), (5, 1))
+        >>> again = policy.evaluate(params, jnp.zeros((5, 3)), raw_actions=outputs["raw_actions"])
+        >>> bool(jnp.allclose(again.log_prob, log_prob))
+        True
     """
+    check_reduction(reduction)
+    # A network of another library arrives in a record that names its backend.
+    backend: Backend = getattr(network, "backend", JAX)
+    network = checks.network(network) if backend is JAX else network.network
+    observed, box = spaces.as_space(observation_space), spaces.action_box(action_space)
+    options = {**options, "reduction": reduction, "keepdims": bool(keepdims)}
+    spec = Spec(kind.name, hashable(network), observed, box, tuple(options.items()))
+    if kind.factory is None:
+        kind = kind._replace(factory=_Build(kind))
+    return Policy(**_functions(spec, kind, backend, reduction, keepdims), spec=spec, kind=kind)
 
-    transform: Callable[..., Any]
-    distribution: Callable[..., Any]
-    act: Callable[..., Any]
-    log_prob: Callable[..., Any]
-    needs: tuple[str, ...] = ()
+
+class _Build(NamedTuple):
+    """The factory of a kind of one's own; a record, so that it compares and pickles by the kind."""
+
+    kind: Kind
+
+    def __call__(self, network: Any, observation_space: Any, action_space: Any, **options: Any) -> Policy:
+        return build(self.kind, network, observation_space, action_space, **options)
 
 
-def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
-    """The functions of a policy, around a network and a kind of distribution.
-
-    A network of another library than JAX comes in an object with the attributes `network` and `backend`.
-    """
-    backend: Backend = getattr(spec.network, "backend", JAX)
-    given = spec.network if backend is JAX else spec.network.network
-    if backend is JAX:
-        _check_network(given)
-    spec = dataclasses.replace(spec, network=hashable(given))
+def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdims: bool) -> dict[str, Any]:
     num_actions = spaces.size(spec.action_space)
-    network = backend.bind(spec.network, spec.observation_space, num_actions, [(name, True) for name in kind.needs])
+    network = backend.bind(spec.network, spec.observation_space, num_actions, kind.network_fields)
+
+    def compiled(function: Any, *static: str) -> Any:
+        # Python's errors about arguments name the function by this.
+        function.__qualname__ = f"policy.{function.__name__}"
+        return backend.compile(function, static)
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
         return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()
 
     recurrent = bool(jax.tree.leaves(backend.abstract(initial_carry)))
 
+    @compiled
     def init(key: Array, observations: Any = None) -> Params:
         backend.check_key(key)
         if observations is None:
             observations = spaces.zeros(spec.observation_space, (1,), backend.full)
-        observations = backend.arrays(observations)
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
-        key = keys.written_out(key)
         if recurrent:
             return network.init(key, observations, initial_carry(batch_shape), None)
         return network.init(key, observations)
 
-    def shaped(reduced: Array) -> Array:
-        return xp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
-
     @functools.cache
     def expected_params() -> Any:
-        # The compiled one: what it was traced for, here or by a call, is not traced again.
-        return backend.abstract(compiled[0], backend.key())
+        return backend.abstract(init, backend.key())
+
+    def expected_carry(batch_shape: tuple[int, ...]) -> Any:
+        return backend.abstract(lambda: initial_carry(batch_shape))
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
-        observations, carry, resets = backend.arrays((observations, carry, resets))
+        """The distribution, the outputs and the mean."""
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
-            resets = checks.memory(carry, resets, functools.partial(backend.abstract, initial_carry), batch_shape)
+            resets = checks.carry_and_resets(carry, resets, expected_carry, batch_shape)
             returned = network.apply(params, observations, carry, resets)
         else:
-            _refuse_memory(carry, resets)
+            checks.no_carry(carry, resets)
             returned = network.apply(params, observations)
         mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
         mean, log_std = kind.transform(mean, log_std)
         distribution = kind.distribution(mean, log_std, extras)
-        # With the batch shape of the mean, so that the arrays still fit together after a vmap.
-        shared = {"log_std": log_std, **{name: extras[name] for name in kind.needs}}
-        for name, array in shared.items():
-            shared[name] = xp.broadcast_to(array, (*mean.shape[:-1], array.shape[-1]))
+        # All outputs have the batch shape of the mean, so that they still fit together after a vmap.
+        shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs}}
+        shared = {name: xp.broadcast_to(x, (*mean.shape[:-1], x.shape[-1])) for name, x in shared.items()}
         return distribution, {**extras, "mean_actions": mean, **shared}, mean
+
+    def scores(distribution: Any, taken_actions: Any, raw_actions: Any, shape: tuple[int, ...]) -> Array:
+        if raw_actions is not None:
+            raw_actions = checks.same_shape(raw_actions, shape, "raw_actions")
+            return kind.raw_log_prob(distribution, raw_actions, reduction)
+        taken_actions = checks.same_shape(taken_actions, shape, "taken_actions")
+        return kind.log_prob(distribution, taken_actions, reduction)
+
+    def keep_axis(reduced: Array, reduction: str) -> Array:
+        return xp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
 
     def distribution_of(outputs: dict[str, Any]) -> Any:
         return kind.distribution(outputs["mean_actions"], outputs["log_std"], outputs)
 
+    @compiled
     def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
         outputs = forward(params, observations, carry, resets)[1]
         return distribution_of(outputs), outputs
@@ -115,73 +176,62 @@ def build(spec: Spec, kind: Kind, reduction: str, keepdims: bool) -> Policy:
         noise: Any = None,
     ) -> ActOutput:
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        needs_no_key = deterministic or noise is not None
-        if not (needs_no_key and key is None):
+        if key is not None or not (deterministic or noise is not None):
             backend.check_key(key)
-        if deterministic and noise is not None:
-            raise ValueError(
-                "noise: expected None for a deterministic action, which has none, got an array. "
-                "Leave noise out, or set deterministic=False."
-            )
         if noise is not None:
-            noise = xp.astype(checks.same_shape(backend.arrays(noise), mean.shape, "noise"), mean.dtype)
+            noise = xp.astype(checks.noise(noise, mean.shape, deterministic), mean.dtype)
         elif not deterministic:
             noise = backend.draw(key, mean.shape, mean.dtype)
-        raw_actions, actions, log_prob = kind.act(distribution, noise, reduction)
+        if kind.sample is not None:
+            raw_actions, actions, log_prob = kind.sample(distribution, noise, reduction)
+        else:
+            noise = xp.zeros_like(mean) if noise is None else noise
+            raw_actions = actions = distribution.from_noise(noise)
+            log_prob = distribution.noise_log_prob(noise, reduction)
         if taken_actions is not None:
-            taken_actions = checks.same_shape(backend.arrays(taken_actions), mean.shape, "taken_actions")
-            log_prob = kind.log_prob(distribution, taken_actions, None, reduction)
-        return ActOutput(actions, shaped(log_prob), {**outputs, "raw_actions": raw_actions})
+            log_prob = scores(distribution, taken_actions, None, mean.shape)
+        return ActOutput(actions, keep_axis(log_prob, reduction), {**outputs, "raw_actions": raw_actions})
 
+    @compiled
     def evaluate(
         params: Params,
         observations: Any,
-        taken_actions: Any,
+        taken_actions: Any = None,
         *,
         raw_actions: Any = None,
         carry: Any = None,
         resets: Any = None,
     ) -> EvaluateOutput:
+        checks.one_of(taken_actions, raw_actions)
         distribution, outputs, mean = forward(params, observations, carry, resets)
-        taken_actions = checks.same_shape(backend.arrays(taken_actions), mean.shape, "taken_actions")
-        if raw_actions is not None:
-            raw_actions = checks.same_shape(backend.arrays(raw_actions), mean.shape, "raw_actions")
-        log_prob = kind.log_prob(distribution, taken_actions, raw_actions, reduction)
-        return EvaluateOutput(shaped(log_prob), shaped(distribution.entropy(reduction)), outputs)
+        log_prob = scores(distribution, taken_actions, raw_actions, mean.shape)
+        entropy = distribution.entropy(reduction)
+        return EvaluateOutput(keep_axis(log_prob, reduction), keep_axis(entropy, reduction), outputs)
 
-    def entropy(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
+    def entropy(
+        params: Params, observations: Any, *, reduction: str = "none", carry: Any = None, resets: Any = None
+    ) -> Array:
         distribution, _, mean = forward(params, observations, carry, resets)
-        return xp.broadcast_to(distribution.entropy("none"), mean.shape)
+        terms = distribution.entropy(reduction)
+        return xp.broadcast_to(terms, mean.shape) if reduction == "none" else keep_axis(terms, reduction)
 
+    @compiled
     def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
         return forward(params, observations, carry, resets)[1]["log_std"]
 
-    functions = (init, apply, act, evaluate, entropy, log_std)
-    for function in (*functions, initial_carry):
-        # Python's errors of arguments name a function by this.
-        function.__qualname__ = f"policy.{function.__name__}"
-    compiled = [
-        backend.compile(function, ("deterministic",) if function is act else (), spec) for function in functions
-    ]
-    return Policy(*compiled, distribution=distribution_of, initial_carry=initial_carry, spec=spec)
+    def noise(key: Array, batch_shape: tuple[int, ...] = ()) -> Array:
+        backend.check_key(key)
+        return backend.draw(key, (*batch_shape, num_actions), backend.float32)
 
-
-def _check_network(network: Any) -> None:
-    if isinstance(network, type):
-        raise TypeError(
-            f"network: expected a module, got the class {network.__name__}. Make one of it: {network.__name__}(…)."
-        )
-    if not (hasattr(network, "init") and hasattr(network, "apply")):
-        raise TypeError(
-            f"network: expected a flax.linen module, got {type(network).__name__}. A description and a flax.nnx module "
-            f"become one by gaussjax.networks.from_spec and from_nnx; a torch.nn.Module belongs to gaussjax.torch."
-        )
-
-
-def _refuse_memory(carry: Any, resets: Any) -> None:
-    if (carry is not None and jax.tree.leaves(carry)) or resets is not None:
-        name, came = ("carry", carry) if resets is None else ("resets", resets)
-        shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(came)]
-        raise ValueError(
-            f"{name}: expected None, got arrays of shapes {shapes}: this network has no memory. Leave the argument out."
-        )
+    initial_carry.__qualname__ = "policy.initial_carry"
+    return {
+        "init": init,
+        "apply": apply,
+        "act": compiled(act, "deterministic"),
+        "evaluate": evaluate,
+        "entropy": compiled(entropy, "reduction"),
+        "log_std": log_std,
+        "distribution": distribution_of,
+        "noise": compiled(noise, "batch_shape"),
+        "initial_carry": initial_carry,
+    }

@@ -1,7 +1,7 @@
-"""Refusals at the policy's boundary: what was expected, what came, what to do.
+"""Validation of a policy's arguments, by shape, dtype and structure alone.
 
-Everything here looks at shapes, types and structure only, so it costs nothing in a compiled
-program and says the same under `jit` and without it.
+The checks run while a call is traced. They cost nothing in a compiled program, and their errors read the
+same with and without `jit`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gaussjax.distributions.special import at_least_float32
 
 
 def key(value: Any) -> None:
-    """Refuses anything but one PRNG key, typed or legacy.
+    """Raises for anything but one PRNG key, typed or legacy.
 
     Raises:
         TypeError: An int, an array of another type, or several keys.
@@ -41,39 +41,83 @@ def key(value: Any) -> None:
     )
 
 
+def params(value: Any, expected: Callable[[], Any]) -> None:
+    """Raises for parameters whose leaves are not those that `expected` returns."""
+    wanted = expected()
+    if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
+        check_shapes(value, wanted, "params")
+
+
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
-    """A real, floating array of exactly that shape; nothing is broadcast.
+    """The array as floating numbers, if it has exactly the expected shape. Nothing is broadcast.
 
     Raises:
-        TypeError: It does not hold real numbers.
-        ValueError: The shape is another one, be it one that would broadcast.
+        TypeError: The array does not hold real numbers.
+        ValueError: The shape differs, even if it would broadcast.
     """
     if array is None:
         raise TypeError(f"{name}: expected an array of shape {tuple(expected)}, got None. There is no default for it.")
     array = array if hasattr(array, "dtype") else jnp.asarray(array)
     if not xp.is_real(array):
-        raise TypeError(f"{name}: expected real numbers, got {array.dtype}. Convert them to float32 first.")
+        raise TypeError(
+            f"{name}: expected real numbers, got {array.dtype}. Convert them first, with "
+            f"np.asarray({name}, np.float32)."
+        )
     if tuple(array.shape) != tuple(expected):
         raise ValueError(
             f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}. Nothing is broadcast; for one row "
             f"for the whole batch use broadcast_to."
         )
     array = xp.asarray(array)
-    # Bounds and noise that meet integers would be cut off to integers themselves.
+    # Integers would truncate the bounds and the noise that they meet.
     return array if xp.is_floating(array) else xp.to_float32(array)
 
 
-def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: tuple[int, ...]) -> Any:
-    """Resets as an array, or None. Refuses a carry or resets that do not belong to observations of that batch shape.
+def noise(array: Any, expected: tuple[int, ...], deterministic: bool) -> Any:
+    """The noise, if it has the shape of the actions and the call is not deterministic."""
+    if deterministic:
+        raise ValueError(
+            "noise: expected None for a deterministic action, got an array. Leave noise out, or set "
+            "deterministic=False."
+        )
+    return same_shape(array, expected, "noise")
 
-    `expected(batch_shape)` is a carry, or only its shapes.
 
-    The carry decides what the first axis of the observations is: with their batch shape they are
-    one step; with all but their first axis, a sequence.
+def one_of(taken_actions: Any, raw_actions: Any) -> None:
+    """Raises unless exactly one of the two is given."""
+    if (taken_actions is None) == (raw_actions is None):
+        came = "none" if raw_actions is None else "both"
+        raise TypeError(
+            f"evaluate: expected exactly one of raw_actions and taken_actions, got {came}. Pass "
+            f"raw_actions=outputs['raw_actions'] of act where it is at hand, else taken_actions."
+        )
+
+
+def taken_actions_of_unclipped(*_: Any) -> Any:
+    """Raises: a policy with clipped_log_prob="unclipped" cannot score actions whose sample is unknown."""
+    raise ValueError(
+        "taken_actions: expected None with clipped_log_prob='unclipped', which scores the sample before the clip, got "
+        "an array. Pass raw_actions=outputs['raw_actions'] of act to evaluate."
+    )
+
+
+def carry_and_resets(
+    carry: Any, resets: Any, expected: Callable[[tuple[int, ...]], Any], batch_shape: tuple[int, ...]
+) -> Any:
+    """The resets as an array or None, if carry and resets fit observations of that batch shape.
+
+    The carry decides the meaning of the observations' first axis. A carry of the same batch shape makes them one
+    step; a carry without their first axis makes them a sequence.
+
+    Args:
+        carry: Recurrent state.
+        resets: Flags of episode starts, or None.
+        expected: `(batch_shape) -> carry`, or only its shapes.
+        batch_shape: Leading axes of the observations.
 
     Raises:
         TypeError: The carry does not hold floating numbers, or the resets are not bool.
-        ValueError: The carry is missing, or a shape is another one.
+        ValueError: The carry is missing, or a shape differs.
     """
     sequence = f", or carry=policy.initial_carry({batch_shape[1:]}) for a sequence" if batch_shape else ""
     repair = f"Start with carry=policy.initial_carry({batch_shape}) for one step{sequence}."
@@ -84,12 +128,12 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
     carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
     check_shapes(carry, expected(carry_batch), "carry", repair)
     for leaf in leaves:
-        # The new carry has the type of the old one, in which integers would forget all between -1 and 1.
+        # The new carry has the dtype of the old one, and integers would lose every fraction.
         if not xp.is_floating(leaf):
             raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
         return None
-    # Under jit the entries of a list are traced, and NumPy cannot read them.
+    # Under jit a list holds tracers, which NumPy cannot read.
     resets = resets if hasattr(resets, "dtype") else jnp.asarray(resets)
     if _dtype(resets) != "bool":
         raise TypeError(
@@ -104,12 +148,41 @@ def memory(carry: Any, resets: Any, expected: Callable[..., Any], batch_shape: t
     return resets
 
 
-def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
-    """What a network returned, in float32 at the least.
+def no_carry(carry: Any, resets: Any) -> None:
+    """Raises for a carry or resets of a network that is not recurrent."""
+    if (carry is not None and jax.tree.leaves(carry)) or resets is not None:
+        name, came = ("carry", carry) if resets is None else ("resets", resets)
+        shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(came)]
+        raise ValueError(
+            f"{name}: expected None, got arrays of shapes {shapes}: this network is not recurrent. Leave the argument "
+            f"out."
+        )
+
+
+def network(value: Any) -> Any:
+    """The network, if it has `init` and `apply`.
 
     Raises:
-        TypeError: It is not (mean, log_std, dict).
-        ValueError: A shape is not that of the actions, or an output's name is taken.
+        TypeError: It is a class, or has no such methods.
+    """
+    if isinstance(value, type):
+        raise TypeError(
+            f"network: expected a module, got the class {value.__name__}. Make an instance: {value.__name__}(…)."
+        )
+    if not (hasattr(value, "init") and hasattr(value, "apply")):
+        raise TypeError(
+            f"network: expected a flax.linen module, got {type(value).__name__}. gaussjax.networks.from_spec converts "
+            f"a description, gaussjax.networks.from_nnx a flax.nnx module; a torch.nn.Module belongs to gaussjax.torch."
+        )
+    return value
+
+
+def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
+    """Mean, log_std and outputs that a network returned, the first two in float32 or float64.
+
+    Raises:
+        TypeError: The network did not return (mean, log_std, dict).
+        ValueError: A shape differs from the actions' shape, or an output has a name of the policy's own.
     """
     if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
         kind = type(returned).__name__
@@ -133,5 +206,5 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
 
 
 def _dtype(array: Any) -> str:
-    """The name of an array's type, the same one for JAX and torch."""
+    """The name of an array's dtype, the same for JAX and torch."""
     return str(array.dtype).removeprefix("torch.")

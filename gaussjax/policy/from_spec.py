@@ -1,58 +1,68 @@
-"""The kinds of policy a user can ask for by name."""
+"""Policies from their description."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gaussjax import networks, spaces
 from gaussjax.core.choices import choose
-from gaussjax.policy.gaussian import gaussian as gaussian
-from gaussjax.policy.multivariate import multivariate_gaussian as multivariate_gaussian
-from gaussjax.policy.policy import Policy, Spec
-from gaussjax.policy.squashed import squashed_gaussian as squashed_gaussian
+from gaussjax.policy.build import build
+from gaussjax.policy.gaussian import gaussian
+from gaussjax.policy.multivariate import multivariate_gaussian
+from gaussjax.policy.policy import Kind, Policy, Spec, remake
+from gaussjax.policy.squashed import squashed_gaussian
 
 _FACTORIES: Mapping[str, Callable[..., Policy]] = {
-    "gaussian": gaussian,
-    "multivariate_gaussian": multivariate_gaussian,
-    "squashed_gaussian": squashed_gaussian,
+    factory.__name__: factory for factory in (gaussian, multivariate_gaussian, squashed_gaussian)
 }
 
 
-def from_spec(spec: Spec | Mapping[str, Any], network: Any = None) -> Policy:
+def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | None = None) -> Policy:
     """The policy that a spec describes.
 
     Args:
-        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` gave.
+        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` returned.
         network: Your own network, where the dict describes a network that gaussjax does not ship.
+        kind: Your own kind of policy, where the spec names one that gaussjax does not ship.
 
     Returns:
-        A policy of the same functions and numbers as the one that was described.
+        A policy with the same functions and numbers as the described one.
 
     Raises:
-        ValueError: A name in the description is unknown, or the network is missing.
+        ValueError: A name in the description is unknown, or the network or the kind is missing.
 
     Example:
         >>> import gaussjax, json
-        >>> policy = gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(1,)))
+        >>> policy = gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(-1.0, 1.0, (1,)))
         >>> text = json.dumps(policy.spec.to_dict())
-        >>> from_spec(json.loads(text)).spec == policy.spec
+        >>> from_spec(json.loads(text)) == policy
         True
     """
     if isinstance(spec, Spec):
-        factory = choose(_FACTORIES, spec.kind, "policy kind")
-        chosen = spec.network if network is None else network
-        return factory(chosen, spec.observation_space, spec.action_space, **dict(spec.options))
+        if network is not None:
+            spec = dataclasses.replace(spec, network=network)
+        return remake(_factory(spec.kind, kind), spec)
     missing = {"kind", "network", "observation_space", "action_space", "options"} - set(spec)
     if missing:
         raise ValueError(f"spec: expected what policy.spec.to_dict() gives, but {sorted(missing)} is missing.")
-    factory = choose(_FACTORIES, spec["kind"], "policy kind")
-    for option in spec["options"]:
-        choose(inspect.signature(factory).parameters, option, f"option of {spec['kind']}")
+    factory = _factory(spec["kind"], kind)
+    if kind is None:
+        for option in spec["options"]:
+            choose(inspect.signature(factory).parameters, option, f"option of {spec['kind']}")
     return factory(
         networks.from_spec(spec["network"]) if network is None else network,
         spaces.from_dict(spec["observation_space"]),
         spaces.from_dict(spec["action_space"]),
         **{name: float(value) if value in ("inf", "-inf") else value for name, value in spec["options"].items()},
     )
+
+
+def _factory(name: str, kind: Kind | None) -> Callable[..., Policy]:
+    if kind is None:
+        return choose(_FACTORIES, name, "policy kind")
+    if kind.name != name:
+        raise ValueError(f"kind: expected the kind {name!r} that the spec names, got {kind.name!r}.")
+    return lambda *arguments, **options: build(kind, *arguments, **options)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.distributions import DiagGaussian
 from gaussjax.distributions.special import reduce
-from gaussjax.policy.build import Kind, build
+from gaussjax.policy import checks
+from gaussjax.policy.build import build
 from gaussjax.policy.options import (
     LOG_STD_BOUNDS,
     clip_parameters,
@@ -19,10 +21,7 @@ from gaussjax.policy.options import (
     noise_and_action,
     sides,
 )
-from gaussjax.policy.policy import Policy, Spec
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
+from gaussjax.policy.policy import Kind, Policy
 
 
 def gaussian(
@@ -39,7 +38,7 @@ def gaussian(
     clipped_log_prob: str = "density",
     keepdims: bool = True,
 ) -> Policy:
-    """A policy with a diagonal Gaussian over the actions.
+    """A policy with a diagonal Gaussian distribution of the actions.
 
     Args:
         network: One of `gaussjax.networks`, or any object with `init(key, observations)` and
@@ -55,10 +54,9 @@ def gaussian(
         max_log_std: Upper bound.
         reduction: How the log-densities of the dimensions become one: "sum" (joint density),
             "mean", "prod" (of log-densities; for compatibility), or "none".
-        clipped_log_prob: What `log_prob` says of a clipped action: "density" (of the clipped
-            value under the unclipped normal), "unclipped" (of the sample before the clip) or
-            "censored" (the probability of the whole side that was clipped to the bound).
-            `evaluate` needs the raw actions for "unclipped"; without them it scores what it gets.
+        clipped_log_prob: Log-density of a clipped action: "density" (of the clipped value under the
+            unclipped normal), "unclipped" (of the sample before the clip; such a policy scores raw
+            actions only) or "censored" (the probability of everything beyond the bound).
         keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
 
     Returns:
@@ -87,48 +85,54 @@ def gaussian(
         clip_log_std=clip_log_std,
         min_log_std=min_log_std,
         max_log_std=max_log_std,
-        reduction=reduction,
         clipped_log_prob=clipped_log_prob,
-        keepdims=keepdims,
     )
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
     clip_to_box = clip_to(low, high)
-
-    # What was clipped in float32 is on the bound in float64 too.
+    scores_clipped = clip_actions and clipped_log_prob != "unclipped"
+    # An action clipped in float32 is on the bound in float64 too.
     with np.errstate(over="ignore"):
         nearest = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
 
-    def act(distribution: DiagGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
+    def sample(distribution: DiagGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         noise, raw_actions = noise_and_action(distribution, noise)
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
-        if not clip_actions or clipped_log_prob == "unclipped":
+        if not scores_clipped:
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
         inside = actions == raw_actions
         if clipped_log_prob == "censored":
-            # A sample that lands on a bound is no clipped one, but its action is: the side's mass.
+            # A sample exactly on a bound is scored with the tail mass, like a clipped one.
             lowest, highest = sides(low, high, raw_actions)
             inside = (lowest < raw_actions) & (raw_actions < highest)
         exact = distribution.noise_log_prob(noise, "none")
-        terms = xp.where(inside, exact, log_prob(distribution, actions, None, "none"))
+        terms = xp.where(inside, exact, log_prob(distribution, actions, "none"))
         return raw_actions, actions, reduce(terms, reduction)
 
-    def log_prob(distribution: DiagGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
-        if clipped_log_prob == "unclipped" and raw_actions is not None:
-            actions = raw_actions
+    def log_prob(distribution: DiagGaussian, actions: Array, reduction: str) -> Array:
+        density = distribution.log_prob(actions, "none" if clipped_log_prob == "censored" else reduction)
         if clipped_log_prob != "censored":
-            return distribution.log_prob(actions, reduction)
-        density = distribution.log_prob(actions, "none")
+            return density
         lowest, highest = sides(*nearest, actions)
-        # All that would have been clipped to a bound counts there, wherever beyond it the action
-        # lies. Elsewhere the mean stands in: an infinite bound has no gradient.
+        # An action on a bound or beyond it has the mass of that tail. Elsewhere the mean replaces the bound,
+        # since an infinite bound has no gradient.
         at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()
         above = distribution.log_survival(xp.where(at_high, highest, mean))
         below = distribution.log_cdf(xp.where(at_low, lowest, mean))
         terms = xp.where(at_low, below, xp.where(at_high, above, density))
         return reduce(xp.where(lowest == highest, 0.0, terms), reduction)
 
-    transform = clip_parameters(options, clip_to_box)
-    kind = Kind(transform, lambda mean, log_std, _: DiagGaussian(mean, log_std), act, log_prob)
-    spec = Spec("gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
-    return build(spec, kind, reduction, keepdims)
+    def raw_log_prob(distribution: DiagGaussian, raw_actions: Array, reduction: str) -> Array:
+        return log_prob(distribution, clip_to_box(raw_actions) if scores_clipped else raw_actions, reduction)
+
+    kind = Kind(
+        name="gaussian",
+        distribution=lambda mean, log_std, _: DiagGaussian(mean, log_std),
+        transform=clip_parameters(options, clip_to_box),
+        sample=sample,
+        raw_log_prob=raw_log_prob,
+        log_prob=checks.taken_actions_of_unclipped if clipped_log_prob == "unclipped" else log_prob,
+        support=box if scores_clipped else None,
+        factory=gaussian,
+    )
+    return build(kind, network, observation_space, box, reduction=reduction, keepdims=keepdims, **options)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.distributions.special import reduce
-from gaussjax.policy.build import Kind, build
+from gaussjax.policy import checks
+from gaussjax.policy.build import build
 from gaussjax.policy.options import LOG_STD_BOUNDS, clip_parameters, clip_to, clipping_options, noise_and_action
-from gaussjax.policy.policy import Policy, Spec
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
+from gaussjax.policy.policy import Kind, Policy
 
 
 def multivariate_gaussian(
@@ -31,13 +31,13 @@ def multivariate_gaussian(
     clipped_log_prob: str = "density",
     keepdims: bool = True,
 ) -> Policy:
-    """A policy with a normal distribution over the actions whose dimensions are correlated.
+    """A Gaussian policy with a full covariance, so that the dimensions of the action are correlated.
 
-    The actions are `mean + diag(exp(log_std)) (I + N) noise`, N strictly lower triangular. The
-    network gives N, row by row, as `outputs["off_diagonal"]` of shape `(…, act * (act - 1) / 2)`
-    or without the leading dimensions. gaussjax's own networks do: their field `off_diagonal`,
-    where None, is switched on, and N starts at 0. `log_std` is that of each dimension given the
-    ones before it, and the terms of the reduction "none" are conditional likewise.
+    The actions are `mean + diag(exp(log_std)) (I + N) noise` with a strictly lower triangular N. The network
+    returns N row by row as `outputs["off_diagonal"]`, `(…, act * (act - 1) / 2)` or without the leading
+    dimensions. gaussjax's networks do so for this policy, and their N starts at 0. `log_std` is conditional:
+    each dimension's log standard deviation given the dimensions before it. The terms of the reduction "none"
+    are conditional likewise.
 
     Args:
         network: As for `gaussian`, with `"off_diagonal"` among its outputs.
@@ -50,8 +50,8 @@ def multivariate_gaussian(
         max_log_std: Upper bound.
         reduction: "sum", "mean", "prod" or "none", as for `gaussian`.
         clipped_log_prob: "density" (of the clipped action under the unclipped normal) or
-            "unclipped" (of the sample before the clip). The probability of what was clipped away
-            has no closed form where dimensions depend on each other.
+            "unclipped" (of the sample before the clip; such a policy scores raw actions only). The
+            probability beyond a bound has no closed form for correlated dimensions.
         keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
 
     Returns:
@@ -78,38 +78,45 @@ def multivariate_gaussian(
         clip_log_std=clip_log_std,
         min_log_std=min_log_std,
         max_log_std=max_log_std,
-        reduction=reduction,
         clipped_log_prob=clipped_log_prob,
-        keepdims=keepdims,
     )
     box = spaces.action_box(action_space)
     clip_to_box = clip_to(*spaces.bounds(box))
+    scores_clipped = clip_actions and clipped_log_prob != "unclipped"
 
     def distribution(mean: Array, log_std: Array, outputs: dict[str, Any]) -> MultivariateGaussian:
         return MultivariateGaussian(mean, log_std, _off_diagonal(outputs, mean.shape))
 
-    def act(distribution: MultivariateGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
+    def sample(distribution: MultivariateGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         noise, raw_actions = noise_and_action(distribution, noise)
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
-        if not clip_actions or clipped_log_prob == "unclipped":
+        if not scores_clipped:
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
-        # One clipped dimension changes the terms of all that follow.
+        # A clipped dimension changes the terms of all that follow.
         untouched = xp.all(actions == raw_actions, axis=-1, keepdims=True)
         exact = distribution.noise_log_prob(noise, "none")
         terms = xp.where(untouched, exact, distribution.log_prob(actions, "none"))
         return raw_actions, actions, reduce(terms, reduction)
 
-    def log_prob(
-        distribution: MultivariateGaussian, actions: Array, raw_actions: Array | None, reduction: str
-    ) -> Array:
-        if clipped_log_prob == "unclipped" and raw_actions is not None:
-            actions = raw_actions
+    def log_prob(distribution: MultivariateGaussian, actions: Array, reduction: str) -> Array:
         return distribution.log_prob(actions, reduction)
 
-    transform = clip_parameters(options, clip_to_box)
-    kind = Kind(transform, distribution, act, log_prob, needs=("off_diagonal",))
-    spec = Spec("multivariate_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
-    return build(spec, kind, reduction, keepdims)
+    def raw_log_prob(distribution: MultivariateGaussian, raw_actions: Array, reduction: str) -> Array:
+        return distribution.log_prob(clip_to_box(raw_actions) if scores_clipped else raw_actions, reduction)
+
+    kind = Kind(
+        name="multivariate_gaussian",
+        distribution=distribution,
+        transform=clip_parameters(options, clip_to_box),
+        sample=sample,
+        raw_log_prob=raw_log_prob,
+        log_prob=checks.taken_actions_of_unclipped if clipped_log_prob == "unclipped" else log_prob,
+        network_outputs=("off_diagonal",),
+        network_fields=(("output_activation", "tanh"), ("off_diagonal", True)),
+        support=box if scores_clipped else None,
+        factory=multivariate_gaussian,
+    )
+    return build(kind, network, observation_space, box, reduction=reduction, keepdims=keepdims, **options)
 
 
 def _off_diagonal(outputs: dict[str, Any], shape: tuple[int, ...]) -> Array:
@@ -118,6 +125,6 @@ def _off_diagonal(outputs: dict[str, Any], shape: tuple[int, ...]) -> Array:
     if came not in (expected, expected[-1:]):
         raise ValueError(
             f"network: expected outputs['off_diagonal'] of shape {expected} or {expected[-1:]}, got {came}. "
-            f"It is the strictly lower triangle row by row; gaussjax's own networks give it by themselves."
+            f"It is the strictly lower triangle row by row; gaussjax's own networks return it."
         )
     return xp.broadcast_to(outputs["off_diagonal"], expected)

@@ -1,17 +1,15 @@
-"""What the factories have in common: their options, checked, and what these do to means, log_stds and actions."""
+"""Options that the factories share: validation, and their effect on mean, log_std and actions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array
 
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
-from gaussjax.distributions.special import check_reduction
-
-if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Array
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
 
@@ -24,16 +22,13 @@ def clipping_options(
     clip_log_std: bool,
     min_log_std: float,
     max_log_std: float,
-    reduction: str,
     clipped_log_prob: str,
-    keepdims: bool,
 ) -> dict[str, Any]:
-    """The options of a policy whose actions can be clipped, as its spec holds them; `densities` for `clipped_log_prob`.
+    """Options of a policy whose actions can be clipped, validated; `densities` are the choices of `clipped_log_prob`.
 
     Raises:
-        ValueError: One has no such choice, or they contradict each other, or nothing would apply one.
+        ValueError: An option has no such choice, contradicts another or would have no effect.
     """
-    check_reduction(reduction)
     choose(dict.fromkeys(densities), clipped_log_prob, "clipped_log_prob")
     if clipped_log_prob != "density" and not clip_actions:
         raise ValueError(
@@ -44,17 +39,15 @@ def clipping_options(
         "clip_actions": bool(clip_actions),
         "clip_mean_actions": bool(clip_mean_actions),
         **log_std_options(clip_log_std, min_log_std, max_log_std),
-        "reduction": reduction,
         "clipped_log_prob": clipped_log_prob,
-        "keepdims": bool(keepdims),
     }
 
 
 def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) -> dict[str, Any]:
-    """The options on log_std, as a spec holds them.
+    """Options of log_std, validated.
 
     Raises:
-        ValueError: The bounds cross, or they are given where log_std is not clipped.
+        ValueError: The bounds cross, or bounds are given although log_std is not clipped.
     """
     if not min_log_std <= max_log_std:
         raise ValueError(
@@ -76,7 +69,7 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
 def clip_parameters(
     options: Mapping[str, Any], clip_to_box: Callable[[Array], Array] | None = None
 ) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """A function that clips the mean and log_std as the options say."""
+    """A function that clips mean and log_std according to the options."""
     clip_mean = clip_to_box if options.get("clip_mean_actions") else None
 
     def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
@@ -88,7 +81,7 @@ def clip_parameters(
 
 
 def noise_and_action(distribution: Any, noise: Array | None) -> tuple[Array, Array]:
-    """The noise, which is zero where there is none, and the action that it leads to."""
+    """The noise and the action that follows from it; without noise, zeros and the mean."""
     if noise is None:
         mean = distribution.mean()
         return xp.zeros_like(mean), mean
@@ -96,7 +89,7 @@ def noise_and_action(distribution: Any, noise: Array | None) -> tuple[Array, Arr
 
 
 def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
-    """The bounds of a Box in the shape and type of the actions."""
+    """The bounds of a Box in the shape and dtype of the actions."""
     lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
     return lowest, highest
 

@@ -1,31 +1,30 @@
-"""What users hold of a policy: its functions, what they return, and its description."""
+"""The records that users hold of a policy: its functions, their results, its kind and its description."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
+from gaussjax.distributions import Distribution
 from gaussjax.networks.description import to_dict
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
-
 Params = Any
-"""The pytree that the network's `init` gives."""
+"""The pytree of parameters that the network's `init` returns."""
 
 
 class ActOutput(NamedTuple):
-    """What `act` returns.
+    """Result of `act`.
 
     Attributes:
-        actions: For the environment, `(…, act)`.
+        actions: Actions for the environment, `(…, act)`.
         log_prob: Log-density in nats, `(…, 1)`; see `reduction` and `keepdims` of the factory.
-        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each
-            `(…, act)`, then `carry` for a recurrent network and what the network adds.
+        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each `(…, act)`,
+            `carry` of a recurrent network, and the network's own outputs.
     """
 
     actions: Float[Array, "*batch act"]
@@ -34,12 +33,12 @@ class ActOutput(NamedTuple):
 
 
 class EvaluateOutput(NamedTuple):
-    """What `evaluate` returns.
+    """Result of `evaluate`.
 
     Attributes:
-        log_prob: Log-density of the actions given, in nats.
-        entropy: In nats, reduced as `log_prob` is.
-        outputs: As of `act`, without `raw_actions`: nothing was sampled.
+        log_prob: Log-density of the given actions in nats.
+        entropy: Entropy in nats, reduced like `log_prob`.
+        outputs: The outputs of `act` without `raw_actions`, since nothing is sampled.
     """
 
     log_prob: Float[Array, "..."]
@@ -49,14 +48,14 @@ class EvaluateOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """All that a policy was made from; `gaussjax.from_spec` makes it again.
+    """Everything a policy was made from; `gaussjax.from_spec` makes the same policy again.
 
     Attributes:
-        kind: Name of the factory.
-        network: The network as it was given.
-        observation_space: Described by `gaussjax.spaces`.
-        action_space: Likewise, a Box.
-        options: The factory's options as pairs of name and value.
+        kind: Name of the kind, such as "gaussian".
+        network: The network that the factory got.
+        observation_space: Observation space as one of `gaussjax.spaces`.
+        action_space: Action space as a `gaussjax.spaces.Box`.
+        options: Options of the factory as pairs of name and value.
     """
 
     kind: str
@@ -66,7 +65,7 @@ class Spec:
     options: tuple[tuple[str, Any], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data for JSON."""
+        """The description as plain data for JSON."""
         return {
             "kind": self.kind,
             "network": to_dict(self.network),
@@ -76,45 +75,206 @@ class Spec:
         }
 
 
-class Policy(NamedTuple):
-    """Pure functions of one policy, compiled, to be called bare or inside jit, vmap and scan.
+class Transform(Protocol):
+    """A map of mean and log_std before the distribution is made, such as a clip."""
 
-    Observations have any leading dimensions, and all results have the same. Errors are raised
-    while a call is traced, so they cost nothing afterwards and read the same under `jit`.
+    def __call__(self, mean: Array, log_std: Array, /) -> tuple[Array, Array]: ...
+
+
+class MakeDistribution(Protocol):
+    """A distribution from mean, log_std and the network's outputs."""
+
+    def __call__(self, mean: Array, log_std: Array, outputs: dict[str, Any], /) -> Distribution: ...
+
+
+class Sample(Protocol):
+    """Raw actions, actions and log-density from standard normal noise; None stands for the deterministic action."""
+
+    def __call__(self, distribution: Any, noise: Array | None, reduction: str, /) -> tuple[Array, Array, Array]: ...
+
+
+class Score(Protocol):
+    """Log-density of actions, in nats."""
+
+    def __call__(self, distribution: Any, actions: Array, reduction: str, /) -> Array: ...
+
+
+def _unchanged(mean: Array, log_std: Array) -> tuple[Array, Array]:
+    return mean, log_std
+
+
+def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
+    return distribution.log_prob(actions, reduction)
+
+
+class Kind(NamedTuple):
+    """A family of policies: how mean and log_std become actions and log-densities.
+
+    Only `name` and `distribution` are required; see `gaussjax.policy.build` for an example.
+
+    Attributes:
+        name: Name of the kind in a spec.
+        distribution: Makes the distribution.
+        transform: Changes mean and log_std first; the default leaves them unchanged.
+        sample: Samples and scores; None calls `from_noise` and `noise_log_prob` of the distribution, with
+            zero noise for the deterministic action.
+        raw_log_prob: Scores raw actions exactly as `sample` scored them.
+        log_prob: Scores actions whose sample is unknown.
+        network_outputs: Names of the outputs that the network must return beside mean and log_std.
+        network_fields: Pairs of a network's field and the value that fills it where it is open.
+        support: The Box that holds all actions, or None where every real vector has a density.
+        saturation_margin: Fraction of a Box's half width within which an action counts as saturated.
+        factory: Makes the policy again: `(network, observation_space, action_space, **options)`. None means
+            `build` with this kind.
+    """
+
+    name: str
+    distribution: MakeDistribution
+    transform: Transform = _unchanged
+    sample: Sample | None = None
+    raw_log_prob: Score = _log_prob
+    log_prob: Score = _log_prob
+    network_outputs: tuple[str, ...] = ()
+    network_fields: tuple[tuple[str, Any], ...] = (("output_activation", "tanh"),)
+    support: spaces.Box | None = None
+    saturation_margin: float = 0.0
+    factory: Callable[..., Policy] | None = None
+
+
+class Init(Protocol):
+    """`policy.init`."""
+
+    def __call__(self, key: Any, observations: Any = None) -> Params: ...
+
+
+class Apply(Protocol):
+    """`policy.apply`."""
+
+    def __call__(
+        self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None
+    ) -> tuple[Any, dict[str, Any]]: ...
+
+
+class Act(Protocol):
+    """`policy.act`."""
+
+    def __call__(
+        self,
+        params: Params,
+        key: Any,
+        observations: Any,
+        *,
+        taken_actions: Any = None,
+        carry: Any = None,
+        resets: Any = None,
+        deterministic: bool = False,
+        noise: Any = None,
+    ) -> ActOutput: ...
+
+
+class Evaluate(Protocol):
+    """`policy.evaluate`."""
+
+    def __call__(
+        self,
+        params: Params,
+        observations: Any,
+        taken_actions: Any = None,
+        *,
+        raw_actions: Any = None,
+        carry: Any = None,
+        resets: Any = None,
+    ) -> EvaluateOutput: ...
+
+
+class Entropy(Protocol):
+    """`policy.entropy`."""
+
+    def __call__(
+        self, params: Params, observations: Any, *, reduction: str = "none", carry: Any = None, resets: Any = None
+    ) -> Array: ...
+
+
+class LogStd(Protocol):
+    """`policy.log_std`."""
+
+    def __call__(self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array: ...
+
+
+class Noise(Protocol):
+    """`policy.noise`."""
+
+    def __call__(self, key: Any, batch_shape: tuple[int, ...] = ()) -> Array: ...
+
+
+class InitialCarry(Protocol):
+    """`policy.initial_carry`."""
+
+    def __call__(self, batch_shape: tuple[int, ...] = ()) -> Any: ...
+
+
+class Policy(NamedTuple):
+    """Pure functions of one policy, each a `jax.jit` that becomes part of an enclosing program.
+
+    Observations have any leading dimensions, and all results have the same ones. Errors are raised while a
+    call is traced, so they cost nothing afterwards and read the same under `jit`. Two policies are equal where
+    their specs are, so a policy is a static argument that does not retrace. A policy can be pickled wherever
+    its network can.
 
     Attributes:
         init: `(key, observations=None) -> params`. The key is consumed.
         apply: `(params, observations, *, carry=None, resets=None) -> (distribution, outputs)`.
         act: `(params, key, observations, *, taken_actions=None, carry=None, resets=None,
-            deterministic=False, noise=None) -> ActOutput`. The key is consumed; `noise`, standard
-            normal and of the shape of the actions, takes the place of the draw, and then, as
-            when `deterministic`, the key may be None.
-        evaluate: `(params, observations, taken_actions, *, raw_actions=None, carry=None,
-            resets=None) -> EvaluateOutput`: one forward pass, nothing sampled. `raw_actions`,
-            from the outputs of `act`, are read where the log-density is theirs: of squashed
-            actions, and of clipped ones with `clipped_log_prob="unclipped"`.
-        entropy: `(params, observations, *, carry=None, resets=None)`: nats a dimension, `(…, act)`.
-        log_std: The same arguments: the log standard deviation after the clip, `(…, act)`.
-        distribution: `(outputs) -> distribution`, of the outputs of `act` or `evaluate` that which
-            `apply` gives, without another forward pass.
-        initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network without memory.
-        spec: What the policy was made from, hashable.
+            deterministic=False, noise=None) -> ActOutput`. The key is consumed. Standard normal `noise` of the
+            actions' shape replaces the draw; with noise or `deterministic` the key may be None.
+        evaluate: `(params, observations, taken_actions=None, *, raw_actions=None, carry=None, resets=None) ->
+            EvaluateOutput`: one forward pass, nothing sampled. It takes exactly one of `raw_actions` from the
+            outputs of `act`, scored as `act` scored them, and `taken_actions`, whose sample is unknown.
+        entropy: `(params, observations, *, reduction="none", carry=None, resets=None)`: nats, `(…, act)` for
+            "none".
+        log_std: `(params, observations, *, carry=None, resets=None)`: clipped log standard deviation, `(…, act)`.
+        distribution: `(outputs) -> distribution`: the distribution of given outputs, without a forward pass.
+        noise: `(key, batch_shape=()) -> noise`: the float32 noise that `act` draws from that key, `(…, act)`.
+        initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network that is not recurrent.
+        spec: Everything the policy was made from, hashable.
+        kind: The kind of policy, for code that works with all kinds.
     """
 
-    init: Callable[..., Params]
-    apply: Callable[..., tuple[Any, dict[str, Any]]]
-    act: Callable[..., ActOutput]
-    evaluate: Callable[..., EvaluateOutput]
-    entropy: Callable[..., Array]
-    log_std: Callable[..., Array]
+    init: Init
+    apply: Apply
+    act: Act
+    evaluate: Evaluate
+    entropy: Entropy
+    log_std: LogStd
     distribution: Callable[[dict[str, Any]], Any]
-    initial_carry: Callable[..., Any]
+    noise: Noise
+    initial_carry: InitialCarry
     spec: Spec
+    kind: Kind
 
     def __repr__(self) -> str:
-        # What it is made of; a tuple would show where its functions lie in memory.
         of = self.spec
         return f"<{of.kind} policy: {type(of.network).__name__}, {of.observation_space} to {of.action_space}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Policy) and self._identity() == other._identity()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake, (self.kind.factory, self.spec)
+
+    def _identity(self) -> tuple[Any, Any]:
+        return self.spec, self.kind.factory
+
+
+def remake(factory: Callable[..., Policy], spec: Spec) -> Policy:
+    """The policy that a factory makes from a spec."""
+    return factory(spec.network, spec.observation_space, spec.action_space, **dict(spec.options))
 
 
 def _plain(value: Any) -> Any:

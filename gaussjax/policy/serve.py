@@ -1,61 +1,85 @@
-"""A policy bound to its parameters, for serving: observations in, actions out, nothing else computed."""
+"""A policy bound to its parameters and its normaliser, for robots and servers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
-from gaussjax.core import compiled
-from gaussjax.policy.policy import Params, Policy
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
+from gaussjax import networks, normalize
+from gaussjax.core.compiled import Compiled
+from gaussjax.policy.policy import ActOutput, Params, Policy
 
 
-def serve(policy: Policy, params: Params, *, deterministic: bool = False) -> Callable[..., Array]:
-    """The actions of `policy.act` alone, compiled with the parameters in the program.
+class Served(Protocol):
+    """A served policy: `(observations, key=None) -> actions`."""
 
-    The numbers are those of `policy.act` up to rounding; no log-density and no other output is
-    computed, and the parameters are not handed over at each call.
+    def __call__(self, observations: Any, key: Any = None) -> Array: ...
+
+
+class BoundAct(Protocol):
+    """`act` with the parameters and the normaliser filled in, deterministic without a key."""
+
+    def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput: ...
+
+
+def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | None = None) -> Served:
+    """A compiled function from observations to actions, for a robot or a server.
+
+    The parameters are constants of the program, and nothing but the actions is computed. A critic is dropped,
+    and with it the observations that only the critic needs.
 
     Args:
-        policy: A feed-forward policy.
-        params: Its parameters; later changes to them are not seen.
-        deterministic: Whether to take the deterministic action.
+        policy: A policy whose network is not recurrent.
+        params: Its parameters. Later changes to them have no effect.
+        normalizer: Observation statistics of the training, if it had any.
 
     Returns:
-        `(key, observations) -> actions`, `(…, act)`. The key is consumed; when `deterministic` it
-        may be None.
+        `(observations, key=None) -> actions`, `(…, act)`. Without a key the actions are deterministic; a key is
+        consumed.
 
     Raises:
-        ValueError: The policy has a memory.
+        ValueError: The network is recurrent, so that its carry has to be kept between calls.
 
     Note:
-        On CPU JAX hands each call to another thread, which costs a small policy more than acting
-        does. A process that serves single observations can do without: before its first JAX
-        operation, `jax.config.update("jax_cpu_enable_async_dispatch", False)`. It holds for the
-        whole process, so no library should set it for you.
+        On CPU JAX hands each call to another thread, which costs a small policy more than acting does. A process
+        that serves single observations can switch that off before its first JAX operation, with
+        `jax.config.update("jax_cpu_enable_async_dispatch", False)`. The setting holds for the whole process.
 
     Example:
         >>> import gaussjax
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
         >>> act = serve(policy, policy.init(jax.random.key(0)))
-        >>> act(jax.random.key(1), np.zeros((5, 3), np.float32)).shape
-        (5, 2)
+        >>> act(np.zeros((5, 3), np.float32)).shape, act(np.zeros(3, np.float32), jax.random.key(1)).shape
+        ((5, 2), (2,))
     """
     if jax.tree.leaves(policy.initial_carry()):
         raise ValueError(
-            "policy: expected one without memory, got one whose carry has to be kept between calls. "
-            "Call policy.act with its carry."
+            "policy: expected a network that is not recurrent, got one whose carry has to be kept between calls. Call "
+            "policy.act with its carry, or gaussjax.load(file).act."
         )
-    # NumPy's arrays become constants of the program; JAX's would be handed over all the same.
-    constants = jax.tree.map(np.asarray, params)
+    # NumPy arrays become constants of the program; JAX's arrays would be passed at each call.
+    act = bound_act(policy, jax.tree.map(np.asarray, params), normalizer)
 
-    @compiled.compiled
-    def act(key: Any, observations: Any) -> Array:
-        return policy.act(constants, key, observations, deterministic=deterministic).actions
+    def served(observations: Any, key: Any = None) -> Array:
+        return act(observations, key).actions
+
+    return Compiled(served)
+
+
+def bound_act(policy: Policy, params: Params, normalizer: normalize.Statistics | None) -> BoundAct:
+    """`policy.act` of the actor alone with parameters and normaliser filled in, not compiled."""
+    select = networks.actor_observations(policy.spec.network)
+    policy, params = networks.actor(policy, params)
+
+    def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
+        observations = select(observations)
+        if normalizer is not None:
+            observations = normalize.apply(normalizer, observations)
+        if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
+            carry = carry.get("actor")
+        return policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)
 
     return act

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.distributions import TanhGaussian
-from gaussjax.distributions.special import check_reduction
-from gaussjax.policy.build import Kind, build
+from gaussjax.policy.build import build
 from gaussjax.policy.options import LOG_STD_BOUNDS, clip_parameters, log_std_options, noise_and_action
-from gaussjax.policy.policy import Policy, Spec
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
+from gaussjax.policy.policy import Kind, Policy
 
 
 def squashed_gaussian(
@@ -28,17 +25,16 @@ def squashed_gaussian(
     reduction: str = "sum",
     keepdims: bool = True,
 ) -> Policy:
-    """A policy whose normal actions are bent by tanh into the Box.
+    """A Gaussian policy squashed into the Box by tanh.
 
-    `mean_actions`, `log_std` and `raw_actions` in the outputs are those before tanh; the mean is
-    best left without an activation of its own (`output_activation=None`). Log-densities are in
-    nats per unit of the Box. The deterministic action is the squashed mean, which is the median
-    of the actions: half of all samples lie to either side, in each dimension. It is neither their
-    mean nor their mode; `apply` returns the distribution, which has all three.
+    `mean_actions`, `log_std` and `raw_actions` in the outputs are the values before tanh. gaussjax's networks
+    leave the mean unbounded for this policy. Log-densities are in nats per unit of the Box. The deterministic
+    action is the squashed mean, which is the median of each dimension. `apply` returns the distribution, which
+    has the mean and the mode too.
 
-    Pass `raw_actions=outputs["raw_actions"]` to `evaluate` where they are at hand. From the
-    actions alone those near the edge are recovered only roughly, and those at the edge are scored
-    as if 2⁻²⁴ of half the width within it; nothing is ever infinite.
+    Pass `raw_actions=outputs["raw_actions"]` to `evaluate` where they are at hand. The action alone determines
+    its raw action only roughly near a bound. An action on a bound is scored as if it lay 2⁻²⁴ of half the
+    width inside; no score is infinite.
 
     Args:
         network: As for `gaussian`.
@@ -59,7 +55,7 @@ def squashed_gaussian(
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
-        >>> network = gaussjax.networks.MLP((64, 32), output_activation=None)
+        >>> network = gaussjax.networks.MLP((64, 32))
         >>> policy = squashed_gaussian(network, 3, gaussjax.spaces.Box(-2.0, 2.0, (2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> actions, log_prob, outputs = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)))
@@ -69,32 +65,37 @@ def squashed_gaussian(
     Source:
         Haarnoja et al. 2018, soft actor-critic (arXiv:1801.01290), appendix C.
     """
-    check_reduction(reduction)
-    options = {
-        **log_std_options(clip_log_std, min_log_std, max_log_std),
-        "reduction": reduction,
-        "keepdims": bool(keepdims),
-    }
+    options = log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    _refuse_open(low, high)
+    _check_bounds(low, high)
+    bounds = tuple(low.tolist()), tuple(high.tolist())
 
-    def act(distribution: TanhGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
+    def sample(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         noise, raw_actions = noise_and_action(distribution.base, noise)
         return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
 
-    def log_prob(distribution: TanhGaussian, actions: Array, raw_actions: Array | None, reduction: str) -> Array:
-        return distribution.log_prob(actions, reduction, raw_actions=raw_actions)
+    def raw_log_prob(distribution: TanhGaussian, raw_actions: Array, reduction: str) -> Array:
+        return distribution.log_prob(raw_actions, reduction, raw_actions=raw_actions)
 
-    sides = tuple(low.tolist()), tuple(high.tolist())
-    transform = clip_parameters(options)
-    kind = Kind(transform, lambda mean, log_std, _: TanhGaussian(mean, log_std, *sides), act, log_prob)
-    spec = Spec("squashed_gaussian", network, spaces.as_space(observation_space), box, tuple(options.items()))
-    return build(spec, kind, reduction, keepdims)
+    kind = Kind(
+        name="squashed_gaussian",
+        distribution=lambda mean, log_std, _: TanhGaussian(mean, log_std, *bounds),
+        transform=clip_parameters(options),
+        sample=sample,
+        raw_log_prob=raw_log_prob,
+        # A tanh before the squash would cut deterministic actions to 76% of the Box.
+        network_fields=(("output_activation", None),),
+        support=box,
+        # tanh never reaches a bound: |tanh(u)| >= 0.99 from |u| = 2.65 on.
+        saturation_margin=0.01,
+        factory=squashed_gaussian,
+    )
+    return build(kind, network, observation_space, box, reduction=reduction, keepdims=keepdims, **options)
 
 
-def _refuse_open(low: np.ndarray, high: np.ndarray) -> None:
-    # Actions are float32, in which two bounds may be one number, and a large one infinite.
+def _check_bounds(low: np.ndarray, high: np.ndarray) -> None:
+    # Actions are float32, where two bounds may round to one number and a large bound to infinity.
     with np.errstate(over="ignore"):
         lower, upper = low.astype(np.float32), high.astype(np.float32)
     unusable = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper)))

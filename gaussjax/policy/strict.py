@@ -1,94 +1,117 @@
-"""Strict mode: the values that a policy is given are looked at, not only their shapes."""
+"""Strict policies: every call looks at the values of its arguments, not only at their shapes."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from gaussjax import spaces
+from gaussjax.core.arrays import xp
+from gaussjax.policy.policy import Policy
 
-ON: contextvars.ContextVar[bool] = contextvars.ContextVar("strict", default=False)
-
+_ARGUMENTS = ("params", "observations", "carry", "noise", "taken_actions", "raw_actions")
 _REPAIRS = {
-    "params": "Go back to the last good ones, and lower the learning rate.",
-    "observations": "Find where the environment, or what is done to its observations, makes them.",
+    "params": "Go back to the last good parameters, and lower the learning rate.",
+    "observations": "Look for their origin in the environment, or in the code that changes its observations.",
     "carry": "Start again with policy.initial_carry.",
 }
 
 
-@contextlib.contextmanager
-def strict() -> Iterator[None]:
-    """Within the block the policies of JAX refuse NaN, infinities and actions outside their support.
+def strict(policy: Policy) -> Policy:
+    """A policy that refuses NaN, infinities and actions outside its support.
 
-    Looked at are the observations, carry, noise and the actions to be scored, and the parameters for
-    NaN alone. Those of `gaussjax.torch` look at nothing. Off, as it is elsewhere, this costs nothing;
-    on, each call reads its arguments back from the device. Bare calls raise ValueError. A function
-    that is compiled within the block keeps its checks, and one that was compiled before has none; when
-    it runs, JAX raises its own error around the same words, at the latest where the block ends.
+    Its functions look at observations, carry, noise and the actions to be scored; parameters may be infinite but
+    not NaN. Each call reads its arguments back from the device. A bare call raises ValueError. Under `jit` the
+    look is part of the program, and JAX raises its own error around the same words when the program runs.
+
+    Args:
+        policy: A policy of any kind, of gaussjax.torch too.
+
+    Returns:
+        A policy with the same numbers. It differs from `policy` as a static argument.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
+        >>> policy = strict(gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (1,))))
         >>> params = policy.init(jax.random.key(0))
-        >>> with strict():
-        ...     policy.act(params, jax.random.key(1), jnp.array([0.0, jnp.nan, 0.0]))
+        >>> policy.act(params, jax.random.key(1), jnp.array([0.0, jnp.nan, 0.0]))
         Traceback (most recent call last):
         ValueError: observations: expected finite numbers, got nan at [1] (1 of 3 entries). ...
     """
-    before = ON.set(True)
-    try:
-        yield
-        jax.effects_barrier()
-    finally:
-        ON.reset(before)
+    checked = {name: _Checked(getattr(policy, name), policy.kind.support) for name in _CHECKED}
+    factory = policy.kind.factory
+    if not isinstance(factory, _Strict):
+        factory = _Strict(factory)
+    return policy._replace(**checked, kind=policy.kind._replace(factory=factory))
 
 
-def support(kind: str, options: Mapping[str, Any], box: spaces.Box) -> spaces.Box | None:
-    """The Box that all actions of a policy lie in, or None where any real vector has a density."""
-    clipped = options.get("clip_actions") and options.get("clipped_log_prob") != "unclipped"
-    return box if kind == "squashed_gaussian" or clipped else None
+_CHECKED = ("apply", "act", "evaluate", "entropy", "log_std")
 
 
-def look(given: Mapping[str, Any], box: spaces.Box | None) -> None:
-    """Refuses values among the arguments of a policy's function; under `jit` when the program runs.
+class _Strict(NamedTuple):
+    """The factory of a strict policy; a record, so that it compares and pickles by the plain factory."""
 
-    Raises:
-        ValueError: The argument, the first bad entry and how many there are.
-    """
+    factory: Callable[..., Policy] | None
+
+    def __call__(self, *arguments: Any, **options: Any) -> Policy:
+        assert self.factory is not None  # noqa: S101  build sets it.
+        return strict(self.factory(*arguments, **options))
+
+
+class _Checked:
+    """A policy's function that looks at its arguments; all else is the function's own."""
+
+    def __init__(self, function: Any, support: spaces.Box | None):
+        functools.update_wrapper(self, function)
+        self._function, self._support = function, support
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        given = inspect.signature(self._function).bind_partial(*arguments, **options).arguments
+        _look(given, self._support)
+        return self._function(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+
+def _look(given: Mapping[str, Any], support: spaces.Box | None) -> None:
+    """Refuses values among the arguments; under `jit` when the program runs."""
     names, leaves = [], []
-    for argument in ("params", "observations", "carry", "noise", "taken_actions", "raw_actions"):
+    for argument in _ARGUMENTS:
         for path, leaf in jax.tree_util.tree_flatten_with_path(given.get(argument))[0]:
-            if jnp.issubdtype(getattr(leaf, "dtype", None) or np.asarray(leaf).dtype, jnp.floating):
+            leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+            if xp.is_floating(leaf):
                 names.append((argument, jax.tree_util.keystr(path)))
                 leaves.append(leaf)
-    check = functools.partial(_refuse, tuple(names), box)
+    check = functools.partial(_refuse, tuple(names), support)
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         jax.debug.callback(check, *leaves)
     else:
         check(*leaves)
 
 
-def _refuse(names: tuple[tuple[str, str], ...], box: spaces.Box | None, *leaves: Any) -> None:
+def _refuse(names: tuple[tuple[str, str], ...], support: spaces.Box | None, *leaves: Any) -> None:
     for (argument, path), leaf in zip(names, leaves, strict=True):
-        values = np.asarray(leaf).astype(np.float64)
+        values = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf).astype(np.float64)
         bad = np.isnan(values) if argument == "params" else ~np.isfinite(values)
         expected = "finite numbers"
-        repair = _REPAIRS.get(argument, "Check what they were computed from.")
-        if argument == "taken_actions" and box is not None and not bad.any():
+        repair = _REPAIRS.get(argument, "Look at the values that they were computed from.")
+        if argument == "taken_actions" and support is not None and not bad.any():
             # A float32 action may be the float32 nearest to a bound, which can lie beyond it.
-            low, high = (side.astype(np.asarray(leaf).dtype).astype(np.float64) for side in spaces.bounds(box))
+            dtype = np.float64 if str(leaf.dtype).endswith("float64") else np.float32
+            low, high = (side.astype(dtype).astype(np.float64) for side in spaces.bounds(support))
             if values.shape[-1:] == low.shape:
                 bad = (values < low) | (values > high)
                 expected = f"actions within the Box from {low.tolist()} to {high.tolist()}"
-                repair = "This policy never takes them: use its own actions, or clip those of others."
+                repair = "This policy never takes them: use its own actions, or clip the others."
         if bad.any():
             first = np.argwhere(bad)[0]
             raise ValueError(

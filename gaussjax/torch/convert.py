@@ -11,7 +11,7 @@ from torch import nn
 
 from gaussjax.core.trees import check_shapes
 from gaussjax.networks.description import bind
-from gaussjax.policy import Spec
+from gaussjax.policy import Spec, from_spec
 from gaussjax.spaces import size
 from gaussjax.torch.layers import Conv, Dense, Norm
 from gaussjax.torch.networks import CNN, bare
@@ -106,7 +106,7 @@ def torch_shapes(found: list[Leaf]) -> dict[str, Any]:
 
 def network(spec: Spec) -> nn.Module:
     """The torch module of a spec, its parameters without memory."""
-    fields = [("off_diagonal", True)] if spec.kind == "multivariate_gaussian" else []
+    fields = from_spec(spec).kind.network_fields
     return bare(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
 
 

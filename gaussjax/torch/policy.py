@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from gaussjax.torch.networks import bare, full
 class Module:
     """A torch module with the methods of a Flax one."""
 
-    def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, fields: Any = ()):
+    def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, fields: Any):
         self.own = not isinstance(network, nn.Module)
         self.module = bare(bind(network, observation_space, num_actions, fields)) if self.own else network
         if hasattr(self.module, "initial_carry"):
@@ -69,7 +70,7 @@ class _InTorch(NamedTuple):
     backend: Backend
 
 
-def _arrays(tree: Any, convert: Callable[[Any], Any] = tensor) -> Any:
+def _arrays(tree: Any, convert: Callable[[Any], Any]) -> Any:
     if isinstance(tree, Mapping):
         return {name: _arrays(part, convert) for name, part in tree.items()}
     if isinstance(tree, tuple):
@@ -78,31 +79,34 @@ def _arrays(tree: Any, convert: Callable[[Any], Any] = tensor) -> Any:
     return convert(tree)
 
 
-def _narrowing(function: Callable[..., Any], static: tuple[str, ...], spec: Spec) -> Callable[..., Any]:
-    """A function to which float64 of NumPy and Python comes in the type of the parameters.
+def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callable[..., Any]:
+    """A function whose arguments but the parameters become tensors.
 
-    They make it of everything, and JAX narrows it likewise. A tensor's type is meant.
+    float64 of NumPy and Python takes the dtype of the parameters, since NumPy makes float64 of everything; JAX
+    narrows it likewise. A tensor keeps its dtype.
     """
-    del static, spec
+    names, kept = list(inspect.signature(function).parameters), ("params", "key", *static)
 
     @functools.wraps(function)
-    def narrowed(*arguments: Any, **options: Any) -> Any:
+    def converted(*arguments: Any, **options: Any) -> Any:
         params = arguments[0] if arguments else options.get("params")
+        leaves = params.values() if isinstance(params, Mapping) else ()
+        wide = any(getattr(leaf, "dtype", None) == torch.float64 for leaf in leaves)
 
-        def narrow(value: Any) -> Any:
-            if not isinstance(value, (np.ndarray, np.generic, list, float)):
-                return value
-            array = np.asarray(value)
-            if array.dtype != np.float64:
-                return value
-            leaves = params.values() if isinstance(params, Mapping) else ()
-            wide = any(getattr(leaf, "dtype", None) == torch.float64 for leaf in leaves)
-            return torch.from_numpy(np.array(array)).to(torch.float64 if wide else torch.float32)
+        def convert(value: Any) -> Any:
+            if isinstance(value, (np.ndarray, np.generic, list, float)):
+                array = np.asarray(value)
+                if array.dtype == np.float64:
+                    return torch.from_numpy(np.array(array)).to(torch.float64 if wide else torch.float32)
+            return tensor(value)
 
-        changed = {name: value if name == "params" else _arrays(value, narrow) for name, value in options.items()}
-        return function(*arguments[:1], *(_arrays(value, narrow) for value in arguments[1:]), **changed)
+        given = [
+            value if name in kept else _arrays(value, convert) for name, value in zip(names, arguments, strict=False)
+        ]
+        options = {name: value if name in kept else _arrays(value, convert) for name, value in options.items()}
+        return function(*given, *arguments[len(names) :], **options)
 
-    return narrowed
+    return converted
 
 
 def check_key(key: Any) -> None:
@@ -143,10 +147,10 @@ def _check_params(params: Any, expected: Callable[[], Any]) -> None:
 
 TORCH = Backend(
     bind=Module,
-    compile=_narrowing,
-    arrays=_arrays,
+    compile=_converting,
     full=full,
     draw=lambda key, shape, dtype: random.normal(key, tuple(shape), dtype),
+    float32=torch.float32,
     check_key=check_key,
     check_params=_check_params,
     abstract=lambda function, *arguments: function(*arguments),
@@ -155,10 +159,15 @@ TORCH = Backend(
 
 
 def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
+    """A factory of gaussjax that makes the policy over torch modules."""
+
     @functools.wraps(factory)
     def make_policy(network: Any, observation_space: Any, action_space: Any, **options: Any) -> Policy:
-        return factory(_InTorch(network, TORCH), observation_space, action_space, **options)
+        policy = factory(_InTorch(network, TORCH), observation_space, action_space, **options)
+        return policy._replace(kind=policy.kind._replace(factory=make_policy))
 
+    # Pickle finds a factory by its module and name.
+    make_policy.__module__ = __name__
     return make_policy
 
 

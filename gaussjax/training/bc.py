@@ -146,6 +146,8 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             f"{came[0]} and {came[1]}. Is it of another environment?"
         )
     optimizer = optax.adam(config.learning_rate)
+    unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
+    scored = "raw_actions" if unclipped else "taken_actions"
     data = Dataset(jnp.asarray(dataset.observations), jnp.asarray(dataset.actions))
 
     def shown(statistics: normalize.Statistics, observations: Array) -> Array:
@@ -159,7 +161,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         return State(params, optimizer.init(params), key, statistics, jnp.zeros((), jnp.int32))
 
     def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:
-        log_prob, entropy, outputs = policy.evaluate(params, observations, actions)
+        log_prob, entropy, outputs = policy.evaluate(params, observations, **{scored: actions})
         # The weight itself has no gradient. Of several actions it is the geometric mean of the variances.
         weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(outputs["log_std"], axis=-1))
         weighted = jnp.mean(jax.lax.stop_gradient(weight) * log_prob)

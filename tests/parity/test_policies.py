@@ -29,8 +29,10 @@ def compare_outputs(name: str, dtype: str) -> None:
     observed = jax.tree.map(np.asarray, observations)
     noise = policies.noise(policy, BATCH).astype(dtype)
     ours, theirs = carries(policy, BATCH)
-    bar, taken = RELATIVE[dtype], np.tanh(noise)
-    calls = [{"noise": noise}, {"deterministic": True}, {"noise": noise, "taken_actions": 0.5 * noise}]
+    bar, raw_alone = RELATIVE[dtype], dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
+    calls = [{"noise": noise}, {"deterministic": True}]
+    calls += [] if raw_alone else [{"noise": noise, "taken_actions": 0.5 * noise}]
+    scorings = [{"raw_actions": noise}] + ([] if raw_alone else [{"taken_actions": np.tanh(noise)}])
 
     @jax.jit
     def everything(params, observations):
@@ -39,7 +41,7 @@ def compare_outputs(name: str, dtype: str) -> None:
         one, another = (policy.apply(each, observations, **ours)[0] for each in (params, other))
         return (
             [policy.act(params, None, observations, **options, **ours) for options in calls],
-            policy.evaluate(params, observations, taken, raw_actions=noise, **ours),
+            [policy.evaluate(params, observations, **scoring, **ours) for scoring in scorings],
             {name: getattr(policy, name)(params, observations, **ours) for name in ("entropy", "log_std")},
             one.kl_divergence(another),
         )
@@ -50,7 +52,8 @@ def compare_outputs(name: str, dtype: str) -> None:
         assert type(found) is type(expected)
         assert set(found.outputs) == set(expected.outputs)
         assert_same(expected, found, bar, f"act {sorted(options)}")
-    assert_same(scored, twin.evaluate(tensors, observed, taken, raw_actions=noise, **theirs), bar, "evaluate")
+    for scoring, expected in zip(scorings, scored, strict=True):
+        assert_same(expected, twin.evaluate(tensors, observed, **scoring, **theirs), bar, f"evaluate {sorted(scoring)}")
     for function, expected in each.items():
         assert_same(expected, getattr(twin, function)(tensors, observed, **theirs), bar, function)
     others = {name: 1.25 * tensor for name, tensor in tensors.items()}

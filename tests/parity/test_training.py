@@ -40,7 +40,7 @@ def test_fifty_updates_of_ppo_end_at_the_same_parameters(factory):
     state = optimizer.init(ours)
 
     def loss(params, observations, raw_actions, old, advantages, targets):
-        evaluated = policy.evaluate(params, observations, raw_actions, raw_actions=raw_actions)
+        evaluated = policy.evaluate(params, observations, raw_actions=raw_actions)
         surrogate = clipped_surrogate(log_ratio(evaluated.log_prob[:, 0], old), advantages, 0.2)
         values = evaluated.outputs["value"]
         return surrogate + 0.5 * value_loss(values, targets, values, None) - 0.01 * evaluated.entropy.mean()
@@ -64,7 +64,7 @@ def test_fifty_updates_of_ppo_end_at_the_same_parameters(factory):
             observations, raw, old, advantages, targets = (
                 torch.from_numpy(part[start : start + _BATCH]) for part in rollout
             )
-            evaluated = twin.evaluate(theirs, observations, raw, raw_actions=raw)
+            evaluated = twin.evaluate(theirs, observations, raw_actions=raw)
             ratios = torch.exp(torch.clip(evaluated.log_prob[:, 0] - old, -20.0, 20.0))
             gained = torch.minimum(ratios * advantages, torch.clip(ratios, 0.8, 1.2) * advantages)
             error = 0.5 * (evaluated.outputs["value"] - targets).square().mean()

@@ -158,7 +158,7 @@ FAULTS: dict[str, Fault] = {
     "carry without memory": Fault(
         {"carry": zeros(4, 8)},
         ValueError,
-        "carry: expected None, got arrays of shapes [(4, 8)]: this network has no memory.",
+        "carry: expected None, got arrays of shapes [(4, 8)]: this network is not recurrent.",
     ),
     "carry of integers": Fault(
         {"carry": jax.tree.map(lambda leaf: zeros(*leaf.shape, dtype=np.int32), LSTM_CARRY)},
@@ -169,7 +169,7 @@ FAULTS: dict[str, Fault] = {
     "resets without memory": Fault(
         {"resets": zeros(4, dtype=bool)},
         ValueError,
-        "resets: expected None, got arrays of shapes [(4,)]: this network has no memory.",
+        "resets: expected None, got arrays of shapes [(4,)]: this network is not recurrent.",
     ),
     # Parameters
     "missing leaf": Fault(
@@ -291,12 +291,12 @@ HOST_FAULTS = {
     "actions of size 0": (
         lambda: gaussjax.gaussian(MLP(), 3, Box(shape=(0,))),
         ValueError,
-        "action_space: expected a Box with at least one dimension, got Box(low=(), high=(), shape=(0,)",
+        "action_space: expected a Box with at least one dimension, got Box(low=-inf, high=inf, shape=(0,)",
     ),
     "low above high": (
         lambda: gaussjax.gaussian(MLP(), 3, Box((-1.0, 3.0), (1.0, 2.0), (2,))),
         ValueError,
-        "space: expected low <= high, got low [3.] and high [2.] in the dimensions [1] of Box(low=(-1.0, 3.0), high=(1.0, 2.0), shape=(2,)",
+        "space: expected low <= high, got low [3.] and high [2.] in the dimensions [1] of Box(low=(-1.0, 3.0), ",
     ),
     "NaN bound": (
         lambda: gaussjax.gaussian(MLP(), Box(np.nan, 1.0, (2,)), BOX),

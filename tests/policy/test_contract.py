@@ -39,8 +39,10 @@ def act(policy, params, key, observations, batch_shape=(), **options):
     return policy.act(params, key, observations, carry=policy.initial_carry(batch_shape), **options)
 
 
-def evaluate(policy, params, observations, taken_actions, batch_shape=()):
-    return policy.evaluate(params, observations, taken_actions, carry=policy.initial_carry(batch_shape))
+def evaluate(policy, params, observations, result, batch_shape=()):
+    """Scores of the actions that `act` returned."""
+    scored = policies.scoring(policy, result)
+    return policy.evaluate(params, observations, **scored, carry=policy.initial_carry(batch_shape))
 
 
 def assert_close(got, expected, tolerance=3e-6):
@@ -100,7 +102,7 @@ def test_results_have_the_leading_dimensions_of_the_observations(policy, params,
     @jax.jit
     def everything(params, observations, carry):
         result = policy.act(params, KEY, observations, carry=carry)
-        scored = policy.evaluate(params, observations, result.actions, carry=carry)
+        scored = policy.evaluate(params, observations, **policies.scoring(policy, result), carry=carry)
         each = [function(params, observations, carry=carry) for function in (policy.entropy, policy.log_std)]
         return result, scored, each
 
@@ -137,7 +139,7 @@ def test_bfloat16_gives_float32_densities(policy, params):
     @jax.jit
     def everything(low, observations):
         result = act(policy, low, KEY, observations, (4,))
-        scored = evaluate(policy, low, observations, result.actions.astype(jnp.bfloat16), (4,))
+        scored = evaluate(policy, low, observations, policies.as_type(result, jnp.bfloat16), (4,))
         return result, scored, policy.entropy(low, observations, carry=policy.initial_carry((4,)))
 
     result, scored, entropy = everything(policies.as_type(params, jnp.bfloat16), observations)
@@ -155,7 +157,7 @@ def test_with_x64_only_float64_inputs_give_float64(policy, params, dtype):
 
     def both():
         result = act(policy, cast, KEY, observations, (4,))
-        return result, evaluate(policy, cast, observations, result.actions, (4,))
+        return result, evaluate(policy, cast, observations, result, (4,))
 
     result, scored = jax.eval_shape(both)
     assert {leaf.dtype for leaf in (*result[:2], *scored[:2])} == expected
@@ -187,13 +189,13 @@ def test_inputs_are_never_mutated(policy, params):
         "params": jax.tree.map(np.array, params),
         "observations": policies.observations(policy, (4,)),
         "noise": policies.noise(policy, (4,)),
-        "taken_actions": np.zeros((4, policies.size(policy)), np.float32),
+        "raw_actions": np.zeros((4, policies.size(policy)), np.float32),
     }
     before = copy.deepcopy(inputs)
-    params, observations, noise, taken_actions = inputs.values()
-    result = act(policy, params, None, observations, (4,), noise=noise, taken_actions=taken_actions)
+    params, observations, noise, raw_actions = inputs.values()
+    result = act(policy, params, None, observations, (4,), noise=noise)
     result.outputs["mine"] = result.outputs.pop("mean_actions")
-    evaluate(policy, params, observations, taken_actions, (4,))
+    policy.evaluate(params, observations, raw_actions=raw_actions, carry=policy.initial_carry((4,)))
     policy.init(jax.random.key(0), observations)
     assert_identical(inputs, before)
 
@@ -207,7 +209,7 @@ def test_repeated_calls_compile_nothing(policy, params, traces):
         result = policy.act(params, key, observations, carry=carry)
         policy.act(params, None, observations, carry=carry, noise=noise)
         policy.act(params, None, observations, carry=carry, deterministic=True)
-        policy.evaluate(params, observations, result.actions, carry=carry)
+        policy.evaluate(params, observations, **policies.scoring(policy, result), carry=carry)
         policy.entropy(params, observations, carry=carry)
         policy.log_std(params, observations, carry=carry)
         policy.apply(params, observations, carry=carry)
@@ -370,11 +372,11 @@ def test_gradients_equal_finite_differences(name, policy, params):
     observations = policies.as_type(policies.observations(policy, (3,)), jnp.float64)
     noise = jnp.asarray(policies.noise(policy, (3,)), jnp.float64)
     carry = policies.as_type(policy.initial_carry((3,)), jnp.float64)
-    taken_actions = policy.act(params, None, observations, noise=noise, carry=carry).actions
+    scored = policies.scoring(policy, policy.act(params, None, observations, noise=noise, carry=carry))
 
     @jax.jit
     def scores(params):
-        return policy.evaluate(params, observations, taken_actions, carry=carry)[:2]
+        return policy.evaluate(params, observations, **scored, carry=carry)[:2]
 
     @jax.jit
     def sample(params, noise):
@@ -390,7 +392,7 @@ def test_gradients_are_finite_bare_and_compiled(policy, params):
 
     def loss(params):
         result = act(policy, params, KEY, observations, (4,))
-        scored = evaluate(policy, params, observations, jax.lax.stop_gradient(result.actions), (4,))
+        scored = evaluate(policy, params, observations, jax.lax.stop_gradient(result), (4,))
         return jnp.sum(result.actions) + jnp.sum(result.log_prob) + jnp.sum(scored.log_prob) + jnp.sum(scored.entropy)
 
     gradient = jax.grad(loss)(params)
@@ -404,18 +406,20 @@ def test_gradients_are_finite_bare_and_compiled(policy, params):
 def test_the_log_prob_of_an_action_is_that_of_evaluate(name, policy, params):
     observations = policies.observations(policy, (4,))
     result = act(policy, params, KEY, observations, (4,))
-    scored = evaluate(policy, params, observations, result.actions, (4,))
-    if policies.TABLE[name].scores_actions:
-        assert_close(result.log_prob, scored.log_prob, 2e-5)
-    taken = act(policy, params, KEY, observations, (4,), taken_actions=result.actions)
-    assert_close(taken.log_prob, scored.log_prob)
-    assert_close(taken.actions, result.actions)
+    scored = evaluate(policy, params, observations, result, (4,))
+    assert_close(result.log_prob, scored.log_prob, 2e-5)
+    raw, carry = result.outputs["raw_actions"], policy.initial_carry((4,))
+    assert_close(policy.evaluate(params, observations, raw_actions=raw, carry=carry).log_prob, result.log_prob, 2e-5)
+    if "taken_actions" in policies.scoring(policy, result):
+        taken = act(policy, params, KEY, observations, (4,), taken_actions=result.actions)
+        assert_close(taken.log_prob, scored.log_prob)
+        assert_close(taken.actions, result.actions)
 
 
 def test_outputs_of_all_functions_agree(policy, params):
     observations, carry = policies.observations(policy, (4,)), policy.initial_carry((4,))
     result = policy.act(params, KEY, observations, carry=carry)
-    scored = policy.evaluate(params, observations, result.actions, carry=carry)
+    scored = policy.evaluate(params, observations, **policies.scoring(policy, result), carry=carry)
     distribution, applied = policy.apply(params, observations, carry=carry)
     without_sample = {output: value for output, value in result.outputs.items() if output != "raw_actions"}
     assert_close(scored.outputs, without_sample)
@@ -433,7 +437,7 @@ def test_reductions_are_of_the_terms_of_the_dimensions(name, policy, params):
     if "none" not in reductions:
         pytest.skip("this kind has no terms of single dimensions")
     observations = policies.observations(policy, (4,))
-    actions = act(policy, params, KEY, observations, (4,)).actions
+    actions = act(policy, params, KEY, observations, (4,))
     terms = evaluate(policies.make(name, reduction="none")[0], params, observations, actions, (4,))
     assert terms.log_prob.shape == terms.entropy.shape == (4, policies.size(policy))
     for reduction in reductions:
@@ -451,5 +455,5 @@ def test_without_keepdims_the_reduced_axis_is_gone(name, policy, params):
     observations = policies.observations(policy, (4,))
     kept, dropped = (act(each, params, KEY, observations, (4,)) for each in (policy, flat))
     assert_close(dropped.log_prob, jnp.squeeze(kept.log_prob, -1))
-    kept, dropped = (evaluate(each, params, observations, kept.actions, (4,)) for each in (policy, flat))
+    kept, dropped = (evaluate(each, params, observations, kept, (4,)) for each in (policy, flat))
     assert_close([dropped.log_prob, dropped.entropy], [jnp.squeeze(x, -1) for x in (kept.log_prob, kept.entropy)])

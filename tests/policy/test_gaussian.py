@@ -240,16 +240,17 @@ def test_mean_and_log_std_are_clipped_first_the_action_last():
     close(result.log_prob, [-2.9239385, -2.9555698])
 
 
-@pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped"])
-def test_taken_actions_are_scored_as_they_are(clipped_log_prob):
+def test_taken_actions_are_scored_as_they_are():
     # (2, 2) lies outside the Box and is not clipped: z = (1.5, 1.5),
     # -½·2.25 - c = -2.0439385 and -½·2.25 - log 2 - c = -2.7370857
-    policy = gaussian(clip_actions=True, clipped_log_prob=clipped_log_prob, reduction="none")
+    policy = gaussian(clip_actions=True, reduction="none")
     taken_actions = np.array([2.0, 2.0], np.float32)
     result = act(policy, taken_actions=taken_actions)
     close(result.actions, [1.0, -1.0])
     close(result.log_prob, [-2.0439385, -2.7370857])
     close(policy.evaluate(PARAMS, OBSERVATION, taken_actions).log_prob, [-2.0439385, -2.7370857])
+    raw_alone = gaussian(clip_actions=True, clipped_log_prob="unclipped", reduction="none")
+    close(raw_alone.evaluate(PARAMS, OBSERVATION, raw_actions=taken_actions).log_prob, [-2.0439385, -2.7370857])
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_infinite_options_survive_strict_json():
 @pytest.mark.parametrize(
     ("network", "told"),
     [
-        (gaussjax.networks.MLP, r"the class MLP\. Make one of it: MLP\(…\)"),
+        (gaussjax.networks.MLP, r"the class MLP\. Make an instance: MLP\(…\)"),
         ("mlp", "got str"),
         (lambda observations: observations, "got function"),
     ],
@@ -348,14 +349,25 @@ def test_integer_actions_are_scored_as_the_numbers_they_are(clipped_log_prob):
     """Bounds that are no integers stay what they are."""
     box, clipping = Box((-0.5, -np.inf), (1.5, np.inf), (2,)), {"clipped_log_prob": clipped_log_prob}
     policy = gaussian(box, reduction="none", clip_actions=True, **clipping)
-    whole = np.array([0, 5])
-    found = policy.evaluate(PARAMS, OBSERVATION, whole).log_prob
-    np.testing.assert_array_equal(found, policy.evaluate(PARAMS, OBSERVATION, whole.astype(np.float32)).log_prob)
+    whole, argument = np.array([0, 5]), "raw_actions" if clipped_log_prob == "unclipped" else "taken_actions"
+    found = policy.evaluate(PARAMS, OBSERVATION, **{argument: whole}).log_prob
+    floats = policy.evaluate(PARAMS, OBSERVATION, **{argument: whole.astype(np.float32)}).log_prob
+    np.testing.assert_array_equal(found, floats)
 
 
 def test_actions_that_are_not_there_are_named():
-    with pytest.raises(TypeError, match=r"taken_actions: expected an array of shape \(2,\), got None"):
+    with pytest.raises(TypeError, match="expected exactly one of raw_actions and taken_actions, got none"):
         gaussian().evaluate(PARAMS, OBSERVATION, None)
+    with pytest.raises(TypeError, match="expected exactly one of raw_actions and taken_actions, got both"):
+        gaussian().evaluate(PARAMS, OBSERVATION, np.zeros(2), raw_actions=np.zeros(2))
+
+
+def test_a_policy_of_unclipped_densities_scores_raw_actions_alone():
+    policy = gaussian(Box(-1.0, 1.0, (2,)), clip_actions=True, clipped_log_prob="unclipped")
+    calls = (policy.evaluate, lambda *given: policy.act(given[0], None, given[1], taken_actions=given[2], noise=NOISE))
+    for call in calls:
+        with pytest.raises(ValueError, match="taken_actions: expected None with clipped_log_prob='unclipped'"):
+            call(PARAMS, OBSERVATION, np.zeros(2, np.float32))
 
 
 def test_actions_clipped_in_float32_are_censored_in_float64_too(x64):

@@ -62,7 +62,7 @@ def test_saturated_actions_are_scored_as_sampled_from_their_raw_ones(squashed) -
     # Noise of ±25 saturates tanh; the log-density of the sample is far from that of the edge.
     noise = 25.0 * jnp.sign(jax.random.normal(KEY, (4, 2)))
     result = policy.act(params, None, OBSERVATIONS, noise=noise)
-    raw = policy.evaluate(params, OBSERVATIONS, result.actions, raw_actions=result.outputs["raw_actions"])
+    raw = policy.evaluate(params, OBSERVATIONS, raw_actions=result.outputs["raw_actions"])
     edge = policy.evaluate(params, OBSERVATIONS, result.actions)
     np.testing.assert_allclose(raw.log_prob, result.log_prob, rtol=1e-5)
     assert np.all(np.isfinite(edge.log_prob))
@@ -83,14 +83,14 @@ def test_raw_actions_score_clipped_samples_before_the_clip(factory) -> None:
     params = policy.init(KEY)
     result = policy.act(params, KEY, OBSERVATIONS)
     assert bool(jnp.any(result.actions != result.outputs["raw_actions"]))
-    scored = policy.evaluate(params, OBSERVATIONS, result.actions, raw_actions=result.outputs["raw_actions"])
+    scored = policy.evaluate(params, OBSERVATIONS, raw_actions=result.outputs["raw_actions"])
     np.testing.assert_allclose(scored.log_prob, result.log_prob, rtol=1e-5)
 
 
 def test_raw_actions_have_the_shape_of_the_actions(squashed) -> None:
     policy, params = squashed
     with pytest.raises(ValueError, match=r"raw_actions: expected shape \(4, 2\), got \(2,\)"):
-        policy.evaluate(params, OBSERVATIONS, jnp.zeros((4, 2)), raw_actions=jnp.zeros(2))
+        policy.evaluate(params, OBSERVATIONS, raw_actions=jnp.zeros(2))
 
 
 def test_entropy_of_the_policy_is_that_of_its_samples(squashed) -> None:

@@ -1,7 +1,8 @@
-"""Strict mode looks at values; without it nothing is looked at, and nothing is paid."""
+"""Strict policies look at values; plain policies do not, and pay nothing."""
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import jax
@@ -61,8 +62,9 @@ VALUES = {
 }
 
 
-def call(name, arguments):
+def call(name, arguments, strict=False):
     policy, params = policies.make("squashed")
+    policy = gaussjax.strict(policy) if strict else policy
     good = {"params": params, "observations": np.zeros((4, 3), np.float32)}
     if name == "act":
         good["key"] = jax.random.key(0)
@@ -72,49 +74,62 @@ def call(name, arguments):
 
 
 @pytest.mark.parametrize(("function", "arguments", "says"), VALUES.values(), ids=VALUES)
-def test_strict_mode_refuses_the_value(function, arguments, says):
-    call(function, arguments)  # Elsewhere nothing is looked at.
-    with gaussjax.strict(), pytest.raises(ValueError, match=re.escape(says)):
-        call(function, arguments)
+def test_a_strict_policy_refuses_the_value(function, arguments, says):
     call(function, arguments)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        call(function, arguments, strict=True)
 
 
 @pytest.mark.parametrize(("function", "arguments", "says"), VALUES.values(), ids=VALUES)
 @pytest.mark.parametrize("transform", [lambda f: jax.jit(f), lambda f: jax.vmap(f), lambda f: jax.jit(jax.vmap(f))])
-def test_strict_mode_refuses_the_value_in_a_compiled_program(function, arguments, says, transform):
+def test_a_strict_policy_refuses_the_value_in_a_compiled_program(function, arguments, says, transform):
     stacked = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)]), arguments)
     if transform(lambda x: x) is not None and "vmap" not in transform.__code__.co_names:
         stacked = arguments
-    compiled = transform(lambda given: call(function, given))
-    with pytest.raises(Exception, match=re.escape(says)), gaussjax.strict():
+    compiled = transform(lambda given: call(function, given, strict=True))
+
+    def run():
         jax.block_until_ready(compiled(stacked))
+        jax.effects_barrier()
+
+    with pytest.raises(Exception, match=re.escape(says)):
+        run()
 
 
 def test_values_at_the_edge_and_half_open_boxes_pass():
-    with gaussjax.strict():
-        call("evaluate", {"taken_actions": np.tile(np.float32([1.0, 3.0]), (4, 1))})
-        policy, params = policies.make("gaussian-clipped")
-        actions = np.tile(np.float32([1e6, -1e6]), (4, 1))
-        policy.evaluate(params, np.zeros((4, 3), np.float32), actions)
-        policy, params = policies.make("gaussian")
-        policy.evaluate(params, np.zeros((4, 3), np.float32), actions)
+    call("evaluate", {"taken_actions": np.tile(np.float32([1.0, 3.0]), (4, 1))}, strict=True)
+    far, observations = np.tile(np.float32([1e6, -1e6]), (4, 1)), np.zeros((4, 3), np.float32)
+    for row in ("gaussian-clipped", "gaussian"):
+        policy, params = policies.make(row)
+        gaussjax.strict(policy).evaluate(params, observations, far)
 
 
-def test_infinite_parameters_and_the_policies_of_torch_are_not_looked_at():
+def test_infinite_parameters_pass():
     params = jax.tree.map(np.array, policies.make("squashed")[1])
     params["params"]["head"]["log_std"][1] = np.inf
-    policy = gaussjax.torch.from_spec(policies.make("squashed")[0].spec)
-    with gaussjax.strict():
-        call("log_std", {"params": params})
-        policy.apply(policy.init(gaussjax.torch.key(0)), bad((4, 3), np.nan, (2, 1)))
+    call("log_std", {"params": params}, strict=True)
 
 
-def test_strict_mode_leaves_results_alone():
-    plain = call("act", {})
-    with gaussjax.strict():
-        jax.tree.map(np.testing.assert_array_equal, call("act", {}), plain)
+def test_strict_policies_of_torch_refuse_values_too():
+    policy = gaussjax.strict(gaussjax.torch.from_spec(policies.make("squashed")[0].spec))
+    params = policy.init(gaussjax.torch.key(0))
+    with pytest.raises(ValueError, match=r"observations: expected finite numbers, got nan at \[2, 1\]"):
+        policy.apply(params, bad((4, 3), np.nan, (2, 1)))
+    with pytest.raises(ValueError, match="expected actions within the Box"):
+        policy.evaluate(params, np.zeros((4, 3), np.float32), bad((4, 2), 3.5, (1, 1)))
 
 
-def test_strict_mode_off_adds_nothing_to_a_compiled_program():
+def test_a_strict_policy_gives_the_same_results():
+    jax.tree.map(np.testing.assert_array_equal, call("act", {}, strict=True), call("act", {}))
+
+
+def test_a_plain_policy_adds_nothing_to_a_compiled_program():
     program = jax.make_jaxpr(lambda observations: call("act", {"observations": observations}))(jnp.zeros((4, 3)))
     assert not program.effects
+
+
+def test_a_strict_policy_is_another_static_argument_and_pickles():
+    policy = policies.make("squashed")[0]
+    strict = gaussjax.strict(policy)
+    assert strict != policy
+    assert pickle.loads(pickle.dumps(strict)) == strict == gaussjax.strict(strict)

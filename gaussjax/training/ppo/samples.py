@@ -52,8 +52,7 @@ def scored(
     Raises:
         ValueError: There is no value, or it is of another shape.
     """
-    taken_actions = raw_actions if actions is None else actions
-    scores = policy.evaluate(params, observations, taken_actions, raw_actions=raw_actions, **given)
+    scores = policy.evaluate(params, observations, raw_actions=raw_actions, **given)
     outputs, expected = scores.outputs, scores.log_prob.shape
     if "value" not in outputs:
         raise ValueError(
