@@ -343,10 +343,10 @@ HOST_FAULTS = {
         ValueError,
         "got 'rellu'. Did you mean 'relu'?",
     ),
-    "activation that is a function": (
-        lambda: gaussjax.gaussian(MLP((8,), activation=jnp.tanh), 3, BOX).init(jax.random.key(0)),
+    "activation that is a number": (
+        lambda: gaussjax.gaussian(MLP((8,), activation=3), 3, BOX).init(jax.random.key(0)),
         TypeError,
-        "activation: expected a name from gaussjax.networks.ACTIVATIONS, or one for each of the 1 sizes, got <",
+        "activation: expected a name from gaussjax.networks.ACTIVATIONS",
     ),
     "one activation for two layers": (
         lambda: gaussjax.gaussian(MLP((8, 8), activation=("relu",)), 3, BOX).init(jax.random.key(0)),
