@@ -1,8 +1,7 @@
-"""The array functions that formulas are written in: JAX's, and another library's for its arrays.
+"""Array functions that dispatch to JAX or to a registered library, so that a formula is written once.
 
-`xp.exp(x)` is `jax.numpy.exp(x)`, unless an argument is an array, a type or a shape of the library that
-was registered: then it is that library's function of the same name. So a formula is written once.
-`gaussjax.torch` registers torch; without it all of this is `jax.numpy`.
+`xp.exp(x)` is `jax.numpy.exp(x)`. If an argument is an array, a dtype or a shape of the registered
+library, it is that library's function of the same name. `gaussjax.torch` registers torch.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ _registered: dict[str, Any] = {"types": (), "library": None}
 
 
 def register(types: tuple[type, ...], library: Any) -> None:
-    """Has calls with arguments of these types answered by `library`."""
+    """Makes `xp` call the functions of `library` for arguments of these types."""
     _registered.update(types=types, library=library)
 
 
 def is_other(*arguments: Any) -> bool:
-    """Whether an argument, or an entry of a list or tuple among them, is of the registered types."""
+    """True if an argument, or an entry of a list or tuple among them, is of the registered types."""
     types = _registered["types"]
     return any(
         isinstance(argument, types) or (isinstance(argument, (list, tuple)) and is_other(*argument))
@@ -36,7 +35,7 @@ def is_other(*arguments: Any) -> bool:
 
 
 class _Functions:
-    """Looks functions up by name when they are called."""
+    """Functions by name, with the library chosen at each call."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -56,10 +55,10 @@ xp: Any = _Functions()
 
 
 def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator of a function of arrays of one shape, whose derivatives are given.
+    """Decorator that gives an elementwise function of arrays of one shape its derivatives.
 
     Args:
-        slopes: The function's arguments to its partial derivatives, one for each argument.
+        slopes: Function from the same arguments to the partial derivatives, one for each argument.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,11 +100,11 @@ def _is_real(array: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
-# What jax.numpy has not, or not under a name and with arguments that torch can share.
+# Functions that jax.numpy lacks, or that torch cannot share under their jax.numpy names and arguments.
 _JAX: dict[str, Callable[..., Any]] = {
-    # Arrays in their common floating type, float32 at the least.
+    # Arrays in their common floating dtype, float32 at the least.
     "at_least_float32": _at_least_float32,
-    # NumPy numbers in the type, and on the device, of an array.
+    # NumPy numbers with the dtype and the device of an array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
     # The i-th entry of the last axis.
@@ -119,11 +118,11 @@ _JAX: dict[str, Callable[..., Any]] = {
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
     "sigmoid": jax.nn.sigmoid,
-    # x with (I + factor) x = right, the factor strictly lower triangular.
+    # The solution x of (I + factor) x = right, with factor strictly lower triangular.
     "solve_unit_lower": _solve_unit_lower,
     "standard_normal": standard_normal,
     "stop_gradient": jax.lax.stop_gradient,
-    # Entries row by row in the strictly lower triangle of a matrix of zeros.
+    # A matrix of zeros whose strictly lower triangle holds the entries row by row.
     "strictly_lower": _strictly_lower,
     "to_float32": lambda array: array.astype(jnp.float32),
 }

@@ -1,4 +1,4 @@
-"""The diagonal Gaussian, with log_std as the primary quantity."""
+"""Diagonal Gaussian with log_std, not std, as its parameter."""
 
 from __future__ import annotations
 

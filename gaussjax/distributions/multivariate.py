@@ -1,4 +1,4 @@
-"""The Gaussian with full covariance, by a triangular factor whose rows carry their own scale."""
+"""Gaussian with full covariance, as a unit triangular factor and a scale for each dimension."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def num_pairs(num_actions: int) -> int:
 
 @register
 class MultivariateGaussian(Distribution):
-    """A normal distribution whose dimensions depend on each other.
+    """A normal distribution with correlated dimensions.
 
-    Actions are `mean + diag(exp(log_std)) (I + N) noise` with N strictly lower triangular.
-    No covariance is ever formed or factorised, so dimensions of very different scale keep their
-    digits, and every choice of the three arrays is a valid distribution. With N = 0 it is
-    `DiagGaussian`.
+    Actions are `loc + diag(exp(log_std)) (I + N) noise` with N strictly lower triangular.
+    No covariance is formed or factorised, so dimensions of very different scale keep their
+    digits. Every choice of the three arrays is a valid distribution; N = 0 gives `DiagGaussian`.
 
     By the chain rule a dimension, given those before it, is normal with standard deviation
     `exp(log_std)`; the reduction "none" gives these conditional terms, which sum to the joint.
@@ -94,8 +93,8 @@ class MultivariateGaussian(Distribution):
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         factor, other_factor = self._factor(loc), other._factor(loc)
         # other's factor times M is this factor. M is diag(ratio) and a strictly lower part that
-        # solves (I + N') M = diag(ratio) N - N' diag(ratio), written so that it vanishes
-        # with the difference of the two.
+        # solves (I + N') M = diag(ratio) N - N' diag(ratio). The right side is written so that it
+        # vanishes for equal distributions.
         gap, rest = exact_difference(log_std, other_log_std)
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
@@ -124,13 +123,13 @@ class MultivariateGaussian(Distribution):
         return xp.exp(self.log_std) * xp.sqrt(1.0 + xp.sum(xp.square(self._factor(self.loc)), -1))
 
     def scale_tril(self) -> Array:
-        """The Cholesky factor of the covariance, `(…, act, act)`."""
+        """Cholesky factor of the covariance, `(…, act, act)`."""
         factor = self._factor(self.loc)
         unit = xp.constant(np.eye(*self.event_shape), factor)
         return xp.expand_dims(xp.exp(self.log_std), -1) * (factor + xp.broadcast_to(unit, factor.shape))
 
     def covariance(self) -> Array:
-        """The covariance matrix, `(…, act, act)`, for inspection: no result here goes through it."""
+        """The covariance matrix, `(…, act, act)`, for inspection; no other method uses it."""
         factor = self.scale_tril()
         return xp.einsum_exact("...ik,...jk->...ij", factor, factor)
 

@@ -1,9 +1,9 @@
-"""Expectations of tanh and of its log-volume under a normal distribution, without sampling.
+"""Expectations of tanh and of its log-volume under a normal distribution, by quadrature.
 
-A narrow normal is integrated with Gauss–Hermite nodes around its mean. For a wide one these
-fail: tanh bends within a fraction of their spacing. There the integrand is split into what has
-a closed form (|u|, the sign of u) and a rest that dies like exp(-2|u|) around 0, which
-Gauss–Legendre nodes on both sides of 0 integrate. Either error is below 1e-8 for every standard
+A narrow normal is integrated with Gauss–Hermite nodes around its mean. A wide one is not: tanh
+changes within a fraction of the nodes' spacing. There the integrand is the sum of a part with a
+closed form (|u|, the sign of u) and a rest that decays like exp(-2|u|). Gauss–Legendre nodes on
+both sides of 0 integrate the rest. The error of either rule is below 1e-8 for every standard
 deviation, and below 1e-9 for the log-volume.
 """
 
@@ -12,18 +12,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Array
 
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.tanh import tanh_log_det
 
-if TYPE_CHECKING:
-    from jaxtyping import Array
-
-# The standard deviation at which the two rules meet, the nodes of each, and how far from 0 the
-# second one looks: exp(-2 * 16) is below float64's last bit.
+# The standard deviation at which the second rule replaces the first, the nodes of each rule, and
+# the range of the second one: exp(-2 * 16) is below float64's last bit.
 _MEETING = 0.7
 _HERMITE_NODES = 32
 _LEGENDRE_NODES = 40
@@ -31,8 +28,8 @@ _REACH = 16.0
 
 
 def _slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²); a change of
-    # std integrates the second (Stein's lemma).
+    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²). The derivative
+    # by std is an expectation of the second (Stein's lemma).
     return -2.0 * expected_tanh(mean, log_std), -2.0 * xp.exp(2.0 * log_std) * _expected_slope(mean, log_std)
 
 
@@ -41,8 +38,8 @@ def expected_log_det(mean: Array, log_std: Array) -> Array:
     """E[log(1 - tanh(u)²)] for u normal, element by element, in nats.
 
     Args:
-        mean: Of u, float32 or float64.
-        log_std: Of u, of the same shape and type.
+        mean: Mean of u, float32 or float64, any shape.
+        log_std: Logarithm of the standard deviation of u, of the same shape and dtype.
 
     Example:
         >>> import jax.numpy as jnp
@@ -105,15 +102,15 @@ def _expected_slope(mean: Array, log_std: Array) -> Array:
 
 
 def _around_mean(f: Callable[[Array, Array], Array], mean: Array, std: Array) -> Array:
-    # E[f(x, u)] for u = mean + std·x, x standard normal; std above the meeting point is cut,
-    # its result is not used.
+    # E[f(x, u)] for u = mean + std·x, x standard normal. A larger std than the meeting point is
+    # clipped; its result is not used.
     nodes, weights = _rule(_hermite, mean)
     u = xp.expand_dims(mean, -1) + xp.expand_dims(xp.minimum(std, _MEETING), -1) * nodes
     return xp.sum(weights * f(nodes, u), axis=-1)
 
 
 def _around_zero(g: Callable[[Array], Array], mean: Array, std: Array, left: float) -> Array:
-    # E[g(|u|)·(1 where u > 0, left where u < 0)] for a g that dies like exp(-2|u|).
+    # E[g(|u|)·(1 where u > 0, left where u < 0)] for a g that decays like exp(-2|u|).
     nodes, weights = _rule(_legendre, mean)
     right, mirrored = _densities(nodes, mean, std)
     return xp.sum(weights * g(nodes) * (right + left * mirrored), axis=-1)
@@ -139,7 +136,7 @@ def _expected_abs(mean: Array, std: Array) -> Array:
 
 
 def _rule(rule: Callable[[], tuple[np.ndarray, np.ndarray]], like: Array) -> tuple[Array, Array]:
-    # Nodes and weights with as many axes as `like` and one more, which is summed over.
+    # Nodes and weights with the axes of `like` and a last one to sum over.
     shape = (*(1,) * len(xp.shape(like)), -1)
     return tuple(xp.constant(part.reshape(shape), like) for part in rule())  # type: ignore[return-value]
 

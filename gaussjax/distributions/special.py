@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, xp
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 Reduction = Literal["sum", "mean", "prod", "none"]
 
@@ -21,7 +20,7 @@ _SERIES = [1.0 / math.factorial(n) for n in range(19, 1, -1)]
 
 
 def check_reduction(reduction: str) -> None:
-    """Refuses a reduction that does not exist.
+    """Checks the name of a reduction.
 
     Raises:
         ValueError: `reduction` is not "sum", "mean", "prod" or "none".
@@ -31,18 +30,23 @@ def check_reduction(reduction: str) -> None:
 
 
 def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
-    """The terms of the action dimensions reduced to one number, or left as they are.
+    """Terms of the action dimensions, reduced over the last axis.
 
     Args:
-        terms: One term a dimension, such as a log-density in nats.
-        reduction: "sum" for the joint log-density of independent dimensions. "mean" and
+        terms: One term for each dimension, such as a log-density in nats, `(…, act)`.
+        reduction: "sum" for the joint log-density of independent dimensions, or "none". "mean" and
             "prod" exist for compatibility; "prod" multiplies *log*-densities.
 
     Returns:
         `(…)`; for "none" the terms themselves, `(…, act)`.
 
     Raises:
-        ValueError: The reduction does not exist.
+        ValueError: No reduction has that name.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> reduce(jnp.ones((4, 2)), "sum").shape
+        (4,)
     """
     check_reduction(reduction)
     if reduction == "none":
@@ -51,10 +55,10 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
 
 
 def at_least_float32(*arrays: Array) -> Any:
-    """A tuple of the arrays in their common floating type, float32 at the least.
+    """A tuple of the arrays in their common floating dtype, float32 at the least.
 
-    A log-density rounded to bfloat16 is off by whole nats, so densities are computed and
-    returned in float32 whatever the trunk ran in. float64 stays float64.
+    A log-density rounded to bfloat16 is off by whole nats. So densities are computed and
+    returned in float32 at the least.
     """
     return xp.at_least_float32(*arrays)
 
@@ -76,7 +80,7 @@ def align(*arrays: Array) -> Any:
 
 
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
-    """The Chebyshev series with these coefficients at x in [-1, 1], by Clenshaw's recurrence.
+    """Chebyshev series at x in [-1, 1], by Clenshaw's recurrence.
 
     Example:
         >>> import jax.numpy as jnp
@@ -91,13 +95,7 @@ def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
 
 @elementwise(lambda x: (xp.expm1(x),))
 def expm1_minus_x(x: Array) -> Array:
-    """exp(x) - 1 - x, accurate near 0, where the plain form cancels.
-
-    Args:
-        x: Any real number.
-
-    Returns:
-        A number >= 0, within a few roundoffs of the true value.
+    """exp(x) - 1 - x within a few roundoffs; the plain form cancels near 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -113,7 +111,7 @@ def expm1_minus_x(x: Array) -> Array:
 
 
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    """`a - b` rounded, and what the rounding left out: together they are exact.
+    """`a - b` rounded, and its rounding error; their sum is exact.
 
     Source:
         Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
@@ -132,10 +130,10 @@ def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Arr
 
 @elementwise(_divergence_slopes)
 def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
-    """KL between two normals of the same mean, in nats, element by element.
+    """KL divergence between two normals of the same mean, in nats, element by element.
 
-    That is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The roundoff of d would
-    be multiplied by 2d, so it is carried along.
+    It is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The result would multiply
+    the rounding error of d by 2d, so that error is computed too.
 
     Example:
         >>> import jax.numpy as jnp

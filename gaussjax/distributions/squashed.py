@@ -1,4 +1,4 @@
-"""The Gaussian squashed by tanh into a Box, scored in the units of the Box."""
+"""Gaussian squashed by tanh into a Box, scored in the units of the Box."""
 
 from __future__ import annotations
 
@@ -66,15 +66,11 @@ class TanhGaussian(Distribution):
         return DiagGaussian(self.loc, self.log_std)
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
-        """The actions of the Box that raw ones (u) lead to; never outside by a rounding.
-
-        Args:
-            raw_actions: u, `(…, act)`.
-        """
+        """Actions in the Box for raw actions u, `(…, act)`; rounding never leaves the Box."""
         return self._affine(xp.tanh(self._cast(raw_actions)))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The raw actions (u) of actions of the Box, finite at its edge too; see `log_prob`."""
+        """Raw actions u for actions in the Box, `(…, act)`, finite at the edge too; see `log_prob`."""
         actions = self._cast(actions)
         return inverse_affine_tanh(actions, *self._bounds(actions))
 
@@ -92,15 +88,15 @@ class TanhGaussian(Distribution):
     ) -> Array:
         """Log-density of actions, finite for every finite action.
 
-        A float32 action near the edge stands for many u, and at the edge for all beyond 8.66.
-        So pass the raw actions where they are at hand; without them an action at the edge, or
-        outside, is scored as one within it by 2⁻²⁴ of half its width (2⁻⁵³ in float64).
+        A float32 action near the edge stands for many u, and one at the edge for every u beyond
+        8.66. So pass the raw actions where you have them. Without them an action at the edge or
+        outside is scored at 2⁻²⁴ of half the width from the edge (2⁻⁵³ in float64).
 
         Args:
-            actions: In units of the Box, `(…, act)`, with any leading dimensions before those
-                of the mean.
+            actions: Actions in units of the Box, `(…, act)`, with any leading axes before those of
+                `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
-            raw_actions: The u from which the actions were made; then `actions` is not read.
+            raw_actions: Raw actions u, of the same shape; `actions` is then not read.
 
         Returns:
             Nats, `(…)`; `(…, act)` for "none".
@@ -114,11 +110,11 @@ class TanhGaussian(Distribution):
         return reduce(self.base.entropy("none") + volume, reduction)
 
     def kl_divergence(self, other: TanhGaussian, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats, exact: a change of variables that both share leaves it be.
+        """KL(self || other) in nats, exact: a shared change of variables does not alter it.
 
         Raises:
             TypeError: `other` is of another class.
-            ValueError: Its Box is another one, so that the two do not share their support.
+            ValueError: `other` has another Box, so the supports differ.
         """
         same_class(self, other)
         if (self.low, self.high) != (other.low, other.high):
@@ -140,7 +136,7 @@ class TanhGaussian(Distribution):
         """The most likely action, which is nearer to the edge than the median.
 
         Where the standard deviation of u is above 1/√2 and its mean is near 0, the density has
-        two peaks; the higher one is returned, and the upper one of two equal ones.
+        two peaks. The higher one is returned, or the upper one of two equal ones.
         """
         return self.squash(raw_mode(self.loc, self.log_std))
 
@@ -164,19 +160,19 @@ class TanhGaussian(Distribution):
         return 0.5 * high - 0.5 * low
 
     def _affine(self, t: Array) -> Array:
-        # From [-1, 1] to the Box: from its centre, or from the nearer bound, so that ±1 is the
-        # bound itself and nothing is rounded beyond it.
+        # From [-1, 1] to the Box. Beyond ±½ distances are measured from the nearer bound, so ±1 is
+        # the bound itself and rounding never goes beyond it.
         (low, high), half, size = self._bounds(t), self._half(t), xp.abs(t)
         outer = xp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
         return xp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
 
 
 def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The bounds of a Box as plain numbers, one a dimension.
+    """Bounds of a Box as tuples of plain numbers, one for each dimension.
 
     Raises:
-        TypeError: A bound is not known while a program is traced.
-        ValueError: A dimension is open or has no width; all such dimensions are named.
+        TypeError: A bound is a traced array.
+        ValueError: A dimension is open or has no width; the error names all of them.
     """
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
     if numbers and all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=True)):
@@ -185,7 +181,7 @@ def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], t
         low, high = (np.broadcast_to(np.asarray(side, np.float64), (num_actions,)) for side in (low, high))
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
-            "low, high: expected numbers, got arrays that are known only when the program runs. "
+            "low, high: expected numbers, got traced arrays. "
             "The Box is static: make it from NumPy arrays or tuples outside of jit."
         ) from error
     narrow = np.flatnonzero(~(low < high) | ~np.isfinite(low) | ~np.isfinite(high))
@@ -211,18 +207,18 @@ def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
 def raw_mode(mean: Array, log_std: Array) -> Array:
     """The u at which the density of tanh(u) is highest, element by element.
 
-    It solves `u = mean + 2 std² tanh(u)`. Towards the side of the mean this is a convex equation
-    whose largest root is wanted; Newton's steps from the right run down to it and never past.
+    It is the largest root of `u = mean + 2 std² tanh(u)` on the side of the mean, where the equation is
+    convex. Newton's steps from the right descend to it and never pass it.
     """
     sign = xp.astype(xp.where(mean < 0, -1.0, 1.0), mean.dtype)
     size = xp.abs(mean)
-    # Beyond this tanh(u) is 1 in any case, and the square must not overflow.
+    # Beyond this limit tanh(u) is 1 in any case, and the square must not overflow.
     strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
 
     def step(_: int, u: Array) -> Array:
         tanh = xp.tanh(u)
         slope = 1.0 - strength * (1.0 - xp.square(tanh))
-        # Only rounding makes the slope vanish at a root, where two peaks become one.
+        # Where two peaks merge into one, the slope can round to 0 at the root.
         down = (u - size - strength * tanh) / xp.maximum(slope, xp.finfo(u.dtype).eps)
         return xp.clip(u - down, size, u)
 

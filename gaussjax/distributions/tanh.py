@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jaxtyping import Array
 
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import chebyshev
 
-if TYPE_CHECKING:
-    from jaxtyping import Array
-
-# -2 log(cosh(u))/u² for |u| < 1 as a Chebyshev series in 2u² - 1: computed at 300 bits. float32
+# Chebyshev series of -2 log(cosh(u))/u² for |u| < 1 in 2u² - 1, computed at 300 bits. float32
 # needs ten terms, float64 all of them.
 _LOG_COSH = (
     -0.9300367484320939305,
@@ -36,11 +35,10 @@ _LOG_COSH = (
 
 @elementwise(lambda u: (-2.0 * xp.tanh(u),))
 def tanh_log_det(u: Array) -> Array:
-    """log(da/du) of `a = tanh(u)`, element by element.
+    """log(da/du) of `a = tanh(u)` within a few roundoffs, element by element.
 
-    `log(1 - tanh(u)**2)` is -inf from |u| = 9 in float32, and `2(log 2 - u - softplus(-2u))`
-    has lost all digits near 0. This is accurate to a few roundoffs everywhere, with the
-    gradient `-2 tanh(u)`.
+    In float32 `log(1 - tanh(u)**2)` is -inf from |u| = 9 on, and `2(log 2 - u - softplus(-2u))`
+    loses all digits near 0.
 
     Args:
         u: Pre-squash actions, any finite number.
@@ -54,7 +52,7 @@ def tanh_log_det(u: Array) -> Array:
         -58.6137...
 
     Source:
-        Haarnoja et al. 2018, appendix C (arXiv:1801.01290), for what it is used for.
+        Haarnoja et al. 2018, appendix C (arXiv:1801.01290).
     """
     size = xp.abs(u)
     square = xp.square(xp.minimum(size, 1.0))
@@ -64,10 +62,10 @@ def tanh_log_det(u: Array) -> Array:
 
 
 def edge(dtype: Any) -> float:
-    """The least distance from ±1 at which a squashed value is scored: 2⁻²⁴, in float64 2⁻⁵³.
+    """Smallest distance from ±1 at which a squashed value is scored: 2⁻²⁴, in float64 2⁻⁵³.
 
-    A float32 tanh is exactly ±1 from |u| = 9 on, so a stored action at the edge stands for all
-    of them; it is scored as 1 - 2⁻²⁴, the last float32 below 1, which is u = 8.66.
+    A float32 tanh is exactly ±1 from |u| = 9 on. An action at the edge is therefore scored as
+    1 - 2⁻²⁴, the last float32 below 1, where u = 8.66.
     """
     return 0.5 * float(xp.finfo(dtype).eps)
 
@@ -75,14 +73,14 @@ def edge(dtype: Any) -> float:
 def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     """The u with `actions = center + half * tanh(u)`, finite for every finite action.
 
-    The distances to the two bounds are taken from the action itself, for `1 - t` has lost its
-    digits once `t` has been rounded. Actions at or beyond a bound count as `edge` away from
-    it, and the gradient with respect to an action there is finite.
+    The distances to both bounds are computed from the action itself, because `1 - t` loses its
+    digits once `t` is rounded. Actions at or beyond a bound are scored at the distance `edge`
+    from it, with a finite gradient.
 
     Args:
-        actions: In units of the Box.
-        low: Lower bounds, of the same shape and type.
-        high: Upper bounds, likewise.
+        actions: Actions in units of the Box.
+        low: Lower bounds, of the same shape and dtype.
+        high: Upper bounds likewise.
     """
     half = 0.5 * high - 0.5 * low
     least = edge(actions.dtype)
@@ -93,5 +91,6 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     near = xp.abs(t) < 0.5
     sign = xp.astype(xp.where(t < 0, -1.0, 1.0), t.dtype)
     inner = xp.where(near, sign * t, 0.0)
-    # log1p of a positive number only: on some platforms it loses digits near -0.41.
+    # XLA: log1p near -0.41 is 240 roundoffs off in float64 (CPU, jax 0.10.2), so its argument is positive
+    # here. The row "squashed log_prob" of tests/numerics/test_bars.py tells when arctanh(t) will do.
     return xp.where(near, 0.5 * sign * xp.log1p(2.0 * inner / (1.0 - inner)), far)

@@ -1,4 +1,4 @@
-"""The functions of `gaussjax.core.arrays` on tensors, by the names they have in `jax.numpy`."""
+"""The functions of `gaussjax.core.arrays` for tensors, under their names in `jax.numpy`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaussjax.torch import random
 
 
 class _Elementwise(torch.autograd.Function):
-    """A function with the derivatives given; see `gaussjax.core.arrays.elementwise`."""
+    """Elementwise function with given derivatives; see `gaussjax.core.arrays.elementwise`."""
 
     generate_vmap_rule = True
 
@@ -39,25 +39,25 @@ class _Elementwise(torch.autograd.Function):
 
 
 def elementwise(function: Callable[..., Any], slopes: Callable[..., Any], *tensors: torch.Tensor) -> torch.Tensor:
-    """The function's value, with `slopes` for its partial derivatives."""
+    """Value of the function, with `slopes` as its partial derivatives."""
     return _Elementwise.apply(function, slopes, *tensors)
 
 
 def tensor(value: Any) -> Any:
-    """What NumPy can read as numbers as a tensor; anything else, which will be refused, as an array."""
+    """Numbers as a tensor; anything else as a NumPy array, which the caller refuses."""
     if isinstance(value, torch.Tensor) or value is None:
         return value
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         return array
-    # Python's floats have no width of their own: they become torch's default type, as in torch.tensor.
+    # Python's floats have no dtype: they become torch's default dtype, as in torch.tensor.
     if array.dtype.kind == "f" and not hasattr(value, "dtype"):
         return torch.from_numpy(array).to(torch.get_default_dtype())
     return torch.from_numpy(np.array(array))
 
 
 def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
-    # The tensors say the type: NumPy makes float64 of everything, which JAX narrows likewise.
+    # Tensors alone decide the dtype: NumPy makes float64 of every number, which JAX too would narrow.
     types = (value.dtype for value in values if isinstance(value, torch.Tensor))
     dtype = functools.reduce(torch.promote_types, types, torch.float32)
     return tuple(tensor(value).to(dtype) for value in values)
@@ -68,7 +68,7 @@ def _constant(value: Any, like: torch.Tensor) -> torch.Tensor:
 
 
 def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    # JAX's maximum and minimum take numbers too, and halve the gradient between equals.
+    # As in JAX, the limit may be a number, and equal arguments share the gradient.
     def bound(x: torch.Tensor, limit: Any) -> torch.Tensor:
         return function(x, limit if isinstance(limit, torch.Tensor) else torch.full_like(x, limit))
 
@@ -76,7 +76,7 @@ def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _strictly_lower(entries: torch.Tensor, count: int) -> torch.Tensor:
-    # Every place of the matrix reads an entry, those on and above the diagonal a zero put last.
+    # Every place of the matrix gathers an entry; those on and above the diagonal gather a padded zero.
     places = np.full((count, count), entries.shape[-1])
     places[np.tril_indices(count, -1)] = np.arange(entries.shape[-1])
     padded = torch.nn.functional.pad(entries, (0, 1))
@@ -102,7 +102,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fori_loop": _fori_loop,
     "is_floating": torch.is_floating_point,
     "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
-    # bfloat16 operands, products summed up in another type.
+    # Operands of a narrow dtype, products and sums in a wider one.
     "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
     "maximum": maximum,
     "minimum": minimum,
@@ -126,7 +126,7 @@ class Library:
     elementwise = staticmethod(elementwise)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """A function of torch by the name JAX has for it."""
+        """The torch function with that name in JAX."""
         return _FUNCTIONS[name] if name in _FUNCTIONS else getattr(torch, name)
 
 
