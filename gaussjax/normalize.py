@@ -1,32 +1,29 @@
-"""Running mean and variance of observations, for inputs of order one.
+"""Running mean and variance of observations, and their normalisation.
 
-`init`, `update` and `apply` are pure; the statistics are carried by the training state and
-saved beside the parameters. The merge of a batch is the parallel form, which does not cancel.
+`init`, `update` and `apply` are pure functions. The training state carries the statistics, and a
+policy file stores them beside the parameters.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import is_other, xp
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
 
 MAKE_STATISTICS = "normalize.init makes them, and gaussjax.interop.skrl.statistics those of a checkpoint of skrl."
 
 
 class Statistics(NamedTuple):
-    """What has been seen so far.
+    """Statistics of the observations so far.
 
     Attributes:
-        count: Number of observations, as a float32 scalar.
-        mean: Their mean, of the shape of one observation.
-        m2: Sum of the squared deviations from the mean, same shape.
+        count: Number of observations, a float32 scalar.
+        mean: Mean, with the shape of one observation.
+        m2: Sum of squared deviations from the mean, same shape.
     """
 
     count: Float[Array, ""]
@@ -35,10 +32,10 @@ class Statistics(NamedTuple):
 
 
 def init(shape: tuple[int, ...]) -> Statistics:
-    """Statistics of nothing: `apply` returns its input until the first update.
+    """Statistics of no observations; `apply` returns its input until the first update.
 
     Args:
-        shape: Of one observation.
+        shape: Shape of one observation.
 
     Returns:
         Zeros.
@@ -51,18 +48,18 @@ def init(shape: tuple[int, ...]) -> Statistics:
 
 
 def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics:
-    """Statistics with a batch added.
+    """Statistics updated with a batch of observations.
 
     Args:
-        state: What was seen before.
-        batch: Observations with any leading dimensions.
+        state: Statistics so far.
+        batch: Observations with any leading axes, `(…, *shape)`.
 
     Returns:
-        What has been seen with them. float32 counts to 2**24 one by one, so after 16 million
-        single observations the statistics stand still.
+        Statistics of all observations. float32 counts to 2**24 one by one: after 16 million single
+        observations the statistics no longer change.
 
     Raises:
-        ValueError: The last axes are not those of one observation.
+        ValueError: The last axes do not have the shape of one observation.
 
     Example:
         >>> update(init((1,)), jnp.array([[1.0], [3.0]]))
@@ -76,8 +73,7 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     batch = batch.reshape(math.prod(batch.shape[: batch.ndim - state.mean.ndim]), *state.mean.shape)
     if batch.shape[0] == 0:
         return state
-    # Distances from one of them are small where the observations are far from zero, and so
-    # their sum keeps its digits.
+    # Distances from the first observation are small even far from zero, so their sum keeps its digits.
     anchor = batch[0]
     distance = batch - jnp.expand_dims(anchor, 0)
     mean = jnp.mean(distance, axis=0)
@@ -94,13 +90,13 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
 
 
 def variance(state: Statistics) -> Float[Array, "*shape"]:
-    """Variance of what has been seen, one while nothing has.
+    """Variance of the observations, or one before the first update.
 
     Args:
-        state: What was seen.
+        state: Statistics so far.
 
     Returns:
-        In squared units of the observation, of the shape of one.
+        Squared units of the observation, with the shape of one.
 
     Example:
         >>> variance(update(init((1,)), jnp.array([[1.0], [3.0]])))
@@ -112,20 +108,20 @@ def variance(state: Statistics) -> Float[Array, "*shape"]:
 def apply(
     state: Statistics, x: Float[Array, "*batch shape"], clip: float = 10.0, epsilon: float = 1e-8
 ) -> Float[Array, "*batch shape"]:
-    """Observations with mean zero and variance one.
+    """Observations normalised to mean zero and variance one.
 
     Args:
-        state: Statistics; held constant, no gradient flows into them.
-        x: Observations with any leading dimensions.
-        clip: Bound on the result, in standard deviations.
+        state: Statistics; their gradient is stopped.
+        x: Observations with any leading axes, `(…, *shape)`.
+        clip: Bound on the absolute value of the result, in standard deviations.
         epsilon: Added to the variance, so that a constant dimension gives zero.
 
     Returns:
         `(x - mean) / sqrt(variance + epsilon)`, clipped, float32 at the least.
 
     Raises:
-        ValueError: The last axes are not those of one observation.
-        TypeError: The state is of another type.
+        ValueError: The last axes do not have the shape of one observation.
+        TypeError: `state` is no `Statistics`.
 
     Example:
         >>> apply(update(init((1,)), jnp.array([[1.0], [3.0]])), jnp.array([4.0]))
@@ -135,7 +131,7 @@ def apply(
         raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     if is_other(state.mean):
-        # Lists and NumPy's arrays follow the statistics to their library.
+        # Lists and NumPy arrays become arrays of the library of the statistics.
         x = xp.at_least_float32(state.mean, x)[1]
     else:
         x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]

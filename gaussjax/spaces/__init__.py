@@ -1,9 +1,7 @@
-"""Observation and action spaces: what a policy must know of an environment.
+"""Observation and action spaces as small frozen classes.
 
-A policy needs the sizes, the bounds and the structure of its two spaces, and it
-must be able to write them into a file. These small frozen classes hold exactly
-that. Gymnasium's spaces are read by their attributes, so nothing here imports
-gymnasium (which would load every environment it registers).
+They hold the sizes, bounds and structure that a policy needs, and can be written into a file.
+Gymnasium's spaces are read by their attributes: importing gymnasium would load all its environments.
 """
 
 from gaussjax.spaces.arrays import Observations as Observations

@@ -1,4 +1,4 @@
-"""Observations of a space: checked and given its structure, flattened, and all zeros."""
+"""Observations of a space: validation, flattening and zeros."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from gaussjax.core.arrays import xp
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple, size
 
 Observations = Any
-"""An array, or the dict or tuple of arrays that mirrors the observation space."""
+"""An array, or a dict or tuple of arrays with the structure of the observation space."""
 
 
 def cast(space: Space, observations: Observations, name: str = "observations") -> tuple[Observations, tuple[int, ...]]:
-    """Observations as arrays of the space's structure, and their leading dimensions.
+    """Observations as arrays with the structure of the space, and their batch shape.
 
-    Integers and booleans in a Box become float32. Floating types stay as they
-    are (float64 only where JAX runs with x64). A Box of several dimensions also
-    takes flat vectors, which it reshapes.
+    Integers and booleans in a Box become float32. Floating dtypes are kept, float64 only with x64
+    enabled. A Box of several axes also takes flat vectors and reshapes them.
 
     Args:
-        space: What one observation looks like.
-        observations: `(…, *shape)` or, for a Box, `(…, size)`; nested as the space.
-        name: How the errors call the argument.
+        space: The space of one observation.
+        observations: `(…, *shape)` or, for a Box, `(…, size)`; nested like the space.
+        name: Name of the argument in errors.
 
     Returns:
-        The arrays, and the leading dimensions that they have in common.
+        The arrays, and the leading axes that they share.
 
     Raises:
-        TypeError: The type of an array cannot be used (text, objects, complex).
-        ValueError: The shape or the structure is another one.
+        TypeError: An array has no real dtype (text, objects, complex), or a discrete part no integer one.
+        ValueError: The shape or the structure does not fit the space.
 
     Example:
         >>> cast(Box(shape=(2,)), np.zeros((5, 2), int))[1]
@@ -75,17 +74,16 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
 
 
 def flatten(space: Space, observations: Observations) -> jax.Array:
-    """One float vector an observation: `(…, size(space))`, discrete parts one-hot.
+    """Observations as float vectors, `(…, size(space))`, with discrete parts one-hot.
 
-    The order is Gymnasium's own (`gymnasium.spaces.flatten`). Leading dimensions
-    are kept.
+    The order is that of `gymnasium.spaces.flatten`.
 
     Args:
-        space: What one observation looks like.
-        observations: Arrays of that structure, as `cast` gives them.
+        space: The space of one observation.
+        observations: Arrays with the structure of the space, as `cast` returns them.
 
     Returns:
-        `(…, size(space))`, of the widest floating type among the parts.
+        `(…, size(space))` in the widest floating dtype among the parts.
 
     Example:
         >>> flatten(Discrete(3), jnp.array([2, 0]))
@@ -109,15 +107,15 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
 
 
 def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
-    """An element of the space's shape and type with all entries at zero (or at the start).
+    """Observations of zeros; of `start` where a Discrete space starts elsewhere.
 
     Args:
-        space: Of this module.
-        batch_shape: Leading dimensions.
-        full: `(shape, value, dtype) -> array`; NumPy's `np.full` makes NumPy arrays.
+        space: The space of one observation.
+        batch_shape: Leading axes.
+        full: `(shape, value, dtype) -> array`; `np.full` makes NumPy arrays.
 
     Returns:
-        An array, or the dict or tuple of arrays that mirrors the space.
+        An array, or a dict or tuple of arrays with the structure of the space.
 
     Example:
         >>> zeros(Box(shape=(3,)), (5,)).shape
@@ -172,7 +170,7 @@ def _match_shape(box: Box, array: jax.Array, name: str) -> tuple[jax.Array, tupl
     flat = f" or (..., {size(box)})" if rank > 1 else ""
     raise ValueError(
         f"{name}: expected ({expected}){flat}, got {shape}. "
-        f"The last axes are one element of the space; any number of axes may stand before them."
+        f"The last axes are one element of the space, after any number of leading axes."
     )
 
 
@@ -181,6 +179,6 @@ def _common_batch(parts: Mapping[Any, tuple[Observations, tuple[int, ...]]], nam
     if len(set(batches.values())) > 1:
         raise ValueError(
             f"{name}: expected the same leading dimensions in every part, got {batches}. Nothing is broadcast; "
-            f"use jnp.broadcast_to for a part that is the same for the whole batch."
+            f"use jnp.broadcast_to for a part that the whole batch shares."
         )
     return next(iter(batches.values()), ())

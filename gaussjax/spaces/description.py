@@ -1,4 +1,4 @@
-"""Spaces as plain data for JSON, and back."""
+"""Conversion of spaces to JSON and back."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tup
 
 
 def to_dict(space: Space) -> dict[str, Any]:
-    """A JSON-able dict from which `from_dict` makes the same space.
+    """Description of a space in JSON's types, the inverse of `from_dict`.
 
-    Infinite bounds are written as the strings "inf" and "-inf": JSON has no number for them.
+    Infinite bounds become the strings "inf" and "-inf", because JSON has no number for them.
 
     Args:
-        space: Of this module.
+        space: Any space of this module.
 
     Returns:
-        Dicts, lists, numbers and texts alone.
+        Dicts, lists, numbers and strings.
 
     Example:
         >>> to_dict(Discrete(4))
@@ -39,16 +39,16 @@ def to_dict(space: Space) -> dict[str, Any]:
 
 
 def from_dict(description: Mapping[str, Any]) -> Space:
-    """The space that `to_dict` described.
+    """The space with a given description, the inverse of `to_dict`.
 
     Args:
-        description: What `to_dict` gave.
+        description: A dict from `to_dict`.
 
     Returns:
-        A space equal to the one described.
+        A space equal to the one that was described.
 
     Raises:
-        ValueError: The description is not one of a space.
+        ValueError: The dict describes no space.
 
     Example:
         >>> from_dict(to_dict(Box(shape=(3,)))) == Box(shape=(3,))

@@ -1,4 +1,4 @@
-"""The kinds of space, as small frozen classes that can be hashed, compared and written into a file."""
+"""Kinds of spaces, as frozen classes that can be hashed, compared and written into a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 class Box:
     """Real vectors, images and other arrays with a bound on every entry.
 
-    The arguments have Gymnasium's order. Bounds of any array type become plain numbers, so that a Box
-    can be hashed, compared and written into a file.
+    The arguments have Gymnasium's order. Bounds of any array type become plain numbers.
 
     Attributes:
         low: Lower bounds in row-major order, or one number for all entries. -inf is open.
@@ -62,8 +61,8 @@ class Discrete:
     """The integers start, start + 1, …, start + n - 1; one-hot when flattened.
 
     Attributes:
-        n: How many there are.
-        start: The first one.
+        n: Number of values.
+        start: The first value.
 
     Example:
         >>> size(Discrete(4))
@@ -76,10 +75,10 @@ class Discrete:
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """Several integers at once, each from 0; one-hot each when flattened.
+    """A vector of integers that start at 0; each is one-hot when flattened.
 
     Attributes:
-        nvec: How many values each has.
+        nvec: Number of values of each integer.
 
     Example:
         >>> size(MultiDiscrete((3, 2)))
@@ -106,7 +105,7 @@ class Dict:
 
 @dataclass(frozen=True)
 class Tuple:
-    """Spaces in a row.
+    """A sequence of spaces.
 
     Attributes:
         items: The spaces.
@@ -126,10 +125,10 @@ def size(space: Space) -> int:
     """Length of the flat vector of one element.
 
     Args:
-        space: Of this module.
+        space: Any space of this module.
 
     Returns:
-        How many numbers one element has when it is flattened.
+        The size of the last axis of `flatten`.
 
     Example:
         >>> size(Tuple((Discrete(4), Box(shape=(2, 3)))))
@@ -152,7 +151,7 @@ def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of a Box as flat vectors, infinite where it is open.
 
     Args:
-        box: Of any shape.
+        box: A Box of any shape.
 
     Returns:
         Two float64 arrays `(size(box),)` in row-major order.
@@ -168,7 +167,7 @@ def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_order(box: Box) -> None:
-    # Two numbers are compared as such: a shape alone must not make an array of its size.
+    # Two numbers are compared as numbers: a shape read from a file must not allocate an array of its size.
     lowest, highest = np.atleast_1d(box.low), np.atleast_1d(box.high)
     crossed = np.flatnonzero(~(lowest <= highest))
     if crossed.size:
@@ -180,7 +179,7 @@ def _check_order(box: Box) -> None:
 
 
 def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
-    """A bound as one number, or as a tuple of one number for each entry."""
+    """A bound as one number, or as a tuple with a number for each entry."""
     values = np.asarray(bound, np.float64)
     if values.ndim and values.shape not in (shape, (math.prod(shape),)):
         raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")

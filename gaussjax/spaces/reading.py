@@ -1,4 +1,4 @@
-"""Spaces of Gymnasium, sizes and shapes made into gaussjax's own, and checked."""
+"""Conversion of Gymnasium spaces, sizes and shapes to gaussjax spaces."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tup
 
 
 def as_space(space: Any) -> Space:
-    """The gaussjax description of a Gymnasium space, a size or a shape.
+    """The gaussjax space for a Gymnasium space, a size or a shape.
 
     Args:
-        space: A space of Gymnasium or of this module, an int (the length of an
-            unbounded vector) or a shape.
+        space: A space of Gymnasium or of this module, an int (the length of an unbounded vector) or a
+            shape.
 
     Returns:
         A frozen, hashable space.
 
     Raises:
-        TypeError: The space is of a kind that has no flat vector.
+        TypeError: The kind of the space is not supported.
         ValueError: A lower bound lies above its upper bound.
 
     Example:
@@ -45,17 +45,17 @@ def as_space(space: Any) -> Space:
 
 
 def action_box(space: Any) -> Box:
-    """The Box of a continuous action space, or a refusal that names the space.
+    """The Box of a continuous action space.
 
     Args:
-        space: As of `as_space`.
+        space: As in `as_space`.
 
     Returns:
         A Box with at least one dimension.
 
     Raises:
         TypeError: The space is not a Box: a Gaussian has no density on it.
-        ValueError: The Box has no dimension, or its bounds cross.
+        ValueError: The Box has no dimension, or a lower bound lies above its upper bound.
 
     Example:
         >>> action_box(Box(-1.0, 1.0, (2,))).high
