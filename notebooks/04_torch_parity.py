@@ -74,15 +74,16 @@ for name, (one, other) in pairs.items():
 # %% [markdown]
 # ## The random numbers
 #
-# Bits, uniform and normal numbers are those of JAX on a CPU, bit for bit; normal ones where the processor fuses
-# products and sums, as x86 does from AVX2 on.
+# Bits and uniform numbers are JAX's exactly. Normal numbers agree to 4 units in the last place on a CPU.
 
 # %%
 key, twin_key, shape = jax.random.key(7), gaussjax.torch.key(7), (100_000,)
 ours, theirs = np.asarray(jax.random.normal(key, shape)), gaussjax.torch.normal(twin_key, shape).numpy()
 print("bits:   ", np.array_equal(jax.random.bits(key, shape), gaussjax.torch.random.bits(twin_key, shape)))
 print("uniform:", np.array_equal(jax.random.uniform(key, shape), gaussjax.torch.random.uniform(twin_key, shape)))
-print("normal: ", np.array_equal(ours, theirs))
+apart = np.max(np.abs(ours - theirs) / np.spacing(np.abs(ours)))
+print("normal: ", apart, "units in the last place")
+assert apart <= 4
 
 # %%
 figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")

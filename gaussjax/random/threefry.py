@@ -1,7 +1,7 @@
 """JAX's random numbers from NumPy: the same bits for the same key, without JAX.
 
-A key is two uint32 words, `jax.random.key_data` of a JAX key. Everything is written over a small set
-of operations, `Words`, so that `gaussjax.torch.random` is the same code on tensors.
+A key is two uint32 words, `jax.random.key_data` of a JAX key. The functions are written over a few
+operations, `Words`, so that `gaussjax.torch.random` runs the same lines on tensors.
 """
 
 from __future__ import annotations
@@ -13,25 +13,65 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gaussjax.random.inverse_error import Numbers, erf_inv, rounding_of
-from gaussjax.random.normal import Operations, threefry2x32
+# Threefry-2x32: the rotations of the two alternating groups of four rounds, and the parity constant of
+# the key schedule.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+class Operations(NamedTuple):
+    """Arithmetic of 32-bit words in one array library.
+
+    Attributes:
+        add: `(words, words) -> words`, modulo 2³².
+        xor: `(words, words) -> words`.
+        rotate: `(words, number of bits) -> words`, to the left.
+        word: `(int) -> word`, a constant.
+    """
+
+    add: Callable[[Any, Any], Any]
+    xor: Callable[[Any, Any], Any]
+    rotate: Callable[[Any, int], Any]
+    word: Callable[[int], Any]
+
+
+def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
+    """Two counter words hashed with the two words of a key, in 20 rounds.
+
+    Source:
+        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
+    """
+    add, xor, rotate, word = operations
+    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
+    x0, x1 = add(x0, k0), add(x1, k1)
+    for group in range(5):
+        for bits in _ROTATIONS[group % 2]:
+            x0 = add(x0, x1)
+            x1 = xor(x0, rotate(x1, bits))
+        x0 = add(x0, keys[(group + 1) % 3])
+        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
+    return x0, x1
 
 
 class Words(NamedTuple):
-    """What the generator needs of an array library; a word is 32 bits in the library's own type.
+    """Operations of one array library; a word is 32 bits in a type of the library's own.
 
     Attributes:
-        numbers: For the steps from bits to numbers; their library has `stack` as well.
+        library: Module with `stack`, `where`, `sqrt` and `copysign`.
+        cast: `(array, "float32" or "float64") -> array`.
+        quantile: `(float64 array) -> float64 array`, the quantile function of the normal distribution.
         read: `(uint32 array) -> words`.
         write: `(words) -> uint32 array`.
         count: `(number, like) -> words` 0, 1, …, number - 1.
-        operations: Of the hash.
-        shift: `(words, bits) -> words`, to the right, zeros coming in.
+        operations: Arithmetic of the cipher.
+        shift: `(words, number of bits) -> words`, to the right, filled with zeros.
         float32: `(words) -> float32 array` of the same bits.
-        float64: `(high words, low words) -> float64 array` in [1, 2) whose mantissa they fill.
+        float64: `(high words, low words) -> float64 array` on [1, 2) with these mantissa bits.
     """
 
-    numbers: Numbers
+    library: Any
+    cast: Callable[[Any, str], Any]
+    quantile: Callable[[Any], Any]
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
     count: Callable[[int, Any], Any]
@@ -41,13 +81,13 @@ class Words(NamedTuple):
     float64: Callable[[Any, Any], Any]
 
     def hash(self, key: Any, counters: Any) -> tuple[Any, Any]:
-        """Two words for each of the `counters` below 2³², by the `key`."""
+        """Two words for each of the counters, which are below 2³²."""
         words = self.read(key)
         zeros = counters ^ counters
         return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.operations)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Two words for each place of an array of that `shape`, by the `key`."""
+        """Two words for each place of a shape."""
         size = math.prod(shape)
         if size >= 2**32:
             raise ValueError(f"shape: expected fewer than 2**32 numbers, got {shape}. Draw them in parts.")
@@ -56,16 +96,16 @@ class Words(NamedTuple):
 
 
 def key(seed: int) -> np.ndarray:
-    """The key that `jax.random.key(seed)` holds.
+    """The words of `jax.random.key(seed)`.
 
     Args:
-        seed: From 0 to 2³² - 1, for which JAX's keys are the same with and without 64-bit types.
+        seed: From 0 to 2³² - 1, where JAX's keys are the same with and without 64-bit types.
 
     Returns:
         A uint32 array `(2,)`.
 
     Raises:
-        ValueError: The seed is another one.
+        ValueError: The seed is outside this range.
 
     Example:
         >>> key(7).tolist()
@@ -77,12 +117,12 @@ def key(seed: int) -> np.ndarray:
 
 
 def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
-    """The keys that `jax.random.split` makes.
+    """The keys of `jax.random.split`.
 
     Args:
-        key: Consumed.
-        num: How many.
-        words: The operations of another array library than NumPy.
+        key: Two words. It is consumed.
+        num: Number of new keys.
+        words: Operations of an array library, NumPy by default.
 
     Returns:
         A uint32 array `(num, 2)`.
@@ -93,36 +133,36 @@ def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
         [1797259609, 2579123966]
     """
     words = words or NUMPY
-    return words.write(words.numbers.library.stack(words.hash(key, words.count(num, key)), -1))
+    return words.write(words.library.stack(words.hash(key, words.count(num, key)), -1))
 
 
 def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
-    """The key that `jax.random.fold_in` makes of a key and a number.
+    """The key of `jax.random.fold_in`.
 
     Args:
-        key: Not consumed: fold in another number for another key.
+        key: Two words. It is not consumed: fold in another number for another key.
         data: From 0 to 2³² - 1.
-        words: The operations of another array library than NumPy.
+        words: Operations of an array library, NumPy by default.
 
     Returns:
         A uint32 array `(2,)`.
 
     Example:
-        >>> fold_in(key(0), 1).shape
-        (2,)
+        >>> fold_in(key(0), 1).tolist()
+        [928981903, 3453687069]
     """
     words = words or NUMPY
     counter = words.count(1, key) + words.operations.word(data)
-    return words.write(words.numbers.library.stack(words.hash(key, counter), -1)[0])
+    return words.write(words.library.stack(words.hash(key, counter), -1)[0])
 
 
 def bits(key: Any, shape: tuple[int, ...] = (), words: Words | None = None) -> Any:
-    """Random uint32 numbers, those of `jax.random.bits`.
+    """The uint32 numbers of `jax.random.bits`.
 
     Args:
-        key: Consumed.
-        shape: Of the result.
-        words: The operations of another array library than NumPy.
+        key: Two words. It is consumed.
+        shape: Shape of the result.
+        words: Operations of an array library, NumPy by default.
 
     Returns:
         A uint32 array.
@@ -144,21 +184,24 @@ def uniform(
     maximum: float = 1.0,
     words: Words | None = None,
 ) -> Any:
-    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`.
+    """The numbers of `jax.random.uniform`, on [minimum, maximum).
+
+    float32 numbers, and all numbers on [0, 1), are JAX's exactly. On other intervals float64 numbers
+    differ by one rounding where XLA fuses a product with a sum.
 
     Args:
-        key: Consumed.
-        shape: Of the result.
+        key: Two words. It is consumed.
+        shape: Shape of the result.
         dtype: "float32" or "float64".
-        minimum: The least of them.
-        maximum: Above all of them.
-        words: The operations of another array library than NumPy.
+        minimum: Least number.
+        maximum: Upper bound.
+        words: Operations of an array library, NumPy by default.
 
     Returns:
-        An array of that shape and type.
+        An array of that shape and dtype.
 
     Raises:
-        ValueError: The type is another one.
+        ValueError: Another dtype.
 
     Example:
         >>> uniform(key(0), (2,)).shape
@@ -169,57 +212,75 @@ def uniform(
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}. Convert the result.")
     high, low = words.draw(key, tuple(shape))
     if dtype == "float64":
-        floats = words.float64(high, low)
+        floats, nearest = words.float64(high, low), float
     else:
         # Random mantissa bits of a float in [1, 2).
-        floats = words.float32(words.shift(high ^ low, 9) | words.operations.word(0x3F800000))
-    rounding, cast = rounding_of(dtype, words.numbers), words.numbers.cast
-    low_end, high_end = rounding.constant(minimum), rounding.constant(maximum)
-    scaled = rounding.fma(cast(floats, "float64") - 1.0, rounding.constant(high_end - low_end), low_end)
-    return cast(words.numbers.library.where(scaled < low_end, low_end + 0.0 * scaled, scaled), dtype)
+        floats, nearest = words.float32(words.shift(high ^ low, 9) | words.operations.word(0x3F800000)), _single
+    minimum, maximum = nearest(minimum), nearest(maximum)
+    # In float64 a product of float32 numbers is exact, like the fused product and sum of XLA on a CPU.
+    scaled = (words.cast(floats, "float64") - 1.0) * nearest(maximum - minimum) + minimum
+    return words.cast(words.library.where(scaled < minimum, minimum + 0.0 * scaled, scaled), dtype)
 
 
 def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words: Words | None = None) -> Any:
-    """Standard normal numbers, those of `jax.random.normal` on a CPU.
+    """Standard normal numbers that agree with `jax.random.normal` to a few units in the last place.
 
-    They are the same bit for bit where the processor fuses products and sums, as x86 does from AVX2 on.
-    JAX's own numbers differ in the last places from one kind of device to another.
+    On a CPU float32 numbers differ by at most 4 units in the last place of either, and float64 numbers
+    by at most 5e-15 |z| + 5e-16.
 
     Args:
-        key: Consumed.
-        shape: Of the result.
+        key: Two words. It is consumed.
+        shape: Shape of the result.
         dtype: "float32" or "float64".
-        words: The operations of another array library than NumPy.
+        words: Operations of an array library, NumPy by default.
 
     Returns:
-        An array of that shape and type.
+        An array of that shape and dtype.
+
+    Raises:
+        ValueError: Another dtype.
 
     Example:
         >>> normal(key(0), (2,)).round(4)
         array([1.6226, 2.0253], dtype=float32)
-
-    Source:
-        Salmon et al. 2011 for the bits; Giles 2012, approximating the erfinv function.
     """
-    words = words or NUMPY
-    # The least number above -1: the inverse error function of -1 is infinite.
+    # The least number above -1, whose quantile is finite.
     least = 2.0**-53 - 1.0 if dtype == "float64" else 2.0**-24 - 1.0
-    draws = uniform(key, shape, dtype, least, 1.0, words)
-    return erf_inv(draws, dtype, words.numbers) * rounding_of(dtype, words.numbers).constant(math.sqrt(2.0))
+    return quantile(uniform(key, shape, dtype, least, 1.0, words), dtype, words)
+
+
+def quantile(uniforms: Any, dtype: str, words: Words | None = None) -> Any:
+    """The normal numbers `√2 erf⁻¹(u)` of uniform ones on (-1, 1), an array of the same dtype."""
+    words = words or NUMPY
+    # JAX rounds u² to the dtype, which moves float32 numbers near ±1 by up to 90 units in the last place.
+    square = words.cast(uniforms * uniforms, "float64")
+    # (1 - |u|) / 2, the probability beyond, without cancellation.
+    tail = (1.0 - square) / (2.0 + 2.0 * words.library.sqrt(square))
+    return words.cast(words.library.copysign(words.quantile(tail), words.cast(uniforms, "float64")), dtype)
+
+
+def _single(number: float) -> float:
+    # The nearest float32 in plain arithmetic, because torch.compile takes NumPy's numbers for tensors.
+    scaled = (2.0**29 + 1.0) * number
+    return scaled - (scaled - number)
 
 
 def _float64(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    bits = (high.astype(np.uint64) << np.uint64(20)) | (low.astype(np.uint64) >> np.uint64(12))
-    return (bits | np.uint64(0x3FF << 52)).view(np.float64)
+    mantissa = (high.astype(np.uint64) << np.uint64(20)) | (low.astype(np.uint64) >> np.uint64(12))
+    return (mantissa | np.uint64(0x3FF << 52)).view(np.float64)
 
 
-def _log(x: np.ndarray) -> np.ndarray:
-    # NumPy's own is another one than the C library's.
-    return np.asarray(np.frompyfunc(math.log, 1, 1)(x), np.float64)
+def _quantile(probabilities: np.ndarray) -> np.ndarray:
+    # Loading scipy.special takes 0.1 s, which only these numbers need.
+    from scipy import special
+
+    return special.ndtri(probabilities)
 
 
 NUMPY = Words(
-    numbers=Numbers(np, lambda x, dtype: x.astype(dtype), _log),
+    library=np,
+    cast=lambda x, dtype: x.astype(dtype),
+    quantile=_quantile,
     read=lambda key: np.asarray(key, np.uint32)[:, None],
     write=np.asarray,
     count=lambda number, _: np.arange(number, dtype=np.uint32),

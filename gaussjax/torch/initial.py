@@ -12,7 +12,7 @@ from torch import nn
 
 from gaussjax.core.choices import choose
 from gaussjax.networks.recurrent.cells import gate_biases, longest
-from gaussjax.random.inverse_error import erf_inv
+from gaussjax.random import threefry
 from gaussjax.torch import random
 from gaussjax.torch.convert import Leaf, leaves
 from gaussjax.torch.layers import Head
@@ -100,7 +100,7 @@ def _draw(key: torch.Tensor, shape: tuple[int, ...], initializer: str, scale: fl
     # A normal distribution cut at two standard deviations, and stretched to have the variance.
     end = math.erf(math.sqrt(2.0))
     inner = random.uniform(key, shape, minimum=-end, maximum=end)
-    draws = math.sqrt(2.0) * erf_inv(inner, "float32", random.WORDS.numbers)
+    draws = threefry.quantile(inner, "float32", random.WORDS)
     limit = float(np.nextafter(np.float32(2.0), np.float32(0.0)))
     return torch.clip(draws, -limit, limit) * (math.sqrt(variance) / 0.87962566103423978)
 

@@ -1,7 +1,8 @@
 """JAX's random numbers on tensors: the same key gives the same bits, and so the same actions.
 
-A key is a uint32 tensor of two words, that of `jax.random.key_data`. It is explicit and consumed, as in
-JAX. All functions run on the device of the key, and under `torch.func.vmap` over keys.
+A key is a uint32 tensor of two words, `jax.random.key_data` of a JAX key. It is explicit and consumed, as
+in JAX. The functions are those of `gaussjax.random.threefry`; they run on the device of the key, under
+`torch.func.vmap` over keys, and under `torch.compile`.
 """
 
 from __future__ import annotations
@@ -13,22 +14,14 @@ import numpy as np
 import torch
 
 from gaussjax.random import threefry
-from gaussjax.random.inverse_error import Numbers
-from gaussjax.random.normal import Operations
 
 
 def key(seed: int) -> torch.Tensor:
-    """The key of `jax.random.key(seed)`; see `gaussjax.random.threefry.key`.
-
-    Args:
-        seed: From 0 to 2³² - 1.
-
-    Returns:
-        A uint32 tensor `(2,)`.
+    """The key `(2,)` of `jax.random.key(seed)`; see `gaussjax.random.threefry.key`.
 
     Example:
-        >>> normal(key(0), (2,))
-        tensor([1.6226, 2.0253])
+        >>> key(7).tolist()
+        [0, 7]
     """
     return torch.from_numpy(threefry.key(seed))
 
@@ -55,14 +48,7 @@ def from_jax(key: Any) -> torch.Tensor:
 
 
 def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
-    """The keys that `jax.random.split` makes.
-
-    Args:
-        key: Consumed.
-        num: How many.
-
-    Returns:
-        A uint32 tensor `(num, 2)`.
+    """The keys `(num, 2)` of `jax.random.split`; see `gaussjax.random.threefry.split`.
 
     Example:
         >>> one, other = split(key(0))
@@ -73,31 +59,17 @@ def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
 
 
 def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
-    """The key that `jax.random.fold_in` makes of a key and a number.
-
-    Args:
-        key: Not consumed: fold in another number for another key.
-        data: From 0 to 2³² - 1.
-
-    Returns:
-        A uint32 tensor `(2,)`.
+    """The key `(2,)` of `jax.random.fold_in`; see `gaussjax.random.threefry.fold_in`.
 
     Example:
-        >>> fold_in(key(0), 1).shape
-        torch.Size([2])
+        >>> fold_in(key(0), 1).tolist()
+        [928981903, 3453687069]
     """
     return threefry.fold_in(key, data, WORDS)
 
 
 def bits(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
-    """Random uint32 numbers, those of `jax.random.bits`.
-
-    Args:
-        key: Consumed.
-        shape: Of the result.
-
-    Returns:
-        A uint32 tensor.
+    """The uint32 numbers of `jax.random.bits`; see `gaussjax.random.threefry.bits`.
 
     Example:
         >>> bits(key(0), (3,)).shape
@@ -113,17 +85,7 @@ def uniform(
     minimum: float = 0.0,
     maximum: float = 1.0,
 ) -> torch.Tensor:
-    """Uniform numbers from [minimum, maximum), those of `jax.random.uniform`.
-
-    Args:
-        key: Consumed.
-        shape: Of the result.
-        dtype: torch.float32 or torch.float64.
-        minimum: The least of them.
-        maximum: Above all of them.
-
-    Returns:
-        A tensor of that shape and type.
+    """The float32 or float64 numbers of `jax.random.uniform`; see `gaussjax.random.threefry.uniform`.
 
     Example:
         >>> uniform(key(0), (2,)).shape
@@ -133,15 +95,7 @@ def uniform(
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Standard normal numbers, those of `jax.random.normal` on a CPU; see `gaussjax.random.threefry.normal`.
-
-    Args:
-        key: Consumed.
-        shape: Of the result.
-        dtype: torch.float32 or torch.float64.
-
-    Returns:
-        A tensor of that shape and type.
+    """float32 or float64 numbers close to `jax.random.normal`; see `gaussjax.random.threefry.normal`.
 
     Example:
         >>> normal(key(0), (2,))
@@ -155,7 +109,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _word(number: int) -> int:
-    # int32 holds the words, since torch has no arithmetic on uint32: the sign is the highest bit.
+    # torch has no arithmetic on uint32, so words are int32 and the sign is the highest bit.
     return number - 2**32 if number >= 2**31 else number
 
 
@@ -169,12 +123,13 @@ def _float64(high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
 
 
 WORDS = threefry.Words(
-    # xlogy(1, x) is log(x), by the C library where torch's vectorised log(x) is another one.
-    numbers=Numbers(torch, lambda x, dtype: x.to(getattr(torch, dtype)), lambda x: torch.special.xlogy(1.0, x)),
+    library=torch,
+    cast=lambda x, dtype: x.to(getattr(torch, dtype)),
+    quantile=torch.special.ndtri,
     read=lambda key: key.view(torch.int32).unsqueeze(-1),
     write=lambda words: words.view(torch.uint32),
     count=lambda number, like: torch.arange(number, dtype=torch.int32, device=like.device),
-    operations=Operations(
+    operations=threefry.Operations(
         operator.add, operator.xor, lambda words, count: (words << count) | _shift(words, 32 - count), _word
     ),
     shift=_shift,

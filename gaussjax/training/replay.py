@@ -121,7 +121,7 @@ def sample(buffer: Buffer, key: Array, count: int) -> Any:
         >>> sample(buffer, jax.random.key(0), 4).tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
-    places = jax.random.randint(keys.written_out(key), (count,), 0, size(buffer))
+    places = keys.randint(key, (count,), 0, size(buffer))
     return jax.tree.map(lambda leaf: leaf[places], buffer.rows)
 
 

@@ -64,3 +64,9 @@ def test_keys_that_differ_by_a_bit_give_orders_that_have_nothing_in_common():
     one, other = (np.asarray(permutation(jax.random.key(seed), 4096)) for seed in (0, 1))
     assert abs(stats.pearsonr(one, other).statistic) < 4.0 / np.sqrt(4096)
     assert np.sum(one == other) < 8
+
+
+def test_a_permutation_of_jax_is_two_sorts():
+    """When this fails, measure whether the cipher is needed any longer."""
+    drawn = jax.jit(lambda key: jax.random.permutation(key, 2048))
+    assert drawn.lower(jax.random.key(0)).compile().as_text().count(" sort(") == 2

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from gaussjax.random import threefry
-from gaussjax.random.inverse_error import erf_inv
 from gaussjax.torch import random
 
 SHAPES = [(), (1,), (7,), (3, 5), (1000, 3), (2, 0), (2, 3, 4, 5)]
@@ -49,48 +48,68 @@ def test_bits_and_uniform_numbers_are_those_of_jax(seed, shape):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_normal_numbers_are_those_of_jax_bit_for_bit(x64, dtype):
-    expected = np.asarray(jax.random.normal(jax.random.key(5), (100_000,), dtype))
+def test_normal_numbers_are_those_of_jax_to_a_few_units_in_the_last_place(x64, dtype):
+    expected = np.asarray(jax.random.normal(jax.random.key(5), (1_000_000,), dtype))
     for found in (
-        random.normal(random.key(5), (100_000,), getattr(torch, dtype)).numpy(),
-        threefry.normal(threefry.key(5), (100_000,), dtype),
+        random.normal(random.key(5), (1_000_000,), getattr(torch, dtype)).numpy(),
+        threefry.normal(threefry.key(5), (1_000_000,), dtype),
     ):
         assert found.dtype == expected.dtype
-        assert (found == expected).all()
+        if dtype == "float32":
+            np.testing.assert_array_max_ulp(found, expected, 4)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=5e-15, atol=5e-16)
 
 
 @pytest.mark.parametrize(("minimum", "maximum"), [(-1.7, 3.0), (0.1, 0.3), (-3.2, 100.0)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_uniform_numbers_of_other_intervals_are_those_of_jax_bit_for_bit(x64, dtype, minimum, maximum):
+def test_uniform_numbers_of_other_intervals_are_those_of_jax(x64, dtype, minimum, maximum):
     expected = np.asarray(jax.random.uniform(jax.random.key(5), (10_000,), dtype, minimum, maximum))
     found = random.uniform(random.key(5), (10_000,), getattr(torch, dtype), minimum, maximum).numpy()
-    assert (found == expected).all()
-    assert (threefry.uniform(threefry.key(5), (10_000,), dtype, minimum, maximum) == expected).all()
+    assert (threefry.uniform(threefry.key(5), (10_000,), dtype, minimum, maximum) == found).all()
+    if dtype == "float32":
+        assert (found == expected).all()
+    else:
+        # One rounding of the product, which XLA fuses with the sum.
+        np.testing.assert_allclose(found, expected, rtol=0, atol=np.spacing(maximum - minimum))
+
+
+def test_float64_numbers_of_the_unit_interval_are_those_of_jax_bit_for_bit(x64):
+    expected = np.asarray(jax.random.uniform(jax.random.key(5), (100_000,), "float64"))
+    assert (random.uniform(random.key(5), (100_000,), torch.float64).numpy() == expected).all()
+    assert (threefry.uniform(threefry.key(5), (100_000,), "float64") == expected).all()
 
 
 @pytest.mark.slow
-def test_every_single_precision_normal_number_is_that_of_jax():
+def test_every_single_precision_normal_number_is_that_of_jax_to_4_units_in_the_last_place():
     # A draw has 23 random bits: there are no other numbers than these.
     floats = (np.arange(2**23, dtype=np.uint32) | np.uint32(0x3F800000)).view(np.float32)
     least = np.nextafter(np.float32(-1), np.float32(0))
     draws = np.maximum((floats - np.float32(1)) * (np.float32(1) - least) + least, least)
-    expected = np.asarray(jax.jit(jax.lax.erf_inv)(draws))
-    assert (erf_inv(draws, "float32", threefry.NUMPY.numbers) == expected).all()
-    assert (erf_inv(torch.from_numpy(draws), "float32", random.WORDS.numbers).numpy() == expected).all()
+    expected = np.asarray(jax.jit(lambda draws: np.float32(np.sqrt(2)) * jax.lax.erf_inv(draws))(draws))
+    np.testing.assert_array_max_ulp(threefry.quantile(draws, "float32"), expected, 4)
+    found = threefry.quantile(torch.from_numpy(draws), "float32", random.WORDS).numpy()
+    np.testing.assert_array_max_ulp(found, expected, 4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_ten_million_normal_numbers_of_torch_are_those_of_jax_bit_for_bit(x64, dtype):
+def test_ten_million_double_precision_normal_numbers_of_torch_are_those_of_jax(x64):
     for seed in range(10):
-        expected = np.asarray(jax.random.normal(jax.random.key(seed), (1_000_000,), dtype))
-        assert (random.normal(random.key(seed), (1_000_000,), getattr(torch, dtype)).numpy() == expected).all()
+        expected = np.asarray(jax.random.normal(jax.random.key(seed), (1_000_000,), "float64"))
+        found = random.normal(random.key(seed), (1_000_000,), torch.float64).numpy()
+        np.testing.assert_allclose(found, expected, rtol=5e-15, atol=5e-16)
 
 
 def test_keys_can_be_mapped_over():
     keys = random.split(random.key(3), 4)
     mapped = torch.func.vmap(lambda key: random.normal(key, (3,)))(keys)
     assert (mapped == torch.stack([random.normal(key, (3,)) for key in keys])).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normal_numbers_are_the_same_compiled(dtype):
+    compiled = torch.compile(lambda key: random.normal(key, (64,), dtype), fullgraph=True, backend="aot_eager")
+    assert (compiled(random.key(3)) == random.normal(random.key(3), (64,), dtype)).all()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True, None])
