@@ -71,7 +71,7 @@ def test_uniform_numbers_of_other_intervals_are_those_of_jax(x64, dtype, minimum
         assert (found == expected).all()
     else:
         # One rounding of the product, which XLA fuses with the sum.
-        np.testing.assert_allclose(found, expected, rtol=0, atol=np.spacing(maximum - minimum))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=np.spacing(max(maximum, -minimum)))
 
 
 def test_float64_numbers_of_the_unit_interval_are_those_of_jax_bit_for_bit(x64):
