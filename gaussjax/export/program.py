@@ -62,7 +62,7 @@ def make_program(
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
     parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]
     if len(set(parts)) < len(parts):
-        raise ValueError(f"policy: expected parts of the observation that are told apart by their names, got {parts}.")
+        raise ValueError(f"policy: expected parts of the observation with different names, got {parts}.")
     names = ["observations"] if len(found) == 1 else [f"observations_{part}" for part in parts]
     inputs: dict[str, Any] = {name: (leaf.shape, leaf.dtype) for name, (_, leaf) in zip(names, found, strict=True)}
     carry, carry_structure = jax.tree.flatten(jax.eval_shape(policy.initial_carry))

@@ -1,4 +1,4 @@
-"""Environments of the user's that do not keep the protocol are refused by name, before anything is compiled."""
+"""An environment that breaks the protocol raises an error that names the field, before anything is compiled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class State(NamedTuple):
 
 
 def environment(space=UNIT, begun=lambda begun: begun, stepped=lambda step: step):
-    """A point that is pushed, with what its functions return changed."""
+    """A point that actions move; `begun` and `stepped` change the results of its functions."""
 
     def reset(key):
         return begun((State(jnp.zeros(1), jnp.int32(0)), jnp.zeros(1)))
@@ -94,7 +94,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
-def test_what_breaks_the_protocol_is_refused_by_name(policy, wrong, message):
+def test_a_broken_protocol_is_refused_by_name(policy, wrong, message):
     with pytest.raises((TypeError, ValueError), match=message):
         run(wrong, policy)
 
@@ -126,7 +126,7 @@ def test_environments_of_others_keep_the_protocol(adapted):
 
 @pytest.mark.parametrize(("module", "options"), [(ppo, {"batch_size": 4}), (sac, {"buffer_size": 8})])
 def test_compiled_training_refuses_before_it_compiles(module, options):
-    config = module.Config(num_envs=2, num_steps=2, sizes=(4,), **options)
+    config = module.Config(num_envs=2, num_steps=2, hidden_sizes=(4,), **options)
     algorithm = module.make(environment(Box(shape=(2,))), config)
     with pytest.raises(ValueError, match=r"^reset\.observation: expected"):
         algorithm.init(jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Environments that raise, end the program, hang or return NaN: the one at fault is named, the training kept."""
+"""Environments that raise, exit, hang or return NaN: the error names the environment, and the training is saved."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.training import probes
 
 
 class Faulty(probes.Bandit):
-    """The copy of that number does something at its third step."""
+    """An environment that calls a function at its third step."""
 
     def __init__(self, does=None):
         self.does, self.steps = does, 0
@@ -68,7 +68,7 @@ def test_environment_at_fault_is_named_with_its_step(does, says):
 
 
 @pytest.mark.parametrize("does", [divide, sys.exit, hang])
-def test_environment_at_fault_in_its_reset_is_told(does):
+def test_environment_at_fault_in_its_reset_is_named(does):
     class Unborn(probes.Bandit):
         def reset(self, **options):
             does()
@@ -104,7 +104,7 @@ def test_time_limit_is_lifted_after_each_step():
 
 
 @pytest.mark.parametrize("does", ["raises", "returns NaN"])
-def test_training_keeps_what_it_learnt_and_exits_with_1(does, tmp_path, capsys, monkeypatch):
+def test_training_saves_its_policy_and_exits_with_1(does, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
     closed = []
 
@@ -154,7 +154,7 @@ def test_time_limit_of_ages_is_none():
     runner.reset(0)
 
 
-def test_results_that_cannot_be_written_are_told_in_one_line(tmp_path, capsys, monkeypatch):
+def test_results_that_cannot_be_written_end_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ.get("JAX_COMPILATION_CACHE_DIR", "unused"))
     out = tmp_path / "run"
 

@@ -41,7 +41,7 @@ class BraxState(NamedTuple):
 
 
 class BraxLike:
-    """An environment with the methods of brax's: a point that is pushed, and done beyond 1."""
+    """An environment with brax's methods: a point that actions move, done beyond 1."""
 
     observation_size, action_size = 1, 1
 
@@ -72,7 +72,7 @@ def test_brax_interface_tells_an_end_from_a_time_limit():
 
 
 class GymnaxLike:
-    """An environment with the methods of gymnax's, whose steps draw."""
+    """An environment with gymnax's methods and random steps."""
 
     def observation_space(self, parameters):
         return gymnasium.spaces.Box(-1.0, 1.0, (1,))

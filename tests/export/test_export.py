@@ -1,4 +1,4 @@
-"""Exported programs act as the policy does, on any batch, in a process without gaussjax where they can."""
+"""Exported programs act as the policy for any batch size; NumPy programs in a process without gaussjax too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gaussjax.export.numpy import build
 from gaussjax.export.program import make_program
 from tests import policies
 
-# One row for each kind of operation; the whole table is run with the slow tests.
+# One row for each kind of operation. The slow tests run the whole table.
 FEW = ("gaussian-actor-critic", "gaussian-lstm", "squashed", "gaussian-cnn", "gaussian-nested-spaces")
 ROWS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in policies.TABLE]
 # scatter, with which the triangle of correlations is filled, is not among the operations.
@@ -47,7 +47,7 @@ def test_numpy_program_acts_as_the_policy(name, deterministic, tmp_path):
             np.testing.assert_allclose(value, expected[output], rtol=1e-4, atol=1e-5)
 
 
-# JAX writes StableHLO itself, so that fewer rows tell of our part.
+# JAX writes StableHLO, so fewer rows cover our part.
 FEWER = ("gaussian-lstm", "squashed", "gaussian-nested-spaces")
 
 
@@ -182,7 +182,7 @@ def test_operation_without_a_counterpart_is_named():
     ],
     ids=["matmul", "batched dot", "softmax", "where", "concatenate", "gelu", "split", "clip", "standardize"],
 )
-def test_each_operation_means_in_numpy_what_it_does_in_jax(function):
+def test_each_operation_has_the_same_meaning_in_numpy(function):
     import io
 
     (batch,) = jax.export.symbolic_shape("b")
@@ -203,7 +203,7 @@ def test_exported_files_replace_each_other_whole(tmp_path):
 
 
 def test_parts_of_the_observation_are_named_as_in_the_space(tmp_path):
-    """Not in the order of the space: JAX sorts the names."""
+    """Inputs go by name, since JAX sorts the names of a dict."""
     space = gaussjax.spaces.Dict(
         (("position", gaussjax.spaces.Box(shape=(2,))), ("goal", gaussjax.spaces.Box(shape=(2,))))
     )
@@ -220,5 +220,5 @@ def test_parts_that_would_have_one_name_are_refused(tmp_path):
     box = gaussjax.spaces.Box(shape=(1,))
     space = gaussjax.spaces.Dict((("a", gaussjax.spaces.Dict((("b", box),))), ("a_b", box)))
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, box)
-    with pytest.raises(ValueError, match=r"told apart by their names, got \['a_b', 'a_b'\]"):
+    with pytest.raises(ValueError, match=r"parts of the observation with different names, got \['a_b', 'a_b'\]"):
         export.numpy(tmp_path / "policy.npz", policy, policy.init(jax.random.key(0)))

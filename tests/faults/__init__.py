@@ -1,1 +1,1 @@
-"""What machines, other programs and malice do to files."""
+"""Damage to files by crashes, other programs and attackers."""

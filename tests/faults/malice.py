@@ -1,4 +1,4 @@
-"""Files made to harm whoever opens them. `marker` is a path: if it exists afterwards, code has run."""
+"""Malicious files. `marker` is a path that exists if a file executed code."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def raw(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
 
 
 def header(tensors: Mapping[str, Any], data: bytes = b"") -> bytes:
-    """A safetensors file with any table of tensors and a digest that is right."""
+    """A safetensors file with any table of tensors and a correct digest."""
     import hashlib
 
     good = {"gaussjax": json.dumps(description({})), "sha256": "0" * 64}
@@ -82,7 +82,7 @@ def description(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def whole(path: Path, described: Any, names: Mapping[str, str] = {}) -> bytes:
-    """A file that is whole, and says what it should not."""
+    """An undamaged policy file with another description or other names."""
     gaussjax.save(path, writer.POLICY, writer.filled(1.0))
     tensors, _ = container.read(path)
     container.write(path, {names.get(name, name): array for name, array in tensors.items()}, described)
@@ -98,7 +98,7 @@ def nested(depth: int, opening: str, closing: str) -> str:
 
 
 def files(marker: Path, path: Path) -> dict[str, bytes]:
-    """All of them by name. `path` is a file to write on."""
+    """All malicious files by name; `path` is a scratch file."""
     touch = f"__import__('os').system('touch {marker}')"
     laughs = [f"{b}: &{b} [{','.join(['*' + a] * 9)}]" for a, b in itertools.pairwise("abcdefghi")]
     yaml_bomb = "\n".join(["a: &a [x,x,x,x,x,x,x,x,x]", *laughs])

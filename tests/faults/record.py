@@ -1,4 +1,4 @@
-"""The table of `make test-faults`: every bar with the count that was measured, written by the run itself."""
+"""Table of `make test-faults`: each bar with its measured count."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 
 def bar(group: str, what: str, tried: int, measured: float, allowed: float, unit: str = "") -> None:
-    """Adds a line to the file that FAULTS_RECORD names; nothing where it is not set.
+    """Adds a line to the file named by FAULTS_RECORD, if that is set.
 
     Args:
         group: Heading in the table.
-        what: Was done, and what counts as a failure.
-        tried: How often.
-        measured: Failures, or a figure in `unit`.
-        allowed: The most there may be.
-        unit: Of `measured`, if it is no count.
+        what: Action, and the failure that is counted.
+        tried: Number of trials.
+        measured: Number of failures, or a figure in `unit`.
+        allowed: Largest allowed figure.
+        unit: Unit of a figure that is not a count.
     """
     path = os.environ.get("FAULTS_RECORD")
     if path:
@@ -28,7 +28,7 @@ def bar(group: str, what: str, tried: int, measured: float, allowed: float, unit
 
 
 def table(lines: list[dict]) -> str:
-    """The page."""
+    """Page of the table, as Markdown."""
     import jax
 
     import gaussjax

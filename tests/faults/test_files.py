@@ -1,6 +1,6 @@
-"""What befalls a file while it is written and after: nothing is lost, torn or read wrongly in silence.
+"""Crashes, full disks and flipped bits: no file is lost, torn or read wrongly without an error.
 
-Each test is run short here and in full, with the counts of `BARS`, by `make test-faults`.
+Tests run short by default, and with the full counts of `BARS` in `make test-faults`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def path(tmp_path):
 
 @contextlib.contextmanager
 def writing(path, seed, repository) -> Iterator[subprocess.Popen]:
-    """A process that saves without end, past its start."""
+    """A process that has started to save a file again and again."""
     command = [sys.executable, "-m", "tests.faults.writer", str(path), str(seed)]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=repository)
@@ -53,7 +53,7 @@ def writing(path, seed, repository) -> Iterator[subprocess.Popen]:
 
 
 def torn(path) -> bool:
-    """Whether a file holds anything but what one writer wrote; the whole digest is checked by reading."""
+    """Whether a file mixes the values of several writers; reading verifies the digest."""
     tensors, description = container.read(path)
     value = description["metadata"]["value"]
     return any((array != value).any() for array in tensors.values())
@@ -154,7 +154,7 @@ def test_four_writers_and_a_reader_never_meet_half_a_file(path, repository, size
 
 
 def test_bytes_reach_the_disk_before_the_name_does(path, monkeypatch):
-    """Write, flush of the file, rename, flush of the folder: in this order and no other."""
+    """The order is write, flush of the file, rename, flush of the folder."""
     calls = []
 
     def noted(name, describe):

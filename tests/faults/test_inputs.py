@@ -1,4 +1,4 @@
-"""The catalogue of wrong inputs: each row bare, under jit and under vmap, and hundreds of random variants."""
+"""Catalogue of wrong inputs: each row eager, under jit and under vmap, and hundreds of random variants."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TRANSFORMS = ("eager", "jit", "vmap")
 
 
 def outcome(fault, transform):
-    """The error of a call with a fault, or None where it went through."""
+    """Error of a call with a fault, or None if there was none."""
 
     def call(arguments):
         return test_faults.call(fault, arguments)

@@ -1,4 +1,4 @@
-"""Files made to harm: nothing in them runs, and each gets one clear error."""
+"""Malicious files: no code runs, and each file gets one clear error."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _YAML = {"load", "load_all", "full_load", "unsafe_load", "full_load_all", "unsaf
 
 
 def barred(source: str) -> list[str]:
-    """What a source file does that could execute data, with its line."""
+    """Statements of a source file that could execute data, with their lines."""
     tree, found = ast.parse(source), []
     # The one allowed use: an Unpickler whose find_class does nothing but raise.
     guarded = {

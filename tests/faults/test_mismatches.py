@@ -1,4 +1,4 @@
-"""A file that is whole but not for this version or this network: refused, with every difference named."""
+"""Undamaged files of another version or network: the error names every difference."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def path(tmp_path):
 
 
 def changed(path, change, **description):
-    """The file with other arrays or another description, its digest right."""
+    """Changes arrays or description of a file, with a correct digest."""
     tensors, old = container.read(path)
     tensors = {name: array.copy() for name, array in tensors.items()}
     change(tensors)
@@ -47,7 +47,7 @@ def changed(path, change, **description):
 
 
 def rewritten(path, **description):
-    """The file with any description, the versions too, its digest right."""
+    """Changes any part of the description, versions included, with a correct digest."""
     tensors, old = container.read(path)
     text = json.dumps({**old, **description})
     payload = safetensors.numpy.save(tensors, {"gaussjax": text, "sha256": "0" * 64})
@@ -129,7 +129,7 @@ def test_nan_in_a_file_is_refused(path):
     [(part, value) for part in ("policy", "metadata", "versions") for value in ([1], 5, "x", None)]
     + [("cast", value) for value in ({}, 5, "x", None)],
 )
-def test_parts_of_another_type_are_told_by_every_reader(path, part, value):
+def test_parts_of_another_type_are_named_by_every_reader(path, part, value):
     rewritten(path, **{part: value})
     kind = "list" if part == "cast" else "dict"
     expected = f"{part}: expected a {kind} in the description, got {type(value).__name__}"
@@ -165,7 +165,7 @@ def test_summary_needs_no_network_and_names_all(path):
 
 @pytest.mark.parametrize("std", ["parameter", "fixed", "state"])
 def test_a_file_that_was_written_without_x64_is_read_with_it(path, std, request):
-    """Parameters are float32 whatever the flag says."""
+    """Parameters are float32 with and without jax_enable_x64."""
     network = gaussjax.networks.MLP((4,), std=std)
     policy = gaussjax.multivariate_gaussian(network, 3, SPACE)
     gaussjax.save(path, policy, policy.init(jax.random.key(0)))

@@ -1,4 +1,4 @@
-"""What the default checks cost: at most 5% of a step, of acting and of training."""
+"""Cost of the default checks: at most 5% of acting and of training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gaussjax.training.ppo import update
 from tests import policies
 
 BAR = 5.0
-# Beside other work a figure says nothing, so it decides the run that measures and no other.
+# Other work on the machine makes the figure meaningless, so only `make test-faults` measures it.
 measured = pytest.mark.skipif("FAULTS_RECORD" not in os.environ, reason="a measurement, made by `make test-faults`")
 
 
 def compared(with_checks, without, rounds):
-    """Seconds of both, the least of many turns taken one after the other."""
+    """Seconds of both functions, the minimum over alternating turns."""
     best = [np.inf, np.inf]
     for _ in range(rounds):
         for i, function in enumerate((with_checks, without)):
@@ -59,7 +59,7 @@ def test_checks_of_acting_cost_little(batch, record_bar):
 
 
 class _Unguarded:
-    """jax.numpy, in which everything is finite: the compiler drops the guard."""
+    """jax.numpy with a constant isfinite, so that the compiler removes the guard."""
 
     def __getattr__(self, name):
         return getattr(jnp, name)

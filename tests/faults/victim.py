@@ -1,7 +1,7 @@
-"""For each line it reads, a process that saves a file without end, to be killed: `python -m tests.faults.victim FILE`.
+"""Processes that save a file until they are killed, one for each line of stdin: `python -m tests.faults.victim FILE`.
 
-The victims are forked, for a start of Python would take longer than all their saves. They write
-arrays of NumPy, since JAX may not be used after a fork.
+They are forked, since starting Python takes longer than many saves. They write NumPy arrays, since JAX
+cannot be used after a fork.
 """
 
 from __future__ import annotations

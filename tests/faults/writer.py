@@ -1,6 +1,6 @@
-"""A process that saves a policy again and again: `python -m tests.faults.writer FILE SEED [LIMIT]`.
+"""A process that saves a policy again and again: `python -m tests.faults.writer FILE SEED`.
 
-Each file's metadata says which values its parameters have, so that a reader can tell a torn one.
+The metadata of each file holds the value of its parameters, so that a reader detects a torn file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POLICY = gaussjax.gaussian(gaussjax.networks.MLP((64, 64)), 3, gaussjax.spaces.B
 
 
 def filled(value: float) -> object:
-    """Parameters that all have one value."""
+    """Parameters that are all equal to a value."""
     shapes = jax.eval_shape(POLICY.init, jax.random.key(0))
     return jax.tree.map(lambda leaf: jax.numpy.full(leaf.shape, value, leaf.dtype), shapes)
 
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def limited(path: str, value: int, limit: int) -> bool:
-    """Whether a save fails where files may be no longer than `limit` bytes, as on a full disk."""
+    """Whether a save fails with files limited to `limit` bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Without this the signal would end the process before the write could fail.
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

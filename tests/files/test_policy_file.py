@@ -42,7 +42,7 @@ def path(tmp_path):
     return tmp_path / "policy.safetensors"
 
 
-def test_what_was_saved_acts_the_same_after_loading(policy, params, path):
+def test_a_loaded_policy_acts_as_the_saved_one(policy, params, path):
     observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     statistics = normalize.update(normalize.init((3,)), observations)
     gaussjax.save(path, policy, params, normalizer=statistics, metadata={"environment": "Pendulum-v1"})
@@ -115,7 +115,7 @@ def test_statistics_are_those_of_an_image_or_of_its_numbers_in_a_row(path):
         assert gaussjax.load(path).normalizer.mean.shape == shape
 
 
-def test_metadata_whose_place_the_versions_take_is_refused(policy, params, path):
+def test_metadata_named_versions_is_refused(policy, params, path):
     with pytest.raises(ValueError, match=r"metadata: expected names other than 'versions'"):
         gaussjax.save(path, policy, params, metadata={"versions": {"robot": "2"}})
     gaussjax.save(path, policy, params, metadata={"run": 1})
@@ -181,7 +181,7 @@ class Sequence(nnx.Module):
         (gaussjax.networks.from_nnx(Sequence), r"params/body/layers: expected names without '/' as keys, got 0\."),
     ],
 )
-def test_parameters_that_a_file_has_no_place_for_are_told_plainly(path, network, came):
+def test_parameters_outside_nested_dicts_are_refused(path, network, came):
     policy = gaussjax.gaussian(network, 3, SPACE)
     with pytest.raises(ValueError, match=rf"{came} A policy file holds nested dicts .* or an nnx\.Sequential"):
         gaussjax.save(path, policy, policy.init(jax.random.key(0)))

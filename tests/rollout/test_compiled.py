@@ -100,14 +100,14 @@ def test_evaluation_uses_each_key_once(policy):
             jax.random.bits(key)
 
 
-def test_a_memory_starts_anew_with_each_episode_and_its_states_are_kept():
+def test_a_carry_is_zeroed_at_each_episode_and_recorded():
     policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=3, sizes=(4,)), 1, jax_probes.UNIT)
     params, environment = policy.init(jax.random.key(0)), jax_probes.counter(length=3)
     state = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
     experience, last, _ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(2), 6)
     (carries,) = jax.tree.leaves(experience.carries)
     assert carries.shape == (7, 2, 3)
-    # Episodes are alike, so what is remembered after one step of each is alike.
+    # Episodes are alike, so the carries after their first steps are alike.
     np.testing.assert_allclose(carries[1], carries[4], atol=1e-6)
     np.testing.assert_array_equal(carries[6], jax.tree.leaves(last.carry)[0])
     # The whole rollout unrolled from its first state gives the same means.

@@ -84,7 +84,7 @@ def test_evaluate_runs_each_episode_once_and_to_its_end():
     assert episodes.cut == 0
 
 
-def test_evaluate_cuts_what_has_no_end():
+def test_evaluate_cuts_episodes_without_end():
     class Uneven(probes.Counter):
         def __init__(self):
             super().__init__(0)
@@ -105,7 +105,7 @@ def test_evaluate_cuts_what_has_no_end():
     assert episodes.returns == [6.0, 28.0]
 
 
-def test_vector_environment_flattens_what_is_no_vector():
+def test_vector_environment_flattens_other_observations():
     environments = envs.make_vector("CartPole-v1", 2)
     assert environments.single_observation_space.shape == (4,)
     environments.close()

@@ -1,4 +1,4 @@
-"""Coming from skrl: files that hold arrays are read, all others are refused and run nothing."""
+"""skrl's checkpoints: files of arrays are read, all others are refused without running code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IN_FLAX = {"Dense_0": "layers.dense_0", "Dense_1": "head.mean", "log_std_paramet
 
 
 class Own(nn.Module):
-    """A network of a user's."""
+    """A user's own network."""
 
     @nn.compact
     def __call__(self, observations):
@@ -71,7 +71,7 @@ def test_jax_models_and_agents_are_read_and_mapped(policy, tmp_path):
         assert jax.tree.all(jax.tree.map(lambda a, b: bool((np.asarray(a) == b).all()), {"params": params}, found))
 
 
-def test_what_the_map_lacks_is_named(policy):
+def test_arrays_without_an_entry_in_the_map_are_named(policy):
     module = {name: tensor.numpy() for name, tensor in state_dict()[1].items()}
     with pytest.raises(ValueError, match=r"got none for \['net.2.weight', 'net.2.bias'\]"):
         skrl.params(policy.spec, module, {"net.0": "layers.dense_0", "log_std_parameter": "head.log_std"})
@@ -89,7 +89,7 @@ def test_two_arrays_for_one_name_are_refused(policy):
     assert skrl.params(policy.spec, module, {**NAMES, "target": None})
 
 
-def test_what_is_no_model_or_no_policy_of_ours_is_told(policy):
+def test_other_modules_and_policies_are_refused(policy):
     module = {name: tensor.numpy() for name, tensor in state_dict()[1].items()}
     own = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, BOX)
     with pytest.raises(ValueError, match=r"got \(8,\).*Change the map of names, or make the policy"):

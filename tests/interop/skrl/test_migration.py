@@ -1,4 +1,4 @@
-"""Coming from skrl: for every name of its models and agents, what does the same here."""
+"""Counterparts in gaussjax of every name of skrl's models and agents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOG_STD = np.array([-0.5, 2.5], np.float32)
 
 
 class Compute:
-    """What a model of skrl has as `compute`: a mean and a parameter for log_std."""
+    """Counterpart of `compute` of a model of skrl: a mean and a parameter for log_std."""
 
     def init(self, key, observations):
         return {"weights": 0.5 * jax.random.normal(key, (3, 2)), "log_std_parameter": jnp.asarray(LOG_STD)}
