@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core import atomic_file
+from gaussjax.core import atomic_file, trees
 from gaussjax.files import container
 from gaussjax.files.container import PolicyFileError
 from gaussjax.training import replay
@@ -130,12 +130,8 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     faults = []
     if description.get("format") != FORMAT or description.get("kind") != "checkpoint":
         faults.append(f"expected a checkpoint of format {FORMAT}, got {description.get('format')}")
-    faults += [f"{name} is missing" for name in expected if name not in tensors]
-    faults += [f"{name} is unknown (got {array.shape})" for name, array in tensors.items() if name not in expected]
-    for name in (name for name in expected if name in tensors):
-        wanted, found = _describe(expected[name]), (tensors[name].shape, str(tensors[name].dtype), keys.get(name))
-        if found != wanted:
-            faults.append(f"{name}: expected {wanted[:2]}, got {found[:2]}")
+    found = {name: (array.shape, _dtype(array, keys.get(name))) for name, array in tensors.items()}
+    faults += trees.differences(found, {name: _describe(leaf) for name, leaf in expected.items()})
     if faults:
         raise PolicyFileError(f"{path}: {'; '.join(faults)}. Resume with the options of the training that wrote it.")
     return structure.unflatten([_like(leaf, tensors[name], keys.get(name)) for name, leaf in expected.items()])
@@ -161,12 +157,15 @@ def _is_buffer(node: Any) -> bool:
     return isinstance(node, replay.Buffer) and not jnp.ndim(node.added)
 
 
-def _describe(leaf: Any) -> tuple[tuple[int, ...], str, str | None]:
+def _describe(leaf: Any) -> tuple[tuple[int, ...], str]:
     if _is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, leaf)
-        return data.shape, str(data.dtype), str(jax.random.key_impl(leaf))
-    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return leaf.shape, str(leaf.dtype), None
+        return data.shape, _dtype(data, str(jax.random.key_impl(leaf)))
+    return np.shape(leaf), _dtype(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
+
+
+def _dtype(array: Any, impl: str | None = None) -> str:
+    return f"{array.dtype}, key of {impl}" if impl else str(array.dtype)
 
 
 def _like(leaf: Any, array: np.ndarray, impl: str | None) -> Any:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import struct
 
+import pytest
+
 from gaussjax.training.run import report
 
 
@@ -31,3 +33,12 @@ def test_a_row_that_was_broken_off_is_passed_over(tmp_path):
     assert [row["step"] for row in report.read(path)] == [64.0, 128.0]
     path.write_text("step,entropy\n64,1.5\n128\n192,1.0\n")
     assert [row["step"] for row in report.read(path)] == [64.0, 192.0]
+
+
+@pytest.mark.parametrize("torn", ["6", "64", "64,1", "640,1.0,2"])
+def test_a_row_of_metrics_that_was_broken_off_is_dropped(tmp_path, torn):
+    path = tmp_path / "metrics.csv"
+    whole = "step,entropy,kl\n64,1.5,0.5\n"
+    path.write_text(whole + torn)
+    report.drop_later_rows(path, 640)
+    assert path.read_text().split() == whole.split()

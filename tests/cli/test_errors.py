@@ -1,0 +1,127 @@
+"""A command that cannot be carried out says why, and exits with 2."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+import gaussjax
+from gaussjax.cli import main as cli
+from gaussjax.cli.options import Info
+
+
+def failed(capsys, *arguments, code=2) -> str:
+    """Standard error of a command that fails with this exit code."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == code
+    return capsys.readouterr().err
+
+
+def refused(capsys, *arguments, code=2) -> str:
+    """The one line on standard error of a command that fails with this exit code."""
+    lines = failed(capsys, *arguments, code=code).splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
+    (tmp_path / "kept").write_text("mine")
+    line = refused(capsys, "train", "ppo", "Pendulum-v1", "--out", str(tmp_path))
+    assert line == f"gaussjax: out: {tmp_path} exists. Name another folder with --out, or remove this one."
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("train ppo Pendulm-v1", "Did you mean: `Pendulum`?"),
+        ("train ppo CartPole-v1", "action_space: expected a Box, got Discrete(2)"),
+        ("train ppo Pendulum-v1 --batch-size 100", "gaussjax: batch_size: expected a divisor of"),
+        ("train ppo Pendulum-v1 --batch-size 300", "Choose one such as 256."),
+        ("train ppo Pendulum-v1 --num-envs 0", "gaussjax: num_envs: expected at least 1, got 0."),
+        ("train ppo Pendulum-v1 --total-steps -5", "gaussjax: total_steps: expected at least 1, got -5."),
+        ("train ppo Pendulum-v1 --learning-rate -1", "learning_rate: expected a number above 0, got -1.0."),
+        ("train ppo Pendulum-v1 --evaluation-episodes 0", "gaussjax: evaluation_episodes: expected at least 1"),
+        ("train ppo Pendulum-v1 --max-skipped 0", "gaussjax: max_skipped: expected at least 1, got 0."),
+        ("train ppo Pendulum-v1 --timeout -1", "gaussjax: timeout: expected a number above 0, got -1.0."),
+        ("train ppo Pendulum-v1 --timeout inf", "gaussjax: timeout: expected a finite number, got inf."),
+        ("train ppo Pendulum-v1 --seed -20000", "seed: expected a number from 0 to 2**32 - 1, got -20000."),
+        ("train ppo Pendulum-v1 --seed 4294967296", "seed: expected a number from 0 to 2**32 - 1, got 4294967"),
+        ("evaluate policy.safetensors --seed -1", "gaussjax: seed: expected 0 or more, got -1."),
+        ("train ppo Pendulum-v1 --entropy-coefficient nan", "entropy_coefficient: expected a finite number"),
+        ("train ppo Pendulum-v1 --checkpoint-every -1", "checkpoint_every: expected 0 or more, got -1."),
+        ("train ppo Pendulum-v1 --desired-kl 0", "desired_kl: expected a number above 0, got 0.0."),
+        ("train ppo Pendulum-v1 --total-steps 3000000000", "total_steps: expected less than 2**31"),
+        (
+            "train sac Pendulum-v1 --total-steps 1500",
+            "learning_starts: expected fewer than the total_steps = 1500, got 5000: nothing would be learnt.",
+        ),
+        ("evaluate policy.safetensors --episodes 0", "gaussjax: episodes: expected at least 1, got 0."),
+        ("train ppo Pendulum-v1 --gamma 1.5", "gamma: expected a number from 0 to 1, got 1.5."),
+        ("train ppo Pendulum-v1 --activation rellu", "got 'rellu'. Did you mean 'relu'?"),
+        ("train ppo MountainCarContinuous-v0 --backend jax", "as JAX functions (Pendulum-v1), got"),
+        ("train ppo Pendulum-v1 --distributed a:1,2,2", "expected local, auto or COORDINATOR:PORT,PROCESSES"),
+        (
+            "train bc Pendulum-v1 --dataset no-such-file",
+            "dataset: no-such-file cannot be read (No such file or directory).",
+        ),
+        ("evaluate no-such-file --gif no-such/a.gif", "gif: expected an existing folder, got no-such"),
+        ("evaluate no-such-file --gif a.mp4", "gif: expected a name that ends in .gif, got a.mp4."),
+        ("evaluate no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
+        ("info no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
+        ("export no-such-file --format numpy", "file: no-such-file cannot be read"),
+        ("resume no-such-folder", "folder: no-such-folder is not one of a training (No such file or directory"),
+    ],
+)
+def test_wrong_commands_get_one_line_and_exit_code_2(line, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, *line.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", ["Expected one of {train, resume, evaluate, info, export}"]),
+        ("train", ["Expected one of {ppo, sac, bc}"]),
+        ("train trpo Pendulum-v1", ["Unrecognized options: trpo", "Available subcommands: ppo, sac, bc"]),
+        ("train ppo", ["Missing from gaussjax train ppo: ENVIRONMENT"]),
+        ("train bc Pendulum-v1", ["Missing from gaussjax train bc: --dataset PATH"]),
+        ("train ppo Pendulum-v1 --num-env 3", ["options: --num-env, 3", "meant: --num-envs INT"]),
+        ("train ppo Pendulum-v1 --num-envs x", ["--num-envs: invalid literal for int() with base 10"]),
+        ("train ppo Pendulum-v1 --buffer-size 9", ["--buffer-size", "in gaussjax train sac --help"]),
+        ("train sac Pendulum-v1 --dataset a", ["--dataset", "in gaussjax train bc --help"]),
+        ("export no-such-file --format pickle", ["invalid choice 'pickle' for argument '--format'"]),
+    ],
+)
+def test_wrong_options_get_the_parsers_error_and_exit_code_2(line, says, capsys):
+    message = failed(capsys, *line.split())
+    assert "Traceback" not in message
+    words = " ".join(line.strip("│╭╮╰╯─ ") for line in message.splitlines())
+    assert [part for part in says if part not in words] == [], words
+
+
+def test_policy_of_another_environment_is_refused(tmp_path, capsys):
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
+    path = tmp_path / "policy.safetensors"
+    gaussjax.save(path, policy, policy.init(jax.random.key(0)))
+    line = refused(capsys, "evaluate", str(path), "--environment", "MountainCarContinuous-v0")
+    assert "expected (..., 3), got (20, 2)" in line
+    assert "names none. Say which with --environment." in refused(capsys, "evaluate", str(path))
+    assert f"{tmp_path} has policy.safetensors." in refused(capsys, "evaluate", str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    line = refused(capsys, "train", "ppo", "Pendulum-v1", "--out", str(tmp_path / "file" / "run"))
+    assert line == f"gaussjax: out: {tmp_path / 'file' / 'run'} cannot be made (Not a directory). Name another folder."
+
+
+def test_another_pipe_that_breaks_is_not_passed_over(capsys, monkeypatch):
+    def broken(_):
+        raise BrokenPipeError("of an environment")
+
+    monkeypatch.setitem(cli._RUN, Info, broken)
+    line = refused(capsys, "info", "policy.safetensors", code=1)
+    assert line == "gaussjax: of an environment"
