@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import normalize
+from gaussjax import networks, normalize
 from gaussjax.core.trees import check_shapes
 from gaussjax.files import container, limits
 from gaussjax.files.container import PolicyFileError
-from gaussjax.policy import Params, Policy, from_spec
+from gaussjax.policy import ActOutput, Params, Policy, from_spec
+from gaussjax.policy.serve import BoundAct, bound_act
 
 FORMAT = 1
 _NEST_DICTS = (
@@ -25,7 +26,14 @@ _NEST_DICTS = (
 )
 
 
-class Loaded(NamedTuple):
+class _Content(NamedTuple):
+    policy: Policy
+    params: Params
+    normalizer: normalize.Statistics | None
+    metadata: dict[str, Any]
+
+
+class Loaded(_Content):
     """Content of a policy file.
 
     Attributes:
@@ -35,10 +43,28 @@ class Loaded(NamedTuple):
         metadata: Metadata of the file, and as `versions` the versions of the libraries that wrote it.
     """
 
-    policy: Policy
-    params: Params
-    normalizer: normalize.Statistics | None
-    metadata: dict[str, Any]
+    def act(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
+        """Acts as the policy did in its training: with the normaliser, and without the critic.
+
+        Args:
+            observations: Observations as the environment gives them, with any leading dimensions. Entries of a
+                Dict that only a critic needs may be missing.
+            key: PRNG key, consumed. Without a key the actions are deterministic.
+            carry: Recurrent state, first from `initial_carry` and then from `outputs["carry"]`.
+            resets: Flags of episode starts, for a recurrent network.
+
+        Returns:
+            Actions, log-density and outputs, as of `policy.act`.
+        """
+        return self._bound_act(observations, key, carry=carry, resets=resets)
+
+    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """Zeros for the `carry` of `act`, or `()` for a network that is not recurrent."""
+        return networks.actor(self.policy, self.params)[0].initial_carry(batch_shape)
+
+    @functools.cached_property
+    def _bound_act(self) -> BoundAct:
+        return bound_act(self.policy, self.params, self.normalizer)
 
 
 def save(
@@ -128,6 +154,8 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
         >>> loaded = gaussjax.load(path)
         >>> loaded.metadata["environment"], loaded.normalizer
         ('mine', None)
+        >>> loaded.act(np.zeros((5, 3), np.float32)).actions.shape
+        (5, 1)
     """
     return assemble(
         path,

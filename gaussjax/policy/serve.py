@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -32,7 +33,7 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
     and with it the observations that only the critic needs.
 
     Args:
-        policy: A policy whose network is not recurrent.
+        policy: A policy whose network is not recurrent, of gaussjax.torch too.
         params: Its parameters. Later changes to them have no effect.
         normalizer: Observation statistics of the training, if it had any.
 
@@ -60,19 +61,21 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
             "policy: expected a network that is not recurrent, got one whose carry has to be kept between calls. Call "
             "policy.act with its carry, or gaussjax.load(file).act."
         )
-    # NumPy arrays become constants of the program; JAX's arrays would be passed at each call.
-    act = bound_act(policy, jax.tree.map(np.asarray, params), normalizer)
-
-    def served(observations: Any, key: Any = None) -> Array:
-        return act(observations, key).actions
-
-    return Compiled(served)
+    return _bound(policy, params, normalizer, lambda output: output.actions)
 
 
 def bound_act(policy: Policy, params: Params, normalizer: normalize.Statistics | None) -> BoundAct:
-    """`policy.act` of the actor alone with parameters and normaliser filled in, not compiled."""
+    """`policy.act` of the actor alone, compiled with the parameters and the normaliser."""
+    return _bound(policy, params, normalizer, lambda output: output)
+
+
+def _bound(policy: Policy, params: Params, normalizer: normalize.Statistics | None, part: Callable[..., Any]) -> Any:
     select = networks.actor_observations(policy.spec.network)
     policy, params = networks.actor(policy, params)
+    in_jax = isinstance(policy.init, Compiled)
+    if in_jax:
+        # NumPy arrays become constants of the program; JAX's arrays would be passed at each call.
+        params = jax.tree.map(np.asarray, params)
 
     def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
         observations = select(observations)
@@ -80,6 +83,6 @@ def bound_act(policy: Policy, params: Params, normalizer: normalize.Statistics |
             observations = normalize.apply(normalizer, observations)
         if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
             carry = carry.get("actor")
-        return policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)
+        return part(policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets))
 
-    return act
+    return Compiled(act) if in_jax else act

@@ -1,5 +1,6 @@
 """The policies of gaussjax in PyTorch: the same names, the same numbers, the same random numbers."""
 
+from gaussjax.policy.serve import serve as serve
 from gaussjax.torch import arrays as arrays
 from gaussjax.torch import random as random
 from gaussjax.torch.convert import to_flax as to_flax

@@ -174,14 +174,15 @@ def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
 gaussian = _twin(policies.gaussian)
 squashed_gaussian = _twin(policies.squashed_gaussian)
 multivariate_gaussian = _twin(policies.multivariate_gaussian)
+_TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivariate_gaussian)}
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) -> Policy:
-    """The torch policy that a spec describes; that of a JAX policy gives its twin.
+    """The torch policy that a spec describes; the spec of a JAX policy gives its twin.
 
     Args:
-        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` gave.
-        network: Your own module, where the network is none of gaussjax's.
+        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` returned.
+        network: Your own module, for a network that gaussjax does not ship.
 
     Returns:
         A policy over a dict of tensors.
@@ -201,4 +202,5 @@ def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) 
         given = spec.network if network is None else network
     elif network is None and "network" in spec:
         given = networks.from_spec(spec["network"])
-    return policies.from_spec(spec, _InTorch(given, TORCH))
+    policy = policies.from_spec(spec, _InTorch(given, TORCH))
+    return policy._replace(kind=policy.kind._replace(factory=_TWINS[policy.spec.kind]))

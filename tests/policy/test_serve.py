@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from gaussjax import normalize
 
 BOX = gaussjax.spaces.Box(-1.0, 1.0, (2,))
@@ -49,3 +50,33 @@ def test_the_critic_and_its_observations_are_not_needed(keys, shared) -> None:
         np.testing.assert_allclose(act(given), expected, rtol=1e-6, atol=1e-7)
     alone, params = gaussjax.networks.actor(policy, params)
     assert "value" not in alone.act(params, None, seen, deterministic=True).outputs
+
+
+@pytest.mark.parametrize("torch", [False, True], ids=["jax", "torch"])
+@pytest.mark.parametrize("recurrent", [False, True], ids=["mlp", "gru"])
+def test_a_loaded_policy_acts_with_its_normaliser(tmp_path, recurrent, torch) -> None:
+    make = gaussjax.networks.GRU if recurrent else gaussjax.networks.MLP
+    sizes = {"hidden_size": 4, "sizes": (4,)} if recurrent else {"sizes": (8,)}
+    network = gaussjax.networks.ActorCritic(make(**sizes), critic=make(**sizes))
+    policy = gaussjax.gaussian(network, 3, BOX)
+    params = policy.init(jax.random.key(0))
+    statistics = normalize.update(normalize.init((3,)), 3.0 * OBSERVATIONS + 1.0)
+    file = tmp_path / "policy.safetensors"
+    gaussjax.save(file, policy, params, normalizer=statistics)
+    seen = normalize.apply(statistics, OBSERVATIONS)
+    memory = {"carry": policy.initial_carry((5,))} if recurrent else {}
+    expected = policy.act(params, None, seen, deterministic=True, **memory)
+    loaded = gaussjax.torch.load(file) if torch else gaussjax.load(file)
+    for carry in [loaded.initial_carry((5,)), loaded.policy.initial_carry((5,))] if recurrent else [None]:
+        found = loaded.act(OBSERVATIONS, carry=carry)
+        np.testing.assert_allclose(np.asarray(found.actions), expected.actions, rtol=2e-6, atol=1e-6)
+        assert "value" not in found.outputs
+    if recurrent:
+        again = loaded.act(OBSERVATIONS, carry=found.outputs["carry"], resets=np.ones(5, bool))
+        np.testing.assert_allclose(np.asarray(again.actions), expected.actions, rtol=2e-6, atol=1e-6)
+    else:
+        served = (gaussjax.torch.serve if torch else gaussjax.serve)(*loaded[:3])
+        np.testing.assert_allclose(np.asarray(served(OBSERVATIONS)), expected.actions, rtol=2e-6, atol=1e-6)
+    key = (gaussjax.torch.key if torch else jax.random.key)(1)
+    sampled = loaded.act(OBSERVATIONS, key, carry=loaded.initial_carry((5,)) if recurrent else None)
+    assert np.abs(np.asarray(sampled.actions) - expected.actions).max() > 0.1
