@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Key
 
-from gaussjax import envs, spaces
+from gaussjax import envs
 from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
-from gaussjax.random.normal import standard_normal
 from gaussjax.rollout.host import Rollout
 
 
@@ -142,10 +141,9 @@ def collect(
         ((5, 4), 0)
     """
     num_envs = state.resets.shape[0]
-    num_actions = spaces.size(policy.spec.action_space)
     noise_key, reset_key = keys.split(key)
     # One draw for the whole rollout is cheaper than one in each step of the scan.
-    noise = standard_normal(noise_key, (num_steps, num_envs, num_actions))
+    noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
 
     def step(carried: tuple[RolloutState, Array], inputs: tuple[Array, Array], indices: Array) -> Any:

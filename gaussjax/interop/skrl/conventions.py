@@ -67,10 +67,11 @@ def profile(policy: Policy, version: str) -> Profile:
     """
     choose(dict.fromkeys(("1.4.3", "2.0.0", "2.1.1")), version, "version")
     options = dict(policy.spec.options)
-    if policy.spec.kind != "gaussian" or options["clipped_log_prob"] != "density" or not options["keepdims"]:
+    clipped_log_prob, keepdims = options.get("clipped_log_prob"), options.get("keepdims")
+    if clipped_log_prob != "density" or not keepdims or policy.kind.network_outputs:
         raise ValueError(
-            f"policy: expected one of gaussian with clipped_log_prob='density' and keepdims=True, which skrl has, got "
-            f"{policy.spec.kind} with {options}."
+            f"policy: expected mean, log_std, clipped_log_prob='density' and keepdims=True, which skrl has, got "
+            f"{policy.kind.name} with {options}. Make the policy with gaussjax.gaussian."
         )
     if jax.tree.leaves(policy.initial_carry()) and not isinstance(policy.spec.network, Recurrent):
         raise ValueError(

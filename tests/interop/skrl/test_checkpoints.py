@@ -163,8 +163,9 @@ def test_profiles_have_the_arity_names_and_shapes_of_their_versions(policy):
     np.testing.assert_allclose(summed, np.full((5, 1), np.log(2 * np.pi * np.e)), rtol=1e-6)
     with pytest.raises(ValueError, match=r"version: expected one of .*got '2.1'"):
         skrl.profile(policy, "2.1")
-    with pytest.raises(ValueError, match="which skrl has"):
-        skrl.profile(gaussjax.squashed_gaussian(gaussjax.networks.MLP(), 3, BOX), "2.1.1")
+    for factory in (gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian):
+        with pytest.raises(ValueError, match="which skrl has"):
+            skrl.profile(factory(gaussjax.networks.MLP(), 3, BOX), "2.1.1")
 
 
 class Bomb:
