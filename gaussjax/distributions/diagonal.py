@@ -5,14 +5,15 @@ from __future__ import annotations
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import xp
-from gaussjax.distributions.distribution import Distribution, same_class
+from gaussjax.distributions.distribution import same_class
+from gaussjax.distributions.normal import Normal
 from gaussjax.distributions.normal_cdf import log_normal_cdf
 from gaussjax.distributions.pytree import register
-from gaussjax.distributions.special import HALF_LOG_2PI, align, reduce, scale_divergence
+from gaussjax.distributions.special import align, reduce, scale_divergence
 
 
 @register
-class DiagGaussian(Distribution):
+class DiagGaussian(Normal):
     """Independent normal distributions, one for each dimension of the action.
 
     All results are float32 at the least (float64 where an input is).
@@ -41,37 +42,20 @@ class DiagGaussian(Distribution):
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * noise
 
-    def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`.
-
-        It never forms `action - loc`, which loses its digits where std is far below loc.
-        """
-        log_std, noise = align(self.log_std, noise)
-        if reduction == "sum":
-            # XLA adds up one row of a log_std that all rows share, and only then broadcasts it.
-            return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
-        return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
-
-    def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of actions in nats, `(…)`; `(…, act)` for "none".
-
-        Args:
-            actions: `(…, act)`, with any leading axes before those of `loc`.
-            reduction: "sum" (the joint density), "mean", "prod" or "none".
-        """
-        return self.noise_log_prob(self._standardize(actions), reduction)
+    def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
+        """The noise that leads to an action: `(action - loc) / exp(log_std)`."""
+        loc, log_std, actions = align(self.loc, self.log_std, actions)
+        # exp(-log_std) rather than a division by exp(log_std): the gradient stays finite when
+        # the standard deviation under- or overflows.
+        return (actions - loc) * xp.exp(-log_std)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability, in nats for each dimension, of a value at or below the action `(…, act)`."""
-        return log_normal_cdf(self._standardize(actions))
+        return log_normal_cdf(self.to_noise(actions))
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability, in nats for each dimension, of a value above the action `(…, act)`."""
-        return log_normal_cdf(-self._standardize(actions))
-
-    def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, straight from log_std."""
-        return reduce(self.log_std + (0.5 + HALF_LOG_2PI), reduction)
+        return log_normal_cdf(-self.to_noise(actions))
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats: never negative, and exact where the two almost agree.
@@ -84,24 +68,6 @@ class DiagGaussian(Distribution):
         z = (loc - other_loc) * xp.exp(-other_log_std)
         return reduce(0.5 * xp.square(z) + scale_divergence(log_std, other_log_std), reduction)
 
-    def mean(self) -> Array:
-        """Expected action."""
-        return self.loc
-
-    def median(self) -> Array:
-        """The action that each dimension exceeds half of the time: the mean."""
-        return self.loc
-
-    def mode(self) -> Array:
-        """The most likely action: the mean."""
-        return self.loc
-
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the action."""
         return xp.exp(self.log_std)
-
-    def _standardize(self, actions: Array) -> Array:
-        loc, log_std, actions = align(self.loc, self.log_std, actions)
-        # exp(-log_std) rather than a division by exp(log_std): the gradient stays finite when
-        # the standard deviation under- or overflows.
-        return (actions - loc) * xp.exp(-log_std)

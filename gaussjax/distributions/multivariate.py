@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import xp
-from gaussjax.distributions.distribution import Distribution, same_class
+from gaussjax.distributions.distribution import same_class
+from gaussjax.distributions.normal import Normal
 from gaussjax.distributions.pytree import register, sized
-from gaussjax.distributions.special import HALF_LOG_2PI, align, exact_difference, reduce, scale_divergence
+from gaussjax.distributions.special import align, exact_difference, reduce, scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:
@@ -22,7 +23,7 @@ def num_pairs(num_actions: int) -> int:
 
 
 @register
-class MultivariateGaussian(Distribution):
+class MultivariateGaussian(Normal):
     """A normal distribution with correlated dimensions.
 
     Actions are `loc + diag(exp(log_std)) (I + N) noise` with N strictly lower triangular.
@@ -59,27 +60,11 @@ class MultivariateGaussian(Distribution):
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
-    def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`; no triangular solve."""
-        log_std, noise = align(self.log_std, noise)
-        return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
-
-    def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of actions in nats, `(…)`; `(…, act)` for "none".
-
-        Args:
-            actions: `(…, act)`, with any leading axes before those of `loc`.
-            reduction: "sum" (the joint density), "mean", "prod" or "none" (of each dimension
-                given the dimensions before it).
-        """
+    def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
+        """The noise that leads to an action, by a triangular solve."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         scaled = (actions - loc) * xp.exp(-log_std)
-        noise = xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1))
-        return self.noise_log_prob(xp.squeeze(noise, -1), reduction)
-
-    def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, straight from log_std: N does not change the volume."""
-        return reduce(self.log_std + (0.5 + HALF_LOG_2PI), reduction)
+        return xp.squeeze(xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1)), -1)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats: never negative, and exact where the two almost agree.
@@ -105,18 +90,6 @@ class MultivariateGaussian(Distribution):
         shift = (loc - other_loc) * xp.exp(-other_log_std)
         solved = xp.solve_unit_lower(other_factor, xp.concatenate([difference, xp.expand_dims(shift, -1)], -1))
         return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
-
-    def mean(self) -> Array:
-        """Expected action."""
-        return self.loc
-
-    def median(self) -> Array:
-        """The action that each dimension exceeds half of the time: the mean."""
-        return self.loc
-
-    def mode(self) -> Array:
-        """The most likely action: the mean."""
-        return self.loc
 
     def stddev(self) -> Array:
         """Standard deviation of each dimension by itself, in units of the action."""
