@@ -1,6 +1,6 @@
-"""Training loops that prove the policy on real environments."""
+"""Training loops for PPO, SAC and behavioural cloning."""
 
 from gaussjax.training import bc as bc
 from gaussjax.training import ppo as ppo
 from gaussjax.training import sac as sac
-from gaussjax.training.parallel import sharding as sharding
+from gaussjax.training.parallel.sharding import mesh as mesh

@@ -1,14 +1,10 @@
-"""Generalised advantage estimation, right at terminations and at truncations."""
+"""Generalised advantage estimation with terminations and truncations."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float
 
 
 def generalized_advantages(
@@ -21,25 +17,24 @@ def generalized_advantages(
     gamma: float | Array,
     gae_lambda: float | Array,
 ) -> Float[Array, " time *envs"]:
-    """How much better each action did than the value function foresaw.
+    """Advantage of each action over the value function.
 
-    A terminated step has no future; a truncated one has the value of its last observation.
-    The trace of later errors stops at both.
+    A terminated step has no future; a truncated step has the value of its last observation.
+    Later errors count up to the first of either.
 
     Args:
-        rewards: Of each step.
-        values: Of the observation acted on.
-        next_values: Of the observation that followed, at the end of an episode its true last one.
+        rewards: Reward of each step.
+        values: Value of the observation that was acted on.
+        next_values: Value of the next observation; at the end of an episode, of its true last observation.
         terminated: The episode ended at this step.
         truncated: The episode was cut at this step.
-        gamma: Gamma, in [0, 1].
-        gae_lambda: Lambda, in [0, 1]: 0 is one step, 1 the whole return.
+        gamma: Discount factor, in [0, 1].
+        gae_lambda: Lambda, in [0, 1]: 0 gives one-step errors, 1 the whole return.
 
     Returns:
         Advantages, in units of reward. Add `values` for the targets of the value function.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> steps = jnp.array([1.0, 1.0]), jnp.zeros(2), jnp.zeros(2)
         >>> ends = jnp.array([False, True]), jnp.array([False, False])
         >>> generalized_advantages(*steps, *ends, gamma=0.5, gae_lambda=1.0)
@@ -50,12 +45,10 @@ def generalized_advantages(
         estimation (arXiv:1506.02438).
     """
     errors = rewards + gamma * jnp.where(terminated, 0.0, next_values) - values
-    keep = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda)
+    decay = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda)
 
     def step(later: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        error, kept = now
-        advantage = error + kept * later
+        advantage = now[0] + now[1] * later
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(step, jnp.zeros_like(errors[0]), (errors, keep), reverse=True)
-    return advantages
+    return jax.lax.scan(step, jnp.zeros_like(errors[0]), (errors, decay), reverse=True)[1]

@@ -1,31 +1,50 @@
-"""What every training algorithm is: two functions, the policy they train, and what steps its environments."""
+"""The record that every training algorithm returns, and checks of its options and its policy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import jax
 
 from gaussjax.policy import Policy
 
 
+class Algorithm(NamedTuple):
+    """A training loop bound to its environments or its dataset.
+
+    Attributes:
+        init: `(key) -> state`. Consumes the key and resets the environments.
+        step: `(state) -> (state, metrics)`: one update of PPO with its rollout, `num_steps` environment
+            steps of SAC with their gradient steps, or one epoch of cloning. Metrics are a dict of scalars.
+        policy: The policy that is trained; its parameters are `state.params`.
+        runner: The object that steps host environments; their state is not part of `state`. None without them.
+        on_policy: True when the parameters given to a step act in all episodes of that step.
+        in_place: True when a step donates the buffers of the state it is given.
+        random_steps: Environment steps at the start whose actions ignore the policy.
+    """
+
+    init: Callable[[Any], Any]
+    step: Callable[[Any], tuple[Any, dict[str, Any]]]
+    policy: Policy
+    runner: Any = None
+    on_policy: bool = False
+    in_place: bool = False
+    random_steps: int = 0
+
+
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Refuses options outside their range and numbers that are not finite; one that is None is left out.
+    """Refuse options outside their range, and numbers that are not finite; None is never refused.
 
     Args:
-        config: What holds them.
-        counts: Names of those that are at least one.
-        positive: Of those above zero.
-        fractions: Of those from zero to one.
+        config: Any object with the options as attributes.
+        counts: Names of the options that are at least one.
+        positive: Names of the options above zero.
+        fractions: Names of the options from zero to one.
 
     Raises:
-        ValueError: One is outside.
-
-    Example:
-        >>> import types
-        >>> check_options(types.SimpleNamespace(num_envs=0), ["num_envs"], [])
-        Traceback (most recent call last):
-        ValueError: num_envs: expected at least 1, got 0.
+        ValueError: An option is out of range.
     """
     for name, value in vars(config).items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -44,39 +63,16 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
             raise ValueError(f"{name}: expected a number from 0 to 1, got {value}.")
 
 
-class Algorithm(NamedTuple):
-    """A training algorithm bound to its environments or its data.
-
-    Attributes:
-        init: `(key) -> State`. The key is consumed. Resets the environments.
-        step: `(State) -> (State, metrics)`: one update of PPO with its rollout, `num_steps` steps of
-            SAC with their gradient steps, one epoch of cloning. The metrics are Python's numbers where
-            environments are on the host, else a `gaussjax.training.metrics.Metrics`.
-        policy: The policy that is trained; `state.params` are its parameters.
-        runner: What steps host environments, whose state is not in `State`; None where there are none.
-        on_policy: Whether the parameters that a step is given play its episodes, to the last of them.
-        in_place: Whether a step uses up the state that it is given.
-        random_steps: Steps at the beginning whose actions are drawn without the policy.
-    """
-
-    init: Callable[[Any], Any]
-    step: Callable[[Any], tuple[Any, Mapping[str, Any]]]
-    policy: Policy
-    runner: Any = None
-    on_policy: bool = False
-    in_place: bool = False
-    random_steps: int = 0
-
-
-def refuse_wide(policy: Policy) -> None:
-    """Refuses a policy whose log-densities are not one number each: among advantages they would broadcast.
-
-    Raises:
-        ValueError: It was made with `keepdims=True`, or without a reduction.
-    """
-    options = dict(policy.spec.options)
-    if options["keepdims"] or options["reduction"] == "none":
+def check_reduction(policy: Policy) -> None:
+    """Refuse a policy whose log-densities are not sums over the actions."""
+    reduction = dict(policy.spec.options)["reduction"]
+    if reduction != "sum":
         raise ValueError(
-            f"policy: expected log-densities (…), got keepdims={options['keepdims']} and "
-            f"reduction={options['reduction']!r}. Make it with keepdims=False and a reduction."
+            f"policy: expected log-densities summed over the actions, got reduction={reduction!r}. Make the policy "
+            f"with reduction='sum'."
         )
+
+
+def without_axis(policy: Policy, log_prob: jax.Array) -> jax.Array:
+    """Summed log-densities as `(…)`, also for a policy with `keepdims=True`."""
+    return log_prob[..., 0] if dict(policy.spec.options)["keepdims"] else log_prob

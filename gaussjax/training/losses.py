@@ -1,26 +1,20 @@
-"""The losses of PPO, apart from its loop."""
+"""Losses of PPO."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from gaussjax.distributions.special import expm1_minus_x
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
-# exp of more than this says nothing a clipped ratio could use, and overflows soon after.
+# A larger log-ratio is clipped by PPO's loss in any case, and its exponential overflows from 88 on.
 _LOG_RATIO_LIMIT = 20.0
 
 
 def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Logarithm of the probability ratio, held to ±20 so that its exponential stays finite.
+    """Logarithm of the probability ratio, clipped to ±20 so that its exponential stays finite.
 
     Args:
-        log_prob: Of the actions taken under the policy as it is, in nats.
-        old_log_prob: Under the policy that took them.
+        log_prob: Log-densities of the actions under the current policy, in nats.
+        old_log_prob: Log-densities under the policy that acted.
 
     Returns:
         Their difference, in nats.
@@ -35,18 +29,17 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
 def clipped_surrogate(
     log_ratios: Float[Array, "*batch"], advantages: Float[Array, "*batch"], clip_range: float | Array
 ) -> Float[Array, ""]:
-    """PPO's policy loss: the pessimistic of the plain and the clipped objective, negated.
+    """Policy loss of PPO: the smaller of the plain and the clipped objective, negated.
 
     Args:
-        log_ratios: From `log_ratio`.
-        advantages: Of the actions taken.
-        clip_range: How far the ratio may leave 1 before its gradient stops.
+        log_ratios: Result of `log_ratio`.
+        advantages: Advantages of the actions.
+        clip_range: Deviation of the ratio from 1 beyond which its gradient is zero.
 
     Returns:
-        The mean over the batch, to be made small.
+        The mean over the batch, to be minimised.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> float(clipped_surrogate(jnp.log(jnp.array([2.0])), jnp.array([1.0]), 0.25))
         -1.25
 
@@ -67,10 +60,10 @@ def value_loss(
     """Half the mean squared error of the value function.
 
     Args:
-        values: Predicted now.
-        targets: To be predicted.
-        old_values: Predicted when the experience was collected.
-        value_clip_range: None, or how far a prediction may move from the old one before its gradient stops.
+        values: Current predictions.
+        targets: Values to predict.
+        old_values: Predictions at the time of the rollout.
+        value_clip_range: Change of a prediction beyond which its gradient is zero, or None.
 
     Returns:
         The mean over the batch, in squared units of the value.
@@ -81,25 +74,6 @@ def value_loss(
     """
     errors = jnp.square(values - targets)
     if value_clip_range is not None:
-        held = old_values + jnp.clip(values - old_values, -value_clip_range, value_clip_range)
-        errors = jnp.maximum(errors, jnp.square(held - targets))
+        clipped = old_values + jnp.clip(values - old_values, -value_clip_range, value_clip_range)
+        errors = jnp.maximum(errors, jnp.square(clipped - targets))
     return 0.5 * jnp.mean(errors)
-
-
-def approximate_kl(log_ratios: Float[Array, "*batch"]) -> Float[Array, ""]:
-    """Unbiased estimate of KL(old || new) in nats from samples of the old policy; never negative.
-
-    Args:
-        log_ratios: From `log_ratio`.
-
-    Returns:
-        The mean over the batch.
-
-    Example:
-        >>> float(approximate_kl(jnp.zeros(3)))
-        0.0
-
-    Source:
-        Schulman 2020, approximating KL divergence, the third estimator.
-    """
-    return jnp.mean(expm1_minus_x(log_ratios))

@@ -1,26 +1,23 @@
-"""A replay buffer that lives on the device: arrays of fixed size, filled round and round."""
+"""A replay buffer on the device: arrays of fixed size, overwritten from the oldest row on."""
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from gaussjax.random import keys
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Int
-
 
 class Buffer(NamedTuple):
-    """Transitions, the oldest of which are overwritten.
+    """Transitions; new ones overwrite the oldest.
 
     Attributes:
         rows: Any pytree; each leaf `(capacity, …)`.
-        added: How many rows were ever added.
+        added: Number of rows ever added.
     """
 
     rows: Any
@@ -28,11 +25,11 @@ class Buffer(NamedTuple):
 
 
 def init(row: Any, capacity: int) -> Buffer:
-    """An empty buffer for rows of that form.
+    """An empty buffer.
 
     Args:
-        row: One row, or its shapes and types.
-        capacity: How many fit.
+        row: One row, or its shapes and dtypes.
+        capacity: Number of rows that fit.
 
     Returns:
         A buffer of zeros.
@@ -47,49 +44,26 @@ def init(row: Any, capacity: int) -> Buffer:
 
 
 def capacity(buffer: Buffer) -> int:
-    """How many rows fit.
-
-    Args:
-        buffer: From `init`.
-
-    Returns:
-        A number known while a program is traced.
-
-    Example:
-        >>> capacity(init(jnp.zeros(()), 3))
-        3
-    """
+    """Number of rows that fit, static under `jit`."""
     return jax.tree.leaves(buffer.rows)[0].shape[0]
 
 
 def size(buffer: Buffer) -> Int[Array, ""]:
-    """How many rows it holds.
-
-    Args:
-        buffer: From `init` or `add`.
-
-    Returns:
-        An int32 scalar.
-
-    Example:
-        >>> int(size(init(jnp.zeros(()), 3)))
-        0
-    """
+    """Number of rows stored, an int32 scalar."""
     return jnp.minimum(buffer.added, capacity(buffer))
 
 
 def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
-    """The buffer with rows added, each leaf `(n, …)`; the oldest go first.
+    """The buffer with rows added, each leaf `(n, …)`.
 
-    A row that holds NaN or infinity is left out: each minibatch that met it would be lost, and with
-    a large buffer it would stay for the whole training.
+    A row with NaN or infinity is refused: it would stay for a long time and spoil each minibatch that contains it.
 
     Args:
-        buffer: From `init` or `add`.
-        rows: New ones.
+        buffer: A buffer.
+        rows: New rows.
 
     Returns:
-        The buffer, and how many rows were left out.
+        The buffer, and the number of refused rows.
 
     Example:
         >>> buffer = init(jnp.zeros((), jnp.float32), capacity=3)
@@ -99,19 +73,19 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
     """
     usable = _finite(rows)
     ahead = jnp.cumsum(usable.astype(jnp.int32))
-    # A place past the end is written nowhere.
+    # An index past the end is dropped by the scatter.
     places = jnp.where(usable, (buffer.added + ahead - 1) % capacity(buffer), capacity(buffer))
     stored = jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), buffer.rows, rows)
     return Buffer(stored, buffer.added + ahead[-1]), usable.size - ahead[-1]
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:
-    """Rows drawn uniformly, with replacement, from those the buffer holds.
+    """Rows drawn uniformly, with replacement.
 
     Args:
-        buffer: With at least one row.
-        key: Consumed.
-        count: How many.
+        buffer: A buffer with at least one row.
+        key: PRNG key, consumed.
+        count: Number of rows.
 
     Returns:
         Rows, each leaf `(count, …)`.
@@ -126,26 +100,15 @@ def sample(buffer: Buffer, key: Array, count: int) -> Any:
 
 
 def filled(buffer: Buffer) -> Buffer:
-    """The same on the host, without the places that were never written.
-
-    Args:
-        buffer: From `init` or `add`.
-
-    Returns:
-        A buffer of NumPy arrays.
-
-    Example:
-        >>> buffer, _ = add(init(jnp.zeros(()), 3), jnp.ones(2))
-        >>> filled(buffer).rows.shape
-        (2,)
-    """
+    """The buffer as NumPy arrays without the rows never written, for a checkpoint."""
     count = int(size(buffer))
     return Buffer(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], buffer.rows), buffer.added)
 
 
 def _finite(rows: Any) -> Bool[Array, " n"]:
-    """Which rows hold numbers only."""
-    leaves = [leaf for leaf in jax.tree.leaves(rows) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    count = jax.tree.leaves(rows)[0].shape[0]
-    flat = [jnp.all(jnp.isfinite(leaf.reshape(count, -1)), axis=1) for leaf in leaves]
-    return functools.reduce(jnp.logical_and, flat, jnp.ones(count, bool))
+    """True for each row without NaN and infinity."""
+    usable = jnp.ones(jax.tree.leaves(rows)[0].shape[0], bool)
+    for leaf in jax.tree.leaves(rows):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            usable &= jnp.all(jnp.isfinite(leaf.reshape(usable.size, -1)), axis=1)
+    return usable

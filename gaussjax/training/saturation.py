@@ -1,32 +1,24 @@
-"""How often actions lie at a bound of their Box, where a policy that only bangs against it ends up."""
+"""The fraction of actions at a bound of their Box."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
-    from gaussjax.policy import Spec
-
-# tanh never reaches its bounds, so within this part of the half width counts: |tanh(u)| >= 0.99, |u| >= 2.65.
-NEAR = 0.01
+from gaussjax.policy import Policy
 
 
-def saturation(spec: Spec, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
+def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
     """Fraction of action components at a bound, from 0 to 1.
 
-    Of a clipped Gaussian those whose sample lay outside the Box or on its edge; of a squashed one
-    those within 1% of half the width of a bound. An open bound is reached by infinity only.
+    tanh never reaches a bound, so the policy's kind says how near counts: within 1% of half the width for a
+    squashed policy. A component is never at an infinite bound.
 
     Args:
-        spec: Of the policy.
-        actions: As the environment got them, or before the clip: the fraction is the same.
+        policy: The policy that acts.
+        actions: Its actions, clipped to the Box or not: the fraction is the same.
 
     Returns:
         A float32 scalar.
@@ -35,12 +27,12 @@ def saturation(spec: Spec, actions: Float[Array, "*batch act"]) -> Float[Array, 
         >>> import gaussjax
         >>> box = gaussjax.spaces.Box(-2.0, 2.0, (1,))
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, box, clip_actions=True)
-        >>> float(saturation(policy.spec, jnp.array([[1.99], [2.0], [-3.0], [0.0]])))
+        >>> float(saturation(policy, jnp.array([[1.99], [2.0], [-3.0], [0.0]])))
         0.5
     """
-    low, high = (np.asarray(bound, np.float32) for bound in spaces.bounds(spec.action_space))
-    if spec.kind == "squashed_gaussian":
-        margin = NEAR * 0.5 * (high - low)
+    low, high = (np.asarray(bound, np.float32) for bound in spaces.bounds(policy.spec.action_space))
+    if policy.spec.kind == "squashed_gaussian":
+        margin = 0.01 * 0.5 * (high - low)
         low, high = low + margin, high - margin
     low, high = (jnp.broadcast_to(jnp.asarray(bound, actions.dtype), actions.shape) for bound in (low, high))
     return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)

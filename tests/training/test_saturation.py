@@ -17,17 +17,17 @@ NETWORK = gaussjax.networks.MLP((4,))
 
 def test_clipped_gaussian_is_at_a_bound_on_it_and_outside_of_it():
     box = gaussjax.spaces.Box((-1.0, -np.inf), (1.0, 3.0), (2,))
-    spec = gaussjax.gaussian(NETWORK, 3, box, clip_actions=True).spec
+    policy = gaussjax.gaussian(NETWORK, 3, box, clip_actions=True)
     samples = jnp.array([[-1.0, -9.0], [0.999, 3.0], [5.0, 2.9], [0.0, 4.0]])
     clipped = jnp.clip(samples, jnp.array([[-1.0, -jnp.inf]]), jnp.array([[1.0, 3.0]]))
     # The first and the third of the first component, the second and the last of the other one.
-    assert saturation(spec, samples) == saturation(spec, clipped) == 0.5
+    assert saturation(policy, samples) == saturation(policy, clipped) == 0.5
 
 
 def test_squashed_gaussian_is_at_a_bound_within_one_percent_of_the_half_width():
-    spec = gaussjax.squashed_gaussian(NETWORK, 3, gaussjax.spaces.Box(0.0, 4.0, (1,))).spec
+    policy = gaussjax.squashed_gaussian(NETWORK, 3, gaussjax.spaces.Box(0.0, 4.0, (1,)))
     # The half width is 2, so within 0.02 of 0 and of 4.
-    assert saturation(spec, jnp.array([[0.019], [0.021], [3.979], [3.981]])) == 0.5
+    assert saturation(policy, jnp.array([[0.019], [0.021], [3.979], [3.981]])) == 0.5
 
 
 @pytest.mark.parametrize("kind", ["Gymnasium", "JAX"])

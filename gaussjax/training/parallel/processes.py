@@ -1,4 +1,4 @@
-"""Several processes that train together: how they find each other and agree."""
+"""Training over several processes: connection, agreement and the loss of a process."""
 
 from __future__ import annotations
 
@@ -8,31 +8,25 @@ from typing import Any
 import jax
 import numpy as np
 
-# What carries numbers between processes on CPU and GPU, and what knows who is alive.
+# Errors of the transport between processes (CPU, GPU) and of the service that watches them.
 _TRANSPORT = re.compile(r"gloo|nccl|coordination|heartbeat", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<coordinator>\S+:\d+),(?P<number>\d+),(?P<index>\d+)")
 
 
 def connect(text: str) -> None:
-    """Joins this process to the others; it has to come before anything is computed.
+    """Join this process to the others, before the first computation.
 
     Args:
-        text: "local" for this process alone, with all of its devices; "auto" where the cluster
-            says who takes part (Slurm, Open MPI, Kubernetes, TPU pods); or
-            "COORDINATOR:PORT,PROCESSES,INDEX", the address of process 0, how many there are, and
-            which one this is.
+        text: "local" for all devices of this process alone; "auto" for a cluster that JAX detects
+            (Slurm, Open MPI, Kubernetes, TPU pods); or "COORDINATOR:PORT,PROCESSES,INDEX": the address of
+            process 0, the number of processes, and the index of this one.
 
     Raises:
-        ValueError: The text is none of these.
-        RuntimeError: "auto", and this is no cluster that JAX knows.
-
-    Example:
-        >>> connect("local")
-        >>> several()
-        False
+        ValueError: The text has another form.
+        RuntimeError: "auto" found no cluster.
 
     Source:
-        The arguments of `jax.distributed.initialize`.
+        `jax.distributed.initialize`.
     """
     if text == "local":
         return
@@ -55,94 +49,37 @@ def connect(text: str) -> None:
 
 
 def disconnect() -> None:
-    """Parts from the others, once all of them call this or have come to their end; a process alone goes on.
-
-    Example:
-        >>> disconnect()
-        >>> several()
-        False
-
-    Source:
-        `jax.distributed.shutdown`.
-    """
+    """Leave the other processes once all of them call this or have ended; no effect for a process alone."""
     if several():
         jax.distributed.shutdown()
 
 
 def several() -> bool:
-    """Whether this process trains together with others.
-
-    Returns:
-        False before `connect`, and for one process.
-
-    Example:
-        >>> several()
-        False
-    """
+    """True if this process trains together with others."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def leads() -> bool:
-    """Whether this process is the one that writes files and prints.
-
-    Returns:
-        True for the first process, and for one alone.
-
-    Example:
-        >>> leads()
-        True
-    """
+    """True for the process that writes files and prints: the first one, or a process alone."""
     return not several() or jax.process_index() == 0
 
 
 def any_of(flag: bool) -> bool:
-    """Whether the flag is up in any process; all of them have to ask.
-
-    Args:
-        flag: Of this process.
-
-    Returns:
-        The same in all of them.
-
-    Example:
-        >>> any_of(False)
-        False
-    """
+    """True if the flag is set in any process; every process has to call it."""
     return bool(total(np.array(flag, np.float32)) > 0)
 
 
 def lost(error: BaseException) -> bool:
-    """Whether what was raised says that another process no longer answers.
+    """True if the error means that another process no longer answers.
 
-    JAX has a type of its own for it, and `ValueError` where the call itself fails and not its result.
-
-    Args:
-        error: Out of anything that the processes compute together.
-
-    Returns:
-        False for any error of a process alone.
-
-    Example:
-        >>> lost(ValueError("expected 2 rows, got 3."))
-        False
+    JAX raises `JaxRuntimeError` for a failed result and `ValueError` for a failed call.
     """
     failed = isinstance(error, (jax.errors.JaxRuntimeError, ValueError))
     return several() and failed and _TRANSPORT.search(str(error)) is not None
 
 
 def total(values: np.ndarray) -> Any:
-    """The sum over the processes, each of which has to call it.
-
-    Args:
-        values: float32, of the same shape in all of them.
-
-    Returns:
-        The same in all of them.
-
-    Example:
-        >>> total(np.array([1.0, 2.0], np.float32)).tolist()
-        [1.0, 2.0]
-    """
+    """The sum of float32 arrays over all processes; every process has to call it."""
     if not several():
         return values
     from jax.experimental import multihost_utils

@@ -1,7 +1,7 @@
-"""Training over many devices: how arrays lie on a mesh, within one process or over several.
+"""Training over many devices: the sharding of arrays on a mesh, within one process or over several.
 
-The compiler puts in all communication: a program says how its arrays lie, and sums and means
-over what is spread become sums over the devices.
+The compiler inserts all communication: a program constrains the sharding of its arrays, and sums over
+a sharded axis become sums over the devices. Without a mesh (None) each function returns its arrays unchanged.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def mesh(devices: Iterable[Any] | None = None) -> Mesh:
-    """A mesh over devices, by default over all of all processes.
+    """A mesh for the training loops, by default over all devices of all processes.
 
     Args:
-        devices: At least one. Those of one process come to lie side by side, so that each process
-            has one share of the environments.
+        devices: At least one device. Devices of one process are adjacent on the mesh, so that each
+            process has one contiguous share of the environments.
 
     Returns:
-        A mesh of one axis, "envs".
+        A mesh with one axis, "envs".
 
     Example:
         >>> mesh(jax.devices()[:1]).axis_names
@@ -33,21 +33,10 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
 
 
 def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
-    """The devices of a mesh, whatever its shape, as one row.
-
-    Args:
-        over: A mesh of ours or of yours, or None for training on one device.
-        counts: What is spread over it, by name.
-
-    Returns:
-        A mesh as `mesh` makes it, or None.
+    """The devices of any mesh as a mesh of one axis.
 
     Raises:
-        ValueError: One of them cannot be cut into as many equal parts as there are devices.
-
-    Example:
-        >>> checked(mesh(jax.devices()[:1]), {"num_envs": 16}).size
-        1
+        ValueError: A count, given by name, does not divide into equal shards.
     """
     if over is None:
         return None
@@ -56,100 +45,34 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
             nearest = max(round(count / over.size), 1) * over.size
             raise ValueError(
                 f"{name}: expected a multiple of the {over.size} devices of the mesh, got {count}. Choose one such as "
-                f"{nearest}, or make a mesh of fewer devices: sharding.mesh(jax.devices()[:n])."
+                f"{nearest}, or make a mesh of fewer devices: gaussjax.training.mesh(jax.devices()[:n])."
             )
     return mesh(over.devices.flat)
 
 
 def spread(tree: Any, over: Mesh | None) -> Any:
-    """Within jit: each array cut along its first axis, a part on each device.
-
-    Args:
-        tree: Arrays; the length of their first axis is a multiple of the number of devices.
-        over: A mesh, or None.
-
-    Returns:
-        The same arrays; without a mesh as they came.
-
-    Example:
-        >>> over = mesh(jax.devices()[:1])
-        >>> jax.jit(lambda rows: spread(rows, over))(np.zeros((4, 3))).addressable_shards[0].data.shape
-        (4, 3)
-    """
+    """Arrays sharded along their first axis, within jit."""
     return tree if over is None else jax.lax.with_sharding_constraint(tree, _spread(over))
 
 
 def whole(tree: Any, over: Mesh | None) -> Any:
-    """Within jit: each array whole on each device.
-
-    Args:
-        tree: Arrays.
-        over: A mesh, or None.
-
-    Returns:
-        The same arrays; without a mesh as they came.
-
-    Example:
-        >>> over = mesh(jax.devices()[:1])
-        >>> jax.jit(lambda rows: whole(rows, over))(np.zeros((4, 3))).sharding.is_fully_replicated
-        True
-    """
+    """Arrays replicated on each device, within jit."""
     return tree if over is None else jax.lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
 
 
 def environments_first(rows: jax.Array, over: Mesh | None) -> jax.Array:
-    """`(T, N, …)` as `(N, T, …)`, which is flattened without being gathered.
-
-    Args:
-        rows: An array.
-        over: A mesh, or None.
-
-    Returns:
-        The array with its first two axes exchanged; without a mesh as it came.
-
-    Example:
-        >>> environments_first(np.zeros((5, 2, 3)), mesh(jax.devices()[:1])).shape
-        (2, 5, 3)
-    """
+    """`(T, N, …)` as `(N, T, …)`, which can be flattened without a gather."""
     return rows if over is None else jax.numpy.swapaxes(rows, 0, 1)
 
 
-def laid(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
-    """Within jit: a state whose named fields are spread over their first axis, all else whole.
-
-    Args:
-        state: A NamedTuple.
-        over: A mesh, or None.
-        names: Of its fields.
-
-    Returns:
-        The same state; without a mesh as it came.
-
-    Example:
-        >>> from gaussjax.training.replay import Buffer
-        >>> laid(Buffer(rows=np.zeros(4), added=np.zeros(())), None, ["rows"]).rows.shape
-        (4,)
-    """
-    names = set(names)
-    return state._replace(
-        **{name: (spread if name in names else whole)(part, over) for name, part in state._asdict().items()}
-    )
+def shard_fields(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
+    """A NamedTuple with the named fields sharded along their first axis and the others replicated, within jit."""
+    fields = state._asdict().items()
+    return state._replace(**{name: (spread if name in names else whole)(part, over) for name, part in fields})
 
 
 def share(over: Mesh | None, count: int) -> slice:
-    """Which of all environments this process steps.
-
-    Args:
-        over: A mesh, or None.
-        count: How many environments there are in all processes together.
-
-    Returns:
-        Their indices.
-
-    Example:
-        >>> share(mesh(jax.devices()[:1]), 8)
-        slice(0, 8, None)
-    """
+    """The indices of the environments that this process steps, out of `count` in all processes."""
     over = checked(over, {"num_envs": count})
     if over is None:
         return slice(0, count)
@@ -159,58 +82,19 @@ def share(over: Mesh | None, count: int) -> slice:
 
 
 def joined(tree: Any, over: Mesh | None, axis: int) -> Any:
-    """Arrays cut along one axis over all devices, from the processes' parts.
-
-    Args:
-        tree: Arrays of this process: its share of them.
-        over: A mesh, or None.
-        axis: Along which they are cut.
-
-    Returns:
-        The whole arrays, of which each device holds a part; without a mesh as they came.
-
-    Example:
-        >>> joined(np.zeros((4, 3), np.float32), mesh(jax.devices()[:1]), 0).shape
-        (4, 3)
-    """
+    """Arrays sharded along `axis` over all devices, from the shares of the processes."""
     if over is None:
         return tree
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(_spread(over, axis), part), tree)
 
 
 def local(tree: Any, over: Mesh | None) -> Any:
-    """What is whole on each device, on one device of this process.
-
-    Args:
-        tree: Arrays that `whole` laid.
-        over: A mesh, or None.
-
-    Returns:
-        The same arrays; without a mesh as they came.
-
-    Example:
-        >>> over = mesh(jax.devices()[:1])
-        >>> local(jax.jit(lambda rows: whole(rows, over))(np.zeros(3, np.float32)), over).tolist()
-        [0.0, 0.0, 0.0]
-    """
+    """Replicated arrays on one device of this process."""
     return tree if over is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def fetched(tree: Any) -> Any:
-    """Arrays of which other processes hold parts, whole on one device of this one; all else as it came.
-
-    Every process has to call it: what it lacks comes from the others.
-
-    Args:
-        tree: Arrays.
-
-    Returns:
-        The same arrays, which this process can read.
-
-    Example:
-        >>> fetched({"weights": jax.numpy.ones(2)})["weights"].tolist()
-        [1.0, 1.0]
-    """
+    """Arrays whole on one device of this process; every process has to call it if others hold shards."""
     leaves, structure = jax.tree.flatten(tree)
     remote = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable]
     if remote:
@@ -222,19 +106,7 @@ def fetched(tree: Any) -> Any:
 
 
 def like(array: np.ndarray, template: Any) -> jax.Array:
-    """An array that every process has, lying as another array does.
-
-    Args:
-        array: On the host.
-        template: Of the same shape.
-
-    Returns:
-        A JAX array.
-
-    Example:
-        >>> like(np.ones(2, np.float32), jax.numpy.zeros(2)).tolist()
-        [1.0, 1.0]
-    """
+    """A host array that every process has, as a JAX array with the sharding of the template."""
     sharding = getattr(template, "sharding", None)
     if sharding is None or len(sharding.device_set) == 1:
         return jax.numpy.asarray(array)

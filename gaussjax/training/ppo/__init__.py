@@ -1,4 +1,4 @@
-"""Proximal policy optimisation, on Gymnasium environments and wholly compiled on JAX ones."""
+"""Proximal policy optimisation on Gymnasium environments, and fully compiled on JAX environments."""
 
 from __future__ import annotations
 
@@ -9,50 +9,44 @@ from jax.sharding import Mesh
 
 from gaussjax import envs
 from gaussjax.policy import Policy
-from gaussjax.training.algorithm import refuse_wide
-from gaussjax.training.metrics import Metrics as Metrics
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import check_reduction
 from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.compiled import make_compiled
-from gaussjax.training.ppo.config import Algorithm as Algorithm
 from gaussjax.training.ppo.config import Config as Config
 from gaussjax.training.ppo.config import Hyperparameters as Hyperparameters
 from gaussjax.training.ppo.config import State as State
 from gaussjax.training.ppo.config import make_policy as make_policy
 from gaussjax.training.ppo.host import make_host
 
-_SAMPLES = {False: "batch_size", True: "batch_size / sequence_length"}
-
 
 def make(environments: Any, config: Config, policy: Policy | None = None, *, mesh: Mesh | None = None) -> Algorithm:
-    """PPO bound to its environments.
+    """A PPO training loop on given environments.
 
     Args:
-        environments: A Gymnasium vector environment made by `gaussjax.envs.make_vector`,
-            `config.num_envs` of them, or a `gaussjax.envs.Environment`, of which as many copies
-            run inside the compiled step.
+        environments: A Gymnasium vector environment with `config.num_envs` copies, made by
+            `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A policy of yours whose network gives `outputs["value"]`, made with
-            `keepdims=False`; None makes `make_policy`'s.
-        mesh: Devices, of this process or of several, over which the environments and the
-            samples of every minibatch are spread: `gaussjax.training.parallel.sharding.mesh()`. What is
-            learnt is what one device learns, to the order of its sums. In each of several
-            processes a vector environment has that process's share of the environments.
+        policy: A policy whose network returns `outputs["value"]`; `make_policy` makes the default.
+        mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. The environments and the
+            samples of every minibatch are sharded over it; the result equals that of one device up to the
+            order of sums. Each of several processes passes its share of the vector environments.
 
     Returns:
-        `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
-        `jax.lax.scan` them. On a vector environment `step` steps the environments it was given. To begin
-        with parameters of your own: `algorithm.init(key)._replace(params=params)`.
+        A loop with `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
+        `jax.lax.scan` them. On a vector environment `step` steps the environments. To start from given
+        parameters use `loop.init(key)._replace(params=params)`.
 
     Raises:
-        ValueError: The number of environments is not the config's, or does not divide over the mesh; or
-            the policy was made with `keepdims=True`, or has a memory whose sequences do not divide the
-            experience.
+        ValueError: The number of environments differs from `config.num_envs` or does not divide over the
+            mesh; the policy does not sum its log-densities, scores clipped actions with a density they do
+            not have, or is recurrent with sequences that do not divide the experience.
 
     Example:
         >>> import jax
         >>> environments = envs.make_vector("Pendulum-v1", 4)
-        >>> algorithm = make(environments, Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=1))
-        >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+        >>> loop = make(environments, Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=1))
+        >>> state, metrics = loop.step(loop.init(jax.random.key(0)))
         >>> state.steps
         64
         >>> environments.close()
@@ -61,14 +55,28 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
     compiled = isinstance(environments, envs.Environment)
-    if policy is None and compiled:
-        policy = make_policy(environments.observation_space, environments.action_space, config)
-    elif policy is None:
-        policy = make_policy(environments.single_observation_space, environments.single_action_space, config)
-    refuse_wide(policy)
+    if policy is None:
+        prefix = "" if compiled else "single_"
+        spaces = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
+        policy = make_policy(*spaces, config)
+    check_reduction(policy)
+    _check_density(policy)
     recurrent = bool(jax.tree.leaves(jax.eval_shape(policy.initial_carry)))
     if recurrent:
         config.check_sequences()
-    rows = config.batch_size // (config.sequence_length if recurrent else 1)
-    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, _SAMPLES[recurrent]: rows})
+    rows, what = config.batch_size, "batch_size"
+    if recurrent:
+        rows, what = rows // config.sequence_length, "batch_size / sequence_length"
+    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, what: rows})
     return (make_compiled if compiled else make_host)(environments, config, policy, mesh)
+
+
+def _check_density(policy: Policy) -> None:
+    options = dict(policy.spec.options)
+    if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
+        raise ValueError(
+            'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
+            '"density". A clipped action does not have the density of the Gaussian at the bound, so the probability '
+            "ratio would belong to another density than the gradient. Make the policy with "
+            'clipped_log_prob="unclipped".'
+        )

@@ -10,15 +10,15 @@ from jax.sharding import Mesh
 from gaussjax import envs, normalize, rollout
 from gaussjax.policy import Policy, checks
 from gaussjax.random import keys
-from gaussjax.training.metrics import Metrics
+from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.parallel import sharding
-from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, State
+from gaussjax.training.ppo.config import SHARDED, Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import normalized
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
-    """PPO on a JAX environment; see `make`."""
+    """A PPO loop on a JAX environment; see `make`."""
     optimizer = make_optimizer(config)
     update = make_update(policy, optimizer, config, mesh)
 
@@ -39,11 +39,11 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
             Hyperparameters.of(config),
             jnp.zeros((), jnp.int32),
         )
-        return sharding.laid(state, mesh, SPREAD)
+        return sharding.shard_fields(state, mesh, SHARDED)
 
     @jax.jit
-    def step(state: State) -> tuple[State, Metrics]:
-        # One hash for all of them.
+    def step(state: State) -> tuple[State, dict[str, Array]]:
+        # One hash for all keys.
         drawn = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = drawn[0], drawn[1], drawn[2:]
         experience, standing, episodes = rollout.compiled.collect(
@@ -58,8 +58,8 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs
-        told = Metrics.of({"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics})
+        metrics = {"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics}
         state = state._replace(environment=standing, steps=steps)
-        return sharding.laid(state, mesh, SPREAD), sharding.whole(told, mesh)
+        return sharding.shard_fields(state, mesh, SHARDED), sharding.whole(metrics, mesh)
 
     return Algorithm(init, step, policy, on_policy=True)

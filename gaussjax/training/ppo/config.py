@@ -1,23 +1,20 @@
-"""What PPO is told, and what it carries."""
+"""Configuration, training state and default policy of PPO."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize
 from gaussjax.policy import Params, Policy, gaussian
-from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import check_options
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
-
-# The fields of the state of which each device has its own environments' part; all else is the same on each.
-SPREAD = ("environment", "discounted_returns")
+# Fields of the state that are sharded over the environments; every other field is replicated.
+SHARDED = ("environment", "discounted_returns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,81 +27,86 @@ class Config:
     """
 
     total_steps: int = 200_000
-    """Steps to train for; the last update may pass it."""
+    """Steps to train for; the last update may exceed the number."""
     num_envs: int = 16
     """Environments that step together."""
     num_steps: int = 128
     """Steps of each environment between two updates."""
     batch_size: int = 256
-    """Samples of a minibatch; it has to divide num_envs * num_steps."""
+    """Samples in a minibatch; a divisor of num_envs * num_steps."""
     num_epochs: int = 10
-    """Passes over the experience of one update."""
+    """Passes over the experience in one update."""
     learning_rate: float = 1e-3
-    """Step size of Adam at the start."""
+    """Initial step size of Adam."""
     anneal_learning_rate: bool = True
-    """Lower the step size linearly to zero over the training."""
+    """Decrease the step size linearly to zero over the training."""
     desired_kl: float | None = None
-    """Adapt the step size, after each epoch, so that an update moves the policy by about this many nats, or None."""
+    """Adapt the step size after each epoch to keep the KL divergence of an update near this many nats, or None."""
+    target_kl: float | None = None
+    """End an update early once the KL divergence of a minibatch exceeds 1.5 times this many nats, or None."""
     gamma: float = 0.99
-    """Gamma: what a reward is worth one step later."""
+    """Discount factor."""
     gae_lambda: float = 0.95
-    """Lambda of the advantage estimate."""
+    """Lambda of the generalised advantage estimate."""
     clip_range: float = 0.2
-    """How far the probability ratio may leave 1."""
+    """Largest deviation of the probability ratio from 1."""
     value_clip_range: float | None = None
-    """How far a value may move in one update, or None for no limit."""
+    """Largest change of a predicted value in one update, or None."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     value_coefficient: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Longer gradients are scaled down to this length."""
+    """Largest norm of a gradient; a longer gradient is scaled down to it."""
     normalize_observations: bool = True
-    """Bring observations to mean 0 and variance 1 by running statistics."""
+    """Scale observations to mean 0 and variance 1 by running statistics."""
     normalize_rewards: bool = True
-    """Divide rewards by the running deviation of the discounted return."""
+    """Divide rewards by the running standard deviation of the discounted return."""
     normalize_advantages: bool = True
-    """Bring the advantages of a minibatch to mean 0 and variance 1."""
+    """Scale the advantages of a minibatch to mean 0 and variance 1."""
     network: Literal["mlp", "rnn", "gru", "lstm"] = "mlp"
-    """Whether the actor and the critic have a memory, and which."""
+    """Network of the actor and of the critic; all but mlp are recurrent."""
     sequence_length: int = 16
-    """Steps that a memory is trained over; it has to divide num_steps and batch_size."""
+    """Steps of a training sequence of a recurrent policy; a divisor of num_steps and batch_size."""
     recurrent_size: int = 64
-    """Width of the memory."""
+    """Width of the recurrent layer."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers, of the actor and of the critic."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
     initial_log_std: float = 0.0
-    """Where the log standard deviation of the actions starts."""
+    """Initial log standard deviation of the actions."""
 
     def __post_init__(self) -> None:
-        counts = ("total_steps", "num_envs", "num_steps", "num_epochs")
-        positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl")
-        check_options(self, (*counts, "recurrent_size"), positive, ("gamma", "gae_lambda"))
+        counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
+        positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
+        check_options(self, counts, positive, ("gamma", "gae_lambda"))
         samples = self.num_envs * self.num_steps
         if self.batch_size < 1 or samples % self.batch_size:
+            largest = max(min(samples, self.batch_size), 1)
+            nearest = next(size for size in range(largest, 0, -1) if samples % size == 0)
             raise ValueError(
                 f"batch_size: expected a divisor of num_envs * num_steps = {samples}, got {self.batch_size}. "
-                f"Choose one such as {_divisor(samples, self.batch_size)}."
+                f"Choose one such as {nearest}."
             )
         if self.batch_size == 1 and self.normalize_advantages:
             raise ValueError(
                 "batch_size: expected 2 or more with normalize_advantages, got 1: an advantage less its own mean is 0."
             )
-        if self.desired_kl is not None and self.num_epochs == 1 and self.batch_size == samples:
-            raise ValueError(
-                "desired_kl: expected several gradient steps an update, got one, before which the policy has not "
-                "moved. Train for more epochs or in smaller minibatches."
-            )
+        for name in ("desired_kl", "target_kl"):
+            if getattr(self, name) is not None and self.num_epochs == 1 and self.batch_size == samples:
+                raise ValueError(
+                    f"{name}: expected several gradient steps an update, got one, before which the policy has not "
+                    f"moved. Train for more epochs or in smaller minibatches."
+                )
         if self.network != "mlp":
             self.check_sequences()
 
     def check_sequences(self) -> None:
-        """Refuses sequences that do not divide the experience; a policy with a memory trains on them.
+        """Refuse a `sequence_length` that does not divide the experience of a recurrent policy.
 
         Raises:
-            ValueError: They do not.
+            ValueError: It does not divide `num_steps` and `batch_size`.
         """
         common = int(np.gcd(self.num_steps, self.batch_size))
         if self.sequence_length < 1 or common % self.sequence_length:
@@ -114,21 +116,14 @@ class Config:
             )
 
 
-def _divisor(number: int, limit: int) -> int:
-    """The largest divisor of the number that is no larger than the limit."""
-    return next(size for size in range(max(min(limit, number), 1), 0, -1) if number % size == 0)
-
-
 class Hyperparameters(NamedTuple):
-    """The options that are numbers in the compiled program, so that a population may differ in them.
-
-    `jax.vmap` over states whose `hyperparameters` differ trains one program for all.
+    """Options that are arrays of the training state: under `jax.vmap` each member of a population has its own.
 
     Attributes:
-        learning_rate: As of `Config`, like all of them.
-        gamma: Gamma.
-        gae_lambda: Lambda.
-        clip_range: How far the probability ratio may leave 1.
+        learning_rate: Step size of Adam, before annealing.
+        gamma: Discount factor.
+        gae_lambda: Lambda of the generalised advantage estimate.
+        clip_range: Largest deviation of the probability ratio from 1.
         entropy_coefficient: Weight of the entropy bonus.
         value_coefficient: Weight of the value loss.
     """
@@ -142,21 +137,21 @@ class Hyperparameters(NamedTuple):
 
     @classmethod
     def of(cls, config: Config) -> Hyperparameters:
-        """Those of a config."""
+        """The hyperparameters of a config as float32 scalars."""
         return cls(*(jnp.asarray(getattr(config, name), jnp.float32) for name in cls._fields))
 
 
 class State(NamedTuple):
-    """What a training step carries.
+    """Training state of PPO.
 
     Attributes:
-        params: Of the policy and the critic.
-        optimizer: Moments of Adam.
-        key: Of the draws to come.
-        observation_statistics: For `gaussjax.normalize`.
-        return_statistics: Of the discounted returns, the scale of the rewards.
-        discounted_returns: Of each environment up to now, `(N,)`.
-        environment: Where the environments stand.
+        params: Parameters of the policy and the critic.
+        optimizer: State of Adam.
+        key: PRNG key of later steps.
+        observation_statistics: Statistics for `gaussjax.normalize`.
+        return_statistics: Statistics of the discounted returns, which scale the rewards.
+        discounted_returns: Current discounted return of each environment, `(N,)`.
+        environment: State of the environments between two rollouts.
         hyperparameters: Read at each update.
         steps: Environment steps so far.
     """
@@ -173,15 +168,15 @@ class State(NamedTuple):
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """The policy that PPO trains: orthogonal kernels, a critic beside the actor.
+    """Default policy of PPO: a Gaussian actor with orthogonal kernels, and a critic beside it.
 
-    Its actions are clipped to the Box for the environment; its densities are those of the
-    samples before the clip, which is what keeps PPO's ratio right at the bounds.
+    Actions are clipped to the Box for the environment; log-densities are those of the samples before
+    the clip, because the ratio of a clipped density is wrong at the bounds.
 
     Args:
-        observation_space: As of `gaussjax.gaussian`.
-        action_space: Likewise, a Box.
-        config: Whose network, sizes and initial log_std are taken.
+        observation_space: Observation space, as for `gaussjax.gaussian`.
+        action_space: A Box, as for `gaussjax.gaussian`.
+        config: Options of the network.
 
     Returns:
         A policy with `outputs["value"]`.
@@ -191,20 +186,15 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'gaussian'
     """
-    options: dict[str, Any] = {"initializer": "orthogonal", "scale": 2.0**0.5}
-    actor_options = {
-        **options,
-        "output_activation": None,
-        "initial_log_std": config.initial_log_std,
-        "output_scale": 0.01,
-    }
+    both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
+    head = {"output_activation": None, "initial_log_std": config.initial_log_std, "output_scale": 0.01}
     if config.network == "mlp":
-        actor = networks.MLP(config.hidden_sizes, config.activation, **actor_options)
+        actor = networks.MLP(config.hidden_sizes, **both, **head)
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation)
     else:
         cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
-        shape = {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "activation": config.activation}
-        network = networks.ActorCritic(cell(**shape, **actor_options), critic=cell(**shape, **options))
+        both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes}
+        network = networks.ActorCritic(cell(**both, **head), critic=cell(**both))
     return gaussian(
         network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
     )

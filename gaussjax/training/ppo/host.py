@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
 
 from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.random.normal import standard_normal
-from gaussjax.training.metrics import Metrics
+from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.parallel import processes, sharding
-from gaussjax.training.ppo.config import SPREAD, Algorithm, Config, Hyperparameters, State
+from gaussjax.training.ppo.config import SHARDED, Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import normalized
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
 if TYPE_CHECKING:
     import gymnasium
-    from jax.sharding import Mesh
-    from jaxtyping import Array, Bool, Float
 
 
 class Standing(NamedTuple):
-    """Where host environments stand between two rollouts.
+    """State of host environments between two rollouts, as far as the policy needs it.
 
     Attributes:
-        observations: To act on next, `(N, F)`.
-        resets: Which of them start an episode, `(N,)`.
-        carry: Of the policy's memory, or `()`.
+        observations: Next observations to act on, `(N, F)`.
+        resets: True for an environment that starts an episode, `(N,)`.
+        carry: Recurrent state of the policy, or `()`.
     """
 
     observations: Float[np.ndarray, "envs features"]
@@ -42,7 +42,7 @@ class Standing(NamedTuple):
 def make_host(
     environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy, mesh: Mesh | None = None
 ) -> Algorithm:
-    """PPO on a vector environment; see `make`."""
+    """A PPO loop on a vector environment; see `make`."""
     share = sharding.share(mesh, config.num_envs)
     count = share.stop - share.start
     if environments.num_envs != count:
@@ -59,19 +59,19 @@ def make_host(
 
     @jax.jit
     def lay(state: State) -> State:
-        return sharding.laid(state, mesh, SPREAD)
+        return sharding.shard_fields(state, mesh, SHARDED)
 
     @jax.jit
-    def update(state: State, experience: rollout.Rollout) -> tuple[State, Metrics]:
+    def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
         key, shuffle_key = keys.split(state.key)
         state, metrics = learn(state._replace(key=key), experience, keys.split(shuffle_key, config.num_epochs))
-        return sharding.laid(state, mesh, SPREAD), sharding.whole(Metrics.of(metrics), mesh)
+        return sharding.shard_fields(state, mesh, SHARDED), sharding.whole(metrics, mesh)
 
     def init(key: Array) -> State:
         checks.key(key)
         key, params_key, seed_key = jax.random.split(key, 3)
         params = policy.init(params_key)
-        # Each environment has the seed it has where one process steps them all.
+        # The seed of an environment does not depend on the number of processes.
         observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
         state = State(
@@ -93,40 +93,39 @@ def make_host(
         return key, standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
 
     @jax.jit
-    def choose(
+    def act(
         params: Params, statistics: normalize.Statistics, observations: Array, resets: Array, carry: Any, noise: Array
     ) -> tuple[Array, Array, Any]:
         observations = normalized(statistics, observations, config)
         memory = {"carry": carry, "resets": resets} if recurrent else {}
-        act = policy.act(params, None, observations, noise=noise, **memory)
-        return act.actions, act.outputs["raw_actions"], act.outputs.get("carry", ())
+        actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory)
+        return actions, outputs["raw_actions"], outputs.get("carry", ())
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         key, noise = draw(state.key)
-        # One draw for the whole rollout: the program that runs at every step has none of its own.
+        # One draw for the whole rollout keeps the program of a single step small.
         noise = np.asarray(noise)[:, share]
         params, statistics = sharding.local((state.params, state.observation_statistics), mesh)
 
-        def act(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
-            # A network without memory is not handed the resets: one array less to move a step.
-            given = resets if recurrent else None
-            return choose(params, statistics, observations, given, carry, noise[t])
+        def act_at(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
+            # Without a carry the resets are unused; None saves one transfer per step.
+            return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
 
-        experience, standing, episodes = rollout.collect(runner, act, *state.environment, num_steps=config.num_steps)
+        experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)
         experience = sharding.joined(experience, mesh, axis=1)
-        carried, metrics = update(state._replace(key=key, environment=()), experience)
         taken = config.num_steps * config.num_envs
         steps = state.steps + taken
-        state = carried._replace(environment=Standing(*standing), steps=steps)
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        state, metrics = update(state._replace(key=key, environment=()), experience)
+        state = state._replace(environment=Standing(*standing), steps=steps)
+        metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
         ended = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
-        ended = ended if mesh is None else processes.total(ended)
+        count, returns, lengths = ended if mesh is None else processes.total(ended)
         return state, {
             "step": steps,
             "steps_per_second": taken / (time.perf_counter() - start),
-            "episode_return": float(ended[1] / ended[0]) if ended[0] else float("nan"),
-            "episode_length": float(ended[2] / ended[0]) if ended[0] else float("nan"),
+            "episode_return": float(returns / count) if count else float("nan"),
+            "episode_length": float(lengths / count) if count else float("nan"),
             **metrics,
         }
 

@@ -1,4 +1,4 @@
-"""Soft actor-critic, on Gymnasium environments and wholly compiled on JAX ones."""
+"""Soft actor-critic on Gymnasium environments, and fully compiled on JAX environments."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 from gaussjax import envs
 from gaussjax.policy import Policy
-from gaussjax.training.algorithm import refuse_wide
-from gaussjax.training.metrics import Metrics as Metrics
+from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import check_reduction
 from gaussjax.training.sac.compiled import make_compiled
-from gaussjax.training.sac.config import Algorithm as Algorithm
 from gaussjax.training.sac.config import Config as Config
 from gaussjax.training.sac.config import Learner as Learner
 from gaussjax.training.sac.config import State as State
@@ -19,29 +18,28 @@ from gaussjax.training.sac.host import make_host
 
 
 def make(environments: Any, config: Config, policy: Policy | None = None) -> Algorithm:
-    """SAC bound to its environments.
+    """A SAC training loop on given environments.
 
     Args:
-        environments: A Gymnasium vector environment made by `gaussjax.envs.make_vector`,
-            `config.num_envs` of them, or a `gaussjax.envs.Environment`, of which as many copies
-            run inside the compiled step.
+        environments: A Gymnasium vector environment with `config.num_envs` copies, made by
+            `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A squashed policy of yours, made with `keepdims=False`; None makes `make_policy`'s.
+        policy: A policy on a bounded Box; `make_policy` makes the default.
 
     Returns:
-        `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
-        `jax.lax.scan` them. On a vector environment a step uses up the state that it is given.
+        A loop with `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
+        `jax.lax.scan` them. On a vector environment `step` donates the buffers of its state.
 
     Raises:
-        ValueError: The number of environments is not the config's, or a bound of the actions is open; or
-            the policy was made with `keepdims=True`.
+        ValueError: The number of environments differs from `config.num_envs`, a bound of the actions is
+            infinite, or the policy does not sum its log-densities.
 
     Example:
         >>> import jax
         >>> environments = envs.make_vector("Pendulum-v1", 2)
         >>> config = Config(num_envs=2, num_steps=8, batch_size=4, learning_starts=8, hidden_sizes=(8,))
-        >>> algorithm = make(environments, config)
-        >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+        >>> loop = make(environments, config)
+        >>> state, metrics = loop.step(loop.init(jax.random.key(0)))
         >>> state.steps
         16
         >>> environments.close()
@@ -50,7 +48,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
     """
     if policy is not None:
-        refuse_wide(policy)
+        check_reduction(policy)
     if isinstance(environments, envs.Environment):
         policy = policy or make_policy(environments.observation_space, environments.action_space, config)
         return make_compiled(environments, config, policy)

@@ -1,18 +1,16 @@
-"""What soft actor-critic is told, and what it carries."""
+"""Configuration, training state and default policy of soft actor-critic."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.policy import Params, Policy, squashed_gaussian
 from gaussjax.training import replay
-from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import check_options
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,34 +31,33 @@ class Config:
     gradient_steps: int = 1
     """Gradient steps after each step of the environments."""
     batch_size: int = 256
-    """Transitions of a gradient step."""
+    """Transitions in a minibatch."""
     buffer_size: int = 1_000_000
-    """Transitions that are remembered."""
+    """Capacity of the replay buffer, in transitions."""
     learning_starts: int = 5_000
-    """Steps before the first gradient step: random ones, on JAX environments by the policy as it starts."""
+    """Steps before the first gradient step: uniform actions, or the initial policy's on JAX environments."""
     learning_rate: float = 3e-4
-    """Step size of Adam, of the actor, the critics and the temperature."""
+    """Step size of Adam for the actor, the critics and the temperature."""
     gamma: float = 0.99
-    """Gamma: what a reward is worth one step later."""
+    """Discount factor."""
     tau: float = 0.005
-    """How far the target critics follow at each gradient step."""
+    """Fraction by which the target critics follow the critics at each gradient step."""
     initial_temperature: float = 1.0
-    """Weight of the entropy at the start."""
+    """Initial weight of the entropy."""
     target_entropy: float | None = None
-    """Nats that the temperature aims at; None is minus the number of actions, were the Box from -1 to 1."""
+    """Entropy to keep, in nats; None is minus the number of actions, for a Box scaled to [-1, 1]."""
     normalize_observations: bool = False
-    """Bring observations to mean 0 and variance 1 by running statistics."""
+    """Scale observations to mean 0 and variance 1 by running statistics."""
     num_critics: int = 2
-    """Critics, of which the smallest value counts."""
+    """Number of critics; the smallest of their values counts."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
 
     def __post_init__(self) -> None:
-        counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics")
-        positive = ("learning_rate", "initial_temperature", "learning_starts")
-        check_options(self, (*counts, "gradient_steps"), positive, ("gamma", "tau"))
+        counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics", "gradient_steps")
+        check_options(self, counts, ("learning_rate", "initial_temperature", "learning_starts"), ("gamma", "tau"))
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
@@ -76,11 +73,11 @@ class Transition(NamedTuple):
     """One step of one environment.
 
     Attributes:
-        observations: What was seen, `(F,)`.
-        actions: What was done, in units of the Box, `(A,)`.
-        rewards: Of the step.
-        terminated: Whether nothing follows. A truncated step is followed by its last observation.
-        next_observations: What was seen then, `(F,)`.
+        observations: Observation that was acted on, `(F,)`.
+        actions: Action in units of the Box, `(A,)`.
+        rewards: Reward of the step.
+        terminated: True if the episode ended; a truncated step has a future.
+        next_observations: Next observation; at the end of an episode, its true last one, `(F,)`.
     """
 
     observations: Float[Any, "*batch features"]
@@ -91,14 +88,14 @@ class Transition(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What gradient steps change.
+    """Arrays that a gradient step changes.
 
     Attributes:
         actor: Parameters of the policy.
         critics: Parameters of the critics, with one leading axis.
-        targets: Of the critics that the targets come from.
+        targets: Parameters of the target critics.
         log_temperature: Logarithm of the entropy's weight.
-        optimizer: Moments of Adam of all three.
+        optimizer: State of Adam for actor, critics and temperature.
     """
 
     actor: Params
@@ -109,14 +106,14 @@ class Learner(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a training step carries.
+    """Training state of SAC.
 
     Attributes:
-        learner: What is learnt.
-        buffer: The transitions.
-        key: Of the draws to come.
-        observation_statistics: For `gaussjax.normalize`.
-        environment: Where the environments stand.
+        learner: Parameters and optimizer state.
+        buffer: Replay buffer of transitions.
+        key: PRNG key of later steps.
+        observation_statistics: Statistics for `gaussjax.normalize`.
+        environment: State of the environments between two steps.
         steps: Environment steps so far.
     """
 
@@ -134,15 +131,15 @@ class State(NamedTuple):
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """The policy that SAC trains: squashed to the Box, with a standard deviation of its own for each observation.
+    """Default policy of SAC: a Gaussian squashed into the Box by tanh, with a state-dependent standard deviation.
 
     Args:
-        observation_space: As of `gaussjax.squashed_gaussian`.
-        action_space: Likewise, a bounded Box.
-        config: Whose sizes and activation are taken.
+        observation_space: Observation space, as for `gaussjax.squashed_gaussian`.
+        action_space: A bounded Box.
+        config: Options of the network.
 
     Returns:
-        The policy, its log-densities without a last axis.
+        The policy.
 
     Example:
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
@@ -153,7 +150,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
 
 
 def make_critic(policy: Policy, config: Config) -> networks.ActionValue:
-    """One critic; its parameters are vmapped."""
+    """One critic; the learner vmaps it over parameters."""
     space = policy.spec.observation_space
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
     return networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)

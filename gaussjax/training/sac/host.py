@@ -1,29 +1,30 @@
-"""SAC on Gymnasium vector environments: the steps on the host, all else in three compiled programs a step."""
+"""SAC on Gymnasium vector environments: their steps on the host, everything else compiled."""
 
 from __future__ import annotations
 
-import functools
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.sac.config import Algorithm, Config, Learner, State, Transition
-from gaussjax.training.sac.update import METRICS, draw, make_learner, means, remember
+from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.sac.config import Config, Learner, State, Transition
+from gaussjax.training.sac.update import METRICS, draw, make_learner, means, normalized, remember
 
 if TYPE_CHECKING:
     import gymnasium
-    from jaxtyping import Array
 
 
 def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy) -> Algorithm:
-    """SAC on a vector environment; see `make`."""
+    """A SAC loop on a vector environment; see `make`."""
     if environments.num_envs != config.num_envs:
         raise ValueError(
             f"environments: expected num_envs = {config.num_envs} of them, got {environments.num_envs}. "
@@ -33,9 +34,6 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     init_learner, update = make_learner(policy, config)
     low, high = spaces.bounds(policy.spec.action_space)
     width = spaces.size(policy.spec.observation_space)
-
-    def shown(statistics: normalize.Statistics, observations: Array) -> Array:
-        return normalize.apply(statistics, observations) if config.normalize_observations else observations
 
     @jax.jit
     def begin(key: Array) -> tuple[Learner, replay.Buffer, Array, Array]:
@@ -50,79 +48,59 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learner, buffer, key, seed = begin(key)
         return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
 
-    # Learner and buffer are changed in place. Not the actor: the next gradient step need not wait until it has acted.
-    @functools.partial(jax.jit, donate_argnames=("learner", "totals"))
+    @partial(jax.jit, donate_argnames="learner")
     def learn(
-        actor: Params,
-        learner: Learner,
-        buffer: replay.Buffer,
-        statistics: normalize.Statistics,
-        key: Array,
-        totals: dict[str, Array],
-    ) -> tuple[Learner, Params, dict[str, Array]]:
-        learner, metrics = jax.lax.scan(
-            lambda learner, drawn: update(learner, drawn, statistics),
-            learner._replace(actor=actor),
-            draw(buffer, key, config),
-        )
-        # The actor last: an output takes the first buffer of its size that is given away, and that is a moment's.
-        return (
-            learner._replace(actor=None),
-            learner.actor,
-            {name: total + jnp.sum(metrics[name]) for name, total in totals.items()},
-        )
+        learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array
+    ) -> tuple[Learner, dict[str, Array]]:
+        batches = draw(buffer, key, config)
+        learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
+        return learner, jax.tree.map(jnp.sum, metrics)
 
-    # A program of its own: in one that also reads the buffer, the compiler joins the write with the reads,
-    # which need the old rows too, and then copies a million transitions at every step.
-    @functools.partial(jax.jit, donate_argnames=("buffer",))
+    # XLA: a program that also samples from the buffer copies the whole buffer at every write.
+    @partial(jax.jit, donate_argnames="buffer")
     def advance(
-        buffer: replay.Buffer, statistics: normalize.Statistics, refused: Array, key: Array, transition: Transition
+        buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, transition: Transition
     ) -> tuple[Any, ...]:
-        """Remembers a step, and makes the keys of the next one."""
-        buffer, statistics, left_out = remember(buffer, statistics, transition, config)
-        return buffer, statistics, refused + left_out, *keys.split(key, 3)
+        """Store a transition of each environment, and make the keys of the next step."""
+        return *remember(buffer, statistics, transition, config), *keys.split(key, 3)
 
     @jax.jit
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
-        return policy.act(params, key, shown(statistics, observations)).actions
-
-    summary = jax.jit(means)
+        return policy.act(params, key, normalized(statistics, observations, config)).actions
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, steps = state
-        totals = {name: jnp.zeros(()) for name in METRICS if name != "refused"}
-        refused = jnp.zeros((), jnp.int32)
-        learning, finished = 0, rollout.Episodes([], [])
+        learnt, refusals, finished = [], [], rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
         actions = act(learner.actor, statistics, act_key, observations)
         for _ in range(config.num_steps):
-            # Where calls return before they are done, this learns while the environments step.
+            # With asynchronous dispatch the gradient steps run while the environments step.
             if steps >= config.learning_starts:
-                rest = learner._replace(actor=None)
-                rest, actor, totals = learn(learner.actor, rest, buffer, statistics, learn_key, totals)
-                learner = rest._replace(actor=actor)
-                learning += 1
+                learner, metrics = learn(learner, buffer, statistics, learn_key)
+                learnt.append(metrics)
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
             taken = np.asarray(actions)
             following, rewards, terminated, _, last, episodes = runner.step(taken)
             steps += config.num_envs
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
-            buffer, statistics, refused, key, learn_key, act_key = advance(buffer, statistics, refused, key, transition)
+            buffer, statistics, refused, key, learn_key, act_key = advance(buffer, statistics, key, transition)
+            refusals.append(refused)
             actions = act(learner.actor, statistics, act_key, following)
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
             observations = following
-        totals["refused"] = refused.astype(jnp.float32)
-        metrics = jax.device_get(summary(totals, learning * config.gradient_steps))
+        learnt, refusals = jax.device_get((learnt, refusals))
+        totals = {name: sum(float(row[name]) for row in learnt) for name in METRICS}
+        metrics = means({**totals, "refused": sum(map(int, refusals))}, len(learnt) * config.gradient_steps)
         return State(learner, buffer, key, statistics, observations, steps), {
             "step": steps,
             "steps_per_second": config.num_steps * config.num_envs / (time.perf_counter() - start),
             "episode_return": float(np.mean(finished.returns)) if finished.returns else float("nan"),
             "episode_length": float(np.mean(finished.lengths)) if finished.lengths else float("nan"),
-            **{name: float(metrics[name]) for name in METRICS},
+            **{name: float(value) for name, value in metrics.items()},
         }
 
     return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)

@@ -1,57 +1,58 @@
-"""SAC's gradient step: critics, actor and temperature from one minibatch."""
+"""The gradient step of SAC: critics, actor and temperature from one minibatch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from gaussjax import normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.adam import scale_by_adam
+from gaussjax.training.algorithm import without_axis
 from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
 from gaussjax.training.saturation import saturation
 
-if TYPE_CHECKING:
-    from jaxtyping import Array
+# Metrics of a gradient step; `skipped` counts gradient steps that were not taken.
+METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", "skipped")
 
 
-# Metrics that are no means: gradient steps not taken, transitions not remembered.
-COUNTS = ("skipped", "refused")
-METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", *COUNTS)
+def make_learner(
+    policy: Policy, config: Config
+) -> tuple[
+    Callable[[Array], Learner],
+    Callable[[Learner, tuple[Transition, Array], normalize.Statistics], tuple[Learner, dict[str, Array]]],
+]:
+    """`init(key) -> Learner` and `update(learner, (batch, noise_key), statistics) -> (Learner, metrics)`, both pure.
 
-
-def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner], Callable[..., Any]]:
-    """`init(key) -> Learner` and `update(learner, (batch, key), statistics) -> (Learner, metrics)`, both pure.
-
-    A gradient that is not finite is not taken: the learner stays as it was, `skipped` is 1 and the other metrics 0.
+    A step with a loss or gradient that is not finite leaves the learner as it was: `skipped` is 1, other metrics are 0.
 
     Source:
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
     """
     num_actions = spaces.size(policy.spec.action_space)
     critic = make_critic(policy, config)
-    optimizer = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(config.learning_rate))
+    optimizer = optax.adam(config.learning_rate)
     low, high = spaces.bounds(policy.spec.action_space)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(
             f"policy: expected actions of a Box with finite bounds, got {low.tolist()} and {high.tolist()}. The "
-            f"critics are shown actions in half widths of it."
+            f"critics take actions in half widths of the Box."
         )
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     target_entropy = config.target_entropy
     if target_entropy is None:
-        # Densities are per unit of the Box: a narrow one has no policy of so much entropy as the number says.
+        # Densities are per unit of the Box, so the usual target for [-1, 1] shifts by the log of the half widths.
         target_entropy = float(np.sum(np.log(half))) - num_actions
 
     def values(params: Params, observations: Array, actions: Array) -> Any:
-        # The critics see actions of order one, whatever the units of the Box.
+        # The critics take actions of order one, whatever the units of the Box.
         unit = (actions - _like(middle, actions)) / _like(half, actions)
         return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, unit)
 
@@ -62,8 +63,12 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         critics = jax.vmap(lambda key: critic.init(key, *example))(jax.random.split(critic_key, config.num_critics))
         log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
         moments = optimizer.init((actor, critics, log_temperature))
-        # The targets are arrays of their own, so that the learner's buffers can be donated.
+        # Copied, because donated buffers must not be shared.
         return Learner(actor, critics, jax.tree.map(jnp.copy, critics), log_temperature, moments)
+
+    def act(params: Params, key: Array, observations: Array) -> tuple[Array, Array, dict[str, Any]]:
+        actions, log_prob, outputs = policy.act(params, key, observations)
+        return actions, without_axis(policy, log_prob), outputs
 
     def losses(
         learnt: tuple[Params, Params, Array], targets: Params, batch: Transition, key: Array
@@ -72,67 +77,64 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[..., Learner]
         now_key, next_key = keys.split(key)
         temperature = jax.lax.stop_gradient(jnp.exp(log_temperature))
 
-        following = policy.act(actor, next_key, batch.next_observations)
-        future = jnp.min(values(targets, batch.next_observations, following.actions), axis=0)
-        future = future - temperature * following.log_prob
+        next_actions, next_log_prob, _ = act(actor, next_key, batch.next_observations)
+        future = jnp.min(values(targets, batch.next_observations, next_actions), axis=0)
+        future = future - temperature * next_log_prob
         goal = batch.rewards + config.gamma * jnp.where(batch.terminated, 0.0, future)
         estimates = values(critics, batch.observations, batch.actions)
         goals = jnp.broadcast_to(jax.lax.stop_gradient(goal), estimates.shape)
         critic_loss = 0.5 * jnp.sum(jnp.mean(jnp.square(estimates - goals), axis=-1))
 
-        acted = policy.act(actor, now_key, batch.observations)
-        # The actor climbs the critics, it does not change them.
-        held = jax.lax.stop_gradient(critics)
-        worth = jnp.min(values(held, batch.observations, acted.actions), axis=0)
-        actor_loss = jnp.mean(temperature * acted.log_prob - worth)
-        surplus = jax.lax.stop_gradient(acted.log_prob + target_entropy)
+        actions, log_prob, outputs = act(actor, now_key, batch.observations)
+        # The actor's loss has no gradient for the critics.
+        worth = jnp.min(values(jax.lax.stop_gradient(critics), batch.observations, actions), axis=0)
+        actor_loss = jnp.mean(temperature * log_prob - worth)
+        surplus = jax.lax.stop_gradient(log_prob + target_entropy)
         temperature_loss = -jnp.exp(log_temperature) * jnp.mean(surplus)
         return critic_loss + actor_loss + temperature_loss, {
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,
             "value": jnp.mean(estimates),
-            "entropy": -jnp.mean(acted.log_prob),
+            "entropy": -jnp.mean(log_prob),
             "temperature": temperature,
-            "std": jnp.mean(jnp.exp(acted.outputs["log_std"])),
-            "saturation": saturation(policy.spec, acted.actions),
+            "std": jnp.mean(jnp.exp(outputs["log_std"])),
+            "saturation": saturation(policy, actions),
         }
 
     def update(
         learner: Learner, drawn: tuple[Transition, Array], statistics: normalize.Statistics
     ) -> tuple[Learner, dict[str, Array]]:
         batch, noise_key = drawn
-        if config.normalize_observations:
-            batch = batch._replace(
-                observations=normalize.apply(statistics, batch.observations),
-                next_observations=normalize.apply(statistics, batch.next_observations),
-            )
+        batch = batch._replace(
+            observations=normalized(statistics, batch.observations, config),
+            next_observations=normalized(statistics, batch.next_observations, config),
+        )
         learnt = (learner.actor, learner.critics, learner.log_temperature)
-        # The goal of the critics is no function of what is learnt: gradients stop at it.
         (total, metrics), gradients = jax.value_and_grad(losses, has_aux=True)(
             learnt, learner.targets, batch, noise_key
         )
-        # A sum is finite only where every gradient is: one number says it all.
-        sums = jnp.stack([total, *map(jnp.sum, jax.tree.leaves(gradients))])
-        usable = jnp.isfinite(jnp.sum(sums))
-        updates, moments = optimizer.update(gradients, learner.optimizer, learnt, usable=usable)
-        updated: Any = optax.apply_updates(learnt, updates)
-        actor, critics, log_temperature = updated
-        targets = jax.tree.map(
-            lambda new, old: jnp.where(usable, new, old),
-            optax.incremental_update(critics, learner.targets, config.tau),
-            learner.targets,
-        )
-        learner = Learner(actor, critics, targets, log_temperature, moments)
+        # The norm is finite only if every gradient is.
+        usable = jnp.isfinite(total) & jnp.isfinite(optax.tree.norm(gradients))
+        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
+        actor, critics, log_temperature = optax.apply_updates(learnt, updates)
+        targets = optax.incremental_update(critics, learner.targets, config.tau)
+        updated = Learner(actor, critics, targets, log_temperature, moments)
+        learner = jax.tree.map(lambda new, old: jnp.where(usable, new, old), updated, learner)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
         return learner, {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
 
 
+def normalized(statistics: normalize.Statistics, observations: Array, config: Config) -> Array:
+    """Observations as the policy and the critics see them."""
+    return normalize.apply(statistics, observations) if config.normalize_observations else observations
+
+
 def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
     """A minibatch and a key for each gradient step, with a leading axis. The key is consumed.
 
-    All are drawn before the first gradient step: a buffer that goes into a loop or a branch would be copied there.
+    All minibatches are drawn before the first gradient step: XLA would copy a buffer that enters a loop or a branch.
     """
     pairs = jax.vmap(keys.split)(keys.split(key, config.gradient_steps))
     batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(pairs[:, 0])
@@ -142,22 +144,21 @@ def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition,
 def remember(
     buffer: replay.Buffer, statistics: normalize.Statistics, row: Transition, config: Config
 ) -> tuple[replay.Buffer, normalize.Statistics, Array]:
-    """The buffer and the statistics with a step of all environments, and how many transitions were left out."""
+    """The buffer and the statistics with one step of all environments, and the number of refused transitions."""
     buffer, refused = replay.add(buffer, row)
     if config.normalize_observations:
-        seen = normalize.update(statistics, row.observations)
-        # Statistics never come back from NaN, so a step that holds it leaves no trace in them.
-        usable = jnp.all(jnp.isfinite(seen.m2))
-        statistics = jax.tree.map(lambda new, old: jnp.where(usable, new, old), seen, statistics)
+        updated = normalize.update(statistics, row.observations)
+        # Statistics never recover from NaN, so they leave out a step that contains NaN.
+        usable = jnp.all(jnp.isfinite(updated.m2))
+        statistics = jax.tree.map(lambda new, old: jnp.where(usable, new, old), updated, statistics)
     return buffer, statistics, refused
 
 
-def means(totals: dict[str, Array], gradient_steps: Array | int) -> dict[str, Array]:
-    """Metrics summed over gradient steps as means of those that were taken, NaN where none was; counts stay sums."""
-    counts = {name: totals[name] for name in COUNTS}
-    taken = gradient_steps - counts["skipped"]
+def means(totals: dict[str, Any], gradient_steps: Float[Array, ""] | int) -> dict[str, Any]:
+    """Sums over gradient steps as means over the steps taken, NaN if there are none; counts stay sums."""
+    taken = gradient_steps - totals["skipped"]
     taken = jnp.where(taken > 0, taken, jnp.nan)
-    return {**{name: total / taken for name, total in totals.items() if name not in counts}, **counts}
+    return {name: total if name in ("skipped", "refused") else total / taken for name, total in totals.items()}
 
 
 def _like(bound: np.ndarray, actions: Array) -> Array:

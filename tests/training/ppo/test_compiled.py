@@ -10,7 +10,7 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 import gaussjax
 from gaussjax import envs, normalize, rollout
 from gaussjax.training import ppo
-from tests.training import jax_probes
+from tests.training import jax_probes, probes
 
 SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "hidden_sizes": (8,)}
 
@@ -88,6 +88,31 @@ def test_step_size_follows_the_desired_kl():
         state, metrics = algorithm.step(state)
         factor = 1.5**2 if grows else 1.5**-2
         np.testing.assert_allclose(metrics["learning_rate"], 1e-3 * factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Gymnasium", "JAX"])
+def test_target_kl_ends_an_update_early(kind):
+    """Parameters are those of an update that has no more minibatches than the steps that were taken."""
+    environments = probes.vector(lambda: probes.Counter(9), 8) if kind == "Gymnasium" else jax_probes.counter(9)
+    options = {**SHORT, "learning_rate": 0.1, "anneal_learning_rate": False}
+    results = {}
+    for name, target in (("never", None), ("far", 1e3), ("near", 1e-9)):
+        loop = ppo.make(environments, ppo.Config(**options, target_kl=target))
+        before = loop.init(jax.random.key(0))
+        results[name] = loop.step(before)
+    _, metrics = results["near"]
+    # The first minibatch has a divergence of zero; after its step every divergence is too large.
+    assert metrics["gradient_steps"] == 1
+    assert metrics["skipped"] == 0
+    np.testing.assert_allclose(metrics["kl"], 0.0, atol=1e-9)
+    assert results["far"][1]["gradient_steps"] == results["never"][1]["gradient_steps"] == 4
+    jax.tree.map(np.testing.assert_array_equal, results["far"][0].params, results["never"][0].params)
+    # One step of Adam moves a weight by at most the step size.
+    moved = jax.tree.map(lambda old, new: float(np.abs(new - old).max()), before.params, results["near"][0].params)
+    np.testing.assert_allclose(max(jax.tree.leaves(moved)), 0.1, rtol=1e-3)
+    assert int(results["near"][0].optimizer[1].count) == 1
+    if kind == "Gymnasium":
+        environments.close()
 
 
 @pytest.mark.parametrize(("network", "solves"), [("gru", True), pytest.param("mlp", False, marks=pytest.mark.slow)])
