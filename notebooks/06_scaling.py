@@ -26,9 +26,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gaussjax import envs
+from gaussjax import envs, training
 from gaussjax.training import ppo
-from gaussjax.training.parallel import sharding
 
 jax.devices()
 
@@ -55,7 +54,7 @@ def train(state, updates=40):
 # and none waits for another.
 
 # %%
-mesh = sharding.mesh()
+mesh = training.mesh()
 keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
 states = jax.jit(jax.vmap(algorithm.init))(keys)
 rates = np.geomspace(1e-4, 3e-2, 8).astype(np.float32)
@@ -115,7 +114,7 @@ except ValueError as error:
 # %% [markdown]
 # ## Several processes
 #
-# `sharding.mesh()` is over the devices of all processes once they are connected. On the command line one flag does it,
+# `training.mesh()` is over the devices of all processes once they are connected. On the command line one flag does it,
 # given to each process:
 #
 # ```

@@ -1,4 +1,4 @@
-"""Recorded experience to learn from."""
+"""Datasets of recorded experience."""
 
 from gaussjax.data.recorded import Dataset as Dataset
 from gaussjax.data.recorded import read_dataset as read_dataset

@@ -1,4 +1,4 @@
-"""Recorded observations and actions, which cloning learns from."""
+"""Recorded observations and actions for behavioural cloning."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import csv
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
+from jaxtyping import Float
 
 
 class Dataset(NamedTuple):
-    """Pairs of what was seen and what was done.
+    """Pairs of an observation and an action.
 
     Attributes:
-        observations: `(N, F)`.
-        actions: In units of the Box, `(N, A)`.
+        observations: Observations, `(N, F)`.
+        actions: Actions in units of the Box, `(N, A)`.
     """
 
     observations: Float[Any, "pairs features"]
@@ -27,18 +25,17 @@ class Dataset(NamedTuple):
 
 
 def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
-    """Pairs from a file or a dict.
+    """Pairs of observations and actions from a file or a dict.
 
     Args:
-        source: A dict or an `.npz` file with `observations` and `actions`, as Minari's and D4RL's
-            have them (an observation more than actions, at the end, is dropped), or a `.csv` file
-            whose header names columns `observation_0`, … and `action_0`, ….
+        source: A dict or an `.npz` file with `observations` and `actions`, as in Minari and D4RL (one more
+            observation at the end is dropped); or a `.csv` file with columns `observation_0`, … and `action_0`, ….
 
     Returns:
-        Both as float32, a row for each pair.
+        Observations and actions as float32, one row for each pair.
 
     Raises:
-        ValueError: A part is missing, holds NaN, or the lengths differ; or the file is none of these.
+        ValueError: An array is missing or contains NaN, the lengths differ, or the file has another format.
 
     Example:
         >>> read_dataset({"observations": np.zeros((3, 2)), "actions": np.zeros((3, 1))}).actions.shape
@@ -73,7 +70,7 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        # NumPy leaves a file open that it opened itself and cannot read.
+        # Opened here because NumPy does not close a file that it fails to read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (AttributeError, EOFError, ValueError, zipfile.BadZipFile) as error:
