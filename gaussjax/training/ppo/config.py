@@ -193,7 +193,8 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation)
     else:
         cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
-        both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes}
+        # The faster backward pass has no forward mode (`jax.jvp`), which an update never needs.
+        both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both))
     return gaussian(
         network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
