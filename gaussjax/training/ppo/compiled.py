@@ -28,17 +28,9 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         key, params_key, reset_key = keys.split(key, 3)
         params = policy.init(params_key)
         standing = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
-        state = State(
-            params,
-            optimizer.init(params),
-            key,
-            normalize.init(standing.observations.shape[1:]),
-            normalize.init(()),
-            jnp.zeros(config.num_envs),
-            standing,
-            Hyperparameters.of(config),
-            jnp.zeros((), jnp.int32),
-        )
+        statistics = normalize.init(standing.observations.shape[1:]), normalize.init(())
+        returns, options, steps = jnp.zeros(config.num_envs), Hyperparameters.of(config), jnp.zeros((), jnp.int32)
+        state = State(params, optimizer.init(params), key, *statistics, returns, standing, options, steps)
         return sharding.shard_fields(state, mesh, SHARDED)
 
     @jax.jit

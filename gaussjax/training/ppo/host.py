@@ -74,17 +74,9 @@ def make_host(
         # The seed of an environment does not depend on the number of processes.
         observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
-        state = State(
-            params,
-            optimizer.init(params),
-            key,
-            normalize.init(observations.shape[1:]),
-            normalize.init(()),
-            jnp.zeros(config.num_envs),
-            (),
-            Hyperparameters.of(config),
-            0,
-        )
+        statistics = normalize.init(observations.shape[1:]), normalize.init(())
+        returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
+        state = State(params, optimizer.init(params), key, *statistics, returns, (), options, 0)
         return (state if mesh is None else lay(state))._replace(environment=standing, steps=0)
 
     @jax.jit

@@ -95,26 +95,12 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         log_prob, distribution, values = jax.tree.map(
             lambda leaf: leaf[: rewards.shape[0]], (log_prob, policy.distribution(outputs), outputs["value"])
         )
-        advantages = generalized_advantages(
-            rewards,
-            values,
-            next_values,
-            experience.terminated,
-            experience.truncated,
-            gamma=state.hyperparameters.gamma,
-            gae_lambda=state.hyperparameters.gae_lambda,
-        )
-        columns = Samples(
-            observations,
-            experience.raw_actions,
-            log_prob,
-            distribution,
-            values,
-            advantages,
-            advantages + values,
-            experience.resets,
-            (),
-        )
+        ends = experience.terminated, experience.truncated
+        discounts = {name: getattr(state.hyperparameters, name) for name in ("gamma", "gae_lambda")}
+        advantages = generalized_advantages(rewards, values, next_values, *ends, **discounts)
+        estimates = values, advantages, advantages + values
+        acted, resets = experience.raw_actions, experience.resets
+        columns = Samples(observations, acted, log_prob, distribution, *estimates, resets, carry=())
         length = config.sequence_length if recurrent else None
         starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
         columns, starts = sharding.whole((columns, starts), mesh)
