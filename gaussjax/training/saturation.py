@@ -31,8 +31,8 @@ def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Arr
         0.5
     """
     low, high = (np.asarray(bound, np.float32) for bound in spaces.bounds(policy.spec.action_space))
-    if policy.spec.kind == "squashed_gaussian":
-        margin = 0.01 * 0.5 * (high - low)
+    if policy.kind.saturation_margin:
+        margin = policy.kind.saturation_margin * 0.5 * (high - low)
         low, high = low + margin, high - margin
     low, high = (jnp.broadcast_to(jnp.asarray(bound, actions.dtype), actions.shape) for bound in (low, high))
     return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
