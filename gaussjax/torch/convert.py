@@ -1,4 +1,4 @@
-"""Parameters of the Flax networks as those of the torch ones, and back, without a rounding."""
+"""Parameters of Flax networks in torch's layout and back, without rounding."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Leaf(NamedTuple):
     """One parameter in both frameworks.
 
     Attributes:
-        torch: Its name in the dict of tensors.
-        flax: Its path in the tree, below "params".
-        shape: In torch.
-        to_torch: A tensor of Flax's layout to torch's.
-        to_flax: The way back.
-        index: Its place among the parameters of its Flax module.
-        owner: The torch module that holds it.
+        torch: Name in the dict of tensors.
+        flax: Path in the tree below "params".
+        shape: Shape in torch.
+        to_torch: A tensor from Flax's layout to torch's.
+        to_flax: The inverse.
+        index: Position among the parameters of the Flax module.
+        owner: The torch module that holds the parameter.
     """
 
     torch: str
@@ -41,17 +41,17 @@ class Leaf(NamedTuple):
 
 
 def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
-    """The parameters of a JAX policy as those of its twin in torch.
+    """The parameters of a JAX policy in torch's names and layout, exactly.
 
     Args:
-        spec: Of either policy; it says what each array is.
-        params: As `init` of the JAX policy gives them, of JAX or NumPy arrays.
+        spec: The spec of either policy.
+        params: Parameters from the JAX policy's `init`, as JAX or NumPy arrays.
 
     Returns:
-        Tensors by name, as `init` of the torch policy gives them. Nothing is rounded.
+        Tensors by name, as from the torch policy's `init`.
 
     Raises:
-        ValueError: An array is missing, unknown or of another shape; all of them are named.
+        ValueError: Arrays are missing, unknown or of another shape; the error lists them.
         TypeError: The network is not one of gaussjax's own.
 
     Example:
@@ -67,17 +67,17 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
 
 
 def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """The parameters of a torch policy as those of its JAX twin.
+    """The parameters of a torch policy as the pytree of its JAX twin, exactly.
 
     Args:
-        spec: Of either policy; it says what each tensor is.
-        tensors: As `init` of the torch policy gives them.
+        spec: The spec of either policy.
+        tensors: Tensors by name from the torch policy's `init`.
 
     Returns:
-        The pytree of `init` of the JAX policy, of NumPy arrays. Nothing is rounded.
+        The pytree of the JAX policy's `init`, of NumPy arrays.
 
     Raises:
-        ValueError: A tensor is missing, unknown or of another shape; all of them are named.
+        ValueError: Tensors are missing, unknown or of another shape; the error lists them.
         TypeError: The network is not one of gaussjax's own.
 
     Example:
@@ -95,17 +95,17 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
-    """The tree of Flax that holds these parameters, of arrays that have their shapes and no memory."""
+    """The Flax tree of these parameters as arrays with the right shapes and no data."""
     return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta"))) for leaf in found})
 
 
 def torch_shapes(found: list[Leaf]) -> dict[str, Any]:
-    """The dict of torch that holds these parameters, of arrays that have their shapes and no memory."""
+    """The torch dict of these parameters as arrays with the right shapes and no data."""
     return {leaf.torch: _like(torch.empty(leaf.shape, device="meta")) for leaf in found}
 
 
 def network(spec: Spec) -> nn.Module:
-    """The torch module of a spec, its parameters without memory."""
+    """The torch module of a spec, on the meta device."""
     fields = from_spec(spec).kind.network_fields
     return bare(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
 
@@ -114,7 +114,7 @@ def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Ite
     """The parameters of a module made by `gaussjax.torch.networks.make`."""
     if isinstance(module, RecurrentLayers) and module.described.cell != "mingru":
         for i in range(module.described.num_layers):
-            for index, (ours, theirs) in enumerate(zip(NAMES, _MEMORY, strict=True)):
+            for index, (ours, theirs) in enumerate(zip(NAMES, _RECURRENT, strict=True)):
                 tensor = getattr(module, f"{ours}_l{i}")
                 turn = _turned if tensor.ndim == 2 else _same
                 place = (*path, f"layer_{i}", theirs)
@@ -142,8 +142,8 @@ def _turned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.mT
 
 
-# By the torch module's own name: Flax's, and the change of layout there and back.
-_MEMORY = ("kernel_input", "kernel_hidden", "bias_input", "bias_hidden")
+# Flax's name of each torch parameter, and the change of layout there and back.
+_RECURRENT = ("kernel_input", "kernel_hidden", "bias_input", "bias_hidden")
 _NAMES: dict[type[nn.Module], dict[str, tuple[str, Any, Any]]] = {
     Dense: {"weight": ("kernel", _turned, _turned)},
     Conv: {"weight": ("kernel", lambda t: t.permute(3, 2, 0, 1), lambda t: t.permute(2, 3, 1, 0))},

@@ -1,9 +1,9 @@
-"""What the torch networks are made of: activations, dense layers and the head."""
+"""Activations, dense layers, convolutions and the head in torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -44,7 +44,7 @@ def activation(chosen: Activation) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def cast(dtype: str | None, *tensors: torch.Tensor | None) -> list[Any]:
-    """The tensors in a type given by name, or in the one that holds them all, as Flax has it."""
+    """The tensors in the named dtype, or in the dtype that they promote to."""
     wanted = getattr(torch, dtype) if dtype else None
     for tensor in tensors:
         if not dtype and tensor is not None:
@@ -52,15 +52,37 @@ def cast(dtype: str | None, *tensors: torch.Tensor | None) -> list[Any]:
     return [None if tensor is None else tensor.to(wanted) for tensor in tensors]
 
 
-class Dense(nn.Linear):
-    """A dense layer that takes inputs of any floating type."""
+class Start(NamedTuple):
+    """The initial numbers of one parameter: a constant, or a draw by `gaussjax.torch.initial`.
 
-    def __init__(self, features: int, width: int, dtype: str | None = None) -> None:
+    Attributes:
+        form: "constant", "gates", "orthogonal_gates" or the name of a kernel initialiser.
+        value: The constant, the description of the recurrent layers, or the kernel's scale.
+    """
+
+    form: str = "constant"
+    value: Any = 0.0
+
+
+class Dense(nn.Linear):
+    """A dense layer for inputs of any floating dtype.
+
+    Its parameters and those of the modules below start as `starts` says by their names, or else at zero.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        width: int,
+        dtype: str | None = None,
+        kernel: Start | None = None,
+        bias: Start | None = None,
+    ) -> None:
         super().__init__(features, width)
-        self.compute = dtype
+        self.compute, self.starts = dtype, {"weight": kernel or Start(), "bias": bias or Start()}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The products, in the type of the layer or of its operands."""
+        """The products, in the layer's dtype or the operands'."""
         return F.linear(*cast(self.compute, x, self.weight, self.bias))
 
 
@@ -69,7 +91,7 @@ class Norm(nn.LayerNorm):
 
     def __init__(self, width: int, dtype: str | None = None) -> None:
         super().__init__(width, eps=1e-6)
-        self.compute = dtype
+        self.compute, self.starts = dtype, {"weight": Start(value=1.0)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The features normalised."""
@@ -83,10 +105,10 @@ class Conv(nn.Conv2d):
     """A convolution of images (n, channels, height, width), with Flax's padding."""
 
     def __init__(
-        self, channels: int, width: int, kernel: int, stride: int, padding: str, dtype: str | None = None
+        self, channels: int, width: int, kernel: int, stride: int, padding: str, dtype: str | None, start: Start
     ) -> None:
         super().__init__(channels, width, kernel, stride)
-        self.same, self.compute = padding == "SAME", dtype
+        self.same, self.compute, self.starts = padding == "SAME", dtype, {"weight": start}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The features of each place."""
@@ -103,10 +125,10 @@ class Layers(nn.Module):
 
     def __init__(self, described: Described, features: int) -> None:
         super().__init__()
-        self.described = described
         self.normalised, self.activations = described.normalised(), []
+        start = Start(described.initializer, described.scale)
         for i, (width, name) in enumerate(described.widths_and_activations()):
-            self.add_module(f"dense_{i}", Dense(features, width, described.dtype))
+            self.add_module(f"dense_{i}", Dense(features, width, described.dtype, start))
             if self.normalised:
                 self.add_module(f"norm_{i}", Norm(width, described.dtype))
             self.activations.append(activation(name))
@@ -131,11 +153,13 @@ class Head(nn.Module):
         self.described = described
         actions = described.num_actions or 0
         self.bending = bending(refuse_function(described.output_activation))
-        self.mean = Dense(features, actions)
+        self.mean = Dense(features, actions, kernel=Start(described.initializer, described.scale))
+        self.starts = {"log_std": Start(value=described.start())}
         pairs = num_pairs(actions) if described.off_diagonal else 0
         for name, width in (("log_std", actions if described.std != "fixed" else 0), ("off_diagonal", pairs)):
             if width:
-                self._add(name, Dense(features, width) if described.std == "state" else torch.zeros(width))
+                bias = self.starts.get(name)
+                self._add(name, Dense(features, width, bias=bias) if described.std == "state" else torch.zeros(width))
 
     def _add(self, name: str, part: Any) -> None:
         if isinstance(part, nn.Module):

@@ -1,8 +1,7 @@
 """The networks of `gaussjax.networks` as torch modules, built from the same description.
 
-A module has the names of the Flax one, and torch's layouts: `layers.dense_0.weight` is the transpose of
-`layers/dense_0/kernel`. What a description says is not said again: `described` is the Flax module, of
-which nothing but the fields is used.
+A module has the names of the Flax module and torch's layouts: `layers.dense_0.weight` is the transpose of
+`layers/dense_0/kernel`. `described` is the Flax module, of which only the fields are used.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import nn
 from gaussjax import networks, spaces
 from gaussjax.networks import actor_critic, graph
 from gaussjax.networks.layers import Layers as DescribedLayers
-from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, activation
+from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, Start, activation
 from gaussjax.torch.recurrent import RecurrentLayers
 
 
@@ -31,7 +30,7 @@ class Network(nn.Module):
         self.head = Head(described.gaussian_head(parent=None), self.layers.width)
 
     def flat(self, observations: Any) -> Any:
-        """The observations as one vector each."""
+        """Each observation as one vector."""
         return spaces.flatten(self.described.observation_space, observations)
 
 
@@ -42,7 +41,7 @@ class MLP(Network):
         super().__init__(described, spaces.size(_space(described)))
 
     def features(self, observations: Any) -> torch.Tensor:
-        """What the head, and a critic that shares the trunk, are given."""
+        """The trunk's output, which the head and a shared critic start from."""
         return self.layers(self.flat(observations))
 
     def forward(self, observations: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
@@ -57,9 +56,9 @@ class CNN(MLP):
         self.image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
         described.refuse_small(self.image)
         height, width, channels = self.image
-        convolutions = nn.ModuleList()
+        convolutions, start = nn.ModuleList(), Start(described.initializer, described.scale)
         for wide, kernel, stride in zip(described.channels, described.kernels, described.strides, strict=True):
-            convolutions.append(Conv(channels, wide, kernel, stride, described.padding, described.dtype))
+            convolutions.append(Conv(channels, wide, kernel, stride, described.padding, described.dtype, start))
             lost = kernel - 1 if described.padding == "VALID" else 0
             height, width, channels = -(-(height - lost) // stride), -(-(width - lost) // stride), wide
         Network.__init__(self, described, height * width * channels)
@@ -67,7 +66,7 @@ class CNN(MLP):
         self.flattened = height, width, channels
 
     def features(self, observations: torch.Tensor) -> torch.Tensor:
-        """What the head, and a critic that shares the trunk, are given."""
+        """The trunk's output, which the head and a shared critic start from."""
         space = _space(self.described)
         batch_shape = observations.shape[: observations.ndim - len(space.shape)]  # type: ignore[union-attr]
         scale = self.described.scale_pixels
@@ -87,16 +86,16 @@ class Recurrent(Network):
         self.memory = RecurrentLayers(described.recurrent_layers(parent=None), spaces.size(_space(described)))
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """Zeros, of the structure that the description has."""
+        """Zeros in the structure of the described carry."""
         return self.described.initial_carry(tuple(batch_shape), torch.zeros)
 
     def features(self, observations: Any, carry: Any, resets: Any = None) -> tuple[torch.Tensor, Any]:
-        """What the head, and a critic that shares the trunk, are given; then the new carry."""
+        """The trunk's output, and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
         return self.layers(x), carry
 
     def forward(self, observations: Any, carry: Any, resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """Mean, log_std, and the carry after the last step."""
+        """Mean, log_std, and outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         return mean, log_std, {**outputs, "carry": carry}
@@ -120,14 +119,14 @@ class ActorCritic(nn.Module):
         options = (described.norm, described.initializer, described.scale, described.dtype)
         layers = DescribedLayers(described.critic_sizes(), described.activation, *options, parent=None)
         self.critic_layers = Layers(layers, width)
-        self.critic_value = Dense(self.critic_layers.width, 1)
+        self.critic_value = Dense(self.critic_layers.width, 1, kernel=Start(described.initializer, 1.0))
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """The carries of the recurrent ones among actor and critic, or `()`."""
+        """The carries of the recurrent parts, or `()`."""
         return self.described.initial_carry(tuple(batch_shape), torch.zeros)
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """What the actor returns, with the value `(…)` among the outputs."""
+        """The actor's mean, log_std and outputs, with the value `(…)` among the outputs."""
         return actor_critic.run(self, observations, carry, resets)
 
 
@@ -140,7 +139,7 @@ class Graph(nn.Module):
         for name in ("nodes", "output", "value", "observation_space"):
             setattr(self, name, getattr(described, name))
         self.activations = ACTIVATIONS
-        # Layers take the widths that come when zeros are sent through.
+        # A forward pass of zeros makes the layers with the widths of their inputs.
         self.__dict__["parts"] = grown = _Growing(described)
         zeros = spaces.zeros(_space(described), (1,), full)
         with torch.no_grad():
@@ -148,17 +147,18 @@ class Graph(nn.Module):
         del self.__dict__["parts"]
         self.parts = nn.ModuleDict(grown.parts)
         self.head = Head(described.gaussian_head(parent=None), features.shape[-1])
-        self.value_layer = None if valued is None else Dense(valued.shape[-1], 1)
+        start = Start(described.initializer, 1.0)
+        self.value_layer = None if valued is None else Dense(valued.shape[-1], 1, kernel=start)
 
     initial_carry = Recurrent.initial_carry
 
     def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
-        """What the head is given; beside it the new carry, where there is a memory."""
+        """The head's input; a recurrent graph returns the new carry too."""
         features, _, carries = graph.run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """Mean, log_std, and `carry` and `value` where the description has them."""
+        """Mean, log_std, and outputs with `carry` and `value` if the graph has them."""
         features, valued, carries = graph.run(self, observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         outputs = {**outputs, "carry": carries} if carries else outputs
@@ -181,21 +181,20 @@ class _Growing:
         self.layers = {f"{node.name}_{i}": layer for node in described.nodes for i, layer in enumerate(node.layers)}
 
     def __getitem__(self, name: str) -> Any:
-        def grow(x: torch.Tensor, *memory: Any) -> Any:
+        def grow(x: torch.Tensor, *state: Any) -> Any:
             layer, width, dtype = self.layers[name], x.shape[-1], self.described.dtype
-            options = dict(layer.options)
+            options, start = dict(layer.options), Start(self.described.initializer, self.described.scale)
             if layer.kind == "linear":
-                part: Any = Dense(width, options["features"], dtype)
+                part: Any = Dense(width, options["features"], dtype, start)
             elif layer.kind == "conv":
-                part = _ChannelsLast(
-                    width, options["features"], options["kernel"], options["stride"], options["padding"], dtype
-                )
+                shape = (options[name] for name in ("features", "kernel", "stride", "padding"))
+                part = _ChannelsLast(width, *shape, dtype, start)
             elif layer.kind == "norm":
                 part = Norm(width, dtype)
             else:
                 part = RecurrentLayers(self.described.recurrent_layers(layer, parent=None), width)
             self.parts[name] = part
-            return part(x, *memory)
+            return part(x, *state)
 
         return grow
 
@@ -213,10 +212,10 @@ _MODULES = {
 
 
 def make(described: Any, head: bool = True) -> nn.Module:
-    """The torch module that a network of `gaussjax.networks`, with its spaces bound, describes.
+    """The torch module of a network from `gaussjax.networks` whose spaces are bound.
 
     Raises:
-        TypeError: It is a network of another kind.
+        TypeError: The network is of another type, or has an activation without a name.
     """
     if type(described) not in _MODULES:
         names = sorted(cls.__name__ for cls in _MODULES)
@@ -226,20 +225,20 @@ def make(described: Any, head: bool = True) -> nn.Module:
         )
     module = _MODULES[type(described)](described)
     if not head:
-        # A critic's trunk has no head, in Flax neither: linen makes only what is used.
+        # A critic's trunk has no head: linen makes only the parameters that are used.
         module.width = _width(module)
         del module.head
     return module
 
 
 def bare(described: Any) -> nn.Module:
-    """The module as `make` gives it, its parameters without memory: a policy is given them at each call."""
+    """The module of `make` on the meta device; a policy passes the parameters at each call."""
     with torch.device("meta"):
         return make(described)
 
 
 def full(shape: tuple[int, ...], value: float, dtype: Any) -> torch.Tensor:
-    """A tensor of one value, of a type that NumPy names."""
+    """A tensor of one value, of a dtype that NumPy names."""
     return torch.full(shape, value, dtype=getattr(torch, np.dtype(dtype).name))
 
 

@@ -10,39 +10,42 @@ from torch import nn
 
 from gaussjax.networks.recurrent.cells import CELLS, Weights, output, step
 from gaussjax.networks.recurrent.layers import RecurrentLayers as Described
-from gaussjax.torch.layers import Dense
+from gaussjax.torch.layers import Dense, Start
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class _Gates(nn.Module):
-    def __init__(self, features: int, hidden: int, dtype: str | None) -> None:
+    def __init__(self, described: Described, features: int) -> None:
         super().__init__()
-        self.update = Dense(features, hidden, dtype)
-        self.candidate = Dense(features, hidden, dtype)
+        options = (features, described.hidden_size, described.dtype, Start(described.initializer, 1.0))
+        self.update = Dense(*options, Start("gates", described))
+        self.candidate = Dense(*options)
 
 
 class RecurrentLayers(nn.Module):
-    """Recurrent layers on top of each other, with the parameters of `torch.nn.LSTM` and its like.
+    """Recurrent layers on top of each other, with the parameter names of `torch.nn.LSTM`.
 
-    Inputs with the carry's batch shape are one step, with one more leading axis a sequence, time first.
+    Inputs with the carry's batch shape are one step; one more leading axis is time.
     """
 
     def __init__(self, described: Described, features: int) -> None:
         super().__init__()
         self.described, self.features = described, features
-        hidden = described.hidden_size
+        hidden, self.starts = described.hidden_size, {}
+        starts = (Start(described.initializer, 1.0), Start("orthogonal_gates"), Start("gates", described), Start())
         for i in range(described.num_layers):
             if described.cell == "mingru":
-                self.add_module(f"layer_{i}", _Gates(features, hidden, described.dtype))
+                self.add_module(f"layer_{i}", _Gates(described, features))
             else:
                 width = CELLS[described.cell].gates * hidden
+                self.starts |= {f"{name}_l{i}": start for name, start in zip(NAMES, starts, strict=True)}
                 for name, shape in zip(NAMES, ((width, features), (width, hidden), (width,), (width,)), strict=True):
                     self.register_parameter(f"{name}_l{i}", nn.Parameter(torch.zeros(shape)))
             features = hidden
 
     def forward(self, x: torch.Tensor, carry: Any, resets: torch.Tensor | None = None) -> tuple[torch.Tensor, Any]:
-        """The last layer's output at each step, and the carry after the last."""
+        """The last layer's output at each step, and the carry after the last step."""
         sequence = x.ndim > output(carry[0]).ndim
         states = []
         for i, before in enumerate(carry):
@@ -79,5 +82,5 @@ class RecurrentLayers(nn.Module):
 
 
 def _cast(state: Any, dtype: torch.dtype) -> Any:
-    """A layer's state, one tensor or a tuple of two, in a type."""
+    """A layer's state, one tensor or a tuple of two, in a dtype."""
     return type(state)(*(part.to(dtype) for part in state)) if isinstance(state, tuple) else state.to(dtype)

@@ -1,35 +1,34 @@
-"""Backward passes of recurrent layers that are faster than automatic differentiation, without forward mode.
+"""A backward pass of the LSTM that is faster than automatic differentiation, without forward mode.
 
 Automatic differentiation of a scan adds one small weight gradient a step. Here the backward scan collects the
 gradients of the gates, and one product over many steps gives the weight gradient. The scan runs in blocks whose
 gate gradients fit into the cache.
 """
 
+# XLA: the sum of weight gradients in a scan reads and writes the whole kernel at each step. On CPU this backward
+# pass takes 0.66 times as long at 64 steps, 64 rows and 256 units, and 0.8 to 1.0 times at 64 units (jax 0.10.2);
+# one block takes 1.14 times as long, blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain nothing. To be dropped
+# when tests/networks/recurrent/test_networks.py::test_the_fast_backward_is_still_faster fails.
+
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaussjax.networks.recurrent.cells import CELLS, Cell, Weights, clear, output, product, products, unroll
-from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence, solve
+from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, unroll
 
-# Gate entries per step (batch * gates * hidden) from which the collecting backward pass of a cell is faster.
-_FROM: Mapping[str, int] = {"rnn": 2**15, "rnn_relu": 2**15, "lstm": 0}
 # A block collects 2 MiB, within these numbers of steps; see benchmarks/NOTES-recurrent.md.
 _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
-def applies(name: str, weights: Weights, state: Any, x: Array) -> bool:
-    """Whether `collected` can compute these gradients and is faster than automatic differentiation."""
-    if name not in _FROM or not x.shape[0] or _entries(CELLS[name], state) < _FROM[name]:
-        return False
+def applies(weights: Weights, x: Array) -> bool:
+    """Whether `collected` can compute these gradients."""
     # Under `shard_map` a custom rule would have to sum the weight gradients of the devices itself.
-    return _varying(x) == _varying(weights.kernel_input)
+    return x.shape[0] > 0 and _varying(x) == _varying(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -111,26 +110,3 @@ def _entries(cell: Cell, state: Any) -> int:
 
 
 collected.defvjp(_forward, _backward)
-
-
-@jax.custom_vjp
-def fast_recurrence(decay: Array, inputs: Array, initial: Array) -> Array:
-    """`linear_recurrence`, whose backward pass is the same recurrence in reverse."""
-    return linear_recurrence(decay, inputs, initial)
-
-
-def _forward_recurrence(decay: Array, inputs: Array, initial: Array) -> Any:
-    states = fast_recurrence(decay, inputs, initial)
-    return states, (decay, initial, states)
-
-
-def _backward_recurrence(saved: Any, d_states: Array) -> Any:
-    decay, initial, states = saved
-    # The gradient obeys the same recurrence backwards in time, with the decay of the step after.
-    later = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
-    d_inputs = solve(later, d_states, reverse=True)
-    before = jnp.concatenate([initial[None], states[:-1]])
-    return d_inputs * before, d_inputs, decay[0] * d_inputs[0]
-
-
-fast_recurrence.defvjp(_forward_recurrence, _backward_recurrence)

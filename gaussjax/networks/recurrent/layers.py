@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -23,7 +23,7 @@ from gaussjax.networks.recurrent.cells import (
     step,
     unroll,
 )
-from gaussjax.networks.recurrent.fast_backward import applies, collected, fast_recurrence
+from gaussjax.networks.recurrent.fast_backward import applies, collected
 from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 
 CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
@@ -41,7 +41,8 @@ class RecurrentLayers(nn.Module):
         num_layers: Number of layers.
         initializer: Name of the input kernels' initialiser. The hidden kernels start orthogonal.
         dtype: Dtype of the matrix products; None keeps that of the states.
-        fast_backward: Use a backward pass of our own, which is faster and has no forward mode (`jax.jvp`).
+        fast_backward: Use a faster backward pass of the LSTM that has no forward mode (`jax.jvp`); the other
+            cells have none and ignore it.
         memory_steps: None, or the longest gap in steps that a gated cell should bridge: its units then start
             with memories of between 1 and that many steps.
 
@@ -130,7 +131,7 @@ class Layer(_Options):
             x = output(state)
         else:
             resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
-            fast = self.fast_backward and applies(self.cell, weights, state, x)
+            fast = self.fast_backward and self.cell == "lstm" and applies(weights, x)
             x, state = (collected if fast else unroll)(cell, dtype, weights, state, x, resets)
         return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 
@@ -160,8 +161,7 @@ class MinGRULayer(_Options):
         if x.ndim == state.ndim:
             state = decay * state + share * candidate
             return state, state.astype(before.dtype)
-        recurrence: Callable[..., Array] = fast_recurrence if self.fast_backward else linear_recurrence
-        states = recurrence(decay, share * candidate, state)
+        states = linear_recurrence(decay, share * candidate, state)
         return states, states[-1].astype(before.dtype) if x.shape[0] else before
 
 

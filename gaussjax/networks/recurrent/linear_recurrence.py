@@ -6,7 +6,6 @@ takes O(log T) dependent operations where an LSTM takes T.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -37,28 +36,24 @@ def linear_recurrence(
         Blelloch 1990, prefix sums and their applications, section 1.4.
     """
     first = inputs[:1] + decay[:1] * initial[None]
-    return solve(decay, jnp.concatenate([first, inputs[1:]]))
+    inputs = jnp.concatenate([first, inputs[1:]])
+    # The way that is faster on the platform of the compiled program.
+    return jax.lax.platform_dependent(decay, inputs, cpu=sequential, default=parallel)
 
 
-def solve(decay: Array, inputs: Array, reverse: bool = False) -> Array:
-    """The states from a zero start, by the way that is faster on the platform of the compiled program."""
-    ways = {"cpu": functools.partial(sequential, reverse=reverse)}
-    return jax.lax.platform_dependent(decay, inputs, **ways, default=functools.partial(parallel, reverse=reverse))
-
-
-def parallel(decay: Array, inputs: Array, reverse: bool = False) -> Array:
+def parallel(decay: Array, inputs: Array) -> Array:
     """By an associative scan: O(log T) dependent operations, and more memory traffic."""
-    return jax.lax.associative_scan(_compose, (decay, inputs), reverse=reverse)[1]
+    return jax.lax.associative_scan(_compose, (decay, inputs))[1]
 
 
-def sequential(decay: Array, inputs: Array, reverse: bool = False) -> Array:
+def sequential(decay: Array, inputs: Array) -> Array:
     """By a loop of elementwise steps: the least work, which is faster on few cores."""
 
     def step(state: Array, both: tuple[Array, Array]) -> tuple[Array, Array]:
         state = both[0] * state + both[1]
         return state, state
 
-    return jax.lax.scan(step, jnp.zeros_like(inputs[0]), (decay, inputs), reverse=reverse)[1]
+    return jax.lax.scan(step, jnp.zeros_like(inputs[0]), (decay, inputs))[1]
 
 
 def _compose(early: Any, late: Any) -> Any:
