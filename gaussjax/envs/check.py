@@ -17,12 +17,7 @@ from gaussjax.envs.environment import Environment, Step
 
 
 def reset(environment: Environment, key: Key[Array, ""]) -> tuple[Any, Array]:
-    """Validated `environment.reset(key)`.
-
-    Raises:
-        TypeError: The result is not a pair, or the observation's dtype is not the space's.
-        ValueError: The observation's shape is not the space's.
-    """
+    """Validated `environment.reset(key)`: a state and an observation of the space."""
     result = environment.reset(key)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise TypeError(f"reset: expected (state, observation), got {_kind(result)}. Return both.")
@@ -32,12 +27,7 @@ def reset(environment: Environment, key: Key[Array, ""]) -> tuple[Any, Array]:
 
 
 def step(environment: Environment, state: Any, observation: Array, action: Array) -> Step:
-    """Validated `environment.step(state, action)`, for the flat action of a policy.
-
-    Raises:
-        TypeError: The result is not a `Step`, or `terminated` or `truncated` is not a bool.
-        ValueError: A field has another shape, or state and observation differ in type from those before the step.
-    """
+    """Validated `environment.step(state, action)` for a flat action: a `Step` that a loop can carry."""
     stepped = environment.step(state, action.reshape(spaces.action_box(environment.action_space).shape))
     if not isinstance(stepped, Step):
         raise TypeError(

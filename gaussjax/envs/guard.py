@@ -27,12 +27,8 @@ def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[Non
     """Raises `EnvironmentStepError` for anything that goes wrong while environments step or reset.
 
     The time limit is an alarm signal, so it holds only in the main thread of a POSIX system. An
-    environment that hangs within compiled code is interrupted when that code returns to Python.
-
-    Args:
-        environments: A vector environment.
-        when: Name of the call in the error: "step 5", or "reset".
-        timeout: Seconds, or None for no limit.
+    environment that hangs within compiled code is interrupted when that code returns to Python. The error
+    calls the block `when`.
     """
     limit = timeout if threading.current_thread() is threading.main_thread() else None
     before = None

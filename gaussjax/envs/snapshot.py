@@ -40,31 +40,13 @@ def capture(environments: gymnasium.vector.VectorEnv) -> str:
 
     Supported are Gymnasium's classic control, and every environment whose unwrapped class has the
     methods `get_state() -> plain data` and `set_state(data)`. The random generator and the elapsed
-    steps are saved too.
-
-    Raises:
-        UnsavableError: An environment is of another class, or in an unknown wrapper.
-
-    Example:
-        >>> from gaussjax import envs
-        >>> environments = envs.make_vector("Pendulum-v1", 2)
-        >>> _ = environments.reset(seed=0)
-        >>> before = capture(environments)
-        >>> one = environments.step(environments.action_space.sample() * 0)[0]
-        >>> restore(environments, before)
-        >>> bool((environments.step(environments.action_space.sample() * 0)[0] == one).all())
-        True
-        >>> environments.close()
+    steps are saved too. Other environments raise UnsavableError.
     """
     return json.dumps([_capture_one(environment) for environment in _each(environments)])
 
 
 def restore(environments: gymnasium.vector.VectorEnv, text: str) -> None:
-    """Restores environments to the state that `capture` saved.
-
-    Raises:
-        UnsavableError: Class or number of the environments differ from those captured.
-    """
+    """Restores environments of the same number and classes to the state that `capture` saved."""
     states, each = json.loads(text), _each(environments)
     if not isinstance(states, list) or len(states) != len(each):
         raise UnsavableError(f"environments: expected {len(states)}, as saved, got {len(each)}.")

@@ -88,16 +88,7 @@ def numpy(
 
 
 def build(function: Callable[[dict[str, Any]], dict[str, Any]], inputs: Mapping[str, Any], batch: Any) -> bytes:
-    """Bytes of an .npz file that `numpy_act.load` reads.
-
-    Args:
-        function: `(dict of arrays) -> dict of arrays`.
-        inputs: Shape and dtype of each input, with the symbolic batch size first.
-        batch: The symbolic batch size.
-
-    Raises:
-        NotImplementedError: The function uses an operation without a counterpart in `numpy_act`.
-    """
+    """Bytes of an .npz file for `numpy_act.load`, from a function whose inputs have the symbolic batch size first."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(dict(inputs))
     program = _Builder(batch)
     arguments = [program.slot() for _ in closed.jaxpr.invars]

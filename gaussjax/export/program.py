@@ -47,17 +47,7 @@ class Program(NamedTuple):
 def make_program(
     policy: Policy, params: Params, normalizer: normalize.Statistics | None, source: str | None
 ) -> Program:
-    """One step of `policy.act` on named arrays.
-
-    Args:
-        policy: The policy.
-        params: Its parameters; they become constants.
-        normalizer: Observation statistics, applied within the program, or None.
-        source: Input that the actions are sampled from, "key" or "noise", or None for deterministic actions.
-
-    Raises:
-        ValueError: Two parts of the observation would have the same name.
-    """
+    """One step of `policy.act` on named arrays, sampled from the input `source` ("key", "noise" or None)."""
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
     parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]
@@ -97,17 +87,7 @@ def make_program(
 
 
 def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str, Any]], Any]) -> None:
-    """Writes an exported program after comparing it with the policy on random inputs.
-
-    Args:
-        path: Path of the file.
-        program: The program that was exported.
-        payload: Bytes of the file.
-        run: `(arrays by name) -> outputs by name` of those bytes.
-
-    Raises:
-        ValueError: The actions differ; nothing is written.
-    """
+    """Writes an exported program, unless `run`, which executes the payload, and the policy differ on random inputs."""
     rng = np.random.default_rng(0)
     for batch in _BATCHES:
         arrays = {name: _random(rng, shape) for name, shape in program.shapes(batch).items()}

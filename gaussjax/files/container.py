@@ -44,12 +44,7 @@ class PolicyFileError(ValueError):
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Writes arrays and a JSON-able description, and adds the versions of the writing libraries.
-
-    Raises:
-        TypeError: An array has a dtype that the format does not have, or the description is not plain data.
-        OSError: The disk is full, or the folder is not writable. An older file remains.
-    """
+    """Writes arrays and a JSON-able description with the versions of the libraries; an OSError keeps an older file."""
     import safetensors.numpy  # Loaded late: most programs neither read nor write a file.
 
     # safetensors copies memory in order, which would scramble a transposed view.
@@ -64,12 +59,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and description of a file.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        PolicyFileError: The bytes differ from those that `write` wrote.
-    """
+    """Arrays and description of a file, or PolicyFileError if the bytes are not those that `write` wrote."""
     import safetensors
 
     payload = path.read_bytes()

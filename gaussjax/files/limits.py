@@ -16,11 +16,7 @@ _MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
 def refuse_bombs(description: Any, num_tensors: int) -> None:
-    """Raises for a description that would take for ever to build.
-
-    Raises:
-        ValueError: A list, a shape or a number of layers is too large for the number of arrays in the file.
-    """
+    """Raises ValueError for lists, shapes or numbers of layers that would take for ever to build."""
     _refuse(description, max(num_tensors, _MOST_LAYERS), "policy")
 
 
@@ -55,11 +51,8 @@ def mismatches(
 ) -> list[str]:
     """One sentence for each parameter that is missing, unknown, or of another shape or dtype.
 
-    Args:
-        tensors: Arrays of the file by name.
-        expected: Parameters of the policy by name, with shape and dtype.
-        cast: Names of parameters that may have another dtype.
-        kept: dtype that the reading library makes of a dtype: JAX without x64 narrows 64 bits to 32.
+    Parameters named in `cast` may have another dtype. `kept` is the dtype that the reading library makes
+    of a dtype: JAX without x64 narrows 64 bits to 32.
     """
     params = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
     faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in params]
