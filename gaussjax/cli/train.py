@@ -22,7 +22,7 @@ from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.training import bc, ppo, run, sac
 from gaussjax.training.parallel import processes, sharding
-from gaussjax.training.run import checkpoint, report, sinks
+from gaussjax.training.run import checkpoint, report, results, sinks
 
 INTERRUPTED = 130
 FAULTS = (
@@ -158,7 +158,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
 
 def _draw(folder: Path, title: str, curve: _Curve) -> None:
     try:
-        rows = report.read(folder / run.METRICS)
+        rows = results.read_metrics(folder / run.METRICS)
         report.learning_curve(rows, folder / "learning_curve.png", title, score=curve.score, labels=curve.labels)
     except OSError as error:
         # On a full disk or without the folder, the error that ended the training matters more.

@@ -13,7 +13,7 @@ import numpy as np
 
 from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.parallel import processes
-from gaussjax.training.run import checkpoint, report, results
+from gaussjax.training.run import checkpoint, results
 from gaussjax.training.run.interruption import Interruption
 from gaussjax.training.run.results import CONFIG, METRICS, POLICY
 
@@ -68,7 +68,7 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
             "but is not that of an uninterrupted run."
         )
     if processes.leads():
-        report.drop_later_rows(folder / METRICS, int(state.steps))
+        results.drop_later_rows(folder / METRICS, int(state.steps))
     return Resumed(state, extra.get("best"), notices)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 from collections.abc import Mapping
@@ -16,9 +17,81 @@ from gaussjax.envs.snapshot import UnsavableError
 from gaussjax.files import container
 from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.parallel import processes, sharding
-from gaussjax.training.run import checkpoint, report
+from gaussjax.training.run import checkpoint
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
+
+
+class MetricsFile:
+    """A CSV file that grows by one row per update, is complete after each, and continues an existing file.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.csv"
+        >>> with MetricsFile(path) as metrics:
+        ...     metrics.write({"step": 64, "episode_return": -1200.0})
+        >>> path.read_text().split()
+        ['step,episode_return', '64,-1200.0']
+    """
+
+    def __init__(self, path: Path):
+        # The first row of an existing file names the columns.
+        columns = path.read_text().partition("\n")[0].strip() if path.exists() else ""
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns.split(",")) if columns else None
+
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Adds a row; the first one sets the columns."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, list(row))
+            self._writer.writeheader()
+        self._writer.writerow(row)
+        self._file.flush()
+
+
+def whole_rows(path: Path) -> list[list[str]]:
+    """Names of the columns, then the rows, as text; an incomplete row is left out."""
+    # An incomplete row has no end of line.
+    whole, _, _ = path.read_text().rpartition("\n")
+    rows = list(csv.reader(whole.splitlines()))
+    return [row for row in rows if len(row) == len(rows[0])]
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The metrics of each update; an incomplete row is left out.
+
+    Args:
+        path: Path of the CSV file.
+
+    Returns:
+        A dict of metrics for each update.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
+        >>> with MetricsFile(path) as metrics:
+        ...     metrics.write({"step": 64, "entropy": 1.5})
+        >>> read_metrics(path)
+        [{'step': 64.0, 'entropy': 1.5}]
+    """
+    rows = whole_rows(path)
+    return [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
+
+
+def drop_later_rows(path: Path, steps: int) -> None:
+    """Drops the rows after a step; a resumed training writes them again."""
+    if not path.exists():
+        return
+    rows = whole_rows(path)
+    kept = rows[:1] + [row for row in rows[1:] if row[0].isdecimal() and int(row[0]) <= steps]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(kept)
 
 
 def open_results(
@@ -57,7 +130,7 @@ class _Results:
         self._best: _Kept | None = None
         self._last: _Kept | None = None
         self.keep(state)
-        self._metrics = report.MetricsFile(folder / METRICS)
+        self._metrics = MetricsFile(folder / METRICS)
         self.write = self._metrics.write
 
     def __enter__(self) -> _Results:

@@ -5,12 +5,12 @@ import struct
 
 import pytest
 
-from gaussjax.training.run import report
+from gaussjax.training.run import report, results
 
 
 def test_metrics_are_on_disk_after_each_row(tmp_path):
     path = tmp_path / "metrics.csv"
-    with report.MetricsFile(path) as metrics:
+    with results.MetricsFile(path) as metrics:
         for step in (1, 2):
             metrics.write({"step": step, "episode_return": -1.5})
             with path.open() as file:
@@ -30,9 +30,9 @@ def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
 def test_a_row_that_was_broken_off_is_passed_over(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,entropy\n64,1.5\n128,1.25\n19")
-    assert [row["step"] for row in report.read(path)] == [64.0, 128.0]
+    assert [row["step"] for row in results.read_metrics(path)] == [64.0, 128.0]
     path.write_text("step,entropy\n64,1.5\n128\n192,1.0\n")
-    assert [row["step"] for row in report.read(path)] == [64.0, 192.0]
+    assert [row["step"] for row in results.read_metrics(path)] == [64.0, 192.0]
 
 
 @pytest.mark.parametrize("torn", ["6", "64", "64,1", "640,1.0,2"])
@@ -40,5 +40,5 @@ def test_a_row_of_metrics_that_was_broken_off_is_dropped(tmp_path, torn):
     path = tmp_path / "metrics.csv"
     whole = "step,entropy,kl\n64,1.5,0.5\n"
     path.write_text(whole + torn)
-    report.drop_later_rows(path, 640)
+    results.drop_later_rows(path, 640)
     assert path.read_text().split() == whole.split()
