@@ -40,7 +40,7 @@ def test_import_does_not_load(loaded, heavy):
     assert heavy not in loaded
 
 
-def test_import_loads_no_package_beyond_those_of_flax_and_safetensors(repository, loaded):
-    needed = modules_after(repository, "import jax, flax.linen")
+def test_import_loads_no_package_beyond_those_of_flax_jaxtyping_and_safetensors(repository, loaded):
+    needed = modules_after(repository, "import jax, flax.linen, jaxtyping")
     packages = {name.partition(".")[0] for name in loaded - needed} - sys.stdlib_module_names
     assert packages <= {"gaussjax", "safetensors"} | {name.partition(".")[0] for name in needed}
