@@ -1,1 +1,1 @@
-"""Speed of gaussjax beside its peers, measured by one runner over the same inputs."""
+"""Speed of gaussjax and its peers, measured by one runner on the same inputs."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks COMMAND`: measures, prints the tables, and writes the results as JSON."""
+"""`python -m benchmarks COMMAND`: measure, print the tables and write the results as JSON."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 
 from benchmarks import machine, report, summary
 
-# In the order of the page. A command is the module of its name, imported when it is asked for, with
-# run(options) -> dict that JSON can hold, and markdown(results) -> str; plots(results, folder), where
-# there is one, draws pictures and returns the Markdown that shows them. One that has PAGE writes its
-# tables into that file and not into the common one.
+# In the order of the page. A command is the module of its name, which is imported on demand and has
+# run(options) -> plain data and markdown(results) -> str. An optional plots(results, folder) draws pictures
+# and returns the Markdown that shows them. A module with PAGE writes its tables into a file of its own.
 COMMANDS = {
     "main_job": "train PPO on Pendulum-v1 by the command line, seeds 0, 1 and 2, and evaluate 20 episodes",
     "learning": "train PPO and SAC on harder environments by the command line, and evaluate 20 episodes of each",
@@ -25,7 +24,7 @@ COMMANDS = {
     "population": "time of one action of each of many policies",
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
     "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
-    "compiled": "environment steps a second, and compile time, of PPO that is wholly one compiled program",
+    "compiled": "environment steps a second, and compile time, of PPO as one compiled program",
     "startup": "time to import, to the first action and to the first PPO update",
     "scaling": "time of act by width of the network and by number of devices",
     "numerics": "accuracy of densities, entropies and divergences in units of roundoff",
@@ -40,14 +39,19 @@ def main(arguments: list[str] | None = None) -> None:
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         command.add_argument(
-            "--peers", help="names of contenders, with commas; 'none' for gaussjax alone; all if left out"
+            "--peers", help="comma-separated names of contenders, 'none' for gaussjax alone; default: all"
         )
-        command.add_argument("--sizes", help="the sizes to measure, with commas; all if left out")
+        command.add_argument("--sizes", help="comma-separated sizes to measure; default: all")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-        command.add_argument("--processes", type=int, help="how many processes each contender is started in")
-        command.add_argument("--rounds", type=int, default=7, help="turns of each contender in each process")
-        command.add_argument("--turn", type=float, default=0.05, help="seconds that one turn aims at")
-        command.add_argument("--environments", type=Path, default=Path(".peers"), help="made by `make bench-peers`")
+        command.add_argument("--processes", type=int, help="processes per contender")
+        command.add_argument("--rounds", type=int, default=7, help="turns per contender and process")
+        command.add_argument("--turn", type=float, default=0.05, help="approximate seconds of one turn")
+        command.add_argument(
+            "--environments",
+            type=Path,
+            default=Path(".peers"),
+            help="folder of the peers' environments, made by `make bench-peers`",
+        )
         command.add_argument("--json", type=Path, help="file for the results")
     page = commands.add_parser("report", help="write README.md and the plots from the results")
     page.add_argument("--folder", type=Path, default=_RESULTS)
@@ -71,9 +75,9 @@ def _module(command: str) -> Any:
 
 
 def measured(command: str, module: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The results of a command, with the machine and how busy others kept it.
+    """Results of a command, with the machine and its load.
 
-    A module that knows better than the watch, for its turns alone, says so in its results.
+    The load in a module's own results, measured in its turns only, replaces that of the watch.
     """
     watch = machine.Watch()
     results = module.run(options)

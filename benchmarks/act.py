@@ -1,4 +1,4 @@
-"""One action a call: NumPy observations in and NumPy actions out, or both on the device."""
+"""Time of one call of `act`, with NumPy arrays or with arrays on the device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from benchmarks import inputs, peers, report, runner
 
 CONTENDERS = ("gaussjax", "skrl-torch", "skrl-jax", "skrl-jax-agent", "sb3", "brax", "torchrl", "distrax")
 BATCHES = (1, 16, 256, 4096, 65536)
-# Without environments of their own the peers of a machine with an accelerator are what it has.
+# On a machine with an accelerator only contenders without an environment of their own are measured.
 ACCELERATOR = ("gaussjax", "distrax", "torch")
 ACCELERATOR_BATCHES = (1, 256, 4096, 65536, 2**20)
 _COPIED = 2**28  # bytes
 
-# Batch, peer (None is the fastest of all), and how much of its time we may take.
+# Batch, peer (None is the fastest peer), and the largest ratio of our time to its time.
 BARS = ((1, "skrl-torch", 0.35), (1, "brax", 1.0), (256, None, 0.8), (4096, None, 0.8), (65536, None, 0.7))
 
 
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     names = peers.chosen(ACCELERATOR if cuda else CONTENDERS, options.peers)
     batches = report.sizes(options, ACCELERATOR_BATCHES if cuda else BATCHES)
     cases = [{"batch": batch, "resident": resident} for resident in (False, True) for batch in batches]
-    # A process keeps to the way in which it happens to hand work to its threads; large batches meet slower minutes.
+    # A process keeps a fast or a slow hand-off to its threads, so each contender is started several times.
     results = runner.measure("act", cases, names, [7] * len(cases), options)
     if cuda:
         results["floors"] = _floors(batches, options)
@@ -31,10 +31,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _floors(batches: list[int], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The time that moving the inputs and outputs alone would take, at the bandwidth measured here."""
+    """Time to move the inputs and outputs at the measured bandwidth."""
     copied = runner.measure("copy", [{"size": _COPIED}], ["gaussjax"], [1], options)
     bandwidth = 2 * _COPIED / copied["cases"][0]["times"]["gaussjax"]["best"]
-    # In: observations. Out: actions, raw actions, mean, log_std and the log-density.
+    # Inputs: observations. Outputs: actions, raw actions, mean, log_std and log_prob.
     numbers = inputs.OBSERVATIONS + 4 * inputs.ACTIONS + 1
     return [
         {"batch": n, "bandwidth": bandwidth, "bytes": 4 * n * numbers, "seconds": 4 * n * numbers / bandwidth}

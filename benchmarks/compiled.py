@@ -1,4 +1,4 @@
-"""PPO on a Pendulum written in JAX, rollouts and updates one compiled program: its speed and its compilation."""
+"""Speed and compile time of PPO on a Pendulum written in JAX, rollouts and updates in one compiled program."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CASES = (
     {"num_envs": 512, "num_steps": 32, "num_minibatches": 16, "num_epochs": 4, "updates": _UPDATES},
 )
 SPEED_BAR, COMPILE_BAR = 1.5, 1.0
-# A compilation takes seconds, and a tenth more or less from one process to the next.
+# A compilation takes seconds and varies by a tenth between processes.
 _COMPILE_ROUNDS, _COMPILE_PROCESSES = 3, 4
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     names = peers.chosen(CONTENDERS, options.peers)
-    # The sizes that can be asked for are numbers of environments.
+    # --sizes selects numbers of environments.
     asked = report.sizes(options, [case["num_envs"] for case in CASES])
     cases = [{**CASES[min(number, len(CASES) - 1)], "num_envs": size} for number, size in enumerate(asked)]
     fewer = argparse.Namespace(**{**vars(options), "rounds": min(options.rounds, _COMPILE_ROUNDS)})
@@ -58,8 +58,8 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     if results["device"] == "cpu":
         wanted = [(number, CONTENDERS[1], SPEED_BAR) for number, _ in enumerate(short)]
-        told = {**speed, "share_of_cpu_used_by_others": results["share_of_cpu_used_by_others"]}
-        parts += [throughput.bars(told, CONTENDERS, wanted, short), _compile_bars(results, short)]
+        measured = {**speed, "share_of_cpu_used_by_others": results["share_of_cpu_used_by_others"]}
+        parts += [throughput.bars(measured, CONTENDERS, wanted, short), _compile_bars(results, short)]
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Pendulum-v1 without its velocity: where the pole goes has to be remembered."""
+"""Pendulum-v1 without its velocity, which a policy has to infer from earlier observations."""
 
 from __future__ import annotations
 

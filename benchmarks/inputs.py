@@ -1,4 +1,4 @@
-"""The numbers that every contender computes with, from NumPy alone."""
+"""Weights and observations of every contender, made with NumPy only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ OBSERVATIONS, ACTIONS, HIDDEN = 60, 8, (32, 32)
 
 
 class Weights(NamedTuple):
-    """A policy: ELU layers, a linear mean, and a log_std that is a parameter.
+    """Weights of a policy with ELU layers, a linear mean and a `log_std` parameter.
 
     Attributes:
-        layers: Kernel `(in, out)` and bias `(out,)` of each hidden layer, then of the mean.
-        log_std: `(ACTIONS,)`.
+        layers: Kernel `(in, out)` and bias `(out,)` of each hidden layer and of the mean.
+        log_std: Log standard deviations, `(ACTIONS,)`.
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -23,13 +23,13 @@ class Weights(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """What a PPO gradient is taken of.
+    """Samples of a PPO minibatch.
 
     Attributes:
-        observations: `(B, OBSERVATIONS)`.
-        actions: `(B, ACTIONS)`, taken by the policy itself.
-        log_prob: `(B, 1)`, near those of the policy now.
-        advantages: `(B, 1)`, mean 0 and variance 1.
+        observations: Observations, `(B, OBSERVATIONS)`.
+        actions: Unclipped samples of the policy itself, `(B, ACTIONS)`.
+        log_prob: Log-densities near those of the policy, `(B, 1)`.
+        advantages: Standard normal advantages, `(B, 1)`.
     """
 
     observations: np.ndarray
@@ -52,7 +52,7 @@ def weights(hidden: tuple[int, ...] = HIDDEN, seed: int = 0) -> Weights:
 
 
 def observations(batch: int, seed: int = 1) -> np.ndarray:
-    """`(batch, OBSERVATIONS)`, normal, aligned."""
+    """Standard normal observations at an aligned address, `(batch, OBSERVATIONS)`."""
     return aligned(np.random.default_rng(seed).normal(size=(batch, OBSERVATIONS)))
 
 
@@ -68,7 +68,7 @@ def minibatch(batch: int) -> Minibatch:
 
 
 def mean(policy: Weights, observed: np.ndarray) -> np.ndarray:
-    """The mean of the actions, by NumPy."""
+    """The mean action, computed with NumPy."""
     x = observed
     for kernel, bias in policy.layers[:-1]:
         x = x @ kernel + bias
@@ -78,10 +78,10 @@ def mean(policy: Weights, observed: np.ndarray) -> np.ndarray:
 
 
 def aligned(array: Any) -> np.ndarray:
-    """The same numbers in float32 at an address that is a multiple of 64.
+    """A float32 copy at an address that is a multiple of 64.
 
-    XLA borrows the memory of such an array and copies any other, which at large batches costs
-    more than the policy. NumPy itself promises 16 bytes only, so it would be a matter of luck.
+    XLA borrows the memory of such an array and copies any other array, which costs more than the policy
+    at large batches. NumPy guarantees only multiples of 16.
     """
     array = np.asarray(array, np.float32)
     memory = np.empty(array.nbytes + 64, np.uint8)

@@ -1,7 +1,7 @@
-"""Whole trainings by the command line, as a user runs it, and what the policies they leave are worth.
+"""Trainings with the command line, and the returns of the trained policies.
 
-A training takes minutes to a quarter of an hour. Each leaves its result in `.learning/`, and one that is
-there with the same arguments is not run again: what was interrupted goes on.
+A training takes from minutes to a quarter of an hour. Each writes its result to `.learning/`. A training whose
+result exists with the same arguments is skipped, so an interrupted command can be repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks import machine, report
 from benchmarks.hidden_velocity import NAME
 
 EPISODES, POINTS = 20, 100
-# Of more seeds the legend would cover the curves.
+# With more seeds the legend would cover the curves.
 _NAMED = 5
 HIDDEN = f"benchmarks.hidden_velocity:{NAME}"
 _MILLION = (
@@ -32,16 +32,16 @@ _MEMORY = ("--network", "gru", "--total-steps", "500000")
 
 
 class Case(NamedTuple):
-    """One row of the table.
+    """A training, one row of the table.
 
     Attributes:
-        title: As the table calls it.
-        environment: Gymnasium name.
+        title: Name in the table.
+        environment: Gymnasium name of the environment.
         algorithm: Subcommand of `gaussjax train`.
         arguments: Options of the subcommand.
-        seeds: One training each.
-        least: The mean over all seeds' episodes that is asked for; None where it is to stay below the next case's.
-        seconds: The longest that a training may take, or None.
+        seeds: Seeds, with one training each.
+        least: Bar for the mean return over all seeds' episodes, or None for a baseline without a bar.
+        seconds: Bar for the seconds of a training, or None.
     """
 
     title: str
@@ -67,8 +67,8 @@ CASES = {
     "hidden-mlp": Case("PPO", HIDDEN, "ppo", ("--total-steps", "500000"), (0, 1, 2), None),
     "hidden-gru": Case("PPO, GRU", HIDDEN, "ppo", _MEMORY, (0, 1, 2), -300.0),
     "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", "ppo", (*_MILLION, *_CALM), (0, 1, 2), 3000.0),
-    # Some seeds learn to stand and no more: three say little of the mean. The default initial log_std was chosen on
-    # four others (`NOTES.md`).
+    # Some seeds only learn to stand, so three seeds say little about the mean. The default initial log_std was
+    # chosen with four other seeds (`NOTES.md`).
     "hopper-ppo": Case("PPO", "Hopper-v5", "ppo", _MILLION, tuple(range(10)), 2400.0),
     "walker2d-ppo": Case("PPO", "Walker2d-v5", "ppo", (*_MILLION, *_CALM), (0, 1, 2), 2500.0),
     "halfcheetah-sac": Case(
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     timed = [run for name, each in found.items() if CASES[name].seconds is not None for run in each]
     return {
         "learning": found,
-        # Of the trainings, whenever they were; how quiet it was matters to those whose time counts.
+        # The load matters only for trainings with a bar on their time.
         "seconds": round(sum(run["command_seconds"] for run in runs)),
         "share_of_cpu_used_by_others": max((run["share_of_cpu_used_by_others"] for run in timed), default=0.0),
     }
@@ -139,7 +139,7 @@ def _result(name: str, seed: int) -> dict[str, Any]:
 
 
 def _outcome(folder: Path, environment: str, seed: int) -> dict[str, Any]:
-    """The curve, the time, and the very episodes of the command's own final table."""
+    """Learning curve, time, and returns of the same episodes as in the command's own final evaluation."""
     from gaussjax import files, rollout
     from gaussjax.cli import options as commands
 
@@ -205,20 +205,20 @@ def markdown(results: dict[str, Any]) -> str:
 def _bar(case: Case, mean: float, slowest: float, runs: list[dict[str, Any]]) -> str:
     if case.least is None:
         return "none"
-    told = [f"≥ {case.least:.0f} {'kept' if mean >= case.least else '**missed**'}"]
+    verdicts = [f"≥ {case.least:.0f} {'kept' if mean >= case.least else '**missed**'}"]
     if case.seconds is not None:
-        told.append(f"≤ {case.seconds:.0f} s " + _in_time(slowest <= case.seconds, runs))
-    return ", ".join(told)
+        verdicts.append(f"≤ {case.seconds:.0f} s " + _in_time(slowest <= case.seconds, runs))
+    return ", ".join(verdicts)
 
 
 def _in_time(kept: bool, runs: list[dict[str, Any]]) -> str:
-    # A time that is kept on a busy machine is kept on a quiet one.
+    # A time below the bar on a busy machine is also below it on a quiet one.
     busiest = max(run["share_of_cpu_used_by_others"] for run in runs)
     return "kept" if kept else report.verdict(False, {"share_of_cpu_used_by_others": busiest})
 
 
 def plots(results: dict[str, Any], folder: Path) -> str:
-    """One panel a case, a line a seed."""
+    """Plot one panel per case with one line per seed."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What the measurements ran on, and whether anything else ran there meanwhile."""
+"""Description of the machine, and the load that other processes put on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 def describe() -> dict[str, Any]:
-    """Machine, cores, memory, Python, date and the code's revision."""
+    """Machine, cores, memory, Python version, date and revision of the code."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -31,9 +31,9 @@ def describe() -> dict[str, Any]:
 
 
 class Watch:
-    """Tells from its making to `stop` what share of the cores went to others than us.
+    """Share of the cores that other processes used between construction and `stop`.
 
-    Figures taken beside other work are worth little, and nothing in them shows it: this does.
+    Times that were measured beside other work are unreliable, and only this share reveals it.
     """
 
     def __init__(self) -> None:
@@ -47,19 +47,19 @@ class Watch:
 
 
 def share(others: float, seconds: float) -> float:
-    """Processor seconds of others as a share of all that was to be had."""
+    """CPU seconds of other processes as a share of all cores."""
     return round(max(others, 0.0) / (seconds * (os.cpu_count() or 1)), 3) if seconds else 0.0
 
 
 def busy_seconds() -> float:
-    """Processor time of all that ever ran here, on all cores."""
+    """CPU seconds of all processes on all cores since the start of the system."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[:8])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _our_seconds() -> float:
-    """Of this process and of its children that have ended: `stop` is for when all have."""
+    """CPU seconds of this process and of its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
@@ -68,10 +68,10 @@ def _processor() -> str:
     first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
     name = fields.get("model name") or platform.processor() or platform.machine()
-    # A virtual machine may shorten the name so far that two generations have the same.
+    # A virtual machine may shorten the name so that two generations share it.
     if "cpu family" in fields and "model" in fields:
         name += f" (family {fields['cpu family']}, model {fields['model']})"
-    # How wide its vectors are decides more than its name.
+    # The width of the vectors matters more than the name.
     flags = fields.get("flags", "").split()
     vectors = next((shown for flag, shown in _VECTORS.items() if flag in flags), None)
     return f"{name} with {vectors}" if vectors else name
@@ -84,7 +84,7 @@ def _revision() -> str:
 
     try:
         revision = git("describe", "--always", "--exclude=*")
-        # The results that were measured before are no change of what is measured.
+        # Changed results do not change the measured code.
         changed = git(
             "status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/results", ":!/docs/*.png"
         )

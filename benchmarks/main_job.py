@@ -44,12 +44,12 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
     steps = [0.0, *(row["step"] for row in rows)]
     seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
     if seed == 0:
-        # The picture of the README.
+        # The README shows this learning curve.
         docs = Path(__file__).parent.parent / "docs"
         docs.mkdir(exist_ok=True)
         shutil.copyfile(out / "learning_curve.png", docs / "learning_curve.png")
     loaded = files.load(out / "policy.safetensors")
-    # The very episodes of the command's own final table.
+    # The same seed as the command's own final evaluation.
     episodes = rollout.evaluate(
         loaded.policy,
         loaded.params,

@@ -1,7 +1,7 @@
 """Accuracy of gaussjax beside distrax, torch, jax.scipy and TFP, against 200-bit references.
 
-The grids, the references and our own functions are those that the tests hold to their bars
-(`tests/numerics`). A peer that cannot be imported here is written as "not measured".
+The grids, references and functions are those of the tests in `tests/numerics`. A peer that cannot be imported is
+listed as "not measured".
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAGE = Path(__file__).parent / "results" / "numerics.md"
 
 
 def run(options: argparse.Namespace | None = None) -> dict[str, Any]:
-    """Errors of every row, type and library, as JSON can hold them; all of them make the page."""
+    """Errors of every row, dtype and library as plain data; with all libraries the page is written too."""
     chosen = getattr(options, "peers", None)
     names = PEERS if chosen is None else tuple(name for name in PEERS if name in chosen.split(","))
     functions = {name: _functions(name) for name in names}
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace | None = None) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table as a page."""
+    """The Markdown page with the table."""
     names = [name for name in ("gaussjax", *PEERS) if all(name in entry for entry in results["rows"])]
     lines = [
         "# Accuracy",
@@ -103,7 +103,7 @@ def _number(units: float | None) -> str:
 
 
 def _key(row: Row) -> str:
-    # The function that a row asks of a library, whatever the grid.
+    # The name of the function without the grid.
     return row.name.split(",")[0]
 
 
@@ -193,7 +193,7 @@ def _distrax(distrax: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 def _covariance(library: Any, log_std: Any, off_diagonal: Any) -> Any:
-    # What users of these libraries write: the covariance, which they factorise again.
+    # Users of these libraries write the covariance, and the libraries factorise it again.
     count = log_std.shape[-1]
     rows = []
     for i in range(count):

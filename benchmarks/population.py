@@ -1,4 +1,4 @@
-"""Many policies at once, one observation each."""
+"""Time of one action of each of many policies, one observation each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training by PPO on Gymnasium's environments: environment steps a second, the updates among them."""
+"""Environment steps per second of PPO on Gymnasium environments, updates included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrent layers, forward and backward, with 2% resets."""
+"""Time of forward and backward passes of recurrent layers with 2% resets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SIZES = (
     {"sequences": 64, "steps": 64, "features": 32, "hidden": 64},
     {"sequences": 256, "steps": 128, "features": 64, "hidden": 128},
 )
-# A call of the larger size is a turn by itself, so that a median of few processes would be one of few calls.
+# A turn of the larger size is a single call, so the median needs many processes.
 _PROCESSES = 7
 LENGTHS, LINEAR = (64, 256, 1024, 4096), "mingru"
-# Steps, peer and the most of its time, for the LSTM.
+# Steps, peer and largest ratio of our time to its time, for the LSTM.
 BARS = ((64, "torch-split", 0.4), (64, "flax-scan", 1.0), (128, "torch-split", 0.9), (128, "flax-scan", 0.9))
 
 
@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def markdown(results: dict[str, Any]) -> str:
     parts = [
         "The gradient of a layer over whole sequences; 2% of the steps start an episode. torch runs the pieces between "
-        "such steps one after the other; Flax scans its cell with a mask; the second row of ours lets JAX "
-        "differentiate step by step. The sizes: "
+        "such steps one after the other; Flax scans its cell with a mask; gaussjax has `fast_backward=True`, and its "
+        "second row is the default, automatic differentiation of the scan. The sizes: "
         + "; ".join(
             "{steps} steps: {sequences} sequences, in {features}, hidden {hidden}".format(**size) for size in SIZES
         )
@@ -47,10 +47,10 @@ def markdown(results: dict[str, Any]) -> str:
     for cell in CELLS:
         parts += [f"### {cell.upper()}, by steps", report.table(results["layers"], "steps", where={"cell": cell})]
     if results["device"] == "cpu":
-        told = report.bars(
+        kept = report.bars(
             {**results, **results["layers"]}, "steps", BARS, where={"cell": "lstm"}, ours="gaussjax-memory"
         )
-        parts.append("For the LSTM:\n\n" + told)
+        parts.append("For the LSTM:\n\n" + kept)
     parts.append("### One long sequence, by steps\n\nIn 32, hidden 64; µs a step of the sequence.")
     rows = []
     for cell in (LINEAR, "lstm"):

@@ -1,4 +1,4 @@
-"""From results to tables, plots and the page: every figure there comes from here."""
+"""Tables, plots and the page of results, written from the JSON files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ name; a ratio holds within its section.
 
 
 def sizes(options: argparse.Namespace, default: Sequence[int]) -> list[int]:
-    """The sizes asked for, else the default."""
+    """The sizes of `--sizes`, or the default."""
     return list(default) if options.sizes is None else [int(size) for size in options.sizes.split(",")]
 
 
@@ -43,14 +43,14 @@ def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def verdict(kept: bool, results: Mapping[str, Any]) -> str:
-    """Whether a bar is kept; on a machine that was not quiet nobody can tell."""
+    """The verdict on a bar, or "no evidence" if the machine was not quiet."""
     if not quiet(results):
         return "no evidence"
     return "kept" if kept else "**missed**"
 
 
 def quiet(results: Mapping[str, Any]) -> bool:
-    """Whether the machine had little else to do."""
+    """True if other processes used less than a tenth of the processor."""
     return results["share_of_cpu_used_by_others"] < _QUIET
 
 
@@ -59,12 +59,12 @@ def spread(times: Mapping[str, Any], scale: float) -> str:
 
 
 def number(x: float) -> str:
-    """Three digits, without an exponent."""
+    """A number with three digits and no exponent."""
     return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
 def ratio(ours: float, theirs: float) -> str:
-    """Our time over theirs: two decimals, below a tenth two digits."""
+    """Our time divided by theirs, with two decimals, or with two digits below a tenth."""
     return f"{ours / theirs:.2f}×" if ours >= 0.1 * theirs else f"{ours / theirs:.2g}×"
 
 
@@ -73,7 +73,7 @@ def not_measured(reasons: Mapping[str, str]) -> str:
 
 
 def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None = None) -> str:
-    """Contenders down, sizes across: median and quartiles in µs and our ratio; then the best process."""
+    """Median, quartiles and ratio of each contender by size in µs, then the same of its best process."""
     cases = select(results, where)
     names = [name for name in CONTENDERS if any(name in case["times"] for case in cases)]
     heads = ["µs", *(size_name(case["case"][by]) for case in cases)]
@@ -87,10 +87,10 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
                 cells.append("failed" if name in case["refused"] else "not measured")
                 best_cells.append(cells[-1])
                 continue
-            told = "" if name == first or ours is None else f"**{ratio(ours['median'], times['median'])}** "
-            cells.append(f"{told}{_microseconds(times['median'])} ({spread(times, 1e6)})")
-            told = "" if name == first or ours is None else f"**{ratio(ours['best'], times['best'])}** "
-            best_cells.append(f"{told}{_microseconds(times['best'])}")
+            compared = "" if name == first or ours is None else f"**{ratio(ours['median'], times['median'])}** "
+            cells.append(f"{compared}{_microseconds(times['median'])} ({spread(times, 1e6)})")
+            compared = "" if name == first or ours is None else f"**{ratio(ours['best'], times['best'])}** "
+            best_cells.append(f"{compared}{_microseconds(times['best'])}")
         rows.append([CONTENDERS[name].title, *cells])
         best.append([CONTENDERS[name].title, *best_cells])
     parts = [grid(heads, rows), "The best process of each:", grid(heads, best)]
@@ -110,7 +110,7 @@ def bars(
     where: Mapping[str, Any] | None = None,
     ours: str = OURS,
 ) -> str:
-    """What was set out to be reached, and what was."""
+    """A table of bars: the ratio to reach, the ratio reached and the verdict."""
     cases = {case["case"][by]: case["times"] for case in select(results, where)}
     rows = []
     for size, peer, most in wanted:
@@ -137,7 +137,7 @@ def bars(
 
 
 def floors(results: Mapping[str, Any]) -> str:
-    """The share of the device's bandwidth that act reaches, on the device."""
+    """Share of the device's bandwidth that `act` reaches with resident arrays."""
     times = {case["case"]["batch"]: case["times"].get(OURS) for case in select(results, {"resident": True})}
     rows = [
         [
@@ -151,12 +151,14 @@ def floors(results: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    told = f"Floor: the bytes of inputs and outputs over {results['floors'][0]['bandwidth'] / 1e9:.0f} GB/s, measured."
-    return told + "\n\n" + grid(["batch", "MB moved", "floor, µs", "best, µs", "share reached"], rows)
+    title = (
+        f"Floor: the bytes of inputs and outputs over {results['floors'][0]['bandwidth'] / 1e9:.0f} GB/s, measured."
+    )
+    return title + "\n\n" + grid(["batch", "MB moved", "floor, µs", "best, µs", "share reached"], rows)
 
 
 def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Mapping[str, Any] | None = None) -> str:
-    """Draws time against size, both logarithmic, with the slope over the larger half of the sizes."""
+    """Plot time against size on logarithmic axes, with the slope over the larger half of the sizes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -182,12 +184,12 @@ def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Ma
     figure.tight_layout()
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
-    told = "Slope over the larger half of the sizes (1: time in proportion): " + ", ".join(slopes) + "."
-    return f"![Time against {by}]({name}.svg)\n\n{told}"
+    slope_text = "Slope over the larger half of the sizes (1: time in proportion): " + ", ".join(slopes) + "."
+    return f"![Time against {by}]({name}.svg)\n\n{slope_text}"
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Of log(y) over log(x), over the larger half of the sizes: 1 is time in proportion to work."""
+    """Slope of log(y) over log(x) in the larger half of the sizes; 1 means time proportional to size."""
     first = (len(x) - 1) // 2
     if len(x) - first < 2:
         return math.nan
@@ -198,7 +200,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def heading(results: Mapping[str, Any]) -> str:
-    """Where, when and how quietly this was measured."""
+    """Machine, date, revision and load of a measurement."""
     machine = results["machine"]
     others = results["share_of_cpu_used_by_others"]
     warm_up = next((settings["warm_up"] for settings in _settings(results) if "warm_up" in settings), None)
@@ -213,13 +215,13 @@ def heading(results: Mapping[str, Any]) -> str:
 
 
 def _settings(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Of the measurement, or of each where a command makes several."""
+    """Settings of each measurement of a command."""
     parts = [results, *(part for part in results.values() if isinstance(part, Mapping))]
     return [part["settings"] for part in parts if "settings" in part]
 
 
 def write(modules: Mapping[str, Any], folder: Path) -> None:
-    """Writes README.md and the plots into the folder that holds the results."""
+    """Write README.md and the plots into the folder of the results."""
     parts, versions = [_INTRODUCTION], {}
     for command, module in modules.items():
         for device in ("cpu", "cuda"):
@@ -251,7 +253,7 @@ def write(modules: Mapping[str, Any], folder: Path) -> None:
 
 
 def _collect(results: Any, versions: dict[str, Any]) -> None:
-    """Versions from wherever in the results they are."""
+    """Collect the versions of all contenders from nested results."""
     if isinstance(results, Mapping):
         contenders = results.get("contenders")
         if isinstance(contenders, Mapping):
@@ -261,7 +263,7 @@ def _collect(results: Any, versions: dict[str, Any]) -> None:
 
 
 def select(results: Mapping[str, Any], where: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """The cases in which all that `where` says holds."""
+    """The cases whose fields equal those of `where`."""
     return [
         case
         for case in results["cases"]
@@ -274,7 +276,7 @@ def size_name(size: Any) -> str:
 
 
 def _size(size: Any) -> int:
-    """A list of widths is named by its first."""
+    """A size as a number: the first width of a list of widths."""
     return size[0] if isinstance(size, Sequence) else size
 
 

@@ -1,4 +1,4 @@
-"""Runs contenders turn by turn, each in a process of its own, and sums up their times."""
+"""Runner that measures contenders in alternating turns, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks import machine
 from benchmarks.peers import CONTENDERS, Contender
 from benchmarks.worker import WARM_UP
 
-# Between two turns: the threads of the one before spin on for a while, on cores of the next.
+# Seconds between two turns, because the threads of the previous contender spin for a while.
 _PAUSE = 0.1
 _TOLERANCE = 1e-3
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ class ContenderError(Exception):
 
 
 class Worker:
-    """A contender's process, spoken to in lines of JSON (see `benchmarks.worker`)."""
+    """The process of a contender, driven by lines of JSON (see `benchmarks.worker`)."""
 
     def __init__(self, contender: Contender, options: argparse.Namespace):
         self.contender = contender
@@ -55,10 +55,10 @@ class Worker:
         self._questions, self._answers = questions, answers
 
     def ask(self, **message: Any) -> dict[str, Any]:
-        """The answer to one message.
+        """The answer of the process to one message.
 
         Raises:
-            ContenderError: The contender failed, or ended.
+            ContenderError: The contender failed or its process ended.
         """
         self._questions.write(json.dumps(message) + "\n")
         self._questions.flush()
@@ -79,7 +79,7 @@ class Worker:
 
 
 def interpreter(contender: Contender, environments: Path) -> Path | None:
-    """The Python that has the contender's library; None where its environment was not made."""
+    """The Python interpreter of the contender's environment, or None if that does not exist."""
     if contender.environment is None:
         return Path(sys.executable)
     python = environments.absolute() / contender.environment / "bin" / "python"
@@ -87,7 +87,7 @@ def interpreter(contender: Contender, environments: Path) -> Path | None:
 
 
 def surroundings(device: str, **more: str) -> dict[str, str]:
-    """Environment variables that make every contender start alike."""
+    """Environment variables that are equal for all contenders."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     kept |= {"PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if device == "cpu":
@@ -100,16 +100,16 @@ def measure(
 ) -> dict[str, Any]:
     """Times of every contender on every case.
 
-    All contenders are alive at once and take turns, so that whatever changes on the machine meets
-    them all; and each is started several times, because a process that has settled into a slow
-    or a fast way of handing work to its threads keeps to it.
+    The processes of all contenders live at the same time and take turns, so that a change of the machine's load
+    affects all of them. Each is started several times, because a process keeps a slow or a fast hand-off to its
+    threads.
 
     Args:
-        command: The function of the contenders to be called.
-        cases: Its arguments.
-        names: Of the contenders; the first is the one that the numbers of the others are checked against.
-        processes: How many times the contenders are started, for each case.
-        options: Of the command line.
+        command: Name of the contenders' function.
+        cases: Arguments of the function, one case each.
+        names: Names of the contenders; the numbers of the others are compared with those of the first.
+        processes: Number of processes per contender for each case.
+        options: Options of the command line.
 
     Returns:
         `cases`, `contenders`, `not_measured` and `settings`, for JSON.
@@ -166,7 +166,7 @@ def measure(
 
 
 def summary(processes: Sequence[Sequence[float]], first_call: float) -> dict[str, Any]:
-    """What is kept of the seconds a call took, turn by turn in each process."""
+    """Statistics of the seconds per call, given by turn for each process."""
     turns = [seconds for process in processes for seconds in process]
     medians = [statistics.median(process) for process in processes]
     lower, upper = np.quantile(turns, [0.25, 0.75])
@@ -202,7 +202,7 @@ def _started(
 
 
 def _calls(worker: Worker, turn: float) -> int:
-    """How many calls make a turn of about `turn` seconds."""
+    """The number of calls in a turn of about `turn` seconds."""
     calls = 1
     while True:
         seconds = worker.ask(run=calls)["seconds"]
@@ -212,7 +212,7 @@ def _calls(worker: Worker, turn: float) -> int:
 
 
 def _turns(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tuple[list[float], float]]:
-    """The seconds of each turn, and the processor seconds that others took meanwhile."""
+    """Seconds of each turn, and CPU seconds of other processes in the meantime."""
     turns: dict[str, list[float]] = {name: [] for name in ready}
     others = dict.fromkeys(ready, 0.0)
     order = list(ready)
@@ -223,7 +223,7 @@ def _turns(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tu
             answer = worker.ask(run=calls)
             turns[name].append(answer["seconds"])
             others[name] += answer["others"]
-        # Whoever follows a contender feels what it left behind: not always the same one.
+        # Rotate the order, because a contender can slow down the next one.
         order = order[1:] + order[:1]
     return {name: (turns[name], others[name]) for name in ready}
 
@@ -240,5 +240,5 @@ def _rounded(number: float) -> float:
 
 
 def _say(command: str, case: Mapping[str, Any], repetition: int, ready: Mapping[str, Any], times: Mapping) -> None:
-    told = " ".join(f"{name} {1e6 * statistics.median(times[name][-1]):.1f}" for name in ready)
-    print(f"{command} {dict(case)} process {repetition + 1}, µs: {told}", file=sys.stderr, flush=True)
+    medians = " ".join(f"{name} {1e6 * statistics.median(times[name][-1]):.1f}" for name in ready)
+    print(f"{command} {dict(case)} process {repetition + 1}, µs: {medians}", file=sys.stderr, flush=True)

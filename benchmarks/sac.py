@@ -1,4 +1,4 @@
-"""Training by SAC on one of Gymnasium's environments: steps a second, each with its gradient step."""
+"""Steps per second of SAC on one Gymnasium environment, with one gradient step per step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BARS = tuple(
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     names = peers.chosen(CONTENDERS, options.peers)
-    # The size that can be asked for is that of the minibatch.
+    # --sizes selects sizes of the minibatch.
     cases = [
         {"environment": environment, "num_steps": _STEPS, "batch_size": batch, "learning_starts": _STARTS}
         for environment in ENVIRONMENTS

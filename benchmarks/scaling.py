@@ -1,4 +1,4 @@
-"""How the time of act grows with the width of the network and with the number of devices."""
+"""Time of `act` by width of the network and by number of devices."""
 
 from __future__ import annotations
 

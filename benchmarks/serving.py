@@ -1,4 +1,4 @@
-"""One action a call for few observations, by processes that have JAX run a call in the caller's thread."""
+"""Time of one call of `act` for few observations, with JAX running calls in the caller's thread."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def markdown(results: dict[str, Any]) -> str:
         report.table(results, "batch"),
     ]
     if results["device"] == "cpu":
-        told = [report.bars(results, "batch", BARS, ours=name) for name in CONTENDERS[:2]]
-        parts += [f"{peers.CONTENDERS[name].title}:\n\n{bars}" for name, bars in zip(CONTENDERS, told, strict=False)]
+        tables = [report.bars(results, "batch", BARS, ours=name) for name in CONTENDERS[:2]]
+        parts += [f"{peers.CONTENDERS[name].title}:\n\n{bars}" for name, bars in zip(CONTENDERS, tables, strict=False)]
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""From the start of a process to its first import, first action and first update."""
+"""Time from the start of a process to its import, its first action and its first update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import peers, report, runner
 
 _BASE = "jax, flax.linen and optax"
-# What is imported, in which environment, by what statement; the first two are what the bar compares.
+# Row title, and the environment and statement of the import; the bar compares the first two rows.
 IMPORTS = {
     "gaussjax": ("gaussjax", "import gaussjax"),
     _BASE: ("gaussjax", "import jax, flax.linen, optax"),
@@ -80,7 +80,7 @@ def _imports(options: argparse.Namespace, repetitions: int) -> tuple[dict[str, l
     asked = None if options.peers is None else options.peers.split(",")
     times: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
-    # The first time reads the files from the disk, and is not kept.
+    # The first import reads the files from the disk and is discarded.
     for repetition in range(repetitions + 1):
         for name, (contender, statement) in IMPORTS.items():
             if name in missing or not (asked is None or contender == "gaussjax" or contender in asked):
@@ -101,7 +101,7 @@ def _imports(options: argparse.Namespace, repetitions: int) -> tuple[dict[str, l
 
 
 def _run(python: str, code: str, variables: dict[str, str]) -> float:
-    """Seconds from the start of the process to the time of day that it prints."""
+    """Seconds from the start of the process to the time that it prints."""
     start = time.time()
     return _printed(python, code, variables) - start
 

@@ -1,4 +1,4 @@
-"""The few figures that the project's README shows, out of the results: each with its date and machine."""
+"""The tables of the project's README, written from the results with their date and machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks import learning, main_job, ppo, report, sac
 from benchmarks.peers import CONTENDERS
 
 Results = Mapping[str, Any]
-# Command, ending of the names of its contenders in JAX, and what is shown: the batch and its title.
+# Command, suffix of its JAX contenders, and the batches to show with their titles.
 _CALLS = (
     ("serving", "-inline", {1: "`act`, 1 observation, in the caller's thread"}),
     ("act", "", {1: "`act`, 1 observation, as JAX hands it to another thread", 4096: "`act`, 4096 observations"}),
@@ -23,10 +23,10 @@ _TRAINED_PEERS = ("sbx-training", "sb3-training")
 
 
 def blocks(folder: Path) -> dict[str, str]:
-    """What stands in the README between two marks, by the name of the mark.
+    """Text of each marked block of the README, by the name of the mark.
 
     Args:
-        folder: Of the results; what was not measured, or beside other work, is left out.
+        folder: Folder of the results; results that are missing or measured beside other work are left out.
     """
     read = {file.name.removesuffix("-cpu.json"): json.loads(file.read_text()) for file in folder.glob("*-cpu.json")}
     found = {name: results for name, results in read.items() if report.quiet(results)}
@@ -41,15 +41,15 @@ def blocks(folder: Path) -> dict[str, str]:
     parts = []
     for commands, table in tables:
         used = [found[command] for command in commands if command in found]
-        if told := table(found):
-            parts += [_measured(used), told]
+        if text := table(found):
+            parts += [_measured(used), text]
     if parts:
         made["speed"] = "\n\n".join(parts)
     return made
 
 
 def fill(readme: Path, folder: Path) -> None:
-    """Writes the blocks between their marks."""
+    """Write the blocks between their marks."""
     text = readme.read_text()
     for name, block in blocks(folder).items():
         first, last = f"<!-- {name}: written by `python -m benchmarks report` -->\n", f"<!-- {name}: end -->"
@@ -66,7 +66,7 @@ def _measured(results: Sequence[Results]) -> str:
 
 
 def _calls(found: Mapping[str, Results]) -> str:
-    """µs a call, contenders across."""
+    """Table of µs per call."""
     rows = []
     for command, ending, titles in _CALLS:
         for case in found[command]["cases"] if command in found else ():
@@ -78,12 +78,12 @@ def _calls(found: Mapping[str, Results]) -> str:
 
 
 def _trainings(found: Mapping[str, Results]) -> str:
-    """Environment steps a second, contenders across."""
+    """Table of environment steps per second."""
     rows = []
     for command, title, module in _TRAININGS:
         for case in found[command]["cases"] if command in found else ():
             done = module.steps(case["case"])
-            # The first of a command is what gaussjax's command line does.
+            # The first contender of a command runs as gaussjax's command line does.
             names = (module.CONTENDERS[0], *_TRAINED_PEERS)
             cells = _cells(case["times"], names, lambda seconds, done=done: f"{done / seconds:,.0f}")
             rows.append([f"{title}, {case['case']['environment']}", *cells])
@@ -91,19 +91,19 @@ def _trainings(found: Mapping[str, Results]) -> str:
 
 
 def _learnt(found: Mapping[str, Results]) -> str:
-    """What the command line's trainings reach."""
+    """Table of the returns that the command line's trainings reach."""
     rows = []
     for name, runs in found["learning"]["learning"].items() if "learning" in found else ():
         case = learning.CASES[name]
         means = [sum(run["returns"]) / len(run["returns"]) for run in runs]
         environment = case.environment.partition(":")[2] or case.environment
-        told = ", ".join(f"{mean:.0f}" for mean in means)
-        rows.append([f"{case.title}, {environment}", f"{runs[0]['steps']:,}", told])
+        means_text = ", ".join(f"{mean:.0f}" for mean in means)
+        rows.append([f"{case.title}, {environment}", f"{runs[0]['steps']:,}", means_text])
     return report.grid(["`gaussjax train`", "environment steps", "mean return, by seed"], rows) if rows else ""
 
 
-def _cells(times: Mapping[str, Any], names: Sequence[str], told: Callable[[float], str]) -> list[str]:
-    return [told(times[name]["median"]) if name in times else "–" for name in names]
+def _cells(times: Mapping[str, Any], names: Sequence[str], text: Callable[[float], str]) -> list[str]:
+    return [text(times[name]["median"]) if name in times else "–" for name in names]
 
 
 def _table(head: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of work done in a second, for commands whose calls differ in how much they do."""
+"""Tables of environment steps per second, for commands whose calls differ in their number of steps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.peers import CONTENDERS
 
 Case = Mapping[str, Any]
 Bar = tuple[int, str, float]
-"""Number of the case, peer, and how many times its steps a second ours must be."""
+"""Index of the case, peer, and least ratio of our steps per second to its steps per second."""
 
 
 def rows(
     results: Mapping[str, Any], names: Sequence[str], cell: Callable[[Case, Mapping[str, Any]], str]
 ) -> list[list[str]]:
-    """A row a contender: its title, and of each case the ratio of times and what `cell` makes of its own."""
+    """One row per contender: its title, then the ratio of times and the text of `cell` for each case."""
     found = []
     for name in names:
         cells = []
@@ -32,13 +32,13 @@ def rows(
 
 
 def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Case], int], heads: Sequence[str]) -> str:
-    """Contenders down, cases across: steps a second with their quartiles, and the ratio of times.
+    """Steps per second with quartiles and the ratio of times, by contender and case.
 
     Args:
-        results: Of `runner.measure`.
-        names: Of the contenders; the first is ours.
-        steps: How many environment steps a call of a case makes.
-        heads: What each case is called.
+        results: Result of `runner.measure`.
+        names: Names of the contenders; the first is gaussjax.
+        steps: Function from a case to the environment steps of one call.
+        heads: Titles of the cases.
     """
 
     def cell(case: Case, times: Mapping[str, Any]) -> str:
@@ -58,7 +58,7 @@ def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Cas
 
 
 def bars(results: Mapping[str, Any], names: Sequence[str], wanted: Sequence[Bar], heads: Sequence[str]) -> str:
-    """How many times a peer's steps a second ours were to be, and are."""
+    """A table of bars: the ratio of steps per second to reach, the ratio reached and the verdict."""
     rows = []
     for number, peer, least in wanted:
         if number >= len(results["cases"]):

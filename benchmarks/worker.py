@@ -1,12 +1,12 @@
-"""One contender in a process of its own: `PYTHON -m benchmarks.worker MODULE DEVICE`.
+"""The process of one contender: `PYTHON -m benchmarks.worker MODULE DEVICE`.
 
-Reads one JSON message a line on stdin and answers each with one on stdout:
+The process reads one JSON message per line on stdin and answers each on stdout:
 
     {"build": COMMAND, "case": {…}}  →  {"check": [numbers], "first_call": seconds}
-    {"run": CALLS}                   →  {"seconds": for all the calls, "others": processor seconds of others}
+    {"run": CALLS}                   →  {"seconds": of all calls, "others": CPU seconds of other processes}
     {"versions": [packages]}         →  {"versions": {…}, "hardware": name of the device}
 
-or with {"error": text, "missing": whether a package is}. It ends with its input.
+or with {"error": text, "missing": true for a missing package}. The process ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 
 from benchmarks import machine
 
-# Seconds. Threads that work together come back to their cores within a tenth of a second to half a second (NOTES.md).
+# Seconds. After the turn of another process hand-offs between threads are slow for up to half a second (NOTES.md).
 WARM_UP = 0.25
 
 
 class Built(NamedTuple):
-    """A case made ready by a contender.
+    """A case that a contender has prepared.
 
     Attributes:
-        call: One measured call; it returns when its result is there to be used.
-        check: Numbers that all contenders must agree on, or they measured different things.
+        call: Function to measure; it blocks until its result is ready.
+        check: Numbers that have to be equal for all contenders, as proof that all compute the same.
     """
 
     call: Callable[[], Any]
@@ -41,7 +41,7 @@ class Built(NamedTuple):
 
 def main() -> None:
     module, device = sys.argv[1:]
-    # A library that prints would speak into the conversation: what it prints goes to stderr.
+    # stdout carries answers only, so a library that prints is redirected to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     call: Callable[[], Any] | None = None
@@ -71,7 +71,7 @@ def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
     if call is None:
         raise ValueError("run: nothing is built")
     gc.disable()
-    # The turn before was another's: what is measured are calls that follow one another.
+    # The previous turn was another contender's, so the first calls are slower and not measured.
     warm = time.perf_counter() + WARM_UP
     call()
     while time.perf_counter() < warm:

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, and their page says what was measured."""
+"""The inputs, statistics and pages of the benchmarks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_minibatch_was_taken_by_the_policy() -> None:
     std = np.exp(weights.log_std)
     mean = inputs.mean(weights, batch.observations)
     exact = stats.norm.logpdf(batch.actions, mean, std).sum(-1, keepdims=True)
-    # The stored log-densities are moved by a normal of deviation 0.1, so that no ratio is exactly 1.
+    # The stored log-densities have normal noise of deviation 0.1, so that no ratio is exactly 1.
     np.testing.assert_allclose(np.std(batch.log_prob - exact), 0.1, rtol=0.05)
 
 
@@ -33,12 +33,12 @@ def test_slope_of_a_power_law_is_its_power() -> None:
     assert report.slope(sizes, [3.0 * size**0.5 for size in sizes]) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("ours", "told"), [(150.0, "1.50×"), (20.0, "0.20×"), (1.9, "0.019×"), (0.41, "0.0041×")])
-def test_a_ratio_keeps_two_digits_however_small_it_is(ours: float, told: str) -> None:
-    assert report.ratio(ours, 100.0) == told
+@pytest.mark.parametrize(("ours", "shown"), [(150.0, "1.50×"), (20.0, "0.20×"), (1.9, "0.019×"), (0.41, "0.0041×")])
+def test_small_ratios_keep_two_digits(ours: float, shown: str) -> None:
+    assert report.ratio(ours, 100.0) == shown
 
 
-def test_a_heading_tells_how_turns_begin_where_a_command_measures_twice() -> None:
+def test_heading_of_a_command_with_two_measurements_names_the_warm_up() -> None:
     machine = {"processor": "x86", "cores": 2, "memory_gib": 1, "system": "Linux", "python": "3.11"}
     results = {"command": "recurrent", "device": "cpu", "date": "2026-01-01", "revision": "abc", "machine": machine}
     results |= {"seconds": 1, "share_of_cpu_used_by_others": 0.0, "layers": {"settings": {"warm_up": 0.25}}}
@@ -72,7 +72,7 @@ def test_floor_of_act_is_its_bytes_over_the_bandwidth_measured(monkeypatch: pyte
     monkeypatch.setattr(act, "_COPIED", 2**20)
     options = argparse.Namespace(device="cpu", processes=1, rounds=1, turn=0.002, environments=tmp_path)
     (floor,) = act._floors([2**20], options)
-    # 60 observations in; out four arrays of 8 and the log-density; 4 bytes each.
+    # 60 observations are read; four arrays of 8 and the log-density are written; 4 bytes each.
     assert floor["bytes"] == 2**20 * 4 * (60 + 4 * 8 + 1)
     assert floor["seconds"] == pytest.approx(floor["bytes"] / floor["bandwidth"])
     times = {"gaussjax": {"best": 4.0 * floor["seconds"]}}
@@ -80,22 +80,22 @@ def test_floor_of_act_is_its_bytes_over_the_bandwidth_measured(monkeypatch: pyte
     assert "25.0%" in report.floors({"floors": [floor], "cases": [case]})
 
 
-@pytest.mark.parametrize(("ours", "told"), [(2.0, "kept"), (2.5, "**missed**")])
-def test_bar_on_steps_a_second_is_told_by_the_times(ours: float, told: str) -> None:
+@pytest.mark.parametrize(("ours", "shown"), [(2.0, "kept"), (2.5, "**missed**")])
+def test_bar_on_steps_per_second_compares_the_times(ours: float, shown: str) -> None:
     times = {sac.CONTENDERS[0]: ours, "sbx-training": 2.6}
     kept = {name: runner.summary([[seconds]], seconds) for name, seconds in times.items()}
     case = {"case": {"environment": "Pendulum-v1", "num_steps": 512, "batch_size": 256}, "times": kept, "refused": {}}
     results = {"cases": [case], "not_measured": {"sb3-training": "no environment"}, "device": "cpu"}
     page = sac.markdown({**results, "share_of_cpu_used_by_others": 0.0})
     assert f"{512 / ours:,.0f}" in page
-    assert f"{2.6 / ours:.2f}× | {told}" in page
+    assert f"{2.6 / ours:.2f}× | {shown}" in page
     assert "| 3.0× | not measured | not measured |" in page
     assert "no evidence" in throughput.bars(
         {**results, "share_of_cpu_used_by_others": 0.5}, sac.CONTENDERS, sac.BARS, ["Pendulum-v1"]
     )
 
 
-def test_readme_shows_what_was_measured_quietly_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+def test_readme_shows_only_quiet_measurements(repository: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     mark = "<!-- speed: written by `python -m benchmarks report` -->\n<!-- speed: end -->\n"
     main_job = mark.replace("speed", "main job")
@@ -108,7 +108,7 @@ def test_readme_shows_what_was_measured_quietly_and_nothing_else(repository: Pat
     ours = results["cases"][1]["times"]["gaussjax-command"]["median"]
     text = readme.read_text()
     assert f"| PPO, HalfCheetah-v5 | {8 * 256 / ours:,.0f} |" in text
-    # One line for one table, with the date and the machine of its own results.
+    # Each table has one line with the date and the machine of its own results.
     assert text.count("Measured ") == 1
     where = "{cores} cores of {processor}".format(**results["machine"])
     assert f"Measured {results['date']} on {where}:" in text

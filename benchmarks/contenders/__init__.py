@@ -1,6 +1,5 @@
-"""The policies that are measured, each as a user of that library writes it.
+"""The measured policies, each written as a user of its library would write it.
 
-A module has a function for each command it takes part in, `COMMAND(device, **case) -> Built`, and
-`hardware(device)`, the name of what it runs on. Only `benchmarks.worker` imports them, each in an
-environment that has its library.
+A module has one function per command, `COMMAND(device, **case) -> Built`, and `hardware(device)`, the name
+of the device. Only `benchmarks.worker` imports these modules, each in an environment that has its library.
 """

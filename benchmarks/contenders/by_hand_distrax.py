@@ -1,4 +1,4 @@
-"""Flax and distrax by hand, in one compiled function that returns no more than it must."""
+"""A policy in plain Flax and distrax, as one compiled function with the fewest outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch alone: what a peer costs at the least, and torch.func.vmap over policies."""
+"""A policy in plain PyTorch, the least that a torch peer costs, and torch.func.vmap over policies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Normal.set_default_validate_args(False)
 
 
 class Policy(torch.nn.Module):
-    """Layers and a log_std."""
+    """Linear layers and a `log_std` parameter."""
 
     def __init__(self, hidden: tuple[int, ...], seed: int = 0) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def evaluate(device: str, batch: int) -> Built:
 
 
 def population(device: str, policies: int) -> Built:
-    """One observation for each policy, by torch.func.vmap."""
+    """One observation for each policy, with torch.func.vmap."""
     distinct = [Policy(inputs.HIDDEN, seed).to(device) for seed in range(min(policies, 64))]
     params, _ = torch.func.stack_module_state([distinct[i % len(distinct)] for i in range(policies)])
     params = {name: tensor.detach() for name, tensor in params.items()}

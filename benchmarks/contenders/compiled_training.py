@@ -1,4 +1,4 @@
-"""What the contenders share whose whole training is one compiled program."""
+"""Functions shared by the contenders whose whole training is one compiled program."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import jax
 from benchmarks.worker import Built
 
 Programs = Callable[[], tuple[Any, Any]]
-"""Makes anew `init(key) -> state` and `train(state) -> (state, metrics or None)`, not yet compiled."""
+"""A factory of new, uncompiled functions `init(key) -> state` and `train(state) -> (state, metrics or None)`."""
 
 
 def running(make: Programs) -> Built:
-    """A call is one run of `train`, from where the last one stopped."""
+    """A call of `train` that continues from the state of the previous call."""
     init, train = (jax.jit(program) for program in make())
     state = init(jax.random.key(0))
 
@@ -26,7 +26,7 @@ def running(make: Programs) -> Built:
 
 
 def compiling(make: Programs) -> Built:
-    """A call is the tracing and compilation of both programs, from nothing."""
+    """Tracing and compilation of both programs with empty caches."""
 
     def call() -> None:
         jax.clear_caches()

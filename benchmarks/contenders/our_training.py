@@ -1,4 +1,4 @@
-"""gaussjax's training."""
+"""Training with gaussjax."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sac(device: str, environment: str, num_steps: int, batch_size: int, learning
     """Steps of one environment, each with its gradient step."""
     config = sac_algorithm.Config(num_steps=num_steps, batch_size=batch_size, learning_starts=learning_starts)
     built = _stepping(sac_algorithm.make(envs.make_vector(environment, 1), config))
-    # The random steps before the first gradient step, which comes with the call after them.
+    # Skip the random steps; the first gradient step is in the call after them.
     for _ in range(-(-learning_starts // num_steps)):
         built.call()
     return built
@@ -43,12 +43,12 @@ def _stepping(algorithm: Any) -> Built:
 
 
 def compiled(device: str, **case: int) -> Built:
-    """Updates of PPO on Pendulum in one compiled program, the rollouts among them."""
+    """Rollouts and updates of PPO on Pendulum in one compiled program."""
     return compiled_training.running(lambda: _programs(**case))
 
 
 def compiling(device: str, **case: int) -> Built:
-    """The compilation of that program and of the one that begins."""
+    """Compilation of the program of `compiled` and of the program of `init`."""
     return compiled_training.compiling(lambda: _programs(**case))
 
 
@@ -64,5 +64,5 @@ def _programs(num_envs: int, num_steps: int, num_minibatches: int, num_epochs: i
         normalize_rewards=False,
     )
     algorithm = ppo_algorithm.make(envs.from_functional(PendulumFunctional(), max_steps=200), config)
-    # The metrics are kept, as in a training that is looked at; rejax has none.
+    # Keep the metrics, as a real training does; rejax has none.
     return algorithm.init, lambda state: jax.lax.scan(lambda s, _: algorithm.step(s), state, None, length=updates)

@@ -1,4 +1,4 @@
-"""gaussjax, called as its README shows."""
+"""gaussjax, used as in its README."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = input
     if serve:
         bound = gaussjax.serve(policy, params)
         wait = jax.block_until_ready if resident else np.asarray
-        return Built(lambda: wait(bound(key, observations)), check)
+        return Built(lambda: wait(bound(observations, key)), check)
     if resident:
         return Built(lambda: jax.block_until_ready(policy.act(params, key, observations)), check)
     return Built(lambda: np.asarray(policy.act(params, key, observations).actions), check)
@@ -47,7 +47,7 @@ def evaluate(device: str, batch: int) -> Built:
     samples = jax.tree.map(jnp.asarray, inputs.minibatch(batch))
 
     def loss(params: Any, samples: inputs.Minibatch) -> jax.Array:
-        log_prob, entropy, _ = policy.evaluate(params, samples.observations, samples.actions)
+        log_prob, entropy, _ = policy.evaluate(params, samples.observations, raw_actions=samples.actions)
         return ppo_loss(log_prob, entropy, samples)
 
     gradient = jax.jit(jax.grad(loss))
@@ -57,14 +57,14 @@ def evaluate(device: str, batch: int) -> Built:
 
 
 def population(device: str, policies: int, loop: bool = False) -> Built:
-    """One observation for each policy: all in one call, or one call for each."""
+    """One observation for each policy, in one call for all policies or in one call per policy."""
     policy = make(inputs.HIDDEN)
     each = [params_of(inputs.weights(seed=seed)) for seed in range(min(policies, 64))]
     each = [each[i % len(each)] for i in range(policies)]
     keys = jax.random.split(jax.random.key(1), policies)
     observations = jnp.asarray(inputs.observations(policies))[:, None]
     if loop:
-        # What a loop reads is laid ready for it: slicing would cost more than acting.
+        # Prepare the arguments of each call, because slicing would cost more than `act`.
         ready = list(zip(each, keys, observations, strict=True))
         check = policy.act(*ready[-1]).outputs["mean_actions"][0]
         return Built(lambda: jax.block_until_ready([policy.act(*one) for one in ready]), check)
@@ -75,7 +75,7 @@ def population(device: str, policies: int, loop: bool = False) -> Built:
 
 
 def sharded(device: str, batch: int, devices: int) -> Built:
-    """One call of act with the batch spread over devices."""
+    """One call of `act` with the batch sharded over devices."""
     policy, params, key = make(inputs.HIDDEN), params_of(inputs.weights()), jax.random.key(1)
     mesh = jax.make_mesh((devices,), ("batch",), devices=jax.devices()[:devices])
     everywhere, spread = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in ((), ("batch",)))
@@ -86,6 +86,6 @@ def sharded(device: str, batch: int, devices: int) -> Built:
 
 
 def copy(device: str, size: int) -> Built:
-    """Reads and writes `size` bytes: the device's bandwidth."""
+    """Read and write `size` bytes, to measure the device's bandwidth."""
     numbers, negative = jnp.ones(size // 4), jax.jit(jnp.negative)
     return Built(lambda: jax.block_until_ready(negative(numbers)), [0.0])

@@ -1,4 +1,4 @@
-"""Recurrent layers of gaussjax, of Flax and of torch, over sequences with resets."""
+"""Recurrent layers of gaussjax, Flax and torch on sequences with resets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def hardware(device: str) -> str:
 
 
 def data(sequences: int, steps: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Observations `(T, N, F)`, and where an episode starts `(T, N)`: at 2% of the steps."""
+    """Observations `(T, N, F)` and resets `(T, N)`; 2% of the steps start an episode."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((steps, sequences, features)).astype(np.float32)
     return x, generator.random((steps, sequences)) < 0.02
@@ -27,10 +27,10 @@ def data(sequences: int, steps: int, features: int) -> tuple[np.ndarray, np.ndar
 def recurrent(
     device: str, cell: str, sequences: int, steps: int, features: int, hidden: int, library: str = "gaussjax"
 ) -> Built:
-    """The gradient by the layer's parameters of the mean square of all that it gives."""
+    """Gradient of the mean square output with respect to the layer's parameters."""
     x, resets = data(sequences, steps, features)
     make = {"gaussjax": _gaussjax, "autodiff": _autodiff, "flax": _flax, "torch": _torch}[library]
-    # They start from parameters of their own, so there is nothing they must agree on; tests see to that.
+    # Each library initialises its own parameters, so there is nothing to compare here; tests compare the layers.
     return Built(make(device, cell, hidden, x, resets), [0.0])
 
 
@@ -47,7 +47,7 @@ def _autodiff(device: str, cell: str, hidden: int, x: Any, resets: Any) -> Calla
 
 
 def _flax(device: str, cell: str, hidden: int, x: Any, resets: Any) -> Callable[[], Any]:
-    """What a user writes with Flax alone: a cell under nn.scan, the carry masked by the resets."""
+    """A Flax cell under nn.scan whose carry is masked by the resets, as a user would write it."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -81,7 +81,7 @@ def _gradient(apply: Callable[..., Any], module: Any, x: Any, more: tuple[Any, .
 
 
 def _torch(device: str, cell: str, hidden: int, x: Any, resets: Any) -> Callable[[], Any]:
-    """torch.nn on the pieces between the steps at which any episode ended, the states zeroed there."""
+    """torch.nn on the pieces between the ends of episodes, with zeroed states after each end."""
     import torch
 
     steps, sequences, features = x.shape

@@ -15,12 +15,12 @@ __all__ = ["compiled", "compiling", "hardware"]
 
 
 def compiled(device: str, **case: int) -> Built:
-    """Updates of PPO on Pendulum in one compiled program, the rollouts among them."""
+    """Rollouts and updates of PPO on Pendulum in one compiled program."""
     return compiled_training.running(lambda: _programs(**case))
 
 
 def compiling(device: str, **case: int) -> Built:
-    """The compilation of that program and of the one that begins."""
+    """Compilation of the program of `compiled` and of the program of `init`."""
     return compiled_training.compiling(lambda: _programs(**case))
 
 

@@ -22,6 +22,6 @@ def sac(device: str, environment: str, num_steps: int, batch_size: int, learning
     """Steps of one environment, each with its gradient step."""
     options = {"batch_size": batch_size, "learning_starts": learning_starts}
     model = SAC("MlpPolicy", make_vec_env(environment, 1, seed=0), seed=0, **options)
-    # The random steps before the first gradient step.
+    # Skip the random steps before the first gradient step.
     model.learn(learning_starts + 1)
     return Built(lambda: model.learn(num_steps, reset_num_timesteps=False), [0.0])

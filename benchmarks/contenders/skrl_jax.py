@@ -1,4 +1,4 @@
-"""skrl's Gaussian model in JAX: bare, and with the one compiled part that its agents give it."""
+"""skrl's Gaussian model in JAX, uncompiled and with the forward pass that its agents compile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["act", "evaluate", "hardware"]
 
 
 class Policy(GaussianMixin, Model):
-    """The model that a user of skrl writes."""
+    """The policy model, as a user of skrl would write it."""
 
     hidden: tuple[int, ...] = inputs.HIDDEN
 
@@ -54,7 +54,7 @@ def act(
 ) -> Built:
     policy, observations = make(hidden), inputs.observations(batch)
     if compiled:
-        # All that the agents of skrl compile for acting: the forward pass.
+        # skrl's agents compile only the forward pass of `act`.
         policy.apply = jax.jit(policy.apply, static_argnums=2)
     check = policy.act({"observations": observations}, role="policy")[1]["mean_actions"][0]
     if resident:
@@ -64,7 +64,7 @@ def act(
 
 
 def evaluate(device: str, batch: int) -> Built:
-    """skrl's own compiled gradient of the policy, the function its PPO calls for every minibatch."""
+    """The compiled policy gradient that skrl's PPO calls for every minibatch."""
     policy = make(inputs.HIDDEN)
     policy.apply = jax.jit(policy.apply, static_argnums=2)
     observations, actions, log_prob, advantages = jax.tree.map(jnp.asarray, tuple(inputs.minibatch(batch)))

@@ -17,7 +17,7 @@ __all__ = ["act", "evaluate", "hardware"]
 
 
 class Policy(GaussianMixin, Model):
-    """The model that a user of skrl writes."""
+    """The policy model, as a user of skrl would write it."""
 
     def __init__(self, device: str, hidden: tuple[int, ...]) -> None:
         spaces = {

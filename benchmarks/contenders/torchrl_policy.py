@@ -28,7 +28,7 @@ def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = input
     def choose(observations: torch.Tensor) -> TensorDict:
         return actor(TensorDict({"observation": observations}, observations.shape[:1]))
 
-    # For the life of the process: entering the context is no part of acting.
+    # The context stays open for the whole process, so that entering it is not measured.
     set_exploration_type(ExplorationType.RANDOM).__enter__()
     check = choose(torch.from_numpy(observations).to(device))["loc"][0]
     if resident:

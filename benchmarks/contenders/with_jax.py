@@ -1,4 +1,4 @@
-"""What the contenders written in JAX share."""
+"""Functions shared by the contenders written in JAX."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import inputs
 
 if os.environ.get("BENCHMARKS_DISPATCH") == "inline":
-    # Before anything runs; JAX does not read this option from the environment.
+    # JAX does not read this option from the environment, and it has to be set before the first operation.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 CLIP_RATIO, ENTROPY_COEFFICIENT = 0.2, 0.01
@@ -25,7 +25,7 @@ def hardware(device: str) -> str:
 
 
 class MLP(nn.Module):
-    """The network by hand in Flax."""
+    """The network, written in plain Flax."""
 
     hidden: tuple[int, ...]
 
@@ -58,6 +58,6 @@ def ppo_loss(log_prob: jax.Array, entropy: jax.Array, batch: inputs.Minibatch) -
 
 
 def norms(layers: list[dict[str, Any]], log_std: Any) -> list[float]:
-    """The length of each gradient, layer by layer: what the contenders must agree on."""
+    """The norm of each gradient, layer by layer, which has to be equal for all contenders."""
     arrays = [array for layer in layers for array in (layer["kernel"], layer["bias"])]
     return [float(jnp.linalg.norm(jnp.ravel(array))) for array in (*arrays, log_std)]

@@ -1,4 +1,4 @@
-"""What the contenders written in PyTorch share."""
+"""Functions shared by the contenders written in PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def hardware(device: str) -> str:
 
 
 def mlp(hidden: tuple[int, ...]) -> torch.nn.Sequential:
-    """The network, up to the mean."""
+    """The network from observations to the mean."""
     sizes, layers = (inputs.OBSERVATIONS, *hidden), []
     for fan_in, fan_out in zip(sizes, hidden, strict=False):
         layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ELU()]
@@ -25,7 +25,7 @@ def mlp(hidden: tuple[int, ...]) -> torch.nn.Sequential:
 
 @torch.no_grad()
 def load(modules: Iterable[torch.nn.Module], weights: inputs.Weights, log_std: torch.Tensor | None = None) -> None:
-    """Writes the weights into the linear layers among the modules, in their order."""
+    """Copy the weights into the linear layers of the modules, in order."""
     layers = [module for module in modules if isinstance(module, torch.nn.Linear)]
     for layer, (kernel, bias) in zip(layers, weights.layers, strict=True):
         layer.weight.copy_(torch.from_numpy(kernel.T))
@@ -47,13 +47,13 @@ def minibatch(batch: int, device: str) -> list[torch.Tensor]:
 
 
 def norms(modules: Iterable[torch.nn.Module], log_std: torch.Tensor) -> list[float]:
-    """The length of each gradient, layer by layer: what the contenders must agree on."""
+    """The norm of each gradient, layer by layer, which has to be equal for all contenders."""
     layers = [module for module in modules if isinstance(module, torch.nn.Linear)]
     tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
     return [float(tensor.grad.norm()) for tensor in (*tensors, log_std)]
 
 
 def wait(device: str) -> None:
-    """Until the device has done all it was asked."""
+    """Block until the device is idle."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Who is measured, and in which environment."""
+"""The contenders and their Python environments."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 
 class Contender(NamedTuple):
-    """One row of the tables.
+    """A contender, one row of the tables.
 
     Attributes:
-        module: In `benchmarks.contenders`.
-        environment: Folder made by `make bench-peers`; None is the environment of this process.
-        packages: Whose versions are recorded.
-        options: Added to the case.
-        title: As the tables call it.
-        variables: Set in its process's environment.
+        module: Name of a module in `benchmarks.contenders`.
+        environment: Folder made by `make bench-peers`, or None for the environment of this process.
+        packages: Packages whose versions are recorded.
+        options: Arguments added to each case.
+        title: Name in the tables.
+        variables: Environment variables of its process.
     """
 
     module: str
@@ -28,7 +28,7 @@ class Contender(NamedTuple):
 
 
 _JAX = ("jax", "jaxlib", "flax", "numpy")
-# A call of JAX on CPU runs in the thread of the caller.
+# JAX runs calls on CPU in the thread of the caller.
 _INLINE = {"BENCHMARKS_DISPATCH": "inline"}
 
 CONTENDERS = {
@@ -50,7 +50,7 @@ CONTENDERS = {
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
     "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
-    # For PPO the command line has JAX run calls where they are made.
+    # The command line sets the same for PPO.
     "gaussjax-command": Contender(
         "our_training",
         None,
@@ -74,7 +74,7 @@ CONTENDERS = {
     "rejax": Contender("rejax_training", "rejax", ("rejax", "gymnax", "distrax", *_JAX), "rejax"),
     "gaussjax-memory": Contender("recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax"),
     "gaussjax-autodiff": Contender(
-        "recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax, autodiff", {"library": "autodiff"}
+        "recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax, automatic", {"library": "autodiff"}
     ),
     "flax-scan": Contender("recurrent_layers", None, _JAX, "Flax, scan with a mask", {"library": "flax"}),
     "torch-split": Contender(
@@ -95,7 +95,7 @@ CONTENDERS = {
 
 
 def chosen(default: tuple[str, ...], asked: str | None) -> list[str]:
-    """gaussjax and those asked for; by default all that the command names.
+    """gaussjax and the selected peers, by default all peers of the command.
 
     Raises:
         SystemExit: A name is unknown.
