@@ -4,12 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
+from jax.flatten_util import ravel_pytree
 
 import gaussjax
 from gaussjax import envs, normalize, rollout
 from gaussjax.training import ppo
+from gaussjax.training.ppo.update import make_optimizer
 from tests.training import jax_probes, probes
 
 SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "hidden_sizes": (8,)}
@@ -215,3 +218,23 @@ def test_a_policy_with_correlations_may_have_one_action():
     algorithm = ppo.make(environment, ppo.Config(num_envs=4, num_steps=8, batch_size=16), policy)
     _, metrics = jax.jit(algorithm.step)(algorithm.init(jax.random.key(0)))
     assert metrics["skipped"] == 0
+
+
+def test_one_vector_of_parameters_needs_fewer_kernels(monkeypatch):
+    """Holds as long as XLA does not fuse the arrays of an optimizer's step by itself."""
+
+    def kernels(params):
+        optimizer = make_optimizer(ppo.Config())
+
+        def step(params, moments, gradients):
+            updates, moments = optimizer.update(gradients, moments, params)
+            return jax.tree.map(jnp.subtract, params, updates), moments
+
+        program = jax.jit(step).lower(params, optimizer.init(params), params).compile().as_text()
+        entry = program[program.index("ENTRY") :]
+        return entry.count("calls=") + entry.count("to_apply=")
+
+    params = ppo.make_policy(3, jax_probes.UNIT, ppo.Config()).init(jax.random.key(0))
+    one_vector = kernels(ravel_pytree(params)[0])
+    monkeypatch.setattr(optax, "flatten", lambda optimizer: optimizer)
+    assert one_vector < 0.5 * kernels(params)
