@@ -151,9 +151,7 @@ def floors(results: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    title = (
-        f"Floor: the bytes of inputs and outputs over {results['floors'][0]['bandwidth'] / 1e9:.0f} GB/s, measured."
-    )
+    title = f"Floor: the bytes of inputs and outputs over {results['floors'][0]['bandwidth'] / 1e9:.0f} GB/s, measured."
     return title + "\n\n" + grid(["batch", "MB moved", "floor, µs", "best, µs", "share reached"], rows)
 
 
