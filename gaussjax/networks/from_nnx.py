@@ -1,4 +1,4 @@
-"""Networks written with `flax.nnx`, seen as a pair of pure functions."""
+"""Networks written with `flax.nnx` as pairs of pure functions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class NNXNetwork:
 
     def init(self, key: jax.Array, *inputs: Any) -> dict[str, Any]:
         """The module's parameters as nested dicts."""
-        from flax import nnx  # Loaded where it is used, for it takes a quarter of a second.
+        from flax import nnx  # Loaded here because the import takes a quarter of a second.
 
         del inputs
         return _parts(self._made(nnx.Rngs(key)))[1]
 
     def apply(self, params: Any, *inputs: Any) -> Any:
-        """What the module returns with those parameters."""
+        """The module's result with those parameters."""
         from flax import nnx
 
         module = self._abstract()
@@ -40,7 +40,7 @@ class NNXNetwork:
         return nnx.merge(definition, state)(*inputs)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """What the module's own `initial_carry` gives; `()` where it has none."""
+        """The module's own `initial_carry`, or `()` without one."""
         module: Any = self._abstract()
         return module.initial_carry(batch_shape) if hasattr(module, "initial_carry") else ()
 
@@ -50,7 +50,7 @@ class NNXNetwork:
         return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
 
     def _made(self, rngs: nnx.Rngs) -> nnx.Module:
-        # Flax's own modules take it by its name alone.
+        # Flax's own modules take rngs as a keyword only.
         return self.make(rngs=rngs) if _by_name(self.make) else self.make(rngs)
 
 

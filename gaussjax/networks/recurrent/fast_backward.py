@@ -6,9 +6,10 @@ gate gradients fit into the cache.
 """
 
 # XLA: the sum of weight gradients in a scan reads and writes the whole kernel at each step. On CPU this backward
-# pass takes 0.66 times as long at 64 steps, 64 rows and 256 units, and 0.8 to 1.0 times at 64 units (jax 0.10.2);
-# one block takes 1.14 times as long, blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain nothing. To be dropped
-# when tests/networks/recurrent/test_networks.py::test_the_fast_backward_is_still_faster fails.
+# pass takes 0.66 times as long at 64 steps, 64 rows and 256 units (jax 0.10.2); one block takes 1.14 times as long,
+# blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%, and so do small layers: PPO with 64 units
+# takes between 0.9 and 1.2 times as long. To be dropped when
+# tests/networks/recurrent/test_networks.py::test_the_fast_backward_is_still_faster fails.
 
 from __future__ import annotations
 
@@ -21,14 +22,17 @@ from jaxtyping import Array
 
 from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, unroll
 
+# Gate entries of one step (rows * gates * hidden) from which this backward pass is faster.
+_FEWEST_ENTRIES = 2**15
 # A block collects 2 MiB, within these numbers of steps; see benchmarks/NOTES-recurrent.md.
 _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
-def applies(weights: Weights, x: Array) -> bool:
-    """Whether `collected` can compute these gradients."""
+def applies(cell: Cell, weights: Weights, state: Any, x: Array) -> bool:
+    """Whether `collected` can compute these gradients, and is faster than automatic differentiation."""
+    large = x.shape[0] > 0 and _entries(cell, state) >= _FEWEST_ENTRIES
     # Under `shard_map` a custom rule would have to sum the weight gradients of the devices itself.
-    return x.shape[0] > 0 and _varying(x) == _varying(weights.kernel_input)
+    return large and _varying(x) == _varying(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

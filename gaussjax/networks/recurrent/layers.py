@@ -41,8 +41,8 @@ class RecurrentLayers(nn.Module):
         num_layers: Number of layers.
         initializer: Name of the input kernels' initialiser. The hidden kernels start orthogonal.
         dtype: Dtype of the matrix products; None keeps that of the states.
-        fast_backward: Use a faster backward pass of the LSTM that has no forward mode (`jax.jvp`); the other
-            cells have none and ignore it.
+        fast_backward: Use a backward pass without forward mode (`jax.jvp`) where it is faster, which is in wide
+            layers of the LSTM; the other cells ignore it.
         memory_steps: None, or the longest gap in steps that a gated cell should bridge: its units then start
             with memories of between 1 and that many steps.
 
@@ -131,7 +131,7 @@ class Layer(_Options):
             x = output(state)
         else:
             resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
-            fast = self.fast_backward and self.cell == "lstm" and applies(weights, x)
+            fast = self.fast_backward and self.cell == "lstm" and applies(cell, weights, state, x)
             x, state = (collected if fast else unroll)(cell, dtype, weights, state, x, resets)
         return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 

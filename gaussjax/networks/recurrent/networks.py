@@ -28,8 +28,8 @@ class Recurrent(Network):
         sizes: Width of each dense layer after them.
         activation: Activation of the dense layers, a name or a function, or a tuple with one for each.
         sequence_length: Steps in a training sequence; `to_sequences` cuts rollouts by it.
-        fast_backward: Use a faster backward pass of the LSTM that has no forward mode (`jax.jvp`); the other
-            networks have none and ignore it.
+        fast_backward: Use a backward pass without forward mode (`jax.jvp`) where it is faster, which is in wide
+            layers of the LSTM; the other networks ignore it.
         memory_steps: None, or the longest gap in steps that a gated cell should bridge at the start.
     """
 
