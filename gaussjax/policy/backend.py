@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,5 +50,5 @@ JAX = Backend(
     check_key=checks.key,
     check_params=checks.params,
     abstract=jax.eval_shape,
-    key=lambda: jax.random.key(0),
+    key=functools.partial(jax.random.key, 0),
 )

@@ -36,7 +36,8 @@ def build(
         action_space: A Gymnasium Box. Actions are flat vectors whatever its shape.
         reduction: "sum", "mean", "prod" or "none", as for `gaussjax.gaussian`.
         keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
-        **options: Further options of the kind that its spec is to hold, as plain data.
+        **options: Further options that the spec is to hold, as plain data. `clip_log_std=True` with `min_log_std`
+            and `max_log_std` clips log_std; the meaning of all others is up to the kind.
 
     Returns:
         The policy's pure functions.
@@ -98,7 +99,8 @@ class _Build(NamedTuple):
 
 
 def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdims: bool) -> dict[str, Any]:
-    num_actions = spaces.size(spec.action_space)
+    num_actions, options = spaces.size(spec.action_space), dict(spec.options)
+    clips_log_std = options.get("clip_log_std", False)
     network = backend.bind(spec.network, spec.observation_space, num_actions, kind.network_fields)
 
     def compiled(function: Any, *static: str) -> Any:
@@ -139,7 +141,10 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             checks.no_carry(carry, resets)
             returned = network.apply(params, observations)
         mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
-        mean, log_std = kind.transform(mean, log_std)
+        if clips_log_std:
+            log_std = xp.clip(log_std, options["min_log_std"], options["max_log_std"])
+        if kind.clip_mean is not None:
+            mean = kind.clip_mean(mean)
         distribution = kind.distribution(mean, log_std, extras)
         # All outputs have the batch shape of the mean, so that they still fit together after a vmap.
         shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs}}

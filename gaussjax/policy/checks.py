@@ -15,7 +15,6 @@ import numpy as np
 
 from gaussjax.core.arrays import xp
 from gaussjax.core.trees import check_shapes
-from gaussjax.distributions.special import at_least_float32
 
 
 def key(value: Any) -> None:
@@ -201,7 +200,7 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
     taken = {"mean_actions", "log_std", "raw_actions"} & outputs.keys()
     if taken:
         raise ValueError(f"network: the outputs {sorted(taken)} are the policy's own. Give them another name.")
-    mean, log_std = at_least_float32(mean, log_std)
+    mean, log_std = xp.at_least_float32(mean, log_std)
     return mean, log_std, outputs
 
 

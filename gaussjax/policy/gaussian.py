@@ -15,10 +15,8 @@ from gaussjax.policy import checks
 from gaussjax.policy.build import build
 from gaussjax.policy.options import (
     LOG_STD_BOUNDS,
-    clip_parameters,
     clip_to,
     clipping_options,
-    noise_and_action,
     sides,
 )
 from gaussjax.policy.policy import Kind, Policy
@@ -96,7 +94,8 @@ def gaussian(
         nearest = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
 
     def sample(distribution: DiagGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
-        noise, raw_actions = noise_and_action(distribution, noise)
+        raw_actions = distribution.mean() if noise is None else distribution.from_noise(noise)
+        noise = xp.zeros_like(raw_actions) if noise is None else noise
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
         if not scores_clipped:
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
@@ -128,10 +127,10 @@ def gaussian(
     kind = Kind(
         name="gaussian",
         distribution=lambda mean, log_std, _: DiagGaussian(mean, log_std),
-        transform=clip_parameters(options, clip_to_box),
         sample=sample,
         raw_log_prob=raw_log_prob,
         log_prob=checks.taken_actions_of_unclipped if clipped_log_prob == "unclipped" else log_prob,
+        clip_mean=clip_to_box if clip_mean_actions else None,
         support=box if scores_clipped else None,
         factory=gaussian,
     )

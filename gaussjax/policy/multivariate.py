@@ -13,7 +13,7 @@ from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.distributions.special import reduce
 from gaussjax.policy import checks
 from gaussjax.policy.build import build
-from gaussjax.policy.options import LOG_STD_BOUNDS, clip_parameters, clip_to, clipping_options, noise_and_action
+from gaussjax.policy.options import LOG_STD_BOUNDS, clip_to, clipping_options
 from gaussjax.policy.policy import Kind, Policy
 
 
@@ -88,7 +88,8 @@ def multivariate_gaussian(
         return MultivariateGaussian(mean, log_std, _off_diagonal(outputs, mean.shape))
 
     def sample(distribution: MultivariateGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
-        noise, raw_actions = noise_and_action(distribution, noise)
+        raw_actions = distribution.mean() if noise is None else distribution.from_noise(noise)
+        noise = xp.zeros_like(raw_actions) if noise is None else noise
         actions = clip_to_box(raw_actions) if clip_actions else raw_actions
         if not scores_clipped:
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
@@ -107,12 +108,12 @@ def multivariate_gaussian(
     kind = Kind(
         name="multivariate_gaussian",
         distribution=distribution,
-        transform=clip_parameters(options, clip_to_box),
         sample=sample,
         raw_log_prob=raw_log_prob,
         log_prob=checks.taken_actions_of_unclipped if clipped_log_prob == "unclipped" else log_prob,
         network_outputs=("off_diagonal",),
         network_fields=(("output_activation", "tanh"), ("off_diagonal", True)),
+        clip_mean=clip_to_box if clip_mean_actions else None,
         support=box if scores_clipped else None,
         factory=multivariate_gaussian,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,28 +64,6 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
         "min_log_std": float(min_log_std),
         "max_log_std": float(max_log_std),
     }
-
-
-def clip_parameters(
-    options: Mapping[str, Any], clip_to_box: Callable[[Array], Array] | None = None
-) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """A function that clips mean and log_std according to the options."""
-    clip_mean = clip_to_box if options.get("clip_mean_actions") else None
-
-    def transform(mean: Array, log_std: Array) -> tuple[Array, Array]:
-        if options["clip_log_std"]:
-            log_std = xp.clip(log_std, options["min_log_std"], options["max_log_std"])
-        return mean if clip_mean is None else clip_mean(mean), log_std
-
-    return transform
-
-
-def noise_and_action(distribution: Any, noise: Array | None) -> tuple[Array, Array]:
-    """The noise and the action that follows from it; without noise, zeros and the mean."""
-    if noise is None:
-        mean = distribution.mean()
-        return xp.zeros_like(mean), mean
-    return noise, distribution.from_noise(noise)
 
 
 def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:

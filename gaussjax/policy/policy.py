@@ -75,12 +75,6 @@ class Spec:
         }
 
 
-class Transform(Protocol):
-    """A map of mean and log_std before the distribution is made, such as a clip."""
-
-    def __call__(self, mean: Array, log_std: Array, /) -> tuple[Array, Array]: ...
-
-
 class MakeDistribution(Protocol):
     """A distribution from mean, log_std and the network's outputs."""
 
@@ -99,10 +93,6 @@ class Score(Protocol):
     def __call__(self, distribution: Any, actions: Array, reduction: str, /) -> Array: ...
 
 
-def _unchanged(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    return mean, log_std
-
-
 def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
     return distribution.log_prob(actions, reduction)
 
@@ -115,11 +105,11 @@ class Kind(NamedTuple):
     Attributes:
         name: Name of the kind in a spec.
         distribution: Makes the distribution.
-        transform: Changes mean and log_std first; the default leaves them unchanged.
         sample: Samples and scores; None calls `from_noise` and `noise_log_prob` of the distribution, with
             zero noise for the deterministic action.
         raw_log_prob: Scores raw actions exactly as `sample` scored them.
         log_prob: Scores actions whose sample is unknown.
+        clip_mean: Clips the mean before the distribution is made, or None.
         network_outputs: Names of the outputs that the network must return beside mean and log_std.
         network_fields: Pairs of a network's field and the value that fills it where it is open.
         support: The Box that holds all actions, or None where every real vector has a density.
@@ -130,10 +120,10 @@ class Kind(NamedTuple):
 
     name: str
     distribution: MakeDistribution
-    transform: Transform = _unchanged
     sample: Sample | None = None
     raw_log_prob: Score = _log_prob
     log_prob: Score = _log_prob
+    clip_mean: Callable[[Array], Array] | None = None
     network_outputs: tuple[str, ...] = ()
     network_fields: tuple[tuple[str, Any], ...] = (("output_activation", "tanh"),)
     support: spaces.Box | None = None

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array
 
 from gaussjax import spaces
+from gaussjax.core.arrays import xp
 from gaussjax.distributions import TanhGaussian
 from gaussjax.policy.build import build
-from gaussjax.policy.options import LOG_STD_BOUNDS, clip_parameters, log_std_options, noise_and_action
+from gaussjax.policy.options import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.policy import Kind, Policy
 
 
@@ -72,7 +73,8 @@ def squashed_gaussian(
     bounds = tuple(low.tolist()), tuple(high.tolist())
 
     def sample(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
-        noise, raw_actions = noise_and_action(distribution.base, noise)
+        raw_actions = distribution.base.mean() if noise is None else distribution.base.from_noise(noise)
+        noise = xp.zeros_like(raw_actions) if noise is None else noise
         return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
 
     def raw_log_prob(distribution: TanhGaussian, raw_actions: Array, reduction: str) -> Array:
@@ -81,7 +83,6 @@ def squashed_gaussian(
     kind = Kind(
         name="squashed_gaussian",
         distribution=lambda mean, log_std, _: TanhGaussian(mean, log_std, *bounds),
-        transform=clip_parameters(options),
         sample=sample,
         raw_log_prob=raw_log_prob,
         # A tanh before the squash would cut deterministic actions to 76% of the Box.

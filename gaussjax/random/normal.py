@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-from gaussjax.random import keys
+from gaussjax.random import cipher
 
 
 def standard_normal(
@@ -33,7 +33,7 @@ def standard_normal(
         True
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    words = keys.draw(key, shape) if dtype in (jnp.float32, jnp.float64) else None
+    words = cipher.draw(key, shape) if dtype in (jnp.float32, jnp.float64) else None
     if words is None:
         return jax.random.normal(key, shape, dtype)
     high, low = words
@@ -49,4 +49,4 @@ def standard_normal(
     minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
     uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
     uniform = lax.max(jnp.full(shape, minimum), uniform)
-    return keys.once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low)
+    return cipher.once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low)

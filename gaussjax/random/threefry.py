@@ -13,44 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Threefry-2x32: the rotations of the two alternating groups of four rounds, and the parity constant of
-# the key schedule.
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-
-
-class Operations(NamedTuple):
-    """Arithmetic of 32-bit words in one array library.
-
-    Attributes:
-        add: `(words, words) -> words`, modulo 2³².
-        xor: `(words, words) -> words`.
-        rotate: `(words, number of bits) -> words`, to the left.
-        word: `(int) -> word`, a constant.
-    """
-
-    add: Callable[[Any, Any], Any]
-    xor: Callable[[Any, Any], Any]
-    rotate: Callable[[Any, int], Any]
-    word: Callable[[int], Any]
-
-
-def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
-    """Two counter words hashed with the two words of a key, in 20 rounds.
-
-    Source:
-        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
-    """
-    add, xor, rotate, word = operations
-    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
-    x0, x1 = add(x0, k0), add(x1, k1)
-    for group in range(5):
-        for bits in _ROTATIONS[group % 2]:
-            x0 = add(x0, x1)
-            x1 = xor(x0, rotate(x1, bits))
-        x0 = add(x0, keys[(group + 1) % 3])
-        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
-    return x0, x1
+from gaussjax.random.cipher import Operations, threefry2x32
 
 
 class Words(NamedTuple):

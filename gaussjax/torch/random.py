@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from gaussjax.random import threefry
+from gaussjax.random.cipher import Operations
 
 
 def key(seed: int) -> torch.Tensor:
@@ -129,7 +130,7 @@ WORDS = threefry.Words(
     read=lambda key: key.view(torch.int32).unsqueeze(-1),
     write=lambda words: words.view(torch.uint32),
     count=lambda number, like: torch.arange(number, dtype=torch.int32, device=like.device),
-    operations=threefry.Operations(
+    operations=Operations(
         operator.add, operator.xor, lambda words, count: (words << count) | _shift(words, 32 - count), _word
     ),
     shift=_shift,

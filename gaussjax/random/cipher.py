@@ -1,0 +1,114 @@
+"""The threefry cipher, for JAX, NumPy and torch, and the random words that JAX draws with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, UInt32
+
+# Threefry-2x32: the rotations of the two alternating groups of four rounds, and the parity constant of
+# the key schedule.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+class Operations(NamedTuple):
+    """Arithmetic of 32-bit words in one array library.
+
+    Attributes:
+        add: `(words, words) -> words`, modulo 2³².
+        xor: `(words, words) -> words`.
+        rotate: `(words, number of bits) -> words`, to the left.
+        word: `(int) -> word`, a constant.
+    """
+
+    add: Callable[[Any, Any], Any]
+    xor: Callable[[Any, Any], Any]
+    rotate: Callable[[Any, int], Any]
+    word: Callable[[int], Any]
+
+
+def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
+    """Two counter words hashed with the two words of a key, in 20 rounds.
+
+    Source:
+        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
+    """
+    add, xor, rotate, word = operations
+    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
+    x0, x1 = add(x0, k0), add(x1, k1)
+    for group in range(5):
+        for bits in _ROTATIONS[group % 2]:
+            x0 = add(x0, x1)
+            x1 = xor(x0, rotate(x1, bits))
+        x0 = add(x0, keys[(group + 1) % 3])
+        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
+    return x0, x1
+
+
+def _rotate(x: Array, count: int) -> Array:
+    return lax.bitwise_or(lax.shift_left(x, np.uint32(count)), lax.shift_right_logical(x, np.uint32(32 - count)))
+
+
+# Functions of lax: JAX traces each operator of an array as a function of its own.
+_JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
+
+
+def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tuple[Array, Array]:
+    """Two random words for each counter, from the two words of a key."""
+    first, second = (lax.index_in_dim(words, i, keepdims=False) for i in range(2))
+    return threefry2x32(first, second, np.uint32(0), counters, _JAX)
+
+
+def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
+    """Two random words for each place of a shape, or None for a key or a size that is left to JAX."""
+    words = key_words(key)
+    # A dimension that is open in an exported program counts as small.
+    if words is None or math.prod(size for size in shape if isinstance(size, int)) >= 2**32:
+        return None
+    return hash_words(words, counter(tuple(shape)))
+
+
+# XLA: CPU fusion copies a cheap producer into each of its consumers, so that the noise is compiled and evaluated
+# for the actions and again for log_prob (jax 0.10.2). Without this function `act` takes 1.2 to 2.2 times as long at
+# 256 to 4096 rows of 3 to 8 actions, and a PPO program 1.3 times as long to compile. Drop it when
+# test_xla_copies_a_hash_into_each_consumer fails.
+def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
+    """`x` itself, computed once and stored instead of copied into each consumer.
+
+    XLA never copies a division. The divisor is exactly 1, but it is computed from random bits, so that the
+    compiler cannot know that. (`lax.optimization_barrier` is gone before the CPU backend fuses.)
+    """
+    zero = (random_bits >> np.uint32(31)) >> np.uint32(1)
+    return lax.div(x, zero.astype(x.dtype) + np.array(1, x.dtype))
+
+
+def key_words(key: Any) -> UInt32[Array, "2"] | None:
+    """The two words of one threefry key, or None for a key that is left to `jax.random`."""
+    if not hasattr(key, "dtype"):
+        return None
+    config: Any = jax.config  # its flags become attributes at run time
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    impl = jax.random.key_impl(key) if typed else config.jax_default_prng_impl
+    # The checker of reused keys sees only what jax.random does with a key.
+    if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable or config.jax_debug_key_reuse:
+        return None
+    words = jax.random.key_data(key) if typed else key
+    return words if words.shape == (2,) and words.dtype == jnp.uint32 else None
+
+
+def counter(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """The row-major index of every element."""
+    # One iota per axis instead of a reshaped one: a sum of broadcasts keeps the shape of its consumer.
+    index, stride = jnp.zeros(shape, jnp.uint32), 1
+    for number, axis in enumerate(reversed(range(len(shape)))):
+        step = lax.broadcasted_iota(jnp.uint32, shape, axis)
+        index = index + step * np.uint32(stride) if number else step
+        stride *= shape[axis]
+    return index
