@@ -126,3 +126,56 @@ _JAX: dict[str, Callable[..., Any]] = {
     "strictly_lower": _strictly_lower,
     "to_float32": lambda array: array.astype(jnp.float32),
 }
+
+
+def align(*arrays: Any) -> Any:
+    """A tuple of the arrays in one dtype, float32 at the least, and one shape.
+
+    Args:
+        arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
+
+    Example:
+        >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
+        [(7, 4, 2), (7, 4, 2)]
+    """
+    arrays = xp.at_least_float32(*arrays)
+    shape = xp.broadcast_shapes(*(array.shape for array in arrays))
+    return tuple(xp.broadcast_to(array, shape) for array in arrays)
+
+
+def fill(value: Any, **fields: object) -> Any:
+    """Sets fields of a frozen object that is being made, and returns it."""
+    for name, field in fields.items():
+        object.__setattr__(value, name, field)
+    return value
+
+
+def broadcast_leaves(value: Any) -> None:
+    """Gives the leaves of a distribution that is being constructed one dtype and one batch shape.
+
+    Raises:
+        ValueError: A leaf does not broadcast to the shape of `loc`.
+    """
+    names = tuple(value._sizes)
+    leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
+    shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
+    if not shapes["loc"]:
+        raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
+    act = shapes["loc"][-1]
+    counts = {name: size(act) if size else act for name, size in value._sizes.items()}
+    for name, shape in shapes.items():
+        one_for_all = value._sizes[name] is None and shape in ((), (*shape[:-1], 1))
+        if shape[-1:] != (counts[name],) and not one_for_all:
+            raise ValueError(
+                f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
+                f"Reshape it to (..., {counts[name]})."
+            )
+    try:
+        batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{type(value).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
+            f"Give them one batch shape, with axes of 1 where an array is shared."
+        ) from error
+    for name, leaf in zip(names, leaves, strict=True):
+        object.__setattr__(value, name, xp.broadcast_to(leaf, (*batch, counts[name])))

@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 from jaxtyping import Array, Float, Key
 
-from gaussjax.core.arrays import xp
-from gaussjax.distributions.pytree import broadcast_leaves
+from gaussjax.core.arrays import broadcast_leaves, xp
 
 
 class Distribution(abc.ABC):
@@ -53,8 +52,7 @@ class Distribution(abc.ABC):
 
     loc: Array
 
-    def __post_init__(self) -> None:
-        broadcast_leaves(self)
+    __post_init__ = broadcast_leaves
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import align, xp
+from gaussjax.distributions.diagonal import Normal
 from gaussjax.distributions.distribution import same_class
-from gaussjax.distributions.normal import Normal
 from gaussjax.distributions.pytree import register, sized
-from gaussjax.distributions.special import align, exact_difference, reduce, scale_divergence
+from gaussjax.distributions.special import exact_difference, reduce, scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import fill
 
 T = TypeVar("T")
 
@@ -66,42 +66,3 @@ def register(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
-
-
-def fill(value: T, **fields: object) -> T:
-    """Sets fields of a frozen object that is being made, and returns it."""
-    for name, field in fields.items():
-        object.__setattr__(value, name, field)
-    return value
-
-
-def broadcast_leaves(value: Any) -> None:
-    """Gives the leaves of an object that is being made one dtype and one batch shape.
-
-    Raises:
-        ValueError: A leaf does not broadcast to the shape of `loc`.
-    """
-    names = tuple(value._sizes)
-    leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
-    shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
-    if not shapes["loc"]:
-        raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
-    act = shapes["loc"][-1]
-    counts = {name: size(act) if size else act for name, size in value._sizes.items()}
-    for name, shape in shapes.items():
-        one_for_all = value._sizes[name] is None and shape in ((), (*shape[:-1], 1))
-        if shape[-1:] != (counts[name],) and not one_for_all:
-            raise ValueError(
-                f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
-                f"Reshape it to (..., {counts[name]})."
-            )
-    try:
-        batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{type(value).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
-            f"Give them one batch shape, with axes of 1 where an array is shared."
-        ) from error
-    fill(
-        value, **{name: xp.broadcast_to(leaf, (*batch, counts[name])) for name, leaf in zip(names, leaves, strict=True)}
-    )

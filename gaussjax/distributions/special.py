@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from jaxtyping import Array, Float
 
@@ -52,31 +52,6 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
     if reduction == "none":
         return terms
     return _REDUCTIONS[reduction](terms, axis=-1)
-
-
-def at_least_float32(*arrays: Array) -> Any:
-    """A tuple of the arrays in their common floating dtype, float32 at the least.
-
-    A log-density rounded to bfloat16 is off by whole nats. So densities are computed and
-    returned in float32 at the least.
-    """
-    return xp.at_least_float32(*arrays)
-
-
-def align(*arrays: Array) -> Any:
-    """A tuple of the arrays in one dtype, float32 at the least, and one shape.
-
-    Args:
-        arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
-        [(7, 4, 2), (7, 4, 2)]
-    """
-    arrays = at_least_float32(*arrays)
-    shape = xp.broadcast_shapes(*(array.shape for array in arrays))
-    return tuple(xp.broadcast_to(array, shape) for array in arrays)
 
 
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:

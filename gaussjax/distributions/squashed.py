@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, fill, xp
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, same_class
-from gaussjax.distributions.pytree import fill, register, static
+from gaussjax.distributions.pytree import register, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
-from gaussjax.distributions.special import at_least_float32, reduce
+from gaussjax.distributions.special import reduce
 from gaussjax.distributions.tanh import inverse_affine_tanh, tanh_log_det
 
 _NEWTON_STEPS = 24
@@ -145,7 +145,7 @@ class TanhGaussian(Distribution):
         return self._half(self.loc) * tanh_stddev(self.loc, self.log_std)
 
     def _cast(self, actions: Array) -> Array:
-        return at_least_float32(self.loc, actions)[1]
+        return xp.at_least_float32(self.loc, actions)[1]
 
     def _log_volume(self, raw_actions: Array) -> Array:
         return tanh_log_det(raw_actions) + xp.log(self._half(raw_actions))

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
-from gaussjax.distributions.special import at_least_float32
 from gaussjax.networks.layers import Activation, Layers, dense
 from gaussjax.networks.recurrent.cells import refuse_none
 
@@ -139,7 +138,7 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
         else:
             features = network.critic.features(features)
     features = network.critic_layers(features)
-    value = xp.squeeze(network.critic_value(*at_least_float32(features)), -1)
+    value = xp.squeeze(network.critic_value(*xp.at_least_float32(features)), -1)
     return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
-from gaussjax.distributions.special import at_least_float32
 from gaussjax.networks.expressions import evaluate, parse
 from gaussjax.networks.layers import ACTIVATIONS, dense, kernel_initializer
 from gaussjax.networks.mlp import Network
@@ -111,7 +110,7 @@ class Graph(Network):
         if carries:
             outputs = {**outputs, "carry": carries}
         if self.value is not None:
-            value = self.value_layer(*at_least_float32(valued))
+            value = self.value_layer(*xp.at_least_float32(valued))
             outputs = {**outputs, "value": xp.squeeze(value, -1)}
         return mean, log_std, outputs
 
