@@ -106,7 +106,7 @@ def test_update_equals_a_plain_python_ppo():
         returns.append(running)
         running = np.where(terminated[t] | truncated[t], 0.0, running)
     scaled = rewards / np.std(returns)
-    log_prob, _, seen = policy.evaluate(params, observations, actions)
+    log_prob, _, seen = policy.evaluate(params, observations, raw_actions=actions)
     values, following = np.asarray(seen["value"]), np.asarray(policy.apply(params, next_observations)[1]["value"])
     advantages, later = np.zeros((8, 2)), np.zeros(2)
     for t in reversed(range(8)):
@@ -119,7 +119,7 @@ def test_update_equals_a_plain_python_ppo():
     @jax.jit
     @jax.grad
     def gradient(params, observations, actions, log_prob, chosen, targets):
-        new, _, seen = policy.evaluate(params, observations, actions)
+        new, _, seen = policy.evaluate(params, observations, raw_actions=actions)
         ratio = jnp.exp(new - log_prob)
         chosen = (chosen - chosen.mean()) / chosen.std()
         gain = jnp.minimum(ratio * chosen, jnp.clip(ratio, 0.8, 1.2) * chosen)
