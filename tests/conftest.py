@@ -36,6 +36,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Compiled programs of a file are dropped at its end: over a whole run they would fill gigabytes."""
+    yield
+    policies.make.cache_clear()
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The folder of pyproject.toml."""

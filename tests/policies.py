@@ -81,12 +81,7 @@ TABLE: dict[str, Case] = {
         gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clip_mean_actions": True}
     ),
     "gaussian-unclipped-density": Case(
-        gaussjax.gaussian,
-        MLP((8, 8)),
-        3,
-        NARROW,
-        {"clip_actions": True, "clipped_log_prob": "unclipped"},
-        variant=True,
+        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "unclipped"}, variant=True
     ),
     "gaussian-censored": Case(
         gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "censored"}, variant=True

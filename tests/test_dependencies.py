@@ -10,12 +10,7 @@ import tomllib
 import pytest
 
 # Module names of the distributions whose own name differs.
-MODULES = {
-    "pillow": "PIL",
-    "pyyaml": "yaml",
-    "tensorboardx": "tensorboardX",
-    "tfp_nightly": "tensorflow_probability",
-}
+MODULES = {"pillow": "PIL", "pyyaml": "yaml", "tensorboardx": "tensorboardX", "tfp_nightly": "tensorflow_probability"}
 
 
 def modules(requirements):

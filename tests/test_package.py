@@ -15,7 +15,7 @@ HEAVY = ("distrax", "gymnasium", "gymnasium.envs", "matplotlib", "tensorflow_pro
 def run(repository, *arguments, cwd=None):
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200
     )
 
 

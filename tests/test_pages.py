@@ -69,7 +69,7 @@ def ran(tmp_path_factory):
             Path(programs[page]).write_text("\n".join(lines) + "\n", encoding="utf-8")
     command = [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(programs)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
 
@@ -122,7 +122,7 @@ def test_the_commands_of_the_page_run(page, tmp_path):
         # Several processes are started in tests/training/parallel/test_sharding.py.
         if "--distributed" in words and "local" not in words:
             continue
-        finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=500)
+        finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=1200)
         assert finished.returncode == 0, (command, finished.stderr)
 
 

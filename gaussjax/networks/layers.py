@@ -20,7 +20,7 @@ def elu(x: Array) -> Array:
     """The exponential linear unit, within 1e-7 of the true value in float32."""
     x = jnp.asarray(x)
     # XLA: the expm1 of jax.nn.elu is slow on CPU: with exp PPO's update takes 0.85 times as long (jax 0.10.2). To
-    # be dropped when tests/networks/test_layers.py::test_expm1_is_still_slower_than_exp fails.
+    # be dropped when tests/faults/test_overhead.py::test_expm1_is_still_slower_than_exp fails.
     # The inner where keeps a large x out of exp, whose gradient would be inf * 0.
     return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
 

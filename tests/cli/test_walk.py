@@ -45,7 +45,7 @@ def test_a_training_enters_few_files_before_its_first_gradient(repository, tmp_p
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert finished.returncode == 0, finished.stderr
     walk = [line for line in finished.stdout.splitlines() if ".py " in line]

@@ -19,8 +19,7 @@ def made(features=FEATURES, **options):
 
 
 @pytest.mark.parametrize(
-    ("std", "leaves"),
-    [("parameter", {"log_std", "mean"}), ("fixed", {"mean"}), ("state", {"log_std", "mean"})],
+    ("std", "leaves"), [("parameter", {"log_std", "mean"}), ("fixed", {"mean"}), ("state", {"log_std", "mean"})]
 )
 def test_each_kind_of_std_has_its_parameters(std, leaves):
     head, params = made(std=std, initial_log_std=-0.5)

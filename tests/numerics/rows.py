@@ -205,11 +205,7 @@ def _squashed_truth(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) 
     moved = abs(raw) * slope
     volume = abs(reference.tanh_log_det(raw)[0]) + reference.context.log(2)
     scale = _density_scale(mean, log_std, raw) + volume + z * moved + 2 * abs(raw)
-    return [
-        Truth(value, scale),
-        Truth(by_mean, (z + moved) * slope),
-        Truth(by_log_std, z * z + 1 + 2 * z * moved),
-    ]
+    return [Truth(value, scale), Truth(by_mean, (z + moved) * slope), Truth(by_log_std, z * z + 1 + 2 * z * moved)]
 
 
 def _squashed(mean: jax.Array, log_std: jax.Array, actions: jax.Array) -> jax.Array:
@@ -234,11 +230,7 @@ def _correlated_truth(*inputs: np.ndarray) -> list[Truth]:
     log_std = inputs[1]
     scale = (noise * noise / 2 + abs(log_std) + reference.HALF_LOG_2PI).sum(-1)
     size = reference.sqrt((noise * noise).sum(-1))[:, None]
-    return [
-        Truth(value, scale),
-        Truth(by_mean, size * reference.exp(-log_std)),
-        Truth(by_log_std, size * size + 1),
-    ]
+    return [Truth(value, scale), Truth(by_mean, size * reference.exp(-log_std)), Truth(by_log_std, size * size + 1)]
 
 
 def _correlated(mean: jax.Array, log_std: jax.Array, off_diagonal: jax.Array, actions: jax.Array) -> jax.Array:
@@ -280,13 +272,7 @@ ROWS = (
         ("float32",),
     ),
     Row(
-        "full covariance, log_std = -20",
-        lambda: _correlated_grid(-20.0),
-        _correlated_truth,
-        _correlated,
-        (0, 1),
-        4,
-        8,
+        "full covariance, log_std = -20", lambda: _correlated_grid(-20.0), _correlated_truth, _correlated, (0, 1), 4, 8
     ),
     Row(
         "full covariance, log_std in [-10, 1]",

@@ -15,6 +15,6 @@ def run(script: str, folder: Path) -> dict[str, np.ndarray]:
     python = os.environ.get("SKRL_PYTHON", str(here.parent.parent / ".peers/skrl/bin/python"))
     assert Path(python).exists(), f"{python} is missing: run `make .peers/skrl/.ready`, or set SKRL_PYTHON"
     path = folder / "results.npz"
-    finished = subprocess.run([python, str(here / script), str(path)], capture_output=True, text=True, timeout=500)
+    finished = subprocess.run([python, str(here / script), str(path)], capture_output=True, text=True, timeout=1200)
     assert finished.returncode == 0, finished.stderr
     return dict(np.load(path))

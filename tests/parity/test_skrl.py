@@ -14,11 +14,7 @@ import gaussjax.torch
 from gaussjax.interop import skrl
 from tests.parity.peer import run
 
-BOUNDS = {
-    "full": ((-0.5, -0.5), (0.5, 0.5)),
-    "half": ((-0.5, -0.5), (np.inf, 0.5)),
-    "none": (-np.inf, np.inf),
-}
+BOUNDS = {"full": ((-0.5, -0.5), (0.5, 0.5)), "half": ((-0.5, -0.5), (np.inf, 0.5)), "none": (-np.inf, np.inf)}
 ROWS = list(itertools.product(BOUNDS, (False, True), ("sum", "mean", "prod", "none")))
 
 

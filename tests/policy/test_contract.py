@@ -84,10 +84,7 @@ def test_spec_is_hashable_json_and_rebuilds_the_same_numbers(policy, params):
     assert rebuilt.spec.to_dict() == description
     observations = policies.observations(policy, (4,))
     assert_identical(rebuilt.init(jax.random.key(0)), params)
-    assert_identical(
-        act(rebuilt, params, KEY, observations, (4,)),
-        act(policy, params, KEY, observations, (4,)),
-    )
+    assert_identical(act(rebuilt, params, KEY, observations, (4,)), act(policy, params, KEY, observations, (4,)))
     assert gaussjax.from_spec(policy.spec).spec == policy.spec
 
 

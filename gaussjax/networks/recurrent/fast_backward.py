@@ -9,7 +9,7 @@ gate gradients fit into the cache.
 # pass takes 0.66 times as long at 64 steps, 64 rows and 256 units (jax 0.10.2); one block takes 1.14 times as long,
 # blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%, and so do small layers: PPO with 64 units
 # takes between 0.9 and 1.2 times as long. To be dropped when
-# tests/networks/recurrent/test_networks.py::test_the_fast_backward_is_still_faster fails.
+# tests/faults/test_overhead.py::test_the_fast_backward_is_still_faster fails.
 
 from __future__ import annotations
 

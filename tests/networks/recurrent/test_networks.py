@@ -1,5 +1,4 @@
 import functools
-import time
 
 import flax.linen as nn
 import jax
@@ -203,32 +202,6 @@ def test_a_fast_backward_has_the_gradients_of_the_scan_and_no_forward_mode(monke
         jax.jvp(lambda x: unrolled(fast, params, x, *inputs[1:])[0], inputs[:1], inputs[:1])
 
 
-def fastest(functions, *arguments):
-    """The shortest of several times of each function, measured in turn."""
-    times = [[] for _ in functions]
-    for _ in range(12):
-        for found, function in zip(times, functions, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(function(*arguments))
-            found.append(time.perf_counter() - start)
-    return [min(found[2:]) for found in times]
-
-
-@pytest.mark.slow
-def test_the_fast_backward_is_still_faster():
-    if jax.default_backend() != "cpu":
-        pytest.skip("the gain is that of the CPU backend")
-    x = np.random.default_rng(0).normal(size=(64, 64, 16)).astype(np.float32)
-    gradients = []
-    for fast in (True, False):
-        layers = RecurrentLayers("lstm", 256, fast_backward=fast)
-        carry = layers.initial_carry((64,))
-        gradients.append(jax.jit(jax.grad(lambda p, of=layers, carry=carry: jnp.mean(of.apply(p, x, carry)[0] ** 2))))
-        params = layers.init(jax.random.key(0), x, carry)
-    fast, scan = fastest(gradients, params)
-    assert fast < 0.9 * scan
-
-
 def test_the_field_autodiff_of_earlier_files_is_dropped():
     described = {"type": "LSTM", "hidden_size": 4, "autodiff": True, "output_activation": "tanh"}
     assert networks.from_spec(described) == LSTM(4, output_activation="tanh")
@@ -298,8 +271,7 @@ def test_memory_steps_spread_what_the_units_remember(cell):
     """After `memory_steps` steps without input the slowest unit keeps about 1/e, the fastest next to nothing."""
     policy = gaussjax.gaussian(cell(hidden_size=64, sizes=(), memory_steps=50), 1, gaussjax.spaces.Box(shape=(1,)))
     params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * 0 if "kernel" in jax.tree_util.keystr(path) else leaf,
-        policy.init(jax.random.key(0)),
+        lambda path, leaf: leaf * 0 if "kernel" in jax.tree_util.keystr(path) else leaf, policy.init(jax.random.key(0))
     )
     carry = jax.tree.map(jnp.ones_like, policy.initial_carry((1,)))
     _, outputs = policy.apply(params, jnp.zeros((50, 1, 1)), carry=carry)
@@ -380,11 +352,9 @@ def test_both_ways_of_the_linear_recurrence_agree():
 
 
 def test_the_specification_is_layers_by_environments_by_width():
-    assert LSTM(num_layers=2).specification(3) == {
-        "rnn": {"sequence_length": 10, "sizes": [(2, 3, 64), (2, 3, 64)]},
-    }
+    assert LSTM(num_layers=2).specification(3) == {"rnn": {"sequence_length": 10, "sizes": [(2, 3, 64), (2, 3, 64)]}}
     assert GRU(hidden_size=8, sequence_length=4).specification() == {
-        "rnn": {"sequence_length": 4, "sizes": [(1, 1, 8)]},
+        "rnn": {"sequence_length": 4, "sizes": [(1, 1, 8)]}
     }
 
 

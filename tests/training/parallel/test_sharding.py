@@ -18,6 +18,8 @@ import gaussjax
 
 # Sums in another order: relative to the largest number of an array, after two updates.
 ROUNDING = 1e-4
+# Seconds after which a process that hangs fails its test.
+LIMIT = 1200
 
 
 def start(*arguments, devices=1):
@@ -31,7 +33,7 @@ def start(*arguments, devices=1):
 
 
 def found(process):
-    printed, _ = process.communicate(timeout=300)
+    printed, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0
     return json.loads(printed.splitlines()[-1])
 
@@ -160,7 +162,7 @@ def two_trainings():
         ]
         started.extend(train(folder, *small, *options, port=port, index=index) for index in range(2))
         metrics = folder / "metrics.csv"
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
             time.sleep(0.1)
         return started
@@ -178,7 +180,7 @@ def test_end_of_one_process_ends_both_and_keeps_the_policy(tmp_path, two_trainin
     folder = tmp_path / "run"
     both = two_trainings(folder, "--backend", backend, "--total-steps", "100000000")
     both[1].send_signal(getattr(signal, name))
-    printed = [process.communicate(timeout=100) for process in both]
+    printed = [process.communicate(timeout=LIMIT) for process in both]
     assert tuple(process.returncode for process in both) == codes
     assert gaussjax.load(folder / "policy.safetensors").metadata["steps"] >= 3 * 256
     if name == "SIGINT":
@@ -196,8 +198,8 @@ def test_error_that_nothing_foresees_ends_a_process_at_once(tmp_path, two_traini
     both = two_trainings(folder, "--total-steps", "100000000", "--checkpoint-every", "1")
     shutil.rmtree(folder)
     # An orderly end would wait for the second process, which waits for the first one's next numbers.
-    _, printed = both[0].communicate(timeout=100)
-    both[1].communicate(timeout=100)
+    _, printed = both[0].communicate(timeout=LIMIT)
+    both[1].communicate(timeout=LIMIT)
     assert both[0].returncode == 1
     assert str(folder) in printed
 
@@ -205,10 +207,10 @@ def test_error_that_nothing_foresees_ends_a_process_at_once(tmp_path, two_traini
 @pytest.mark.slow
 def test_second_process_does_not_wait_for_the_evaluation_of_the_first(tmp_path, two_trainings):
     both = two_trainings(tmp_path / "run", "--total-steps", "2048", "--evaluation-episodes", "1000000")
-    _, printed = both[1].communicate(timeout=100)
+    _, printed = both[1].communicate(timeout=LIMIT)
     assert (both[0].poll(), both[1].returncode) == (None, 0), printed
     both[0].send_signal(signal.SIGINT)
-    printed, told = both[0].communicate(timeout=100)
+    printed, told = both[0].communicate(timeout=LIMIT)
     assert both[0].returncode == 130
     assert "of training" in printed
     assert told.splitlines()[-1] == "gaussjax: interrupted"

@@ -7,10 +7,7 @@ import pytest
 
 from gaussjax.training.run import sinks
 
-ROWS = [
-    {"step": 64, "episode_return": float("nan"), "kl": 0.25},
-    {"step": 128, "episode_return": -3.0, "kl": 0.5},
-]
+ROWS = [{"step": 64, "episode_return": float("nan"), "kl": 0.25}, {"step": 128, "episode_return": -3.0, "kl": 0.5}]
 
 
 def scalars(folder):
