@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A first policy
 #
-# A Gaussian policy looks at an observation and says: *about this action, give or take so much*. The network gives
-# the centre (`mean`) and the width (`log_std`); an action is a draw from there. gaussjax makes such a policy as a
-# handful of pure functions, which this page tries one by one.
+# A Gaussian policy maps an observation to a normal distribution of actions. The network returns its centre (`mean`) and
+# the logarithm of its width (`log_std`), and an action is a sample. In gaussjax such a policy is a record of pure
+# functions. This page calls each of them.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -26,10 +26,10 @@ import numpy as np
 import gaussjax
 
 # %% [markdown]
-# ## Make it
+# ## Make a policy
 #
-# Three things describe a policy: a network, what it sees and what it does. Spaces are those of Gymnasium, or
-# gaussjax's own, which need no Gymnasium.
+# A policy is made from a network, an observation space and an action space. The spaces are Gymnasium's, or gaussjax's
+# own, which need no Gymnasium.
 
 # %%
 observation_space = gaussjax.spaces.Box(shape=(3,))
@@ -41,7 +41,7 @@ print(policy._fields)
 # %% [markdown]
 # ## Init
 #
-# The policy holds no numbers. `init` draws them from a key and hands them to you: a plain tree of arrays.
+# The policy holds no parameters. `init` draws them from a key and returns them as a tree of arrays.
 
 # %%
 params = policy.init(jax.random.key(0))
@@ -50,7 +50,7 @@ jax.tree.map(jnp.shape, params)
 # %% [markdown]
 # ## Act
 #
-# Parameters, a key, observations; out come the actions, their log-density and what else there is to know.
+# `act` takes parameters, a key and observations. It returns the actions, their log-density and a dict of outputs.
 
 # %%
 observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -58,7 +58,7 @@ actions, log_prob, outputs = policy.act(params, jax.random.key(1), observations)
 print(actions.shape, log_prob.shape, sorted(outputs))
 
 # %% [markdown]
-# The key is all the chance there is: the same key gives the same actions, so a new one is split off for each call.
+# All randomness comes from the key. The same key gives the same actions, so split off a new key for each call.
 
 # %%
 again = policy.act(params, jax.random.key(1), observations).actions
@@ -66,16 +66,19 @@ other = policy.act(params, jax.random.key(2), observations).actions
 print(bool((again == actions).all()), bool((other == actions).any()))
 
 # %% [markdown]
-# Without chance: the deterministic action is the mean. And you may bring the noise yourself.
+# The deterministic action is the mean. You can also pass the noise yourself; `policy.noise` returns the noise of a key.
 
 # %%
-calm = policy.act(params, None, observations, deterministic=True)
-brought = policy.act(params, None, observations, noise=np.ones((5, 2), np.float32))
-print(bool((calm.actions == outputs["mean_actions"]).all()))
-print(brought.actions - calm.actions)  # one standard deviation, exp(0) = 1
+center = policy.act(params, None, observations, deterministic=True)
+shifted = policy.act(params, None, observations, noise=np.ones((5, 2), np.float32))
+print(bool((center.actions == outputs["mean_actions"]).all()))
+print(shifted.actions - center.actions)  # one standard deviation, exp(0) = 1
+
+noise = policy.noise(jax.random.key(1), (5,))
+print(bool((policy.act(params, None, observations, noise=noise).actions == actions).all()))
 
 # %% [markdown]
-# Leading dimensions are free: one observation, a batch, or time × batch.
+# Observations may have any leading dimensions: none, a batch, or time × batch.
 
 # %%
 for shape in [(3,), (5, 3), (7, 5, 3)]:
@@ -84,15 +87,16 @@ for shape in [(3,), (5, 3), (7, 5, 3)]:
 # %% [markdown]
 # ## Evaluate
 #
-# A training loop asks: how likely are these actions *now*, and how uncertain is the policy? One forward pass, nothing
-# is drawn.
+# A training loop needs the log-density of earlier actions under the present parameters, and the entropy. `evaluate`
+# computes both in one forward pass and samples nothing. `raw_actions` are the samples before any clip or squash.
 
 # %%
-log_prob, entropy, _ = policy.evaluate(params, observations, actions)
+log_prob, entropy, _ = policy.evaluate(params, observations, raw_actions=outputs["raw_actions"])
 print(log_prob[:, 0], entropy[:, 0])
 
 # %% [markdown]
-# `apply` gives the distribution itself.
+# An action whose sample is unknown goes in as `taken_actions`, the third argument: `evaluate(params, observations,
+# actions)`. `apply` returns the distribution itself.
 
 # %%
 distribution, _ = policy.apply(params, observations)
@@ -101,21 +105,21 @@ print(type(distribution).__name__, distribution.mean().shape, distribution.stdde
 # %% [markdown]
 # ## jit, grad, vmap
 #
-# The functions are compiled already. Inside your own `jit` they become part of your program, and `grad` goes through.
+# Each function is compiled already. Inside your own `jit` it becomes part of your program, and `grad` differentiates it.
 
 
 # %%
 @jax.jit
-def loss(params, observations, actions, advantages):
-    log_prob, entropy, _ = policy.evaluate(params, observations, actions)
+def loss(params, observations, raw_actions, advantages):
+    log_prob, entropy, _ = policy.evaluate(params, observations, raw_actions=raw_actions)
     return -(log_prob[:, 0] * advantages).mean() - 0.01 * entropy.mean()
 
 
-gradients = jax.grad(loss)(params, observations, actions, jnp.ones(5))
+gradients = jax.grad(loss)(params, observations, outputs["raw_actions"], jnp.ones(5))
 gradients["params"]["head"]["log_std"]
 
 # %% [markdown]
-# `vmap` over parameters and keys is a population: here sixteen policies that act at once.
+# `vmap` over parameters and keys makes a population: sixteen policies act in one call.
 
 # %%
 population = jax.vmap(policy.init)(jax.random.split(jax.random.key(2), 16))
@@ -123,15 +127,15 @@ keys = jax.random.split(jax.random.key(3), 16)
 jax.vmap(policy.act, in_axes=(0, 0, None))(population, keys, observations).actions.shape
 
 # %% [markdown]
-# ## What the options do
+# ## The options
 #
-# To see a density we want to choose mean and width freely. Any Flax module that returns `(mean, log_std, dict)` is a
-# network, so here is one that ignores what it sees.
+# The following plots need a freely chosen mean and width. Any Flax module that returns `(mean, log_std, dict)` is a
+# network, so the next cell defines one that ignores its observations.
 
 
 # %%
 class Chosen(nn.Module):
-    num_actions: int | None = None  # filled in by gaussjax from the action space
+    num_actions: int | None = None  # gaussjax fills it in from the action space
 
     @nn.compact
     def __call__(self, observations):
@@ -145,7 +149,7 @@ def chosen(mean, log_std):
 
 
 LINE = gaussjax.spaces.Box(-1.0, 1.0, (1,))
-NOTHING = np.zeros((20_000, 1), np.float32)  # 20,000 times the same observation
+NOTHING = np.zeros((20_000, 1), np.float32)  # 20,000 equal observations
 KEY = jax.random.key(4)
 
 
@@ -156,9 +160,8 @@ def draw(policy, mean, log_std):
 # %% [markdown]
 # ### `log_std`, `min_log_std`, `max_log_std`
 #
-# `log_std` is the natural logarithm of the width. It is clipped to [-20, 2] unless you say otherwise; with
-# `min_log_std=-1` a policy cannot become narrower than exp(-1) = 0.37, whatever its parameter says: on the right the
-# curves of -2 and -1 are one.
+# `log_std` is the natural logarithm of the width, clipped to [-20, 2] by default. With `min_log_std=-1` the width is at
+# least exp(-1) = 0.37 for every parameter, so the curves of -2 and -1 coincide in the right plot.
 
 # %%
 grid = jnp.linspace(-3.0, 3.0, 301)[:, None]
@@ -177,8 +180,8 @@ plt.show()
 # %% [markdown]
 # ### `clip_actions` and `clip_mean_actions`
 #
-# The Box is [-1, 1], the mean 0.8, the width 0.5. Clipped actions pile up at the bound. A clipped mean is another
-# thing: with the mean at 1.5 it is brought back to 1 *before* the draw, and actions may still lie outside.
+# The Box is [-1, 1], the mean 0.8 and the width 0.5. Clipped actions accumulate at the bound. `clip_mean_actions` clips
+# the mean from 1.5 to 1 *before* sampling, so actions may still lie outside the Box.
 
 # %%
 clipped = gaussjax.gaussian(Chosen(), 1, LINE, clip_actions=True)
@@ -200,11 +203,11 @@ plt.show()
 # %% [markdown]
 # ### `clipped_log_prob`
 #
-# What is the log-density of an action that was clipped? Three answers:
+# A clipped action can be scored in three ways:
 #
-# - `"density"`: the normal density at the clipped value, as skrl says it;
-# - `"unclipped"`: that of the draw before the clip, which is what PPO's ratio needs;
-# - `"censored"`: the log of the whole probability beyond the bound, true to the spike above.
+# - `"density"`: the normal density at the clipped value, as in skrl;
+# - `"unclipped"`: the density of the sample before the clip, which PPO's ratio needs;
+# - `"censored"`: the logarithm of the probability beyond the bound, which is the height of the spike above.
 
 # %%
 figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
@@ -222,8 +225,8 @@ plt.show()
 # %% [markdown]
 # ### Squashed instead of clipped
 #
-# `squashed_gaussian` bends the draw into the Box by tanh: no spikes, a density everywhere, which SAC needs. Mind that
-# the squashed mean is the *median* of the actions, not where they are most likely: wide ones have two peaks.
+# `squashed_gaussian` squashes the sample into the Box by tanh. The actions have a density everywhere, which SAC needs.
+# The squashed mean is the *median* of the actions, not their mode: a wide distribution has two peaks.
 
 # %%
 squashed = gaussjax.squashed_gaussian(Chosen(), 1, LINE)
@@ -241,10 +244,10 @@ axes[0].legend(fontsize="small", loc="upper left")
 plt.show()
 
 # %% [markdown]
-# ### Actions that belong together
+# ### Correlated actions
 #
-# `multivariate_gaussian` learns how the dimensions vary with each other. gaussjax's own networks give it what it
-# needs, one number a pair of actions, zero at the start. Here we set it by hand.
+# `multivariate_gaussian` learns the correlation of the dimensions. gaussjax's own networks return one number for each
+# pair of actions, zero at first. This cell sets the number to 1.5.
 
 # %%
 SQUARE = gaussjax.spaces.Box(-1.0, 1.0, (2,))
@@ -262,7 +265,7 @@ plt.show()
 # %% [markdown]
 # ### `reduction` and `keepdims`
 #
-# The log-densities of the dimensions are summed, which gives the joint density, or averaged, or left alone.
+# The log-densities of the dimensions are summed to the joint log-density, averaged, or left as they are.
 
 # %%
 for options in ({}, {"reduction": "mean"}, {"reduction": "none"}, {"keepdims": False}):
@@ -270,9 +273,9 @@ for options in ({}, {"reduction": "mean"}, {"reduction": "none"}, {"keepdims": F
     print(options, shaped.evaluate(params, observations, actions).log_prob.shape)
 
 # %% [markdown]
-# ## When something does not fit
+# ## Errors
 #
-# Errors say what was expected, what came and what to do.
+# An error states expectation, fact and repair.
 
 # %%
 try:
@@ -281,4 +284,4 @@ except TypeError as error:
     print(error)
 
 # %% [markdown]
-# Next: [02_training_loop](02_training_loop.ipynb) trains a policy, [03_memory](03_memory.ipynb) gives it a memory.
+# Next: [02_training_loop](02_training_loop.ipynb) trains a policy, [03_memory](03_memory.ipynb) makes it recurrent.

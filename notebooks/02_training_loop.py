@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A training loop of your own
 #
-# gaussjax ships PPO and SAC, but it is made to be built around. Here PPO is written by hand around a policy: rollout,
-# advantages and all epochs of the update in **one** `jax.jit`. It swings up a pendulum.
+# gaussjax has PPO and SAC, but a policy also fits into your own training loop. This page writes PPO around a policy:
+# rollout, advantages and all epochs of the update in **one** `jax.jit`. The policy learns to swing up a pendulum.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -29,8 +29,8 @@ from gaussjax import envs
 # %% [markdown]
 # ## The environment
 #
-# Gymnasium has the pendulum of `Pendulum-v1` as pure functions too, so it can live inside the compiled program.
-# `reset` and `step` are for one environment; `vmap` makes many of them.
+# Gymnasium also has `Pendulum-v1` as pure functions, so the environment becomes part of the compiled program. `reset` and
+# `step` describe one environment; `vmap` makes many copies.
 
 # %%
 environment = envs.from_functional(PendulumFunctional(), max_steps=200)
@@ -40,8 +40,8 @@ observation, environment.action_space
 # %% [markdown]
 # ## The policy
 #
-# An `ActorCritic` has a value beside the action, in `outputs["value"]`. Actions are clipped for the environment, and
-# scored as they were before the clip, which keeps PPO's ratio right at the bounds.
+# An `ActorCritic` returns a value in `outputs["value"]`. Actions are clipped for the environment, and their samples are
+# scored before the clip, which keeps PPO's ratio right at the bounds.
 
 # %%
 actor = gaussjax.networks.MLP(
@@ -59,9 +59,9 @@ policy = gaussjax.gaussian(
 # %% [markdown]
 # ## PPO
 #
-# `rollout` acts, `advantages` looks back over it, `loss` is PPO's, and `train` scans over updates. The
-# pendulum never *terminates*; it is *truncated* after 200 steps, and then the future counts as the value of the last
-# observation.
+# `rollout` collects experience, `advantages` computes generalised advantages, `loss` is PPO's loss, and `train` scans
+# over updates. The pendulum never *terminates*. It is *truncated* after 200 steps, and the value of the last observation
+# replaces the rewards that would follow.
 
 # %%
 NUM_ENVS, NUM_STEPS, UPDATES, EPOCHS, MINIBATCHES = 16, 128, 100, 10, 8
@@ -72,7 +72,7 @@ optimizer = optax.chain(
 )
 
 
-def shown(observations):  # what the policy sees: the speed, up to 8, brought to about 1
+def scaled(observations):  # the speed, at most 8, is divided by 8
     return observations * jnp.array([1.0, 1.0, 0.125])
 
 
@@ -80,13 +80,13 @@ def rollout(params, key, standing):
     def step(standing, key):
         states, observations, returns = standing
         act_key, reset_key = jax.random.split(key)
-        actions, log_prob, outputs = policy.act(params, act_key, shown(observations))
+        actions, log_prob, outputs = policy.act(params, act_key, scaled(observations))
         stepped = jax.vmap(environment.step)(states, actions)
         returns, done = returns + stepped.reward, stepped.terminated | stepped.truncated
-        next_value = policy.apply(params, shown(stepped.observation))[1]["value"]
+        next_value = policy.apply(params, scaled(stepped.observation))[1]["value"]
         row = {
-            "observations": shown(observations),
-            "actions": outputs["raw_actions"],
+            "observations": scaled(observations),
+            "raw_actions": outputs["raw_actions"],
             "log_prob": log_prob,
             "values": outputs["value"],
             "next_values": jnp.where(stepped.terminated, 0.0, next_value),
@@ -113,7 +113,7 @@ def advantages(rows):
 
 
 def loss(params, batch):
-    log_prob, _, outputs = policy.evaluate(params, batch["observations"], batch["actions"])
+    log_prob, _, outputs = policy.evaluate(params, batch["observations"], raw_actions=batch["raw_actions"])
     advantage = (batch["advantages"] - batch["advantages"].mean()) / (batch["advantages"].std() + 1e-8)
     ratio = jnp.exp(log_prob - batch["log_prob"])
     surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * advantage)
@@ -154,7 +154,7 @@ def train(key):
 # %% [markdown]
 # ## Train
 #
-# One call is the whole training.
+# One call runs the whole training.
 
 # %%
 params, curve = jax.block_until_ready(train(jax.random.key(0)))
@@ -163,7 +163,7 @@ print(f"{steps[-1]:,} environment steps")
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
-seen = np.isfinite(curve)  # in an update of 128 steps there may be no episode that ends
+seen = np.isfinite(curve)  # an update of 128 steps may contain no end of an episode
 axis.plot(steps[seen], np.asarray(curve)[seen], marker=".")
 axis.axhline(-200.0, color="grey", linestyle="--", label="solved: -200")
 axis.set(xlabel="environment steps", ylabel="mean return of finished episodes", title="PPO on the pendulum")
@@ -173,7 +173,7 @@ plt.show()
 # %% [markdown]
 # ## Evaluate
 #
-# A hundred new episodes with the deterministic action.
+# The policy plays a hundred new episodes with deterministic actions.
 
 
 # %%
@@ -181,7 +181,7 @@ plt.show()
 def evaluate(params, key):
     def step(standing, _):
         states, observations = standing
-        actions = policy.act(params, None, shown(observations), deterministic=True).actions
+        actions = policy.act(params, None, scaled(observations), deterministic=True).actions
         stepped = jax.vmap(environment.step)(states, actions)
         return (stepped.state, stepped.observation), (stepped.reward, stepped.observation, actions[:, 0])
 
@@ -195,7 +195,7 @@ print(f"mean return of 100 episodes {returns.mean():.0f}, lowest {returns.min():
 assert returns.mean() >= -200
 
 # %% [markdown]
-# Three of those episodes: the pole is swung up, and a small torque holds it close to 0, upright.
+# In three of those episodes the policy swings the pole up, and a small torque holds it upright, close to 0 degrees.
 
 # %%
 angles = np.degrees(np.arctan2(observations[..., 1], observations[..., 0]))
@@ -207,9 +207,9 @@ axes[1].set(xlabel="step", ylabel="torque, N m")
 plt.show()
 
 # %% [markdown]
-# ## Keep it
+# ## Save the policy
 #
-# One file holds the parameters and the description of the policy; nothing in it is code.
+# One file holds the parameters and the description of the policy. It contains no code.
 
 # %%
 import pathlib
@@ -218,8 +218,8 @@ import tempfile
 path = pathlib.Path(tempfile.mkdtemp()) / "pendulum.safetensors"
 gaussjax.save(path, policy, params)
 loaded = gaussjax.load(path)
-loaded.policy.act(loaded.params, None, shown(observations[-1, :1]), deterministic=True).actions
+loaded.act(scaled(observations[-1, :1])).actions  # deterministic without a key
 
 # %% [markdown]
-# `gaussjax.training.ppo` is the same with all the trimmings: running normalisation, adaptive step sizes, memory,
+# `gaussjax.training.ppo` is the same algorithm with running normalisation, adaptive step sizes, recurrent networks and
 # checkpoints. `make train` runs it on Gymnasium's environments.

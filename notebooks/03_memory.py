@@ -1,8 +1,8 @@
 # %% [markdown]
-# # A policy with a memory
+# # A recurrent policy
 #
-# Sometimes what is seen now does not tell what to do: something seen earlier does. A recurrent policy carries a state
-# from step to step. In gaussjax that state is an argument and a result, the *carry*: nothing is hidden in an object.
+# In some tasks the right action depends on earlier observations. A recurrent policy keeps a state from step to step. In
+# gaussjax that state is an argument and a result, the *carry*; no object hides it.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -23,13 +23,13 @@ import numpy as np
 import optax
 
 import gaussjax
-from gaussjax.networks.recurrent.sequences import episode_starts, to_sequences
+from gaussjax.networks import episode_starts, to_sequences
 
 # %% [markdown]
 # ## One step at a time
 #
-# `RNN`, `GRU`, `LSTM` and `MinGRU` are networks like any other. `initial_carry` gives zeros for a batch of
-# environments; `act` takes the carry and gives the next one in `outputs["carry"]`.
+# `RNN`, `GRU`, `LSTM` and `MinGRU` are used like other networks. `initial_carry` returns zeros for a batch of
+# environments; `act` takes the carry and returns the next one in `outputs["carry"]`.
 
 # %%
 action_space = gaussjax.spaces.Box(-1.0, 1.0, (1,))
@@ -51,7 +51,8 @@ stepped.shape
 # %% [markdown]
 # ## A whole sequence at once
 #
-# Observations with one more axis than the carry are a sequence, time first. The numbers are the same, to rounding.
+# Observations with one more leading axis than the carry are a sequence, time first. Stepping and unrolling give the same
+# numbers up to rounding.
 
 # %%
 start = policy.initial_carry((4,))
@@ -62,19 +63,19 @@ print("of the last carry:", float(abs(unrolled.outputs["carry"][0] - carry[0]).m
 # %% [markdown]
 # ## Resets
 #
-# When an episode ends, what was remembered is of no use to the next. `resets[t]` is true where observation t *starts*
-# an episode; the carry is zeroed before that step. `episode_starts` makes resets from the flags that environments give.
+# The carry of one episode must not reach the next. `resets[t]` is true where observation t *starts* an episode; the carry
+# is set to zero before that step. `episode_starts` computes resets from the flags of the environments.
 
 # %%
 terminated = np.zeros((20, 4), bool)
 truncated = np.zeros((20, 4), bool)
 terminated[6, 0] = True  # environment 0 ends at step 6
-truncated[11, 1] = True  # environment 1 is cut at step 11
+truncated[11, 1] = True  # environment 1 is truncated at step 11
 resets = episode_starts(terminated, truncated)
 [np.flatnonzero(resets[:, n]).tolist() for n in range(4)]
 
 # %% [markdown]
-# After a reset the policy acts as if it had just begun: environment 0 from step 7 on is a new episode.
+# After a reset the policy acts as at the start of an episode: environment 0 starts a new episode at step 7.
 
 # %%
 with_resets = policy.act(params, None, observations, carry=start, resets=resets, deterministic=True).actions
@@ -92,9 +93,10 @@ figure.legend(loc="outside upper center", ncols=3)
 plt.show()
 
 # %% [markdown]
-# ## A task that needs it
+# ## A task that needs memory
 #
-# A cue, -1 or 1, is shown at the first step and asked for fifteen steps later; in between there is nothing to see.
+# The first observation holds a cue, -1 or 1. Fifteen steps later the policy has to repeat the cue; the observations in
+# between are zero.
 
 
 # %%
@@ -102,24 +104,24 @@ DELAY, BATCH, UPDATES = 15, 64, 150
 
 
 def episode(key):
-    """Observations (the cue, is it asked for?), the right answers, and where they count; time first."""
+    """Observations (the cue, and a flag for the question), the right answers, and that flag; time first."""
     cue = jnp.sign(jax.random.uniform(key, (BATCH,), minval=-1.0))
-    shown = jnp.zeros((DELAY + 1, BATCH)).at[0].set(cue)
+    cues = jnp.zeros((DELAY + 1, BATCH)).at[0].set(cue)
     asked = jnp.zeros((DELAY + 1, BATCH)).at[-1].set(1.0)
     answers = jnp.broadcast_to(cue, (DELAY + 1, BATCH))
-    return jnp.stack([shown, asked], -1), answers[..., None], asked
+    return jnp.stack([cues, asked], -1), answers[..., None], asked
 
 
 # %% [markdown]
-# Training is the likelihood of the right answer, where it is asked for. `evaluate` reads whole sequences, and the
-# gradient goes back through time.
+# The training maximises the likelihood of the right answer at the last step. `evaluate` takes whole sequences, and the
+# gradient flows back through time.
 
 
 # %%
 def train(network):
     policy = gaussjax.gaussian(network, 2, action_space)
     optimizer = optax.adam(1e-2)
-    # A network without memory has the empty carry (), and takes None.
+    # A network that is not recurrent has the empty carry (), and takes None.
     memory = {"carry": policy.initial_carry((BATCH,))} if policy.initial_carry() else {}
 
     def loss(params, key):
@@ -157,8 +159,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Without a memory the best answer is 0, with an error of 1. For longer gaps tell the gates how many steps there are to
-# bridge: `GRU(memory_steps=100)`.
+# Without memory the best answer is 0, with an error of 1. For longer gaps, set the number of steps that the gates should
+# bridge at the start: `GRU(memory_steps=100)`.
 
 # %%
 for name, error in errors.items():
@@ -169,8 +171,8 @@ assert errors["MLP, no memory"][-1] > 0.8
 # %% [markdown]
 # ## Training sequences from a rollout
 #
-# Long rollouts are cut into shorter sequences, each with the carry that the policy had before its first step.
-# `to_sequences` cuts; its second axis is the one to shuffle and to split into minibatches.
+# `to_sequences` cuts long rollouts into shorter sequences, each with the carry of the policy before its first step. The
+# second axis of the result numbers the sequences: shuffle it and split it into minibatches.
 
 # %%
 carries, carry = [], policy.initial_carry((4,))
@@ -185,7 +187,7 @@ sequences, first_carry = to_sequences(rollout, carries, sequence_length=5)
 print({name: leaf.shape for name, leaf in sequences.items()}, first_carry[0].shape)
 
 # %% [markdown]
-# Cut or whole, the policy says the same.
+# The cut sequences give the same actions as the whole rollout.
 
 # %%
 cut = policy.act(
@@ -196,4 +198,4 @@ print(f"{difference:.1e}")
 assert difference < 1e-6
 
 # %% [markdown]
-# `gaussjax.training.ppo` does all this with `Config(network="gru")`.
+# `gaussjax.training.ppo` trains such policies with `Config(network="gru")`.

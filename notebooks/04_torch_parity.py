@@ -1,8 +1,9 @@
 # %% [markdown]
 # # One seed, two frameworks
 #
-# Train in JAX, deploy in PyTorch, or compare the two: `gaussjax.torch` has the same names, options and outputs over a
-# dict of tensors, and **the same random numbers** for the same key. This page checks it, number by number.
+# `gaussjax.torch` has the same names, options and outputs as gaussjax over a dict of tensors, and draws **the same random
+# numbers** from the same key. You can train in JAX and deploy in PyTorch, or compare the two. This page compares them
+# number by number.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -30,7 +31,8 @@ import gaussjax.torch
 # %% [markdown]
 # ## The same policy twice
 #
-# A policy's `spec` says all there is to say about it, so torch can build it too. `to_torch` moves the parameters.
+# A policy's `spec` describes it completely, so `gaussjax.torch.from_spec` can build the same policy. `to_torch` converts
+# the parameters.
 
 # %%
 action_space = gaussjax.spaces.Box(-1.0, 1.0, (2,))
@@ -44,7 +46,7 @@ tensors = gaussjax.torch.to_torch(policy.spec, params)
 # %% [markdown]
 # ## Act and evaluate
 #
-# The same key on both sides: `gaussjax.torch.key(1)` is `jax.random.key(1)`.
+# Both frameworks use the same key: `gaussjax.torch.key(1)` equals `jax.random.key(1)`.
 
 # %%
 observations = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
@@ -94,7 +96,7 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Keys split alike too, so a whole rollout stays in step.
+# Keys split in the same way, so a whole rollout draws the same numbers.
 
 # %%
 print(jax.random.key_data(jax.random.split(jax.random.key(3), 2)))
@@ -103,7 +105,7 @@ print(gaussjax.torch.split(gaussjax.torch.key(3), 2))
 # %% [markdown]
 # ## Gradients
 #
-# The same loss, differentiated by JAX and by torch's autograd, and brought back to JAX's names by `to_flax`.
+# JAX and torch's autograd differentiate the same loss. `to_flax` converts torch's gradients to JAX's names.
 
 # %%
 gradients = jax.grad(lambda params: policy.evaluate(params, observations, in_jax.actions).log_prob.mean())(params)
@@ -117,10 +119,10 @@ in_flax = gaussjax.torch.to_flax(policy.spec, {name: tensor.grad for name, tenso
 jax.tree.map(lambda one, other: float(abs(one - other).max()), gradients, in_flax)
 
 # %% [markdown]
-# ## Weights both ways
+# ## Conversion of weights
 #
-# Kernels are turned, gates are put in order, and the first dense layer after convolutions is permuted, since torch
-# flattens images channel by channel and JAX pixel by pixel. There and back again is exact.
+# The conversion transposes kernels and reorders gates. It also permutes the first dense layer after convolutions, since
+# torch flattens images channel by channel and JAX pixel by pixel. The round trip is exact.
 
 # %%
 networks = {
@@ -147,24 +149,24 @@ for name, (network, shape) in networks.items():
     acted = one.act(weights, jax.random.key(5), batch, **memory)
     acted_in_torch = other.act(moved, gaussjax.torch.key(5), torch.from_numpy(batch), **other_memory)
     difference = largest_difference(acted.actions, acted_in_torch.actions)
-    print(f"{name:5} there and back bit for bit; actions differ by {difference:.1e}")
+    print(f"{name:5} round trip exact; actions differ by {difference:.1e}")
     assert difference < 1e-5
 
 # %% [markdown]
 # ## One file for both
 #
-# The policy file has no framework of its own.
+# Both frameworks read the same policy file.
 
 # %%
 path = pathlib.Path(tempfile.mkdtemp()) / "policy.safetensors"
 gaussjax.save(path, policy, params)
 loaded = gaussjax.torch.load(path)
-answer = loaded.policy.act(loaded.params, None, torch.from_numpy(observations), deterministic=True).actions
-expected = policy.act(params, None, observations, deterministic=True).actions
-print(f"{largest_difference(expected, answer):.1e}")
+found = loaded.act(torch.from_numpy(observations)).actions  # deterministic without a key
+expected = gaussjax.load(path).act(observations).actions
+print(f"{largest_difference(expected, found):.1e}")
 
 # %% [markdown]
-# A module of your own works as well: any `torch.nn.Module` whose forward gives `(mean, log_std, dict)`.
+# Your own `torch.nn.Module` works as well, if its `forward` returns `(mean, log_std, dict)`.
 
 
 # %%

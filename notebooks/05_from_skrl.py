@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Coming from skrl
 #
-# In skrl a Gaussian policy is a class that you write: a mixin, a base class, layers and a `compute`. In gaussjax it is
-# a network by name and its sizes. This page goes through the models of skrl's Gaussian examples one by one, then reads
-# their checkpoints.
+# In skrl you write a Gaussian policy as a class: a mixin, a base class, layers and a `compute`. In gaussjax you choose a
+# network and its sizes. This page rebuilds the models of skrl's Gaussian examples, then reads their checkpoints.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -29,12 +28,12 @@ import torch
 import gaussjax
 import gaussjax.interop.skrl
 import gaussjax.torch
-from gaussjax.networks.recurrent.sequences import episode_starts
+from gaussjax.networks import episode_starts
 
 # %% [markdown]
 # ## The options of the mixin
 #
-# They have the same names, the same defaults and the same meaning. The spaces are those of your environment.
+# They have the same names, the same defaults and the same meaning. Use the spaces of your environment.
 
 # %%
 observation_space = gaussjax.spaces.Box(shape=(3,))  # env.observation_space
@@ -50,8 +49,8 @@ options = {
 # %% [markdown]
 # ## MLP
 #
-# Layers of 64 and 32 with ReLU, tanh on the mean, and a learnt `log_std` that starts at 0: these are the defaults of
-# `MLP`. Whether the layers were an `nn.Sequential`, called one by one, set up or compact makes no difference here.
+# The defaults of `MLP` are layers of 64 and 32 with ReLU, tanh on the mean, and a learnt `log_std` that starts at 0. In
+# skrl the layers may be an `nn.Sequential` or called one by one, set up or compact; the policy is the same.
 
 # %%
 mlp = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space, **options)
@@ -61,7 +60,7 @@ actions, log_prob, outputs = mlp.act(params, jax.random.key(1), observations)
 print(actions.shape, log_prob.shape, outputs["mean_actions"].shape)
 
 # %% [markdown]
-# The same in torch; it draws the same actions.
+# The same policy in torch draws the same actions.
 
 # %%
 mlp_torch = gaussjax.torch.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space, **options)
@@ -72,15 +71,15 @@ print(f"largest difference {np.abs(acted.actions.detach().numpy() - actions).max
 # %% [markdown]
 # ## CNN
 #
-# Three convolutions, then dense layers with ReLU and tanh: the defaults of `CNN`. skrl's two examples differ in one
-# thing: the JAX one has a tanh on the mean, the torch one has none. Flattened images are put in shape by the policy.
+# The defaults of `CNN` are three convolutions, then dense layers with ReLU and tanh. skrl's JAX example has a tanh on the
+# mean, its torch example has none. The policy reshapes flattened images.
 
 # %%
 image_space = gaussjax.spaces.Box(shape=(64, 64, 3))
 cnn_as_in_jax = gaussjax.gaussian(gaussjax.networks.CNN(), image_space, action_space, **options)
 cnn_as_in_torch = gaussjax.gaussian(gaussjax.networks.CNN(output_activation=None), image_space, action_space, **options)
 images = np.random.default_rng(0).random((2, 64 * 64 * 3), np.float32)
-weights = cnn_as_in_jax.init(jax.random.key(0))  # an activation has no parameters, so both take these
+weights = cnn_as_in_jax.init(jax.random.key(0))  # an activation has no parameters, so both policies take these
 for policy in (cnn_as_in_jax, cnn_as_in_torch):
     twin = gaussjax.torch.from_spec(policy.spec)
     tensors = gaussjax.torch.to_torch(policy.spec, weights)
@@ -91,8 +90,8 @@ for policy in (cnn_as_in_jax, cnn_as_in_torch):
 # %% [markdown]
 # ## RNN, GRU, LSTM
 #
-# One recurrent layer of 64, then layers of 64 and 32. What `get_specification` declares in skrl, the network says by
-# itself; in gaussjax you seldom need it, for `initial_carry` makes the states.
+# The recurrent networks have one recurrent layer of 64, then layers of 64 and 32. `specification` of the network returns
+# the content of skrl's `get_specification`. You seldom need it, because `initial_carry` makes the states.
 
 # %%
 recurrent = {
@@ -103,7 +102,7 @@ for name, policy in recurrent.items():
     print(f"{name:4}", policy.spec.network.specification(num_envs=4))
 
 # %% [markdown]
-# **In the rollout** the states go in as `carry` and come out in `outputs["carry"]`, in place of `"rnn"`.
+# **In the rollout** the states are the argument `carry` and the output `outputs["carry"]`, in place of `"rnn"`.
 
 # %%
 weights = {name: policy.init(jax.random.key(0)) for name, policy in recurrent.items()}
@@ -112,9 +111,9 @@ for name, policy in recurrent.items():
     print(f"{name:4}", step.actions.shape, jax.tree.map(np.shape, step.outputs["carry"]))
 
 # %% [markdown]
-# **In training** skrl hands over flat samples, all steps of one sequence after another, and resets states where an
-# episode terminated. gaussjax takes time first, and `resets`, which are true where an episode *starts*. Truncated
-# episodes count as ended too.
+# **In training** skrl passes flat samples, all steps of one sequence after another, and resets states where an episode
+# terminated. gaussjax takes sequences with time first, and `resets`, which are true where an episode *starts*. A
+# truncated episode ends too.
 
 # %%
 flat = np.random.default_rng(1).normal(size=(4 * 10, 3)).astype(np.float32)
@@ -134,7 +133,7 @@ for name, policy in recurrent.items():
     print(f"{name:4}", scored[name].shape)
 
 # %% [markdown]
-# The twins in torch take the same arguments.
+# The policies in torch take the same arguments.
 
 # %%
 for name, policy in recurrent.items():
@@ -150,7 +149,7 @@ for name, policy in recurrent.items():
 # %% [markdown]
 # ## The methods
 #
-# The example beside skrl's reference has 60 observations, 8 actions and ELU layers without an activation on the mean.
+# The example in skrl's reference has 60 observations, 8 actions and ELU layers without an activation on the mean.
 
 # %%
 network = gaussjax.networks.MLP((32, 32), activation="elu", output_activation=None)
@@ -160,7 +159,8 @@ states = np.zeros((4096, 60), np.float32)
 
 actions, log_prob, outputs = policy.act(params, jax.random.key(1), states)  # act({"states": states})
 print("act         ", actions.shape, log_prob.shape, outputs["mean_actions"].shape)
-log_prob, entropy, _ = policy.evaluate(params, states, actions)  # act({"states": …, "taken_actions": …})
+scored = policy.evaluate(params, states, actions)  # act({"states": …, "taken_actions": …})
+log_prob, entropy, _ = scored
 print("evaluate    ", log_prob.shape, entropy.shape)
 print("entropy     ", policy.entropy(params, states).shape)  # get_entropy()
 print("log_std     ", policy.log_std(params, states).shape)  # get_log_std()
@@ -168,10 +168,10 @@ distribution, _ = policy.apply(params, states)  # distribution()
 print("distribution", distribution.mean().shape, distribution.stddev().shape)
 
 # %% [markdown]
-# Two habits change. Nothing remembers the last `act`: `entropy` and `log_std` are asked with parameters and
-# observations. And the key is yours: split off a new one for each call.
+# Two habits change. The policy does not remember the last `act`, so `entropy` and `log_std` take parameters and
+# observations. The key is an argument: split off a new one for each call.
 #
-# A program can be moved over in steps: `profile` answers in the shapes and names of one version of skrl.
+# A program can be moved step by step: `profile` gives a policy the shapes and names of one version of skrl.
 
 # %%
 model = gaussjax.interop.skrl.profile(policy, "2.1.1")
@@ -181,8 +181,8 @@ print(sorted(outputs), outputs["log_prob"].shape)
 # %% [markdown]
 # ## A torch checkpoint
 #
-# A `.pt` file holds arrays by the names you gave to layers, nothing else. Here is one as skrl would write it for the
-# MLP above, made with plain torch.
+# A `.pt` file holds arrays under the names that you gave to layers, and nothing else. This cell uses plain torch to write
+# the file that skrl would write for the MLP above.
 
 # %%
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -204,14 +204,14 @@ scaler = {
 torch.save({"policy": state_dict, "observation_preprocessor": scaler}, folder / "agent_1000.pt")
 
 # %% [markdown]
-# `read` opens it without running anything in it.
+# `read` opens the file without running anything in it.
 
 # %%
 modules = gaussjax.interop.skrl.read(folder / "agent_1000.pt")
 {name: array.shape for name, array in modules["policy"].items()}
 
 # %% [markdown]
-# You say which layer is which. The policy then acts as the torch model did.
+# A table maps skrl's names to gaussjax's. The policy then acts like the torch model.
 
 # %%
 params = gaussjax.interop.skrl.params(
@@ -230,17 +230,17 @@ print(f"{np.abs(found.actions - expected).max():.1e}", found.outputs["log_std"][
 assert np.abs(found.actions - expected).max() < 1e-6
 
 # %% [markdown]
-# A `RunningStandardScaler` becomes statistics for `gaussjax.normalize`. skrl clips to 5. In a file of 1.4.3 its name is
-# `state_preprocessor`.
+# `statistics` converts a `RunningStandardScaler` for `gaussjax.normalize`. skrl clips to 5. In a file of skrl 1.4.3 the
+# scaler is called `state_preprocessor`.
 
 # %%
 statistics = gaussjax.interop.skrl.statistics(modules["observation_preprocessor"])
 gaussjax.normalize.apply(statistics, observations, clip=5.0)
 
 # %% [markdown]
-# ## A recurrent one
+# ## A recurrent checkpoint
 #
-# The memory of an LSTM has torch's own names, so one line of the map is enough for it.
+# The arrays of an LSTM have torch's own names, so one line of the table is enough for all of them.
 
 # %%
 memory = torch.nn.LSTM(3, 64, batch_first=True)
@@ -279,8 +279,8 @@ assert difference < 1e-6
 # %% [markdown]
 # ## A JAX checkpoint
 #
-# skrl's JAX agents are bytes of Flax within a pickle. Unpickling can run anything, so `read` takes the bytes out
-# without it and refuses whatever is not data.
+# skrl's JAX agents are Flax bytes inside a pickle. Unpickling can run any code, so `read` extracts the bytes without
+# unpickling, and refuses everything that is not data.
 
 # %%
 generator = np.random.default_rng(3)
@@ -309,7 +309,7 @@ print(f"{np.abs(found - expected).max():.1e}")
 assert np.abs(found - expected).max() < 1e-6
 
 # %% [markdown]
-# A name that is missing in the map is told by name, and so is a shape that does not fit.
+# The error names a layer that is missing in the table, and a shape that does not fit.
 
 # %%
 try:
@@ -318,10 +318,8 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# From here on, keep the policy in a file of its own, with its description and the statistics.
+# From now on, keep the policy in a policy file, with its description and the statistics.
 
 # %%
 gaussjax.save(folder / "policy.safetensors", mlp, params, normalizer=statistics)
-loaded = gaussjax.load(folder / "policy.safetensors")
-seen = gaussjax.normalize.apply(loaded.normalizer, observations)
-loaded.policy.act(loaded.params, None, seen, deterministic=True).actions
+gaussjax.load(folder / "policy.safetensors").act(observations).actions

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # From one device to many
 #
-# A compiled training is a function from state to state. So a population is `jax.vmap` of it, and eight devices are a
-# mesh: the same program, told where its arrays lie. This page uses eight devices that the CPU pretends to be; on a
-# machine with accelerators leave the flag out.
+# A compiled training is a function from state to state. `jax.vmap` of this function trains a population. With a mesh of
+# eight devices the same program runs on sharded arrays. This page simulates eight devices on the CPU; on a machine with
+# accelerators leave the flag out.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -17,7 +17,7 @@ if "google.colab" in sys.modules:
 
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train] @ {SOURCE}"], check=True)
 
-# It has to be set before JAX is imported.
+# Set the flag before JAX is imported.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 # %%
@@ -34,29 +34,29 @@ jax.devices()
 # %% [markdown]
 # ## One training
 #
-# Pendulum as JAX functions: rollout, resets and update are one program.
+# The pendulum consists of JAX functions, so rollout, resets and update are one program.
 
 # %%
 pendulum = envs.make_functional("Pendulum-v1")
 config = ppo.Config(num_envs=16, num_steps=200, batch_size=640, num_epochs=4, hidden_sizes=(32,), total_steps=40 * 3200)
-algorithm = ppo.make(pendulum, config)
+loop = ppo.make(pendulum, config)
 
 
 def train(state, updates=40):
-    return jax.lax.scan(lambda state, _: algorithm.step(state), state, None, length=updates)
+    return jax.lax.scan(lambda state, _: loop.step(state), state, None, length=updates)
 
 
 # %% [markdown]
 # ## A population
 #
-# `jax.vmap` over keys trains eight seeds in one program. What is a number in the program may differ too:
-# here each member has a step size of its own. With the keys spread over the devices, each device trains one member,
-# and none waits for another.
+# `jax.vmap` over keys trains eight seeds in one program. Members may also differ in the numbers of
+# `state.hyperparameters`; here each member has its own step size. With the keys sharded over the devices, each device
+# trains one member and does not wait for the others.
 
 # %%
 mesh = training.mesh()
 keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
-states = jax.jit(jax.vmap(algorithm.init))(keys)
+states = jax.jit(jax.vmap(loop.init))(keys)
 rates = np.geomspace(1e-4, 3e-2, 8).astype(np.float32)
 states = states._replace(
     hyperparameters=states.hyperparameters._replace(learning_rate=jax.device_put(rates, keys.sharding))
@@ -78,16 +78,15 @@ plt.show()
 # %% [markdown]
 # ## One training on eight devices
 #
-# `mesh=` spreads the environments and the samples of every minibatch. Parameters, moments and statistics are whole on
-# each device. The rollout needs no communication; the experience is gathered once an update, so that the minibatches
-# are those of one device; gradients are summed over the devices. So eight devices learn what one learns, to the order
-# of the sums.
+# `mesh=` shards the environments and the samples of every minibatch. Parameters, moments and statistics are replicated.
+# The rollout needs no communication. The experience is gathered once an update, so that the minibatches equal those of
+# one device, and gradients are summed over the devices. The result equals that of one device up to the order of sums.
 
 # %%
 many = ppo.make(pendulum, config, mesh=mesh)
-one_state, eight_state = algorithm.init(jax.random.key(1)), many.init(jax.random.key(1))
+one_state, eight_state = loop.init(jax.random.key(1)), many.init(jax.random.key(1))
 for _ in range(2):
-    one_state, _ = algorithm.step(one_state)
+    one_state, _ = loop.step(one_state)
     eight_state, _ = many.step(eight_state)
 eight_state.environment.observations.sharding.spec, jax.tree.leaves(eight_state.params)[0].sharding.spec
 
@@ -103,7 +102,7 @@ print(f"largest difference of a parameter after two updates: {largest:.1e}")
 assert largest < 1e-4
 
 # %% [markdown]
-# Counts that do not divide over the devices are refused before anything runs.
+# Counts that the number of devices does not divide are refused before anything runs.
 
 # %%
 try:
@@ -114,14 +113,13 @@ except ValueError as error:
 # %% [markdown]
 # ## Several processes
 #
-# `training.mesh()` is over the devices of all processes once they are connected. On the command line one flag does it,
-# given to each process:
+# `training.mesh()` spans the devices of all connected processes. On the command line, one flag connects them:
 #
 # ```
 # gaussjax train ppo Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,0    # on the first machine
 # gaussjax train ppo Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,1    # on the second
 # ```
 #
-# `--distributed auto` asks the cluster (Slurm, Open MPI, Kubernetes, TPU pods), `--distributed local` takes all
-# devices of one process. Without `--backend jax` each process steps its share of the Gymnasium environments. The first
-# process writes the files; Ctrl-C in any of them ends all after the same update.
+# `--distributed auto` asks the cluster (Slurm, Open MPI, Kubernetes, TPU pods), and `--distributed local` uses all
+# devices of one process. Without `--backend jax`, each process steps its share of the Gymnasium environments. The first
+# process writes the files. Ctrl-C in any process ends all processes after the same update.

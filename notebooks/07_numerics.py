@@ -1,10 +1,9 @@
 # %% [markdown]
-# # Where digits are lost
+# # Where float32 loses digits
 #
-# A log-density is a few additions and an exponential, and yet formulas that agree on paper differ in float32: some are
-# wrong by whole nats, some infinite, some have NaN gradients. Every number here is computed as you run the page,
-# against mpmath at 50 digits. distrax stands for the usual formulas; it is a fine library, and gaussjax speaks its
-# language (`as_distrax`).
+# A log-density is a few additions and an exponential. Formulas that are equal on paper still differ in float32: some are
+# wrong by whole nats, some are infinite, some have NaN gradients. This page compares every number with mpmath at 50
+# digits. distrax represents the usual formulas; gaussjax's distributions convert to it with `as_distrax`.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -39,13 +38,13 @@ ROUNDING = 2.0**-24  # of float32
 
 
 def exactly(function, *arrays):
-    """The function of mpmath numbers on the very numbers of float32 arrays."""
+    """A function of mpmath numbers, applied to the exact values of float32 arrays."""
     rows = zip(*(np.asarray(array, np.float64).ravel() for array in arrays), strict=True)
     return [function(*(mpmath.mpf(float(x)) for x in row)) for row in rows]
 
 
 def errors(found, exact):
-    """Absolute errors; infinity where the result is not a number."""
+    """Absolute errors; infinity where the result is not finite."""
     found = np.asarray(found, np.float64).ravel()
     return np.array(
         [float(abs(mpmath.mpf(f) - e)) if np.isfinite(f) else np.inf for f, e in zip(found, exact, strict=True)]
@@ -55,8 +54,8 @@ def errors(found, exact):
 # %% [markdown]
 # ## The volume of tanh
 #
-# A squashed policy subtracts log(1 - tanh²(u)) from the density of u. Four ways to write it; how large is the error
-# relative to the true value?
+# A squashed policy subtracts log(1 - tanh²(u)) from the log-density of u. This plot shows the relative error of four
+# formulas for it.
 
 # %%
 u = jnp.logspace(-3, 1.4, 300)
@@ -88,8 +87,8 @@ assert relative["gaussjax"].max() < 10 * ROUNDING
 # %% [markdown]
 # ## Actions at the bound
 #
-# In float32 tanh is exactly 1 from about 8 on, so replay buffers hold actions at the very bound. What is their
-# log-density, and its gradient? The usual way back through arctanh finds infinity.
+# In float32, tanh(u) is exactly 1 from about u = 8 on, so replay buffers hold actions at the bound. The usual formula
+# inverts tanh and gets infinity for their log-density and its gradient.
 
 # %%
 raw = jnp.linspace(-12.0, 12.0, 97)[:, None]
@@ -106,7 +105,7 @@ def by_gaussjax(mean, log_std, actions):
 
 
 def broken(function, *arguments):
-    """How many of the values, and of the gradients by mean and log_std, are not finite."""
+    """Counts of values, and of gradients by mean and log_std, that are not finite."""
     value = jax.jit(function)(*arguments)
     gradients = jax.jit(jax.grad(lambda *a: function(*a).sum(), argnums=(0, 1)))(*arguments)
     return [int((~jnp.isfinite(x)).sum()) for x in (value, *gradients)]
@@ -121,8 +120,8 @@ print("  gaussjax", ours)
 assert ours == [0, 0, 0]
 
 # %% [markdown]
-# Finite is not yet right: an action at the bound stands for every raw one beyond 8. With the raw action at hand, which
-# `act` gives in its outputs, nothing needs to be inverted at all.
+# A finite score can still be wrong: all raw actions beyond 8 share the action at the bound. `act` returns the raw action
+# in its outputs, and with it nothing has to be inverted.
 
 # %%
 squashed = TanhGaussian(zeros, zeros, -1.0, 1.0)
@@ -134,8 +133,8 @@ print(f"worst error in nats: with raw_actions {with_raw.max():.1e}, from the act
 # %% [markdown]
 # ## A narrow policy
 #
-# Late in training policies are narrow. Then `mean + std · noise` rounds the noise away, and a density recomputed from
-# the action is that of another action. gaussjax scores the noise, which `act` still has.
+# Late in training policies are narrow. Then `mean + std · noise` rounds the noise away, and a log-density computed from the
+# action belongs to another action. `act` of gaussjax scores the noise itself.
 
 # %%
 log_stds = jnp.linspace(-20.0, 0.0, 41)
@@ -158,8 +157,8 @@ plt.show()
 # %% [markdown]
 # ## Extreme widths
 #
-# A gradient step too many, and log_std is far outside what is sensible. A policy clips it; an unclipped one should at
-# least have gradients that lead back.
+# One wrong gradient step can move log_std far out of its usual range. A policy clips log_std. Without the clip, the
+# gradients should at least stay finite, so that training can recover.
 
 # %%
 log_std = jnp.linspace(-60.0, 40.0, 101)[:, None]
@@ -174,8 +173,8 @@ assert ours == [0, 0, 0]
 # %% [markdown]
 # ## The divergence of two policies that almost agree
 #
-# Trust regions compare a policy with itself a step ago. Their divergence, which is never negative, is then a small
-# difference of large terms.
+# Trust regions compare a policy with the policy of one step before. The KL divergence, which is never negative, is then
+# a small difference of large terms.
 
 # %%
 shift = jnp.logspace(-6, 0, 200)
@@ -207,14 +206,14 @@ plt.show()
 # %% [markdown]
 # ## Full covariance
 #
-# The stronger the actions of a policy hang together, the harder their covariance is to factorise in float32. gaussjax
-# never forms one: the network gives the factor, and `off_diagonal` says how strongly. (Where an action is the small
-# difference of large ones, digits are lost in gaussjax as well, but `act`, which scores the noise, loses none.)
+# Strongly correlated actions have a covariance matrix that is hard to factorise in float32. gaussjax never forms the
+# matrix: the network returns its factor, in which `off_diagonal` sets the correlations. (If an action is the small
+# difference of large numbers, `log_prob` of gaussjax loses digits too. `act` scores the noise and loses none.)
 
 
 # %%
 def joint_density(*numbers):
-    """One row by substitution: three actions, their log_std and the factor's lower triangle."""
+    """Log-density of one row by substitution: three actions, their log_std and the factor's lower triangle."""
     actions, log_stds, below = numbers[:3], numbers[3:6], list(numbers[6:])
     noise, total = [], mpmath.mpf(0)
     for action, log_std in zip(actions, log_stds, strict=True):
@@ -245,13 +244,13 @@ for strength in (1.0, 10.0, 100.0):
 # %% [markdown]
 # ## The entropy of a squashed policy
 #
-# It has no closed form. The usual estimate is minus the log-density of one sample: right on average, and noisy.
-# gaussjax integrates: no key, no noise, and a gradient.
+# The entropy has no closed form. The usual estimate is minus the log-density of one sample, which is right on average but
+# noisy. gaussjax uses a quadrature: it needs no key, has no noise and has a gradient.
 
 # %%
 one = TanhGaussian(jnp.zeros((1, 1)), jnp.zeros((1, 1)), -1.0, 1.0)
 samples = -one.sample_and_log_prob(jax.random.key(0), (20_000,))[1]
-print(f"one sample: {samples.mean():.3f} on average, give or take {samples.std():.2f} each time")
+print(f"one sample: {samples.mean():.3f} on average, standard deviation {samples.std():.2f}")
 
 
 def integrand(u):
@@ -264,4 +263,4 @@ print(f"gaussjax:   {float(one.entropy()[0]):.7f}, mpmath {mpmath.nstr(true, 8)}
 assert abs(float(one.entropy()[0]) - true) < 1e-5
 
 # %% [markdown]
-# The tests hold bars on all of this, against the same kind of reference: `tests/numerics`.
+# Tests in `tests/numerics` hold these errors below fixed bars, against the same kind of reference.
