@@ -32,7 +32,7 @@ myst_heading_anchors = 3
 # The tests execute the notebooks.
 nb_execution_mode = "off"
 
-# In the docstrings `x` is code.
+# Single backticks in docstrings mark code.
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
@@ -43,12 +43,16 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Source"]
 python_maximum_signature_line_length = 100
-# Names of other projects would be looked up on their sites.
-nitpick_ignore_regex = [("py:.*", r"(?!gaussjax\.).*")]
+# Names of other projects would be looked up on their sites. The listed classes are private: a signature names them, and
+# users never make one.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!gaussjax\.).*"),
+    ("py:class", r".*\.(Served|rollout\.host\.Act|pytree\.T|nodes\.Layer|recurrent\.layers\.RecurrentLayers)"),
+]
 
 
 def _reference() -> None:
-    """A page for each module of modules.txt."""
+    """Write a page for each module of modules.txt."""
     folder = HERE / "_reference"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -58,18 +62,18 @@ def _reference() -> None:
         for found in sorted(public.names(module), key=lambda found: isinstance(found.node, ast.ClassDef)):
             directive = "autoclass" if isinstance(found.node, ast.ClassDef) else "autofunction"
             options = "   :members:\n" if directive == "autoclass" else ""
-            # A class that several modules pass on is indexed on the first page.
+            # A class that several modules export is indexed on the first page.
             options += "   :no-index:\n" if directive == "autoclass" and found.node in indexed else ""
             indexed.append(found.node)
             parts.append(f".. {directive}:: {found.name}\n{options}")
         (folder / f"{module}.rst").write_text("\n".join(parts), encoding="utf-8")
     listed = "\n".join(f"   _reference/{module}" for module in public.MODULES)
-    text = "Reference\n=========\n\nA page for each module.\n\n.. toctree::\n   :maxdepth: 1\n\n" + listed + "\n"
+    text = "Reference\n=========\n\nA page for each public module.\n\n.. toctree::\n   :maxdepth: 1\n\n" + listed + "\n"
     (HERE / "reference.rst").write_text(text, encoding="utf-8")
 
 
 def _notebooks() -> None:
-    """The notebooks of the project, as they are; a page lists them."""
+    """Copy the notebooks, and write a page that lists them."""
     folder = HERE / "_notebooks"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -78,17 +82,17 @@ def _notebooks() -> None:
         shutil.copyfile(path, folder / path.name)
     listed = "".join(f"   _notebooks/{path.stem}\n" for path in found)
     toctree = f".. toctree::\n   :maxdepth: 1\n\n{listed}" if found else "None yet.\n"
-    title = "Notebooks\n=========\n\nEach runs in under a minute on two cores; the tests execute them.\n\n"
+    title = "Notebooks\n=========\n\nEach notebook runs within a minute on two cores; tests execute all of them.\n\n"
     (HERE / "notebooks.rst").write_text(title + toctree, encoding="utf-8")
 
 
 def _skip(app, what, name, obj, skip, options):
-    # The fields of a NamedTuple stand in its docstring; setup is Flax's.
+    # The docstring of a NamedTuple describes its fields; setup belongs to Flax.
     return True if type(obj).__name__ == "_tuplegetter" or name == "setup" else skip
 
 
 def _before(app, what, name, obj, options, lines):
-    """A colon in the first line under Returns, or of a field's text, would make what stands before it a type."""
+    """Protect colons: napoleon reads the words before a colon under Returns as a type."""
     if what in ("attribute", "property") and lines:
         lines[0] = f": {lines[0]}"
     for i, line in enumerate(lines[:-1]):
@@ -98,7 +102,7 @@ def _before(app, what, name, obj, options, lines):
 
 
 def _after(app, what, name, obj, options, lines):
-    """Types of fields are code, without their modules: the stars in their shapes are no emphasis."""
+    """Write the types of fields as code without modules; stars in shapes would be emphasis."""
     for i, line in enumerate(lines):
         if field := re.match(r":vartype (\w+): (.*)$", line):
             kind = re.sub(r"\b(?:gaussjax|collections)(?:\.[a-z_]+)*\.(?=\w)", "", field[2])
@@ -106,10 +110,10 @@ def _after(app, what, name, obj, options, lines):
 
 
 def setup(app):
-    """The generated pages, and how docstrings are read."""
+    """Generate pages, and connect the handlers of docstrings."""
     _reference()
     _notebooks()
     app.connect("autodoc-skip-member", _skip)
-    # Napoleon's place is 500.
+    # Napoleon has the priority 500.
     app.connect("autodoc-process-docstring", _before, priority=400)
     app.connect("autodoc-process-docstring", _after, priority=600)

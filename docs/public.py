@@ -1,6 +1,6 @@
-"""What the reference describes: the modules in modules.txt, and the names that each gives to users.
+"""Names that the reference describes, for each module in modules.txt.
 
-Read from the source without importing it, so that the test of the docstrings is as cheap as reading.
+They are read from the source without importing it, so that the test of the docstrings is fast.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MODULES = tuple((ROOT / "docs" / "modules.txt").read_text(encoding="utf-8").spli
 
 
 class Public(NamedTuple):
-    """A function, a class or a method that users meet.
+    """A public function, class or method.
 
     Attributes:
-        name: As users write it, `gaussjax.networks.MLP`.
-        node: Its source.
-        bases: Of a method: the same method of the classes that its class is made from.
+        name: Full name, such as `gaussjax.networks.MLP`.
+        node: Syntax tree of its definition.
+        bases: For a method, the same method in the base classes.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Public(NamedTuple):
 
 
 def names(module: str) -> Iterator[Public]:
-    """The functions and classes that a module defines, or imports as `X as X` for its users."""
+    """Functions and classes that a module defines, or exports as `X as X`."""
     for statement in _source(module).body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and not statement.name.startswith("_"):
             yield Public(f"{module}.{statement.name}", statement)
@@ -66,18 +66,18 @@ def _exists(module: str) -> bool:
 
 
 def _definition(module: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    """Where a name is made, followed through modules that pass it on; None for a module or a constant."""
+    """The definition of a name, followed through re-exports; None for a module or a constant."""
     if not module.startswith("gaussjax") or not _exists(module):
         return None
     for statement in _source(module).body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
             return statement
-        # `name = wrap(package.name)` has the docstring of what is wrapped.
+        # `name = wrap(package.name)` has the docstring of the wrapped function.
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call) and statement.value.args:
             wrapped = statement.value.args[0]
             if ast.unparse(statement.targets[0]) == name and ast.unparse(wrapped) == f"factories.{name}":
                 return _definition("gaussjax.policy.from_spec", name)
-        # `from package import module as module` is a module, and defined nowhere.
+        # `from package import module as module` exports a module, which has no definition.
         passes_on = isinstance(statement, ast.ImportFrom) and statement.module != module
         if passes_on and any(alias.asname == alias.name == name for alias in statement.names):
             return _definition(f"{statement.module}", name)

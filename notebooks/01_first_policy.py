@@ -105,7 +105,8 @@ print(type(distribution).__name__, distribution.mean().shape, distribution.stdde
 # %% [markdown]
 # ## jit, grad, vmap
 #
-# Each function is compiled already. Inside your own `jit` it becomes part of your program, and `grad` differentiates it.
+# Each function is compiled already. Inside your own `jit` it becomes part of your program, and `grad` differentiates
+# it.
 
 
 # %%

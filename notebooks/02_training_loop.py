@@ -29,8 +29,8 @@ from gaussjax import envs
 # %% [markdown]
 # ## The environment
 #
-# Gymnasium also has `Pendulum-v1` as pure functions, so the environment becomes part of the compiled program. `reset` and
-# `step` describe one environment; `vmap` makes many copies.
+# Gymnasium also has `Pendulum-v1` as pure functions, so the environment becomes part of the compiled program. `reset`
+# and `step` describe one environment; `vmap` makes many copies.
 
 # %%
 environment = envs.from_functional(PendulumFunctional(), max_steps=200)
@@ -60,8 +60,8 @@ policy = gaussjax.gaussian(
 # ## PPO
 #
 # `rollout` collects experience, `advantages` computes generalised advantages, `loss` is PPO's loss, and `train` scans
-# over updates. The pendulum never *terminates*. It is *truncated* after 200 steps, and the value of the last observation
-# replaces the rewards that would follow.
+# over updates. The pendulum never *terminates*. It is *truncated* after 200 steps, and the value of the last
+# observation replaces the rewards that would follow.
 
 # %%
 NUM_ENVS, NUM_STEPS, UPDATES, EPOCHS, MINIBATCHES = 16, 128, 100, 10, 8

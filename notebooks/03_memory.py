@@ -51,8 +51,8 @@ stepped.shape
 # %% [markdown]
 # ## A whole sequence at once
 #
-# Observations with one more leading axis than the carry are a sequence, time first. Stepping and unrolling give the same
-# numbers up to rounding.
+# Observations with one more leading axis than the carry are a sequence, time first. Stepping and unrolling give the
+# same numbers up to rounding.
 
 # %%
 start = policy.initial_carry((4,))
@@ -63,8 +63,8 @@ print("of the last carry:", float(abs(unrolled.outputs["carry"][0] - carry[0]).m
 # %% [markdown]
 # ## Resets
 #
-# The carry of one episode must not reach the next. `resets[t]` is true where observation t *starts* an episode; the carry
-# is set to zero before that step. `episode_starts` computes resets from the flags of the environments.
+# The carry of one episode must not reach the next. `resets[t]` is true where observation t *starts* an episode; the
+# carry is set to zero before that step. `episode_starts` computes resets from the flags of the environments.
 
 # %%
 terminated = np.zeros((20, 4), bool)
@@ -159,8 +159,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Without memory the best answer is 0, with an error of 1. For longer gaps, set the number of steps that the gates should
-# bridge at the start: `GRU(memory_steps=100)`.
+# Without memory the best answer is 0, with an error of 1. For longer gaps, set the number of steps that the gates
+# should bridge at the start: `GRU(memory_steps=100)`.
 
 # %%
 for name, error in errors.items():

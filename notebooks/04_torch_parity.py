@@ -1,9 +1,9 @@
 # %% [markdown]
 # # One seed, two frameworks
 #
-# `gaussjax.torch` has the same names, options and outputs as gaussjax over a dict of tensors, and draws **the same random
-# numbers** from the same key. You can train in JAX and deploy in PyTorch, or compare the two. This page compares them
-# number by number.
+# `gaussjax.torch` has the same names, options and outputs as gaussjax over a dict of tensors, and draws **the same
+# random numbers** from the same key. You can train in JAX and deploy in PyTorch, or compare the two. This page compares
+# them number by number.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -31,8 +31,8 @@ import gaussjax.torch
 # %% [markdown]
 # ## The same policy twice
 #
-# A policy's `spec` describes it completely, so `gaussjax.torch.from_spec` can build the same policy. `to_torch` converts
-# the parameters.
+# A policy's `spec` describes it completely, so `gaussjax.torch.from_spec` can build the same policy. `to_torch`
+# converts the parameters.
 
 # %%
 action_space = gaussjax.spaces.Box(-1.0, 1.0, (2,))

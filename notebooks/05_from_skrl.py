@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Coming from skrl
 #
-# In skrl you write a Gaussian policy as a class: a mixin, a base class, layers and a `compute`. In gaussjax you choose a
-# network and its sizes. This page rebuilds the models of skrl's Gaussian examples, then reads their checkpoints.
+# In skrl you write a Gaussian policy as a class: a mixin, a base class, layers and a `compute`. In gaussjax you choose
+# a network and its sizes. This page rebuilds the models of skrl's Gaussian examples, then reads their checkpoints.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -71,8 +71,8 @@ print(f"largest difference {np.abs(acted.actions.detach().numpy() - actions).max
 # %% [markdown]
 # ## CNN
 #
-# The defaults of `CNN` are three convolutions, then dense layers with ReLU and tanh. skrl's JAX example has a tanh on the
-# mean, its torch example has none. The policy reshapes flattened images.
+# The defaults of `CNN` are three convolutions, then dense layers with ReLU and tanh. skrl's JAX example has a tanh on
+# the mean, its torch example has none. The policy reshapes flattened images.
 
 # %%
 image_space = gaussjax.spaces.Box(shape=(64, 64, 3))
@@ -90,8 +90,8 @@ for policy in (cnn_as_in_jax, cnn_as_in_torch):
 # %% [markdown]
 # ## RNN, GRU, LSTM
 #
-# The recurrent networks have one recurrent layer of 64, then layers of 64 and 32. `specification` of the network returns
-# the content of skrl's `get_specification`. You seldom need it, because `initial_carry` makes the states.
+# The recurrent networks have one recurrent layer of 64, then layers of 64 and 32. `specification` of the network
+# returns the content of skrl's `get_specification`. You seldom need it, because `initial_carry` makes the states.
 
 # %%
 recurrent = {
@@ -181,8 +181,8 @@ print(sorted(outputs), outputs["log_prob"].shape)
 # %% [markdown]
 # ## A torch checkpoint
 #
-# A `.pt` file holds arrays under the names that you gave to layers, and nothing else. This cell uses plain torch to write
-# the file that skrl would write for the MLP above.
+# A `.pt` file holds arrays under the names that you gave to layers, and nothing else. This cell uses plain torch to
+# write the file that skrl would write for the MLP above.
 
 # %%
 folder = pathlib.Path(tempfile.mkdtemp())

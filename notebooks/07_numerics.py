@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Where float32 loses digits
 #
-# A log-density is a few additions and an exponential. Formulas that are equal on paper still differ in float32: some are
-# wrong by whole nats, some are infinite, some have NaN gradients. This page compares every number with mpmath at 50
+# A log-density is a few additions and an exponential. Formulas that are equal on paper still differ in float32: some
+# are wrong by whole nats, some are infinite, some have NaN gradients. This page compares every number with mpmath at 50
 # digits. distrax represents the usual formulas; gaussjax's distributions convert to it with `as_distrax`.
 
 # %%
@@ -120,8 +120,8 @@ print("  gaussjax", ours)
 assert ours == [0, 0, 0]
 
 # %% [markdown]
-# A finite score can still be wrong: all raw actions beyond 8 share the action at the bound. `act` returns the raw action
-# in its outputs, and with it nothing has to be inverted.
+# A finite score can still be wrong: all raw actions beyond 8 share the action at the bound. `act` returns the raw
+# action in its outputs, and with it nothing has to be inverted.
 
 # %%
 squashed = TanhGaussian(zeros, zeros, -1.0, 1.0)
@@ -133,8 +133,8 @@ print(f"worst error in nats: with raw_actions {with_raw.max():.1e}, from the act
 # %% [markdown]
 # ## A narrow policy
 #
-# Late in training policies are narrow. Then `mean + std · noise` rounds the noise away, and a log-density computed from the
-# action belongs to another action. `act` of gaussjax scores the noise itself.
+# Late in training policies are narrow. Then `mean + std · noise` rounds the noise away, and a log-density computed from
+# the action belongs to another action. `act` of gaussjax scores the noise itself.
 
 # %%
 log_stds = jnp.linspace(-20.0, 0.0, 41)
@@ -244,8 +244,8 @@ for strength in (1.0, 10.0, 100.0):
 # %% [markdown]
 # ## The entropy of a squashed policy
 #
-# The entropy has no closed form. The usual estimate is minus the log-density of one sample, which is right on average but
-# noisy. gaussjax uses a quadrature: it needs no key, has no noise and has a gradient.
+# The entropy has no closed form. The usual estimate is minus the log-density of one sample, which is right on average
+# but noisy. gaussjax uses a quadrature: it needs no key, has no noise and has a gradient.
 
 # %%
 one = TanhGaussian(jnp.zeros((1, 1)), jnp.zeros((1, 1)), -1.0, 1.0)

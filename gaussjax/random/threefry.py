@@ -189,7 +189,7 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
     """Standard normal numbers that agree with `jax.random.normal` to a few units in the last place.
 
     On a CPU float32 numbers differ by at most 4 units in the last place of either, and float64 numbers
-    by at most 5e-15 |z| + 5e-16.
+    by at most `5e-15 |z| + 5e-16`.
 
     Args:
         key: Two words. It is consumed.
