@@ -15,7 +15,7 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Raises errors of these types as usage errors, unless another process has ended."""
+    """Converts errors of these types to UsageError, except the loss of another process."""
     try:
         yield
     except kinds as error:
@@ -26,7 +26,7 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def environment_errors(environment: str) -> Iterator[None]:
-    """Raises errors of making an environment as usage errors."""
+    """Converts errors from making an environment to UsageError."""
     import gymnasium
 
     try:
@@ -34,7 +34,7 @@ def environment_errors(environment: str) -> Iterator[None]:
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UsageError(f"environment: {' '.join(str(error).split())}") from error
     except (AttributeError, ImportError, RuntimeError) as error:
-        # MuJoCo imports its renderer with itself; a missing library raises any of these.
+        # Importing MuJoCo imports its renderer too; a missing library raises any of these.
         if "MUJOCO_GL" not in os.environ:
             raise
         raise UsageError(

@@ -14,38 +14,21 @@ import imageio.v3
 import numpy as np
 from PIL import Image
 
-# Largest height and width in pixels, and highest rate in frames a second.
+from gaussjax.cli.errors import UsageError
+
+# Largest height and width in pixels, and highest frame rate in pictures a second.
 SIZE, RATE = 320, 25
 
 
-class DrawingError(RuntimeError):
-    """An environment that cannot be drawn; the message names what to install or set."""
-
-
 class Recorder:
-    """Pictures of one environment, to be written as a GIF.
-
-    Example:
-        >>> import gymnasium
-        >>> environment = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
-        >>> _ = environment.reset(seed=0)
-        >>> recorder = Recorder()
-        >>> recorder.record(environment)
-        >>> recorder.pictures[0].shape
-        (320, 320, 3)
-        >>> environment.close()
-    """
+    """Pictures of one environment, to be written as a GIF."""
 
     def __init__(self) -> None:
         self.pictures: list[np.ndarray] = []
         self._calls, self._every, self._milliseconds = 0, 1, 40
 
     def record(self, environment: Any) -> None:
-        """Takes a picture of an environment made with `render_mode="rgb_array"`, or skips one to keep the rate.
-
-        Raises:
-            DrawingError: The environment cannot be drawn here.
-        """
+        """Adds a picture of an environment made with `render_mode="rgb_array"`, or skips it to keep the frame rate."""
         if not self._calls:
             rate = environment.metadata.get("render_fps") or RATE
             self._every = max(1, round(rate / RATE))
@@ -58,16 +41,12 @@ class Recorder:
         self._calls += 1
 
     def save(self, path: Path) -> None:
-        """Writes the pictures as a GIF that repeats for ever.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Writes the pictures as a GIF that repeats for ever."""
         imageio.v3.imwrite(path, self.pictures, extension=".gif", duration=self._milliseconds, loop=0)
 
 
 def _draw(environment: Any) -> Any:
-    # Keeps pygame from greeting on standard output and from looking for a window system.
+    # Without these, pygame prints a greeting and looks for a window system.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     name = environment.spec.id if environment.spec else type(environment.unwrapped).__name__
@@ -82,15 +61,15 @@ def _draw(environment: Any) -> Any:
                 " Without a display MuJoCo draws through EGL or OSMesa: install one (libegl1, or libosmesa6) and set "
                 "the environment variable MUJOCO_GL to egl or osmesa."
             )
-        raise DrawingError(f"gif: {name} cannot be drawn ({reason}).{hint}") from error
+        raise UsageError(f"gif: {name} cannot be drawn ({reason}).{hint}") from error
     if picture is None:
-        raise DrawingError(f"gif: expected a picture of {name}, got none. It has no render mode rgb_array.")
+        raise UsageError(f"gif: expected a picture of {name}, got none. It has no render mode rgb_array.")
     return picture
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Suppresses warnings of window libraries, and tracebacks from finalisers of windows that failed to open."""
+    """Suppresses warnings of window libraries, and tracebacks from the finalizers of windows that failed to open."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         with warnings.catch_warnings():

@@ -32,13 +32,13 @@ _RUN = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command `gaussjax`; the exit code is 2 for an error that the user can repair."""
+    """Runs the command `gaussjax`; the exit code of a UsageError is 2."""
     try:
         command = _parse(arguments)
         _cache_compiled_programs()
         if getattr(command, "distributed", None) is None:
-            # Handing a call to another thread takes longer than a small program, and host environments call one at
-            # every step. Several devices need the threads to run side by side.
+            # Host environments call a small program at every step, and a call in another thread takes longer than
+            # the program. Several devices need the threads to run in parallel.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
         _RUN[type(command)](command)
     except UsageError as error:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> Any:
-    """The command and its options; tyro prints help and errors of the command line itself, and exits."""
+    """The command and its options; for help, and for a wrong option, tyro prints the text and exits."""
     try:
         try:
             with usage_errors(ValueError):
@@ -65,13 +65,13 @@ def _parse(arguments: Sequence[str] | None) -> Any:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, such as head, has closed the pipe. Python flushes standard output once more at exit.
+        # The reader, such as head, has closed the pipe; the flush of standard output at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
 def _cache_compiled_programs() -> None:
-    """Keeps compiled programs between runs, unless the environment sets a folder for them."""
+    """Caches compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR names another."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "gaussjax"))

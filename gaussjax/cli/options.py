@@ -21,13 +21,13 @@ _File = Annotated[Positional[Path], arg(metavar="FILE", help="Policy file, writt
 
 
 def _default(text: str) -> Any:
-    """Help text for the default of an option that is None."""
+    """Help text in place of the default value None."""
     return arg(help_behavior_hint=f"(default: {text})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Options of every training."""
+    """Options that all algorithms share."""
 
     algorithm: ClassVar[str]
 
@@ -36,7 +36,7 @@ class Train:
     seed: int = 0
     """Random seed for training."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
-    """Run environments on the host (gymnasium), or compile them with the training (jax; Pendulum-v1)."""
+    """Run environments on the host (gymnasium), or compile them with the training (jax, for Pendulum-v1 only)."""
     out: Annotated[Path | None, _default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
     """New folder for the results."""
     evaluation_episodes: int = 20
@@ -46,9 +46,9 @@ class Train:
     max_skipped: int = 10
     """Stop after this number of consecutive updates with a NaN or infinite loss, gradient or transition."""
     timeout: float = 300.0
-    """Longest time for one step of the environments, in seconds."""
+    """Longest time for one step of all environments, in seconds."""
     tensorboard: FlagCreatePairsOff[bool] = False
-    """Write the metrics for TensorBoard too, into the folder of the results."""
+    """Write the metrics for TensorBoard too, in the folder of the results."""
     wandb: FlagCreatePairsOff[bool] = False
     """Write the metrics to Weights & Biases too; WANDB_MODE=offline keeps them in the folder of the results."""
 
@@ -58,7 +58,7 @@ class Train:
             if self.checkpoint_every < 0:
                 raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
             if not 0 <= self.seed < 2**32:
-                # JAX makes a key from 32 bits, and environments refuse a negative seed.
+                # jax.random.key uses 32 bits of a seed, and environments refuse a negative one.
                 raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")
 
 
@@ -102,7 +102,7 @@ _NOT_SAVED = ("out", "distributed", "config")
 
 
 def to_dict(command: Any) -> dict[str, Any]:
-    """JSON-able options of a training, for its folder."""
+    """JSON-able options of a training, to be saved in its folder."""
     saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
     if "dataset" in saved:
         saved["dataset"] = str(command.dataset.resolve())
@@ -110,7 +110,7 @@ def to_dict(command: Any) -> dict[str, Any]:
 
 
 def from_dict(saved: Mapping[str, Any]) -> Any:
-    """The training command with these options; a missing or wrong one raises."""
+    """The training command with these options; a missing or wrong option raises."""
     kind, config = TRAIN[saved["algorithm"]], _CONFIGS[saved["algorithm"]]
 
     def fields(cls: Any) -> dict[str, Any]:
@@ -130,13 +130,13 @@ class Evaluate:
     episodes: int = 20
     """Number of episodes."""
     seed: int = EVALUATION_SEED
-    """Random seed of the first episode; each further episode takes the next number."""
+    """Random seed of the first episode; the seed of each further episode is larger by 1."""
     max_steps: int = 10_000
-    """Longest episode in environment steps, for environments without an end."""
+    """Longest episode in environment steps, for environments whose episodes do not end."""
     timeout: float = 300.0
-    """Longest time for one step of the environments, in seconds."""
+    """Longest time for one step of all environments, in seconds."""
     gif: Path | None = None
-    """File for a recording of the first episode."""
+    """New GIF file with a recording of the first episode."""
 
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
@@ -152,9 +152,9 @@ class Resume:
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """Folder of the results, made by train."""
     distributed: str | None = None
-    """Train on many devices, as for train ppo; each process needs access to the folder."""
+    """Train on many devices, as for train ppo; each process reads the folder."""
     environment: str | None = None
-    """Name of the environment; required if the name imports a module, such as my_module:MyEnv-v0."""
+    """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +170,11 @@ class Export:
 
     file: _File
     format: Literal["stablehlo", "onnx", "numpy"]
-    """Format of the program; numpy writes an .npz file and its reader numpy_act.py."""
+    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it."""
     out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
     """File to write."""
     stochastic: bool = False
-    """Sample the actions: from a key (stablehlo), or from noise as an input (onnx, numpy)."""
+    """Sample the actions; the program then takes a key (stablehlo) or noise (onnx, numpy) as an input."""
 
 
 _Algorithm = (

@@ -51,8 +51,6 @@ def evaluate(command: Evaluate) -> None:
         )
     except ValueError as error:
         raise UsageError(f"environment: {environment} does not fit this policy: {error}") from error
-    except gif.DrawingError as error:
-        raise UsageError(str(error)) from error
     returns = np.array(result.returns)
     table = Table(title=f"{environment}: {episodes} episodes, deterministic actions")
     for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
@@ -84,27 +82,16 @@ def info(command: Info) -> None:
 
 
 def export(command: Export) -> None:
-    """Writes a program that computes the policy's actions, and prints its inputs and outputs."""
+    """Writes a program that computes the actions of a policy, and prints the program's inputs and outputs."""
     with _readable(command.file):
-        loaded = files.load(command.file)
-    formats = {
-        "stablehlo": (programs.stablehlo, ".stablehlo"),
-        "onnx": (programs.onnx, ".onnx"),
-        "numpy": (programs.numpy, ".npz"),
-    }
-    write, suffix = formats[command.format]
-    path = command.out or command.file.with_suffix(suffix)
+        policy, params, normalizer, _ = files.load(command.file)
+    write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
+    path = command.out or command.file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
-        program = write(
-            path,
-            loaded.policy,
-            loaded.params,
-            normalizer=loaded.normalizer,
-            deterministic=not command.stochastic,
-        )
+        program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
     reader = ", read by numpy_act.py beside it" if command.format == "numpy" else ""
-    raw = ", as the environment gives them" if loaded.normalizer is not None else ""
+    raw = ", as the environment gives them" if normalizer is not None else ""
     print_line(
         f"{path}{reader}: {inputs}{raw} -> {', '.join(program.outputs)}; compared with policy.act on random inputs"
     )
@@ -112,7 +99,7 @@ def export(command: Export) -> None:
 
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Names the policy files at hand if this one cannot be read; users often name the folder of a training."""
+    """Adds the policy files of the folder to the error of an unreadable file; users often name the folder alone."""
     try:
         yield
     except OSError as error:
@@ -123,7 +110,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def refuse_import(environment: Any, file: Path) -> None:
-    """Refuses a name from a file if Gymnasium would import a module for it."""
+    """Raises UsageError if a file names an environment that makes Gymnasium import a module."""
     if not isinstance(environment, str) or ":" in environment:
         raise UsageError(
             f"environment: {file} names {environment!r}, which would import a module. If you trust the module, name "

@@ -22,12 +22,12 @@ _DETAILS = (
     ("temperature", "temperature", ".3g"),
     ("explained_variance", "explained variance", ".2f"),
 )
-# If most actions are at a bound, their samples hardly train the policy.
+# From this fraction of actions at a bound on, the policy hardly learns, and the line has a warning.
 _HIGH_SATURATION = 0.5
 
 
 def print_line(text: str) -> None:
-    """Prints a line without colours, in the first of several processes only."""
+    """Prints a line without colours; of several processes only the first one prints."""
     if processes.leads():
         Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -61,16 +61,7 @@ class _Bar(Progress):
 
 @contextlib.contextmanager
 def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Progress bar of a training.
-
-    Args:
-        total_steps: Last step of the training.
-        first: Step at which the training begins.
-        unit: Name of a step.
-
-    Yields:
-        A function that takes the metrics of an update and moves the bar.
-    """
+    """Shows a progress bar from step `first` to `total_steps`; yields a function of the metrics that moves the bar."""
     columns = TextColumn("{task.fields[latest]}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
     mean_return = math.nan
     with _Bar(*columns, TimeRemainingColumn()) as progress:

@@ -36,7 +36,7 @@ FAULTS = (
 
 
 class _Curve(NamedTuple):
-    """Unit of the steps, the metric that is highest for the best policy, and the labels of both axes."""
+    """Learning curve: unit of its steps, metric that is highest for the best policy, and labels of both axes."""
 
     unit: str = "steps"
     score: str = "episode_return"
@@ -47,7 +47,7 @@ _CLONING = _Curve("epochs", "log_prob", ("epochs", "mean log-likelihood of the r
 
 
 def train(command: Any) -> None:
-    """Trains and evaluates a policy, and leaves the results in a folder."""
+    """Trains and evaluates a policy, and writes the results to a new folder."""
     environment, algorithm, seed = command.environment, command.algorithm, command.seed
     folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
     mesh = _connect(getattr(command, "distributed", None))
@@ -66,7 +66,7 @@ def train(command: Any) -> None:
         try:
             _run(folder, loop, state, command)
         except sinks.SinkError:
-            # Nothing was trained: the name is free again.
+            # Nothing is trained yet; without the folder the command can be repeated as it is.
             shutil.rmtree(folder)
             raise
 
@@ -99,7 +99,7 @@ def resume(command: options.Resume) -> None:
 
 
 def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None = None) -> None:
-    """Trains to the end with a progress bar, then evaluates."""
+    """Trains to the end with a progress bar, then evaluates the policy."""
     first, start = int(state.steps), time.perf_counter()
     cloning = isinstance(command, options.TrainBC)
     curve = _CLONING if cloning else _Curve()
@@ -142,17 +142,10 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         sys.exit(INTERRUPTED)
     if not processes.leads():
         return
-    # The evaluation is the first process's alone; the others need not wait for it.
+    # Only the first process evaluates; the others need not wait for it.
     processes.disconnect()
-    evaluate(
-        options.Evaluate(
-            folder / run.POLICY,
-            command.environment,
-            command.evaluation_episodes,
-            command.seed + options.EVALUATION_SEED,
-            timeout=command.timeout,
-        )
-    )
+    episodes, seed = command.evaluation_episodes, command.seed + options.EVALUATION_SEED
+    evaluate(options.Evaluate(folder / run.POLICY, command.environment, episodes, seed, timeout=command.timeout))
     print_line(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
@@ -161,7 +154,7 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
         rows = results.read_metrics(folder / run.METRICS)
         report.learning_curve(rows, folder / "learning_curve.png", title, score=curve.score, labels=curve.labels)
     except OSError as error:
-        # On a full disk or without the folder, the error that ended the training matters more.
+        # Do not raise here: the error that ended the training, such as a full disk, matters more.
         print_line(f"No learning curve: {error}.")
 
 
@@ -172,7 +165,7 @@ def _remains(folder: Path) -> str:
 
 @contextlib.contextmanager
 def _loop(command: Any, mesh: Any) -> Iterator[Any]:
-    """The training loop on its environments, which are closed at the end."""
+    """The training loop of a command; its environments are closed at the end of the block."""
     config, name = command.config, command.environment
     if isinstance(config, sac.Config):
         # The gradient steps of SAC run in other threads while the environments step.
@@ -185,7 +178,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 environments = envs.make_functional(name)
                 spaces = environments.observation_space, environments.action_space
             else:
-                # Cloning uses only the spaces of its environment.
+                # Cloning has no num_envs: it needs one environment for the spaces alone.
                 share = sharding.share(mesh, getattr(config, "num_envs", 1))
                 with environment_errors(name):
                     environments = envs.make_vector(name, share.stop - share.start)
@@ -220,7 +213,7 @@ def _sinks(command: Any) -> list[str]:
 
 
 def _digest(command: Any) -> dict[str, str]:
-    """SHA-256 of the dataset of a cloning."""
+    """SHA-256 digest of the dataset of behavioural cloning; {} for other algorithms."""
     if not isinstance(command, options.TrainBC):
         return {}
     try:

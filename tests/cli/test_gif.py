@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gaussjax.cli import gif
+from gaussjax.cli.errors import UsageError
 
 pytest.importorskip("pygame")
 
@@ -61,5 +62,5 @@ def test_missing_package_for_drawing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     environment = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
     environment.reset(seed=0)
-    with pytest.raises(gif.DrawingError, match=r"Pendulum-v1 cannot be drawn .*gymnasium\[classic.control\]"):
+    with pytest.raises(UsageError, match=r"Pendulum-v1 cannot be drawn .*gymnasium\[classic.control\]"):
         gif.Recorder().record(environment)
