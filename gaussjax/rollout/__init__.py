@@ -1,4 +1,4 @@
-"""Running a policy in environments, on the host and compiled: collecting experience, and evaluating."""
+"""Rollouts of a policy: collection of experience and evaluation, on the host or compiled."""
 
 from gaussjax.envs.guard import EnvironmentStepError as EnvironmentStepError
 from gaussjax.rollout import compiled as compiled

@@ -1,4 +1,4 @@
-"""Running a policy in JAX environments, inside a compiled program."""
+"""Rollouts of a policy in JAX environments, inside a compiled program."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class RolloutState(NamedTuple):
     """State of `N` copies of an environment between two rollouts.
 
     Attributes:
-        environment_states: States of the copies, each leaf with `N` first.
+        environment_states: States of the copies; each leaf has a leading axis of length `N`.
         observations: Observations to act on next, `(N, F)`.
         resets: Flags of observations that start an episode, `(N,)`.
         carry: Recurrent state of the policy, or `()`.
         returns: Sums of the rewards of the running episodes, `(N,)`.
-        lengths: Steps of the running episodes, `(N,)`.
+        lengths: Environment steps of the running episodes, `(N,)`.
     """
 
     environment_states: Any
@@ -53,13 +53,7 @@ class EpisodeSums(NamedTuple):
 
 
 def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
-    """Mean `episode_return` and `episode_length`, NaN if no episode finished.
-
-    Args:
-        sums: Sums over the finished episodes.
-
-    Returns:
-        Two float32 scalars; the length is in environment steps.
+    """Mean `episode_return` and mean `episode_length` in environment steps, NaN if no episode finished.
 
     Example:
         >>> float(episode_metrics(EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
@@ -70,16 +64,13 @@ def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
 
 
 def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int) -> RolloutState:
-    """Copies of an environment, each at the start of an episode.
+    """State of `num_envs` copies of an environment, each at the start of an episode.
 
     Args:
         environment: One environment; it is vmapped.
         policy: The policy, whose recurrent state starts with zeros.
-        key: Consumed.
+        key: PRNG key for the resets, consumed.
         num_envs: Number of copies.
-
-    Returns:
-        The state for `collect`.
 
     Raises:
         TypeError: `reset` does not return (state, observation).
@@ -110,26 +101,25 @@ def collect(
     deterministic: bool = False,
     mesh: Mesh | None = None,
 ) -> tuple[Rollout, RolloutState, EpisodeSums]:
-    """Experience of a policy over some steps of all copies. A finished episode is followed by the next.
+    """Experience of a policy over `num_steps` steps of all copies; a copy starts a new episode after each end.
 
     Args:
         environment: One environment; it is vmapped.
         policy: The policy.
-        params: Its parameters.
-        preprocess: Function of observations whose result the policy gets, such as a normalization.
-        state: State of the copies.
-        key: Consumed, for noise and resets.
-        num_steps: Steps of each copy.
-        deterministic: Whether the policy takes its deterministic action.
-        mesh: Devices that share the copies evenly and do not communicate. Noise and resets do not depend on it.
+        params: Parameters of the policy.
+        preprocess: Function applied to observations before the policy, such as a normalization.
+        state: State from `start` or from an earlier `collect`.
+        key: PRNG key for noise and resets, consumed.
+        num_steps: Environment steps of each copy.
+        deterministic: True for deterministic actions.
+        mesh: Devices that share the copies evenly. The noise and the resets are the same on every mesh.
 
     Returns:
         The experience, the new state of the copies, and sums over the finished episodes.
 
     Raises:
         TypeError: `step` does not return a `gaussjax.envs.Step`, or `terminated` or `truncated` is not a bool.
-        ValueError: A field of the step has a wrong shape, or state and observation differ in type from those of
-            `reset`.
+        ValueError: A field has a wrong shape, or `step` and `reset` differ in the types of state or observation.
 
     Example:
         >>> import gaussjax
@@ -154,33 +144,21 @@ def collect(
         stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, act.actions)
         done = stepped.terminated | stepped.truncated
 
-        def reset(_: None) -> tuple[Any, Array]:
+        def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
             fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
-            return jax.tree.map(lambda new, old: _where(done, new, old), fresh, (stepped.state, stepped.observation))
+            return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(done, new, old), fresh, ended)
 
-        # At most steps no episode ends, and no reset is computed.
-        states, observations = jax.lax.cond(jnp.any(done), reset, lambda _: (stepped.state, stepped.observation), None)
-        row = (
-            state.observations,
-            act.outputs["raw_actions"],
-            act.actions,
-            stepped.reward,
-            stepped.terminated,
-            stepped.truncated,
-            stepped.observation,
-        )
+        # At most steps no episode ends, and the resets are skipped.
+        after = stepped.state, stepped.observation
+        states, observations = jax.lax.cond(jnp.any(done), reset, lambda ended: ended, after)
+        taken = state.observations, act.outputs["raw_actions"], act.actions
+        row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
         returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
-        # Stacked, and summed over the environments after the last step: one kernel in the loop.
+        # Stacked here and summed over the environments after the last step, so that the loop has one kernel for them.
         sums = sums + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
-        following = RolloutState(
-            states,
-            observations,
-            done,
-            act.outputs.get("carry", ()),
-            jnp.where(done, 0.0, returns),
-            jnp.where(done, 0.0, lengths),
-        )
+        running = jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
+        following = RolloutState(states, observations, done, act.outputs.get("carry", ()), *running)
         return (following, sums), (row, state.carry)
 
     def run(state: RolloutState, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
@@ -196,7 +174,7 @@ def collect(
         return Rollout(*rows, resets=resets, carries=carries), last, sums
 
     if mesh is not None:
-        # Each device checks only its own episodes for their ends, so that no device waits for another.
+        # Each device looks for ends of its own episodes only, so that no device waits for another.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         run = jax.shard_map(
             run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
@@ -221,15 +199,12 @@ def evaluate(
     Args:
         environment: One environment; it is vmapped.
         policy: The policy.
-        params: Its parameters.
-        key: Consumed.
-        preprocess: Function of observations whose result the policy gets, such as a normalization.
+        params: Parameters of the policy.
+        key: PRNG key for noise and resets, consumed.
+        preprocess: Function applied to observations before the policy, such as a normalization.
         episodes: Number of copies.
-        max_steps: Steps of each copy, whether its episode has ended or not.
-        deterministic: Whether the policy takes its deterministic action.
-
-    Returns:
-        The sum of the rewards of each episode.
+        max_steps: Environment steps of each copy; a copy goes on after its episode has ended.
+        deterministic: True for deterministic actions.
 
     Example:
         >>> import gaussjax
@@ -245,7 +220,3 @@ def evaluate(
     ended = jnp.cumsum((rollout.terminated | rollout.truncated).astype(jnp.int32), axis=0)
     running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
     return jnp.sum(jnp.where(running, rollout.rewards, 0.0), axis=0)
-
-
-def _where(done: Array, new: Array, old: Array) -> Array:
-    return jnp.where(done.reshape(done.shape + (1,) * (new.ndim - 1)), new, old)

@@ -29,24 +29,20 @@ def evaluate(
     timeout: float | None = None,
     on_step: Callable[[gymnasium.Env], None] | None = None,
 ) -> Episodes:
-    """Returns and lengths of whole episodes, one in each of as many environments.
+    """Returns and lengths of whole episodes, each in an environment of its own.
 
     Args:
         policy: The policy.
-        params: Its parameters.
+        params: Parameters of the policy.
         environment: Gymnasium name.
         normalizer: Observation statistics of the training, or None.
         episodes: Number of episodes.
-        seed: Seed of actions and environments: episode i has seed + i.
-        deterministic: Whether the policy takes its deterministic action.
-        max_steps: Steps after which an episode is cut. With None an episode runs to its end, which some
-            environments do not have.
-        timeout: Seconds that one step of all environments may take, or None for no limit.
+        seed: Random seed of the actions; the environment of episode i has the seed `seed + i`.
+        deterministic: True for deterministic actions.
+        max_steps: Environment steps after which an episode is cut, or None for no limit.
+        timeout: Longest time for one step of all environments in seconds, or None for no limit.
         on_step: Function of the first environment, made with `render_mode="rgb_array"`. It is called after the reset
-            and after each step of the first episode, except the last step, which has reset the environment.
-
-    Returns:
-        Return and length of each episode, and the number of episodes that were cut.
+            and after each step of the first episode except the last step, which resets the environment.
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
@@ -61,16 +57,15 @@ def evaluate(
     options = {} if on_step is None else {"render_mode": "rgb_array"}
     environments: Any = envs.make_vector(environment, episodes, **options)
     carry = policy.initial_carry((episodes,))
-    recurrent = bool(jax.tree.leaves(carry))
+    carry = carry if jax.tree.leaves(carry) else None
 
     @jax.jit
     def act(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
         # Resets are not needed: only the first episode of each environment counts.
-        recurrent_inputs = {"carry": carry} if recurrent else {}
-        output = policy.act(params, key, observations, deterministic=deterministic, **recurrent_inputs)
-        return output.actions, output.outputs.get("carry", ())
+        output = policy.act(params, key, observations, deterministic=deterministic, carry=carry)
+        return output.actions, output.outputs.get("carry")
 
     runner = Runner(environments)
     runner.timeout = timeout

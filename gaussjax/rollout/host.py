@@ -1,4 +1,4 @@
-"""Gymnasium vector environments: stepping, statistics of episodes, and collecting experience."""
+"""Rollouts of a policy in Gymnasium vector environments, with statistics of the episodes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ class Rollout(NamedTuple):
         actions: Flat actions of the environments, `(T, N, A)`.
         rewards: Rewards, `(T, N)`.
         terminated: Flags of steps after which the episode ended by itself, `(T, N)`.
-        truncated: Flags of steps after which the episode was cut, `(T, N)`. The value of the last observation counts.
-        next_observations: Observations after each step, `(T, N, F)`. At the end of an episode it is the last
-            observation of that episode, not the first of the next.
+        truncated: Flags of steps after which the episode was cut, `(T, N)`.
+        next_observations: Observations after each step and before any reset, `(T, N, F)`.
         resets: Flags of observations that start an episode, `(T, N)`.
-        carries: Recurrent state before each step and after the last, `T + 1` first; or `()`.
+        carries: Recurrent states before each step and after the last, each leaf `(T + 1, …)`; or `()`.
     """
 
     observations: Float[Any, "time envs features"]
@@ -65,12 +64,16 @@ class Act(Protocol):
 
 
 class Runner:
-    """A vector environment with the running returns and lengths of its episodes.
+    """A vector environment and the returns and lengths of its running episodes, changed in place.
 
-    It changes in place, like the environments that it steps.
+    Both `reset` and `step` raise FloatingPointError for an observation or reward that is NaN or infinite. They raise
+    EnvironmentStepError if an environment raises, tries to exit the program, or does not answer in time.
 
     Args:
         environments: Vector environment with the autoreset mode SAME_STEP.
+
+    Attributes:
+        timeout: Longest time for one step of all environments in seconds, or None for no limit.
 
     Example:
         >>> from gaussjax import envs
@@ -92,7 +95,6 @@ class Runner:
             )
         self.environments = environments
         self.timeout: float | None = None
-        """Seconds that one step of all environments may take, or None for no limit."""
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
         self._steps = 0
@@ -101,11 +103,7 @@ class Runner:
         """First observations of new episodes in all environments, `(N, F)`.
 
         Args:
-            seed: Seed of the first environment; environment i has seed + i.
-
-        Raises:
-            FloatingPointError: An observation is NaN or infinite.
-            EnvironmentStepError: An environment raised, tried to exit the program, or hung.
+            seed: Random seed of the first environment; environment i has the seed `seed + i`.
         """
         with guarded(self.environments, "reset", self.timeout):
             observations, _ = self.environments.reset(seed=seed)
@@ -119,12 +117,8 @@ class Runner:
             actions: Flat actions, `(N, A)`.
 
         Returns:
-            Observations to act on next, rewards, terminated, truncated, observations after this step
-            (before any reset), and the episodes that finished.
-
-        Raises:
-            FloatingPointError: An observation or a reward is NaN or infinite.
-            EnvironmentStepError: An environment raised, tried to exit the program, or hung.
+            Observations to act on next, rewards, terminated, truncated, observations after this step and before any
+            reset, and the episodes that finished.
         """
         space = self.environments.action_space
         actions = np.asarray(actions, space.dtype).reshape(space.shape)  # type: ignore[arg-type]
@@ -134,23 +128,21 @@ class Runner:
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
         observations = self._checked(np.array(observations, np.float32), when)
         self._checked(rewards, when, "reward")
-        last = observations
         self._returns += rewards
         self._lengths += 1
         done = terminated | truncated
-        episodes = Episodes([], [])
+        last, episodes = observations, Episodes([], [])
         if done.any():
             last = observations.copy()
             for i in np.flatnonzero(done):
                 last[i] = info["final_obs"][i]
-                episodes.returns.append(float(self._returns[i]))
-                episodes.lengths.append(int(self._lengths[i]))
+            episodes = Episodes(self._returns[done].tolist(), self._lengths[done].tolist())
             self._checked(last, when)
             self._returns[done], self._lengths[done] = 0.0, 0
         return observations, rewards, terminated, truncated, last, episodes
 
     def capture(self) -> dict[str, Any]:
-        """State of the environments and of their running episodes, as plain data.
+        """State of the environments and of their running episodes, as JSON-able data.
 
         Raises:
             snapshot.UnsavableError: The state of these environments cannot be saved.
@@ -159,19 +151,15 @@ class Runner:
         return {**running, "environments": snapshot.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Restores the state that `capture` returned.
-
-        Args:
-            captured: Result of `capture`.
-        """
+        """Restores a state that `capture` returned."""
         snapshot.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]
 
     def _checked(self, values: np.ndarray, when: str, what: str = "observation") -> np.ndarray:
-        if not np.isfinite(values).all():
-            finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-            index = int(np.flatnonzero(~finite)[0])
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            index = int(np.argmin(finite))
             raise FloatingPointError(
                 f"environment {index}: expected a finite {what} at {when}, got {values[index]} "
                 f"({int((~finite).sum())} of {len(values)} environments). The environment has diverged; "
@@ -183,18 +171,18 @@ class Runner:
 def collect(
     runner: Runner, act: Act, observations: np.ndarray, resets: np.ndarray, carry: Any, num_steps: int
 ) -> tuple[Rollout, tuple[np.ndarray, np.ndarray, Any], Episodes]:
-    """Experience of a policy over some steps.
+    """Experience of a policy over `num_steps` steps of each environment.
 
     Args:
         runner: The environments.
         act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step.
-        observations: Current observations, `(N, F)`.
+        observations: Observations to act on first, `(N, F)`.
         resets: Flags of observations that start an episode, `(N,)`.
         carry: Recurrent state of the policy, or `()`.
         num_steps: Steps of each environment.
 
     Returns:
-        The experience; observations, resets and carry to continue from; and the finished episodes.
+        The experience; `(observations, resets, carry)` for the next call; and the finished episodes.
 
     Example:
         >>> from gaussjax import envs
