@@ -1,4 +1,4 @@
-"""One policy, one file: parameters, description and observation statistics."""
+"""Policy files: the parameters, description and observation statistics of one policy."""
 
 from gaussjax.files.container import PolicyFileError as PolicyFileError
 from gaussjax.files.policy_file import Loaded as Loaded

@@ -1,7 +1,7 @@
 """File of named arrays and a JSON description, written atomically and verified by a digest.
 
-The format is safetensors, readable without gaussjax. Its metadata holds the description and a sha256
-over the whole file, so that every flipped bit is detected. Nothing in a file is executed.
+The format is safetensors, which other programs can read. Its metadata holds the description and a sha256 digest of
+the whole file, so that every flipped bit is detected. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -19,35 +19,24 @@ import numpy as np
 from gaussjax.core import atomic_file
 
 _NO_DIGEST = "0" * 64
-# The quotes make it unique: in the description, a string of the header, quotes are escaped.
+# This text occurs once in a file: the description is a string in the header, so that its own quotes are escaped.
 _DIGEST_FIELD = '"sha256":"{}"'
-# safetensors' own NumPy reader does not know bfloat16.
-_DTYPES = {
-    "BF16": ml_dtypes.bfloat16,
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-    "I8": np.int8,
-    "I16": np.int16,
-    "I32": np.int32,
-    "I64": np.int64,
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-    "BOOL": np.bool_,
-}
+# safetensors' own NumPy reader does not support bfloat16.
+_FLOATS = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+_SIGNED = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
+_UNSIGNED = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
+_DTYPES: dict[str, Any] = {**_FLOATS, **_SIGNED, **_UNSIGNED, "BOOL": np.bool_}
 
 
 class PolicyFileError(ValueError):
-    """A policy file is damaged, does not fit this version or network, or is no policy file."""
+    """A file is damaged, is not a policy file, or does not fit this version of gaussjax or this network."""
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Writes arrays and a JSON-able description with the versions of the libraries; an OSError keeps an older file."""
-    import safetensors.numpy  # Loaded late: most programs neither read nor write a file.
+    """Writes arrays, a JSON-able description and library versions; after an OSError an older file is unchanged."""
+    import safetensors.numpy  # Imported late: most programs neither read nor write a file.
 
-    # safetensors copies memory in order, which would scramble a transposed view.
+    # safetensors copies memory as it lies, which would scramble a transposed view.
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     other = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
     if other:
@@ -59,20 +48,23 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and description of a file, or PolicyFileError if the bytes are not those that `write` wrote."""
+    """Arrays and description of a file; raises PolicyFileError for bytes that `write` did not write."""
     import safetensors
 
     payload = path.read_bytes()
     description = _verified_description(payload, path)
     try:
-        tensors = {name: _read_tensor(**tensor) for name, tensor in safetensors.deserialize(payload)}
+        tensors = {
+            name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+            for name, tensor in safetensors.deserialize(payload)
+        }
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise PolicyFileError(f"{path}: expected arrays of numbers, got others ({error}).") from error
     return tensors, description
 
 
 def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises PolicyFileError for NaN, with the names of the arrays that hold it."""
+    """Raises PolicyFileError with the names of all arrays that hold NaN."""
     broken = [name for name, value in tensors.items() if np.isnan(value).any()]
     if broken:
         raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
@@ -104,7 +96,3 @@ def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
 
 def _with_digest(payload: bytes, old: str, new: str) -> bytes:
     return payload.replace(_DIGEST_FIELD.format(old).encode(), _DIGEST_FIELD.format(new).encode(), 1)
-
-
-def _read_tensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
-    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)

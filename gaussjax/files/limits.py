@@ -1,4 +1,4 @@
-"""Limits of a policy file: descriptions too large to build, and arrays that are not the policy's."""
+"""Checks of the content of a policy file before a policy is made from it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from gaussjax import normalize, spaces
 
 _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
-# No policy is larger.
+# Limits far above the size of any policy.
 _MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
 def refuse_bombs(description: Any, num_tensors: int) -> None:
-    """Raises ValueError for lists, shapes or numbers of layers that would take for ever to build."""
+    """Raises ValueError for a description whose network would take too much time or memory to build."""
     _refuse(description, max(num_tensors, _MOST_LAYERS), "policy")
 
 
@@ -30,9 +30,9 @@ def part_faults(description: Mapping[str, Any]) -> list[str]:
 
 
 def statistics_fault(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
-    """Sentence about statistics whose shapes do not fit the observation space, or None."""
+    """Fault of observation statistics whose shapes do not fit the observation space, as a sentence, or None."""
     flat = (spaces.size(space),)
-    # Observations are normalized in their own shape or flattened.
+    # Observations are normalized either in the shape of the space or flattened.
     allowed = dict.fromkeys([space.shape, flat] if isinstance(space, spaces.Box) else [flat])
     count, mean, m2 = (tuple(np.shape(part)) for part in statistics)
     if count == () and mean == m2 and mean in allowed:
@@ -49,11 +49,7 @@ def mismatches(
     cast: Any,
     kept: Callable[[np.dtype], Any],
 ) -> list[str]:
-    """One sentence for each parameter that is missing, unknown, or of another shape or dtype.
-
-    Parameters named in `cast` may have another dtype. `kept` is the dtype that the reading library makes
-    of a dtype: JAX without x64 narrows 64 bits to 32.
-    """
+    """One sentence for each parameter that is missing, unknown, or of another shape or dtype."""
     params = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
     faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in params]
     faults += [f"{name} is unknown (got {array.shape})" for name, array in params.items() if name not in expected]
@@ -63,7 +59,7 @@ def mismatches(
             faults.append(f"{name}: expected {leaf.shape}, got {array.shape}")
         if array.dtype != leaf.dtype and name not in cast:
             faults.append(f"{name}: expected {leaf.dtype}, got {array.dtype}")
-        elif kept(array.dtype) != array.dtype:
+        elif kept(array.dtype) != array.dtype:  # JAX without x64 narrows 64 bits to 32.
             faults.append(f"{name}: expected 32 bits, got {array.dtype}, which needs jax_enable_x64")
     return faults
 

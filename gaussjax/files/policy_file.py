@@ -44,22 +44,19 @@ class Loaded(_Content):
     """
 
     def act(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
-        """Acts as the policy did in its training: with the normaliser, and without the critic.
+        """Result of `policy.act` for observations that are not normalized, computed without the critic.
 
         Args:
-            observations: Observations as the environment gives them, with any leading dimensions. Entries of a
-                Dict that only a critic needs may be missing.
+            observations: Observations of the environment, with any leading dimensions. Entries of a Dict that only a
+                critic needs may be missing.
             key: PRNG key, consumed. Without a key the actions are deterministic.
             carry: Recurrent state, first from `initial_carry` and then from `outputs["carry"]`.
             resets: Flags of episode starts, for a recurrent network.
-
-        Returns:
-            Actions, log-density and outputs, as of `policy.act`.
         """
         return self._bound_act(observations, key, carry=carry, resets=resets)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """Zeros for the `carry` of `act`, or `()` for a network that is not recurrent."""
+        """First `carry` for `act`, or `()` for a network that is not recurrent."""
         return networks.actor(self.policy, self.params)[0].initial_carry(batch_shape)
 
     @functools.cached_property
@@ -75,21 +72,18 @@ def save(
     normalizer: normalize.Statistics | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a policy to one file, whole or not at all.
-
-    The bytes go to a temporary file, are flushed to the disk, and the file is renamed to `path`. Neither
-    a reader nor a crash sees half a file.
+    """Writes a policy to one file; a reader or a crash never finds half a file.
 
     Args:
         path: Path of the file; an older file is replaced.
         policy: The policy, whose spec is written.
-        params: Its parameters.
+        params: Parameters of the policy.
         normalizer: Observation statistics, or None.
-        metadata: JSON-able data, such as the environment's name. `versions` is added.
+        metadata: JSON-able data, such as the name of the environment. `versions` is added.
 
     Raises:
-        ValueError: The parameters are not this policy's, hold NaN or are not in nested dicts; the normalizer has
-            another shape than the observations; or the metadata has an entry "versions" of another kind.
+        ValueError: The parameters do not fit the policy, hold NaN or are not in nested dicts; the normalizer has
+            another shape than the observations; or the metadata has an entry "versions" of its own.
         TypeError: The parameters hold a PRNG key, text or objects, or the normalizer has another type.
 
     Example:
@@ -103,7 +97,7 @@ def save(
     """
     path = Path(path)
     metadata = dict(metadata or {})
-    # Metadata from `load` has the versions of its file; they are replaced.
+    # Metadata from `load` holds the versions that wrote the older file; they are replaced.
     versions = metadata.pop("versions", {"gaussjax": ""})
     if not isinstance(versions, Mapping) or "gaussjax" not in versions:
         raise ValueError(
@@ -115,7 +109,8 @@ def save(
     check_shapes(params, expected, "params")
     tensors = _flatten("params", params)
     dtypes = {name: leaf.dtype for name, leaf in _leaves("params", expected).items()}
-    # Parameters in another dtype than the network's were cast on purpose. The reader must know which ones.
+    # Parameters in another dtype than that of the network were cast on purpose. Their names are written, because the
+    # reader raises for any other change of dtype.
     cast = sorted(name for name, array in tensors.items() if array.dtype != dtypes[name])
     if normalizer is not None:
         if not isinstance(normalizer, normalize.Statistics):
@@ -144,7 +139,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PolicyFileError: The file is damaged, or does not fit this version or this network. Every mismatch is listed.
+        PolicyFileError: The file is damaged, or does not fit this version or this network; all mismatches are listed.
 
     Example:
         >>> import gaussjax, os, tempfile
@@ -171,13 +166,13 @@ def assemble(
     shapes: Callable[[Policy], Any],
     convert: Callable[[np.ndarray], Any],
 ) -> Loaded:
-    """Content of a policy file, with the arrays of any library.
+    """Content of a policy file, with arrays of JAX or of another library.
 
     Args:
         path: Path of the file.
-        build: `(description) -> policy`.
-        shapes: `(policy) -> parameters` in Flax's names, with the shape and dtype of each.
-        convert: `(NumPy array) -> array` of that library.
+        build: Function `(description) -> policy`.
+        shapes: Function `(policy) -> parameters` with Flax's names, each an object with a shape and a dtype.
+        convert: Function from a NumPy array to an array of the library.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -197,11 +192,16 @@ def assemble(
     if part_faults:
         raise PolicyFileError(f"{path}: {'; '.join([*faults, *part_faults])}. Make the file anew.")
     try:
-        policy = _rebuild(description, build, len(tensors))
+        spec = description["policy"]
+        # The network must be a dict. Text would be parsed as YAML, whose references can expand without bound.
+        if not isinstance(spec.get("network"), dict):
+            raise ValueError(f"expected the network as a dict, got {type(spec.get('network')).__name__}")
+        limits.refuse_bombs(spec, len(tensors))
+        policy = build(spec)
         expected = _leaves("params", shapes(policy))
         statistics = _statistics(tensors, policy, convert)
     except Exception as error:
-        # A file that is not ours can cause any error here. Callers get one kind.
+        # The description of a foreign file can cause any error here; callers need only catch PolicyFileError.
         faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
         raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
     kept = functools.cache(lambda dtype: convert(np.empty(0, dtype)).dtype)
@@ -216,16 +216,16 @@ def assemble(
 
 
 def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """Content of a file as text for people, without building the policy.
+    """Readable content of a policy file or a checkpoint; the policy is not built.
 
     Args:
         path: Path of the file.
 
     Returns:
-        Names and values of the description, and for each array its name, dtype and shape.
+        Names and values of the description; and the name, dtype and shape of each array.
 
     Raises:
-        PolicyFileError: The file is damaged, or its description is not one of ours.
+        PolicyFileError: The file is damaged, or a part of its description has another type.
     """
     path = Path(path)
     tensors, description = container.read(path)
@@ -241,15 +241,6 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
     facts |= {"bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
     arrays = [(name, str(array.dtype), str(array.shape)) for name, array in sorted(tensors.items())]
     return {name: str(value) for name, value in facts.items()}, arrays
-
-
-def _rebuild(description: Mapping[str, Any], build: Callable[[Any], Policy], num_tensors: int) -> Policy:
-    spec = description["policy"]
-    # The network must be a dict. Text would be parsed as YAML, whose references can expand without bound.
-    if not isinstance(spec, dict) or not isinstance(spec.get("network"), dict):
-        raise ValueError(f"expected a description as dicts, got {type(spec).__name__}")
-    limits.refuse_bombs(spec, num_tensors)
-    return build(spec)
 
 
 def _statistics(
@@ -285,7 +276,7 @@ def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
 
 
 def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> Any:
-    """Nested dicts of the arrays whose names begin with the prefix; {} if there are none."""
+    """Nested dicts of the arrays whose names start with the prefix; {} if there are none."""
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         if name == prefix:
@@ -301,13 +292,11 @@ def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.
 
 
 def _refuse_keys(tree: Any, name: str) -> None:
-    """Raises for typed PRNG keys among the leaves."""
-    keys = [
-        f"{name}{jax.tree_util.keystr(path)}"
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-        if jnp.issubdtype(getattr(leaf, "dtype", None) or np.float32, jax.dtypes.prng_key)
-    ]
-    if keys:
+    """Raises TypeError for typed PRNG keys among the leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    typed = [path for path, leaf in leaves if jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)]
+    if typed:
+        keys = [f"{name}{jax.tree_util.keystr(path)}" for path in typed]
         raise TypeError(
             f"{', '.join(keys)}: expected arrays of numbers, got PRNG keys. Store jax.random.key_data(key), and "
             f"make the key again with jax.random.wrap_key_data."
