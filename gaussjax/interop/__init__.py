@@ -1,1 +1,1 @@
-"""Policies from other libraries as gaussjax's, and gaussjax's in other libraries."""
+"""Conversion of policies of other libraries to gaussjax, and use of gaussjax policies in them."""

@@ -1,7 +1,7 @@
-"""Coming from skrl: its checkpoints, read without running anything in them, and its calling conventions.
+"""Migration from skrl: a safe reader of its checkpoints, and its calling conventions for a policy of gaussjax.
 
-A checkpoint holds arrays under the names that a user gave to layers, and no sizes, spaces or options. So the
-policy is made first, and a map from skrl's names to gaussjax's assigns the arrays::
+A checkpoint holds arrays under the names that a user gave to layers, but no sizes, spaces or options. Make the
+policy first; a map from the names in skrl to those in gaussjax then assigns the arrays::
 
     policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space)
     modules = gaussjax.interop.skrl.read("agent_10000.pt")

@@ -1,4 +1,4 @@
-"""Arrays of skrl's checkpoints as parameters and statistics; nothing in a checkpoint is executed."""
+"""Conversion of skrl's checkpoints to parameters and statistics; nothing in a checkpoint is executed."""
 
 from __future__ import annotations
 
@@ -14,35 +14,32 @@ from typing import Any
 import jax.numpy as jnp
 import msgpack
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from gaussjax import normalize
 from gaussjax.core.choices import choose
 from gaussjax.core.trees import check_shapes
 from gaussjax.policy import Spec
 
-_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_DTYPES: dict[str, Any] = {
-    **{name: np.dtype(name) for name in (*_NUMBERS, "float16", "float32", "float64")},
-    "bfloat16": np.dtype(jnp.bfloat16),
-}
-
-
+_INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
 
 
 class CheckpointError(ValueError):
-    """A file is not a checkpoint of skrl, or holds more than arrays."""
+    """A file is not a checkpoint of skrl, or holds other things than arrays."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Arrays of a checkpoint of skrl, by module and name.
 
     Args:
-        path: A `.pt` file of a torch agent or model, or of JAX a `.pickle` file (agent) or `.flax` file (model).
+        path: Path of a `.pt` file of an agent or model in torch, or in JAX a `.pickle` file of an agent or a `.flax`
+            file of a model.
 
     Returns:
-        `{"policy": {"net.0.weight": array, …}, "value": …}` for an agent, arrays by name for a model. Dots
-        join the names of nested modules. Numbers and texts, which optimizers have, are kept.
+        `{"policy": {"net.0.weight": array, …}, "value": …}` for an agent, arrays by name for a model. Dots join the
+        names of nested modules. Numbers and texts in the state of an optimizer are kept.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -75,17 +72,17 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     """Parameters of a policy from the arrays of a model of skrl.
 
     Args:
-        spec: Spec of the policy, whose network must be one of gaussjax's own.
-        module: Arrays by name: the result of `read`, or one module of it.
-        names: Map from skrl's names to those of `gaussjax.torch.to_torch(...)`, whole or up to a dot; the longest
-            match counts. None drops the arrays that match. The last part (weight, kernel, …) stays skrl's.
+        spec: Spec of a policy with a network of `gaussjax.networks`.
+        module: Arrays by name: the result of `read` for a model, or one module of an agent.
+        names: Map from names in skrl to names in `gaussjax.torch.to_torch(...)`, whole or up to a dot. The longest
+            match counts, and the last part of a name (weight, kernel, …) is kept. None drops the arrays that match.
 
     Returns:
         The parameters for JAX; `gaussjax.torch.to_torch` converts them to torch.
 
     Raises:
-        ValueError: An array has no entry in the map, two have the same, or they are not the policy's parameters.
-        TypeError: An argument has another type, or the network is not one of gaussjax's own.
+        ValueError: An array has no entry in the map, two arrays have the same, or they do not fit the policy.
+        TypeError: An argument has another type, or the network is not one of `gaussjax.networks`.
 
     Example:
         >>> import gaussjax
@@ -95,7 +92,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
         >>> found["params"]["head"]["mean"]["kernel"].shape
         (3, 2)
     """
-    # Loaded late: `read` needs no torch for checkpoints of JAX.
+    # Imported late: `read` needs no torch for checkpoints of JAX.
     from gaussjax.torch import convert
 
     if not isinstance(spec, Spec):
@@ -117,8 +114,8 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
             f"spec: expected a network of gaussjax.networks, got {type(spec.network).__name__}. Fill the tree of "
             f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
         ) from error
-    mapped: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    # Name in gaussjax: (name in skrl, array).
+    mapped: dict[str, tuple[str, Any]] = {}
     unknown = []
     for name, array in module.items():
         match = max((given for given in names if f"{name}.".startswith(f"{given}.")), key=len, default=None)
@@ -128,29 +125,30 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
             ours = f"{names[match]}{name[len(match) :]}"
             if ours in mapped:
                 raise ValueError(
-                    f"names: expected one array for {ours!r}, got {sources[ours]!r} and {name!r}. "
+                    f"names: expected one array for {ours!r}, got {mapped[ours][0]!r} and {name!r}. "
                     f"Map one of them to None to drop it."
                 )
-            mapped[ours], sources[ours] = array, name
+            mapped[ours] = name, array
     if unknown:
         raise ValueError(
             f"names: expected an entry for every array, got none for {unknown}. Add their names in gaussjax, "
             f"the beginnings of {sorted(leaf.torch for leaf in found)}, or None to drop them."
         )
-    # Layers have the same names in both frameworks; their arrays (weight, kernel) have not.
-    in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf for leaf in found}
-    if any(name.endswith((".kernel", ".scale")) for name in mapped):
-        tree = convert.nested({in_flax[n].flax if n in in_flax else (n,): a for n, a in mapped.items()})
+    arrays = {name: array for name, (_, array) in mapped.items()}
+    if any(name.endswith((".kernel", ".scale")) for name in arrays):
+        # Layers have the same names in both frameworks; their arrays (weight, kernel) have different ones.
+        in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf.flax for leaf in found}
+        tree = convert.nested({in_flax.get(name, (name,)): array for name, array in arrays.items()})
         check_shapes(tree, convert.flax_shapes(found), "params", _REPAIR)
         return {"params": tree}
-    check_shapes(mapped, convert.torch_shapes(found), "params", _REPAIR)
-    return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in mapped.items()})
+    check_shapes(arrays, convert.torch_shapes(found), "params", _REPAIR)
+    return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in arrays.items()})
 
 
 def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
     """Observation statistics from the arrays of skrl's RunningStandardScaler.
 
-    skrl clips to 5 and divides by `sqrt(variance) + epsilon`; pass `clip=5.0` to `normalize.apply`.
+    skrl clips normalized observations to ±5; pass `clip=5.0` to `normalize.apply` for the same.
 
     Args:
         module: Arrays of the scaler, from `read`.
@@ -176,7 +174,7 @@ def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
 def _read_torch(payload: bytes) -> Any:
     import torch
 
-    # torch stores without compression; a compressed entry may be a bomb.
+    # torch writes without compression; a compressed entry could expand to fill the memory.
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise CheckpointError("a compressed entry")
@@ -186,13 +184,13 @@ def _read_torch(payload: bytes) -> Any:
     try:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's message goes on with advice on how to run that code.
+        # The message of torch is not repeated, because it advises how to run the code.
         name = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(f"a reference to {name[1]}, which would run code" if name else "no arrays") from error
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            # With strides of 0, a few bytes can claim to be a tensor of any size.
+            # Strides of 0 make a tensor of any size from a few bytes.
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():
                 raise CheckpointError(f"a tensor of shape {tuple(value.shape)} that holds fewer numbers")
             return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
@@ -225,23 +223,14 @@ def _read_pickle(payload: bytes) -> Any:
 def _read_flax(payload: bytes) -> Any:
     tree = msgpack.unpackb(payload, ext_hook=_array, raw=False, strict_map_key=True)
     tree = tree["params"] if isinstance(tree, dict) and set(tree) == {"params"} else tree
-    flat: dict[str, Any] = {}
-    queue = [("", tree)]
-    while queue:
-        name, value = queue.pop()
-        if isinstance(value, dict):
-            queue += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(value.items())]
-        else:
-            flat[name] = value
-    return flat
+    return flatten_dict(tree, sep=".") if isinstance(tree, dict) else {"": tree}
 
 
 def _array(code: int, data: bytes) -> np.ndarray:
-    # Flax encodes an array (1) and a NumPy scalar (3) as shape, dtype name and bytes.
+    # Flax encodes an array (code 1) and a NumPy scalar (code 3) as shape, name of the dtype, and bytes.
     if code not in (1, 3):
         raise CheckpointError(f"an entry of the unknown type {code}")
     shape, name, buffer = msgpack.unpackb(data, raw=True)
-    dtype = _DTYPES.get(name.decode())
-    if dtype is None:
+    if name.decode() not in _INTEGERS + _FLOATS:
         raise CheckpointError(f"an array of the type {name!r}")
-    return np.frombuffer(buffer, dtype).reshape(shape)
+    return np.frombuffer(buffer, jnp.dtype(name.decode())).reshape(shape)

@@ -1,4 +1,4 @@
-"""skrl's calling conventions around a policy of gaussjax: dicts of inputs, flat batches, flags of ended episodes."""
+"""Functions of a policy with skrl's calling conventions: dicts of inputs, and flat batches of sequences."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gaussjax.policy import Policy
 
 
 class ModelAct(Protocol):
-    """`act` of a model of skrl with explicit parameters and key."""
+    """Method `act` of a model of skrl, with explicit parameters and key."""
 
     def __call__(self, params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> tuple[Any, ...]:
-        """Actions and outputs, with log_prob between them in version 1.4.3."""
+        """`(actions, outputs)`, and in version 1.4.3 `(actions, log_prob, outputs)`."""
         ...
 
 
@@ -26,14 +26,12 @@ class Profile(NamedTuple):
 
     Attributes:
         act: `(params, key, inputs) -> (actions, log_prob, outputs)` in 1.4.3, and from 2.0.0 on
-            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is ignored.
-            `inputs` has the observations as `"states"` in 1.4.3 and `"observations"` after it, and
-            optionally `"taken_actions"`. For a recurrent policy `"rnn"` holds the states, each
-            `(layers, N, hidden)`, before and, in the outputs, after. With `"terminated"` the batch is a training
-            batch of consecutive sequences, whose length is the network's `sequence_length`; a state is zeroed after
-            each flagged step.
-        entropy: `(params, inputs)`: entropy of each dimension, `(N, act)`, and in 2.1.1 their sum, `(N, 1)`.
-        log_std: `(params, inputs)`: `(N, act)` in 1.4.3, else None.
+            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is ignored. `inputs` holds the observations as
+            `"states"` (1.4.3) or `"observations"`, and optionally `"taken_actions"`. For a recurrent policy `"rnn"`
+            holds the carry in inputs and outputs, as a list of arrays `(layers, N, hidden)`. With `"terminated"` the
+            batch consists of sequences of the network's `sequence_length`; the carry is zeroed after flagged steps.
+        entropy: `(params, inputs) -> (N, act)`, the entropy of each dimension; in 2.1.1 their sum, `(N, 1)`.
+        log_std: `(params, inputs) -> (N, act)` in 1.4.3, else None.
     """
 
     act: ModelAct
@@ -42,20 +40,16 @@ class Profile(NamedTuple):
 
 
 def profile(policy: Policy, version: str) -> Profile:
-    """Functions of a policy with the arity, names and shapes of a version of skrl.
+    """Functions of a policy with the arguments and results of a version of skrl, to migrate a program step by step.
 
-    They help to move a program over step by step. Keys are explicit as in gaussjax, since skrl's hidden
-    ones freeze under `jit`.
+    Keys are explicit as in gaussjax, because the hidden keys of skrl are constants under `jit`.
 
     Args:
         policy: Policy of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; a recurrent one has RNN, GRU or LSTM.
         version: "1.4.3", "2.0.0" or "2.1.1".
 
-    Returns:
-        `act`, `entropy` and `log_std` of that version.
-
     Raises:
-        ValueError: The version or the network is another, or skrl has no such policy.
+        ValueError: The version is unknown, or skrl has no such policy.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
@@ -90,30 +84,23 @@ def profile(policy: Policy, version: str) -> Profile:
             return actions, log_prob, {**kept, **states}
         return actions, {**kept, **states, "log_prob": log_prob}
 
-    def each(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
+    def of_inputs(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
         call = _call(policy, inputs, name)
         options = {name: value for name, value in call.options.items() if name != "taken_actions"}
         return call.flat(function(params, call.observations, **options))
 
     def entropy(params: Any, inputs: Mapping[str, Any]) -> Any:
-        terms = each(policy.entropy, params, inputs)
+        terms = of_inputs(policy.entropy, params, inputs)
         return terms.sum(-1)[..., None] if version == "2.1.1" else terms
 
     def log_std(params: Any, inputs: Mapping[str, Any]) -> Any:
-        return each(policy.log_std, params, inputs)
+        return of_inputs(policy.log_std, params, inputs)
 
     return Profile(act, entropy, log_std if version == "1.4.3" else None)
 
 
 class _Call(NamedTuple):
-    """Arguments for a policy, and the conversion of its results.
-
-    Attributes:
-        observations: `(N, …)`, or a sequence `(length, N, …)`.
-        options: `carry`, `resets` and `taken_actions`, each where there is one.
-        flat: Conversion of an array with one entry for each observation to skrl's order.
-        states: Conversion of a carry to skrl's list, each state `(layers, N, hidden)`.
-    """
+    """Arguments for a policy, and two functions that convert its results and its carry to skrl's."""
 
     observations: Any
     options: dict[str, Any]
@@ -122,7 +109,7 @@ class _Call(NamedTuple):
 
 
 def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
-    """Arguments from the inputs of a model of skrl, which hold the observations under `name`; see `Profile`."""
+    """Arguments for a policy from the inputs of a model of skrl, which hold the observations under `name`."""
     if name not in inputs:
         raise ValueError(f"inputs: expected the observations as {name!r}, got the names {sorted(inputs)}.")
     observations, taken = inputs[name], inputs.get("taken_actions")
@@ -135,14 +122,14 @@ def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
     if len(given) != len(hidden) or any(shape[:1] + shape[2:] != (layers, width) for shape in shapes):
         raise ValueError(
             f"inputs['rnn']: expected a list of {len(hidden)} states of shape ({layers}, N, {width}), got {shapes}. "
-            f"At the beginning they are zeros."
+            f"Begin with zeros."
         )
     ended = inputs.get("terminated")
     length = 1 if ended is None else policy.spec.network.sequence_length
     if shapes[0][1] % length:
         raise ValueError(
-            f"inputs: expected sequences of {length} steps one behind the other, got {shapes[0][1]} steps. "
-            f"Set sequence_length of the network to the one of the memory."
+            f"inputs: expected consecutive sequences of {length} steps, got {shapes[0][1]} steps in all. Set "
+            f"sequence_length of the network to the one of the memory."
         )
 
     def sequences(array: Any) -> Any:

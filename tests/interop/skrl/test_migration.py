@@ -190,7 +190,7 @@ def test_rnn_of_inputs_and_outputs_is_the_carry_and_terminated_the_resets():
         np.testing.assert_allclose(outputs["rnn"][0][0, n], carry[0][0], rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r"inputs\['rnn'\]: expected a list of 1 states of shape \(1, N, 8\)"):
         skrl.profile(policy, "2.1.1").act(params, KEY, {"observations": observations})
-    with pytest.raises(ValueError, match="expected sequences of 3 steps one behind the other, got 4 steps"):
+    with pytest.raises(ValueError, match="expected consecutive sequences of 3 steps, got 4 steps"):
         skrl.profile(policy, "2.1.1").act(params, KEY, {**inputs, "rnn": [states[:, :4]]})
 
 
