@@ -1,0 +1,42 @@
+"""The length of a first `act`: the files and functions of the package that a reader passes through."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+MOST_FILES, MOST_FUNCTIONS = 12, 45
+_WALK = """
+import pathlib, sys
+import jax, numpy as np
+import gaussjax
+
+root = str(pathlib.Path(gaussjax.__file__).parent)
+box = gaussjax.spaces.Box(-1.0, 1.0, (3,))
+policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), box, box)
+params, key, observations = policy.init(jax.random.key(0)), jax.random.key(1), np.zeros((4, 3), np.float32)
+walk = {}
+
+def profile(frame, event, _):
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith(root) and code.co_name not in ("<module>", "<genexpr>"):
+        walk[code.co_filename[len(root) + 1 :], code.co_qualname] = None
+
+sys.setprofile(profile)
+policy.act(params, key, observations)
+sys.setprofile(None)
+for file, function in walk:
+    print(file, function)
+"""
+
+
+def test_a_first_act_is_a_short_walk(repository):
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", _WALK]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert finished.returncode == 0, finished.stderr
+    walk = [line.split() for line in finished.stdout.splitlines()]
+    print(finished.stdout)
+    assert 0 < len({file for file, _ in walk}) <= MOST_FILES
+    assert len(walk) <= MOST_FUNCTIONS
