@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend, bending
-from gaussjax.networks.layers import ACTIVATIONS, Activation, dense
+from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 
 _STD_KINDS = {kind: kind for kind in ("parameter", "fixed", "state")}
 
@@ -57,21 +57,27 @@ class GaussianHead(nn.Module):
         """The mean `(…, act)`; log_std, `(…, act)` for "state" and else `(act,)`; and further outputs."""
         if self.num_actions is None:
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
-        choose(_STD_KINDS, self.std, "std")
+        if self.std not in _STD_KINDS:
+            choose(_STD_KINDS, self.std, "std")
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
         mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
-        mean = bend(bending(self.output_activation), mean, ACTIVATIONS)
+        if self.output_activation in ACTIVATIONS:
+            mean = activation(self.output_activation)(mean)
+        else:
+            mean = bend(bending(self.output_activation), mean, ACTIVATIONS)
 
-        start = self.start()
+        start = self.initial_log_std if self.log_std_bounds is None else self.start()
         if self.std == "fixed":
             log_std = jnp.full((self.num_actions,), start, features.dtype)
         else:
             log_std = self._trained("log_std", self.num_actions, start, features)
+        if self.log_std_bounds is not None:
+            log_std = self.bounded(log_std, jnp.tanh)
         if not self.off_diagonal:
-            return mean, self.bounded(log_std, jnp.tanh), {}
+            return mean, log_std, {}
         count = num_pairs(self.num_actions)
         pairs = self._trained("off_diagonal", count, 0.0, features) if count else jnp.zeros((0,), features.dtype)
-        return mean, self.bounded(log_std, jnp.tanh), {"off_diagonal": pairs}
+        return mean, log_std, {"off_diagonal": pairs}
 
     def _trained(self, name: str, width: int, start: float, features: Array) -> Array:
         """A parameter, or the output of a layer that ignores its input until it is trained."""

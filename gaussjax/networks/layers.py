@@ -41,11 +41,12 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
 }
 
-_INITIALIZERS: Mapping[str, Callable[[float], Any]] = {
-    "lecun_normal": lambda scale: nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal"),
-    "he_normal": lambda scale: nn.initializers.variance_scaling(2.0 * scale**2, "fan_in", "truncated_normal"),
-    "xavier_uniform": lambda scale: nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform"),
-    "orthogonal": nn.initializers.orthogonal,
+# Gain of the variance, fan and distribution; an orthogonal kernel has none of them.
+_INITIALIZERS: Mapping[str, tuple[float, str, str] | None] = {
+    "lecun_normal": (1.0, "fan_in", "truncated_normal"),
+    "he_normal": (2.0, "fan_in", "truncated_normal"),
+    "xavier_uniform": (1.0, "fan_avg", "uniform"),
+    "orthogonal": None,
 }
 
 
@@ -56,7 +57,10 @@ def activation(chosen: Activation) -> Callable[[Array], Array]:
         >>> float(activation("relu")(-1.0))
         0.0
     """
-    return chosen if callable(chosen) else choose(ACTIVATIONS, "identity" if chosen is None else chosen, "activation")
+    if callable(chosen):
+        return chosen
+    name = "identity" if chosen is None else chosen
+    return ACTIVATIONS[name] if name in ACTIVATIONS else choose(ACTIVATIONS, name, "activation")
 
 
 def named(value: Any) -> Any:
@@ -82,7 +86,11 @@ def refuse_function(chosen: Any) -> Any:
 
 def kernel_initializer(name: str, scale: float = 1.0) -> Any:
     """The named initialiser of kernels times `scale`."""
-    return choose(_INITIALIZERS, name, "initializer")(scale)
+    found: Any = _INITIALIZERS[name] if name in _INITIALIZERS else choose(_INITIALIZERS, name, "initializer")
+    if found is None:
+        return nn.initializers.orthogonal(scale)
+    gain, fan, distribution = found
+    return nn.initializers.variance_scaling(gain * scale**2, fan, distribution)
 
 
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
@@ -114,7 +122,7 @@ class Layers(nn.Module):
         """The features after the last layer."""
         for i, (width, chosen) in enumerate(self.widths_and_activations()):
             x = dense(width, f"dense_{i}", self.initializer, self.scale, self.dtype)(x)
-            if self.normalised():
+            if self.norm is not None and self.normalised():
                 x = nn.LayerNorm(name=f"norm_{i}", dtype=self.dtype)(x)
             x = activation(chosen)(x)
         return x

@@ -138,7 +138,8 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             resets = checks.carry_and_resets(carry, resets, expected_carry, batch_shape)
             returned = network.apply(params, observations, carry, resets)
         else:
-            checks.no_carry(carry, resets)
+            if carry is not None or resets is not None:
+                checks.no_carry(carry, resets)
             returned = network.apply(params, observations)
         mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
         if clips_log_std:
@@ -195,7 +196,9 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             log_prob = distribution.noise_log_prob(noise, reduction)
         if taken_actions is not None:
             log_prob = scores(distribution, taken_actions, None, mean.shape)
-        return ActOutput(actions, keep_axis(log_prob, reduction), {**outputs, "raw_actions": raw_actions})
+        if keepdims and reduction != "none":
+            log_prob = xp.expand_dims(log_prob, -1)
+        return ActOutput(actions, log_prob, {**outputs, "raw_actions": raw_actions})
 
     @compiled
     def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -93,7 +94,7 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
     match space:
         case Box():
             batch = observations.shape[: observations.ndim - len(space.shape)]
-            return observations.reshape(*batch, size(space))
+            return observations.reshape(*batch, math.prod(space.shape))
         case Discrete():
             return xp.one_hot(observations - space.start, space.n)
         case MultiDiscrete():

@@ -20,7 +20,7 @@ walk = {}
 
 def profile(frame, event, _):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(root) and code.co_name not in ("<module>", "<genexpr>"):
+    if event == "call" and code.co_filename.startswith(root) and code.co_name not in ("<module>", "<genexpr>", "<listcomp>", "<dictcomp>"):
         walk[code.co_filename[len(root) + 1 :], code.co_qualname] = None
 
 sys.setprofile(profile)
