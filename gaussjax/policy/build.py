@@ -52,19 +52,16 @@ def build(
         ... class Laplace(gaussjax.distributions.Distribution):
         ...     loc: jax.Array
         ...     log_std: jax.Array
-        ...     def _scale(self):
-        ...         return jnp.exp(self.log_std) / 2**0.5
+        ...     def _log_scale(self):
+        ...         return self.log_std - 0.5 * jnp.log(2.0)
         ...     def from_noise(self, noise):
-        ...         # The inverse distribution function of the noise's probability.
         ...         tail = jnp.log(2.0) + jax.scipy.stats.norm.logcdf(-jnp.abs(noise))
-        ...         return self.loc - jnp.sign(noise) * self._scale() * tail
-        ...     def noise_log_prob(self, noise, reduction="sum"):
-        ...         return self.log_prob(self.from_noise(noise), reduction)
+        ...         return self.loc - jnp.sign(noise) * jnp.exp(self._log_scale()) * tail
         ...     def log_prob(self, actions, reduction="sum"):
-        ...         distance = jnp.abs(actions - self.loc) / self._scale()
-        ...         return gaussjax.distributions.reduce(-distance - jnp.log(2 * self._scale()), reduction)
+        ...         distance = jnp.abs(actions - self.loc) * jnp.exp(-self._log_scale())
+        ...         return gaussjax.distributions.reduce(-distance - self._log_scale() - jnp.log(2.0), reduction)
         ...     def entropy(self, reduction="sum"):
-        ...         return gaussjax.distributions.reduce(1 + jnp.log(2 * self._scale()), reduction)
+        ...         return gaussjax.distributions.reduce(1.0 + self._log_scale() + jnp.log(2.0), reduction)
         ...     def mean(self):
         ...         return self.loc
         >>> laplace = Kind("laplace", lambda mean, log_std, outputs: Laplace(mean, log_std))

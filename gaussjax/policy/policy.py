@@ -100,7 +100,7 @@ def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
 class Kind(NamedTuple):
     """A family of policies: how mean and log_std become actions and log-densities.
 
-    Only `name` and `distribution` are required; see `gaussjax.policy.build` for an example.
+    `name` and `distribution` are required; `gaussjax.policy.build` has an example.
 
     Attributes:
         name: Name of the kind in a spec.

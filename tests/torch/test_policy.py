@@ -56,7 +56,10 @@ def test_one_key_gives_the_same_million_actions(factory):
     observations = np.random.default_rng(0).normal(size=(500_000, 3)).astype(np.float32)
     expected = jax.jit(ours.act)(gaussjax.torch.to_flax(policy.spec, params), jax.random.key(4), observations)
     found = policy.act(params, random.key(4), observations)
-    np.testing.assert_allclose(found.actions.detach().numpy(), expected.actions, rtol=0, atol=1e-6)
+    # The normal numbers of the two libraries agree to 4 units in the last place.
+    last_place = float(np.finfo(np.float32).eps)
+    found = found.actions.detach().numpy()
+    np.testing.assert_allclose(found, expected.actions, rtol=4 * last_place, atol=4 * last_place)
 
 
 def test_modules_of_the_user_are_policies():
