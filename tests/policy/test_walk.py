@@ -20,7 +20,8 @@ walk = {}
 
 def profile(frame, event, _):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(root) and code.co_name not in ("<module>", "<genexpr>", "<listcomp>", "<dictcomp>"):
+    inner = code.co_name in ("<module>", "<genexpr>", "<listcomp>", "<dictcomp>")
+    if event == "call" and code.co_filename.startswith(root) and not inner:
         walk[code.co_filename[len(root) + 1 :], code.co_qualname] = None
 
 sys.setprofile(profile)
