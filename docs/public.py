@@ -44,13 +44,20 @@ def names(module: str) -> Iterator[Public]:
 def methods(module: str, owner: Public) -> Iterator[Public]:
     """The public methods of a class."""
     if isinstance(owner.node, ast.ClassDef):
-        above = [base for base in owner.node.bases if isinstance(base, ast.Name)]
-        parents = [found for base in above if (found := _anywhere(base.id, module)) is not None]
+        parents = list(_ancestors(owner.node, module))
         for node in owner.node.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 same = (part for parent in parents for part in parent.body if isinstance(part, ast.FunctionDef))
                 bases = tuple(part for part in same if part.name == node.name)
                 yield Public(f"{owner.name}.{node.name}", node, bases)
+
+
+def _ancestors(node: ast.ClassDef, module: str) -> Iterator[ast.ClassDef]:
+    for base in node.bases:
+        found = _anywhere(base.id, module) if isinstance(base, ast.Name) else None
+        if found is not None:
+            yield found
+            yield from _ancestors(found, module)
 
 
 @cache

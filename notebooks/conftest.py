@@ -1,4 +1,4 @@
-"""How pytest runs the notebooks: their sources are no tests, and a warning is an error."""
+"""Settings for notebooks under pytest: their sources are not tests, and warnings are errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 collect_ignore_glob = ["*.py"]
 
-# The kernel itself warns when it is shut down; that is not the notebook's affair.
+# The kernel itself warns when it shuts down, which no notebook can prevent.
 _STRICT = """\
 import warnings
 
@@ -21,7 +21,7 @@ warnings.filterwarnings("ignore", module="ipykernel|jupyter_client|traitlets|tor
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """The kernel of this environment, with none of the user's kernels and settings; its warnings are errors."""
+    """Run the kernel of this environment without the user's settings, and with warnings as errors."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         startup = Path(folder) / "profile_default" / "startup"
         startup.mkdir(parents=True)

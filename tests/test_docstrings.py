@@ -1,4 +1,4 @@
-"""What the reference says of each public function and class: read from the source, nothing is imported."""
+"""Docstrings of each public function and class, read from the source without imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from docs import public
 FOUND = [(module, found) for module in public.MODULES for found in public.names(module)]
 FUNCTIONS = {found.name: found for _, found in FOUND if isinstance(found.node, ast.FunctionDef)}
 CLASSES = {found.name: found for _, found in FOUND if isinstance(found.node, ast.ClassDef)}
-# The methods of networks are Flax's and the policy's to call.
+# Flax and the policy call the methods of networks.
 METHODS = {
     method.name: method
     for module, found in FOUND
@@ -24,7 +24,7 @@ SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Sou
 
 
 def sections(node: ast.FunctionDef | ast.ClassDef) -> dict[str, str]:
-    """The text of a docstring by section; what stands before the first one is ""."""
+    """The text of a docstring by section; the key of the text before the first section is ""."""
     parts = re.split(rf"^({'|'.join(SECTIONS)}):$", ast.get_docstring(node) or "", flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
@@ -49,7 +49,7 @@ def is_error(node: ast.ClassDef) -> bool:
 
 
 def is_record(node: ast.ClassDef) -> bool:
-    """Whether users get it and do not make it."""
+    """True for a NamedTuple, which users receive and do not make."""
     return any(ast.unparse(base) == "NamedTuple" for base in node.bases)
 
 
@@ -62,7 +62,7 @@ def test_the_first_line_is_a_sentence_of_one_line(name):
     node = {**FUNCTIONS, **CLASSES, **METHODS}[name].node
     first = (ast.get_docstring(node) or "").partition("\n")[0]
     assert first, f"{name} has no docstring"
-    # To its end on this line: a sentence, or what leads over to a list.
+    # It ends on this line: as a sentence, or with a colon before a list.
     assert first[-1] in ".:" or len(first) >= 80, first
 
 
@@ -87,7 +87,7 @@ def test_a_function_has_an_example_that_runs(name):
 def test_a_class_describes_its_fields(name):
     node = CLASSES[name].node
     text = described(sections(node).get("Attributes", ""))
-    # Or each has a docstring of its own below it.
+    # A field may have its own docstring below it instead.
     own = {
         field.target.id
         for field, after in zip(node.body, node.body[1:], strict=False)
@@ -108,11 +108,11 @@ def test_a_class_that_users_make_has_an_example(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_what_it_takes(name):
     method = METHODS[name]
-    # What the method overrides says it for all.
+    # The docstring of an overridden method counts too.
     texts = [ast.get_docstring(node) or "" for node in (method.node, *method.bases)]
     for argument in arguments(method.node) - {"self", "cls"}:
         assert any(re.search(rf"\b{argument}\b", text) for text in texts), argument
 
 
-# Made by the functions of their modules, or a base of others.
-NOT_MADE = {"gaussjax.distributions.Distribution", "gaussjax.Spec", "gaussjax.policy.Spec"}
+# Classes that functions of their modules make, and base classes.
+NOT_MADE = {"gaussjax.Loaded", "gaussjax.distributions.Distribution", "gaussjax.Spec", "gaussjax.policy.Spec"}

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: their code runs without a warning, and the tests they name exist."""
+"""README and the pages of docs/: their code runs without a warning, and the tests that they name exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gaussjax.cli.options import Command
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").glob("*.md"))]
 
-# One process for all pages: most of the time of each would go into imports.
+# One process runs all pages, because imports take most of the time of a page.
 DRIVER = """
 import contextlib, io, json, runpy, sys, traceback
 found = {}
@@ -40,7 +40,7 @@ def text(page: str) -> str:
 
 
 def code(page: str, language: str) -> list[str]:
-    """The lines of the page, empty where they are not code, so that a traceback has the numbers of the page."""
+    """The lines of a page, empty outside code, so that a traceback has the line numbers of the page."""
     lines, inside = [], False
     for line in text(page).splitlines():
         if re.fullmatch(r"\s*```.*", line):
@@ -52,7 +52,7 @@ def code(page: str, language: str) -> list[str]:
 
 
 def cells(page: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of the page's tables, with the numbers of their lines."""
+    """Rows of the tables of a page, with their line numbers."""
     for number, line in enumerate(text(page).splitlines(), 1):
         if re.match(r"\|(?! *-)", line):
             yield number, [cell.strip() for cell in line.strip("|").split("|")]
@@ -78,7 +78,7 @@ def ran(tmp_path_factory):
 def test_the_code_of_the_page_runs(ran, page):
     printed, error = ran[page]
     assert error == ""
-    # A comment behind a print is what it prints.
+    # The comment after a print is its expected output.
     promised = [match[1] for line in code(page, "python") if (match := re.match(r"\s*print\(.*\)  # (.+)", line))]
     assert [line for line in promised if line not in printed.splitlines()] == []
 
@@ -116,10 +116,10 @@ def test_the_commands_of_the_page_run(page, tmp_path):
     program = Path(sys.executable).with_name("gaussjax")
     for command in commands(page):
         words = command.split()[1:]
-        # Trained to its end there is nothing to resume; SAC's million steps would take hours.
+        # A finished training has nothing to resume, and SAC's million steps would take hours.
         if not command.startswith((".venv/bin/gaussjax", "gaussjax")) or words[0] == "resume" or "sac" in words:
             continue
-        # Several processes are started in tests/training/parallel/test_sharding.py.
+        # tests/training/parallel/test_sharding.py starts several processes.
         if "--distributed" in words and "local" not in words:
             continue
         finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=1200)

@@ -134,6 +134,9 @@ def align(*arrays: Any) -> Any:
     Args:
         arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
 
+    Returns:
+        The broadcast arrays.
+
     Example:
         >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
         [(7, 4, 2), (7, 4, 2)]

@@ -20,7 +20,7 @@ class Normal(Distribution):
 
     @abc.abstractmethod
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise that leads to an action, `(…, act)`; the inverse of `from_noise`."""
+        """The noise that leads to given actions, `(…, act)`; the inverse of `from_noise`."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density, in nats, of the action `from_noise(noise)`.
@@ -98,11 +98,11 @@ class DiagGaussian(Normal):
         return (actions - loc) * xp.exp(-log_std)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability, in nats for each dimension, of a value at or below the action `(…, act)`."""
+        """Log-probability, in nats for each dimension, of a value at or below the actions."""
         return log_normal_cdf(self.to_noise(actions))
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability, in nats for each dimension, of a value above the action `(…, act)`."""
+        """Log-probability, in nats for each dimension, of a value above the actions."""
         return log_normal_cdf(-self.to_noise(actions))
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:

@@ -61,7 +61,7 @@ class MultivariateGaussian(Normal):
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise that leads to an action, by a triangular solve."""
+        """The noise that leads to given actions, by a triangular solve."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         scaled = (actions - loc) * xp.exp(-log_std)
         return xp.squeeze(xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1)), -1)

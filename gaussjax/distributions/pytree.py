@@ -15,12 +15,41 @@ T = TypeVar("T")
 
 
 def static() -> Any:
-    """Field of a distribution that is no array: hashable, and part of the pytree's structure."""
+    """Field of a distribution that is hashable and part of the pytree's structure, not an array.
+
+    Returns:
+        The default of the annotated field.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gaussjax.distributions import DiagGaussian
+        >>> @register
+        ... class Scaled(DiagGaussian):
+        ...     factor: float = static()
+        >>> Scaled(jnp.zeros(2), jnp.zeros(2), factor=2.0).factor
+        2.0
+    """
     return dataclasses.field(metadata={"static": True})
 
 
 def sized(size: Callable[[int], int]) -> Any:
-    """Field of a distribution whose last axis has `size(act)` entries; without it the axis has `act`."""
+    """Field of a distribution whose last axis has `size(act)` entries; other fields have `act` entries.
+
+    Args:
+        size: Number of entries for a number of actions.
+
+    Returns:
+        The default of the annotated field.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gaussjax.distributions import DiagGaussian
+        >>> @register
+        ... class Mixture(DiagGaussian):
+        ...     weights: jax.Array = sized(lambda act: 2)
+        >>> Mixture(jnp.zeros((4, 3)), jnp.zeros(3), jnp.zeros(2)).weights.shape
+        (4, 2)
+    """
     return dataclasses.field(metadata={"size": size})
 
 

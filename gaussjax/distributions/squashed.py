@@ -66,7 +66,7 @@ class TanhGaussian(Distribution):
         return DiagGaussian(self.loc, self.log_std)
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
-        """Actions in the Box for raw actions u, `(…, act)`; rounding never leaves the Box."""
+        """Actions in the Box for `raw_actions` u, `(…, act)`; rounding never leaves the Box."""
         return self._affine(xp.tanh(self._cast(raw_actions)))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:

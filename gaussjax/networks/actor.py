@@ -47,7 +47,20 @@ def actor(policy: Any, params: Any) -> tuple[Any, Any]:
 
 
 def actor_observations(network: Any) -> Callable[[Any], Any]:
-    """A function that picks the actor's entries out of a Dict observation; other observations pass unchanged."""
+    """A function that selects the actor's entries of a Dict observation.
+
+    Args:
+        network: A network, with or without a critic.
+
+    Returns:
+        `(observations) -> observations`. Observations that are not a Dict with these entries pass unchanged.
+
+    Example:
+        >>> from gaussjax.networks import MLP
+        >>> network = ActorCritic(MLP((8,)), actor_keys=("state",), critic_keys=("state", "goal"))
+        >>> actor_observations(network)({"state": 1.0, "goal": 2.0})
+        1.0
+    """
     keys = network.actor_keys if isinstance(network, ActorCritic) else None
 
     def select(observations: Any) -> Any:

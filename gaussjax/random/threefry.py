@@ -44,13 +44,13 @@ class Words(NamedTuple):
     float64: Callable[[Any, Any], Any]
 
     def hash(self, key: Any, counters: Any) -> tuple[Any, Any]:
-        """Two words for each of the counters, which are below 2³²."""
+        """Two words for each of the counters, which are below 2³², from a key."""
         words = self.read(key)
         zeros = counters ^ counters
         return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.operations)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Two words for each place of a shape."""
+        """Two words for each place of a shape, from a key."""
         size = math.prod(shape)
         if size >= 2**32:
             raise ValueError(f"shape: expected fewer than 2**32 numbers, got {shape}. Draw them in parts.")
@@ -213,7 +213,20 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
 
 
 def quantile(uniforms: Any, dtype: str, words: Words | None = None) -> Any:
-    """The normal numbers `√2 erf⁻¹(u)` of uniform ones on (-1, 1), an array of the same dtype."""
+    """Normal numbers `√2 erf⁻¹(u)` of uniform numbers u on (-1, 1).
+
+    Args:
+        uniforms: Uniform numbers.
+        dtype: "float32" or "float64", the dtype of the uniform numbers.
+        words: Operations of an array library, NumPy by default.
+
+    Returns:
+        An array of the same shape and dtype.
+
+    Example:
+        >>> quantile(np.array([-0.5, 0.0, 0.5]), "float64").round(4).tolist()
+        [-0.6745, 0.0, 0.6745]
+    """
     words = words or NUMPY
     # JAX rounds u² to the dtype, which moves float32 numbers near ±1 by up to 90 units in the last place.
     square = words.cast(uniforms * uniforms, "float64")

@@ -20,6 +20,12 @@ from gaussjax.random.cipher import Operations
 def key(seed: int) -> torch.Tensor:
     """The key `(2,)` of `jax.random.key(seed)`; see `gaussjax.random.threefry.key`.
 
+    Args:
+        seed: An integer from 0 to 2³² - 1.
+
+    Returns:
+        A uint32 tensor `(2,)`.
+
     Example:
         >>> key(7).tolist()
         [0, 7]
@@ -51,6 +57,13 @@ def from_jax(key: Any) -> torch.Tensor:
 def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
     """The keys `(num, 2)` of `jax.random.split`; see `gaussjax.random.threefry.split`.
 
+    Args:
+        key: Two words. It is consumed.
+        num: Number of new keys.
+
+    Returns:
+        A uint32 tensor `(num, 2)`.
+
     Example:
         >>> one, other = split(key(0))
         >>> one.tolist()
@@ -62,6 +75,13 @@ def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
 def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
     """The key `(2,)` of `jax.random.fold_in`; see `gaussjax.random.threefry.fold_in`.
 
+    Args:
+        key: Two words. It is consumed.
+        data: An integer.
+
+    Returns:
+        A uint32 tensor `(2,)`.
+
     Example:
         >>> fold_in(key(0), 1).tolist()
         [928981903, 3453687069]
@@ -71,6 +91,13 @@ def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
 
 def bits(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
     """The uint32 numbers of `jax.random.bits`; see `gaussjax.random.threefry.bits`.
+
+    Args:
+        key: Two words. It is consumed.
+        shape: Shape of the result.
+
+    Returns:
+        A uint32 tensor.
 
     Example:
         >>> bits(key(0), (3,)).shape
@@ -88,6 +115,16 @@ def uniform(
 ) -> torch.Tensor:
     """The float32 or float64 numbers of `jax.random.uniform`; see `gaussjax.random.threefry.uniform`.
 
+    Args:
+        key: Two words. It is consumed.
+        shape: Shape of the result.
+        dtype: `torch.float32` or `torch.float64`.
+        minimum: Lower end of the interval, included.
+        maximum: Upper end of the interval, excluded.
+
+    Returns:
+        A tensor of that dtype.
+
     Example:
         >>> uniform(key(0), (2,)).shape
         torch.Size([2])
@@ -97,6 +134,14 @@ def uniform(
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """float32 or float64 numbers close to `jax.random.normal`; see `gaussjax.random.threefry.normal`.
+
+    Args:
+        key: Two words. It is consumed.
+        shape: Shape of the result.
+        dtype: `torch.float32` or `torch.float64`.
+
+    Returns:
+        A tensor of that dtype.
 
     Example:
         >>> normal(key(0), (2,))

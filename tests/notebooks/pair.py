@@ -1,4 +1,4 @@
-"""Notebooks from their percent sources: `python -m tests.notebooks.pair` writes every `.ipynb` anew."""
+"""Notebooks from their percent sources: `python -m tests.notebooks.pair` writes every `.ipynb`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sources() -> list[Path]:
 
 
 def notebook(source: Path) -> str:
-    """The text of the `.ipynb` of a source: no outputs, no metadata but the kernel, cells named by their place."""
+    """The `.ipynb` text of a source, without outputs; cells are named by their position."""
     read = jupytext.read(source, fmt="py:percent")
     cells = []
     for i, cell in enumerate(read.cells):

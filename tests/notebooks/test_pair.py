@@ -1,4 +1,4 @@
-"""Every notebook is its source, and holds nothing of a run."""
+"""Every notebook equals its source and has no outputs."""
 
 from __future__ import annotations
 
