@@ -55,6 +55,12 @@ class EpisodeSums(NamedTuple):
 def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
     """Mean `episode_return` and mean `episode_length` in environment steps, NaN if no episode finished.
 
+    Args:
+        sums: Sums of a rollout.
+
+    Returns:
+        Scalars by name.
+
     Example:
         >>> float(episode_metrics(EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
         -3.0
@@ -71,6 +77,9 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
         policy: The policy, whose recurrent state starts with zeros.
         key: PRNG key for the resets, consumed.
         num_envs: Number of copies.
+
+    Returns:
+        The state for `collect`.
 
     Raises:
         TypeError: `reset` does not return (state, observation).
@@ -205,6 +214,9 @@ def evaluate(
         episodes: Number of copies.
         max_steps: Environment steps of each copy; a copy goes on after its episode has ended.
         deterministic: True for deterministic actions.
+
+    Returns:
+        Returns, `(episodes,)`.
 
     Example:
         >>> import gaussjax

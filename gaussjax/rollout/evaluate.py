@@ -44,6 +44,9 @@ def evaluate(
         on_step: Function of the first environment, made with `render_mode="rgb_array"`. It is called after the reset
             and after each step of the first episode except the last step, which resets the environment.
 
+    Returns:
+        Returns and lengths in the order of the episodes.
+
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
         EnvironmentStepError: An environment raised, tried to exit the program, or hung.

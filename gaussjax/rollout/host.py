@@ -151,7 +151,7 @@ class Runner:
         return {**running, "environments": snapshot.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Restores a state that `capture` returned."""
+        """Restores the state `captured` by `capture`."""
         snapshot.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]

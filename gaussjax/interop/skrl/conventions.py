@@ -48,6 +48,9 @@ def profile(policy: Policy, version: str) -> Profile:
         policy: Policy of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; a recurrent one has RNN, GRU or LSTM.
         version: "1.4.3", "2.0.0" or "2.1.1".
 
+    Returns:
+        The functions `act`, `entropy` and `log_std` of that version.
+
     Raises:
         ValueError: The version is unknown, or skrl has no such policy.
 
