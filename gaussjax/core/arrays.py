@@ -129,10 +129,13 @@ _JAX: dict[str, Callable[..., Any]] = {
 
 
 def align(*arrays: Any) -> Any:
-    """A tuple of the arrays in one dtype, float32 at the least, and one shape.
+    """Arrays cast to one dtype and broadcast to one shape.
 
     Args:
-        arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
+        *arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
+
+    Returns:
+        A tuple of arrays in their common floating dtype, float32 at the least.
 
     Returns:
         The broadcast arrays.

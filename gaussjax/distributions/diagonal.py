@@ -1,4 +1,4 @@
-"""Diagonal Gaussian with log_std, not std, as its parameter."""
+"""Diagonal Gaussian, parametrised by the logarithm of the standard deviation."""
 
 from __future__ import annotations
 
@@ -20,31 +20,23 @@ class Normal(Distribution):
 
     @abc.abstractmethod
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise that leads to given actions, `(…, act)`; the inverse of `from_noise`."""
+        """The noise `(…, act)` for which `from_noise` gives these actions."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`.
-
-        It never forms `action - loc`, which loses its digits where std is far below loc.
-        """
+        """Log-density, in nats, of the action `from_noise(noise)`, also where std is far below loc."""
+        # The difference `action - loc` would lose its digits there.
         log_std, noise = align(self.log_std, noise)
         if reduction == "sum":
-            # XLA adds up one row of a log_std that all rows share, and only then broadcasts it.
+            # With two sums XLA reduces a log_std that all rows share once, before the broadcast.
             return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
         return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of actions in nats, `(…)`; `(…, act)` for "none".
-
-        Args:
-            actions: `(…, act)`, with any leading axes before those of `loc`.
-            reduction: "sum" (the joint density), "mean", "prod" or "none" (of each dimension
-                given the dimensions before it).
-        """
+        """Log-density in nats; "none" gives that of each dimension given the dimensions before it."""
         return self.noise_log_prob(self.to_noise(actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, straight from log_std."""
+        """Differential entropy in nats, a function of log_std alone."""
         return reduce(self.log_std + (0.5 + HALF_LOG_2PI), reduction)
 
     def mean(self) -> Array:
@@ -72,8 +64,8 @@ class DiagGaussian(Normal):
             `(act,)`, `(…, 1)` and a scalar.
 
     Note:
-        Floats limit what a narrow policy can express: around a mean of 1 float32 has steps of
-        6e-8, so at log_std = -20 (std 2e-9) all samples are the mean itself.
+        Rounding limits a narrow policy: around a mean of 1 float32 has steps of 6e-8, so at
+        log_std = -20 (std 2e-9) all samples are the mean itself.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -86,27 +78,26 @@ class DiagGaussian(Normal):
     log_std: Float[Array, "*batch act"]
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action that standard normal noise leads to: `loc + exp(log_std) * noise`."""
+        """The actions `loc + exp(log_std) * noise`."""
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * noise
 
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise that leads to an action: `(action - loc) / exp(log_std)`."""
+        """The noise `(actions - loc) / exp(log_std)`."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        # exp(-log_std) rather than a division by exp(log_std): the gradient stays finite when
-        # the standard deviation under- or overflows.
+        # A division by exp(log_std) would have an infinite gradient where exp under- or overflows.
         return (actions - loc) * xp.exp(-log_std)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability, in nats for each dimension, of a value at or below the actions."""
+        """Log-probability of a value at or below the actions, in nats for each dimension, `(…, act)`."""
         return log_normal_cdf(self.to_noise(actions))
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability, in nats for each dimension, of a value above the actions."""
+        """Log-probability of a value above the actions, in nats for each dimension, `(…, act)`."""
         return log_normal_cdf(-self.to_noise(actions))
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats: never negative, and exact where the two almost agree.
+        """KL(self || other) in nats, with a reduction; never negative, and accurate near zero.
 
         Raises:
             TypeError: `other` is of another class.

@@ -1,4 +1,4 @@
-"""The protocol of a distribution over actions: a function of standard normal noise with a density."""
+"""Protocol of distributions over actions: functions of standard normal noise with a density."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Distribution(abc.ABC):
     """A distribution over action vectors that is a function of standard normal noise.
 
     A distribution of your own is a subclass with the decorator `register`, the field `loc` and the
-    four abstract methods: `from_noise`, `log_prob`, `entropy` and `mean`. Its constructor takes the
-    fields, casts them to float32 at the least, and broadcasts them: to the last axis of `loc` and
-    to one batch shape. The other methods have defaults, or raise NotImplementedError.
+    four abstract methods: `from_noise`, `log_prob`, `entropy` and `mean`. Its constructor casts the
+    fields to float32 at the least and broadcasts them to the shape of `loc`. The other methods have
+    defaults, or raise NotImplementedError.
 
     Attributes:
         loc: Location of the actions before any squashing, `(…, act)`.
@@ -56,7 +56,7 @@ class Distribution(abc.ABC):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Leading axes: one distribution each."""
+        """Leading axes, with one distribution for each entry."""
         return tuple(xp.shape(self.loc)[:-1])
 
     @property
@@ -65,21 +65,16 @@ class Distribution(abc.ABC):
         return (xp.shape(self.loc)[-1],)
 
     def sample(self, key: Key[Array, ""], sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws actions, `(*sample_shape, …, act)`.
-
-        Args:
-            key: Consumed.
-            sample_shape: Leading axes to add, one draw each.
-        """
+        """Draws actions, `(*sample_shape, …, act)`, and consumes the key."""
         return self.sample_and_log_prob(key, sample_shape)[0]
 
     def sample_and_log_prob(
         self, key: Key[Array, ""], sample_shape: tuple[int, ...] = (), reduction: str = "sum"
     ) -> tuple[Array, Array]:
-        """Draws actions and scores them from their noise, which rounding of the action does not affect.
+        """Draws actions and scores them by their noise, so that rounding of the action has no effect.
 
         Args:
-            key: Consumed.
+            key: PRNG key, which is consumed.
             sample_shape: Leading axes to add, one draw each.
             reduction: As in `log_prob`.
 
@@ -91,19 +86,10 @@ class Distribution(abc.ABC):
 
     @abc.abstractmethod
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action that noise leads to.
-
-        Args:
-            noise: Standard normal, `(…, act)`, with any leading axes before those of `loc`.
-        """
+        """The action for standard normal noise `(…, act)` with any leading axes before those of `loc`."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of the action `from_noise(noise)` in nats; by default `log_prob` of that action.
-
-        Args:
-            noise: As in `from_noise`.
-            reduction: "sum" (the joint density), "mean", "prod" or "none".
-        """
+        """Log-density in nats of the action `from_noise(noise)`, with a reduction as in `log_prob`."""
         return self.log_prob(self.from_noise(noise), reduction)
 
     @abc.abstractmethod
@@ -117,11 +103,7 @@ class Distribution(abc.ABC):
 
     @abc.abstractmethod
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, `(…)`; `(…, act)` for the reduction "none".
-
-        Args:
-            reduction: "sum", "mean", "prod" or "none".
-        """
+        """Differential entropy in nats, `(…)`; `(…, act)` for the reduction "none"."""
 
     @abc.abstractmethod
     def mean(self) -> Array:
@@ -129,10 +111,6 @@ class Distribution(abc.ABC):
 
     def kl_divergence(self, other: Any, reduction: str = "sum") -> Array:
         """KL(self || other) in nats, `(…)`; `(…, act)` for the reduction "none".
-
-        Args:
-            other: A distribution of the same class.
-            reduction: "sum", "mean", "prod" or "none".
 
         Raises:
             TypeError: `other` is of another class.
@@ -153,7 +131,7 @@ class Distribution(abc.ABC):
         self._refuse("stddev")
 
     def as_distrax(self) -> Any:
-        """The same distribution as a `distrax.Distribution` that calls this one.
+        """A `distrax.Distribution` that calls this distribution for every result.
 
         Raises:
             ImportError: distrax cannot be imported.
@@ -164,9 +142,9 @@ class Distribution(abc.ABC):
             >>> ours.as_distrax().batch_shape  # doctest: +SKIP
             (4,)
         """
-        from gaussjax.distributions.bridge import as_distrax
+        from gaussjax.distributions.bridge import distrax_class
 
-        return as_distrax(self)
+        return distrax_class()(self)
 
     def _refuse(self, method: str) -> NoReturn:
         name = type(self).__name__
@@ -177,11 +155,7 @@ class Distribution(abc.ABC):
 
 
 def same_class(one: Distribution, other: Any) -> None:
-    """Refuses a divergence between two families.
-
-    Raises:
-        TypeError: `other` is of another class.
-    """
+    """Raises TypeError for a divergence between two families."""
     if type(one) is not type(other):
         raise TypeError(
             f"other: expected a {type(one).__name__}, got {type(other).__name__}. "

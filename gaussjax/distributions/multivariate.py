@@ -1,4 +1,4 @@
-"""Gaussian with full covariance, as a unit triangular factor and a scale for each dimension."""
+"""Gaussian with full covariance, parametrised by a unit triangular factor and a scale for each dimension."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from gaussjax.distributions.special import exact_difference, reduce, scale_diver
 
 
 def num_pairs(num_actions: int) -> int:
-    """Entries below the diagonal of a square matrix.
-
-    Example:
-        >>> num_pairs(3)
-        3
-    """
+    """Number of entries below the diagonal of a square matrix."""
     return num_actions * (num_actions - 1) // 2
 
 
@@ -56,20 +51,20 @@ class MultivariateGaussian(Normal):
     off_diagonal: Float[Array, "*batch pairs"] = sized(num_pairs)
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action that standard normal noise leads to."""
+        """The actions `loc + diag(exp(log_std)) (I + N) noise`."""
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise that leads to given actions, by a triangular solve."""
+        """The noise for which `from_noise` gives these actions, by a triangular solve."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         scaled = (actions - loc) * xp.exp(-log_std)
         return xp.squeeze(xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1)), -1)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats: never negative, and exact where the two almost agree.
+        """KL(self || other) in nats; never negative, and accurate near zero.
 
-        "none" gives the expected divergence of each dimension given the dimensions before it.
+        The reduction "none" gives the expected divergence of each dimension given the dimensions before it.
 
         Raises:
             TypeError: `other` is of another class.
@@ -92,7 +87,7 @@ class MultivariateGaussian(Normal):
         return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
 
     def stddev(self) -> Array:
-        """Standard deviation of each dimension by itself, in units of the action."""
+        """Marginal standard deviation of each dimension, in units of the action."""
         return xp.exp(self.log_std) * xp.sqrt(1.0 + xp.sum(xp.square(self._factor(self.loc)), -1))
 
     def scale_tril(self) -> Array:
@@ -107,6 +102,6 @@ class MultivariateGaussian(Normal):
         return xp.einsum_exact("...ik,...jk->...ij", factor, factor)
 
     def _factor(self, like: Array) -> Array:
-        """N for each vector of an array `(…, act)` in its dtype, `(…, act, act)`: zero outside the lower triangle."""
+        """The matrix N for each vector of an array `(…, act)`, in the dtype of that array, `(…, act, act)`."""
         entries = xp.astype(self.off_diagonal, like.dtype)
         return xp.strictly_lower(xp.broadcast_to(entries, (*like.shape[:-1], entries.shape[-1])), like.shape[-1])

@@ -9,8 +9,8 @@ from jaxtyping import Array
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import HALF_LOG_2PI, chebyshev
 
-# Chebyshev series of (1 + t) times the Mills ratio of t in (t - 4)/(t + 4), which maps [0, ∞) to
-# [-1, 1), computed at 300 bits. float32 needs fourteen terms, float64 all of them.
+# Chebyshev series of (1 + t) times the Mills ratio of t, computed at 300 bits. Its variable (t - 4)/(t + 4)
+# maps [0, ∞) to [-1, 1). float32 needs fourteen terms, float64 all of them.
 _MILLS = (
     1.167052535088247206,
     -0.1610195767134653891,
@@ -49,22 +49,10 @@ def _slope(x: Array) -> tuple[Array]:
 
 @elementwise(_slope)
 def log_normal_cdf(x: Array) -> Array:
-    """Logarithm of Φ(x), in nats, accurate for every finite x.
-
-    Args:
-        x: Standardised values, float32 or float64, any shape.
-
-    Returns:
-        Nats, a few roundoffs from the true value. The gradient φ/Φ is as accurate.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(log_normal_cdf(jnp.float32(-50.0)))
-        -1254.831...
+    """Logarithm of Φ(x) in nats; the value and its gradient φ/Φ are accurate for every finite x.
 
     Source:
-        The Mills ratio by a Chebyshev series in a fractional variable, as Shepherd and
-        Laframboise 1981 do for erfc.
+        Shepherd and Laframboise 1981, who compute erfc by a Chebyshev series in a fractional variable.
     """
     t = xp.abs(x)
     ratio = _mills(t)
@@ -77,17 +65,17 @@ def log_normal_cdf(x: Array) -> Array:
 
 
 def _mills(t: Array) -> Array:
-    # Φ(-t)/φ(t) for t >= 0.
+    # The Mills ratio Φ(-t)/φ(t) for t >= 0.
     terms = _MILLS if xp.finfo(t.dtype).bits == 64 else _MILLS[:14]
     return chebyshev(terms, (t - 4.0) / (t + 4.0)) / (1.0 + t)
 
 
 def _density(t: Array) -> Array:
-    # φ(t). exp multiplies a relative error of the exponent by t²/2. So the square is taken in two
-    # parts, of which the first is exact. Beyond 40 the density is 0 in float64 too.
-    # XLA: it would merge a plain product of the two exponentials into one, 65 roundoffs off instead of 4
-    # (CPU, jax 0.10.2); the division by √(2π) in between prevents it, which the row "normal log-cdf" of
-    # tests/numerics/test_bars.py holds.
+    # φ(t). The exponential multiplies a relative error of its argument by t²/2, so t² is split into two
+    # parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too.
+    # XLA: it merges a plain product of the two exponentials into one, 65 roundoffs off instead of 4 (CPU,
+    # jax 0.10.2). The division by √(2π) between them prevents that; the row "normal log-cdf" of
+    # tests/numerics/test_bars.py fails without it.
     t = xp.minimum(t, 40.0)
     coarse = xp.floor(t * 64.0) / 64.0
     main = xp.exp(-0.5 * xp.square(coarse)) / math.sqrt(2.0 * math.pi)

@@ -1,4 +1,4 @@
-"""Distributions as frozen pytrees: arrays are leaves, bounds are static, the constructor broadcasts."""
+"""Class decorator for distributions that are frozen pytrees with a broadcasting constructor."""
 
 from __future__ import annotations
 
@@ -57,18 +57,14 @@ def sized(size: Callable[[int], int]) -> Any:
 def register(cls: type[T]) -> type[T]:
     """Class decorator that makes a `Distribution` a frozen dataclass and a pytree.
 
-    The annotated fields are the arguments of the constructor. They are the leaves of the pytree,
-    except those declared with `static()`. JAX rebuilds the object without its constructor, so
-    leaves may be placeholders.
+    The annotated fields are the arguments of the constructor, and the leaves of the pytree except
+    those declared with `static()`. JAX rebuilds the object without calling the constructor.
 
     Args:
         cls: A subclass of `Distribution` with annotated fields, the first of them `loc`.
 
     Returns:
-        The class with a constructor that broadcasts its leaves.
-
-    Raises:
-        ValueError: In the constructor, if a leaf does not broadcast to the shape of `loc`.
+        The class. Its constructor raises ValueError for a leaf that does not broadcast to `loc`.
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax

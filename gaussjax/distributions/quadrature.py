@@ -1,10 +1,9 @@
 """Expectations of tanh and of its log-volume under a normal distribution, by quadrature.
 
-A narrow normal is integrated with Gauss–Hermite nodes around its mean. A wide one is not: tanh
-changes within a fraction of the nodes' spacing. There the integrand is the sum of a part with a
-closed form (|u|, the sign of u) and a rest that decays like exp(-2|u|). Gauss–Legendre nodes on
-both sides of 0 integrate the rest. The error of either rule is below 1e-8 for every standard
-deviation, and below 1e-9 for the log-volume.
+A narrow normal is integrated with Gauss–Hermite nodes around its mean. For a wide normal these nodes are
+too far apart to resolve tanh. So its integrand is split into a part with a closed form (|u| or the sign
+of u) and a rest that decays like exp(-2|u|), which Gauss–Legendre nodes on both sides of 0 integrate. The
+error of either rule is below 1e-8 for every standard deviation, and below 1e-9 for the log-volume.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from jaxtyping import Array
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.tanh import tanh_log_det
 
-# The standard deviation at which the second rule replaces the first, the nodes of each rule, and
-# the range of the second one: exp(-2 * 16) is below float64's last bit.
+# Gauss–Legendre nodes replace Gauss–Hermite nodes from this standard deviation on. They reach to
+# |u| = 16, where exp(-2|u|) is below float64's last bit.
 _MEETING = 0.7
 _HERMITE_NODES = 32
 _LEGENDRE_NODES = 40
@@ -28,24 +27,14 @@ _REACH = 16.0
 
 
 def _slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²). The derivative
-    # by std is an expectation of the second (Stein's lemma).
+    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²). By Stein's lemma the
+    # derivative with respect to std is std times the expectation of the second derivative.
     return -2.0 * expected_tanh(mean, log_std), -2.0 * xp.exp(2.0 * log_std) * _expected_slope(mean, log_std)
 
 
 @elementwise(_slopes)
 def expected_log_det(mean: Array, log_std: Array) -> Array:
-    """E[log(1 - tanh(u)²)] for u normal, element by element, in nats.
-
-    Args:
-        mean: Mean of u, float32 or float64, any shape.
-        log_std: Logarithm of the standard deviation of u, of the same shape and dtype.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(expected_log_det(jnp.zeros(()), jnp.zeros(())))
-        -0.74913...
-    """
+    """E[log(1 - tanh(u)²)] in nats for u normal, element by element."""
     std = xp.exp(log_std)
     narrow = _around_mean(lambda _, u: tanh_log_det(u), mean, std)
     wide = xp.maximum(std, _MEETING)
@@ -63,13 +52,10 @@ def expected_tanh(mean: Array, log_std: Array) -> Array:
 
 
 def tanh_stddev(mean: Array, log_std: Array) -> Array:
-    """Standard deviation of tanh(u) for u normal, element by element.
-
-    For a narrow normal the error is relative, however small the result.
-    """
+    """Standard deviation of tanh(u) for u normal, element by element."""
     std = xp.exp(log_std)
-    # tanh(u) - tanh(mean) = sinh(u - mean) / (cosh(u) cosh(mean)), as a multiple of
-    # std / cosh(mean)², so that neither a small std nor a large mean underflows.
+    # A narrow normal: tanh(u) - tanh(mean) = sinh(u - mean) / (cosh(u) cosh(mean)) is computed as a multiple
+    # of std / cosh(mean)². So a small result keeps its digits, and neither std nor 1/cosh underflows.
     center = tanh_log_det(mean)
 
     def ratio(x: Array, u: Array) -> Array:
@@ -83,7 +69,7 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
     second = _around_mean(lambda x, u: xp.square(ratio(x, u)), mean, std)
     narrow = std * xp.exp(center) * xp.sqrt(second - xp.square(first))
 
-    # |1 - tanh| = 2 sigmoid(-2u) is a step from 1 to 0 at u = 0 and a rest around it.
+    # A wide normal: (1 - tanh(u)) / 2 = sigmoid(-2u) is a step from 1 to 0 at u = 0, plus a rest that decays.
     size, wide = xp.abs(mean), xp.maximum(std, _MEETING)
     beyond = 0.5 * xp.erfc(size / (wide * math.sqrt(2.0)))
     once = beyond + _around_zero(lambda u: xp.sigmoid(-2.0 * u), size, wide, -1.0)
@@ -102,15 +88,15 @@ def _expected_slope(mean: Array, log_std: Array) -> Array:
 
 
 def _around_mean(f: Callable[[Array, Array], Array], mean: Array, std: Array) -> Array:
-    # E[f(x, u)] for u = mean + std·x, x standard normal. A larger std than the meeting point is
-    # clipped; its result is not used.
+    # E[f(x, u)] for u = mean + std·x with x standard normal. A std above _MEETING is clipped, and the caller
+    # discards its result.
     nodes, weights = _rule(_hermite, mean)
     u = xp.expand_dims(mean, -1) + xp.expand_dims(xp.minimum(std, _MEETING), -1) * nodes
     return xp.sum(weights * f(nodes, u), axis=-1)
 
 
 def _around_zero(g: Callable[[Array], Array], mean: Array, std: Array, left: float) -> Array:
-    # E[g(|u|)·(1 where u > 0, left where u < 0)] for a g that decays like exp(-2|u|).
+    # E[g(|u|)·w(u)] with w = 1 for u > 0 and w = left for u < 0; g decays like exp(-2|u|).
     nodes, weights = _rule(_legendre, mean)
     right, mirrored = _densities(nodes, mean, std)
     return xp.sum(weights * g(nodes) * (right + left * mirrored), axis=-1)
@@ -136,7 +122,7 @@ def _expected_abs(mean: Array, std: Array) -> Array:
 
 
 def _rule(rule: Callable[[], tuple[np.ndarray, np.ndarray]], like: Array) -> tuple[Array, Array]:
-    # Nodes and weights with the axes of `like` and a last one to sum over.
+    # Nodes and weights that broadcast against the axes of `like`, along one more axis at the end.
     shape = (*(1,) * len(xp.shape(like)), -1)
     return tuple(xp.constant(part.reshape(shape), like) for part in rule())  # type: ignore[return-value]
 

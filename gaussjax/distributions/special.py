@@ -1,4 +1,4 @@
-"""Scalar formulas that keep their digits where the textbook forms lose them."""
+"""Scalar formulas that stay accurate where the textbook forms cancel, and the reductions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ _SERIES = [1.0 / math.factorial(n) for n in range(19, 1, -1)]
 
 
 def check_reduction(reduction: str) -> None:
-    """Checks the name of a reduction.
-
-    Raises:
-        ValueError: `reduction` is not "sum", "mean", "prod" or "none".
-    """
+    """Raises ValueError for a name that is no reduction."""
     if reduction not in (*_REDUCTIONS, "none"):
         raise ValueError(f"reduction: expected 'sum', 'mean', 'prod' or 'none', got {reduction!r}.")
 
@@ -34,8 +30,8 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
 
     Args:
         terms: One term for each dimension, such as a log-density in nats, `(…, act)`.
-        reduction: "sum" for the joint log-density of independent dimensions, or "none". "mean" and
-            "prod" exist for compatibility; "prod" multiplies *log*-densities.
+        reduction: "sum" (the joint log-density of independent dimensions), "none", or for compatibility
+            "mean" and "prod"; "prod" multiplies log-densities.
 
     Returns:
         `(…)`; for "none" the terms themselves, `(…, act)`.
@@ -49,19 +45,11 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
         (4,)
     """
     check_reduction(reduction)
-    if reduction == "none":
-        return terms
-    return _REDUCTIONS[reduction](terms, axis=-1)
+    return terms if reduction == "none" else _REDUCTIONS[reduction](terms, axis=-1)
 
 
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
-    """Chebyshev series at x in [-1, 1], by Clenshaw's recurrence.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(chebyshev((1.0, 2.0, 3.0), jnp.float32(0.5)))
-        0.5
-    """
+    """Chebyshev series at x in [-1, 1], by Clenshaw's recurrence."""
     last = before = xp.zeros_like(x)
     for coefficient in reversed(coefficients[1:]):
         last, before = 2.0 * x * last - before + coefficient, last
@@ -70,13 +58,7 @@ def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
 
 @elementwise(lambda x: (xp.expm1(x),))
 def expm1_minus_x(x: Array) -> Array:
-    """exp(x) - 1 - x within a few roundoffs; the plain form cancels near 0.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(expm1_minus_x(jnp.float32(1e-4)))
-        5.000166...e-09
-    """
+    """exp(x) - 1 - x within a few roundoffs; the plain form cancels near 0."""
     near = xp.abs(x) < 1.0
     small = xp.where(near, x, 0.0)
     series = xp.zeros_like(small)
@@ -86,14 +68,14 @@ def expm1_minus_x(x: Array) -> Array:
 
 
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    """`a - b` rounded, and its rounding error; their sum is exact.
+    """Rounded `a - b` and its rounding error; the sum of both is exact.
 
     Source:
         Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
     """
     difference = a - b
-    taken = difference - a
-    return difference, (a - (difference - taken)) - (b + taken)
+    minus_b = difference - a
+    return difference, (a - (difference - minus_b)) - (b + minus_b)
 
 
 def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
@@ -107,17 +89,11 @@ def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Arr
 def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
     """KL divergence between two normals of the same mean, in nats, element by element.
 
-    It is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The result would multiply
-    the rounding error of d by 2d, so that error is computed too.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(scale_divergence(jnp.float32(1.0), jnp.float32(0.0)))
-        2.194528...
+    The divergence is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The rounding error
+    of d is taken into account, because the result would multiply it by 2d.
     """
     gap, rest = _twice_difference(log_std, other_log_std)
-    curve = expm1_minus_x(gap)
-    return 0.5 * (curve * (1.0 + rest) + gap * rest)
+    return 0.5 * (expm1_minus_x(gap) * (1.0 + rest) + gap * rest)
 
 
 def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:

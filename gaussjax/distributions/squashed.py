@@ -24,9 +24,8 @@ _NEWTON_STEPS = 24
 class TanhGaussian(Distribution):
     """`center + half * tanh(u)` with u normal: actions within a bounded Box.
 
-    Densities and entropies are in nats per unit of the Box, not of tanh's (-1, 1). All results
-    are float32 at the least (float64 where an input is). The Box is static: two distributions
-    whose pytrees have one structure share their support.
+    Densities and entropies refer to the units of the Box, not to those of tanh in (-1, 1). All results
+    are float32 at the least (float64 where an input is). The bounds are a static part of the pytree.
 
     Attributes:
         loc: Mean of u, `(…, act)`.
@@ -70,12 +69,12 @@ class TanhGaussian(Distribution):
         return self._affine(xp.tanh(self._cast(raw_actions)))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Raw actions u for actions in the Box, `(…, act)`, finite at the edge too; see `log_prob`."""
+        """Raw actions u for actions in the Box, `(…, act)`; they are finite at a bound, see `log_prob`."""
         actions = self._cast(actions)
         return inverse_affine_tanh(actions, *self._bounds(actions))
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action that standard normal noise leads to."""
+        """The action for standard normal noise."""
         return self.squash(self.base.from_noise(noise))
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
@@ -88,29 +87,25 @@ class TanhGaussian(Distribution):
     ) -> Array:
         """Log-density of actions, finite for every finite action.
 
-        A float32 action near the edge stands for many u, and one at the edge for every u beyond
-        8.66. So pass the raw actions where you have them. Without them an action at the edge or
-        outside is scored at 2⁻²⁴ of half the width from the edge (2⁻⁵³ in float64).
+        Near a bound many u round to one float32 action, and all u beyond 8.66 to the bound itself. Pass
+        the raw actions if you have them. Otherwise an action at a bound or beyond is scored at a distance
+        of 2⁻²⁴ of half the width inside the bound (2⁻⁵³ in float64).
 
         Args:
-            actions: Actions in units of the Box, `(…, act)`, with any leading axes before those of
-                `loc`.
+            actions: Actions in units of the Box, `(…, act)`, with any leading axes before those of `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
-            raw_actions: Raw actions u, of the same shape; `actions` is then not read.
-
-        Returns:
-            Nats, `(…)`; `(…, act)` for "none".
+            raw_actions: Raw actions u, `(…, act)`; `actions` is then ignored.
         """
         raw_actions = self.unsquash(self._cast(actions)) if raw_actions is None else self._cast(raw_actions)
         return reduce(self.base.log_prob(raw_actions, "none") - self._log_volume(raw_actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, by quadrature: no key, no noise, differentiable."""
+        """Differential entropy in nats, by quadrature: differentiable, without random numbers."""
         volume = expected_log_det(self.loc, self.log_std) + xp.log(self._half(self.loc))
         return reduce(self.base.entropy("none") + volume, reduction)
 
     def kl_divergence(self, other: TanhGaussian, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats, exact: a shared change of variables does not alter it.
+        """KL(self || other) in nats, exact, because a shared change of variables does not alter it.
 
         Raises:
             TypeError: `other` is of another class.
@@ -125,7 +120,7 @@ class TanhGaussian(Distribution):
         return self.base.kl_divergence(other.base, reduction)
 
     def mean(self) -> Array:
-        """Expected action, by quadrature; `median` is the cheap centre."""
+        """Expected action, by quadrature; `median` is cheaper."""
         return self._affine(expected_tanh(self.loc, self.log_std))
 
     def median(self) -> Array:
@@ -133,10 +128,10 @@ class TanhGaussian(Distribution):
         return self.squash(self.loc)
 
     def mode(self) -> Array:
-        """The most likely action, which is nearer to the edge than the median.
+        """The most likely action, which is nearer to a bound than the median.
 
-        Where the standard deviation of u is above 1/√2 and its mean is near 0, the density has
-        two peaks. The higher one is returned, or the upper one of two equal ones.
+        With a standard deviation of u above 1/√2 and a mean near 0 the density has two peaks. The result
+        is the higher peak, or the upper one of two equal peaks.
         """
         return self.squash(raw_mode(self.loc, self.log_std))
 
@@ -160,20 +155,15 @@ class TanhGaussian(Distribution):
         return 0.5 * high - 0.5 * low
 
     def _affine(self, t: Array) -> Array:
-        # From [-1, 1] to the Box. Beyond ±½ distances are measured from the nearer bound, so ±1 is
-        # the bound itself and rounding never goes beyond it.
+        # Maps [-1, 1] to the Box. Beyond ±½ the distance is measured from the nearer bound. So ±1 gives
+        # exactly the bound, and rounding cannot leave the Box.
         (low, high), half, size = self._bounds(t), self._half(t), xp.abs(t)
         outer = xp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
         return xp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
 
 
 def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Bounds of a Box as tuples of plain numbers, one for each dimension.
-
-    Raises:
-        TypeError: A bound is a traced array.
-        ValueError: A dimension is open or has no width; the error names all of them.
-    """
+    """Bounds of a Box as tuples of plain numbers, one for each dimension; all must be finite."""
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
     if numbers and all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=True)):
         return low, high
@@ -195,7 +185,7 @@ def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], t
 
 
 def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    # The implicit function theorem at the root.
+    # Derivatives of the root by the implicit function theorem.
     u = raw_mode(mean, log_std)
     strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
     tanh = xp.tanh(u)
@@ -207,12 +197,12 @@ def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
 def raw_mode(mean: Array, log_std: Array) -> Array:
     """The u at which the density of tanh(u) is highest, element by element.
 
-    It is the largest root of `u = mean + 2 std² tanh(u)` on the side of the mean, where the equation is
-    convex. Newton's steps from the right descend to it and never pass it.
+    The mode is the outermost root of `u = mean + 2 std² tanh(u)` on the side of the mean. The equation is
+    convex there, so Newton's steps from outside approach the root and never pass it.
     """
     sign = xp.astype(xp.where(mean < 0, -1.0, 1.0), mean.dtype)
     size = xp.abs(mean)
-    # Beyond this limit tanh(u) is 1 in any case, and the square must not overflow.
+    # The limit keeps std² from overflowing; beyond it tanh(u) is 1 in any case.
     strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
 
     def step(_: int, u: Array) -> Array:

@@ -1,17 +1,16 @@
-"""The hyperbolic tangent as a change of variables: its log-volume and its inverse at the edge."""
+"""Hyperbolic tangent as a change of variables: its log-volume, and its inverse near the bounds."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from jaxtyping import Array
 
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import chebyshev
 
-# Chebyshev series of -2 log(cosh(u))/u² for |u| < 1 in 2u² - 1, computed at 300 bits. float32
-# needs ten terms, float64 all of them.
+# Chebyshev series of -2 log(cosh(u))/u² for |u| < 1, computed at 300 bits. Its variable is 2u² - 1.
+# float32 needs ten terms, float64 all of them.
 _LOG_COSH = (
     -0.9300367484320939305,
     0.0659790961289571705,
@@ -35,21 +34,10 @@ _LOG_COSH = (
 
 @elementwise(lambda u: (-2.0 * xp.tanh(u),))
 def tanh_log_det(u: Array) -> Array:
-    """log(da/du) of `a = tanh(u)` within a few roundoffs, element by element.
+    """log(da/du) of `a = tanh(u)` in nats, element by element; subtract it from the log-density of u.
 
     In float32 `log(1 - tanh(u)**2)` is -inf from |u| = 9 on, and `2(log 2 - u - softplus(-2u))`
     loses all digits near 0.
-
-    Args:
-        u: Pre-squash actions, any finite number.
-
-    Returns:
-        Nats, at most 0. Subtract it from the log-density of `u`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(tanh_log_det(jnp.float32(30.0)))
-        -58.6137...
 
     Source:
         Haarnoja et al. 2018, appendix C (arXiv:1801.01290).
@@ -61,29 +49,15 @@ def tanh_log_det(u: Array) -> Array:
     return xp.where(size < 1.0, near, far)
 
 
-def edge(dtype: Any) -> float:
-    """Smallest distance from ±1 at which a squashed value is scored: 2⁻²⁴, in float64 2⁻⁵³.
-
-    A float32 tanh is exactly ±1 from |u| = 9 on. An action at the edge is therefore scored as
-    1 - 2⁻²⁴, the last float32 below 1, where u = 8.66.
-    """
-    return 0.5 * float(xp.finfo(dtype).eps)
-
-
 def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     """The u with `actions = center + half * tanh(u)`, finite for every finite action.
 
-    The distances to both bounds are computed from the action itself, because `1 - t` loses its
-    digits once `t` is rounded. Actions at or beyond a bound are scored at the distance `edge`
-    from it, with a finite gradient.
-
-    Args:
-        actions: Actions in units of the Box.
-        low: Lower bounds, of the same shape and dtype.
-        high: Upper bounds likewise.
+    The distances to both bounds are computed from the action itself, because `1 - t` with a rounded t
+    loses its digits. An action at a bound or beyond gets the distance 2⁻²⁴ (2⁻⁵³ in float64), that of the
+    last float below 1 where u = 8.66. The gradient is finite there too.
     """
     half = 0.5 * high - 0.5 * low
-    least = edge(actions.dtype)
+    least = 0.5 * float(xp.finfo(actions.dtype).eps)
     below = xp.clip((actions - low) / half, least, 2.0)
     above = xp.clip((high - actions) / half, least, 2.0)
     far = 0.5 * (xp.log(below) - xp.log(above))

@@ -1,1 +1,1 @@
-"""Random numbers: JAX's bits from JAX, NumPy and torch, in programs that compile fast."""
+"""Random numbers with the bits of `jax.random`, from JAX, NumPy and torch."""

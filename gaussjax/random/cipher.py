@@ -1,4 +1,4 @@
-"""The threefry cipher, for JAX, NumPy and torch, and the random words that JAX draws with it."""
+"""Threefry cipher for JAX, NumPy and torch, and random words drawn with it as JAX draws them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-# Threefry-2x32: the rotations of the two alternating groups of four rounds, and the parity constant of
-# the key schedule.
+# Constants of Threefry-2x32: rotations of two alternating groups of rounds, and parity of the key schedule.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
@@ -35,7 +34,7 @@ class Operations(NamedTuple):
 
 
 def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
-    """Two counter words hashed with the two words of a key, in 20 rounds.
+    """Two hash words of two counter words x0 and x1 under a key of two words, in 20 rounds.
 
     Source:
         Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
@@ -56,56 +55,50 @@ def _rotate(x: Array, count: int) -> Array:
     return lax.bitwise_or(lax.shift_left(x, np.uint32(count)), lax.shift_right_logical(x, np.uint32(32 - count)))
 
 
-# Functions of lax: JAX traces each operator of an array as a function of its own.
-_JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
-
-
-def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tuple[Array, Array]:
-    """Two random words for each counter, from the two words of a key."""
-    first, second = (lax.index_in_dim(words, i, keepdims=False) for i in range(2))
-    return threefry2x32(first, second, np.uint32(0), counters, _JAX)
+# Functions of lax, because JAX traces each operator of an array as a function of its own.
+JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
 
 
 def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
-    """Two random words for each place of a shape, or None for a key or a size that is left to JAX."""
+    """Two random words for each entry of a shape, or None if `jax.random` has to draw them."""
     words = key_words(key)
-    # A dimension that is open in an exported program counts as small.
+    # A symbolic dimension of an exported program counts as small.
     if words is None or math.prod(size for size in shape if isinstance(size, int)) >= 2**32:
         return None
-    return hash_words(words, counter(tuple(shape)))
+    return threefry2x32(*words, np.uint32(0), counter(tuple(shape)), JAX)
 
 
-# XLA: CPU fusion copies a cheap producer into each of its consumers, so that the noise is compiled and evaluated
-# for the actions and again for log_prob (jax 0.10.2). Without this function `act` takes 1.2 to 2.2 times as long at
-# 256 to 4096 rows of 3 to 8 actions, and a PPO program 1.3 times as long to compile. Drop it when
-# test_xla_copies_a_hash_into_each_consumer fails.
+# XLA: CPU fusion copies a cheap producer into each of its consumers, so the noise is computed for the actions and
+# again for log_prob (jax 0.10.2). Without this function `act` takes 1.2 to 2.2 times as long at 256 to 4096 rows of 3
+# to 8 actions, and a PPO program 1.3 times as long to compile. Drop it when test_xla_copies_a_hash_into_each_consumer
+# fails.
 def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
-    """`x` itself, computed once and stored instead of copied into each consumer.
-
-    XLA never copies a division. The divisor is exactly 1, but it is computed from random bits, so that the
-    compiler cannot know that. (`lax.optimization_barrier` is gone before the CPU backend fuses.)
-    """
+    """The array x, computed once and stored instead of copied into each consumer."""
+    # XLA never copies a division. The divisor is 1, but XLA cannot know that, because it is computed from random
+    # bits. (`lax.optimization_barrier` is removed before the CPU backend fuses.)
     zero = (random_bits >> np.uint32(31)) >> np.uint32(1)
     return lax.div(x, zero.astype(x.dtype) + np.array(1, x.dtype))
 
 
-def key_words(key: Any) -> UInt32[Array, "2"] | None:
-    """The two words of one threefry key, or None for a key that is left to `jax.random`."""
+def key_words(key: Any) -> tuple[UInt32[Array, ""], UInt32[Array, ""]] | None:
+    """The two words of one threefry key, or None for a key that only `jax.random` can use."""
     if not hasattr(key, "dtype"):
         return None
-    config: Any = jax.config  # its flags become attributes at run time
+    config: Any = jax.config  # Its flags become attributes at run time.
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     impl = jax.random.key_impl(key) if typed else config.jax_default_prng_impl
-    # The checker of reused keys sees only what jax.random does with a key.
+    # The checker of reused keys only sees calls of jax.random.
     if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable or config.jax_debug_key_reuse:
         return None
     words = jax.random.key_data(key) if typed else key
-    return words if words.shape == (2,) and words.dtype == jnp.uint32 else None
+    if words.shape != (2,) or words.dtype != jnp.uint32:
+        return None
+    return lax.index_in_dim(words, 0, keepdims=False), lax.index_in_dim(words, 1, keepdims=False)
 
 
 def counter(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """The row-major index of every element."""
-    # One iota per axis instead of a reshaped one: a sum of broadcasts keeps the shape of its consumer.
+    """Row-major index of every entry of a shape."""
+    # One iota per axis and no reshape, so that the sum of broadcasts has the shape of its consumer.
     index, stride = jnp.zeros(shape, jnp.uint32), 1
     for number, axis in enumerate(reversed(range(len(shape)))):
         step = lax.broadcasted_iota(jnp.uint32, shape, axis)

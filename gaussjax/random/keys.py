@@ -1,8 +1,8 @@
-"""JAX keys: `jax.random`'s numbers in programs that compile in a fraction of the time.
+"""Functions of `jax.random` for typed and legacy keys, with the same results and less to compile.
 
 On CPU `jax.random` lowers each use of a threefry key to a while loop with a dozen kernels. Here the
-cipher is plain arithmetic, which fuses. Other keys, threefry that is not partitionable, and JAX's
-checker of reused keys are left to `jax.random`.
+cipher is plain arithmetic, which fuses. `jax.random` itself is called for other keys, for threefry that
+is not partitionable, and under JAX's checker of reused keys.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32, Integer, Key, UInt32
 
-from gaussjax.random.cipher import counter, draw, hash_words, key_words, once
+from gaussjax.random.cipher import JAX, counter, draw, key_words, once, threefry2x32
+
+OneKey = Key[Array, ""] | UInt32[Array, "2"]
+"""A typed or a legacy key."""
 
 
-def split(key: Key[Array, ""] | UInt32[Array, "2"], num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
-    """The keys of `jax.random.split`.
-
-    Args:
-        key: Typed or legacy. It is consumed.
-        num: Number of new keys.
-
-    Returns:
-        Keys of the same type.
+def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
+    """The `num` keys of `jax.random.split`, of the same type as the key, which is consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -40,15 +36,10 @@ def split(key: Key[Array, ""] | UInt32[Array, "2"], num: int = 2) -> Key[Array, 
     return _like(key, _derived(words, counter((num,))))
 
 
-def fold_in(key: Key[Array, ""] | UInt32[Array, "2"], data: Any) -> Key[Array, ""] | UInt32[Array, "2"]:
-    """The key of `jax.random.fold_in`.
+def fold_in(key: OneKey, data: Any) -> OneKey:
+    """The key of `jax.random.fold_in`, of the same type as the key, which is not consumed.
 
-    Args:
-        key: Typed or legacy. It is not consumed: fold in another number for another key.
-        data: A number from 0 to 2³² - 1.
-
-    Returns:
-        A key of the same type.
+    The data is a number from 0 to 2³² - 1.
 
     Example:
         >>> key = jax.random.key(0)
@@ -62,44 +53,23 @@ def fold_in(key: Key[Array, ""] | UInt32[Array, "2"], data: Any) -> Key[Array, "
 
 
 @functools.partial(jax.jit, static_argnames="shape", inline=True)
-def bits(key: Key[Array, ""] | UInt32[Array, "2"], shape: tuple[int, ...] = ()) -> UInt32[Array, "..."]:
-    """The random words of `jax.random.bits`.
-
-    Args:
-        key: Typed or legacy. It is consumed.
-        shape: Shape of the result.
-
-    Returns:
-        Uniform uint32 numbers.
+def bits(key: OneKey, shape: tuple[int, ...] = ()) -> UInt32[Array, "..."]:
+    """The uint32 numbers of `jax.random.bits`; the key is consumed.
 
     Example:
         >>> key = jax.random.key(0)
         >>> bool((bits(key, (3,)) == jax.random.bits(key, (3,))).all())
         True
     """
-    drawn = draw(key, shape)
-    if drawn is None:
-        return jax.random.bits(key, shape, "uint32")
-    return once(drawn[0] ^ drawn[1], drawn[1])
+    words = draw(key, shape)
+    return jax.random.bits(key, shape, "uint32") if words is None else once(words[0] ^ words[1], words[1])
 
 
 @functools.partial(jax.jit, static_argnames="shape", inline=True)
 def randint(
-    key: Key[Array, ""] | UInt32[Array, "2"],
-    shape: tuple[int, ...],
-    minval: int | Integer[Array, "..."],
-    maxval: int | Integer[Array, "..."],
+    key: OneKey, shape: tuple[int, ...], minval: int | Integer[Array, "..."], maxval: int | Integer[Array, "..."]
 ) -> Int32[Array, "..."]:
-    """The int32 numbers of `jax.random.randint`, uniform on [minval, maxval).
-
-    Args:
-        key: Typed or legacy. It is consumed.
-        shape: Shape of the result.
-        minval: Least number, an int32 that broadcasts to the shape.
-        maxval: Upper bound, an int32 that broadcasts to the shape.
-
-    Returns:
-        Numbers of that shape.
+    """The int32 numbers of `jax.random.randint`, uniform on [minval, maxval); the key is consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -112,7 +82,7 @@ def randint(
     pair = split(key)
     more, less = bits(pair[0], shape), bits(pair[1], shape)
     span = jnp.where(high > low, high - low, 1).astype(jnp.uint32)
-    # 64 random bits modulo the span, in arithmetic of 32.
+    # 64 random bits modulo the span, in 32-bit arithmetic.
     factor = jnp.uint32(2**16) % span
     factor = (factor * factor) % span
     return low + ((more % span * factor + less % span) % span).astype(jnp.int32)
@@ -124,11 +94,12 @@ def _like(key: Array, words: UInt32[Array, "... 2"]) -> Array:
 
 
 @functools.partial(jax.jit, inline=True)
-def _derived(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
+def _derived(words: tuple[Array, Array], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
     """The words of one new key per counter."""
-    # A choice between the two words, because XLA would copy the hash into each operand of a stack.
+    # A select instead of a stack, because XLA would copy the hash into both operands of a stack.
     shape = (*counters.shape, 2)
     place = lax.broadcasted_iota(jnp.uint32, shape, counters.ndim)
-    first, second = hash_words(words, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))
+    counters = lax.broadcast_in_dim(counters, shape, range(counters.ndim))
+    first, second = threefry2x32(*words, np.uint32(0), counters, JAX)
     chosen = lax.select(lax.eq(place, np.uint32(0)), first, second)
     return once(chosen, chosen)

@@ -1,4 +1,4 @@
-"""Standard normal noise: the numbers of `jax.random.normal`, in a program that XLA fuses."""
+"""Standard normal noise: the numbers of `jax.random.normal`, in a form that XLA fuses."""
 
 from __future__ import annotations
 
@@ -16,18 +16,9 @@ from gaussjax.random import cipher
 def standard_normal(
     key: Key[Array, ""] | UInt32[Array, "2"], shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> Float[Array, "..."]:
-    """The numbers of `jax.random.normal(key, shape, dtype)`, bit for bit.
-
-    Args:
-        key: Typed or legacy. It is consumed. For a key that is not threefry `jax.random.normal` draws.
-        shape: Shape of the noise.
-        dtype: A real floating dtype.
-
-    Returns:
-        The noise.
+    """The numbers of `jax.random.normal(key, shape, dtype)`, bit for bit; the key is consumed.
 
     Example:
-        >>> import numpy as np
         >>> key = jax.random.key(0)
         >>> bool(np.all(standard_normal(key, (3,)) == jax.random.normal(key, (3,))))
         True
@@ -38,14 +29,14 @@ def standard_normal(
         return jax.random.normal(key, shape, dtype)
     high, low = words
 
-    # The steps of jax.random.uniform and normal, in their order: random mantissa bits of a float in
-    # [1, 2), shifted and scaled to the open interval (-1, 1).
+    # The steps of jax.random.uniform and normal in their order. Random mantissa bits make a float in
+    # [1, 2), which is shifted and scaled to the open interval (-1, 1).
     finfo = jnp.finfo(dtype)
     wide = finfo.bits == 64
     bits = (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low
     uint, one = bits.dtype.type, np.array(1, dtype)
     bits = (bits >> uint(finfo.bits - finfo.nmant)) | one.view(uint)
-    # The least float above -1, because erf_inv(-1) is infinite.
+    # The lowest uniform number is the next float above -1, because erf_inv(-1) is infinite.
     minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
     uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
     uniform = lax.max(jnp.full(shape, minimum), uniform)

@@ -1,31 +1,31 @@
-"""Random order of training samples."""
+"""Random permutations of the training samples."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, Key, UInt32
+from jaxtyping import Array, Int32, UInt32
 
 from gaussjax.random import keys
 
-# Shorter ranges are sorted, which takes no longer; a cipher cannot produce each of their orders.
+# Below this count a sort takes no longer, and gives every order; the cipher cannot give every order.
 _FEW = 512
-# Rounds of the cipher; NIST's FF1, which also enciphers small domains, has ten.
+# Rounds of the cipher. NIST's FF1, a cipher for small domains too, has ten.
 _ROUNDS = 12
 
 
 # XLA: jax.random.permutation sorts twice, which is slow on CPU (jax 0.10.2): a compiled step of PPO takes 1.2 times as
 # long with it over 2048 samples and 1.3 times over 16384, and 1.1 to 1.2 times with a single sort. Drop the cipher when
 # test_a_permutation_of_jax_is_two_sorts fails and a step with jax.random.permutation is as fast.
-def permutation(key: Key[Array, ""] | UInt32[Array, "2"], count: int) -> Int32[Array, " count"]:
+def permutation(key: keys.OneKey, count: int) -> Int32[Array, " count"]:
     """Numbers from 0 to count - 1 in random order.
 
-    A Feistel network enciphers each number, which maps the numbers of a given width onto themselves and
-    needs no sorting. A number that comes out too large is enciphered again.
+    A Feistel network permutes the numbers of a given width without sorting. It is applied again to a result
+    that is not below count.
 
     Args:
-        key: Typed or legacy. It is consumed.
-        count: Length of the order, below 2³¹.
+        key: Typed or legacy key, which is consumed.
+        count: Length of the result, below 2³¹.
 
     Returns:
         Each number once.
@@ -53,7 +53,7 @@ def permutation(key: Key[Array, ""] | UInt32[Array, "2"], count: int) -> Int32[A
 
 
 def _enciphered(numbers: UInt32[Array, " n"], round_keys: UInt32[Array, " rounds"], width: int) -> UInt32[Array, " n"]:
-    """A one-to-one image of numbers below 2ʷⁱᵈᵗʰ: each half is mixed into the other by turns."""
+    """Permuted numbers of `width` bits; the rounds mix each half of the bits into the other in turn."""
     split = width // 2
     low_bits, high_bits = (jnp.uint32((1 << bits) - 1) for bits in (split, width - split))
     low, high = numbers & low_bits, numbers >> split
@@ -64,13 +64,13 @@ def _enciphered(numbers: UInt32[Array, " n"], round_keys: UInt32[Array, " rounds
         low = low ^ (_mixed(high + keys[1]) & low_bits)
         return (high, low), None
 
-    # A loop, so that two rounds are traced and compiled instead of twelve.
+    # With a loop two rounds are traced and compiled instead of twelve.
     (high, low), _ = jax.lax.scan(rounds, (high, low), round_keys.reshape(-1, 2))
     return (high << split) | low
 
 
 def _mixed(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
-    """A hash of each word, every bit of which depends on every bit of the word (MurmurHash3's finaliser)."""
+    """Hash of each word by the finaliser of MurmurHash3: every bit depends on all bits of the word."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

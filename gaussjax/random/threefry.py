@@ -1,7 +1,7 @@
-"""JAX's random numbers from NumPy: the same bits for the same key, without JAX.
+"""JAX's random numbers in NumPy: the same bits for the same key, without JAX.
 
-A key is two uint32 words, `jax.random.key_data` of a JAX key. The functions are written over a few
-operations, `Words`, so that `gaussjax.torch.random` runs the same lines on tensors.
+A key consists of two uint32 words, the `jax.random.key_data` of a JAX key. The functions take the
+operations of an array library, `Words`, so that `gaussjax.torch.random` can use them on tensors.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from gaussjax.random.cipher import Operations, threefry2x32
 
 
 class Words(NamedTuple):
-    """Operations of one array library; a word is 32 bits in a type of the library's own.
+    """Operations of one array library on 32-bit words, in a dtype of the library's choice.
 
     Attributes:
-        library: Module with `stack`, `where`, `sqrt` and `copysign`.
+        library: Module with the functions `stack`, `where`, `sqrt` and `copysign`.
         cast: `(array, "float32" or "float64") -> array`.
         quantile: `(float64 array) -> float64 array`, the quantile function of the normal distribution.
         read: `(uint32 array) -> words`.
         write: `(words) -> uint32 array`.
         count: `(number, like) -> words` 0, 1, …, number - 1.
-        operations: Arithmetic of the cipher.
+        operations: Arithmetic for the cipher.
         shift: `(words, number of bits) -> words`, to the right, filled with zeros.
         float32: `(words) -> float32 array` of the same bits.
         float64: `(high words, low words) -> float64 array` on [1, 2) with these mantissa bits.
@@ -44,13 +44,13 @@ class Words(NamedTuple):
     float64: Callable[[Any, Any], Any]
 
     def hash(self, key: Any, counters: Any) -> tuple[Any, Any]:
-        """Two words for each of the counters, which are below 2³², from a key."""
+        """Two random words from the key for each of the counters, which are below 2³²."""
         words = self.read(key)
         zeros = counters ^ counters
         return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.operations)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Two words for each place of a shape, from a key."""
+        """Two random words from the key for each place of a shape."""
         size = math.prod(shape)
         if size >= 2**32:
             raise ValueError(f"shape: expected fewer than 2**32 numbers, got {shape}. Draw them in parts.")
@@ -62,7 +62,7 @@ def key(seed: int) -> np.ndarray:
     """The words of `jax.random.key(seed)`.
 
     Args:
-        seed: From 0 to 2³² - 1, where JAX's keys are the same with and without 64-bit types.
+        seed: Integer from 0 to 2³² - 1. In this range JAX's keys do not depend on x64.
 
     Returns:
         A uint32 array `(2,)`.
@@ -83,7 +83,7 @@ def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
     """The keys of `jax.random.split`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         num: Number of new keys.
         words: Operations of an array library, NumPy by default.
 
@@ -103,8 +103,8 @@ def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
     """The key of `jax.random.fold_in`.
 
     Args:
-        key: Two words. It is not consumed: fold in another number for another key.
-        data: From 0 to 2³² - 1.
+        key: Two words, which are not consumed.
+        data: Integer from 0 to 2³² - 1; another number gives another key.
         words: Operations of an array library, NumPy by default.
 
     Returns:
@@ -123,7 +123,7 @@ def bits(key: Any, shape: tuple[int, ...] = (), words: Words | None = None) -> A
     """The uint32 numbers of `jax.random.bits`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         shape: Shape of the result.
         words: Operations of an array library, NumPy by default.
 
@@ -149,14 +149,14 @@ def uniform(
 ) -> Any:
     """The numbers of `jax.random.uniform`, on [minimum, maximum).
 
-    float32 numbers, and all numbers on [0, 1), are JAX's exactly. On other intervals float64 numbers
-    differ by one rounding where XLA fuses a product with a sum.
+    float32 numbers, and all numbers on [0, 1), equal JAX's exactly. On other intervals float64 numbers
+    can differ by one rounding, because XLA fuses a product with a sum.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         shape: Shape of the result.
         dtype: "float32" or "float64".
-        minimum: Least number.
+        minimum: Lower bound.
         maximum: Upper bound.
         words: Operations of an array library, NumPy by default.
 
@@ -180,7 +180,7 @@ def uniform(
         # Random mantissa bits of a float in [1, 2).
         floats, nearest = words.float32(words.shift(high ^ low, 9) | words.operations.word(0x3F800000)), _single
     minimum, maximum = nearest(minimum), nearest(maximum)
-    # In float64 a product of float32 numbers is exact, like the fused product and sum of XLA on a CPU.
+    # XLA on a CPU fuses product and sum without rounding the product. In float64 the product is exact too.
     scaled = (words.cast(floats, "float64") - 1.0) * nearest(maximum - minimum) + minimum
     return words.cast(words.library.where(scaled < minimum, minimum + 0.0 * scaled, scaled), dtype)
 
@@ -188,11 +188,11 @@ def uniform(
 def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words: Words | None = None) -> Any:
     """Standard normal numbers that agree with `jax.random.normal` to a few units in the last place.
 
-    On a CPU float32 numbers differ by at most 4 units in the last place of either, and float64 numbers
-    by at most `5e-15 |z| + 5e-16`.
+    On a CPU float32 numbers differ by at most 4 units in the last place, and float64 numbers z by at most
+    `5e-15 |z| + 5e-16`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         shape: Shape of the result.
         dtype: "float32" or "float64".
         words: Operations of an array library, NumPy by default.
@@ -200,14 +200,11 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
     Returns:
         An array of that shape and dtype.
 
-    Raises:
-        ValueError: Another dtype.
-
     Example:
         >>> normal(key(0), (2,)).round(4)
         array([1.6226, 2.0253], dtype=float32)
     """
-    # The least number above -1, whose quantile is finite.
+    # The lowest uniform number is the next float above -1, because the quantile of -1 is infinite.
     least = 2.0**-53 - 1.0 if dtype == "float64" else 2.0**-24 - 1.0
     return quantile(uniform(key, shape, dtype, least, 1.0, words), dtype, words)
 
@@ -228,17 +225,21 @@ def quantile(uniforms: Any, dtype: str, words: Words | None = None) -> Any:
         [-0.6745, 0.0, 0.6745]
     """
     words = words or NUMPY
-    # JAX rounds u² to the dtype, which moves float32 numbers near ±1 by up to 90 units in the last place.
+    # u² is rounded to its dtype as in JAX, which changes results near ±1 by up to 90 units in the last place.
     square = words.cast(uniforms * uniforms, "float64")
-    # (1 - |u|) / 2, the probability beyond, without cancellation.
+    # The tail probability (1 - |u|) / 2 without cancellation.
     tail = (1.0 - square) / (2.0 + 2.0 * words.library.sqrt(square))
     return words.cast(words.library.copysign(words.quantile(tail), words.cast(uniforms, "float64")), dtype)
 
 
 def _single(number: float) -> float:
-    # The nearest float32 in plain arithmetic, because torch.compile takes NumPy's numbers for tensors.
+    # Rounding to float32 in plain arithmetic, because torch.compile turns NumPy's numbers into tensors.
     scaled = (2.0**29 + 1.0) * number
     return scaled - (scaled - number)
+
+
+def _rotate(words: np.ndarray, bits: int) -> np.ndarray:
+    return (words << np.uint32(bits)) | (words >> np.uint32(32 - bits))
 
 
 def _float64(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -247,7 +248,7 @@ def _float64(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def _quantile(probabilities: np.ndarray) -> np.ndarray:
-    # Loading scipy.special takes 0.1 s, which only these numbers need.
+    # Imported here because loading scipy.special takes 0.1 s.
     from scipy import special
 
     return special.ndtri(probabilities)
@@ -260,12 +261,7 @@ NUMPY = Words(
     read=lambda key: np.asarray(key, np.uint32)[:, None],
     write=np.asarray,
     count=lambda number, _: np.arange(number, dtype=np.uint32),
-    operations=Operations(
-        operator.add,
-        operator.xor,
-        lambda words, bits: (words << np.uint32(bits)) | (words >> np.uint32(32 - bits)),
-        np.uint32,
-    ),
+    operations=Operations(operator.add, operator.xor, _rotate, np.uint32),
     shift=lambda words, bits: words >> np.uint32(bits),
     float32=lambda words: words.view(np.float32),
     float64=_float64,

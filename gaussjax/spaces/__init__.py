@@ -1,8 +1,4 @@
-"""Observation and action spaces as small frozen classes.
-
-They hold the sizes, bounds and structure that a policy needs, and can be written into a file.
-Gymnasium's spaces are read by their attributes: importing gymnasium would load all its environments.
-"""
+"""Observation and action spaces as frozen classes with the sizes, bounds and structure that a policy needs."""
 
 from gaussjax.spaces.arrays import Observations as Observations
 from gaussjax.spaces.arrays import cast as cast

@@ -1,4 +1,4 @@
-"""Observations of a space: validation, flattening and zeros."""
+"""Conversion of observations of a space to arrays and flat vectors, and observations of zeros."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.core.arrays import xp
-from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple, size
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 Observations = Any
 """An array, or a dict or tuple of arrays with the structure of the observation space."""
@@ -20,16 +20,16 @@ Observations = Any
 def cast(space: Space, observations: Observations, name: str = "observations") -> tuple[Observations, tuple[int, ...]]:
     """Observations as arrays with the structure of the space, and their batch shape.
 
-    Integers and booleans in a Box become float32. Floating dtypes are kept, float64 only with x64
-    enabled. A Box of several axes also takes flat vectors and reshapes them.
+    Integers and booleans in a Box become float32. Floating dtypes are kept (float64 with x64 only). Flat
+    vectors for a Box of several axes are reshaped.
 
     Args:
-        space: The space of one observation.
+        space: Space of one observation.
         observations: `(…, *shape)` or, for a Box, `(…, size)`; nested like the space.
         name: Name of the argument in errors.
 
     Returns:
-        The arrays, and the leading axes that they share.
+        The arrays, and the shape of the leading axes that they share.
 
     Raises:
         TypeError: An array has no real dtype (text, objects, complex), or a discrete part no integer one.
@@ -40,20 +40,6 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
         (5,)
     """
     match space:
-        case Box():
-            array = _as_array(observations, name)
-            if not xp.is_floating(array):
-                array = xp.to_float32(array)
-            return _match_shape(space, array, name)
-        case Discrete() | MultiDiscrete():
-            array = _as_array(observations, name)
-            if xp.is_floating(array) or not xp.is_real(array):
-                raise TypeError(
-                    f"{name}: expected integers for {space}, got {array.dtype}. Use observations.astype(jnp.int32)."
-                )
-            if isinstance(space, Discrete):
-                return array, tuple(array.shape)
-            return _match_shape(Box(shape=(len(space.nvec),)), array, name)
         case Dict():
             names = tuple(key for key, _ in space.items)
             if not isinstance(observations, Mapping) or set(observations) != set(names):
@@ -62,26 +48,30 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
                     f"Give an array for each key of the space."
                 )
             parts = {key: cast(inner, observations[key], f"{name}[{key!r}]") for key, inner in space.items}
-            return {key: part[0] for key, part in parts.items()}, _common_batch(parts, name)
         case Tuple():
             if not isinstance(observations, (tuple, list)) or len(observations) != len(space.items):
                 raise ValueError(
                     f"{name}: expected a tuple of {len(space.items)} arrays, got {_describe(observations)}. "
                     f"Give an array for each part of the space."
                 )
-            pairs = zip(space.items, observations, strict=True)
-            parts = {i: cast(inner, part, f"{name}[{i}]") for i, (inner, part) in enumerate(pairs)}
-            return tuple(part[0] for part in parts.values()), _common_batch(parts, name)
+            parts = {i: cast(inner, observations[i], f"{name}[{i}]") for i, inner in enumerate(space.items)}
+        case _:
+            return _cast_array(space, observations, name)
+    arrays, batches = ({key: part[i] for key, part in parts.items()} for i in range(2))
+    if len(set(batches.values())) > 1:
+        raise ValueError(
+            f"{name}: expected the same leading dimensions in every part, got {batches}. Nothing is broadcast; "
+            f"use jnp.broadcast_to for a part that the whole batch shares."
+        )
+    return arrays if isinstance(space, Dict) else tuple(arrays.values()), next(iter(batches.values()), ())
 
 
 def flatten(space: Space, observations: Observations) -> jax.Array:
-    """Observations as float vectors, `(…, size(space))`, with discrete parts one-hot.
-
-    The order is that of `gymnasium.spaces.flatten`.
+    """Observations as float vectors with discrete parts one-hot, in the order of `gymnasium.spaces.flatten`.
 
     Args:
-        space: The space of one observation.
-        observations: Arrays with the structure of the space, as `cast` returns them.
+        space: Space of one observation.
+        observations: Arrays as returned by `cast`.
 
     Returns:
         `(…, size(space))` in the widest floating dtype among the parts.
@@ -92,14 +82,15 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
                [1., 0., 0.]], dtype=float32)
     """
     match space:
+        case Box(shape=(_,)):
+            return observations
         case Box():
             batch = observations.shape[: observations.ndim - len(space.shape)]
             return observations.reshape(*batch, math.prod(space.shape))
         case Discrete():
             return xp.one_hot(observations - space.start, space.n)
         case MultiDiscrete():
-            columns = [xp.one_hot(xp.entry(observations, i), n) for i, n in enumerate(space.nvec)]
-            return xp.concatenate(columns, axis=-1)
+            parts = [xp.one_hot(xp.entry(observations, i), n) for i, n in enumerate(space.nvec)]
         case Dict():
             parts = [flatten(inner, observations[key]) for key, inner in space.items]
         case Tuple():
@@ -108,11 +99,11 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
 
 
 def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
-    """Observations of zeros; of `start` where a Discrete space starts elsewhere.
+    """Observations of zeros; a Discrete space gives its `start`.
 
     Args:
-        space: The space of one observation.
-        batch_shape: Leading axes.
+        space: Space of one observation.
+        batch_shape: Shape of the leading axes.
         full: `(shape, value, dtype) -> array`; `np.full` makes NumPy arrays.
 
     Returns:
@@ -136,16 +127,34 @@ def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., A
             return tuple(zeros(inner, batch_shape, full) for inner in space.items)
 
 
-def _as_array(value: Any, name: str) -> jax.Array:
-    kind = getattr(value, "dtype", None)
-    if kind is None:
-        value = np.asarray(value) if not _holds_tracer(value) else jnp.asarray(value)
-        kind = value.dtype
-    if not (xp.is_real(value) or str(kind).removeprefix("torch.") == "bool"):
+def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) -> tuple[jax.Array, tuple[int, ...]]:
+    if not hasattr(value, "dtype"):
+        traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+        value = jnp.asarray(value) if traced else np.asarray(value)
+    if not (xp.is_floating(value) or xp.is_real(value) or str(value.dtype).removeprefix("torch.") == "bool"):
         raise TypeError(
-            f"{name}: expected real numbers, got {kind}. Convert them first, with np.asarray({name}, np.float32)."
+            f"{name}: expected real numbers, got {value.dtype}. Convert them first, "
+            f"with np.asarray({name}, np.float32)."
         )
-    return xp.asarray(value)
+    array, element = xp.asarray(value), ()
+    if isinstance(space, Box):
+        element = space.shape
+        array = array if xp.is_floating(array) else xp.to_float32(array)
+    elif xp.is_floating(array) or not xp.is_real(array):
+        raise TypeError(f"{name}: expected integers for {space}, got {array.dtype}. Use {name}.astype(jnp.int32).")
+    elif isinstance(space, MultiDiscrete):
+        element = (len(space.nvec),)
+    rank, shape, length = len(element), tuple(array.shape), math.prod(element)
+    if array.ndim >= rank and shape[array.ndim - rank :] == element:
+        return array, shape[: array.ndim - rank]
+    if rank != 1 and shape[-1:] == (length,):
+        return array.reshape(*shape[:-1], *element), shape[:-1]
+    expected = ", ".join(["...", *map(str, element)])
+    flat = f" or (..., {length})" if rank > 1 else ""
+    raise ValueError(
+        f"{name}: expected ({expected}){flat}, got {shape}. "
+        f"The last axes are one element of the space, after any number of leading axes."
+    )
 
 
 def _describe(value: Any) -> str:
@@ -154,32 +163,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"{len(value)} in a {type(value).__name__}"
     return f"an array of shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__
-
-
-def _holds_tracer(value: Any) -> bool:
-    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
-
-
-def _match_shape(box: Box, array: jax.Array, name: str) -> tuple[jax.Array, tuple[int, ...]]:
-    rank = len(box.shape)
-    shape = tuple(array.shape)
-    if shape[array.ndim - rank :] == box.shape and array.ndim >= rank:
-        return array, shape[: array.ndim - rank]
-    if rank != 1 and array.ndim and array.shape[-1] == size(box):
-        return array.reshape(*shape[:-1], *box.shape), shape[:-1]
-    expected = ", ".join(["...", *map(str, box.shape)])
-    flat = f" or (..., {size(box)})" if rank > 1 else ""
-    raise ValueError(
-        f"{name}: expected ({expected}){flat}, got {shape}. "
-        f"The last axes are one element of the space, after any number of leading axes."
-    )
-
-
-def _common_batch(parts: Mapping[Any, tuple[Observations, tuple[int, ...]]], name: str) -> tuple[int, ...]:
-    batches = {key: batch for key, (_, batch) in parts.items()}
-    if len(set(batches.values())) > 1:
-        raise ValueError(
-            f"{name}: expected the same leading dimensions in every part, got {batches}. Nothing is broadcast; "
-            f"use jnp.broadcast_to for a part that the whole batch shares."
-        )
-    return next(iter(batches.values()), ())

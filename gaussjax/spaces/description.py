@@ -1,4 +1,4 @@
-"""Conversion of spaces to JSON and back."""
+"""Conversion of spaces to JSON-able dicts and back."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tup
 
 
 def to_dict(space: Space) -> dict[str, Any]:
-    """Description of a space in JSON's types, the inverse of `from_dict`.
-
-    Infinite bounds become the strings "inf" and "-inf", because JSON has no number for them.
+    """JSON-able description of a space, for `from_dict`.
 
     Args:
-        space: Any space of this module.
+        space: Space of this module.
 
     Returns:
-        Dicts, lists, numbers and strings.
+        Dicts, lists, numbers and strings. Infinite bounds are "inf" and "-inf": JSON has no number for them.
 
     Example:
         >>> to_dict(Discrete(4))
@@ -39,13 +37,13 @@ def to_dict(space: Space) -> dict[str, Any]:
 
 
 def from_dict(description: Mapping[str, Any]) -> Space:
-    """The space with a given description, the inverse of `to_dict`.
+    """Space for a description made by `to_dict`.
 
     Args:
-        description: A dict from `to_dict`.
+        description: Dict returned by `to_dict`.
 
     Returns:
-        A space equal to the one that was described.
+        A space equal to the described one.
 
     Raises:
         ValueError: The dict describes no space.
@@ -82,6 +80,4 @@ def _write_bound(bound: float | tuple[float, ...]) -> Any:
 
 
 def _read_bound(bound: Any) -> float | tuple[float, ...]:
-    if isinstance(bound, list):
-        return tuple(float(value) for value in bound)
-    return float(bound)
+    return tuple(float(value) for value in bound) if isinstance(bound, list) else float(bound)

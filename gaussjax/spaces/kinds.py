@@ -1,4 +1,4 @@
-"""Kinds of spaces, as frozen classes that can be hashed, compared and written into a file."""
+"""Spaces as frozen classes that can be hashed, compared and written into a file."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from gaussjax.core.arrays import fill
+
 
 @dataclass(frozen=True)
 class Box:
     """Real vectors, images and other arrays with a bound on every entry.
 
-    The arguments have Gymnasium's order. Bounds of any array type become plain numbers.
+    The constructor takes its arguments in Gymnasium's order and converts bounds to plain numbers.
 
     Attributes:
-        low: Lower bounds in row-major order, or one number for all entries. -inf is open.
-        high: Upper bounds likewise. inf is open.
-        shape: Shape of one element. Without it both bounds have that shape; two numbers make (1,).
-        dtype: NumPy name of the element's dtype.
-
-    Raises:
-        ValueError: A bound has another shape, or a lower bound lies above its upper bound.
-        TypeError: The shape is not a tuple of sizes.
+        low: Lower bounds in row-major order, or one number for all entries; -inf for no bound.
+        high: Upper bounds likewise; inf for no bound.
+        shape: Shape of one element. By default the common shape of the bounds, or (1,) for two numbers.
+        dtype: NumPy name of the dtype of one element.
 
     Example:
-        >>> space = Box(-1.0, 1.0, (3,))
-        >>> size(space)
+        >>> size(Box(-1.0, 1.0, (3,)))
         3
-        >>> Box([-1.0, -2.0], [1.0, 2.0]).shape
-        (2,)
     """
 
     low: Any = -math.inf
@@ -51,9 +46,16 @@ class Box:
         if any(n < 0 for n in shape):
             raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
         low, high = _compact(self.low, shape, "low"), _compact(self.high, shape, "high")
-        for name, value in (("low", low), ("high", high), ("shape", shape), ("dtype", np.dtype(self.dtype).name)):
-            object.__setattr__(self, name, value)
-        _check_order(self)
+        fill(self, low=low, high=high, shape=shape, dtype=np.dtype(self.dtype).name)
+        # Two numbers are compared as numbers: a shape read from a file must not allocate an array of its size.
+        lowest, highest = np.atleast_1d(low), np.atleast_1d(high)
+        crossed = np.flatnonzero(~(lowest <= highest))
+        if crossed.size:
+            low, high = (np.broadcast_to(side, max(lowest.size, highest.size))[crossed] for side in (lowest, highest))
+            raise ValueError(
+                f"space: expected low <= high, got low {low} and high {high} in the dimensions {crossed.tolist()} of "
+                f"{self}."
+            )
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Discrete:
 
     Attributes:
         n: Number of values.
-        start: The first value.
+        start: Lowest value.
 
     Example:
         >>> size(Discrete(4))
@@ -125,10 +127,10 @@ def size(space: Space) -> int:
     """Length of the flat vector of one element.
 
     Args:
-        space: Any space of this module.
+        space: Space of this module.
 
     Returns:
-        The size of the last axis of `flatten`.
+        Size of the last axis of the result of `flatten`.
 
     Example:
         >>> size(Tuple((Discrete(4), Box(shape=(2, 3)))))
@@ -148,34 +150,20 @@ def size(space: Space) -> int:
 
 
 def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds of a Box as flat vectors, infinite where it is open.
+    """Lower and upper bounds of a Box as flat vectors.
 
     Args:
         box: A Box of any shape.
 
     Returns:
-        Two float64 arrays `(size(box),)` in row-major order.
+        Two float64 arrays `(size(box),)` in row-major order, with inf and -inf for no bound.
 
     Example:
         >>> bounds(Box(-1.0, (1.0, 3.0), (2,)))
         (array([-1., -1.]), array([1., 3.]))
     """
-    count = size(box)
-    low = np.broadcast_to(np.asarray(box.low, np.float64), count)
-    high = np.broadcast_to(np.asarray(box.high, np.float64), count)
+    low, high = (np.broadcast_to(np.asarray(side, np.float64), size(box)) for side in (box.low, box.high))
     return low, high
-
-
-def _check_order(box: Box) -> None:
-    # Two numbers are compared as numbers: a shape read from a file must not allocate an array of its size.
-    lowest, highest = np.atleast_1d(box.low), np.atleast_1d(box.high)
-    crossed = np.flatnonzero(~(lowest <= highest))
-    if crossed.size:
-        low, high = (np.broadcast_to(side, max(lowest.size, highest.size)) for side in (lowest, highest))
-        raise ValueError(
-            f"space: expected low <= high, got low {low[crossed]} and high {high[crossed]} in the "
-            f"dimensions {crossed.tolist()} of {box}."
-        )
 
 
 def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:

@@ -14,15 +14,13 @@ def as_space(space: Any) -> Space:
     """The gaussjax space for a Gymnasium space, a size or a shape.
 
     Args:
-        space: A space of Gymnasium or of this module, an int (the length of an unbounded vector) or a
-            shape.
+        space: Space of Gymnasium or of this module, length of an unbounded vector, or a shape.
 
     Returns:
         A frozen, hashable space.
 
     Raises:
         TypeError: The kind of the space is not supported.
-        ValueError: A lower bound lies above its upper bound.
 
     Example:
         >>> as_space(3)
@@ -35,17 +33,35 @@ def as_space(space: Any) -> Space:
             return Dict(tuple((name, as_space(inner)) for name, inner in space.items))
         case Tuple():
             return Tuple(tuple(as_space(inner) for inner in space.items))
-        case bool():
-            raise _unknown(space)
-        case int() | np.integer():
+        case int() | np.integer() if not isinstance(space, bool):
             return Box(shape=(space,))
         case tuple() | list() if all(isinstance(n, (int, np.integer)) for n in space):
             return Box(shape=tuple(space))
-    return _from_gymnasium(space)
+    # Gymnasium's spaces are recognised by their attributes, without importing gymnasium.
+    if hasattr(space, "low") and hasattr(space, "high"):
+        return Box(space.low, space.high, space.shape, space.dtype)
+    if hasattr(space, "nvec"):
+        if np.any(getattr(space, "start", 0)) or np.ndim(space.nvec) != 1:
+            raise TypeError(
+                f"space: expected a MultiDiscrete that starts at 0 and has one axis, got {space}. "
+                f"Wrap the environment so that it has both."
+            )
+        return MultiDiscrete(tuple(int(n) for n in space.nvec))
+    if hasattr(space, "n") and hasattr(space, "start"):
+        return Discrete(int(space.n), int(space.start))
+    inner_spaces = getattr(space, "spaces", None)
+    if isinstance(inner_spaces, Mapping):
+        return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))
+    if isinstance(inner_spaces, tuple):
+        return Tuple(tuple(as_space(inner) for inner in inner_spaces))
+    raise TypeError(
+        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
+        f"{space!r}. Wrap the environment so that its space is one of these."
+    )
 
 
 def action_box(space: Any) -> Box:
-    """The Box of a continuous action space.
+    """The gaussjax Box for a continuous action space.
 
     Args:
         space: As in `as_space`.
@@ -54,8 +70,8 @@ def action_box(space: Any) -> Box:
         A Box with at least one dimension.
 
     Raises:
-        TypeError: The space is not a Box: a Gaussian has no density on it.
-        ValueError: The Box has no dimension, or a lower bound lies above its upper bound.
+        TypeError: The space is not a Box, so a Gaussian has no density on it.
+        ValueError: The Box has no dimension.
 
     Example:
         >>> action_box(Box(-1.0, 1.0, (2,))).high
@@ -73,30 +89,3 @@ def action_box(space: Any) -> Box:
             f"{box.shape}. Give one action the shape (1,)."
         )
     return box
-
-
-def _from_gymnasium(space: Any) -> Space:
-    if hasattr(space, "low") and hasattr(space, "high"):
-        return Box(space.low, space.high, space.shape, space.dtype)
-    if hasattr(space, "nvec"):
-        if np.any(getattr(space, "start", 0)) or np.ndim(space.nvec) != 1:
-            raise TypeError(
-                f"space: expected a MultiDiscrete that starts at 0 and has one axis, got {space}. "
-                f"Wrap the environment so that it has both."
-            )
-        return MultiDiscrete(tuple(int(n) for n in space.nvec))
-    if hasattr(space, "n") and hasattr(space, "start"):
-        return Discrete(int(space.n), int(space.start))
-    inner_spaces = getattr(space, "spaces", None)
-    if isinstance(inner_spaces, Mapping):
-        return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))
-    if isinstance(inner_spaces, tuple):
-        return Tuple(tuple(as_space(inner) for inner in inner_spaces))
-    raise _unknown(space)
-
-
-def _unknown(space: Any) -> TypeError:
-    return TypeError(
-        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
-        f"{space!r}. Wrap the environment so that its space is one of these."
-    )
