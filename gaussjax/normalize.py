@@ -1,8 +1,4 @@
-"""Running mean and variance of observations, and their normalisation.
-
-`init`, `update` and `apply` are pure functions. The training state carries the statistics, and a
-policy file stores them beside the parameters.
-"""
+"""Normalisation of observations by their running mean and variance."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import is_other, xp
 
-MAKE_STATISTICS = "normalize.init makes them, and gaussjax.interop.skrl.statistics those of a checkpoint of skrl."
+MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
 
 
 class Statistics(NamedTuple):
@@ -32,7 +28,7 @@ class Statistics(NamedTuple):
 
 
 def init(shape: tuple[int, ...]) -> Statistics:
-    """Statistics of no observations; `apply` returns its input until the first update.
+    """Statistics before the first observation; `apply` with them returns its input.
 
     Args:
         shape: Shape of one observation.
@@ -55,8 +51,8 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
         batch: Observations with any leading axes, `(…, *shape)`.
 
     Returns:
-        Statistics of all observations. float32 counts to 2**24 one by one: after 16 million single
-        observations the statistics no longer change.
+        Statistics of all observations. Updates by single observations end at a count of 2**24, the limit of
+        float32.
 
     Raises:
         ValueError: The last axes do not have the shape of one observation.
@@ -73,7 +69,7 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     batch = batch.reshape(math.prod(batch.shape[: batch.ndim - state.mean.ndim]), *state.mean.shape)
     if batch.shape[0] == 0:
         return state
-    # Distances from the first observation are small even far from zero, so their sum keeps its digits.
+    # The sum of distances from the first observation keeps its digits for observations far from zero.
     anchor = batch[0]
     distance = batch - jnp.expand_dims(anchor, 0)
     mean = jnp.mean(distance, axis=0)
@@ -82,21 +78,18 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     total = state.count + count
     delta = (anchor - state.mean) + mean
     share = count / total
-    return Statistics(
-        total,
-        state.mean + delta * share,
-        state.m2 + m2 + jnp.square(delta) * (state.count * share),
-    )
+    m2 = state.m2 + m2 + jnp.square(delta) * (state.count * share)
+    return Statistics(total, state.mean + delta * share, m2)
 
 
 def variance(state: Statistics) -> Float[Array, "*shape"]:
-    """Variance of the observations, or one before the first update.
+    """Variance of the observations; 1 before the first update.
 
     Args:
         state: Statistics so far.
 
     Returns:
-        Squared units of the observation, with the shape of one.
+        Variance in squared units of the observation, with the shape of one observation.
 
     Example:
         >>> variance(update(init((1,)), jnp.array([[1.0], [3.0]])))
@@ -121,7 +114,7 @@ def apply(
 
     Raises:
         ValueError: The last axes do not have the shape of one observation.
-        TypeError: `state` is no `Statistics`.
+        TypeError: `state` is not a `Statistics`.
 
     Example:
         >>> apply(update(init((1,)), jnp.array([[1.0], [3.0]])), jnp.array([4.0]))
@@ -131,7 +124,7 @@ def apply(
         raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     if is_other(state.mean):
-        # Lists and NumPy arrays become arrays of the library of the statistics.
+        # Lists and NumPy arrays are converted to the array library of the statistics.
         x = xp.at_least_float32(state.mean, x)[1]
     else:
         x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]

@@ -1,1 +1,1 @@
-"""Private foundations that every room above uses."""
+"""Private foundations of the other packages: arrays, compiled functions, named choices, pytrees and files."""

@@ -1,7 +1,7 @@
 """Array functions that dispatch to JAX or to a registered library, so that a formula is written once.
 
-`xp.exp(x)` is `jax.numpy.exp(x)`. If an argument is an array, a dtype or a shape of the registered
-library, it is that library's function of the same name. `gaussjax.torch` registers torch.
+`xp.exp(x)` calls `jax.numpy.exp(x)`. If an argument is an array, a dtype or a shape of the registered
+library, `xp.exp` calls the function of that name in the library. `gaussjax.torch` registers torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_other(*arguments: Any) -> bool:
 
 
 class _Functions:
-    """Functions by name, with the library chosen at each call."""
+    """Functions by name that choose the library at each call."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -55,11 +55,7 @@ xp: Any = _Functions()
 
 
 def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator that gives an elementwise function of arrays of one shape its derivatives.
-
-    Args:
-        slopes: Function from the same arguments to the partial derivatives, one for each argument.
-    """
+    """Decorator for an elementwise function; `slopes` returns its partial derivative by each argument."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         in_jax = jax.custom_jvp(function)
@@ -95,16 +91,11 @@ def _solve_unit_lower(factor: Any, right: Any) -> Any:
     return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
 
 
-def _is_real(array: Any) -> bool:
-    dtype = array.dtype
-    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-
-
-# Functions that jax.numpy lacks, or that torch cannot share under their jax.numpy names and arguments.
+# Functions that jax.numpy lacks, or whose arguments in jax.numpy have no counterpart in torch.
 _JAX: dict[str, Callable[..., Any]] = {
     # Arrays in their common floating dtype, float32 at the least.
     "at_least_float32": _at_least_float32,
-    # NumPy numbers with the dtype and the device of an array.
+    # A NumPy array converted to the dtype and the device of another array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
     # The i-th entry of the last axis.
@@ -113,7 +104,7 @@ _JAX: dict[str, Callable[..., Any]] = {
     "erfc": jax.scipy.special.erfc,
     "fori_loop": jax.lax.fori_loop,
     "is_floating": lambda array: jnp.issubdtype(array.dtype, jnp.floating),
-    "is_real": _is_real,
+    "is_real": lambda array: any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)),
     "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
@@ -150,18 +141,14 @@ def align(*arrays: Any) -> Any:
 
 
 def fill(value: Any, **fields: object) -> Any:
-    """Sets fields of a frozen object that is being made, and returns it."""
+    """Sets fields of a frozen object under construction, and returns the object."""
     for name, field in fields.items():
         object.__setattr__(value, name, field)
     return value
 
 
 def broadcast_leaves(value: Any) -> None:
-    """Gives the leaves of a distribution that is being constructed one dtype and one batch shape.
-
-    Raises:
-        ValueError: A leaf does not broadcast to the shape of `loc`.
-    """
+    """Casts the leaves of a distribution under construction to one dtype and broadcasts them to one batch shape."""
     names = tuple(value._sizes)
     leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
     shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}

@@ -1,4 +1,4 @@
-"""Files replaced whole or not at all."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from pathlib import Path
 
 
 def write(path: Path, payload: bytes) -> None:
-    """Replaces a file by other bytes: temporary file, flush, rename, flush of the folder.
-
-    The temporary file carries the number of its process. What writers that are no more have left
-    behind is removed.
-    """
+    """Writes a file through a temporary file, so that a crash leaves either the old or the new content."""
     remove_stale(path)
     handle, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", dir=path.parent)
     try:
@@ -39,14 +35,13 @@ def _prefix(path: Path) -> str:
 
 
 def remove_stale(path: Path) -> None:
-    """Removes what writers of a file that are no more have left beside it."""
+    """Removes temporary files of a file whose processes, named by their numbers in the file names, have ended."""
     prefix = _prefix(path)
-    for left in path.parent.glob(f"{prefix}*"):
-        process = left.name[len(prefix) :].partition(".")[0]
-        # A process of that number that is not ours counts as alive: it may be writing.
+    for temporary in path.parent.glob(f"{prefix}*"):
+        process = temporary.name[len(prefix) :].partition(".")[0]
         if process.isdecimal() and not _alive(int(process)):
             with contextlib.suppress(OSError):
-                left.unlink()
+                temporary.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -55,5 +50,5 @@ def _alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
-        return True
+        pass  # The process exists and belongs to another user.
     return True

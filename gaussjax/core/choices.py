@@ -1,4 +1,4 @@
-"""Named choices: the entry of a table by its name, or an error that suggests the nearest name."""
+"""Choices by name from a table, with an error that suggests the nearest name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from typing import Any
 
 
 def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
-    """The entry of a table of named choices.
-
-    Args:
-        table: The choices by name.
-        name: The name that was given.
-        what: What the error calls the choice, such as "activation".
-
-    Raises:
-        ValueError: The table has no such name. The error suggests the nearest one.
+    """The entry of a table by its name, or a ValueError that calls the choice `what`.
 
     Example:
         >>> choose({"relu": 1, "tanh": 2}, "tanh", "activation")
@@ -28,7 +20,7 @@ def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
-    """A sentence that suggests the name nearest to a wrong one, or an empty text.
+    """A sentence that suggests the name nearest to a wrong one, or an empty string.
 
     Example:
         >>> nearest("rely", ["relu", "tanh"])

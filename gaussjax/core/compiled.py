@@ -1,4 +1,4 @@
-"""Compiled functions that look at NumPy arguments before JAX reads their memory."""
+"""Compiled functions that validate NumPy arguments before JAX reads their memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Types and dtypes that a call passes on without a further look. Device arrays and tracers join on first sight.
+# Types and dtypes that need no validation. The types of device arrays and tracers are added at their first use.
 _PASSED: set[type] = {bool, float}
 _PLAIN = {np.dtype(name) for name in ("bool", "f2", "f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")}
 
 
 class Compiled:
-    """`jax.jit` of a pure function, preceded by a look at the NumPy arguments.
+    """`jax.jit` of a pure function, preceded by validation of the NumPy arguments.
 
-    A compiled call reads the memory of a NumPy array as it lies, whatever its byte order or mask says. The look
-    refuses such arrays, text and objects, and keeps 64-bit integers from wrapping around. It costs at most 3 µs.
-    Inside another `jit`, `vmap`, `grad` or `scan` the function becomes part of that program.
+    JAX ignores the byte order and the mask of a NumPy array. The validation refuses such arrays, text and
+    objects, and keeps 64-bit integers from wrapping around. It takes at most 3 µs. Inside another `jit`, `vmap`,
+    `grad` or `scan` the function becomes part of that program.
 
     Attributes:
         jit: The function as `jax.jit` returned it.
@@ -51,7 +51,7 @@ class Compiled:
             if isinstance(leaf, jax.Array):
                 _PASSED.add(kind)
                 continue
-            arguments, options = _inspected(self.jit, self._static, arguments, options)
+            arguments, options = _validated(self.jit, self._static, arguments, options)
             break
         return self.jit(*arguments, **options)
 
@@ -59,14 +59,14 @@ class Compiled:
         return f"<compiled {getattr(self, '__qualname__', 'function')}>"
 
 
-def _inspected(
+def _validated(
     function: Callable[..., Any], static: tuple[str, ...], arguments: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with every leaf checked and wide integers converted."""
+    """The arguments after validation of every leaf, with large 64-bit integers as float32."""
     try:
         names = list(inspect.signature(function).bind(*arguments, **options).arguments)
     except TypeError:
-        # Too many or unknown arguments: the call itself raises Python's error.
+        # The arguments do not fit the signature; the call itself raises Python's error.
         return arguments, dict(options)
 
     def checked(name: str, value: Any) -> Any:
@@ -102,7 +102,7 @@ def _checked(leaf: Any, where: str, name: str) -> Any:
             f"np.asarray({name}, np.float32)."
         )
     if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not jax.config.jax_enable_x64:
-        # JAX would keep the lower 32 bits of each number.
+        # Without x64 JAX would keep only the lower 32 bits of each number.
         limits = np.iinfo(np.int32)
         return leaf if limits.min <= leaf.min() and leaf.max() <= limits.max else leaf.astype(np.float32)
     return leaf

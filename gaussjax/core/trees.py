@@ -12,36 +12,18 @@ _MAKE_PARAMS = "Make them with policy.init, for the same network and the same sp
 
 
 def check_shapes(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAMS) -> None:
-    """Refuses a pytree whose leaves differ in path or shape from the expected ones.
-
-    Args:
-        value: The pytree to check.
-        expected: A pytree of arrays or of `jax.ShapeDtypeStruct`.
-        name: What the error calls the pytree.
-        repair: Last sentence of the error.
-
-    Raises:
-        ValueError: Leaves are missing, unknown or of another shape. The error names each of them.
-    """
+    """Raises ValueError if leaves of a pytree are missing, unknown or of another shape than expected."""
     faults = differences(_shapes(value), _shapes(expected))
     if faults:
         raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
 
 
-def differences(came: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """One sentence for each leaf that is missing, unknown or described differently.
-
-    Args:
-        came: Description of each leaf by its path.
-        wanted: The expected descriptions.
-    """
-    faults = [f"{path} is missing (expected {leaf})" for path, leaf in wanted.items() if path not in came]
-    faults += [f"{path} is unknown (got {leaf})" for path, leaf in came.items() if path not in wanted]
-    return faults + [
-        f"{path}: expected {leaf}, got {came[path]}"
-        for path, leaf in wanted.items()
-        if path in came and came[path] != leaf
-    ]
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """One sentence for each leaf, described by path, that is missing, unknown or different."""
+    faults = [f"{path} is missing (expected {leaf})" for path, leaf in expected.items() if path not in found]
+    faults += [f"{path} is unknown (got {leaf})" for path, leaf in found.items() if path not in expected]
+    common = ((path, leaf, found[path]) for path, leaf in expected.items() if path in found)
+    return faults + [f"{path}: expected {leaf}, got {other}" for path, leaf, other in common if other != leaf]
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Recorded observations and actions for behavioural cloning."""
+"""Datasets of recorded observations and actions for behavioural cloning."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
     """Pairs of observations and actions from a file or a dict.
 
     Args:
-        source: A dict or an `.npz` file with `observations` and `actions`, as in Minari and D4RL (one more
-            observation at the end is dropped); or a `.csv` file with columns `observation_0`, … and `action_0`, ….
+        source: Dict or `.npz` file with `observations` and `actions`, as in Minari and D4RL; a last observation
+            without action is dropped. Or a `.csv` file with columns `observation_0`, … and `action_0`, ….
 
     Returns:
         Observations and actions as float32, one row for each pair.
@@ -41,17 +41,10 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
         >>> read_dataset({"observations": np.zeros((3, 2)), "actions": np.zeros((3, 1))}).actions.shape
         (3, 1)
     """
-    if isinstance(source, Mapping):
-        columns: Mapping[str, Any] = source
-    elif Path(source).suffix == ".npz":
-        columns = _read_npz(Path(source))
-    else:
-        columns = _read_csv(Path(source))
-    missing = {"observations", "actions"} - set(columns)
-    if missing:
+    columns = source if isinstance(source, Mapping) else _read_file(Path(source))
+    if not set(Dataset._fields) <= set(columns):
         raise ValueError(f"dataset: expected observations and actions, got {sorted(columns)}.")
-    observations = np.asarray(columns["observations"], np.float32)
-    actions = np.asarray(columns["actions"], np.float32)
+    observations, actions = (np.asarray(columns[name], np.float32) for name in Dataset._fields)
     if len(observations) == len(actions) + 1:
         observations = observations[:-1]
     if len(observations) != len(actions) or not len(actions):
@@ -62,15 +55,16 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
     for name, column in (("observations", observations), ("actions", actions)):
         broken = np.flatnonzero(~np.isfinite(column.reshape(len(column), -1)).all(axis=1))
         if broken.size:
-            raise ValueError(
-                f"dataset: expected finite {name}, got NaN or inf in {broken.size} rows, first {broken[0]}."
-            )
+            rows = f"{broken.size} rows, first {broken[0]}"
+            raise ValueError(f"dataset: expected finite {name}, got NaN or inf in {rows}.")
     return Dataset(observations, actions.reshape(len(actions), -1))
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix != ".npz":
+        return _read_csv(path)
     try:
-        # Opened here because NumPy does not close a file that it fails to read.
+        # The file is opened here because NumPy does not close a file that it fails to read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (AttributeError, EOFError, ValueError, zipfile.BadZipFile) as error:
