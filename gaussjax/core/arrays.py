@@ -128,9 +128,6 @@ def align(*arrays: Any) -> Any:
     Returns:
         A tuple of arrays in their common floating dtype, float32 at the least.
 
-    Returns:
-        The broadcast arrays.
-
     Example:
         >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
         [(7, 4, 2), (7, 4, 2)]
