@@ -53,13 +53,13 @@ class EpisodeSums(NamedTuple):
 
 
 def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
-    """Mean `episode_return` and mean `episode_length` in environment steps, NaN if no episode finished.
+    """Mean return and length of episodes.
 
     Args:
-        sums: Sums of a rollout.
+        sums: Sums over finished episodes.
 
     Returns:
-        Scalars by name.
+        `episode_return` and `episode_length`, in environment steps; both are NaN if no episode finished.
 
     Example:
         >>> float(episode_metrics(EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
@@ -79,11 +79,7 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
         num_envs: Number of copies.
 
     Returns:
-        The state for `collect`.
-
-    Raises:
-        TypeError: `reset` does not return (state, observation).
-        ValueError: The observation is not an element of the environment's space.
+        State for `collect`.
 
     Example:
         >>> import gaussjax
@@ -94,8 +90,8 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
     """
     states, observations = jax.vmap(partial(check.reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
-    carry = policy.initial_carry((num_envs,))
-    return RolloutState(states, observations, jnp.ones(num_envs, bool), carry, zeros, zeros)
+    resets = jnp.ones(num_envs, bool)
+    return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros)
 
 
 def collect(
@@ -126,10 +122,6 @@ def collect(
     Returns:
         The experience, the new state of the copies, and sums over the finished episodes.
 
-    Raises:
-        TypeError: `step` does not return a `gaussjax.envs.Step`, or `terminated` or `truncated` is not a bool.
-        ValueError: A field has a wrong shape, or `step` and `reset` differ in the types of state or observation.
-
     Example:
         >>> import gaussjax
         >>> environment = envs.make_functional("Pendulum-v1")
@@ -145,7 +137,7 @@ def collect(
     noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
 
-    def step(carried: tuple[RolloutState, Array], inputs: tuple[Array, Array], indices: Array) -> Any:
+    def step(indices: Array, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
         (state, sums), (noise, t) = carried, inputs
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
@@ -172,14 +164,11 @@ def collect(
 
     def run(state: RolloutState, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
         zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
-        (last, sums), (rows, carries) = jax.lax.scan(
-            lambda carried, inputs: step(carried, inputs, indices), (state, zeros), (noise, jnp.arange(num_steps))
-        )
-        carries = jax.tree.map(
-            lambda before, after: jnp.concatenate([before, jnp.expand_dims(after, 0)]), carries, last.carry
-        )
+        times = jnp.arange(num_steps)
+        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices), (state, zeros), (noise, times))
+        carries = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), carries, last.carry)
         done = rows[4] | rows[5]
-        resets = jnp.concatenate([jnp.expand_dims(state.resets, 0), done[:-1]])
+        resets = jnp.concatenate([state.resets[None], done[:-1]])
         return Rollout(*rows, resets=resets, carries=carries), last, sums
 
     if mesh is not None:
@@ -216,7 +205,7 @@ def evaluate(
         deterministic: True for deterministic actions.
 
     Returns:
-        Returns, `(episodes,)`.
+        Sum of the rewards of each episode.
 
     Example:
         >>> import gaussjax

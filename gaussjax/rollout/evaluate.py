@@ -45,7 +45,7 @@ def evaluate(
             and after each step of the first episode except the last step, which resets the environment.
 
     Returns:
-        Returns and lengths in the order of the episodes.
+        Return and length of each episode, and the number of episodes that were cut.
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.

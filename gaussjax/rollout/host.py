@@ -142,16 +142,12 @@ class Runner:
         return observations, rewards, terminated, truncated, last, episodes
 
     def capture(self) -> dict[str, Any]:
-        """State of the environments and of their running episodes, as JSON-able data.
-
-        Raises:
-            snapshot.UnsavableError: The state of these environments cannot be saved.
-        """
+        """JSON-able state of the environments and of their running episodes; may raise snapshot.UnsavableError."""
         running = {"returns": self._returns.tolist(), "lengths": self._lengths.tolist(), "steps": self._steps}
         return {**running, "environments": snapshot.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Restores the state `captured` by `capture`."""
+        """Restores the state `captured` that `capture` returned."""
         snapshot.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -49,7 +50,7 @@ def profile(policy: Policy, version: str) -> Profile:
         version: "1.4.3", "2.0.0" or "2.1.1".
 
     Returns:
-        The functions `act`, `entropy` and `log_std` of that version.
+        `act`, `entropy` and `log_std` of that version.
 
     Raises:
         ValueError: The version is unknown, or skrl has no such policy.
@@ -96,10 +97,7 @@ def profile(policy: Policy, version: str) -> Profile:
         terms = of_inputs(policy.entropy, params, inputs)
         return terms.sum(-1)[..., None] if version == "2.1.1" else terms
 
-    def log_std(params: Any, inputs: Mapping[str, Any]) -> Any:
-        return of_inputs(policy.log_std, params, inputs)
-
-    return Profile(act, entropy, log_std if version == "1.4.3" else None)
+    return Profile(act, entropy, partial(of_inputs, policy.log_std) if version == "1.4.3" else None)
 
 
 class _Call(NamedTuple):
