@@ -15,48 +15,6 @@ from tests.policy import test_checks as test_faults
 from tests.policy import test_strict as test_strictness
 from tests.policy.test_checks import Fault, twice, zeros
 
-CARRY = policies.make("gaussian-lstm")[0].initial_carry((4,))
-
-MORE = {
-    "no carry": Fault(
-        {}, ValueError, "carry: expected the state of this recurrent network, got None.", policy="gaussian-gru"
-    ),
-    "carry of another batch": Fault(
-        {"carry": (zeros(5, 6),)},
-        ValueError,
-        "carry: the leaves are not those of this policy: [0]: expected (4, 6), got (5, 6)",
-        policy="gaussian-gru",
-    ),
-    "carry of another width": Fault(
-        {"carry": (zeros(4, 7),)}, ValueError, "[0]: expected (4, 6), got (4, 7)", policy="gaussian-gru"
-    ),
-    "carry of another network": Fault({"carry": CARRY}, ValueError, "is unknown (got (4, 6))", policy="gaussian-gru"),
-    "carry that lacks a layer": Fault(
-        {"carry": CARRY[:1]}, ValueError, "is missing (expected (4, 6))", policy="gaussian-lstm"
-    ),
-    "carry that is no tuple": Fault(
-        {"carry": zeros(4, 6)}, ValueError, "[0] is missing (expected (4, 6))", policy="gaussian-gru"
-    ),
-    "resets as numbers": Fault(
-        {"carry": (zeros(4, 6),), "resets": zeros(4)},
-        TypeError,
-        "resets: expected bool, got float32.",
-        policy="gaussian-gru",
-    ),
-    "resets of another shape": Fault(
-        {"carry": (zeros(4, 6),), "resets": zeros(1, dtype=bool)},
-        ValueError,
-        "resets: expected shape (4,), one for each observation, got (1,).",
-        policy="gaussian-gru",
-    ),
-    "resets with one more axis": Fault(
-        {"carry": (zeros(4, 6),), "resets": zeros(4, 1, dtype=bool)},
-        ValueError,
-        "resets: expected shape (4,), one for each observation, got (4, 1).",
-        policy="gaussian-gru",
-    ),
-}
-SHAPES = {**test_faults.FAULTS, **MORE}
 TRANSFORMS = ("eager", "jit", "vmap")
 
 
@@ -81,22 +39,13 @@ def outcome(fault, transform):
     return None
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_row_is_refused_with_the_same_words(name, transform):
-    fault = SHAPES[name]
-    error = outcome(fault, transform)
-    assert type(error) is fault.error, error
-    assert fault.says in str(error)
-
-
 @pytest.mark.slow
 def test_catalogue_is_complete(record_bar):
     host, values = test_faults.HOST_FAULTS, test_strictness.VALUES
     silent = 0
-    for fault in SHAPES.values():
+    for fault in test_faults.FAULTS.values():
         silent += sum(outcome(fault, transform) is None for transform in TRANSFORMS)
-    for make, _, _ in host.values():
+    for make in host.values():
         try:
             make()
             silent += 1
@@ -108,7 +57,7 @@ def test_catalogue_is_complete(record_bar):
             silent += 1
         except ValueError:
             pass
-    tried = 3 * len(SHAPES) + len(host) + len(values)
+    tried = 3 * len(test_faults.FAULTS) + len(host) + len(values)
     record_bar("inputs", "rows of the catalogue × {eager, jit, vmap}, silent", tried, silent, 0)
     assert silent == 0
 
@@ -164,7 +113,7 @@ def faults(draw):
             st.sampled_from([np.bool_, np.int32, np.float32]).filter(lambda t: t is not np.bool_ or shape != (4,))
         )
         arguments |= {"carry": (zeros(4, 6),), "resets": np.zeros(shape, dtype)}
-    return Fault(arguments, Exception, "", function, policy)
+    return Fault(arguments, function, policy)
 
 
 def test_two_hundred_random_variants_are_refused(record_bar):

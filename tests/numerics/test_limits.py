@@ -56,7 +56,9 @@ def test_policies_score_actions_within_the_bar(kind: str, compiled: bool) -> Non
 
     with jax.disable_jit(not compiled):
         results = evaluate_jax(function, inputs, row.by, compiled)
-    errors = [compare(got, truth, UNIT["float32"]) for got, truth in zip(results, row.truths("float32"), strict=True)]
+    errors = [
+        compare(got, truth, UNIT["float32"]) for got, truth in zip(results, row.truths("float32")[:3], strict=True)
+    ]
     assert [error.bad for error in errors] == [0, 0, 0]
     assert errors[0].units <= 6
     assert max(error.units for error in errors[1:]) <= 8

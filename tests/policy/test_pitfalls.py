@@ -45,12 +45,6 @@ def test_every_step_of_a_scan_draws_anew(policy, params):
     assert np.unique(actions).size == actions.size
 
 
-def test_every_lane_of_a_vmap_draws_its_own(policy, params):
-    keys = jax.random.split(jax.random.key(0), 4)
-    actions = jax.vmap(lambda key: policy.act(params, key, OBSERVATIONS).actions)(keys)
-    assert np.unique(actions).size == actions.size
-
-
 def test_nothing_is_counted_between_calls(policy, params):
     key = jax.random.key(3)
     first = policy.act(params, key, OBSERVATIONS).actions
@@ -124,24 +118,3 @@ def test_the_log_prob_of_a_narrow_policy_is_that_of_its_noise():
     result = policy.act(params, None, OBSERVATIONS, noise=np.ones((5, 1), np.float32))
     np.testing.assert_array_equal(result.actions, result.outputs["mean_actions"])
     np.testing.assert_allclose(result.log_prob, np.full((5, 1), 18.5810615), rtol=1e-6)
-
-
-@pytest.mark.usefixtures("x64")
-def test_bfloat16_under_x64_is_scored_in_float32(policy, params):
-    half = policies.as_type(params, jnp.bfloat16)
-    observations = jnp.asarray(OBSERVATIONS, jnp.bfloat16)
-    result = policy.act(half, jax.random.key(0), observations)
-    assert result.log_prob.dtype == result.actions.dtype == jnp.float32
-    taken_actions = result.actions.astype(jnp.bfloat16)
-    assert policy.evaluate(half, observations, taken_actions).log_prob.dtype == jnp.float32
-
-
-def test_the_callers_dict_of_observations_is_left_alone():
-    policy, params = policies.make("gaussian-nested-spaces")
-    observations = policies.observations(policy, (4,))
-    leaves = {id(leaf): leaf.copy() for leaf in jax.tree.leaves(observations)}
-    keys = list(observations)
-    policy.act(params, jax.random.key(0), observations, taken_actions=np.zeros((4, 4), np.float32))
-    assert list(observations) == keys
-    for leaf in jax.tree.leaves(observations):
-        np.testing.assert_array_equal(leaf, leaves[id(leaf)])

@@ -16,7 +16,6 @@ import gaussjax
 import gaussjax.torch
 from gaussjax import networks, normalize
 from gaussjax.interop import skrl
-from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.ppo import update
 
 BOX = gaussjax.spaces.Box(-0.3, 0.3, (2,))
@@ -75,45 +74,6 @@ def test_a_class_of_multivariate_gaussian_mixin_is_multivariate_gaussian():
     np.testing.assert_allclose(policy.evaluate(params, SEEN, TAKEN).log_prob[:, 0], expected, rtol=1e-5)
 
 
-def test_clip_actions_clips_to_the_space_and_scores_what_was_clipped():
-    policy, params, mean = make(clip_actions=True)
-    actions, log_prob, _ = policy.act(params, None, SEEN, noise=NOISE)
-    expected = np.clip(mean + np.exp(np.minimum(LOG_STD, 2.0)) * NOISE, -0.3, 0.3)
-    np.testing.assert_allclose(actions, expected, rtol=1e-5)
-    np.testing.assert_allclose(log_prob[:, 0], density(expected, mean, np.minimum(LOG_STD, 2.0)).sum(-1), rtol=1e-5)
-
-
-def test_clip_mean_actions_clips_before_the_draw():
-    policy, params, mean = make(clip_mean_actions=True)
-    free = make()[2]
-    np.testing.assert_allclose(mean, np.clip(free, -0.3, 0.3))
-    actions = policy.act(params, None, SEEN, noise=NOISE).actions
-    np.testing.assert_allclose(actions, mean + np.exp(np.minimum(LOG_STD, 2.0)) * NOISE, rtol=1e-5)
-
-
-def test_clip_log_std_has_the_two_ends_of_skrl():
-    assert float(make()[0].log_std(make()[1], SEEN).max()) == 2.0
-    policy, params, _ = make(clip_log_std=False)
-    assert (policy.log_std(params, SEEN)[0] == LOG_STD).all()
-    policy, params, _ = make(min_log_std=-0.25, max_log_std=1.0)
-    assert policy.log_std(params, SEEN)[0].tolist() == [-0.25, 1.0]
-
-
-@pytest.mark.parametrize("reduction", ["sum", "mean", "prod", "none"])
-def test_reductions_have_the_names_and_shapes_of_skrl(reduction):
-    policy, params, mean = make(reduction=reduction)
-    terms = density(TAKEN, mean, np.minimum(LOG_STD, 2.0))
-    expected = terms if reduction == "none" else getattr(terms, reduction)(-1)[:, None]
-    np.testing.assert_allclose(policy.evaluate(params, SEEN, TAKEN).log_prob, expected, rtol=2e-5)
-
-
-def test_the_defaults_are_those_of_gaussian_mixin():
-    options = dict(make()[0].spec.options)
-    theirs = {"clip_actions": False, "clip_mean_actions": False, "clip_log_std": True, "reduction": "sum"}
-    theirs |= {"min_log_std": -20.0, "max_log_std": 2.0, "keepdims": True, "clipped_log_prob": "density"}
-    assert {name: options[name] for name in theirs} == theirs
-
-
 def test_act_with_inputs_is_act_with_observations():
     policy, params, _ = make()
     actions, outputs = skrl.profile(policy, "2.1.1").act(params, KEY, {"observations": SEEN})
@@ -129,26 +89,6 @@ def test_taken_actions_are_scored_by_evaluate_without_a_draw():
     assert (policy.evaluate(params, SEEN, TAKEN).log_prob == outputs["log_prob"]).all()
 
 
-def test_mean_actions_are_the_deterministic_ones():
-    policy, params, mean = make()
-    assert (policy.act(params, None, SEEN, deterministic=True).actions == mean).all()
-
-
-def test_get_entropy_is_entropy_of_each_dimension():
-    policy, params, _ = make()
-    each = scipy.stats.norm(0.0, np.exp(np.minimum(LOG_STD, 2.0))).entropy()
-    np.testing.assert_allclose(policy.entropy(params, SEEN), np.broadcast_to(each, (5, 2)), rtol=1e-6)
-    summed = skrl.profile(policy, "2.1.1").entropy(params, {"observations": SEEN})
-    np.testing.assert_allclose(summed, np.full((5, 1), each.sum()), rtol=1e-6)
-
-
-def test_get_log_std_is_log_std_of_each_row():
-    policy, params, _ = make()
-    expected = np.broadcast_to(np.minimum(LOG_STD, 2.0), (5, 2))
-    assert (policy.log_std(params, SEEN) == expected).all()
-    assert (skrl.profile(policy, "1.4.3").log_std(params, {"states": SEEN}) == expected).all()
-
-
 def test_distribution_is_what_apply_returns():
     policy, params, mean = make()
     distribution, _ = policy.apply(params, SEEN)
@@ -156,19 +96,6 @@ def test_distribution_is_what_apply_returns():
     np.testing.assert_allclose(distribution.log_prob(TAKEN), expected, rtol=1e-5)
     theirs = distribution.as_distrax()
     np.testing.assert_allclose(theirs.stddev()[0], np.exp(np.minimum(LOG_STD, 2.0)), rtol=1e-6)
-
-
-def test_the_roles_of_a_shared_model_are_one_pass_of_an_actor_critic():
-    network = networks.ActorCritic(networks.MLP((8,)), sizes=(4,), shared=True)
-    policy, params, _ = make(network=network)
-    _, outputs = policy.apply(params, SEEN)
-    assert outputs["mean_actions"].shape == (5, 2)
-    assert outputs["value"].shape == (5,)
-
-
-def test_get_specification_is_the_specification_of_the_network():
-    expected = {"rnn": {"sequence_length": 4, "sizes": [(2, 7, 8), (2, 7, 8)]}}
-    assert networks.LSTM(8, 2, sequence_length=4).specification(7) == expected
 
 
 def test_rnn_of_inputs_and_outputs_is_the_carry_and_terminated_the_resets():
@@ -199,18 +126,6 @@ def recurrent(network):
     return policy, policy.init(jax.random.key(0)), None
 
 
-def test_the_sequences_of_a_memory_are_to_sequences():
-    rollout = {"steps": np.arange(12).reshape(6, 2)}
-    cut, _ = networks.to_sequences(rollout, (), 3)
-    assert cut["steps"].T.tolist() == [[0, 2, 4], [1, 3, 5], [6, 8, 10], [7, 9, 11]]
-
-
-def test_the_future_ends_where_an_episode_terminated_and_not_where_it_was_truncated():
-    one, flags = np.ones((1, 2), np.float32), np.array([[True, False]])
-    found = generalized_advantages(one, 0 * one, 5 * one, flags, ~flags, gamma=0.9, gae_lambda=0.95)
-    np.testing.assert_allclose(found, [[1.0, 1.0 + 0.9 * 5.0]])
-
-
 def test_the_instantiator_of_a_gaussian_model_is_from_spec():
     nodes = [{"name": "net", "input": "observations", "layers": [8, 4], "activations": "elu"}]
     policy, params, mean = make(network=networks.from_spec({"nodes": nodes, "output": "net", "initial_log_std": -1.0}))
@@ -218,36 +133,6 @@ def test_the_instantiator_of_a_gaussian_model_is_from_spec():
     assert float(policy.log_std(params, SEEN)[0, 0]) == -1.0
     with pytest.raises(ValueError, match="activation"):
         networks.from_spec({"nodes": [{**nodes[0], "activations": "nonsense"}], "output": "net"})
-
-
-def test_an_output_of_the_instantiator_is_the_output_activation():
-    _, _, plain = make(network=networks.from_spec({"type": "MLP", "sizes": [8], "output_activation": None}))
-    _, _, bent = make(network=networks.from_spec({"type": "MLP", "sizes": [8], "output_activation": "2 * tanh(mean)"}))
-    np.testing.assert_allclose(bent, 2 * np.tanh(plain), atol=1e-6)
-
-
-def test_a_checkpoint_of_torch_acts_as_its_model(tmp_path):
-    net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2), torch.nn.Tanh())
-    state = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    torch.save({"policy": {**state, "log_std_parameter": torch.tensor([0.5, -0.5])}}, tmp_path / "agent.pt")
-    policy, params, _ = make(network=networks.MLP((8,)))
-    names = {"net.0": "layers.dense_0", "net.2": "head.mean", "log_std_parameter": "head.log_std"}
-    params = skrl.params(policy.spec, skrl.read(tmp_path / "agent.pt")["policy"], names)
-    _, outputs = policy.apply(params, SEEN)
-    np.testing.assert_allclose(outputs["mean_actions"], net(torch.from_numpy(SEEN)).detach(), rtol=1e-5, atol=1e-6)
-    assert outputs["log_std"][0].tolist() == [0.5, -0.5]
-
-
-def test_save_and_load_are_one_file_for_both_frameworks(tmp_path):
-    policy, params, mean = make(network=networks.MLP((8,)))
-    statistics = normalize.update(normalize.init((3,)), SEEN)
-    gaussjax.save(tmp_path / "policy.safetensors", policy, params, normalizer=statistics)
-    loaded = gaussjax.load(tmp_path / "policy.safetensors")
-    assert (loaded.policy.act(loaded.params, None, SEEN, deterministic=True).actions == mean).all()
-    assert (loaded.normalizer.mean == statistics.mean).all()
-    twin = gaussjax.torch.load(tmp_path / "policy.safetensors")
-    found = twin.policy.act(twin.params, None, SEEN, deterministic=True).actions
-    np.testing.assert_allclose(found.detach(), mean, rtol=1e-5, atol=1e-6)
 
 
 def test_init_parameters_and_init_biases_are_maps_over_the_tree():
@@ -311,12 +196,3 @@ def test_a_running_standard_scaler_is_normalize():
     np.testing.assert_allclose(normalize.apply(statistics, SEEN, clip=5.0), expected, rtol=1e-4, atol=1e-4)
     module = {"running_mean": batch.mean(0), "running_variance": batch.var(0), "current_count": np.array(500.0)}
     np.testing.assert_allclose(normalize.apply(skrl.statistics(module), SEEN, clip=5.0), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_sizes_and_vectors_of_spaces_are_those_of_skrl():
-    space = gaussjax.spaces.Dict(
-        (("gear", gaussjax.spaces.Discrete(3)), ("state", gaussjax.spaces.Box(-1.0, 1.0, (2,))))
-    )
-    assert gaussjax.spaces.size(space) == 5
-    flat = gaussjax.spaces.flatten(space, {"gear": np.array([2]), "state": np.array([[0.5, -0.5]], np.float32)})
-    assert flat.tolist() == [[0.0, 0.0, 1.0, 0.5, -0.5]]
