@@ -1,4 +1,4 @@
-"""Environments: Gymnasium's by name, and the protocol of environments that are pure JAX functions."""
+"""Environments of Gymnasium, brax and gymnax, and the protocol of environments that are pure JAX functions."""
 
 from gaussjax.envs.brax import from_brax as from_brax
 from gaussjax.envs.environment import Environment as Environment

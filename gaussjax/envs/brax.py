@@ -1,4 +1,4 @@
-"""Environments of brax and mujoco_playground."""
+"""Adapter for environments of brax and mujoco_playground."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ from gaussjax.envs.environment import Environment, Step, at_limit
 
 
 def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
-    """An environment of brax or of mujoco_playground, without its own wrappers.
+    """An environment of brax or mujoco_playground as an `Environment`.
 
     Args:
-        environment: An object with `observation_size`, `action_size`, `reset(key)` and `step(state, action)`.
-            States have `obs`, `reward` and `done`; actions are in [-1, 1].
-        max_steps: Steps after which an episode is truncated, or None.
+        environment: Object with `observation_size`, `action_size`, `reset(key)` and `step(state, action)`, without
+            wrappers. States have `obs`, `reward` and `done`; actions are in [-1, 1].
+        max_steps: Number of steps after which an episode is truncated, or None.
 
     Returns:
         Two pure functions and the spaces.
 
     Example:
         >>> import jax
-        >>> from collections import namedtuple
-        >>> State = namedtuple("State", "obs reward done")
-        >>> class Line:  # An environment of brax has these four.
-        ...     observation_size, action_size = 1, 1
-        ...     def reset(self, key):
-        ...         return State(jnp.zeros(1), jnp.zeros(()), jnp.zeros(()))
-        ...     def step(self, state, action):
-        ...         return State(state.obs + action, -jnp.abs(state.obs[0]), jnp.zeros(()))
-        >>> environment = from_brax(Line(), max_steps=1)
+        >>> from types import SimpleNamespace as Namespace
+        >>> state_at = lambda x: Namespace(obs=x, reward=-jnp.abs(x[0]), done=jnp.zeros(()))
+        >>> reset, step = lambda key: state_at(jnp.zeros(1)), lambda state, action: state_at(state.obs + action)
+        >>> line = Namespace(observation_size=1, action_size=1, reset=reset, step=step)
+        >>> environment = from_brax(line, max_steps=1)
         >>> state, observation = environment.reset(jax.random.key(0))
         >>> bool(environment.step(state, jnp.ones(1)).truncated)
         True
@@ -43,12 +39,9 @@ def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
         return (state, jnp.zeros((), jnp.int32)), state.obs
 
     def step(state: Any, action: Array) -> Step:
-        state, steps = state
-        state = environment.step(state, action)
+        state, steps = environment.step(state[0], action), state[1] + 1
         terminated = state.done.astype(bool)
-        truncated = at_limit(terminated, steps + 1, max_steps)
-        return Step((state, steps + 1), state.obs, state.reward, terminated, truncated)
+        return Step((state, steps), state.obs, state.reward, terminated, at_limit(terminated, steps, max_steps))
 
-    return Environment(
-        reset, step, spaces.as_space(environment.observation_size), spaces.Box(-1.0, 1.0, (environment.action_size,))
-    )
+    action_space = spaces.Box(-1.0, 1.0, (environment.action_size,))
+    return Environment(reset, step, spaces.as_space(environment.observation_size), action_space)

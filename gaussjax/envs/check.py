@@ -1,7 +1,4 @@
-"""Validation of the two functions of a JAX environment while they are traced.
-
-Only shapes, dtypes and structure are compared, so the compiled program holds no trace of the checks.
-"""
+"""Validation of the two functions of a JAX environment while they are traced, at no cost in the compiled program."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from gaussjax.envs.environment import Environment, Step
 
 
 def reset(environment: Environment, key: Key[Array, ""]) -> tuple[Any, Array]:
-    """Validated `environment.reset(key)`: a state and an observation of the space."""
+    """State and observation of `environment.reset(key)` after validation."""
     result = environment.reset(key)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise TypeError(f"reset: expected (state, observation), got {_kind(result)}. Return both.")
@@ -27,7 +24,7 @@ def reset(environment: Environment, key: Key[Array, ""]) -> tuple[Any, Array]:
 
 
 def step(environment: Environment, state: Any, observation: Array, action: Array) -> Step:
-    """Validated `environment.step(state, action)` for a flat action: a `Step` that a loop can carry."""
+    """Result of `environment.step(state, action)` for a flat action, after validation for a compiled loop."""
     stepped = environment.step(state, action.reshape(spaces.action_box(environment.action_space).shape))
     if not isinstance(stepped, Step):
         raise TypeError(
@@ -50,7 +47,7 @@ def step(environment: Environment, state: Any, observation: Array, action: Array
 
 
 def _check_element(space: Any, observation: Any, name: str) -> None:
-    """Raises unless the observation is one element of the space."""
+    """Raises an error unless the observation is one element of the space."""
     batch_shape = spaces.cast(spaces.as_space(space), observation, name)[1]
     if batch_shape:
         raise ValueError(
@@ -60,8 +57,8 @@ def _check_element(space: Any, observation: Any, name: str) -> None:
 
 
 def _check_alike(value: Any, before: Any, name: str) -> None:
-    """Raises unless a compiled loop can carry `value` in place of `before`."""
-    # eval_shape turns Python numbers into arrays.
+    """Raises an error unless `value` and `before` have the same structure, shapes and dtypes."""
+    # eval_shape converts Python numbers to arrays.
     got, expected = jax.eval_shape(lambda *trees: trees, value, before)
     faults = differences(_leaves(got, name), _leaves(expected, name))
     if not faults and jax.tree.structure(got) != jax.tree.structure(expected):

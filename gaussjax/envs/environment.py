@@ -12,11 +12,11 @@ class Step(NamedTuple):
     """Result of one step of a JAX environment.
 
     Attributes:
-        state: State to step from next, any pytree.
-        observation: Observation after the step. At the end of an episode it is the last one, before the reset.
+        state: State after the step, any pytree.
+        observation: Observation after the step and before any reset.
         reward: Reward of the step.
-        terminated: True if the episode ended by itself: the value of what follows is zero.
-        truncated: True if the episode was cut, for example by a time limit.
+        terminated: True if the episode ended in a terminal state, whose value is zero.
+        truncated: True if the episode was cut off, for example by a time limit.
     """
 
     state: Any
@@ -27,29 +27,25 @@ class Step(NamedTuple):
 
 
 class ResetFunction(Protocol):
-    """Function that starts an episode."""
+    """Function that starts an episode with a key, which is consumed: the state and the observation."""
 
-    def __call__(self, key: Key[Array, ""], /) -> tuple[Any, Array]:
-        """State and observation; the key is consumed."""
-        ...
+    def __call__(self, key: Key[Array, ""], /) -> tuple[Any, Array]: ...
 
 
 class StepFunction(Protocol):
-    """Function that steps an episode."""
+    """Function that applies an action in a state."""
 
-    def __call__(self, state: Any, action: Array, /) -> Step:
-        """Result of the action in the state."""
-        ...
+    def __call__(self, state: Any, action: Array, /) -> Step: ...
 
 
 class Environment(NamedTuple):
-    """One environment as two pure functions. Loops vmap it; it does not reset itself.
+    """A single environment as two pure functions. Training loops vmap them and reset finished episodes.
 
     Attributes:
         reset: `(key) -> (state, observation)`. The key is consumed.
         step: `(state, action) -> Step`. A random environment keeps a key in its state.
-        observation_space: Space of observations, from Gymnasium or `gaussjax.spaces`.
-        action_space: Box of actions, from Gymnasium or `gaussjax.spaces`.
+        observation_space: Space of observations, of Gymnasium or `gaussjax.spaces`.
+        action_space: Box of actions, of Gymnasium or `gaussjax.spaces`.
     """
 
     reset: ResetFunction
@@ -59,5 +55,5 @@ class Environment(NamedTuple):
 
 
 def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int | None) -> Bool[Array, ""]:
-    """Whether the time limit truncates an episode after `steps` steps."""
+    """True if the time limit truncates an episode after `steps` steps."""
     return jnp.asarray(False) if max_steps is None else ~terminated & (steps >= max_steps)

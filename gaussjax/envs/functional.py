@@ -1,4 +1,4 @@
-"""Environments of Gymnasium's functional interface."""
+"""Adapter for environments of Gymnasium's functional interface."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gaussjax.random import keys
 
 
 def from_functional(functional: Any, max_steps: int | None = None) -> Environment:
-    """An environment of Gymnasium's functional interface (`gymnasium.experimental.functional.FuncEnv`).
+    """An environment of Gymnasium's functional interface as an `Environment`.
 
     Args:
-        functional: A `FuncEnv`, such as `gymnasium.envs.phys2d.pendulum.PendulumFunctional()`.
-        max_steps: Steps after which an episode is truncated, or None.
+        functional: A `gymnasium.experimental.functional.FuncEnv`.
+        max_steps: Number of steps after which an episode is truncated, or None.
 
     Returns:
         Two pure functions and the spaces.
@@ -38,8 +38,8 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
 
     def step(state: Any, action: Array) -> Step:
         state, key, steps = state
-        # Derived keys are compiled away in an environment that draws nothing. A key that is split and
-        # carried from step to step would be computed at every step.
+        # The key of the step is derived from the first key. In an environment without randomness XLA removes
+        # that, but not a key that is split at each step and carried.
         transition_key, observation_key = keys.split(keys.fold_in(key, steps))
         next_state = functional.transition(state, action, transition_key)
         reward = jnp.asarray(functional.reward(state, action, next_state, observation_key), jnp.float32).reshape(())
@@ -48,6 +48,4 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
         observation = functional.observation(next_state, observation_key)
         return Step((next_state, key, steps + 1), observation, reward, terminated, truncated)
 
-    return Environment(
-        reset, step, spaces.as_space(functional.observation_space), spaces.as_space(functional.action_space)
-    )
+    return Environment(reset, step, *map(spaces.as_space, (functional.observation_space, functional.action_space)))

@@ -1,4 +1,4 @@
-"""Environments that raise, exit or hang: one error that names the environment and the step."""
+"""One error for environments that raise, exit or hang, with the environment and the step."""
 
 from __future__ import annotations
 
@@ -14,27 +14,22 @@ class EnvironmentStepError(RuntimeError):
     """An environment raised, tried to exit the program, or exceeded the time limit."""
 
 
-# Seconds; setitimer overflows beyond some centuries.
-_LONGEST = 1e9
-
-
 class _TooSlow(BaseException):
-    """Raised by the alarm. It is no Exception, so that an environment does not catch it."""
+    """Raised by the alarm; a BaseException, so that `except Exception` in an environment does not catch it."""
 
 
 @contextlib.contextmanager
 def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[None]:
-    """Raises `EnvironmentStepError` for anything that goes wrong while environments step or reset.
+    """Raises `EnvironmentStepError` if environments raise, exit or exceed the time limit in seconds.
 
-    The time limit is an alarm signal, so it holds only in the main thread of a POSIX system. An
-    environment that hangs within compiled code is interrupted when that code returns to Python. The error
-    calls the block `when`.
+    The limit is an alarm signal: it acts in the main thread of a POSIX system, and not before compiled code
+    returns to Python. In errors the block is called `when`.
     """
     limit = timeout if threading.current_thread() is threading.main_thread() else None
     before = None
     if limit is not None:
         before = signal.signal(signal.SIGALRM, _ring)
-        signal.setitimer(signal.ITIMER_REAL, min(limit, _LONGEST))
+        signal.setitimer(signal.ITIMER_REAL, min(limit, 1e9))  # A longer time can overflow.
     try:
         yield
     except (KeyboardInterrupt, EnvironmentStepError):
@@ -61,7 +56,7 @@ def _ring(_number: int, _frame: FrameType | None) -> None:
 
 
 def _which(environments: Any, trace: TracebackType | None) -> str:
-    """Name of the environment that the loop of the vector environment had reached."""
+    """Name of the environment at the index that the loop of the vector environment has reached."""
     while trace is not None:
         names = trace.tb_frame.f_locals
         if names.get("self") is environments and isinstance(names.get("i"), int):

@@ -1,4 +1,4 @@
-"""Environments of gymnax."""
+"""Adapter for environments of gymnax."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ from gaussjax.random import keys
 
 
 def from_gymnax(environment: Any, parameters: Any) -> Environment:
-    """An environment of gymnax.
+    """An environment of gymnax as an `Environment`.
+
+    gymnax reports termination and truncation as one flag, so every end of an episode counts as a termination.
 
     Args:
-        environment: An object with `reset_env(key, parameters) -> (observation, state)` and
+        environment: Object with `reset_env(key, parameters) -> (observation, state)` and
             `step_env(key, state, action, parameters) -> (observation, state, reward, done, info)`.
-        parameters: Its parameters. gymnax reports termination and truncation as one flag, so every
-            end counts as a termination.
+        parameters: Parameters of the environment.
 
     Returns:
         Two pure functions and the spaces.
 
     Example:
         >>> import jax
-        >>> class Line:  # An environment of gymnax has these four.
-        ...     def observation_space(self, parameters):
-        ...         return spaces.Box(shape=(1,))
-        ...     def action_space(self, parameters):
-        ...         return spaces.Box(-1.0, 1.0, (1,))
-        ...     def reset_env(self, key, parameters):
-        ...         return jnp.zeros(1), jnp.zeros(1)
+        >>> class Line:  # An environment of gymnax has these four methods.
+        ...     observation_space = action_space = lambda self, parameters: spaces.Box(-1.0, 1.0, (1,))
+        ...     reset_env = lambda self, key, parameters: (jnp.zeros(1), jnp.zeros(1))
         ...     def step_env(self, key, state, action, parameters):
         ...         return state + action, state + action, jnp.zeros(()), jnp.ones(()), {}
         >>> environment = from_gymnax(Line(), None)
@@ -52,9 +49,5 @@ def from_gymnax(environment: Any, parameters: Any) -> Environment:
         observation, state, reward, done, _ = environment.step_env(step_key, state, action, parameters)
         return Step((state, key), observation, reward, done.astype(bool), jnp.asarray(False))
 
-    return Environment(
-        reset,
-        step,
-        spaces.as_space(environment.observation_space(parameters)),
-        spaces.as_space(environment.action_space(parameters)),
-    )
+    both = (environment.observation_space(parameters), environment.action_space(parameters))
+    return Environment(reset, step, *map(spaces.as_space, both))

@@ -1,4 +1,4 @@
-"""Environments by their registered names."""
+"""Environments of Gymnasium by their registered names."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def make_functional(environment: str) -> Environment:
-    """A Gymnasium environment in its functional form, with its time limit.
+    """An environment of Gymnasium as pure JAX functions, with its time limit.
 
     Args:
-        environment: Registered name. Gymnasium's only continuous one is "Pendulum-v1".
+        environment: Registered name. Gymnasium has JAX functions for "Pendulum-v1" only.
 
     Returns:
-        Two pure functions and their spaces.
+        Two pure functions and the spaces.
 
     Raises:
-        ValueError: Gymnasium has no functional form of the environment.
+        ValueError: Gymnasium has no JAX functions for the environment.
 
     Example:
         >>> make_functional("Pendulum-v1").action_space.shape
@@ -39,15 +39,15 @@ def make_functional(environment: str) -> Environment:
 
 
 def make_vector(environment: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:
-    """Copies of one Gymnasium environment that step one after the other in this process.
+    """Copies of a Gymnasium environment that step one after the other in this process.
 
-    An episode that ends is reset within the same step; its last observation is in `info["final_obs"]`.
+    A finished episode is reset within the same step; its last observation is in `info["final_obs"]`.
     Observations that are not vectors (images, dicts, tuples, integers) are flattened.
 
     Args:
         environment: Registered name, such as "Pendulum-v1".
         num_envs: Number of copies.
-        **options: Options of `gymnasium.make`.
+        **options: Options for `gymnasium.make`.
 
     Returns:
         A vector environment whose observations are `(num_envs, features)`.

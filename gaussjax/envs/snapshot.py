@@ -1,4 +1,4 @@
-"""States of Gymnasium environments as plain data, so that a training can be resumed."""
+"""States of Gymnasium environments as JSON, for resuming a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium
 
-# Attributes that change from step to step in Gymnasium's classic control.
+# Attributes that change from step to step in Gymnasium's classic control environments.
 _ATTRIBUTES = {
     "gymnasium.envs.classic_control.acrobot:AcrobotEnv": ("state",),
     "gymnasium.envs.classic_control.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
@@ -18,15 +18,12 @@ _ATTRIBUTES = {
     "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": ("state",),
     "gymnasium.envs.classic_control.pendulum:PendulumEnv": ("state",),
 }
-# Attributes of wrappers that change from step to step; other wrappers may hold a state that is unknown here.
+# Attributes of wrappers that change from step to step. Other wrappers are refused: they may hold more state.
+_STATELESS = ("ClipAction", "DtypeObservation", "FlattenObservation", "RescaleAction", "RescaleObservation")
 _WRAPPERS: dict[str, tuple[str, ...]] = {
-    "ClipAction": (),
-    "DtypeObservation": (),
-    "FlattenObservation": (),
+    **dict.fromkeys(_STATELESS, ()),
     "OrderEnforcing": ("_has_reset",),
     "PassiveEnvChecker": ("checked_reset", "checked_step", "checked_render"),
-    "RescaleAction": (),
-    "RescaleObservation": (),
     "TimeLimit": ("_elapsed_steps",),
 }
 
@@ -36,17 +33,16 @@ class UnsavableError(ValueError):
 
 
 def capture(environments: gymnasium.vector.VectorEnv) -> str:
-    """State of every environment of a vector environment, as JSON for `restore`.
+    """States of the environments in a vector environment as JSON, with random generators and elapsed steps.
 
-    Supported are Gymnasium's classic control, and every environment whose unwrapped class has the
-    methods `get_state() -> plain data` and `set_state(data)`. The random generator and the elapsed
-    steps are saved too. Other environments raise UnsavableError.
+    Environments of Gymnasium's classic control are supported, and those whose unwrapped class has the methods
+    `get_state() -> plain data` and `set_state(data)`. Others raise UnsavableError.
     """
     return json.dumps([_capture_one(environment) for environment in _each(environments)])
 
 
 def restore(environments: gymnasium.vector.VectorEnv, text: str) -> None:
-    """Restores environments of the same number and classes to the state that `capture` saved."""
+    """Restores environments of the same number and classes to the states saved by `capture`."""
     states, each = json.loads(text), _each(environments)
     if not isinstance(states, list) or len(states) != len(each):
         raise UnsavableError(f"environments: expected {len(states)}, as saved, got {len(each)}.")
@@ -64,7 +60,8 @@ def _each(environments: Any) -> list[Any]:
     return list(inner)
 
 
-def _layers(environment: Any) -> tuple[list[Any], Any]:
+def _unwrap(environment: Any) -> tuple[list[Any], Any]:
+    """The wrappers around an environment and the environment itself."""
     wrappers = []
     while environment is not environment.unwrapped:
         wrappers.append(environment)
@@ -77,7 +74,7 @@ def _name(thing: Any) -> str:
 
 
 def _capture_one(environment: Any) -> dict[str, Any]:
-    wrappers, core = _layers(environment)
+    wrappers, core = _unwrap(environment)
     kept = []
     for wrapper in wrappers:
         kind = type(wrapper).__name__
@@ -93,12 +90,12 @@ def _capture_one(environment: Any) -> dict[str, Any]:
             f"environment: the state of {_name(core)} cannot be saved. Give it the methods get_state() and "
             f"set_state(state)."
         )
-    generator = core.np_random.bit_generator.state
-    return {"class": _name(core), "state": state, "wrappers": kept, "generator": _write(generator)}
+    generator = _write(core.np_random.bit_generator.state)
+    return {"class": _name(core), "state": state, "wrappers": kept, "generator": generator}
 
 
 def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
-    wrappers, core = _layers(environment)
+    wrappers, core = _unwrap(environment)
     if saved["class"] != _name(core) or len(saved["wrappers"]) != len(wrappers):
         raise UnsavableError(
             f"environment: expected {saved['class']} in {len(saved['wrappers'])} wrappers, got {_name(core)} in "
@@ -118,14 +115,12 @@ def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
 
 
 def _write(value: Any) -> Any:
-    """Plain data for JSON. Arrays keep dtype and every bit, since JSON's float64 holds float32 exactly."""
+    """JSON-able form of plain data. Arrays keep their dtype and every bit: JSON's float64 holds float32 exactly."""
     if isinstance(value, (np.ndarray, np.generic)):
         return {"array": np.asarray(value).tolist(), "dtype": str(value.dtype)}
     if isinstance(value, tuple):
         return {"tuple": [_write(part) for part in value]}
     if isinstance(value, dict):
-        if all(isinstance(name, str) for name in value):
-            return {"dict": {name: _write(part) for name, part in value.items()}}
         return {"pairs": [[_write(name), _write(part)] for name, part in value.items()]}
     if isinstance(value, list):
         return [_write(part) for part in value]
@@ -142,8 +137,6 @@ def _read(value: Any) -> Any:
             return tuple(_read(part) for part in parts)
         case {"pairs": pairs}:
             return {_read(name): _read(part) for name, part in pairs}
-        case {"dict": parts}:
-            return {name: _read(part) for name, part in parts.items()}
         case list():
             return [_read(part) for part in value]
     return value

@@ -1,4 +1,4 @@
-"""Policies as programs for machines without gaussjax."""
+"""Export of policies as programs for machines without gaussjax."""
 
 from gaussjax.export import numpy_act as numpy_act
 from gaussjax.export.numpy import numpy as numpy

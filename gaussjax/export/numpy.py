@@ -1,4 +1,4 @@
-"""Export of a policy as a list of NumPy operations, which `numpy_act` executes."""
+"""Export of a policy as a list of NumPy operations for `numpy_act`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.export
 import numpy as np
 from jax.extend.core import Literal
 
 from gaussjax import normalize
 from gaussjax.export import numpy_act
-from gaussjax.export.numpy_act import OPERATIONS
 from gaussjax.export.program import Program, make_program, write
 from gaussjax.policy import Params, Policy
 
-# Operations with another meaning than the JAX primitive of the same name.
+# Operations whose meaning or options differ from those of the JAX primitive of the same name.
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
-_SAME = frozenset(OPERATIONS) - _OTHER
+_SAME = frozenset(numpy_act.OPERATIONS) - _OTHER
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-# Operation of a JAX primitive, and its options from the primitive's parameters and its output.
-_Translate = Callable[[Mapping[str, Any], Any], dict[str, Any]]
-_TRANSLATED: dict[str, tuple[str, _Translate]] = {
+# Operation for a JAX primitive, and a function from the primitive's parameters and output to the options.
+_TRANSLATED: dict[str, tuple[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]]] = {
     "broadcast_in_dim": ("broadcast", lambda p, out: {"shape": out.shape, "axes": p["broadcast_dimensions"]}),
     "concatenate": ("concatenate", lambda p, out: {"axis": p["dimension"]}),
     "convert_element_type": ("convert", lambda p, out: {"dtype": out.dtype.name}),
@@ -51,23 +48,21 @@ def numpy(
     normalizer: normalize.Statistics | None = None,
     deterministic: bool = True,
 ) -> Program:
-    """Writes a policy as an .npz file, and beside it `numpy_act.py`, which reads it with NumPy alone.
-
-    The program has an open batch size and is compared with `policy.act` before it is written.
+    """Writes a policy as an .npz file, and beside it `numpy_act.py`, which executes it with NumPy alone.
 
     Args:
-        path: Path of the file; an older file is replaced.
-        policy: The policy, whose `act` is exported.
-        params: Its parameters; they become constants.
-        normalizer: Observation statistics, applied within the program, or None.
+        path: Path of the file, which is replaced.
+        policy: Policy whose `act` is exported, for any batch size.
+        params: Parameters of the policy; they become constants.
+        normalizer: Observation statistics that the program applies, or None.
         deterministic: False for a program with an input `noise` of standard normal numbers.
 
     Returns:
-        The exported program, with the names of its inputs.
+        The exported program with the names of its inputs and outputs.
 
     Raises:
-        ValueError: The program's actions are not those of `policy.act`; nothing is written.
-        NotImplementedError: The policy uses an operation without a counterpart in `numpy_act`.
+        ValueError: The program and `policy.act` return different actions; nothing is written.
+        NotImplementedError: `numpy_act` lacks an operation of the policy.
 
     Example:
         >>> import gaussjax, pathlib, tempfile
@@ -88,7 +83,7 @@ def numpy(
 
 
 def build(function: Callable[[dict[str, Any]], dict[str, Any]], inputs: Mapping[str, Any], batch: Any) -> bytes:
-    """Bytes of an .npz file for `numpy_act.load`, from a function whose inputs have the symbolic batch size first."""
+    """Bytes of an .npz file for `numpy_act.load`; the first axis of each input is the symbolic batch size."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(dict(inputs))
     program = _Builder(batch)
     arguments = [program.slot() for _ in closed.jaxpr.invars]
@@ -97,7 +92,7 @@ def build(function: Callable[[dict[str, Any]], dict[str, Any]], inputs: Mapping[
 
 
 class _Builder:
-    """Numbered slots of arrays, and the steps between them."""
+    """Program under construction: arrays in numbered slots, and steps that compute slots from slots."""
 
     def __init__(self, batch: Any):
         self.batch, self.count = batch, 0
@@ -173,17 +168,16 @@ class _Builder:
                 return [self.emit(name, inputs)]
             case _ if name in _SAME and out.dtype != jax.numpy.bfloat16:
                 return [self.emit(name, inputs)]
-        # `pack` raises for such a step only if the results need it.
+        # An unknown operation; `pack` raises for it only if the results depend on it.
         return [self.emit(f"{name} of {variable.aval.dtype}", inputs) for variable in equation.outvars]
 
     def split(self, inputs: list[int], equation: Any) -> list[int]:
         outputs, position, axis = [], 0, equation.params["axis"]
         for variable in equation.outvars:
-            shape = variable.aval.shape
-            start = [position if i == axis else 0 for i in range(len(shape))]
-            stop = [start[i] + size if i == axis else size for i, size in enumerate(shape)]
+            start, stop = [0] * variable.aval.ndim, list(variable.aval.shape)
+            start[axis], stop[axis] = position, position + stop[axis]
             outputs.append(self.emit("slice", inputs, **_bounds(start, stop, None)))
-            position += shape[axis]
+            position = stop[axis]
         return outputs
 
     def convolution(self, inputs: list[int], options: Mapping[str, Any]) -> int:
@@ -194,7 +188,7 @@ class _Builder:
         return self.emit("convolve", inputs, strides=strides, padding=padding)
 
     def pack(self, inputs: Mapping[str, Any], names: list[str], arguments: list[int], results: list[int]) -> bytes:
-        """Bytes of the program without unused steps, its slots renumbered with the constants first."""
+        """Bytes of the program without unused steps; slots are renumbered with the constants first."""
         needed, kept = set(results), []
         for step in reversed(self.steps):
             if step[2] in needed:
@@ -203,7 +197,7 @@ class _Builder:
         constants = [slot for slot in self.constants if slot in needed]
         order = [*constants, *arguments, *(step[2] for step in reversed(kept))]
         number = {slot: i for i, slot in enumerate(order)}
-        unknown = sorted({step[0] for step in kept} - set(OPERATIONS))
+        unknown = sorted({step[0] for step in kept} - set(numpy_act.OPERATIONS))
         if unknown:
             raise NotImplementedError(
                 f"numpy: expected operations that NumPy has, got {', '.join(unknown)}. Export it as stablehlo or onnx."
@@ -228,7 +222,7 @@ def _bounds(start: Any, stop: Any, step: Any) -> dict[str, Any]:
 
 
 def _is_window(equation: Any) -> bool:
-    """Whether a gather is a slice such as `x[:, a:b]`, which JAX traces as a gather for an open batch size."""
+    """True for a gather that is a slice such as `x[:, a:b]`; JAX traces these as gathers for symbolic sizes."""
     x, start = (variable.aval for variable in equation.invars)
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     whole = all(sizes[axis] == size for axis, size in enumerate(x.shape) if axis not in numbers.start_index_map)

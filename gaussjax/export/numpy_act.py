@@ -1,11 +1,11 @@
-"""Acts with an exported policy, with Python and NumPy alone.
+"""Executes an exported policy with Python and NumPy alone.
 
     import numpy_act
     act = numpy_act.load("policy.npz")
     actions = act(observations=observations)["actions"]
 
-`act.inputs` and `act.outputs` name the arrays. Each has the batch axis first, which a single observation
-may leave out. Copy this file to the machine that acts.
+`act.inputs` and `act.outputs` name the arrays. The first axis is the batch; a single observation may omit it.
+Copy this file and the policy to the machine that needs them.
 """
 
 import json
@@ -15,11 +15,10 @@ import numpy as np
 
 
 def load(path):
-    """Exported policy as a function of named arrays; the file holds operations by name, and no code."""
+    """Exported policy as a function of named arrays. The file holds names of operations and no code."""
     with np.load(path, allow_pickle=False) as file:
         program = json.loads(file["program"].tobytes())
-        constants = [file[f"constant_{i}"] for i in range(program["constants"])]
-    return Act(program, constants)
+        return Act(program, [file[f"constant_{i}"] for i in range(program["constants"])])
 
 
 class Act:
@@ -31,7 +30,7 @@ class Act:
         self._program, self._constants = program, constants
 
     def __call__(self, **arrays):
-        """Outputs by name for inputs by name."""
+        """A dict of outputs by name."""
         names = [name for name, _, _ in self.inputs]
         if set(arrays) != set(names):
             raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")
@@ -48,8 +47,7 @@ class Act:
         if len(batches) != 1:
             raise ValueError(f"inputs: expected one batch size, got {sorted(batches)}.")
         (batch,) = batches
-        slots = dict(enumerate(self._constants))
-        slots |= {len(self._constants) + i: value for i, value in enumerate(values)}
+        slots = dict(enumerate([*self._constants, *values]))
         with np.errstate(all="ignore"):
             for operation, inputs, output, options in self._program["steps"]:
                 options = {name: _sized(value, batch[0] if batch else 1) for name, value in options.items()}
@@ -59,7 +57,7 @@ class Act:
 
 
 def _sized(value, batch):
-    # {"batch": k} stands for k times the batch size.
+    # The value {"batch": k} means k times the batch size.
     if isinstance(value, dict) and "batch" in value:
         return value["batch"] * batch
     return [_sized(part, batch) for part in value] if isinstance(value, list) else value
@@ -75,8 +73,7 @@ def _dot(x, y, numbers, dtype):
     if not bx:
         return np.tensordot(x, y, (cx, cy)).astype(dtype)
     letters = iter("abcdefghijklmnopqrstuvwxyz")
-    lx = [next(letters) for _ in range(x.ndim)]
-    ly = [next(letters) for _ in range(y.ndim)]
+    lx, ly = ([next(letters) for _ in range(z.ndim)] for z in (x, y))
     for i, j in [*zip(cx, cy, strict=True), *zip(bx, by, strict=True)]:
         ly[j] = lx[i]
     rest = [lx[i] for i in range(x.ndim) if i not in (*cx, *bx)] + [ly[i] for i in range(y.ndim) if i not in (*cy, *by)]
@@ -84,28 +81,16 @@ def _dot(x, y, numbers, dtype):
 
 
 def _broadcast(x, shape, axes):
-    full = [1] * len(shape)
-    for axis, size in zip(axes, x.shape, strict=True):
-        full[axis] = size
-    return np.broadcast_to(x.reshape(full), shape)
+    sizes = dict(zip(axes, x.shape, strict=True))
+    return np.broadcast_to(x.reshape([sizes.get(axis, 1) for axis in range(len(shape))]), shape)
 
 
 def _convolve(x, kernel, strides, padding):
-    # (batch, height, width, channels) and (height, width, in, out).
+    # The axes of x are (batch, height, width, channels), those of the kernel (height, width, in, out).
     x = np.pad(x, [(0, 0), *(tuple(side) for side in padding), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1]]
     return np.einsum("bhwcij,ijco->bhwo", windows, kernel, optimize=True).astype(x.dtype)
-
-
-def _slice(x, start, stop, step):
-    return x[tuple(slice(*bounds) for bounds in zip(start, stop, step, strict=True))]
-
-
-def _iota(shape, axis, dtype):
-    sizes = [1] * len(shape)
-    sizes[axis] = shape[axis]
-    return np.broadcast_to(np.arange(shape[axis], dtype=dtype).reshape(sizes), shape)
 
 
 def _window(x, start, axes, sizes, drop):
@@ -119,7 +104,7 @@ def _each(function):
     return lambda x: np.vectorize(function, otypes=[x.dtype])(x)
 
 
-# Functions of NumPy by the name of the operation, where the two names differ after "=".
+# Operations that are functions of NumPy, as `operation` or `operation=function`.
 _NUMPY = """
 abs add and=logical_and cos div=divide eq=equal exp expm1 floor ge=greater_equal gt=greater is_finite=isfinite
 le=less_equal log log1p lt=less max=maximum min=minimum mul=multiply ne=not_equal neg=negative not=logical_not
@@ -136,7 +121,7 @@ OPERATIONS = {
     "dot": _dot,
     "erf": _each(math.erf),
     "erfc": _each(math.erfc),
-    "iota": _iota,
+    "iota": lambda shape, axis, dtype: np.indices(shape, dtype)[axis],
     "logistic": _logistic,
     "power": lambda x, exponent: x**exponent,
     "reduce_max": lambda x, axes: x.max(tuple(axes)),
@@ -144,7 +129,7 @@ OPERATIONS = {
     "reshape": lambda x, shape: x.reshape(shape),
     "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     "select": lambda which, *cases: np.where(which, cases[1], cases[0]),
-    "slice": _slice,
+    "slice": lambda x, start, stop, step: x[tuple(map(slice, start, stop, step))],
     "stack": lambda *parts, axis: np.stack(parts, axis),
     "transpose": lambda x, axes: x.transpose(axes),
     "window": _window,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.export
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
@@ -27,20 +26,18 @@ def onnx(
 ) -> Program:
     """Writes a policy as ONNX.
 
-    The program has an open batch size and is compared with `policy.act` before it is written.
-
     Args:
-        path: Path of the file; an older file is replaced.
-        policy: The policy, whose `act` is exported.
-        params: Its parameters; they become constants.
-        normalizer: Observation statistics, applied within the program, or None.
+        path: Path of the file, which is replaced.
+        policy: Policy whose `act` is exported, for any batch size.
+        params: Parameters of the policy; they become constants.
+        normalizer: Observation statistics that the program applies, or None.
         deterministic: False for a program with an input `noise` of standard normal numbers.
 
     Returns:
-        The exported program, with the names of its inputs.
+        The exported program with the names of its inputs and outputs.
 
     Raises:
-        ValueError: The program's actions are not those of `policy.act`; nothing is written.
+        ValueError: The program and `policy.act` return different actions; nothing is written.
         ModuleNotFoundError: The extra `onnx` is not installed.
 
     Example:
@@ -67,7 +64,7 @@ def onnx(
 
     (batch,) = jax.export.symbolic_shape("B")
     shapes = [program.shapes(batch)[name] for name in names]
-    # jax2onnx replaces functions of JAX while it traces, so the program is traced before.
+    # The program is traced first, because jax2onnx replaces functions of JAX while it traces.
     traced = jaxpr_as_fun(jax.make_jaxpr(positional)(*shapes))
     payload = jax2onnx.to_onnx(traced, shapes, input_names=names, output_names=outputs).SerializeToString()
     session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Programs of named arrays that act as a policy, and their verification."""
+"""Policies as functions of named arrays, and verification of exported programs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from gaussjax import normalize, spaces
 from gaussjax.core import atomic_file
 from gaussjax.policy import Params, Policy
 
-# Largest difference to policy.act, in units of 1 + |value|, that a verified program may have.
+# Largest allowed difference between an exported program and policy.act, in units of 1 + |value|.
 TOLERANCE = 1e-4
-_BATCHES = (1, 3, 64)
 
 
 class Program(NamedTuple):
     """One step of a policy as a function of named arrays.
 
     Attributes:
-        function: `(dict of arrays) -> dict of arrays`. Outputs are `actions`, and for a recurrent network the new
-            carry as `next_carry_0`, `next_carry_1`, ….
-        inputs: Name, shape of one row and dtype: `observations`, or `observations_NAME` for each part of a space of
-            several; `carry_0`, … and `resets` of a recurrent network; `key` or `noise` of a stochastic program.
-        outputs: Names of the outputs.
+        function: `(dict of arrays) -> dict of arrays`.
+        inputs: Shape of one row and dtype by name: `observations`, or `observations_NAME` for each part of a Dict or
+            Tuple space; `carry_0`, … and `resets` of a recurrent network; `key` or `noise` of a stochastic program.
+        outputs: Names of the outputs: `actions`, and `next_carry_0`, … of a recurrent network.
         shared: Names of the inputs without batch axis.
     """
 
@@ -47,7 +45,7 @@ class Program(NamedTuple):
 def make_program(
     policy: Policy, params: Params, normalizer: normalize.Statistics | None, source: str | None
 ) -> Program:
-    """One step of `policy.act` on named arrays, sampled from the input `source` ("key", "noise" or None)."""
+    """One step of `policy.act` on named arrays; `source` is the input for sampling: "key", "noise" or None."""
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
     parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]
@@ -71,25 +69,20 @@ def make_program(
         observations = structure.unflatten([arrays[name] for name in names])
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
-        recurrent_inputs: dict[str, Any] = {}
+        options = {"noise": arrays.get("noise"), "deterministic": source is None}
         if carries:
-            recurrent_inputs = {
-                "carry": carry_structure.unflatten([arrays[n] for n in carries]),
-                "resets": arrays["resets"],
-            }
+            options |= {"carry": carry_structure.unflatten([arrays[n] for n in carries]), "resets": arrays["resets"]}
         key = jax.random.wrap_key_data(arrays["key"], impl="threefry2x32") if source == "key" else None
-        act = policy.act(
-            params, key, observations, noise=arrays.get("noise"), deterministic=source is None, **recurrent_inputs
-        )
+        act = policy.act(params, key, observations, **options)
         return dict(zip(outputs, (act.actions, *jax.tree.leaves(act.outputs.get("carry", ()))), strict=True))
 
     return Program(function, inputs, outputs, ("key",))
 
 
 def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str, Any]], Any]) -> None:
-    """Writes an exported program, unless `run`, which executes the payload, and the policy differ on random inputs."""
+    """Writes a payload if `run`, which executes it, and the policy agree on random inputs."""
     rng = np.random.default_rng(0)
-    for batch in _BATCHES:
+    for batch in (1, 3, 64):
         arrays = {name: _random(rng, shape) for name, shape in program.shapes(batch).items()}
         expected, got = program.function(jax.tree.map(jnp.asarray, arrays)), run(arrays)
         for name in program.outputs:
@@ -103,9 +96,6 @@ def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str,
     atomic_file.write(path, payload)
 
 
-def _random(rng: np.random.Generator, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-    if shape.dtype == bool:
-        return rng.random(shape.shape) < 0.5
-    if jnp.issubdtype(shape.dtype, jnp.integer):
-        return rng.integers(0, 2, shape.shape).astype(shape.dtype)
-    return rng.normal(size=shape.shape).astype(shape.dtype)
+def _random(rng: np.random.Generator, like: jax.ShapeDtypeStruct) -> np.ndarray:
+    discrete = like.dtype == bool or jnp.issubdtype(like.dtype, jnp.integer)
+    return (rng.integers(0, 2, like.shape) if discrete else rng.normal(size=like.shape)).astype(like.dtype)

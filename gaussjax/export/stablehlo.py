@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import jax
 import jax.export
 
 from gaussjax import normalize
 from gaussjax.export.program import Program, make_program, write
 from gaussjax.policy import Params, Policy
-
-PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def stablehlo(
@@ -23,22 +20,20 @@ def stablehlo(
     normalizer: normalize.Statistics | None = None,
     deterministic: bool = True,
 ) -> Program:
-    """Writes a policy as StableHLO for `jax.export.deserialize`, on CPU, CUDA and TPU.
-
-    The program has an open batch size and is compared with `policy.act` before it is written.
+    """Writes a policy as StableHLO for CPU, CUDA and TPU, which `jax.export.deserialize` reads.
 
     Args:
-        path: Path of the file; an older file is replaced.
-        policy: The policy, whose `act` is exported.
-        params: Its parameters; they become constants.
-        normalizer: Observation statistics, applied within the program, or None.
-        deterministic: False for a program that samples from its input `key`, the two words of a PRNG key.
+        path: Path of the file, which is replaced.
+        policy: Policy whose `act` is exported, for any batch size.
+        params: Parameters of the policy; they become constants.
+        normalizer: Observation statistics that the program applies, or None.
+        deterministic: False for a program that samples with an input `key`, the two words of a PRNG key.
 
     Returns:
-        The exported program, with the names of its inputs.
+        The exported program with the names of its inputs and outputs.
 
     Raises:
-        ValueError: The program's actions are not those of `policy.act`; nothing is written.
+        ValueError: The program and `policy.act` return different actions; nothing is written.
         ModuleNotFoundError: The extra `export` is not installed.
 
     Example:
@@ -52,12 +47,12 @@ def stablehlo(
         (5, 1)
     """
     try:
-        import flatbuffers  # noqa: F401  jax.export writes with it.
+        import flatbuffers  # noqa: F401  jax.export needs it.
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("stablehlo: needs flatbuffers: pip install 'gaussjax[export]'") from missing
     program = make_program(policy, params, normalizer, None if deterministic else "key")
     (batch,) = jax.export.symbolic_shape("b")
-    exported = jax.export.export(jax.jit(program.function), platforms=PLATFORMS)(program.shapes(batch))
+    exported = jax.export.export(jax.jit(program.function), platforms=("cpu", "cuda", "tpu"))(program.shapes(batch))
     payload = bytes(exported.serialize())
     write(Path(path), program, payload, jax.export.deserialize(bytearray(payload)).call)
     return program
