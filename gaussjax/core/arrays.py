@@ -26,7 +26,7 @@ def register(types: tuple[type, ...], library: Any) -> None:
 
 
 def is_other(*arguments: Any) -> bool:
-    """True if an argument, or an entry of a list or tuple among them, is of the registered types."""
+    """True if an argument, or an entry of a list or tuple argument, has a registered type."""
     types = _registered["types"]
     return any(
         isinstance(argument, types) or (isinstance(argument, (list, tuple)) and is_other(*argument))
@@ -35,7 +35,7 @@ def is_other(*arguments: Any) -> bool:
 
 
 class _Functions:
-    """Functions by name that choose the library at each call."""
+    """Namespace of functions that choose the array library at each call."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):

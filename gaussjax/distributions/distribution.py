@@ -155,7 +155,7 @@ class Distribution(abc.ABC):
 
 
 def same_class(one: Distribution, other: Any) -> None:
-    """Raises TypeError for a divergence between two families."""
+    """Raises TypeError if two distributions are of different classes."""
     if type(one) is not type(other):
         raise TypeError(
             f"other: expected a {type(one).__name__}, got {type(other).__name__}. "

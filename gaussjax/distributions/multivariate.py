@@ -72,14 +72,14 @@ class MultivariateGaussian(Normal):
         same_class(self, other)
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         factor, other_factor = self._factor(loc), other._factor(loc)
-        # other's factor times M is this factor. M is diag(ratio) and a strictly lower part that
-        # solves (I + N') M = diag(ratio) N - N' diag(ratio). The right side is written so that it
-        # vanishes for equal distributions.
+        # The matrix M with (factor of other) M = (factor of self) is diag(ratio) plus a strictly lower part X,
+        # which solves (I + N') X = diag(ratio) N - N' diag(ratio). The right side is written so that it is
+        # exactly zero for equal distributions.
         gap, rest = exact_difference(log_std, other_log_std)
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
         difference = xp.expand_dims(ratio, -1) * (factor - other_factor)
-        # Zero on and above the diagonal, so that unused entries cannot overflow.
+        # Entries on and above the diagonal are not used; zeros keep them from overflowing.
         growth = xp.expm1(xp.tril(along_rows - along_columns, -1))
         difference += other_factor * xp.expand_dims(ratio, -2) * growth
         shift = (loc - other_loc) * xp.exp(-other_log_std)

@@ -20,7 +20,7 @@ _SERIES = [1.0 / math.factorial(n) for n in range(19, 1, -1)]
 
 
 def check_reduction(reduction: str) -> None:
-    """Raises ValueError for a name that is no reduction."""
+    """Raises ValueError for an unknown reduction."""
     if reduction not in (*_REDUCTIONS, "none"):
         raise ValueError(f"reduction: expected 'sum', 'mean', 'prod' or 'none', got {reduction!r}.")
 

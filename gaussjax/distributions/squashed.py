@@ -208,7 +208,7 @@ def raw_mode(mean: Array, log_std: Array) -> Array:
     def step(_: int, u: Array) -> Array:
         tanh = xp.tanh(u)
         slope = 1.0 - strength * (1.0 - xp.square(tanh))
-        # Where two peaks merge into one, the slope can round to 0 at the root.
+        # The slope can round to 0 at the root if two peaks of the density merge there.
         down = (u - size - strength * tanh) / xp.maximum(slope, xp.finfo(u.dtype).eps)
         return xp.clip(u - down, size, u)
 

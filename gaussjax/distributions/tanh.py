@@ -65,6 +65,6 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     near = xp.abs(t) < 0.5
     sign = xp.astype(xp.where(t < 0, -1.0, 1.0), t.dtype)
     inner = xp.where(near, sign * t, 0.0)
-    # XLA: log1p near -0.41 is 240 roundoffs off in float64 (CPU, jax 0.10.2), so its argument is positive
-    # here. The row "squashed log_prob" of tests/numerics/test_bars.py tells when arctanh(t) will do.
+    # XLA: log1p near -0.41 is 240 roundoffs off in float64 (CPU, jax 0.10.2), so its argument is positive here.
+    # Use arctanh(t) once the row "squashed log_prob" of tests/numerics/test_bars.py passes with it.
     return xp.where(near, 0.5 * sign * xp.log1p(2.0 * inner / (1.0 - inner)), far)

@@ -38,8 +38,8 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
 
     def step(state: Any, action: Array) -> Step:
         state, key, steps = state
-        # The key of the step is derived from the first key. In an environment without randomness XLA removes
-        # that, but not a key that is split at each step and carried.
+        # The keys of a step are derived from the first key. XLA removes them if the environment does not use
+        # them; it could not remove a key that is split and carried at each step.
         transition_key, observation_key = keys.split(keys.fold_in(key, steps))
         next_state = functional.transition(state, action, transition_key)
         reward = jnp.asarray(functional.reward(state, action, next_state, observation_key), jnp.float32).reshape(())

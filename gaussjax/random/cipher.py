@@ -34,7 +34,7 @@ class Operations(NamedTuple):
 
 
 def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
-    """Two hash words of two counter words x0 and x1 under a key of two words, in 20 rounds.
+    """Two random words for two counter words (x0, x1) and a key (k0, k1), after 20 rounds.
 
     Source:
         Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.

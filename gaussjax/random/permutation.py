@@ -8,7 +8,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from gaussjax.random import keys
 
-# Below this count a sort takes no longer, and gives every order; the cipher cannot give every order.
+# Below this count a sort is as fast, and it can give every order, which the cipher cannot.
 _FEW = 512
 # Rounds of the cipher. NIST's FF1, a cipher for small domains too, has ten.
 _ROUNDS = 12

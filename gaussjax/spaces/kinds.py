@@ -47,7 +47,7 @@ class Box:
             raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
         low, high = _compact(self.low, shape, "low"), _compact(self.high, shape, "high")
         fill(self, low=low, high=high, shape=shape, dtype=np.dtype(self.dtype).name)
-        # Two numbers are compared as numbers: a shape read from a file must not allocate an array of its size.
+        # Bounds that are single numbers are not broadcast: a shape from a file must not allocate that much memory.
         lowest, highest = np.atleast_1d(low), np.atleast_1d(high)
         crossed = np.flatnonzero(~(lowest <= highest))
         if crossed.size:

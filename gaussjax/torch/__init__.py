@@ -1,4 +1,4 @@
-"""The policies of gaussjax in PyTorch: the same names, the same numbers, the same random numbers."""
+"""The policies of gaussjax in PyTorch, with the same names, results and random numbers."""
 
 from gaussjax.policy.serve import serve as serve
 from gaussjax.torch import arrays as arrays

@@ -1,4 +1,4 @@
-"""The functions of `gaussjax.core.arrays` for tensors, under their names in `jax.numpy`."""
+"""Functions for tensors under their names in `jax.numpy`, registered with `gaussjax.core.arrays`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaussjax.torch import random
 
 
 class _Elementwise(torch.autograd.Function):
-    """Elementwise function with given derivatives; see `gaussjax.core.arrays.elementwise`."""
+    """Elementwise function whose partial derivatives are the results of `slopes`."""
 
     generate_vmap_rule = True
 
@@ -38,26 +38,21 @@ class _Elementwise(torch.autograd.Function):
         return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
 
 
-def elementwise(function: Callable[..., Any], slopes: Callable[..., Any], *tensors: torch.Tensor) -> torch.Tensor:
-    """Value of the function, with `slopes` as its partial derivatives."""
-    return _Elementwise.apply(function, slopes, *tensors)
-
-
 def tensor(value: Any) -> Any:
-    """Numbers as a tensor; anything else as a NumPy array, which the caller refuses."""
+    """A tensor for numbers; a NumPy array for anything else, so that the caller can raise."""
     if isinstance(value, torch.Tensor) or value is None:
         return value
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         return array
-    # Python's floats have no dtype: they become torch's default dtype, as in torch.tensor.
+    # Python's floats have no dtype; they get torch's default dtype as in torch.tensor.
     if array.dtype.kind == "f" and not hasattr(value, "dtype"):
         return torch.from_numpy(array).to(torch.get_default_dtype())
     return torch.from_numpy(np.array(array))
 
 
 def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
-    # Tensors alone decide the dtype: NumPy makes float64 of every number, which JAX too would narrow.
+    # Only tensors decide the dtype: NumPy converts every Python number to float64, which JAX would narrow too.
     types = (value.dtype for value in values if isinstance(value, torch.Tensor))
     dtype = functools.reduce(torch.promote_types, types, torch.float32)
     return tuple(tensor(value).to(dtype) for value in values)
@@ -68,7 +63,7 @@ def _constant(value: Any, like: torch.Tensor) -> torch.Tensor:
 
 
 def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    # As in JAX, the limit may be a number, and equal arguments share the gradient.
+    # As in JAX the limit may be a number, and the gradient is split between equal arguments.
     def bound(x: torch.Tensor, limit: Any) -> torch.Tensor:
         return function(x, limit if isinstance(limit, torch.Tensor) else torch.full_like(x, limit))
 
@@ -76,7 +71,7 @@ def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _strictly_lower(entries: torch.Tensor, count: int) -> torch.Tensor:
-    # Every place of the matrix gathers an entry; those on and above the diagonal gather a padded zero.
+    # Each element of the matrix is gathered from the entries; those on and above the diagonal from a padded zero.
     places = np.full((count, count), entries.shape[-1])
     places[np.tril_indices(count, -1)] = np.arange(entries.shape[-1])
     padded = torch.nn.functional.pad(entries, (0, 1))
@@ -102,7 +97,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fori_loop": _fori_loop,
     "is_floating": torch.is_floating_point,
     "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
-    # Operands of a narrow dtype, products and sums in a wider one.
+    # Matrix product of operands of a narrow dtype, computed in a wider dtype.
     "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
     "maximum": maximum,
     "minimum": minimum,
@@ -123,10 +118,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 class Library:
     """torch under the names of `jax.numpy`."""
 
-    elementwise = staticmethod(elementwise)
+    elementwise = _Elementwise.apply
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """The torch function with that name in JAX."""
+        """The torch function for a name in JAX."""
         return _FUNCTIONS[name] if name in _FUNCTIONS else getattr(torch, name)
 
 

@@ -1,4 +1,4 @@
-"""The policies of gaussjax over torch modules, as functions of a dict of tensors."""
+"""Policies over torch modules, as functions of a dict of tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gaussjax.torch.networks import bare, full
 
 
 class Module:
-    """A torch module with the methods of a Flax one."""
+    """A torch module with the methods `init` and `apply` of a Flax module."""
 
     def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, fields: Any):
         self.own = not isinstance(network, nn.Module)
@@ -33,38 +33,34 @@ class Module:
             self.initial_carry = self.module.initial_carry
 
     def init(self, key: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
-        """Parameters drawn from the key; of a module of the user's own, a copy of those it has."""
+        """Parameters drawn with the key, or a copy of the parameters of a user's own module."""
         if self.own:
             return initial.parameters(self.module, key)
         return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
-        """What the module returns with these parameters.
-
-        Raises:
-            TypeError: A module of the user's own cannot put observations and parameters of two types together.
-        """
+        """Result of the module with these parameters."""
         if self.own:
             return functional_call(self.module, dict(params), arguments)
-        # Copies: what a module keeps besides its parameters, such as running means, is not the policy's to change.
-        given = {**params, **{name: buffer.clone() for name, buffer in self.module.named_buffers()}}
+        # Buffers such as running means are copied, because a policy must not change its module.
+        values = {**params, **{name: buffer.clone() for name, buffer in self.module.named_buffers()}}
         if torch.compiler.is_compiling():
-            return functional_call(self.module, given, arguments)
+            return functional_call(self.module, values, arguments)
         try:
-            return functional_call(self.module, given, arguments)
+            return functional_call(self.module, values, arguments)
         except RuntimeError as error:
             types = {leaf.dtype for leaf in params.values()}
             seen = {leaf.dtype for leaf in jax.tree.leaves(arguments[0]) if leaf.is_floating_point()}
             if "type" not in str(error) or len(types) != 1 or seen <= types:
                 raise
-            (wanted,), came = types, min(map(str, seen - types))
+            (wanted,), got = types, min(map(str, seen - types))
             raise TypeError(
-                f"observations: expected {wanted}, the type of the parameters, got {came}. Convert one of them."
+                f"observations: expected {wanted}, the type of the parameters, got {got}. Convert one of them."
             ) from error
 
 
 class _InTorch(NamedTuple):
-    """A network on its way through a factory, which thereby builds a torch policy."""
+    """A network and the backend with which a factory builds the policy."""
 
     network: Any
     backend: Backend
@@ -80,10 +76,9 @@ def _arrays(tree: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callable[..., Any]:
-    """A function whose arguments but the parameters become tensors.
+    """Wraps a function so that its arguments are converted to tensors, except parameters and key.
 
-    float64 of NumPy and Python takes the dtype of the parameters, since NumPy makes float64 of everything; JAX
-    narrows it likewise. A tensor keeps its dtype.
+    float64 numbers of NumPy and Python become float32 unless a parameter is float64, as in JAX.
     """
     names, kept = list(inspect.signature(function).parameters), ("params", "key", *static)
 
@@ -100,49 +95,39 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
                     return torch.from_numpy(np.array(array)).to(torch.float64 if wide else torch.float32)
             return tensor(value)
 
-        given = [
+        positional = [
             value if name in kept else _arrays(value, convert) for name, value in zip(names, arguments, strict=False)
         ]
         options = {name: value if name in kept else _arrays(value, convert) for name, value in options.items()}
-        return function(*given, *arguments[len(names) :], **options)
+        return function(*positional, *arguments[len(names) :], **options)
 
     return converted
 
 
-def check_key(key: Any) -> None:
-    """Refuses anything but one key.
-
-    Raises:
-        TypeError: An int, a tensor of another type, or several keys.
-    """
+def _check_key(key: Any) -> None:
     if isinstance(key, torch.Tensor) and key.dtype == torch.uint32 and key.shape == (2,):
         return
-    came = f"a tensor of type {key.dtype} and shape {tuple(key.shape)}" if isinstance(key, torch.Tensor) else repr(key)
+    got = f"a tensor of type {key.dtype} and shape {tuple(key.shape)}" if isinstance(key, torch.Tensor) else repr(key)
     raise TypeError(
-        f"key: expected one PRNG key, got {came}. Make one with gaussjax.torch.random.key(0), or from a JAX key with "
+        f"key: expected one PRNG key, got {got}. Make one with gaussjax.torch.random.key(0), or from a JAX key with "
         f"gaussjax.torch.random.from_jax; for several keys use torch.func.vmap, and random.split for a new key at "
         f"each call."
     )
 
 
-def _foreign(params: Any) -> str | None:
-    """What is no dict, or no tensor in it."""
-    if not isinstance(params, Mapping):
-        return type(params).__name__
-    others = (name for name, leaf in params.items() if not isinstance(leaf, torch.Tensor))
-    return next((f"{type(params[name]).__name__} for {name!r}" for name in others), None)
-
-
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
-    # torch.compile cannot look into JAX's trees; the first eager call has looked.
-    if not torch.compiler.is_compiling():
-        came = _foreign(params)
-        if came:
-            raise TypeError(
-                f"params: expected a dict of tensors, got {came}. policy.init(key) gives one, "
-                f"dict(module.named_parameters()) that of a module of yours, and gaussjax.torch.to_torch that of JAX's."
-            )
-        check_shapes(params, expected(), "params")
+    # torch.compile cannot trace JAX's pytrees; the first eager call has checked the parameters.
+    if torch.compiler.is_compiling():
+        return
+    wrong = [] if isinstance(params, Mapping) else [type(params).__name__]
+    if not wrong:
+        wrong = [f"{type(leaf).__name__} for {name!r}" for name, leaf in params.items() if not torch.is_tensor(leaf)]
+    if wrong:
+        raise TypeError(
+            f"params: expected a dict of tensors, got {wrong[0]}. Make it with policy.init(key), with "
+            f"dict(module.named_parameters()) for a module of yours, or with gaussjax.torch.to_torch from JAX's."
+        )
+    check_shapes(params, expected(), "params")
 
 
 TORCH = Backend(
@@ -151,7 +136,7 @@ TORCH = Backend(
     full=full,
     draw=lambda key, shape, dtype: random.normal(key, tuple(shape), dtype),
     float32=torch.float32,
-    check_key=check_key,
+    check_key=_check_key,
     check_params=_check_params,
     abstract=lambda function, *arguments: function(*arguments),
     key=lambda: random.key(0),
@@ -159,15 +144,16 @@ TORCH = Backend(
 
 
 def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
-    """A factory of gaussjax that makes the policy over torch modules."""
+    """Factory of torch policies for a factory of JAX policies."""
 
     @functools.wraps(factory)
     def make_policy(network: Any, observation_space: Any, action_space: Any, **options: Any) -> Policy:
         policy = factory(_InTorch(network, TORCH), observation_space, action_space, **options)
         return policy._replace(kind=policy.kind._replace(factory=make_policy))
 
-    # Pickle finds a factory by its module and name.
+    # Pickle looks a factory up by its module and name. The examples of the factories use JAX.
     make_policy.__module__ = __name__
+    make_policy.__doc__ = (factory.__doc__ or "").partition("    Example:")[0]
     return make_policy
 
 
@@ -178,11 +164,11 @@ _TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivar
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) -> Policy:
-    """The torch policy that a spec describes; the spec of a JAX policy gives its twin.
+    """The torch policy for a spec, which may be that of a JAX policy.
 
     Args:
-        spec: `policy.spec`, or the dict that `policy.spec.to_dict()` returned.
-        network: Your own module, for a network that gaussjax does not ship.
+        spec: A `policy.spec`, or the dict returned by `policy.spec.to_dict()`.
+        network: Your own module, for a network that is not part of gaussjax.
 
     Returns:
         A policy over a dict of tensors.

@@ -1,4 +1,4 @@
-"""Policy files in torch: the format of `gaussjax.save`, without running JAX."""
+"""Policy files of torch policies, in the format of `gaussjax.save`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gaussjax.torch.policy import from_spec
 
 
 def load(path: str | os.PathLike[str]) -> files.Loaded:
-    """Reads a policy file that `gaussjax.save` or `gaussjax.torch.save` wrote.
+    """Reads a policy file written by `gaussjax.save` or `gaussjax.torch.save`.
 
     Args:
-        path: Path of the file. Its network must be one of gaussjax's own: torch has no counterpart of another.
+        path: Path of the file. Its network must be one of gaussjax, because torch lacks a counterpart of others.
 
     Returns:
         The policy, its parameters as a dict of tensors, the observation statistics and the metadata.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PolicyFileError: The file is damaged, does not fit this version, or has a network of your own.
+        PolicyFileError: The file is damaged, has another format, or has a network of your own.
 
     Example:
         >>> import gaussjax.torch, tempfile
@@ -60,12 +60,12 @@ def save(
     normalizer: normalize.Statistics | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a torch policy to the file that its JAX twin would write; see `gaussjax.save`.
+    """Writes a torch policy as a policy file, the same file as `gaussjax.save` writes for its JAX twin.
 
     Args:
-        path: Path of the file; an older file is replaced.
-        policy: The policy, whose spec is written.
-        params: Its parameters.
+        path: Path of the file, which is replaced.
+        policy: Policy whose spec is written.
+        params: Parameters of the policy.
         normalizer: Observation statistics, or None.
         metadata: JSON-able data.
 

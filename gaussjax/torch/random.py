@@ -1,8 +1,7 @@
-"""JAX's random numbers on tensors: the same key gives the same bits, and so the same actions.
+"""JAX's random numbers as tensors: the same key gives the same bits, and so the same actions.
 
-A key is a uint32 tensor of two words, `jax.random.key_data` of a JAX key. It is explicit and consumed, as
-in JAX. The functions are those of `gaussjax.random.threefry`; they run on the device of the key, under
-`torch.func.vmap` over keys, and under `torch.compile`.
+A key is a uint32 tensor with the two words of a JAX key. The functions wrap those of `gaussjax.random.threefry`.
+They run on the device of the key, under `torch.func.vmap` over keys, and under `torch.compile`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from gaussjax.random.cipher import Operations
 
 
 def key(seed: int) -> torch.Tensor:
-    """The key `(2,)` of `jax.random.key(seed)`; see `gaussjax.random.threefry.key`.
+    """The key `(2,)` of `jax.random.key(seed)`.
 
     Args:
-        seed: An integer from 0 to 2³² - 1.
+        seed: Integer from 0 to 2³² - 1.
 
     Returns:
         A uint32 tensor `(2,)`.
@@ -37,7 +36,7 @@ def from_jax(key: Any) -> torch.Tensor:
     """A JAX key as a tensor.
 
     Args:
-        key: Typed or legacy, or an array of its two words.
+        key: Typed or legacy key, or an array of its two words.
 
     Returns:
         A uint32 tensor `(2,)`.
@@ -55,10 +54,10 @@ def from_jax(key: Any) -> torch.Tensor:
 
 
 def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
-    """The keys `(num, 2)` of `jax.random.split`; see `gaussjax.random.threefry.split`.
+    """The keys `(num, 2)` of `jax.random.split`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         num: Number of new keys.
 
     Returns:
@@ -73,11 +72,11 @@ def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
 
 
 def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
-    """The key `(2,)` of `jax.random.fold_in`; see `gaussjax.random.threefry.fold_in`.
+    """The key `(2,)` of `jax.random.fold_in`.
 
     Args:
-        key: Two words. It is consumed.
-        data: An integer.
+        key: Two words, which are not consumed.
+        data: Integer from 0 to 2³² - 1; another number gives another key.
 
     Returns:
         A uint32 tensor `(2,)`.
@@ -90,10 +89,10 @@ def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
 
 
 def bits(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
-    """The uint32 numbers of `jax.random.bits`; see `gaussjax.random.threefry.bits`.
+    """The uint32 numbers of `jax.random.bits`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         shape: Shape of the result.
 
     Returns:
@@ -113,10 +112,10 @@ def uniform(
     minimum: float = 0.0,
     maximum: float = 1.0,
 ) -> torch.Tensor:
-    """The float32 or float64 numbers of `jax.random.uniform`; see `gaussjax.random.threefry.uniform`.
+    """The float32 or float64 numbers of `jax.random.uniform`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         shape: Shape of the result.
         dtype: `torch.float32` or `torch.float64`.
         minimum: Lower end of the interval, included.
@@ -133,10 +132,10 @@ def uniform(
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """float32 or float64 numbers close to `jax.random.normal`; see `gaussjax.random.threefry.normal`.
+    """float32 or float64 numbers close to `jax.random.normal`.
 
     Args:
-        key: Two words. It is consumed.
+        key: Two words, which are consumed.
         shape: Shape of the result.
         dtype: `torch.float32` or `torch.float64`.
 
@@ -155,7 +154,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _word(number: int) -> int:
-    # torch has no arithmetic on uint32, so words are int32 and the sign is the highest bit.
+    # torch has no arithmetic on uint32, so words are int32 with the same bits.
     return number - 2**32 if number >= 2**31 else number
 
 
