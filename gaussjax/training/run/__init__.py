@@ -1,4 +1,4 @@
-"""A training run on disk: its loop, checkpoints, results and reports."""
+"""Training runs in a folder: the loop, checkpoints, results and reports."""
 
 from gaussjax.training.run.loop import Resumed as Resumed
 from gaussjax.training.run.loop import TrainingError as TrainingError

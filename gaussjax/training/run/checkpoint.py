@@ -1,8 +1,7 @@
-"""Training checkpoints: the whole state of a training, as a latest and a previous file."""
+"""Training checkpoints: the whole state of a training in one file, the latest and the previous one."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,13 +23,7 @@ LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 class Restored(NamedTuple):
-    """Contents of a checkpoint.
-
-    Attributes:
-        state: The saved state, bit for bit.
-        extra: The JSON-able data saved beside the state.
-        notice: Empty, or the reason for which the previous checkpoint was read.
-    """
+    """State and JSON-able data of a checkpoint; the notice says why the previous one was read, or is empty."""
 
     state: Any
     extra: dict[str, Any]
@@ -38,40 +31,20 @@ class Restored(NamedTuple):
 
 
 def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
-    """Writes a checkpoint; the latest one becomes the previous one.
+    """Writes a pytree of arrays, numbers and PRNG keys and JSON-able data; the latest checkpoint becomes the previous.
 
-    The folder holds a whole checkpoint at every moment, so a crash costs one interval at most. A replay
-    buffer is written as far as it is filled.
-
-    Args:
-        folder: Folder of the training.
-        state: Pytree of arrays, numbers and PRNG keys.
-        extra: JSON-able data, such as the state of host environments.
-
-    Raises:
-        PolicyFileError: The state holds NaN outside its environments; the checkpoints stay as they are.
+    The folder holds a whole checkpoint at every moment. NaN outside the environments raises PolicyFileError.
     """
     tensors, keys = _flatten(state)
     latest = folder / LATEST
-    # A diverged environment holds NaN until its episode ends; a resumed training continues that episode.
-    container.refuse_nan(
-        {name: array for name, array in tensors.items() if not name.startswith(".environment")}, latest
-    )
+    # A diverged environment holds NaN until its episode ends, and a resumed training continues that episode.
+    container.refuse_nan({name: part for name, part in tensors.items() if not name.startswith(".environment")}, latest)
     _keep(latest, folder / PREVIOUS)
     container.write(latest, tensors, {"format": FORMAT, "kind": "checkpoint", "keys": keys, "extra": dict(extra)})
 
 
 def load(folder: Path, template: Any) -> Restored:
-    """Reads the latest checkpoint, or the previous one if the latest is damaged.
-
-    Args:
-        folder: Folder of the training.
-        template: State of the same structure, such as one from `algorithm.init`; its values are not used.
-
-    Raises:
-        FileNotFoundError: The folder has no checkpoint.
-        PolicyFileError: Both checkpoints are damaged, or have another structure.
-    """
+    """Reads the latest checkpoint, or the previous one if the latest is damaged; `template` has the same structure."""
     paths = [path for path in (folder / LATEST, folder / PREVIOUS) if path.exists()]
     if not paths:
         raise FileNotFoundError(f"{folder}: expected a checkpoint, got none. Was it trained with checkpoints?")
@@ -90,22 +63,19 @@ def load(folder: Path, template: Any) -> Restored:
 
 
 def _keep(latest: Path, previous: Path) -> None:
-    """Makes the latest checkpoint the previous one too, by a link, so that the folder always has one."""
-    if not latest.exists():
-        return
+    """Links the latest checkpoint as the previous one, so that the folder has one while the next is written."""
     try:
-        # A damaged file must not replace a good one.
         container.read(latest)
-    except PolicyFileError:
+    except (FileNotFoundError, PolicyFileError):
+        # A damaged file must not replace a good one.
         return
     atomic_file.remove_stale(previous)
     link = previous.with_name(f".{previous.name}.writer-{os.getpid()}.link")
-    with contextlib.suppress(FileNotFoundError):
-        link.unlink()
+    link.unlink(missing_ok=True)
     try:
         os.link(latest, link)
     except OSError:
-        # Some file systems have no links.
+        # The file system may not support links.
         shutil.copyfile(latest, link)
     os.replace(link, previous)
 
@@ -138,7 +108,7 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
 
 
 def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str, np.ndarray]:
-    """Replay buffers at full length: the saved rows, then zeros."""
+    """Leaves of replay buffers, whose saved rows are followed by zeros up to the full length."""
     whole = {}
     for where, buffer in jax.tree_util.tree_flatten_with_path(template, is_leaf=_is_buffer)[0]:
         for inner, leaf in jax.tree_util.tree_flatten_with_path(buffer)[0] if _is_buffer(buffer) else ():
@@ -153,7 +123,7 @@ def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str
 
 
 def _is_buffer(node: Any) -> bool:
-    # The buffers of a population have a leading axis, and are written whole.
+    # The replay buffers of a population have a leading axis and are written at full length.
     return isinstance(node, replay.Buffer) and not jnp.ndim(node.added)
 
 

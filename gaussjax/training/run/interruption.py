@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a training ends after the running update."""
+"""Ctrl-C and SIGTERM, after which a training ends with the running update."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from gaussjax.training.parallel import processes
 
 
 class Interruption:
-    """A request by the user to stop.
-
-    The first Ctrl-C or SIGTERM lets the running update finish, so that a resumed training is exact. The second one
-    raises KeyboardInterrupt, and the running update is lost.
-    """
+    """A request by the user to stop: the first signal lets the running update finish, the second raises at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[Interruption]:
-        """Handles both signals until the block ends; a thread other than the main one cannot."""
+        """Handles both signals until the block ends; without effect outside the main thread."""
         main = threading.current_thread() is threading.main_thread()
         names = (signal.SIGINT, signal.SIGTERM) if main else ()
         before = {name: signal.signal(name, self._handle) for name in names}
@@ -33,7 +29,7 @@ class Interruption:
                 signal.signal(name, handler)
 
     def requested_anywhere(self) -> bool:
-        """Whether any process has the request; all of them then stop after the same update."""
+        """True if the user of any process asked to stop, so that all processes stop after the same update."""
         return processes.any_of(self.requested)
 
     def _handle(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A training run in its folder: start, train to the end, restore."""
+"""Training runs in a folder: start, train to the end, restore."""
 
 from __future__ import annotations
 
@@ -19,17 +19,11 @@ from gaussjax.training.run.results import CONFIG, METRICS, POLICY
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot continue; the last good state is saved."""
+    """A training cannot continue; the last good state is saved."""
 
 
 class Resumed(NamedTuple):
-    """A run read from its folder.
-
-    Attributes:
-        state: State of the algorithm.
-        best: Best score of an update so far, or None.
-        notices: Messages for the user, such as the use of an older checkpoint.
-    """
+    """State and best score of a restored run, and messages for the user, such as the use of an older checkpoint."""
 
     state: Any
     best: float | None
@@ -37,35 +31,23 @@ class Resumed(NamedTuple):
 
 
 def start(folder: Path, options: Mapping[str, Any]) -> None:
-    """Makes the folder of a run and writes its options."""
+    """Makes the folder of a run and writes the options of the run."""
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(json.dumps(options, indent=2) + "\n")
 
 
 def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
-    """Reads the checkpoint of a run and drops all later rows of its metrics.
-
-    Args:
-        folder: Folder of the run.
-        algorithm: Algorithm with the options of the run.
-        state: State from `algorithm.init`.
-
-    Raises:
-        FileNotFoundError: The run has no checkpoint.
-        PolicyFileError: Every checkpoint is damaged, or was written with other options.
-    """
-    restored = checkpoint.load(folder, state)
-    notices = [restored.notice] if restored.notice else []
-    state, extra = restored.state, restored.extra
-    runner = algorithm.runner
+    """Reads the checkpoint of a run, given a state from `algorithm.init`, and drops all later rows of the metrics."""
+    state, extra, notice = checkpoint.load(folder, state)
+    notices, runner = [notice] if notice else [], algorithm.runner
     if runner is not None and extra.get("environments") is not None:
         runner.restore(extra["environments"])
     elif runner is not None:
-        # `init` has reset the environments: the carry and the latest observations have to be those of the reset.
+        # Take the first observations and the carry from `init`, which has reset the environments.
         state = state._replace(environment=algorithm.init(state.key).environment)
         notices.append(
-            "Where these environments stood is not saved: they start new episodes, so the training goes on "
-            "but is not that of an uninterrupted run."
+            "The state of these environments is not saved: they start new episodes, so the training differs from an "
+            "uninterrupted one."
         )
     if processes.leads():
         results.drop_later_rows(folder / METRICS, int(state.steps))
@@ -85,37 +67,21 @@ def train(
     score: str = "episode_return",
     outputs: Sequence[Callable[[Mapping[str, float]], None]] = (),
 ) -> tuple[Any, bool]:
-    """Steps an algorithm to the end, and leaves all results in the folder even after an error.
+    """Steps an algorithm until `state.steps` is `total_steps`, and writes all results even after an error.
 
-    If several processes train together, each one calls this function and the first one writes.
-
-    Args:
-        folder: Folder made by `start`.
-        algorithm: Algorithm of this package.
-        state: State from `algorithm.init` or `restore`.
-        metadata: Metadata of the policy file.
-        total_steps: Last value of `state.steps`: environment steps, or epochs of cloning.
-        checkpoint_every: Updates between two checkpoints; 0 writes none. A checkpoint waits for an update in which all
-            numbers were finite.
-        max_skipped: Consecutive updates with a non-finite loss, gradient or transition after which the training ends.
-        best: Best score so far of a resumed run.
-        score: Metric that is highest for the best policy.
-        outputs: Functions that take the metrics of each update.
-
-    Returns:
-        The last state, and whether the user interrupted.
-
-    Raises:
-        TrainingError: Too many consecutive updates were not finite. The last good state is saved.
+    `score` names the metric that is highest for the best policy, and `outputs` are functions of the metrics. Returns
+    the last state, and True if the user interrupted. Each of several processes calls this; the first one writes.
     """
-    files = results.open_results(folder, algorithm, metadata, score, best, state)
+    writer = results.Results if processes.leads() else results.Follower
+    files = writer(folder, algorithm, metadata, score, best)
+    files.keep(state)
     bad, updates, unsaved, stopped = 0, 0, 0, False
     with files, Interruption().handle_signals() as interruption:
         try:
             while int(state.steps) < total_steps and not (stopped := interruption.requested_anywhere()):
                 first, began = int(state.steps), time.perf_counter()
                 following, metrics = algorithm.step(state)
-                # The update is complete once its metrics have arrived; until then the new state is not kept.
+                # The update may still run. Replace the old state only after the metrics of the update are here.
                 metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
                 before, state = state, following
                 rate = (int(state.steps) - first) / (time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Learning curve of a training as a picture."""
+"""Learning curves of trainings as pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def learning_curve(
     """Draws a metric over the steps as a PNG file.
 
     Args:
-        rows: Metrics of each update, with `step` and the score; a row with NaN is left out.
+        rows: Metrics of each update, with `step` and the score; rows whose score is not finite are left out.
         path: Path of the PNG file.
         title: Title above the picture.
         score: Name of the metric.
@@ -31,7 +31,7 @@ def learning_curve(
         >>> path.exists()
         True
     """
-    # The object interface of matplotlib: no window system, no global state.
+    # The object interface of matplotlib needs no window system and has no global state.
     from matplotlib.figure import Figure
 
     points = [(row["step"], row[score]) for row in rows if math.isfinite(row[score])]
@@ -40,9 +40,7 @@ def learning_curve(
     if points:
         steps, scores = zip(*points, strict=True)
         axes.plot(steps, scores, marker=".", markersize=4, linewidth=1.5)
-    axes.set_title(title)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
+    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The files that a training leaves in its folder: metrics, checkpoints and policies."""
+"""Files of a training run: metrics, checkpoints and policies."""
 
 from __future__ import annotations
 
@@ -23,16 +23,7 @@ CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensor
 
 
 class MetricsFile:
-    """A CSV file that grows by one row per update, is complete after each, and continues an existing file.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.csv"
-        >>> with MetricsFile(path) as metrics:
-        ...     metrics.write({"step": 64, "episode_return": -1200.0})
-        >>> path.read_text().split()
-        ['step,episode_return', '64,-1200.0']
-    """
+    """A CSV file with one row for each update, flushed after each row; an existing file is continued."""
 
     def __init__(self, path: Path):
         # The first row of an existing file names the columns.
@@ -56,7 +47,7 @@ class MetricsFile:
 
 
 def whole_rows(path: Path) -> list[list[str]]:
-    """Names of the columns, then the rows, as text; an incomplete row is left out."""
+    """Rows of a CSV file as text, the names of the columns first; an incomplete row is left out."""
     # An incomplete row has no end of line.
     whole, _, _ = path.read_text().rpartition("\n")
     rows = list(csv.reader(whole.splitlines()))
@@ -64,28 +55,13 @@ def whole_rows(path: Path) -> list[list[str]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The metrics of each update; an incomplete row is left out.
-
-    Args:
-        path: Path of the CSV file.
-
-    Returns:
-        A dict of metrics for each update.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "metrics.csv"
-        >>> with MetricsFile(path) as metrics:
-        ...     metrics.write({"step": 64, "entropy": 1.5})
-        >>> read_metrics(path)
-        [{'step': 64.0, 'entropy': 1.5}]
-    """
+    """Metrics of each update in a CSV file, without an incomplete row."""
     rows = whole_rows(path)
     return [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
 
 
 def drop_later_rows(path: Path, steps: int) -> None:
-    """Drops the rows after a step; a resumed training writes them again."""
+    """Drops the rows after a step, because a resumed training writes them again."""
     if not path.exists():
         return
     rows = whole_rows(path)
@@ -94,53 +70,30 @@ def drop_later_rows(path: Path, steps: int) -> None:
         csv.writer(file).writerows(kept)
 
 
-def open_results(
-    folder: Path, algorithm: Algorithm, metadata: Mapping[str, Any], score: str, best: float | None, state: Any
-) -> _Results | _Follower:
-    """Results of a run from this state on; only the first of several processes writes them."""
-    return _Results(folder, algorithm, metadata, score, best, state) if processes.leads() else _Follower()
-
-
 class _Kept(NamedTuple):
-    """The parts of a state that a policy file needs, on the host."""
+    """Copy on the host of the parts of a state that a policy file holds."""
 
     params: Any
     statistics: Any
     steps: int
 
 
-class _Results:
-    """Writer of the results."""
+class Results(MetricsFile):
+    """Writer of the metrics, checkpoints and policies of a run."""
 
-    def __init__(
-        self,
-        folder: Path,
-        algorithm: Algorithm,
-        metadata: Mapping[str, Any],
-        score: str,
-        best: float | None,
-        state: Any,
-    ):
+    def __init__(self, folder: Path, algorithm: Algorithm, metadata: Mapping[str, Any], score: str, best: float | None):
         self.folder, self.algorithm, self.metadata = folder, algorithm, metadata
-        # A run that broke off may have written a better policy than its last checkpoint knows.
+        # An interrupted run may have written a better policy after its last checkpoint.
         scores = [value for value in (best, _saved_score(folder / BEST, score)) if value is not None]
         self.score, self.best = score, max(scores, default=None)
         options = json.loads((folder / CONFIG).read_text())
         self._normalized = options.get("normalize_observations", False)
         self._best: _Kept | None = None
         self._last: _Kept | None = None
-        self.keep(state)
-        self._metrics = MetricsFile(folder / METRICS)
-        self.write = self._metrics.write
-
-    def __enter__(self) -> _Results:
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self._metrics.__exit__(*raised)
+        super().__init__(folder / METRICS)
 
     def keep(self, state: Any) -> None:
-        """Copies the policy for `finish` if the next step of the algorithm consumes the state."""
+        """Copies the policy for `finish` if the algorithm donates its state to the next step."""
         if self.algorithm.in_place:
             self._last = self._copy(state)
 
@@ -151,19 +104,19 @@ class _Results:
             self.best, self._best = reached, self._copy(before if self.algorithm.on_policy else state)
 
     def rescue(self, state: Any) -> None:
-        """Writes the state before an update that broke off, if it still exists."""
-        # The other processes would have to take part, and may have ended.
+        """Writes the state before an interrupted update, unless the algorithm has donated it."""
+        # Several processes could only write it together, and some may have ended.
         if self.algorithm.in_place or processes.several():
             return
         # Suppress errors here so that the original one is raised.
         with contextlib.suppress(Exception):
-            # An older checkpoint is better if a training resumed from it equals an uninterrupted one.
+            # A checkpoint with the state of the environments is better, though older: resuming from it is exact.
             if not ((self.folder / checkpoint.LATEST).exists() and self._environments() is not None):
                 self.checkpoint(state, moved=True)
 
     def checkpoint(self, state: Any, moved: bool = False) -> None:
-        """Writes the state for `restore`, and a new best policy; host environments that have moved on are left out."""
-        # In several processes each one has only its own environments.
+        """Writes the state for `restore`, and a new best policy; `moved` leaves out the host environments."""
+        # One process has only its own environments.
         environments = None if moved or processes.several() else self._environments()
         extra = {"best": self.best, **({} if self.algorithm.runner is None else {"environments": environments})}
         checkpoint.save(self.folder, sharding.fetched(state), extra)
@@ -193,15 +146,12 @@ class _Results:
 
     def _save(self, name: str, kept: _Kept, more: Mapping[str, Any] | None = None) -> None:
         metadata = {**self.metadata, **(more or {}), "steps": kept.steps}
-        files.save(
-            self.folder / name, self.algorithm.policy, kept.params, normalizer=kept.statistics, metadata=metadata
-        )
+        path, policy = self.folder / name, self.algorithm.policy
+        files.save(path, policy, kept.params, normalizer=kept.statistics, metadata=metadata)
 
 
 def _saved_score(path: Path, score: str) -> float | None:
     """Score in the metadata of a policy file, or None."""
-    if not path.exists():
-        return None
     try:
         found = container.read(path)[1]["metadata"][score]
     except (OSError, KeyError, TypeError, files.PolicyFileError):
@@ -209,8 +159,11 @@ def _saved_score(path: Path, score: str) -> float | None:
     return found if isinstance(found, float) else None
 
 
-class _Follower(contextlib.nullcontext[None]):
-    """Takes part in the communication that `_Results` needs, and writes nothing."""
+class Follower(contextlib.nullcontext[None]):
+    """Replacement of Results in all processes but the first: it communicates and writes nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
 
     def checkpoint(self, state: Any) -> None:
         sharding.fetched(state)

@@ -1,4 +1,4 @@
-"""Sinks of metrics besides the CSV file: TensorBoard, and Weights & Biases."""
+"""Sinks of metrics besides the CSV file: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _RUN_ID = "wandb-run-id.txt"
 
 
 class SinkError(RuntimeError):
-    """A sink that cannot be opened."""
+    """A sink of metrics cannot be opened."""
 
 
 def check(names: Collection[str]) -> None:
-    """Imports the packages of sinks, so that a missing one is found before the training.
+    """Imports the packages of sinks, to find a missing one before the training.
 
     Args:
         names: Keys of `PACKAGES`.
 
     Raises:
-        ModuleNotFoundError: A package is missing; the message has the command that installs it.
+        ModuleNotFoundError: A package is missing; the message names the command that installs the package.
 
     Example:
         >>> check(["tensorboard"])
@@ -55,7 +55,7 @@ def open_sinks(names: Collection[str], folder: Path, options: Mapping[str, Any],
         first: Step at which the training begins; TensorBoard drops its records of later steps.
 
     Yields:
-        A function that takes the metrics of an update, `step` among them, and writes the finite ones to every sink.
+        Function of the metrics of an update and its `step` that writes the finite metrics to every sink.
 
     Raises:
         SinkError: A sink cannot be opened.
@@ -98,9 +98,9 @@ def _wandb(folder: Path, options: Mapping[str, Any], first: int) -> Iterator[Cal
     wandb = importlib.import_module("wandb")
     path = folder / _RUN_ID
     run_id = path.read_text().strip() if path.exists() else None
-    names = {"project": "gaussjax", "name": folder.name, "dir": str(folder)}
+    options, place = dict(options), {"name": folder.name, "dir": str(folder)}
     try:
-        run = wandb.init(**names, config=dict(options), id=run_id, resume="allow")
+        run = wandb.init(project="gaussjax", **place, config=options, id=run_id, resume="allow")
     except wandb.errors.Error as error:
         raise SinkError(f"wandb: {error} To keep the run in its folder set WANDB_MODE=offline.") from error
     with run:

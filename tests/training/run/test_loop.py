@@ -57,7 +57,7 @@ def test_run_on_environments_that_cannot_be_saved_goes_on_and_says_so(tmp_path):
     train(folder, algorithm, state, 2)
     _, algorithm, state = make_run(tmp_path, Opaque)
     resumed = run.restore(folder, algorithm, state)
-    assert "Where these environments stood is not saved: they start new episodes" in resumed.notices[0]
+    assert "The state of these environments is not saved: they start new episodes" in resumed.notices[0]
     state, _ = train(folder, algorithm, resumed.state, 4)
     assert state.steps == 4 * 64
 
