@@ -1,1 +1,1 @@
-"""Training over several devices and several processes."""
+"""Training on several devices and in several processes."""

@@ -1,8 +1,4 @@
-"""Training over many devices: the sharding of arrays on a mesh, within one process or over several.
-
-The compiler inserts all communication: a program constrains the sharding of its arrays, and sums over
-a sharded axis become sums over the devices. Without a mesh (None) each function returns its arrays unchanged.
-"""
+"""Sharding of arrays on a mesh of devices, in one process or several; a mesh of None changes nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +14,7 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
     """A mesh for the training loops, by default over all devices of all processes.
 
     Args:
-        devices: At least one device. Devices of one process are adjacent on the mesh, so that each
-            process has one contiguous share of the environments.
+        devices: At least one device, in any order; the devices of a process become adjacent on the mesh.
 
     Returns:
         A mesh with one axis, "envs".
@@ -33,11 +28,7 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
 
 
 def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
-    """The devices of any mesh as a mesh of one axis.
-
-    Raises:
-        ValueError: A count, given by name, does not divide into equal shards.
-    """
+    """A mesh with one axis of the devices of `over`; raises for a count that is not a multiple of their number."""
     if over is None:
         return None
     for name, count in counts.items():
@@ -66,13 +57,13 @@ def environments_first(rows: jax.Array, over: Mesh | None) -> jax.Array:
 
 
 def shard_fields(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
-    """A NamedTuple with the named fields sharded along their first axis and the others replicated, within jit."""
+    """NamedTuple with the named fields sharded along their first axis and the others replicated, within jit."""
     fields = state._asdict().items()
     return state._replace(**{name: (spread if name in names else whole)(part, over) for name, part in fields})
 
 
 def share(over: Mesh | None, count: int) -> slice:
-    """The indices of the environments that this process steps, out of `count` in all processes."""
+    """Indices of the environments that this process steps, of `count` environments in all processes."""
     over = checked(over, {"num_envs": count})
     if over is None:
         return slice(0, count)
@@ -82,19 +73,19 @@ def share(over: Mesh | None, count: int) -> slice:
 
 
 def joined(tree: Any, over: Mesh | None, axis: int) -> Any:
-    """Arrays sharded along `axis` over all devices, from the shares of the processes."""
+    """Arrays sharded along `axis` over all devices, from the share of each process."""
     if over is None:
         return tree
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(_spread(over, axis), part), tree)
 
 
 def local(tree: Any, over: Mesh | None) -> Any:
-    """Replicated arrays on one device of this process."""
+    """Copy of replicated arrays on one device of this process."""
     return tree if over is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def fetched(tree: Any) -> Any:
-    """Arrays whole on one device of this process; every process has to call it if others hold shards."""
+    """Whole arrays on one device of this process, gathered from all processes, each of which has to call this."""
     leaves, structure = jax.tree.flatten(tree)
     remote = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable]
     if remote:
@@ -106,7 +97,7 @@ def fetched(tree: Any) -> Any:
 
 
 def like(array: np.ndarray, template: Any) -> jax.Array:
-    """A host array that every process has, as a JAX array with the sharding of the template."""
+    """JAX array with the sharding of the template, from a NumPy array that is the same in every process."""
     sharding = getattr(template, "sharding", None)
     if sharding is None or len(sharding.device_set) == 1:
         return jax.numpy.asarray(array)
