@@ -84,8 +84,8 @@ class Results(MetricsFile):
     def __init__(self, folder: Path, algorithm: Algorithm, metadata: Mapping[str, Any], score: str, best: float | None):
         self.folder, self.algorithm, self.metadata = folder, algorithm, metadata
         # An interrupted run may have written a better policy after its last checkpoint.
-        scores = [value for value in (best, _saved_score(folder / BEST, score)) if value is not None]
-        self.score, self.best = score, max(scores, default=None)
+        saved = _saved_score(folder / BEST, score) if (folder / BEST).exists() else None
+        self.score, self.best = score, max((value for value in (best, saved) if value is not None), default=None)
         options = json.loads((folder / CONFIG).read_text())
         self._normalized = options.get("normalize_observations", False)
         self._best: _Kept | None = None
