@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import normalize, spaces
+from gaussjax import networks, normalize, spaces
 from gaussjax.core import atomic_file
 from gaussjax.policy import Params, Policy
 
@@ -45,7 +45,8 @@ class Program(NamedTuple):
 def make_program(
     policy: Policy, params: Params, normalizer: normalize.Statistics | None, source: str | None
 ) -> Program:
-    """One step of `policy.act` on named arrays; `source` is the input for sampling: "key", "noise" or None."""
+    """One step of the actor's `act` on named arrays; `source` is the input for sampling: "key", "noise" or None."""
+    policy, params = networks.actor(policy, params)
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
     parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]

@@ -222,3 +222,16 @@ def test_parts_that_would_have_one_name_are_refused(tmp_path):
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), space, box)
     with pytest.raises(ValueError, match=r"parts of the observation with different names, got \['a_b', 'a_b'\]"):
         export.numpy(tmp_path / "policy.npz", policy, policy.init(jax.random.key(0)))
+
+
+def test_a_program_needs_no_observations_of_the_critic(tmp_path):
+    space = gaussjax.spaces.Dict((("state", gaussjax.spaces.Box(shape=(3,))), ("all", gaussjax.spaces.Box(shape=(5,)))))
+    network = gaussjax.networks.ActorCritic(
+        gaussjax.networks.GRU(hidden_size=4, sizes=()),
+        critic=gaussjax.networks.GRU(hidden_size=4, sizes=()),
+        actor_keys=("state",),
+    )
+    policy = gaussjax.gaussian(network, space, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+    program = gaussjax.export.numpy(tmp_path / "policy.npz", policy, policy.init(jax.random.key(0)))
+    assert set(program.inputs) == {"observations", "carry_0", "resets"}
+    assert program.outputs == ("actions", "next_carry_0")
