@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = _parse(arguments)
         _cache_compiled_programs()
         if getattr(command, "distributed", None) is None:
-            # Host environments call a small program at every step, and a call in another thread takes longer than
-            # the program. Several devices need the threads to run in parallel.
+            # Asynchronous dispatch runs each program in another thread, which takes longer than the small program of
+            # an environment step. Several devices need these threads to run in parallel.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
         _RUN[type(command)](command)
     except UsageError as error:

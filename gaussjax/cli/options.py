@@ -15,7 +15,7 @@ from gaussjax.training.algorithm import check_options
 
 EVALUATION_SEED = 10_000
 
-# A nested dataclass without a name: its fields become options without a prefix.
+# The fields of a nested dataclass without a name become options without a prefix.
 _UNNAMED = arg(name="")
 _File = Annotated[Positional[Path], arg(metavar="FILE", help="Policy file, written by train or by gaussjax.save.")]
 
@@ -97,7 +97,7 @@ class TrainBC(Train):
 
 TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
 _CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
-# Options of the command that do not describe the run.
+# Fields that are not saved with the options of a run.
 _NOT_SAVED = ("out", "distributed", "config")
 
 

@@ -22,7 +22,7 @@ _DETAILS = (
     ("temperature", "temperature", ".3g"),
     ("explained_variance", "explained variance", ".2f"),
 )
-# From this fraction of actions at a bound on, the policy hardly learns, and the line has a warning.
+# Smallest fraction of actions at a bound that causes a warning; the policy then hardly learns.
 _HIGH_SATURATION = 0.5
 
 

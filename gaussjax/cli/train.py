@@ -143,7 +143,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
     if not processes.leads():
         return
     # Only the first process evaluates; the others need not wait for it.
-    processes.disconnect()
+    jax.distributed.shutdown()
     episodes, seed = command.evaluation_episodes, command.seed + options.EVALUATION_SEED
     evaluate(options.Evaluate(folder / run.POLICY, command.environment, episodes, seed, timeout=command.timeout))
     print_line(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -19,7 +19,7 @@ import numpy as np
 from gaussjax.core import atomic_file
 
 _NO_DIGEST = "0" * 64
-# This text occurs once in a file: the description is a string in the header, so that its own quotes are escaped.
+# Quotes within the description are escaped, so this text occurs only once in a file.
 _DIGEST_FIELD = '"sha256":"{}"'
 # safetensors' own NumPy reader does not support bfloat16.
 _FLOATS = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
@@ -36,7 +36,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
     """Writes arrays, a JSON-able description and library versions; after an OSError an older file is unchanged."""
     import safetensors.numpy  # Imported late: most programs neither read nor write a file.
 
-    # safetensors copies memory as it lies, which would scramble a transposed view.
+    # safetensors copies the memory of an array in its order, which would scramble a transposed view.
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     other = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
     if other:

@@ -30,7 +30,7 @@ def part_faults(description: Mapping[str, Any]) -> list[str]:
 
 
 def statistics_fault(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
-    """Fault of observation statistics whose shapes do not fit the observation space, as a sentence, or None."""
+    """Sentence about observation statistics whose shapes do not fit the observation space, or None if they fit."""
     flat = (spaces.size(space),)
     # Observations are normalized either in the shape of the space or flattened.
     allowed = dict.fromkeys([space.shape, flat] if isinstance(space, spaces.Box) else [flat])

@@ -56,7 +56,7 @@ class Loaded(_Content):
         return self._bound_act(observations, key, carry=carry, resets=resets)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """First `carry` for `act` with the leading dimensions `batch_shape`, or `()` without a recurrent network."""
+        """Zeros of the shape `(*batch_shape, …)` as the first `carry`, or `()` for a network that is not recurrent."""
         return networks.actor(self.policy, self.params)[0].initial_carry(batch_shape)
 
     @functools.cached_property

@@ -133,7 +133,7 @@ def collect(
     """
     num_envs = state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
-    # One draw for the whole rollout is cheaper than one in each step of the scan.
+    # Drawing all noise before the scan is cheaper than drawing it in each step.
     noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
 

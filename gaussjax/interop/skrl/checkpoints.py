@@ -114,7 +114,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
             f"spec: expected a network of gaussjax.networks, got {type(spec.network).__name__}. Fill the tree of "
             f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
         ) from error
-    # Name in gaussjax: (name in skrl, array).
+    # Name in skrl and array of each parameter, by the name in gaussjax.
     mapped: dict[str, tuple[str, Any]] = {}
     unknown = []
     for name, array in module.items():

@@ -33,12 +33,6 @@ def connect(text: str) -> None:
         )
 
 
-def disconnect() -> None:
-    """Disconnects this process from the others, once each of them calls this or has ended."""
-    if several():
-        jax.distributed.shutdown()
-
-
 def several() -> bool:
     """True if the training runs in more than one process."""
     return jax.distributed.is_initialized() and jax.process_count() > 1

@@ -28,7 +28,7 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
 
 
 def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
-    """A mesh with one axis of the devices of `over`; raises for a count that is not a multiple of their number."""
+    """One-axis mesh of the devices of `over`; raises for a count that is not a multiple of the number of devices."""
     if over is None:
         return None
     for name, count in counts.items():
@@ -85,7 +85,7 @@ def local(tree: Any, over: Mesh | None) -> Any:
 
 
 def fetched(tree: Any) -> Any:
-    """Whole arrays on one device of this process, gathered from all processes, each of which has to call this."""
+    """Gathers whole arrays on one device of this process; every process has to call this function."""
     leaves, structure = jax.tree.flatten(tree)
     remote = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable]
     if remote:

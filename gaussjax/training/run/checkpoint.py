@@ -1,4 +1,4 @@
-"""Training checkpoints: the whole state of a training in one file, the latest and the previous one."""
+"""Training checkpoints: files with the whole state of a training, of which the last two are kept."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
 
 
 def load(folder: Path, template: Any) -> Restored:
-    """Reads the latest checkpoint, or the previous one if the latest is damaged; `template` has the same structure."""
+    """Reads the latest checkpoint, or if it is damaged the previous one; `template` is any state of that structure."""
     paths = [path for path in (folder / LATEST, folder / PREVIOUS) if path.exists()]
     if not paths:
         raise FileNotFoundError(f"{folder}: expected a checkpoint, got none. Was it trained with checkpoints?")

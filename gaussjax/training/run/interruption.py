@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, after which a training ends with the running update."""
+"""Handling of Ctrl-C and SIGTERM, so that a training ends after the running update."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[Interruption]:
-        """Handles both signals until the block ends; without effect outside the main thread."""
+        """Handles both signals until the block ends; outside the main thread it does nothing."""
         main = threading.current_thread() is threading.main_thread()
         names = (signal.SIGINT, signal.SIGTERM) if main else ()
         before = {name: signal.signal(name, self._handle) for name in names}

@@ -81,7 +81,7 @@ def train(
             while int(state.steps) < total_steps and not (stopped := interruption.requested_anywhere()):
                 first, began = int(state.steps), time.perf_counter()
                 following, metrics = algorithm.step(state)
-                # The update may still run. Replace the old state only after the metrics of the update are here.
+                # The update runs asynchronously: keep the old state until the metrics of the update have arrived.
                 metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
                 before, state = state, following
                 rate = (int(state.steps) - first) / (time.perf_counter() - began)

@@ -105,18 +105,18 @@ class Results(MetricsFile):
 
     def rescue(self, state: Any) -> None:
         """Writes the state before an interrupted update, unless the algorithm has donated it."""
-        # Several processes could only write it together, and some may have ended.
+        # Several processes have to write the state together, and some of them may have ended.
         if self.algorithm.in_place or processes.several():
             return
         # Suppress errors here so that the original one is raised.
         with contextlib.suppress(Exception):
-            # A checkpoint with the state of the environments is better, though older: resuming from it is exact.
+            # Keep an older checkpoint that holds the environments, because resuming from it is exact.
             if not ((self.folder / checkpoint.LATEST).exists() and self._environments() is not None):
                 self.checkpoint(state, moved=True)
 
     def checkpoint(self, state: Any, moved: bool = False) -> None:
         """Writes the state for `restore`, and a new best policy; `moved` leaves out the host environments."""
-        # One process has only its own environments.
+        # Each of several processes could save only its own environments.
         environments = None if moved or processes.several() else self._environments()
         extra = {"best": self.best, **({} if self.algorithm.runner is None else {"environments": environments})}
         checkpoint.save(self.folder, sharding.fetched(state), extra)

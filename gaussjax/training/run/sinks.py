@@ -11,7 +11,7 @@ from typing import Any
 
 Write = Callable[[Mapping[str, float]], None]
 
-# Package of each sink; the extra of gaussjax has the name of the sink.
+# Package of each sink; the extra of gaussjax that installs it has the name of the sink.
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 _RUN_ID = "wandb-run-id.txt"
 
