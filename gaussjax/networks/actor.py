@@ -1,24 +1,24 @@
-"""The acting half of a policy: the actor without its critic."""
+"""The actor of a policy, without the critic."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gaussjax.networks.actor_critic import ActorCritic, part_of
+from gaussjax.networks.actor_critic import ActorCritic, part_of, select
 from gaussjax.networks.graph import Graph
 
 
 def actor(policy: Any, params: Any) -> tuple[Any, Any]:
-    """A policy and its parameters without the critic, and without the observations that only the critic needs.
+    """A policy without its critic, and without the observations that only the critic needs.
 
     Args:
         policy: A policy of any kind.
-        params: Its parameters.
+        params: The parameters of the policy.
 
     Returns:
-        A policy of the same kind whose network is the actor alone, and its parameters. A network without a
-        critic leaves both unchanged.
+        A policy of the same kind with the actor as its network, and the actor's parameters. A policy without a
+        critic is returned unchanged.
 
     Example:
         >>> import gaussjax, jax
@@ -53,19 +53,17 @@ def actor_observations(network: Any) -> Callable[[Any], Any]:
         network: A network, with or without a critic.
 
     Returns:
-        `(observations) -> observations`. Observations that are not a Dict with these entries pass unchanged.
+        `(observations) -> observations`. Observations that are not a Dict with these entries are unchanged.
 
     Example:
         >>> from gaussjax.networks import MLP
-        >>> network = ActorCritic(MLP((8,)), actor_keys=("state",), critic_keys=("state", "goal"))
-        >>> actor_observations(network)({"state": 1.0, "goal": 2.0})
+        >>> actor_observations(ActorCritic(MLP(), actor_keys=("state",)))({"state": 1.0, "goal": 2.0})
         1.0
     """
     keys = network.actor_keys if isinstance(network, ActorCritic) else None
 
-    def select(observations: Any) -> Any:
-        if keys is None or not isinstance(observations, Mapping) or not set(keys) <= set(observations):
-            return observations
-        return observations[keys[0]] if len(keys) == 1 else {key: observations[key] for key in keys}
+    def pick(observations: Any) -> Any:
+        is_whole = keys is not None and isinstance(observations, Mapping) and set(keys) <= set(observations)
+        return select(observations, keys) if is_whole else observations
 
-    return select
+    return pick

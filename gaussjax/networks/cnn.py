@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gaussjax import spaces
+from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
-from gaussjax.networks.layers import Activation, activation, kernel_initializer
+from gaussjax.networks.layers import Activation, activation
 from gaussjax.networks.mlp import Network
 
 
@@ -28,8 +28,8 @@ class CNN(Network):
         padding: "VALID" or "SAME".
         convolution_activation: Activation after each convolution, a name or a function.
         sizes: Width of each dense layer.
-        activation: Activation of the dense layers, or a tuple with one for each.
-        scale_pixels: Whether to divide by 255; None does it for uint8 spaces.
+        activation: Activation of the dense layers; see `MLP`.
+        scale_pixels: Whether to divide the pixels by 255; None divides those of uint8 spaces.
 
     Example:
         >>> import jax, gaussjax
@@ -53,37 +53,27 @@ class CNN(Network):
     scale_pixels: bool | None = None
 
     def setup(self) -> None:
-        """The convolutions, the dense layers and the head."""
         fields = (self.channels, self.kernels, self.strides)
         if not all(isinstance(field, (tuple, list)) for field in fields) or len(set(map(len, fields))) > 1:
             raise ValueError(
-                f"channels, kernels and strides: expected one entry each a convolution, got {self.channels}, "
+                f"channels, kernels and strides: expected one entry for each convolution, got {self.channels}, "
                 f"{self.kernels} and {self.strides}."
             )
         choose(dict.fromkeys(("VALID", "SAME")), self.padding, "padding")
-        start = kernel_initializer(self.initializer, self.scale)
-        self.convolutions = [
-            nn.Conv(width, (kernel, kernel), (stride, stride), self.padding, dtype=self.dtype, kernel_init=start)
-            for width, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True)
-        ]
-        self.layers = self.dense_layers(self.sizes, self.activation)
-        self.head = self.gaussian_head()
+        self.convolutions = [self.convolution(*shape, self.padding) for shape in zip(*fields, strict=True)]
+        super().setup()
 
     def features(self, observations: Float[Array, "..."]) -> Float[Array, "*batch width"]:
         """The trunk's output, which the head and a shared critic start from."""
-        images, batch_shape = self._images(observations)
+        images, batch_shape = self.images(observations)
         activate = activation(self.convolution_activation)
         for convolution in self.convolutions:
             images = activate(convolution(images))
         return self.layers(images.reshape(*batch_shape, math.prod(images.shape[-3:])))
 
-    def __call__(
-        self, observations: Float[Array, "..."]
-    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """The mean `(…, act)`, log_std and the head's outputs."""
-        return self.head(self.features(observations))
-
-    def _images(self, observations: Array) -> tuple[Float[Array, "n height width channels"], tuple[int, ...]]:
+    @nn.nowrap
+    def images(self, observations: Array) -> tuple[Float[Array, "n height width channels"], tuple[int, ...]]:
+        """The observations as images with floating pixels and one batch axis, and their batch shape."""
         space = self.observation_space
         if space is None:
             shape, from_bytes = observations.shape[-3:], observations.dtype == jnp.uint8
@@ -97,15 +87,14 @@ class CNN(Network):
         batch_shape = observations.shape[: observations.ndim - len(shape)]
         shape = shape if len(shape) == 3 else (*shape, 1)
         self.refuse_small(shape)
-        if not jnp.issubdtype(observations.dtype, jnp.floating):
-            observations = observations.astype(jnp.float32)
+        observations = observations if xp.is_floating(observations) else xp.to_float32(observations)
         if from_bytes if self.scale_pixels is None else self.scale_pixels:
             observations = observations / 255
         return observations.reshape(math.prod(batch_shape), *shape), batch_shape
 
     @nn.nowrap
     def refuse_small(self, shape: tuple[int, ...]) -> None:
-        """Refuse images that are smaller than the convolutions need."""
+        """Raise for images that are smaller than the convolutions need."""
         least = 1
         for kernel, stride in zip(self.kernels[::-1], self.strides[::-1], strict=True):
             least = (least - 1) * stride + kernel

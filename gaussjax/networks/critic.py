@@ -1,4 +1,4 @@
-"""The action value: a critic of an observation and an action."""
+"""The critic of soft actor-critic: the value of an action."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class ActionValue(nn.Module):
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`, or a function.
-        norm: None or "layer".
-        initializer: Name of the kernels' initialiser.
-        observation_space: The space whose observations are flattened; None for vectors.
+        activation: See `MLP`.
+        norm: None or "layer"; see `MLP`.
+        initializer: Initialiser of the kernels; see `MLP`.
+        observation_space: Space of the observations; None for vectors.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -38,9 +38,7 @@ class ActionValue(nn.Module):
     observation_space: spaces.Space | None = None
 
     @nn.compact
-    def __call__(
-        self, observations: spaces.Observations, actions: Float[Array, "*batch act"]
-    ) -> Float[Array, "*batch"]:
+    def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
         """The value of each action, `(…)`."""
         if self.observation_space is not None:
             observations = spaces.flatten(self.observation_space, observations)

@@ -1,8 +1,9 @@
-"""Networks as plain data: to a dict, and from it by name, never by executing anything."""
+"""Networks as plain data, which is read without executing anything in it."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,24 +28,17 @@ _NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 # Fields that linen adds to each module.
 _LINEN = ("parent", "name")
-# The value of an open field where it is not None.
+# Open fields are None, except these.
 _OPEN = {"output_activation": "auto"}
 
 
 def bind(
     network: Any, observation_space: spaces.Space, num_actions: int, fields: Iterable[tuple[str, Any]] = ()
 ) -> Any:
-    """The network with its open fields filled in, in the modules that it holds too.
+    """The network with the open fields of all its modules filled in; other objects than linen modules are unchanged.
 
-    A field is open where it is None; `output_activation` is open where it is "auto". Any linen module may have
-    such fields. A module whose parts see different spaces has a method `part_spaces(space) -> {field: space}`.
-    Objects that are not linen modules are returned unchanged.
-
-    Args:
-        network: The network.
-        observation_space: Value of open fields of this name.
-        num_actions: Likewise.
-        fields: Pairs of a further field's name and its value, as a kind of policy wants them.
+    A field is open if it is None, and `output_activation` if it is "auto". A user's own linen module may have such
+    fields too. A module whose parts see different spaces has a method `part_spaces(space) -> {field: space}`.
     """
     if not isinstance(network, nn.Module):
         return network
@@ -64,31 +58,23 @@ def bind(
 
 
 def hashable(network: Any) -> Any:
-    """The network with plain values and tuples in place of lists, so that a spec with it can be hashed and compared."""
+    """The network with plain values and tuples instead of lists, so that a spec can be hashed and compared."""
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
-    # A user's own module keeps its values: it may compute with them, and is not written.
+    # The values of a user's own module stay: the module may compute with them, and no file holds them.
     ours = type(network) in _NETWORKS.values()
     for field, value in _fields(network).items():
         value = _plain(value) if ours else value
         if type(value) in (list, tuple):
             changes[field] = tuple(map(hashable, value))
-        elif isinstance(value, nn.Module):
+        elif ours or isinstance(value, nn.Module):
             changes[field] = hashable(value)
-        elif ours:
-            changes[field] = value
     return network.clone(**changes)
 
 
 def to_dict(network: Any) -> dict[str, Any]:
-    """A JSON-able description of a network, without its spaces.
-
-    The description of a user's own network is its name alone.
-
-    Raises:
-        TypeError: An activation is a function without a name in `ACTIVATIONS`.
-    """
+    """The network as JSON data, without its spaces; a user's own network is described by its class name only."""
     if type(network) not in _NETWORKS.values():
         return {"type": "custom", "name": type(network).__qualname__}
     described = {
@@ -100,33 +86,35 @@ def to_dict(network: Any) -> dict[str, Any]:
 
 
 def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
-    """The network that a plain dict or YAML text describes. Nothing in it is executed.
+    """The network that a dict or a YAML text describes. Nothing in the description is executed.
 
     Args:
-        description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class; the nodes
-            of a `Graph` need no type. A text is read as YAML (safely; PyYAML comes with flax).
+        description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class, or `{"nodes": …}`
+            for a `Graph`; or the same as YAML text.
 
     Returns:
-        A module of `gaussjax.networks`, for a policy's factory.
+        A module of `gaussjax.networks`.
 
     Raises:
         ValueError: The type, a field, or a name in a graph is unknown; the error suggests the nearest name.
 
     Example:
-        >>> from_spec({"type": "MLP", "sizes": [8], "activation": "elu"}).sizes
-        (8,)
         >>> network = from_spec('''
         ... nodes:
         ...   - {name: body, input: observations, layers: [64, 32], activations: relu}
         ...   - {name: past, input: body, layers: [{gru: 16}]}
         ... output: concatenate([body, past])
-        ... std: state
         ... ''')
         >>> network.initial_carry((5,))["past_0"][0].shape
         (5, 16)
     """
     if isinstance(description, str):
-        description = _from_yaml(description)
+        import yaml  # Imported here because most programs never read YAML.
+
+        try:
+            description = yaml.safe_load(description)
+        except yaml.YAMLError as error:
+            raise ValueError(f"network: expected YAML of plain data, got invalid YAML: {error}") from error
     if isinstance(description, Mapping) and "type" not in description and "nodes" in description:
         description = {"type": "Graph", **description}
     if not isinstance(description, Mapping) or "type" not in description:
@@ -137,47 +125,29 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
             f"Build it in your code and pass it as network=."
         )
     cls = choose(_NETWORKS, description["type"], "network type")
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in _LINEN}
+    fields = {name: field for name, field in inspect.signature(cls).parameters.items() if name not in _LINEN}
     arguments = {}
     for name, value in description.items():
         if name == "autodiff" and "fast_backward" in fields:
-            continue  # A field of earlier policy files that changed no number.
+            continue  # This field of earlier policy files had no influence on any number.
         if name != "type":
             choose(fields, name, f"field of {description['type']}")
             arguments[name] = value if name == "nodes" else _read(value)
-    lacking = [
-        field.name
-        for field in fields.values()
-        if field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-        and field.name not in arguments
-    ]
+    lacking = [name for name, field in fields.items() if field.default is field.empty and name not in arguments]
     if lacking:
         raise ValueError(f"{description['type']}: expected the fields {lacking}, got {sorted(arguments)}.")
     return cls(**arguments)
 
 
-def _from_yaml(text: str) -> Any:
-    import yaml  # Loaded here, for most programs never read YAML.
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"network: expected YAML of plain data, got a text that is not: {error}") from error
-
-
 def _fields(network: nn.Module) -> dict[str, Any]:
-    return {
-        field.name: getattr(network, field.name) for field in dataclasses.fields(network) if field.name not in _LINEN
-    }
+    names = [field.name for field in dataclasses.fields(network)]
+    return {name: getattr(network, name) for name in names if name not in _LINEN}
 
 
 def _plain(value: Any) -> Any:
-    """Dtypes and activations by their names, scalars as Python numbers, in tuples and lists too."""
-    if isinstance(value, tuple):
-        return tuple(_plain(item) for item in value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+    """The value with dtypes and activations as names and scalars as Python numbers, also in tuples and lists."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
         return jnp.dtype(value).name
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and not isinstance(value, Tracer) and value.ndim == 0:

@@ -1,4 +1,4 @@
-"""The expressions by which a described network names the input of a node.
+"""Expressions for the inputs of a graph's nodes and for output activations.
 
 The forms are `observations`, the name of a node, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
 `a + b`, `a * b`, `2 * a` and `tanh(a)`, with any activation. Text is parsed into tuples and never executed.
@@ -15,28 +15,14 @@ from gaussjax.networks.layers import ACTIVATIONS, Activation, activation
 
 _LONGEST = 1000
 _LARGEST = 1e38  # Finite in float32.
-_OPERATORS = {ast.Add: "+", ast.Mult: "*"}
 
 
 def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
-    """The tree of an expression.
+    """The tree of an expression that may use these names; `where` begins the text of an error.
 
-    Args:
-        text: The expression.
-        names: The names that it may use.
-        where: Its name in error messages.
-
-    Returns:
-        `("name", n)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
-        `("concatenate", trees)`, `("+", left, right)`, `("*", left, right)`, `("scaled", number, tree)` or
-        `("call", activation, tree)`.
-
-    Raises:
-        ValueError: The text has another form, or an unknown name; the error suggests the nearest name.
-
-    Example:
-        >>> parse("concatenate([pixels, observations['state'][0:3]])", ("observations", "pixels"), "input")[0]
-        'concatenate'
+    A tree is `("name", name)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
+    `("concatenate", trees)`, `("+", left, right)`, `("*", left, right)`, `("scaled", number, tree)` or
+    `("call", activation, tree)`.
     """
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise ValueError(f"{where}: expected a text of at most {_LONGEST} characters, got {str(text)[:80]!r}.")
@@ -64,7 +50,7 @@ def write(tree: tuple[Any, ...]) -> str:
             return f"{name}({write(inner)})"
         case (operator, left, right):
             return f"({write(left)} {operator} {write(right)})"
-    raise ValueError(f"expression: expected a tree made by parse, got {tree!r}.")
+    raise ValueError(f"expression: expected a tree from parse, got {tree!r}.")
 
 
 def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]:
@@ -88,7 +74,7 @@ def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]
         case ast.BinOp(left=left, op=ast.Mult(), right=right) if (number := _number(right)) is not None:
             return "scaled", number, _read(left, names, where)
         case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
-            return _OPERATORS[type(op)], _read(left, names, where), _read(right, names, where)
+            return "+" if isinstance(op, ast.Add) else "*", _read(left, names, where), _read(right, names, where)
     raise ValueError(
         f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a and activations as in tanh(a), "
         f"got {ast.unparse(tree)!r}."
@@ -126,45 +112,8 @@ def _write_slice(entry: tuple[int | None, ...]) -> str:
     return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
 
 
-def evaluate(
-    tree: tuple[Any, ...],
-    lookup: Callable[[str], Any],
-    key: Callable[[Any, Any], Any],
-    cut: Callable[[Any, tuple[slice, ...]], Any],
-    join: Callable[[list[Any]], Any],
-    combine: Callable[[str, Any, Any], Any],
-    change: Callable[[Callable[[Any], Any], Any], Any],
-    activations: Mapping[str, Callable[[Any], Any]],
-) -> Any:
-    """The value of a tree, by one function for each form; `change` applies a function to an array."""
-
-    def value(tree: tuple[Any, ...]) -> Any:
-        match tree:
-            case ("name", name):
-                return lookup(name)
-            case ("key", inner, name):
-                return key(value(inner), name)
-            case ("slice", inner, slices):
-                return cut(value(inner), tuple(slice(*entry) for entry in slices))
-            case ("concatenate", parts):
-                return join([value(part) for part in parts])
-            case ("scaled", number, inner):
-                return change(lambda array: number * array, value(inner))
-            case ("call", name, inner):
-                return change(activations[name], value(inner))
-            case (operator, left, right):
-                return combine(operator, value(left), value(right))
-        raise ValueError(f"expression: expected a tree made by parse, got {tree!r}.")
-
-    return value(tree)
-
-
 def bending(chosen: Activation) -> tuple[Any, ...]:
-    """The tree of an output activation: a name, a function, an expression such as `2 * tanh(mean)`, or None.
-
-    Raises:
-        ValueError: The activation is unknown, or the expression has other forms.
-    """
+    """The tree of an output activation: a name, a function, an expression such as `2 * tanh(mean)`, or None."""
     mean = ("name", "mean")
     if chosen is None:
         return mean

@@ -15,27 +15,21 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class NNXNetwork:
-    """The network that `from_nnx` returns.
-
-    Attributes:
-        make: `(rngs) -> module`.
-    """
+    """The network that `from_nnx` returns; `make` is a function from `nnx.Rngs` to the module."""
 
     make: Callable[..., nnx.Module]
 
-    def init(self, key: jax.Array, *inputs: Any) -> dict[str, Any]:
+    def init(self, key: jax.Array, *_: Any) -> dict[str, Any]:
         """The module's parameters as nested dicts."""
-        from flax import nnx  # Loaded here because the import takes a quarter of a second.
+        from flax import nnx  # Imported here because the import takes a quarter of a second.
 
-        del inputs
         return _parts(self._made(nnx.Rngs(key)))[1]
 
     def apply(self, params: Any, *inputs: Any) -> Any:
-        """The module's result with those parameters."""
+        """The module's result with these parameters."""
         from flax import nnx
 
-        module = self._abstract()
-        definition, _, state = _parts(module)
+        definition, _, state = _parts(self._abstract())
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(definition, state)(*inputs)
 
@@ -50,25 +44,27 @@ class NNXNetwork:
         return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
 
     def _made(self, rngs: nnx.Rngs) -> nnx.Module:
-        # Flax's own modules take rngs as a keyword only.
-        return self.make(rngs=rngs) if _by_name(self.make) else self.make(rngs)
+        # The signature of an NNX class is the signature of its metaclass; Flax's own modules take rngs by keyword only.
+        function = self.make.__init__ if isinstance(self.make, type) else self.make
+        parameter = inspect.signature(function).parameters.get("rngs")
+        by_keyword = parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        return self.make(rngs=rngs) if by_keyword else self.make(rngs)
 
 
 def from_nnx(make: Callable[..., nnx.Module]) -> NNXNetwork:
     """A `flax.nnx` module as a network for a policy's factory.
 
     Args:
-        make: A function that makes the module from `nnx.Rngs`, such as the class itself. The module is
-            called with observations (and carry and resets, if it has a method `initial_carry`) and
-            returns `(mean, log_std, dict)`. All of its variables are `nnx.Param`.
+        make: A function from `nnx.Rngs` to the module, such as the module's class. The module is called with
+            observations, and with carry and resets if it has a method `initial_carry`. It returns
+            `(mean, log_std, dict)`. All of its variables are `nnx.Param`.
 
     Returns:
-        An object with `init` and `apply`. Each `init` makes the module anew with its own key.
+        A network with `init` and `apply`; each `init` makes the module anew from its key.
 
     Raises:
-        TypeError: It is a module that is made already.
-        ValueError: At `init`: the module has variables besides its parameters, such as running
-            statistics or the random state of dropout, which a pure policy cannot keep.
+        TypeError: `make` is a module instead of a function.
+        ValueError: At `init`: the module has variables that a pure policy cannot keep, such as running statistics.
 
     Example:
         >>> import jax.numpy as jnp, gaussjax
@@ -91,13 +87,6 @@ def from_nnx(make: Callable[..., nnx.Module]) -> NNXNetwork:
             f"lambda rngs: {type(make).__name__}(…, rngs=rngs)."
         )
     return NNXNetwork(make)
-
-
-def _by_name(make: Callable[..., nnx.Module]) -> bool:
-    # The signature of an NNX class is that of its metaclass.
-    written = make.__init__ if isinstance(make, type) else make
-    found = inspect.signature(written).parameters.get("rngs")
-    return found is not None and found.kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def _parts(module: nnx.Module) -> tuple[Any, dict[str, Any], Any]:

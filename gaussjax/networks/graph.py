@@ -1,19 +1,19 @@
-"""A network from a description: a small graph of named nodes."""
+"""A network of named nodes, described by plain data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
-from gaussjax.networks.expressions import evaluate, parse
-from gaussjax.networks.layers import ACTIVATIONS, dense, kernel_initializer
+from gaussjax.networks.expressions import parse
+from gaussjax.networks.heads import NetworkOutput
+from gaussjax.networks.layers import ACTIVATIONS, dense
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
 from gaussjax.networks.recurrent.cells import refuse_none
@@ -21,40 +21,35 @@ from gaussjax.networks.recurrent.layers import CELL_NAMES, RecurrentLayers
 
 
 class _Value(NamedTuple):
-    """An array with the number of axes that one element has."""
+    """An array, and the number of axes that follow its batch axes."""
 
     array: Array
     rank: int
 
 
 class _Observed(NamedTuple):
-    """Observations with their space, or None where the space is unknown."""
+    """Observations with their space, or with None if the space is unknown."""
 
     value: Any
     space: spaces.Space | None
 
 
 class Graph(Network):
-    """A network of named nodes; the input of a node is observations or the outputs of earlier nodes.
+    """A network of named nodes; the input of a node is an expression of observations and earlier nodes.
 
     Attributes:
-        nodes: Dicts with `name`, `input` (an expression, "observations" by default), `layers` and
-            optionally `activations` (one for all linear and conv layers, or a list). A layer is a
-            width, the name of an activation, or one of `{"linear": 64}`, `{"conv": {"features":
-            32, "kernel": 8, "stride": 4}}`, "flatten", "norm", `{"lstm": 64}`, and likewise gru,
-            rnn, rnn_relu and mingru.
+        nodes: Dicts with `name`, `input` ("observations" by default), `layers` and, if wanted, `activations`
+            (one for all linear and conv layers, or a list). A layer is a width, the name of an activation,
+            "flatten", "norm", `{"linear": 64}`, `{"conv": {"features": 32, "kernel": 8, "stride": 4}}`, or
+            `{"lstm": 64}`; gru, rnn, rnn_relu and mingru have the form of lstm.
         output: Expression of the head's input; the last node by default.
-        value: Expression of the input of a linear layer that gives `outputs["value"]`, or None.
+        value: Expression of the input of the linear layer that computes `outputs["value"]`, or None.
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
-        >>> network = Graph(
-        ...     nodes=[
-        ...         {"name": "place", "input": "observations['place'][0:2]", "layers": [16, "relu"]},
-        ...         {"name": "both", "input": "concatenate([place, observations['goal']])", "layers": [8, "tanh"]},
-        ...     ],
-        ...     value="both",
-        ... )
+        >>> place = {"name": "place", "input": "observations['place'][0:2]", "layers": [16, "relu"]}
+        >>> both = {"name": "both", "input": "concatenate([place, observations['goal']])", "layers": [8, "tanh"]}
+        >>> network = Graph([place, both], value="both")
         >>> box = gaussjax.spaces.Box(shape=(3,))
         >>> policy = gaussjax.gaussian(network, gaussjax.spaces.Dict((("goal", box), ("place", box))), box)
         >>> observations = {"goal": jnp.zeros((5, 3)), "place": jnp.zeros((5, 3))}
@@ -66,33 +61,38 @@ class Graph(Network):
     output: str | None = None
     value: str | None = None
 
+    activations = ACTIVATIONS
+
     def __post_init__(self) -> None:
-        """Read the nodes, so that errors are raised where the network is written."""
+        """Validate the nodes when the network is made, not when it is first used."""
         nodes = read_nodes(self.nodes)
         object.__setattr__(self, "nodes", nodes)
-        names = [node.name for node in nodes]
-        for field in ("output", "value"):
-            if getattr(self, field) is not None:
-                parse(getattr(self, field), ("observations", *names), field)
+        names = ("observations", *(node.name for node in nodes))
+        for field, text in (("output", self.output), ("value", self.value)):
+            if text is not None:
+                parse(text, names, field)
         if self.norm is not None:
             raise ValueError("norm: expected None for a Graph. Put the layer 'norm' where it belongs.")
         super().__post_init__()
 
     def setup(self) -> None:
-        """The layers with parameters, the head and the value's layer."""
-        parts = {f"{node.name}_{i}": self._part(layer) for node in self.nodes for i, layer in enumerate(node.layers)}
+        parts = {name: self._part(layer) for name, layer in self.named_layers().items()}
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.head = self.gaussian_head()
         if self.value is not None:
             self.value_layer = dense(1, None, self.initializer, 1.0)
 
     @nn.nowrap
+    def named_layers(self) -> dict[str, Layer]:
+        """All layers, each named by its node and its place in the node, such as "body_0"."""
+        return {f"{node.name}_{i}": layer for node in self.nodes for i, layer in enumerate(node.layers)}
+
+    @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
-        """The carries of the recurrent layers by node and place, or `()`."""
+        """The carries of the recurrent layers by the names of the layers, or `()`."""
         return {
-            f"{node.name}_{i}": self.recurrent_layers(layer, parent=None).initial_carry(tuple(batch_shape), zeros)
-            for node in self.nodes
-            for i, layer in enumerate(node.layers)
+            name: self.recurrent_layers(layer, parent=None).initial_carry(tuple(batch_shape), zeros)
+            for name, layer in self.named_layers().items()
             if layer.kind in CELL_NAMES
         } or ()
 
@@ -101,130 +101,138 @@ class Graph(Network):
         features, _, carries = run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
-    def __call__(
-        self, observations: spaces.Observations, carry: Any = (), resets: Any = None
-    ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
-        """The mean `(…, act)`, log_std, and outputs with `carry` and `value` if the graph has them."""
-        features, valued, carries = run(self, observations, carry, resets)
-        mean, log_std, outputs = self.head(features)
-        if carries:
-            outputs = {**outputs, "carry": carries}
-        if self.value is not None:
-            value = self.value_layer(*xp.at_least_float32(valued))
-            outputs = {**outputs, "value": xp.squeeze(value, -1)}
-        return mean, log_std, outputs
+    def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
+        """The mean, log_std, and outputs with `carry` and `value` if the graph has them."""
+        return forward(self, observations, carry, resets)
 
     @nn.nowrap
     def recurrent_layers(self, layer: Layer, **linen: Any) -> RecurrentLayers:
         """The recurrent layers that one layer of a node describes."""
-        shape = (layer.kind, *(dict(layer.options)[name] for name in ("hidden_size", "num_layers")))
-        return RecurrentLayers(*shape, self.initializer, self.dtype, **linen)
+        options = dict(layer.options)
+        return RecurrentLayers(layer.kind, **options, initializer=self.initializer, dtype=self.dtype, **linen)
 
     def _part(self, layer: Layer) -> nn.Module | None:
         options = dict(layer.options)
         if layer.kind == "linear":
             return dense(options["features"], None, self.initializer, self.scale, self.dtype)
         if layer.kind == "conv":
-            kernel, stride = (options["kernel"],) * 2, (options["stride"],) * 2
-            start = kernel_initializer(self.initializer, self.scale)
-            return nn.Conv(options["features"], kernel, stride, options["padding"], dtype=self.dtype, kernel_init=start)
+            return self.convolution(**options)
         if layer.kind == "norm":
             return nn.LayerNorm(dtype=self.dtype)
         return self.recurrent_layers(layer) if layer.kind in CELL_NAMES else None
 
 
+def forward(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The forward pass of a `Graph` in any library."""
+    features, valued, carries = run(network, observations, carry, resets)
+    mean, log_std, outputs = network.head(features)
+    if carries:
+        outputs = {**outputs, "carry": carries}
+    if network.value is not None:
+        value = network.value_layer(*xp.at_least_float32(valued))
+        outputs = {**outputs, "value": xp.squeeze(value, -1)}
+    return mean, log_std, outputs
+
+
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The head's input, the value layer's input or None, and the new carries, in any library."""
+    """The head's input, the value layer's input or None, and the new carries."""
     if network.initial_carry():
         refuse_none(carry)
-    activations = getattr(network, "activations", ACTIVATIONS)
     values: dict[str, Any] = {"observations": _Observed(observations, network.observation_space)}
     carries = {}
     for node in network.nodes:
         where = f"node {node.name!r}"
-        value = _used(_evaluate(node.input, values, where, activations), where)
+        value = _evaluate(network, node.input, values, where)
         for i, layer in enumerate(node.layers):
-            name = f"{node.name}_{i}"
+            name, here = f"{node.name}_{i}", f"{where}: {layer.kind}"
             if layer.kind in CELL_NAMES:
-                array, carries[name] = network.parts[name](_expect(value, 1, layer, where).array, carry[name], resets)
+                array, carries[name] = network.parts[name](_expect(value, 1, here), carry[name], resets)
                 value = _Value(array, 1)
             else:
-                value = _apply(network, layer, name, value, where)
+                value = _apply(network, layer, name, value, here)
         values[node.name] = value
-    valued = None if network.value is None else _vector(values, network.value, "value", activations)
-    return _vector(values, network.output or network.nodes[-1].name, "output", activations), valued, carries
+
+    def vector(text: str, where: str) -> Array:
+        return _expect(_evaluate(network, parse(text, values, where), values, where), 1, where)
+
+    valued = None if network.value is None else vector(network.value, "value")
+    return vector(network.output or network.nodes[-1].name, "output"), valued, carries
 
 
 def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> _Value:
     batch_shape = value.array.shape[: value.array.ndim - value.rank]
     if layer.kind == "activation":
-        function = getattr(network, "activations", ACTIVATIONS)[dict(layer.options)["name"]]
-        return _Value(function(value.array), value.rank)
+        return _Value(network.activations[dict(layer.options)["name"]](value.array), value.rank)
     if layer.kind == "flatten":
         return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
     if layer.kind == "conv":
-        images = _expect(value, 3, layer, where).array
+        images = _expect(value, 3, where)
         out = network.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
         if 0 in out.shape[1:]:
             raise ValueError(
-                f"{where}: conv: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "
+                f"{where}: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "
                 f"{images.shape[-3]} × {images.shape[-2]}. Choose smaller kernels or strides, or padding='SAME'."
             )
         return _Value(out.reshape(*batch_shape, *out.shape[1:]), 3)
     rank = 1 if layer.kind == "linear" else value.rank
-    return _Value(network.parts[name](_expect(value, rank, layer, where).array), rank)
+    return _Value(network.parts[name](_expect(value, rank, where)), rank)
 
 
-def _vector(values: dict[str, Any], text: str, where: str, activations: Mapping[str, Any]) -> Array:
-    value = _used(_evaluate(parse(text, values, where), values, where, activations), where)
-    return _expect(value, 1, None, where).array
+def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where: str) -> _Value:
+    """The array that an expression's tree describes; `values` has the arrays and observations by name."""
+
+    def evaluate(tree: tuple[Any, ...]) -> _Value:
+        return _evaluate(network, tree, values, where)
+
+    match tree:
+        case ("name" | "key", *_):
+            return _used(_find(tree, values, where), where)
+        case ("slice", inner, slices):
+            array, rank = evaluate(inner)
+            if len(slices) > rank:
+                raise ValueError(
+                    f"{where}: expected at most {rank} slices for elements with {rank} axes, got {len(slices)}."
+                )
+            cuts = tuple(slice(*bounds) for bounds in slices)
+            return _Value(array[(slice(None),) * (array.ndim - rank) + cuts], rank)
+        case ("concatenate", trees):
+            parts = [evaluate(part) for part in trees]
+            if len({part.rank for part in parts}) > 1:
+                raise ValueError(
+                    f"{where}: concatenate: expected parts with as many axes, got "
+                    f"{[part.array.shape for part in parts]}. Use 'flatten' first."
+                )
+            return _Value(xp.concatenate([part.array for part in parts], -1), parts[0].rank)
+        case ("scaled", number, inner):
+            array, rank = evaluate(inner)
+            return _Value(number * array, rank)
+        case ("call", name, inner):
+            array, rank = evaluate(inner)
+            return _Value(network.activations[name](array), rank)
+    operator, (left, rank), (right, _) = tree[0], evaluate(tree[1]), evaluate(tree[2])
+    if left.shape != right.shape:
+        raise ValueError(f"{where}: {operator}: expected the same shape, got {left.shape} and {right.shape}.")
+    return _Value(left + right if operator == "+" else left * right, rank)
 
 
-def _evaluate(tree: tuple[Any, ...], values: dict[str, Any], where: str, activations: Mapping[str, Any]) -> Any:
-    def key(value: Any, name: Any) -> Any:
-        if not isinstance(value, _Observed):
-            raise ValueError(f"{where}: expected observations before the key {name!r}. A slice a:b cuts a vector.")
-        match value.space:
-            case spaces.Dict(items=items):
-                inner = choose(dict(items), name, f"{where}: observation key")
-            case spaces.Tuple(items=items) if isinstance(name, int) and -len(items) <= name < len(items):
-                inner = items[name]
-            case None:
-                inner = None
-            case _:
-                raise ValueError(f"{where}: expected a Dict or Tuple space with {name!r}, got {value.space}.")
-        return _Observed(value.value[name], inner)
-
-    def cut(value: Any, slices: tuple[slice, ...]) -> _Value:
-        array, rank = _used(value, where)
-        if len(slices) > rank:
-            raise ValueError(
-                f"{where}: expected at most {rank} slices for elements with {rank} axes, got {len(slices)}."
-            )
-        return _Value(array[(slice(None),) * (array.ndim - rank) + slices], rank)
-
-    def join(parts: list[Any]) -> _Value:
-        used = [_used(part, where) for part in parts]
-        if len({part.rank for part in used}) > 1:
-            shapes = [part.array.shape for part in used]
-            raise ValueError(
-                f"{where}: concatenate: expected parts with as many axes, got {shapes}. Use 'flatten' first."
-            )
-        return _Value(xp.concatenate([part.array for part in used], -1), used[0].rank)
-
-    def combine(operator: str, left: Any, right: Any) -> _Value:
-        left, right = _used(left, where), _used(right, where)
-        if left.array.shape != right.array.shape:
-            raise ValueError(
-                f"{where}: {operator}: expected the same shape, got {left.array.shape} and {right.array.shape}."
-            )
-        return _Value(left.array + right.array if operator == "+" else left.array * right.array, left.rank)
-
-    def change(function: Callable[[Any], Any], value: Any) -> _Value:
-        array, rank = _used(value, where)
-        return _Value(function(array), rank)
-
-    return evaluate(tree, values.__getitem__, key, cut, join, combine, change, activations)
+def _find(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> _Value | _Observed:
+    """The value of a name, or the entry of observations under a key."""
+    if tree[0] == "name":
+        return values[tree[1]]
+    _, inner, key = tree
+    value = _find(inner, values, where) if inner[0] in ("name", "key") else None
+    if not isinstance(value, _Observed):
+        raise ValueError(f"{where}: expected observations before the key {key!r}. A slice a:b cuts a vector.")
+    match value.space:
+        case spaces.Dict(items=items):
+            space = choose(dict(items), key, f"{where}: observation key")
+        case spaces.Tuple(items=items) if isinstance(key, int) and -len(items) <= key < len(items):
+            space = items[key]
+        case None:
+            space = None
+        case _:
+            raise ValueError(f"{where}: expected a Dict or Tuple space with {key!r}, got {value.space}.")
+    return _Observed(value.value[key], space)
 
 
 def _used(value: Any, where: str) -> _Value:
@@ -243,10 +251,9 @@ def _used(value: Any, where: str) -> _Value:
     return _Value(value.value, 1)
 
 
-def _expect(value: _Value, rank: int, layer: Layer | None, where: str) -> _Value:
+def _expect(value: _Value, rank: int, where: str) -> Array:
     if value.rank != rank:
-        kind = f"{layer.kind}: " if layer else ""
         shape = value.array.shape[value.array.ndim - value.rank :]
         repair = "Put the layer 'flatten' before it." if rank == 1 else "It takes images (height, width, channels)."
-        raise ValueError(f"{where}: {kind}expected elements with {rank} axes, got {shape}. {repair}")
-    return value
+        raise ValueError(f"{where}: expected elements with {rank} axes, got {shape}. {repair}")
+    return value.array

@@ -1,9 +1,10 @@
-"""The last layer: features to the mean, the log standard deviation and the correlations."""
+"""The output layer of policy networks: the mean, the log standard deviation and the correlations."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,24 +15,27 @@ from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import bend, bending
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 
-_STD_KINDS = {kind: kind for kind in ("parameter", "fixed", "state")}
+# The mean `(…, act)`; log_std, `(…, act)` for `std="state"`, else `(act,)`; and further outputs by name.
+NetworkOutput: TypeAlias = tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]
+
+_STD_KINDS: Mapping[str, Any] = dict.fromkeys(("parameter", "fixed", "state"))
 
 
 class GaussianHead(nn.Module):
-    """Mean and log_std, computed in float32 or wider whatever the trunk's dtype is.
+    """The output layer of policy networks, computed in float32 or wider.
 
     Attributes:
         num_actions: Length of the action vector.
-        output_activation: Activation of the mean, an expression such as "2 * tanh(mean)", or None.
-        std: "parameter" (one trained log_std for all observations), "state" (a second output
-            layer, zero at the start) or "fixed" (a constant).
-        initial_log_std: Initial log_std, natural logarithm.
-        log_std_bounds: None, or (lower, upper) limits that log_std approaches smoothly through
-            tanh. Its gradient then never vanishes as it does at a hard clip.
-        initializer: Name of the mean kernel's initialiser.
-        scale: Factor on the mean kernel at the start; 0.01 makes the first policy nearly ignore its input.
+        output_activation: A name from `ACTIVATIONS`, a function, an expression such as "2 * tanh(mean)", or None.
+        std: "parameter" (one trained log_std for all observations), "state" (log_std is the output of a layer
+            whose kernel starts at zero) or "fixed" (log_std is a constant).
+        initial_log_std: Natural logarithm of the initial standard deviation.
+        log_std_bounds: None, or (lower, upper) limits that log_std approaches smoothly through tanh. Its
+            gradient vanishes nowhere, unlike the gradient of a hard clip.
+        initializer: Name of the initialiser of the mean's kernel.
+        scale: Factor on the initial kernel of the mean; 0.01 makes the first policy nearly ignore its input.
         off_diagonal: Whether `outputs["off_diagonal"]` holds the correlations of the actions. They start at
-            zero, and are a second output layer for `std="state"`, else one trained vector.
+            zero; they are the output of a layer for `std="state"`, else one trained vector.
 
     Example:
         >>> import jax
@@ -51,10 +55,8 @@ class GaussianHead(nn.Module):
     off_diagonal: bool | None = None
 
     @nn.compact
-    def __call__(
-        self, features: Float[Array, "*batch features"]
-    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """The mean `(…, act)`; log_std, `(…, act)` for "state" and else `(act,)`; and further outputs."""
+    def __call__(self, features: Float[Array, "*batch features"]) -> NetworkOutput:
+        """The mean, log_std and further outputs; see `NetworkOutput`."""
         if self.num_actions is None:
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
         if self.std not in _STD_KINDS:
@@ -80,16 +82,15 @@ class GaussianHead(nn.Module):
         return mean, log_std, {"off_diagonal": pairs}
 
     def _trained(self, name: str, width: int, start: float, features: Array) -> Array:
-        """A parameter, or the output of a layer that ignores its input until it is trained."""
+        """A trained vector, or for `std="state"` the output of a layer that starts as this constant."""
         initializer = nn.initializers.constant(start)
         if self.std == "state":
-            zeros = nn.initializers.zeros_init()
-            return nn.Dense(width, kernel_init=zeros, bias_init=initializer, name=name)(features)
+            return nn.Dense(width, kernel_init=nn.initializers.zeros, bias_init=initializer, name=name)(features)
         return self.param(name, initializer, (width,), jnp.float32)
 
     @nn.nowrap
     def bounded(self, log_std: Any, tanh: Any) -> Any:
-        """The log_std within `log_std_bounds`; `tanh` is the function of the library at hand."""
+        """The log_std within `log_std_bounds`; `tanh` is JAX's or torch's function."""
         if self.log_std_bounds is None:
             return log_std
         low, high = self.log_std_bounds
@@ -103,7 +104,6 @@ class GaussianHead(nn.Module):
         low, high = self.log_std_bounds
         if not low < self.initial_log_std < high:
             raise ValueError(
-                f"initial_log_std: expected a value between the log_std_bounds {self.log_std_bounds}, got "
-                f"{self.initial_log_std}."
+                f"initial_log_std: expected a value in log_std_bounds, {low} to {high}, got {self.initial_log_std}."
             )
         return math.atanh(2.0 * (self.initial_log_std - low) / (high - low) - 1.0)

@@ -1,4 +1,4 @@
-"""Named activations and initialisers, and a stack of dense layers."""
+"""Named activations and initialisers, and dense layers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Activation: TypeAlias = str | Callable[[Array], Array] | None
 def elu(x: Array) -> Array:
     """The exponential linear unit, within 1e-7 of the true value in float32."""
     x = jnp.asarray(x)
-    # XLA: the expm1 of jax.nn.elu is slow on CPU: with exp PPO's update takes 0.85 times as long (jax 0.10.2). To
-    # be dropped when tests/faults/test_overhead.py::test_expm1_is_still_slower_than_exp fails.
-    # The inner where keeps a large x out of exp, whose gradient would be inf * 0.
+    # XLA: the expm1 of jax.nn.elu is slow on CPU; with exp, PPO's update takes 0.85 times as long (jax 0.10.2).
+    # Use jax.nn.elu again when tests/faults/test_overhead.py::test_expm1_is_still_slower_than_exp fails.
+    # The inner where replaces a large x, for which the gradient of exp would be inf * 0.
     return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
 
 
@@ -51,12 +51,7 @@ _INITIALIZERS: Mapping[str, tuple[float, str, str] | None] = {
 
 
 def activation(chosen: Activation) -> Callable[[Array], Array]:
-    """The activation function for a name; None is the identity and a function is returned unchanged.
-
-    Example:
-        >>> float(activation("relu")(-1.0))
-        0.0
-    """
+    """The activation function for a name; None is the identity and a function is returned unchanged."""
     if callable(chosen):
         return chosen
     name = "identity" if chosen is None else chosen
@@ -64,17 +59,13 @@ def activation(chosen: Activation) -> Callable[[Array], Array]:
 
 
 def named(value: Any) -> Any:
-    """The name of a function from `ACTIVATIONS`; any other value unchanged."""
+    """The name of a function from `ACTIVATIONS` or of `jax.nn.elu`; any other value unchanged."""
     functions = (*ACTIVATIONS.items(), ("elu", jax.nn.elu))
     return next((name for name, function in functions if function is value), value)
 
 
 def refuse_function(chosen: Any) -> Any:
-    """The activation if it is a name or None.
-
-    Raises:
-        TypeError: The activation is a function without a name.
-    """
+    """The name of an activation, or None; functions that are not in `ACTIVATIONS` raise."""
     if callable(named(chosen)):
         raise TypeError(
             f"activation: expected a name from gaussjax.networks.ACTIVATIONS, got the function "
@@ -85,7 +76,7 @@ def refuse_function(chosen: Any) -> Any:
 
 
 def kernel_initializer(name: str, scale: float = 1.0) -> Any:
-    """The named initialiser of kernels times `scale`."""
+    """The named initialiser of kernels, with its numbers times `scale`."""
     found: Any = _INITIALIZERS[name] if name in _INITIALIZERS else choose(_INITIALIZERS, name, "initializer")
     if found is None:
         return nn.initializers.orthogonal(scale)
@@ -93,22 +84,14 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
     return nn.initializers.variance_scaling(gain * scale**2, fan, distribution)
 
 
-def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None) -> nn.Dense:
-    """A dense layer whose kernel starts with the named initialiser times `scale`, its bias at 0."""
-    return nn.Dense(features, dtype=dtype, kernel_init=kernel_initializer(initializer, scale), name=name)
+def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None, **linen: Any) -> nn.Dense:
+    """A dense layer with the kernel of `kernel_initializer`; `linen` has further arguments of `nn.Dense`."""
+    kernel = kernel_initializer(initializer, scale)
+    return nn.Dense(features, dtype=dtype, kernel_init=kernel, name=name, **linen)
 
 
 class Layers(nn.Module):
-    """Dense layers, each followed by an optional norm and an activation.
-
-    Attributes:
-        sizes: Width of each layer.
-        activation: Name from `ACTIVATIONS`, a function, or a tuple with one for each layer.
-        norm: None or "layer" (layer normalisation before the activation).
-        initializer: Name of the kernels' initialiser.
-        scale: Factor on the kernels' initial standard deviation.
-        dtype: Compute dtype, such as "bfloat16"; None keeps the inputs' dtype.
-    """
+    """Dense layers, each followed by an optional norm and an activation; see `MLP` for the fields."""
 
     sizes: tuple[int, ...]
     activation: Activation | tuple[Activation, ...] = "relu"
@@ -119,7 +102,6 @@ class Layers(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch width"]:
-        """The features after the last layer."""
         for i, (width, chosen) in enumerate(self.widths_and_activations()):
             x = dense(width, f"dense_{i}", self.initializer, self.scale, self.dtype)(x)
             if self.norm is not None and self.normalised():
@@ -129,12 +111,7 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def widths_and_activations(self) -> list[tuple[int, Activation]]:
-        """The width and the activation of each layer.
-
-        Raises:
-            TypeError: The sizes are not a tuple of integers, or an activation is neither a name nor a function.
-            ValueError: The number of activations differs from the number of sizes.
-        """
+        """The width and the activation of each layer."""
         sizes, chosen = self.sizes, self.activation
         if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
             raise TypeError(f"sizes: expected a tuple of widths, got {sizes!r}. One layer of 64 units is sizes=(64,).")
@@ -149,5 +126,5 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def normalised(self) -> bool:
-        """Whether a norm follows each layer."""
+        """True if a norm follows each layer."""
         return self.norm is not None and choose({"identity": False, "layer": True}, self.norm, "norm")

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron, and the options that all policy networks share."""
+"""The multi-layer perceptron, and the base class of the policy networks."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from gaussjax import spaces
-from gaussjax.networks.heads import GaussianHead
-from gaussjax.networks.layers import Activation, Layers
+from gaussjax.networks.heads import GaussianHead, NetworkOutput
+from gaussjax.networks.layers import Activation, Layers, kernel_initializer
 
 
 class Network(nn.Module, kw_only=True):
-    """Options that all of gaussjax's policy networks share.
+    """A trunk and a head, with the options that all policy networks share.
 
     Attributes:
-        output_activation: Activation of the mean: a name, a function, an expression such as "2 * tanh(mean)", or
-            None. "auto" leaves the choice to the kind of policy; without a policy it is "tanh".
-        std: As in `GaussianHead`, like initial_log_std, log_std_bounds and off_diagonal.
-        norm: None or "layer".
-        initializer: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal".
+        output_activation: Activation of the mean; see `GaussianHead`. The kind of policy replaces "auto", which is
+            "tanh" without a policy.
+        std: See `GaussianHead`, also for initial_log_std, log_std_bounds and off_diagonal.
+        norm: None or "layer" (layer normalisation before each activation).
+        initializer: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal", for the kernels.
         scale: Factor on the initial hidden kernels.
-        output_scale: Factor on the mean's initial kernel.
-        dtype: Compute dtype of the trunk, such as "bfloat16". The head stays in float32.
-        num_actions: Length of the action vector; the policy's factory fills it in.
-        observation_space: Filled in by the policy's factory.
+        output_scale: Factor on the initial kernel of the mean.
+        dtype: Compute dtype of the trunk, such as "bfloat16"; None keeps the dtype of its inputs. The head stays in
+            float32.
+        num_actions: Length of the action vector; the policy's factory sets it.
+        observation_space: Space of the observations; the policy's factory sets it.
     """
 
     output_activation: Activation = "auto"
@@ -41,10 +42,17 @@ class Network(nn.Module, kw_only=True):
     observation_space: spaces.Space | None = None
     off_diagonal: bool | None = None
 
-    @nn.nowrap
-    def dense_layers(self, sizes: tuple[int, ...], activation: Any, **linen: Any) -> Layers:
-        """Dense layers with these options."""
-        return Layers(sizes, activation, self.norm, self.initializer, self.scale, self.dtype, **linen)
+    def setup(self) -> None:
+        self.layers = self.dense_layers()
+        self.head = self.gaussian_head()
+
+    def features(self, observations: spaces.Observations) -> Any:
+        """The trunk's output, which the head and a shared critic start from."""
+        return self.layers(self.flat(observations))
+
+    def __call__(self, observations: spaces.Observations) -> NetworkOutput:
+        """The head's outputs; see `NetworkOutput`."""
+        return self.head(self.features(observations))
 
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
         """Each observation as one vector."""
@@ -53,19 +61,24 @@ class Network(nn.Module, kw_only=True):
         return spaces.flatten(self.observation_space, observations)
 
     @nn.nowrap
+    def dense_layers(self, **linen: Any) -> Layers:
+        """The trunk's dense layers with these options."""
+        options = self.norm, self.initializer, self.scale, self.dtype
+        return Layers(self.sizes, self.activation, *options, **linen)
+
+    @nn.nowrap
+    def convolution(self, features: int, kernel: int, stride: int, padding: str) -> nn.Conv:
+        """A convolution with a square kernel and these options."""
+        start = kernel_initializer(self.initializer, self.scale)
+        return nn.Conv(features, (kernel,) * 2, (stride,) * 2, padding, dtype=self.dtype, kernel_init=start)
+
+    @nn.nowrap
     def gaussian_head(self, **linen: Any) -> GaussianHead:
         """The head with these options."""
-        return GaussianHead(
-            self.num_actions,
-            "tanh" if self.output_activation == "auto" else self.output_activation,
-            self.std,
-            self.initial_log_std,
-            self.log_std_bounds,
-            self.initializer,
-            self.output_scale,
-            self.off_diagonal,
-            **linen,
-        )
+        bending = "tanh" if self.output_activation == "auto" else self.output_activation
+        log_std = self.std, self.initial_log_std, self.log_std_bounds
+        kernel = self.initializer, self.output_scale
+        return GaussianHead(self.num_actions, bending, *log_std, *kernel, self.off_diagonal, **linen)
 
 
 class MLP(Network):
@@ -86,18 +99,3 @@ class MLP(Network):
 
     sizes: tuple[int, ...] = (64, 32)
     activation: Activation | tuple[Activation, ...] = "relu"
-
-    def setup(self) -> None:
-        """The trunk and the head."""
-        self.layers = self.dense_layers(self.sizes, self.activation)
-        self.head = self.gaussian_head()
-
-    def features(self, observations: spaces.Observations) -> Float[Array, "*batch width"]:
-        """The trunk's output, which the head and a shared critic start from."""
-        return self.layers(self.flat(observations))
-
-    def __call__(
-        self, observations: spaces.Observations
-    ) -> tuple[Float[Array, "*batch act"], Float[Array, "..."], dict[str, Any]]:
-        """The mean `(…, act)`, log_std and the head's outputs."""
-        return self.head(self.features(observations))

@@ -1,4 +1,4 @@
-"""The nodes of a described network, read from plain data and written to it."""
+"""The nodes of a `Graph`, read from plain data and written to it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ from gaussjax.networks.layers import ACTIVATIONS, named
 from gaussjax.networks.recurrent.layers import CELL_NAMES
 
 _REQUIRED = object()
-_RECURRENT = {"hidden_size": _REQUIRED, "num_layers": 1}
-# The options of each kind of layer; the first may stand alone.
+# The options of each kind of layer with their defaults; a value alone is the first option.
 LAYERS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"features": _REQUIRED},
     "conv": {"features": _REQUIRED, "kernel": 3, "stride": 1, "padding": "VALID"},
     "flatten": {},
     "norm": {"kind": "layer"},
     "activation": {"name": _REQUIRED},
-    **dict.fromkeys(CELL_NAMES, _RECURRENT),
+    **{cell: {"hidden_size": _REQUIRED, "num_layers": 1} for cell in CELL_NAMES},
 }
+# The values of the options that are not positive integers.
+_CHOICES = {"padding": dict.fromkeys(("VALID", "SAME")), "kind": {"layer": None}, "name": ACTIVATIONS}
 _RESERVED = ("observations", "concatenate")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a node.
-
-    Attributes:
-        kind: A key of `LAYERS`.
-        options: All options as pairs of name and value.
-    """
+    """One layer of a node: a key of `LAYERS`, and all options as pairs (name, value)."""
 
     kind: str
     options: tuple[tuple[str, Any], ...]
@@ -40,13 +36,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Node:
-    """Layers in a row whose output other nodes can name.
-
-    Attributes:
-        name: Name of the output.
-        input: Tree of an expression; see `gaussjax.networks.expressions`.
-        layers: The layers in order.
-    """
+    """A sequence of layers; later nodes use its output by its name. The input is the tree of an expression."""
 
     name: str
     input: tuple[Any, ...]
@@ -62,14 +52,10 @@ class Node:
 
 
 def read_nodes(described: Any) -> tuple[Node, ...]:
-    """The nodes that plain data describes; each sees the observations and the nodes before it.
-
-    Raises:
-        ValueError: A name, layer, option, activation or input is unknown; the error suggests the nearest name.
-    """
-    nodes: list[Node] = []
+    """The nodes that plain data describes; each may use the observations and the nodes before it."""
     if not isinstance(described, (list, tuple)) or not described:
         raise ValueError(f"nodes: expected a list of nodes, got {described!r}.")
+    nodes: list[Node] = []
     for entry in described:
         if isinstance(entry, Node):
             entry = entry.to_dict()
@@ -77,12 +63,10 @@ def read_nodes(described: Any) -> tuple[Node, ...]:
             raise ValueError(f"nodes: expected dicts with the keys name, input and layers, got {entry!r}.")
         for key in entry:
             choose({"name": 0, "input": 0, "layers": 0, "activations": 0}, key, "field of a node")
-        name = entry.get("name")
-        known = [node.name for node in nodes]
-        if not isinstance(name, str) or not name.isidentifier() or name in (*_RESERVED, *known):
-            raise ValueError(
-                f"nodes: expected a new identifier for a name, got {name!r} beside {[*_RESERVED, *known]}."
-            )
+        name, known = entry.get("name"), [node.name for node in nodes]
+        taken = [*_RESERVED, *known]
+        if not isinstance(name, str) or not name.isidentifier() or name in taken:
+            raise ValueError(f"nodes: expected a new identifier for a name, got {name!r} beside {taken}.")
         where = f"node {name!r}"
         tree = parse(entry.get("input", "observations"), ("observations", *known), f"{where}: input")
         layers = entry.get("layers", ())
@@ -118,23 +102,15 @@ def _read_layer(described: Any, where: str) -> Layer:
     for option, value in complete.items():
         if value is _REQUIRED:
             raise ValueError(f"{where}: {kind}: expected the option {option!r}, got none.")
-        _check_option(option, value, f"{where}: {kind}")
+        if option in _CHOICES:
+            choose(_CHOICES[option], value, f"{where}: {kind}: {option}")
+        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{where}: {kind}: {option}: expected a positive integer, got {value!r}.")
     return Layer(kind, tuple(complete.items()))
 
 
-def _check_option(option: str, value: Any, where: str) -> None:
-    if option == "padding":
-        choose({"VALID": 0, "SAME": 0}, value, f"{where}: padding")
-    elif option == "kind":
-        choose({"layer": 0}, value, f"{where}: kind")
-    elif option == "name":
-        choose(ACTIVATIONS, value, f"{where}: activation")
-    elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{where}: {option}: expected a positive integer, got {value!r}.")
-
-
 def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer, ...]:
-    """The layers with an activation after each linear and convolutional layer."""
+    """The layers, with the activations inserted after the linear and conv layers."""
     if activations is None:
         return tuple(layers)
     places = [i for i, layer in enumerate(layers) if layer.kind in ("linear", "conv")]
@@ -146,7 +122,7 @@ def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer,
             f"got {activations!r}."
         )
     result = list(layers)
-    for place, name in sorted(zip(places, names, strict=True), reverse=True):
+    for place, name in zip(places[::-1], names[::-1], strict=True):
         name = "identity" if name is None else named(name)
         choose(ACTIVATIONS, name, f"{where}: activation")
         result.insert(place + 1, Layer("activation", (("name", name),)))

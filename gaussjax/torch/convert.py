@@ -1,4 +1,4 @@
-"""Parameters of Flax networks in torch's layout and back, without rounding."""
+"""Conversion of parameters from Flax's layout to torch's and back, without rounding."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Leaf(NamedTuple):
         torch: Name in the dict of tensors.
         flax: Path in the tree below "params".
         shape: Shape in torch.
-        to_torch: A tensor from Flax's layout to torch's.
-        to_flax: The inverse.
+        to_torch: Function from a tensor in Flax's layout to torch's layout.
+        to_flax: Inverse of `to_torch`.
         index: Position among the parameters of the Flax module.
         owner: The torch module that holds the parameter.
     """
@@ -41,14 +41,14 @@ class Leaf(NamedTuple):
 
 
 def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
-    """The parameters of a JAX policy in torch's names and layout, exactly.
+    """The parameters of a JAX policy with torch's names and layouts, without rounding.
 
     Args:
-        spec: The spec of either policy.
+        spec: The spec of the JAX policy or of its torch twin.
         params: Parameters from the JAX policy's `init`, as JAX or NumPy arrays.
 
     Returns:
-        Tensors by name, as from the torch policy's `init`.
+        Tensors by name, in the form of the torch policy's `init`.
 
     Raises:
         ValueError: Arrays are missing, unknown or of another shape; the error lists them.
@@ -67,14 +67,14 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
 
 
 def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """The parameters of a torch policy as the pytree of its JAX twin, exactly.
+    """The parameters of a torch policy as the pytree of its JAX twin, without rounding.
 
     Args:
-        spec: The spec of either policy.
+        spec: The spec of the torch policy or of its JAX twin.
         tensors: Tensors by name from the torch policy's `init`.
 
     Returns:
-        The pytree of the JAX policy's `init`, of NumPy arrays.
+        NumPy arrays in the pytree of the JAX policy's `init`.
 
     Raises:
         ValueError: Tensors are missing, unknown or of another shape; the error lists them.
@@ -89,19 +89,14 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         True
     """
     found = list(leaves(network(spec)))
-    check_shapes(dict(tensors), torch_shapes(found), "params")
+    check_shapes(dict(tensors), {leaf.torch: _like(leaf.shape) for leaf in found}, "params")
     arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
     return {"params": nested(arrays)}
 
 
 def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
-    """The Flax tree of these parameters as arrays with the right shapes and no data."""
-    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta"))) for leaf in found})
-
-
-def torch_shapes(found: list[Leaf]) -> dict[str, Any]:
-    """The torch dict of these parameters as arrays with the right shapes and no data."""
-    return {leaf.torch: _like(torch.empty(leaf.shape, device="meta")) for leaf in found}
+    """The Flax tree of these parameters, each as an array of the right shape without memory of its own."""
+    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape) for leaf in found})
 
 
 def network(spec: Spec) -> nn.Module:
@@ -122,9 +117,8 @@ def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Ite
         return
     names = _NAMES.get(next((kind for kind in _NAMES if isinstance(module, kind)), nn.Module), {})
     for index, (ours, tensor) in enumerate(module.named_parameters(recurse=False)):
-        there, back = names.get(ours, (ours, _same, _same))[1:]
-        place = (*path, names.get(ours, (ours,))[0])
-        yield Leaf(f"{name}{ours}", place, tuple(tensor.shape), there, back, index, module)
+        theirs, to_torch, to_flax = names.get(ours, (ours, _same, _same))
+        yield Leaf(f"{name}{ours}", (*path, theirs), tuple(tensor.shape), to_torch, to_flax, index, module)
     for ours, child in module.named_children():
         joined = isinstance(module, (nn.ModuleList, nn.ModuleDict))
         below = (*path[:-1], f"{path[-1]}_{ours}") if joined else (*path, ours)
@@ -142,7 +136,7 @@ def _turned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.mT
 
 
-# Flax's name of each torch parameter, and the change of layout there and back.
+# Flax's name of each torch parameter, and the functions to torch's layout and to Flax's layout.
 _RECURRENT = ("kernel_input", "kernel_hidden", "bias_input", "bias_hidden")
 _NAMES: dict[type[nn.Module], dict[str, tuple[str, Any, Any]]] = {
     Dense: {"weight": ("kernel", _turned, _turned)},
@@ -167,7 +161,7 @@ def _flattened(leaf: Leaf, image: tuple[int, int, int]) -> Leaf:
 
 
 def tensor_of(array: Any) -> torch.Tensor:
-    """A copy of a NumPy or JAX array, bfloat16 as well, as a tensor."""
+    """A copy of a NumPy or JAX array as a tensor; bfloat16 is supported."""
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
@@ -182,12 +176,12 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.contiguous().numpy()
 
 
-def _like(tensor: torch.Tensor) -> np.ndarray:
-    return np.broadcast_to(np.float32(0), tuple(tensor.shape))
+def _like(shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.float32(0), tuple(shape))
 
 
 def nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """The tree that has these values at these paths."""
+    """The nested dicts that have these values at these paths."""
     tree: dict[str, Any] = {}
     for (*folders, name), value in arrays.items():
         branch = tree

@@ -16,7 +16,7 @@ from gaussjax.torch import random
 from gaussjax.torch.convert import Leaf, leaves
 from gaussjax.torch.layers import Start
 
-# The initialisers of kernels: gain of the variance, fan, and form of the distribution.
+# For each initialiser of kernels: the gain of the variance, the fan, and the distribution.
 _SCALINGS = {
     "lecun_normal": (1.0, "in", "normal"),
     "he_normal": (2.0, "in", "normal"),
@@ -31,7 +31,7 @@ def parameters(module: nn.Module, key: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _start(leaf: Leaf, key: torch.Tensor) -> torch.Tensor:
-    """The first numbers of one parameter, drawn in Flax's layout."""
+    """The initial numbers of one parameter, drawn in Flax's layout."""
     name = leaf.torch.rpartition(".")[2]
     form, value = getattr(leaf.owner, "starts", {}).get(name, Start())
     shape = tuple(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape)

@@ -67,7 +67,7 @@ class Start(NamedTuple):
 class Dense(nn.Linear):
     """A dense layer for inputs of any floating dtype.
 
-    Its parameters and those of the modules below start as `starts` says by their names, or else at zero.
+    Here and in the modules below, `starts` has the initial numbers of the parameters by name; others start at zero.
     """
 
     def __init__(
@@ -82,19 +82,19 @@ class Dense(nn.Linear):
         self.compute, self.starts = dtype, {"weight": kernel or Start(), "bias": bias or Start()}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The products, in the layer's dtype or the operands'."""
+        """The outputs, in the layer's dtype or the dtype to which the operands promote."""
         return F.linear(*cast(self.compute, x, self.weight, self.bias))
 
 
 class Norm(nn.LayerNorm):
-    """Layer normalisation with Flax's epsilon, its statistics in float32 at the least."""
+    """Layer normalisation with Flax's epsilon, and with statistics in float32 or wider."""
 
     def __init__(self, width: int, dtype: str | None = None) -> None:
         super().__init__(width, eps=1e-6)
         self.compute, self.starts = dtype, {"weight": Start(value=1.0)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The features normalised."""
+        """The normalised features."""
         to = cast(self.compute, x, self.weight)[0].dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(wide), self.bias.to(wide)
@@ -102,16 +102,16 @@ class Norm(nn.LayerNorm):
 
 
 class Conv(nn.Conv2d):
-    """A convolution of images (n, channels, height, width), with Flax's padding."""
+    """A convolution of images `(n, channels, height, width)` with Flax's padding."""
 
     def __init__(
-        self, channels: int, width: int, kernel: int, stride: int, padding: str, dtype: str | None, start: Start
+        self, channels: int, features: int, kernel: int, stride: int, padding: str, dtype: str | None, start: Start
     ) -> None:
-        super().__init__(channels, width, kernel, stride)
+        super().__init__(channels, features, kernel, stride)
         self.same, self.compute, self.starts = padding == "SAME", dtype, {"weight": start}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The features of each place."""
+        """The features `(n, features, height, width)`."""
         images, weight, bias = cast(self.compute, images, self.weight, self.bias)
         if self.same:
             kernel, stride = self.kernel_size[0], self.stride[0]
@@ -121,7 +121,7 @@ class Conv(nn.Conv2d):
 
 
 class Layers(nn.Module):
-    """Dense layers, each followed by an optional norm and an activation."""
+    """See `gaussjax.networks.layers.Layers`."""
 
     def __init__(self, described: Described, features: int) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Layers(nn.Module):
 
 
 class Head(nn.Module):
-    """Mean, log_std and correlations; see `gaussjax.networks.GaussianHead`."""
+    """See `gaussjax.networks.GaussianHead`."""
 
     def __init__(self, described: GaussianHead, features: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Head(nn.Module):
             self.register_parameter(name, nn.Parameter(part))
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """Mean `(…, act)`, log_std, and the correlations among the outputs."""
+        """The mean `(…, act)`, log_std and further outputs."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         mean = bend(self.bending, self.mean(features), ACTIVATIONS)
         fixed = mean.new_full((mean.shape[-1],), self.described.start())

@@ -1,7 +1,8 @@
 """The networks of `gaussjax.networks` as torch modules, built from the same description.
 
 A module has the names of the Flax module and torch's layouts: `layers.dense_0.weight` is the transpose of
-`layers/dense_0/kernel`. `described` is the Flax module, of which only the fields are used.
+`layers/dense_0/kernel`. `described` is the Flax module; only its fields and the methods that need no parameters
+are used.
 """
 
 from __future__ import annotations
@@ -15,64 +16,52 @@ from torch import nn
 
 from gaussjax import networks, spaces
 from gaussjax.networks import actor_critic, graph
-from gaussjax.networks.layers import Layers as DescribedLayers
 from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, Start, activation
 from gaussjax.torch.recurrent import RecurrentLayers
 
 
 class Network(nn.Module):
-    """A trunk and a head."""
+    """A trunk and a head; see `gaussjax.networks.MLP`."""
 
-    def __init__(self, described: Any, width: int) -> None:
+    def __init__(self, described: Any, width: int | None = None) -> None:
         super().__init__()
         self.described = described
-        self.layers = Layers(described.dense_layers(described.sizes, described.activation, parent=None), width)
+        width = spaces.size(_space(described)) if width is None else width
+        self.layers = Layers(described.dense_layers(parent=None), width)
         self.head = Head(described.gaussian_head(parent=None), self.layers.width)
 
     def flat(self, observations: Any) -> Any:
         """Each observation as one vector."""
         return spaces.flatten(self.described.observation_space, observations)
 
-
-class MLP(Network):
-    """See `gaussjax.networks.MLP`."""
-
-    def __init__(self, described: networks.MLP) -> None:
-        super().__init__(described, spaces.size(_space(described)))
-
-    def features(self, observations: Any) -> torch.Tensor:
+    def features(self, observations: Any) -> Any:
         """The trunk's output, which the head and a shared critic start from."""
         return self.layers(self.flat(observations))
 
     def forward(self, observations: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """Mean, log_std and the head's outputs."""
+        """The mean, log_std and the head's outputs."""
         return self.head(self.features(observations))
 
 
-class CNN(MLP):
+class CNN(Network):
     """See `gaussjax.networks.CNN`. The last convolution is flattened as channel, height, width."""
 
     def __init__(self, described: networks.CNN) -> None:
-        self.image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
-        described.refuse_small(self.image)
-        height, width, channels = self.image
+        height, width, channels = image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
+        described.refuse_small(image)
         convolutions, start = nn.ModuleList(), Start(described.initializer, described.scale)
         for wide, kernel, stride in zip(described.channels, described.kernels, described.strides, strict=True):
             convolutions.append(Conv(channels, wide, kernel, stride, described.padding, described.dtype, start))
             lost = kernel - 1 if described.padding == "VALID" else 0
             height, width, channels = -(-(height - lost) // stride), -(-(width - lost) // stride), wide
-        Network.__init__(self, described, height * width * channels)
+        super().__init__(described, height * width * channels)
         self.convolutions = convolutions
         self.flattened = height, width, channels
 
     def features(self, observations: torch.Tensor) -> torch.Tensor:
         """The trunk's output, which the head and a shared critic start from."""
-        space = _space(self.described)
-        batch_shape = observations.shape[: observations.ndim - len(space.shape)]  # type: ignore[union-attr]
-        scale = self.described.scale_pixels
-        if space.dtype == "uint8" if scale is None else scale:  # type: ignore[union-attr]
-            observations = observations / 255
-        images = observations.reshape(math.prod(batch_shape), *self.image).permute(0, 3, 1, 2)
+        images, batch_shape = self.described.images(observations)
+        images = images.permute(0, 3, 1, 2)
         for convolution in self.convolutions:
             images = activation(self.described.convolution_activation)(convolution(images))
         return self.layers(images.reshape(*batch_shape, math.prod(self.flattened)))
@@ -86,7 +75,7 @@ class Recurrent(Network):
         self.memory = RecurrentLayers(described.recurrent_layers(parent=None), spaces.size(_space(described)))
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """Zeros in the structure of the described carry."""
+        """Zeros in the structure of the Flax network's carry."""
         return self.described.initial_carry(tuple(batch_shape), torch.zeros)
 
     def features(self, observations: Any, carry: Any, resets: Any = None) -> tuple[torch.Tensor, Any]:
@@ -95,7 +84,7 @@ class Recurrent(Network):
         return self.layers(x), carry
 
     def forward(self, observations: Any, carry: Any, resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """Mean, log_std, and outputs with the carry after the last step."""
+        """The mean, log_std, and outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         return mean, log_std, {**outputs, "carry": carry}
@@ -116,14 +105,10 @@ class ActorCritic(nn.Module):
             width = _width(self.actor if described.shared else self.critic)
         else:
             width = spaces.size(actor_critic.part_of(_space(described), described.critic_keys))
-        options = (described.norm, described.initializer, described.scale, described.dtype)
-        layers = DescribedLayers(described.critic_sizes(), described.activation, *options, parent=None)
-        self.critic_layers = Layers(layers, width)
+        self.critic_layers = Layers(described.dense_layers(parent=None), width)
         self.critic_value = Dense(self.critic_layers.width, 1, kernel=Start(described.initializer, 1.0))
 
-    def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """The carries of the recurrent parts, or `()`."""
-        return self.described.initial_carry(tuple(batch_shape), torch.zeros)
+    initial_carry = Recurrent.initial_carry
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
         """The actor's mean, log_std and outputs, with the value `(…)` among the outputs."""
@@ -139,7 +124,7 @@ class Graph(nn.Module):
         for name in ("nodes", "output", "value", "observation_space"):
             setattr(self, name, getattr(described, name))
         self.activations = ACTIVATIONS
-        # A forward pass of zeros makes the layers with the widths of their inputs.
+        # A forward pass of zeros makes each layer with the width of its input.
         self.__dict__["parts"] = grown = _Growing(described)
         zeros = spaces.zeros(_space(described), (1,), full)
         with torch.no_grad():
@@ -158,14 +143,8 @@ class Graph(nn.Module):
         return (features, carries) if carries else features
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """Mean, log_std, and outputs with `carry` and `value` if the graph has them."""
-        features, valued, carries = graph.run(self, observations, carry, resets)
-        mean, log_std, outputs = self.head(features)
-        outputs = {**outputs, "carry": carries} if carries else outputs
-        if self.value_layer is not None:
-            valued = valued.to(torch.promote_types(valued.dtype, torch.float32))
-            outputs = {**outputs, "value": self.value_layer(valued).squeeze(-1)}
-        return mean, log_std, outputs
+        """The mean, log_std, and outputs with `carry` and `value` if the graph has them."""
+        return graph.forward(self, observations, carry, resets)
 
 
 class _ChannelsLast(Conv):
@@ -174,11 +153,10 @@ class _ChannelsLast(Conv):
 
 
 class _Growing:
-    """Makes each layer of a graph when it is first used."""
+    """The layers of a graph by name, each made when it is first used."""
 
     def __init__(self, described: networks.Graph) -> None:
-        self.described, self.parts = described, {}
-        self.layers = {f"{node.name}_{i}": layer for node in described.nodes for i, layer in enumerate(node.layers)}
+        self.described, self.parts, self.layers = described, {}, described.named_layers()
 
     def __getitem__(self, name: str) -> Any:
         def grow(x: torch.Tensor, *state: Any) -> Any:
@@ -187,8 +165,7 @@ class _Growing:
             if layer.kind == "linear":
                 part: Any = Dense(width, options["features"], dtype, start)
             elif layer.kind == "conv":
-                shape = (options[name] for name in ("features", "kernel", "stride", "padding"))
-                part = _ChannelsLast(width, *shape, dtype, start)
+                part = _ChannelsLast(width, **options, dtype=dtype, start=start)
             elif layer.kind == "norm":
                 part = Norm(width, dtype)
             else:
@@ -200,7 +177,7 @@ class _Growing:
 
 
 _MODULES = {
-    networks.MLP: MLP,
+    networks.MLP: Network,
     networks.CNN: CNN,
     networks.RNN: Recurrent,
     networks.GRU: Recurrent,
@@ -225,20 +202,20 @@ def make(described: Any, head: bool = True) -> nn.Module:
         )
     module = _MODULES[type(described)](described)
     if not head:
-        # A critic's trunk has no head: linen makes only the parameters that are used.
+        # A critic's trunk has no head, because linen makes only the parameters that are used.
         module.width = _width(module)
         del module.head
     return module
 
 
 def bare(described: Any) -> nn.Module:
-    """The module of `make` on the meta device; a policy passes the parameters at each call."""
+    """The module of `make` on the meta device, for parameters that are passed at each call."""
     with torch.device("meta"):
         return make(described)
 
 
 def full(shape: tuple[int, ...], value: float, dtype: Any) -> torch.Tensor:
-    """A tensor of one value, of a dtype that NumPy names."""
+    """A tensor of one value; `dtype` is a NumPy dtype or its name."""
     return torch.full(shape, value, dtype=getattr(torch, np.dtype(dtype).name))
 
 

@@ -24,7 +24,7 @@ class _Gates(nn.Module):
 
 
 class RecurrentLayers(nn.Module):
-    """Recurrent layers on top of each other, with the parameter names of `torch.nn.LSTM`.
+    """Recurrent layers with the parameter names of `torch.nn.LSTM`.
 
     Inputs with the carry's batch shape are one step; one more leading axis is time.
     """
@@ -82,5 +82,5 @@ class RecurrentLayers(nn.Module):
 
 
 def _cast(state: Any, dtype: torch.dtype) -> Any:
-    """A layer's state, one tensor or a tuple of two, in a dtype."""
+    """The state of a layer, one tensor or a tuple of two, in this dtype."""
     return type(state)(*(part.to(dtype) for part in state)) if isinstance(state, tuple) else state.to(dtype)

@@ -83,7 +83,7 @@ def test_what_is_no_image_is_refused():
     policy = gaussjax.gaussian(CNN(), 3, ACTIONS)
     with pytest.raises(ValueError, match=r"expected a Box of the shape \(height, width, channels\)"):
         policy.init(jax.random.key(0))
-    with pytest.raises(ValueError, match="expected one entry each a convolution"):
+    with pytest.raises(ValueError, match="expected one entry for each convolution"):
         gaussjax.gaussian(CNN(channels=(4,)), (64, 64, 3), ACTIONS).init(jax.random.key(0))
 
 

@@ -1,9 +1,8 @@
-"""The recurrent cells as formulas of one step, and the scan over a sequence.
+"""Recurrent cells as formulas of one step, and the scan over a sequence.
 
-The parameters are those of `torch.nn`, so weights convert exactly: `kernel_input` is torch's `weight_ih`
-transposed, `kernel_hidden` its `weight_hh`, and both biases are kept. The gates are side by side on the last
-axis in torch's order: input, forget, candidate, output for the LSTM; reset, update, candidate for the GRU,
-whose reset gate acts after the hidden product.
+Weights convert exactly to `torch.nn`: `kernel_input` is torch's `weight_ih` transposed, `kernel_hidden` its
+`weight_hh`, and both libraries have two biases. The last axis holds the gates in torch's order: input, forget,
+candidate, output for the LSTM; reset, update, candidate for the GRU.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ class LSTMState(NamedTuple):
     """The carry of an LSTM layer.
 
     Attributes:
-        hidden: The layer's output, `(…, hidden_size)`.
-        cell: The inner state, of the same shape.
+        hidden: Output of the layer, `(…, hidden_size)`.
+        cell: Inner state of the layer, `(…, hidden_size)`.
     """
 
     hidden: Float[Array, "*batch hidden"]
@@ -43,21 +42,13 @@ class Cell(NamedTuple):
 
     Attributes:
         gates: Number of blocks of `hidden` columns in the kernels.
-        summed: Whether the products with the input and with the hidden state enter only as
-            their sum. If not, `update` gets the pair of them.
-        update: `(products, state) -> state`, elementwise and without parameters. The first part
-            of a state is the output.
-        initial: `(zeros) -> state` for an array of zeros.
+        summed: Whether `products` is the sum of the products with input and hidden state, not their pair.
+        update: `(products, state) -> state`, elementwise and without parameters.
     """
 
     gates: int
     summed: bool
     update: Callable[[Any, Any], Any]
-    initial: Callable[[Any], Any]
-
-
-def _rnn(nonlinearity: Callable[[Array], Array]) -> Cell:
-    return Cell(1, True, lambda products, _: nonlinearity(products), lambda zeros: zeros)
 
 
 def _gru(products: tuple[Array, Array], hidden: Array) -> Array:
@@ -69,16 +60,16 @@ def _gru(products: tuple[Array, Array], hidden: Array) -> Array:
 
 
 def _lstm(products: Array, state: LSTMState) -> LSTMState:
-    keep_new, keep_old, new, show = xp.split(products, 4, -1)
-    cell = xp.sigmoid(keep_old) * state.cell + xp.sigmoid(keep_new) * xp.tanh(new)
+    admit, keep, new, show = xp.split(products, 4, -1)
+    cell = xp.sigmoid(keep) * state.cell + xp.sigmoid(admit) * xp.tanh(new)
     return LSTMState(xp.sigmoid(show) * xp.tanh(cell), cell)
 
 
 CELLS: Mapping[str, Cell] = {
-    "rnn": _rnn(xp.tanh),
-    "rnn_relu": _rnn(xp.relu),
-    "gru": Cell(3, False, _gru, lambda zeros: zeros),
-    "lstm": Cell(4, True, _lstm, lambda zeros: LSTMState(zeros, zeros)),
+    "rnn": Cell(1, True, lambda products, _: xp.tanh(products)),
+    "rnn_relu": Cell(1, True, lambda products, _: xp.relu(products)),
+    "gru": Cell(3, False, _gru),
+    "lstm": Cell(4, True, _lstm),
 }
 
 
@@ -100,7 +91,7 @@ def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
 
 
 def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) -> Any:
-    """The products with the input and the hidden state; a sum of two is one product of concatenated operands."""
+    """The products with the input and the hidden state; their sum is one product of concatenated operands."""
     into = hidden.dtype
     shape = (*hidden.shape[:-1], weights.bias_input.shape[-1])
     biases = [xp.broadcast_to(xp.astype(bias, into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
@@ -120,15 +111,8 @@ def step(cell: Cell, weights: Weights, state: Any, x: Array, resets: Array | Non
     return cell.update(products(cell, weights, output(state), x, dtype), state)
 
 
-def unroll(
-    cell: Cell,
-    dtype: Any,
-    weights: Weights,
-    state: Any,
-    x: Float[Array, "time *batch features"],
-    resets: Bool[Array, " time *batch"],
-) -> tuple[Float[Array, "time *batch hidden"], Any]:
-    """The outputs at every step and the state after the last; `resets` zeroes the state before a step."""
+def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
+    """The outputs `(T, …, hidden)` and the last state; `x` is `(T, …, features)` and `resets` is `(T, …)`."""
 
     def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
         state = step(cell, weights, state, *inputs, dtype)
@@ -142,21 +126,21 @@ def unroll(
 GATED = ("gru", "lstm", "mingru")
 
 
-def gate_biases(cell: str, log_steps: Float[Array, " hidden"]) -> Float[Array, " gates"]:
-    """Biases of a gated cell with which its units remember for exp(log_steps) steps."""
+def gate_biases(cell: str, log_steps: Any) -> Any:
+    """Biases `(gates,)` of a gated cell whose units remember for `exp(log_steps)` steps, `(hidden,)`."""
     zeros = xp.zeros_like(log_steps)
-    # The MinGRU's only gate admits the new state, like the LSTM's first; the other gates here keep the old one.
+    # Negative biases close the gates that admit the new state; positive ones open the gates that keep the old state.
     gru, lstm = (zeros, log_steps, zeros), (-log_steps, log_steps, zeros, zeros)
     return xp.concatenate({"gru": gru, "lstm": lstm, "mingru": (-log_steps,)}[cell], -1)
 
 
 def longest(memory_steps: int) -> float:
-    """The upper end of the uniform distribution from which a unit's number of steps is drawn."""
+    """The upper limit of the uniform distribution from which each unit's number of remembered steps is drawn."""
     return max(memory_steps - 1.0, 1.01)
 
 
 def refuse_none(carry: Any) -> None:
-    """Refuses None as the carry of a recurrent network."""
+    """Raise for a recurrent network without a carry."""
     if carry is None:
         raise ValueError(
             "carry: expected the state of this recurrent network, got None. Start with initial_carry(batch_shape)."

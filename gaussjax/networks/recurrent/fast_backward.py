@@ -1,14 +1,13 @@
 """A backward pass of the LSTM that is faster than automatic differentiation, without forward mode.
 
-Automatic differentiation of a scan adds one small weight gradient a step. Here the backward scan collects the
-gradients of the gates, and one product over many steps gives the weight gradient. The scan runs in blocks whose
+Automatic differentiation of a scan adds a weight gradient at each step. Here the backward scan collects the
+gradients of the gates, and one product over many steps computes the weight gradient. The scan runs in blocks whose
 gate gradients fit into the cache.
 """
 
-# XLA: the sum of weight gradients in a scan reads and writes the whole kernel at each step. On CPU this backward
-# pass takes 0.66 times as long at 64 steps, 64 rows and 256 units (jax 0.10.2); one block takes 1.14 times as long,
-# blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%, and so do small layers: PPO with 64 units
-# takes between 0.9 and 1.2 times as long. To be dropped when
+# XLA: a scan that sums weight gradients reads and writes the whole kernel at each step. On CPU this backward pass
+# takes 0.66 times as long at 64 steps, 64 rows and 256 units (jax 0.10.2); one block takes 1.14 times as long, blocks
+# of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%, and small layers gain nothing. Remove this file when
 # tests/faults/test_overhead.py::test_the_fast_backward_is_still_faster fails.
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from jaxtyping import Array
 
 from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, unroll
 
-# Gate entries of one step (rows * gates * hidden) from which this backward pass is faster.
+# Least number of gate entries in one step (rows * gates * hidden) for which this backward pass is faster.
 _FEWEST_ENTRIES = 2**15
-# A block collects 2 MiB, within these numbers of steps; see benchmarks/NOTES-recurrent.md.
+# A block collects 2 MiB, and has between 4 and 16 steps; see benchmarks/NOTES-recurrent.md.
 _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
 def applies(cell: Cell, weights: Weights, state: Any, x: Array) -> bool:
-    """Whether `collected` can compute these gradients, and is faster than automatic differentiation."""
-    large = x.shape[0] > 0 and _entries(cell, state) >= _FEWEST_ENTRIES
-    # Under `shard_map` a custom rule would have to sum the weight gradients of the devices itself.
+    """True if `collected` can compute these gradients and is faster than automatic differentiation."""
+    large = x.shape[0] > 0 and output(state).size * cell.gates >= _FEWEST_ENTRIES
+    # Under `shard_map` this rule would have to sum the weight gradients of the devices itself.
     return large and _varying(x) == _varying(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def collected(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
-    """`unroll` of a `summed` cell over at least one step, with the collecting backward pass."""
+    """`unroll` with the faster backward pass, for a `summed` cell and at least one step."""
     return unroll(cell, dtype, weights, state, x, resets)
 
 
@@ -57,7 +56,6 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
     weights, x, resets, before, gates = saved
     d_outputs, d_state = cotangents
     into = d_outputs.dtype
-    back = weights.kernel_hidden.T
 
     def body(d_state: Any, inputs: Any) -> Any:
         d_output, resets, before, gates = inputs
@@ -65,7 +63,7 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
         d_state = structure.unflatten([leaves[0] + d_output, *leaves[1:]])
         d_gates, d_before = jax.vjp(cell.update, gates, before)[1](d_state)
         leaves, structure = jax.tree.flatten(d_before)
-        d_hidden = leaves[0] + product(d_gates, back, dtype, into)
+        d_hidden = leaves[0] + product(d_gates, weights.kernel_hidden.T, dtype, into)
         return clear(structure.unflatten([d_hidden, *leaves[1:]]), resets), d_gates
 
     def block(carry: Any, start: Any, length: int) -> Any:
@@ -75,10 +73,14 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
         )
         d_state, d_gates = jax.lax.scan(body, d_state, (d_outputs_, resets_, before_, gates_), reverse=True)
         d_x = product(d_gates, weights.kernel_input.T, dtype, into).astype(x.dtype)
-        new = _weight_gradients(x_, output(before_), d_gates, dtype)
+        x_, hidden, d_gates = (a.reshape(-1, a.shape[-1]) for a in (x_, output(before_), d_gates))
+        joined = jnp.concatenate([x_.astype(into), hidden], -1)
+        kernel_input, kernel_hidden = jnp.split(product(joined.T, d_gates, dtype, into), [x.shape[-1]])
+        bias = d_gates.sum(0)
+        new = Weights(kernel_input, kernel_hidden, bias, bias)
         return (d_state, jax.tree.map(jnp.add, d_weights, new)), d_x
 
-    affordable = _BLOCK_ENTRIES // max(_entries(cell, d_state), 1)
+    affordable = _BLOCK_ENTRIES // max(output(d_state).size * cell.gates, 1)
     length = min(max(_SHORTEST, min(_LONGEST, affordable)), x.shape[0])
     count, rest = divmod(x.shape[0], length)
     carry = d_state, jax.tree.map(lambda w: jnp.zeros(w.shape, into), weights)
@@ -93,24 +95,11 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
     return d_weights, d_state, jnp.concatenate([d_x, *tail]) if tail else d_x, None
 
 
-def _weight_gradients(x: Array, hidden: Array, d_gates: Array, dtype: Any) -> Weights:
-    into = hidden.dtype
-    x, hidden, d_gates = (a.reshape(-1, a.shape[-1]) for a in (x, hidden, d_gates))
-    joined = jnp.concatenate([x.astype(into), hidden], -1)
-    kernel_input, kernel_hidden = jnp.split(product(joined.T, d_gates, dtype, into), [x.shape[-1]])
-    bias = d_gates.sum(0)
-    return Weights(kernel_input, kernel_hidden, bias, bias)
-
-
 def _varying(array: Array) -> Any:
-    """The axes of a `shard_map` over which an array differs; the attribute's name depends on the version of jax."""
+    """The axes of a `shard_map` over which an array differs."""
     abstract = jax.typeof(array)
+    # The name of the attribute depends on the version of jax.
     return getattr(abstract, "mat", None) or getattr(abstract, "vma", None)
-
-
-def _entries(cell: Cell, state: Any) -> int:
-    """The number of gate entries of one step."""
-    return output(state).size * cell.gates
 
 
 collected.defvjp(_forward, _backward)

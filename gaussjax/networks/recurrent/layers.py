@@ -1,4 +1,4 @@
-"""Stacks of recurrent layers as a Flax module, for one step or a sequence."""
+"""Recurrent layers as Flax modules, for one step or a sequence."""
 
 from __future__ import annotations
 
@@ -8,59 +8,49 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gaussjax.core.choices import choose
 from gaussjax.networks.layers import dense, kernel_initializer
-from gaussjax.networks.recurrent.cells import (
-    CELLS,
-    GATED,
-    Weights,
-    gate_biases,
-    longest,
-    output,
-    refuse_none,
-    step,
-    unroll,
-)
+from gaussjax.networks.recurrent import cells
+from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, output
 from gaussjax.networks.recurrent.fast_backward import applies, collected
 from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 
 CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
 
 
-class RecurrentLayers(nn.Module):
-    """Recurrent layers on top of each other.
-
-    Inputs with the carry's batch shape are one step; one more leading axis is time. States and outputs are
-    computed in float32 or wider; the new carry has the dtype of the old one.
-
-    Attributes:
-        cell: "rnn", "rnn_relu", "gru", "lstm" or "mingru".
-        hidden_size: Width of each layer.
-        num_layers: Number of layers.
-        initializer: Name of the input kernels' initialiser. The hidden kernels start orthogonal.
-        dtype: Dtype of the matrix products; None keeps that of the states.
-        fast_backward: Use a backward pass without forward mode (`jax.jvp`) where it is faster, which is in wide
-            layers of the LSTM; the other cells ignore it.
-        memory_steps: None, or the longest gap in steps that a gated cell should bridge: its units then start
-            with memories of between 1 and that many steps.
-
-    Source:
-        Tallec and Ollivier 2018, can recurrent neural networks warp time? (arXiv:1804.11188), for `memory_steps`.
-    """
+class _Options(nn.Module):
+    """The options of one recurrent layer; `cell` is a key of `CELL_NAMES`."""
 
     cell: str
     hidden_size: int
-    num_layers: int = 1
     initializer: str = "lecun_normal"
     dtype: str | None = None
     fast_backward: bool = False
     memory_steps: int | None = None
 
     @nn.nowrap
+    def start_biases(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Initial biases: zeros, or biases with which the units remember for 1 to `memory_steps` steps."""
+        if self.memory_steps is None:
+            return jnp.zeros(shape, dtype)
+        steps = jax.random.uniform(key, (self.hidden_size,), dtype, 1.0, cells.longest(self.memory_steps))
+        return cells.gate_biases(self.cell, jnp.log(steps))
+
+
+class RecurrentLayers(_Options):
+    """Recurrent layers, each with the outputs of the layer below as its inputs; see `Recurrent` for the fields.
+
+    States and outputs are computed in float32 or wider; `dtype` is the dtype of the matrix products. The new carry has
+    the dtype of the old carry.
+    """
+
+    num_layers: int = 1
+
+    @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
-        """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
+        """For each layer zeros `(*batch_shape, hidden_size)`, or an `LSTMState` of two such arrays."""
         choose(CELL_NAMES, self.cell, "cell")
         if self.num_layers < 1:
             raise ValueError(f"num_layers: expected at least 1, got {self.num_layers}.")
@@ -71,15 +61,12 @@ class RecurrentLayers(nn.Module):
             )
         shape = (*batch_shape, self.hidden_size)
         start = jnp.zeros(shape, jnp.float32) if zeros is None else zeros(shape)
-        state = CELLS[self.cell].initial(start) if self.cell in CELLS else start
-        return (state,) * self.num_layers
+        return (LSTMState(start, start) if self.cell == "lstm" else start,) * self.num_layers
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "... features"], carry: Any, resets: Any = None
-    ) -> tuple[Float[Array, "... hidden"], tuple[Any, ...]]:
-        """The last layer's output at each step, and the carry after the last step."""
-        refuse_none(carry)
+    def __call__(self, x: Array, carry: Any, resets: Any = None) -> tuple[Array, tuple[Any, ...]]:
+        """The last layer's output `(…, hidden)` for `x`, `(…, features)`, and the carry after the last step."""
+        cells.refuse_none(carry)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
         options = (self.cell, self.hidden_size, self.initializer, self.dtype, self.fast_backward, self.memory_steps)
         states = []
@@ -89,31 +76,12 @@ class RecurrentLayers(nn.Module):
         return x, tuple(states)
 
 
-class _Options(nn.Module):
-    """The options of one layer, as in `RecurrentLayers`."""
-
-    cell: str
-    hidden_size: int
-    initializer: str
-    dtype: str | None
-    fast_backward: bool
-    memory_steps: int | None
-
-    @nn.nowrap
-    def start_biases(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        """Initial biases: zeros, or those of memories of 1 to `memory_steps` steps."""
-        if self.memory_steps is None:
-            return jnp.zeros(shape, dtype)
-        steps = jax.random.uniform(key, (self.hidden_size,), dtype, 1.0, longest(self.memory_steps))
-        return gate_biases(self.cell, jnp.log(steps))
-
-
 class Layer(_Options):
     """One recurrent layer of a cell from `CELLS`."""
 
     @nn.compact
     def __call__(self, x: Array, state: Any, resets: Any) -> tuple[Array, Any]:
-        """Outputs and the last state."""
+        """The output at each step, and the state after the last step."""
         cell = CELLS[self.cell]
         width = cell.gates * self.hidden_size
         weights = Weights(
@@ -127,32 +95,24 @@ class Layer(_Options):
         state = jax.tree.map(lambda part: part.astype(into), before)
         dtype = jnp.dtype(into if self.dtype is None else self.dtype)
         if x.ndim == output(state).ndim:
-            state = step(cell, weights, state, x, resets, dtype)
+            state = cells.step(cell, weights, state, x, resets, dtype)
             x = output(state)
         else:
             resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
             fast = self.fast_backward and self.cell == "lstm" and applies(cell, weights, state, x)
-            x, state = (collected if fast else unroll)(cell, dtype, weights, state, x, resets)
+            x, state = (collected if fast else cells.unroll)(cell, dtype, weights, state, x, resets)
         return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 
 
 class MinGRULayer(_Options):
-    """A gated average of the inputs whose gate depends on the input alone.
-
-    `h[t] = (1 - z[t]) * h[t-1] + z[t] * candidate[t]` with `z = sigmoid(update(x))`.
-
-    Source:
-        Feng et al. 2024, were RNNs all we needed? (arXiv:2410.01201), section 3.1.
-    """
+    """The layer of `MinGRU`: `h[t] = (1 - z[t]) * h[t-1] + z[t] * candidate(x[t])` with `z = sigmoid(update(x))`."""
 
     @nn.compact
     def __call__(self, x: Array, state: Array, resets: Any) -> tuple[Array, Array]:
-        """Outputs and the last state."""
-        kernel = kernel_initializer(self.initializer)
-        update = nn.Dense(
-            self.hidden_size, dtype=self.dtype, kernel_init=kernel, bias_init=self.start_biases, name="update"
-        )
-        gate, candidate = update(x), dense(self.hidden_size, "candidate", self.initializer, 1.0, self.dtype)(x)
+        """The output at each step, and the state after the last step."""
+        options = self.initializer, 1.0, self.dtype
+        gate = dense(self.hidden_size, "update", *options, bias_init=self.start_biases)(x)
+        candidate = dense(self.hidden_size, "candidate", *options)(x)
         gate, candidate = (a.astype(jnp.result_type(a, state, jnp.float32)) for a in (gate, candidate))
         before, state = state, state.astype(gate.dtype)
         decay, share = jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate)

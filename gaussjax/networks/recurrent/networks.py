@@ -6,31 +6,36 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.choices import choose
+from gaussjax.networks.heads import NetworkOutput
 from gaussjax.networks.layers import Activation
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.recurrent.layers import RecurrentLayers
 
 
 class Recurrent(Network):
-    """Recurrent layers, then dense layers, then the head.
+    """Recurrent layers, then dense layers, then the head. The kernels of the hidden state start orthogonal.
 
     Observations with the carry's batch shape are one step; one more leading axis makes a sequence
-    `(T, N, …)`. Where `resets[t]` is true, observation t starts an episode and the carry is zeroed
-    before step t. Stepping and unrolling give the same numbers.
+    `(T, N, …)`. If `resets[t]` is true, observation t starts an episode and the carry is zeroed
+    before step t. Stepping and unrolling compute the same numbers.
 
     Attributes:
         hidden_size: Width of the recurrent layers.
         num_layers: Number of recurrent layers.
-        sizes: Width of each dense layer after them.
-        activation: Activation of the dense layers, a name or a function, or a tuple with one for each.
-        sequence_length: Steps in a training sequence; `to_sequences` cuts rollouts by it.
-        fast_backward: Use a backward pass without forward mode (`jax.jvp`) where it is faster, which is in wide
-            layers of the LSTM; the other networks ignore it.
-        memory_steps: None, or the longest gap in steps that a gated cell should bridge at the start.
+        sizes: Width of each dense layer.
+        activation: Activation of the dense layers; see `MLP`.
+        sequence_length: Steps of a training sequence, for `to_sequences`.
+        fast_backward: Whether wide LSTM layers use a faster backward pass, which excludes forward mode
+            (`jax.jvp`). Other layers ignore it.
+        memory_steps: None, or the longest gap in steps that a gated cell should bridge before training: its
+            units then start with memories of between 1 and that many steps.
+
+    Source:
+        Tallec and Ollivier 2018, can recurrent neural networks warp time? (arXiv:1804.11188), for `memory_steps`.
     """
 
     hidden_size: int = 64
@@ -41,53 +46,38 @@ class Recurrent(Network):
     fast_backward: bool = False
     memory_steps: int | None = None
 
-    cell: ClassVar[str]
+    cell: ClassVar[Any]
 
     def setup(self) -> None:
-        """The recurrent layers, the dense layers and the head."""
-        # Parameter names in policy files hold this attribute's name.
+        # The parameter names in policy files begin with this attribute's name.
         self.memory = self.recurrent_layers()
-        self.layers = self.dense_layers(self.sizes, self.activation)
-        self.head = self.gaussian_head()
-
-    @nn.nowrap
-    def _cell(self) -> str:
-        return self.cell
+        super().setup()
 
     @nn.nowrap
     def recurrent_layers(self, **linen: Any) -> RecurrentLayers:
         """The recurrent layers with these options."""
-        shape = (self._cell(), self.hidden_size, self.num_layers)
-        return RecurrentLayers(*shape, self.initializer, self.dtype, self.fast_backward, self.memory_steps, **linen)
+        options = self.initializer, self.dtype, self.fast_backward, self.memory_steps, self.num_layers
+        return RecurrentLayers(self.cell, self.hidden_size, *options, **linen)
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
-        """Zeros: for each layer an array `(*batch_shape, hidden_size)`, or an `LSTMState` of two."""
+        """For each layer zeros `(*batch_shape, hidden_size)`, or an `LSTMState` of two such arrays."""
         return self.recurrent_layers(parent=None).initial_carry(tuple(batch_shape), zeros)
 
     @nn.nowrap
     def specification(self, num_envs: int = 1) -> dict[str, Any]:
-        """The carry's sizes, as skrl wants them: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`.
-
-        Example:
-            >>> LSTM(hidden_size=8).specification(4)["rnn"]["sizes"]
-            [(1, 4, 8), (1, 4, 8)]
-        """
+        """The carry's sizes in skrl's form: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`."""
         states = jax.tree.leaves(jax.eval_shape(self.initial_carry)[0])
         sizes = [(self.num_layers, num_envs, state.shape[-1]) for state in states]
         return {"rnn": {"sequence_length": self.sequence_length, "sizes": sizes}}
 
-    def features(
-        self, observations: spaces.Observations, carry: Any, resets: Bool[Array, "..."] | None = None
-    ) -> tuple[Float[Array, "... width"], tuple[Any, ...]]:
-        """The trunk's output, which the head and a shared critic start from; and the new carry."""
+    def features(self, observations: spaces.Observations, carry: Any, resets: Any = None) -> tuple[Array, Any]:
+        """The trunk's output `(…, width)` and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
         return self.layers(x), carry
 
-    def __call__(
-        self, observations: spaces.Observations, carry: Any = None, resets: Bool[Array, "..."] | None = None
-    ) -> tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]:
-        """The mean `(…, act)`, log_std, and outputs with the carry after the last step."""
+    def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:
+        """The mean, log_std, and outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         return mean, log_std, {**outputs, "carry": carry}
@@ -109,10 +99,10 @@ class RNN(Recurrent):
 
     nonlinearity: str = "tanh"
 
-    @nn.nowrap
-    def _cell(self) -> str:
-        names = {"tanh": "rnn", "relu": "rnn_relu"}
-        return choose(names, self.nonlinearity, "nonlinearity")
+    @property
+    def cell(self) -> str:
+        """The name of the recurrent cell."""
+        return choose({"tanh": "rnn", "relu": "rnn_relu"}, self.nonlinearity, "nonlinearity")
 
 
 class GRU(Recurrent):
@@ -154,7 +144,7 @@ class LSTM(Recurrent):
 class MinGRU(Recurrent):
     """A network whose state is computed in parallel over time; see `Recurrent` for the attributes.
 
-    The gates depend on the input alone, so a sequence costs a parallel scan instead of T dependent steps.
+    The gates depend on the input alone, so a sequence needs a parallel scan instead of T dependent steps.
     One layer only averages its inputs; two or more can react to earlier inputs.
 
     Example:

@@ -1,4 +1,4 @@
-"""Episodes in rollouts: from done flags to resets, and from rollouts to training sequences."""
+"""Resets from the flags of a rollout, and training sequences from a rollout."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ from jaxtyping import Array, Bool
 
 
 def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
-    """The last steps of episodes, ended by termination or by truncation.
-
-    The result is also `resets` for the observations that follow. Flags are bool, integers or floats of
-    any shape; every nonzero number is true. `resets` themselves have to be bool.
+    """The last steps of episodes, which end by termination or by truncation.
 
     Args:
-        terminated: Whether the task ended.
-        truncated: Whether the episode was cut, of the same shape.
+        terminated: Whether the task ended at the step: bool, integers or floats `(…)`; nonzero numbers are true.
+        truncated: Whether the episode was cut off at the step, `(…)`.
 
     Returns:
-        A bool array of the same shape.
+        A bool array `(…)`, which is also `resets` for the next observations.
 
     Raises:
         ValueError: The shapes differ.
-        TypeError: A flag is not a real number.
+        TypeError: The flags are not real numbers.
 
     Example:
         >>> episode_ends(jnp.array([0.0, 1.0, 0.0]), jnp.array([0, 0, 1], jnp.int8)).tolist()
@@ -34,10 +31,8 @@ def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
     flags = []
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         flag = flag if hasattr(flag, "dtype") else np.asarray(flag)
-        if not (
-            flag.dtype == bool or jnp.issubdtype(flag.dtype, jnp.integer) or jnp.issubdtype(flag.dtype, jnp.floating)
-        ):
-            raise TypeError(f"{name}: expected bool, integer or float flags, got {flag.dtype}. Pass one number a step.")
+        if not any(jnp.issubdtype(flag.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+            raise TypeError(f"{name}: expected bool, integer or float flags, got {flag.dtype}. Pass a number per step.")
         flags.append(jnp.asarray(flag) != 0)
     if flags[0].shape != flags[1].shape:
         raise ValueError(
@@ -48,20 +43,18 @@ def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
 
 
 def episode_starts(terminated: Any, truncated: Any, first: Any = None) -> Bool[Array, " time *batch"]:
-    """Resets of a rollout: observation t + 1 starts an episode where step t ended one.
+    """Resets of a rollout: observation t + 1 starts an episode if step t ended one.
 
     Args:
-        terminated: Flags of each step, `(T, …)`; converted as in `episode_ends`.
-        truncated: Likewise.
-        first: Whether the first observations start an episode, `(…)`; None is False, which is right for a
-            carry that is already zero there.
+        terminated: Flags of each step, `(T, …)`; see `episode_ends`.
+        truncated: Flags of each step, `(T, …)`; see `episode_ends`.
+        first: Whether the first observations start an episode, `(…)`. None is False, enough for a zero carry.
 
     Returns:
         `resets` for a sequence, `(T, …)`.
 
     Raises:
         ValueError: The shapes differ, or there is no time axis.
-        TypeError: A flag is not a real number.
 
     Example:
         >>> episode_starts(jnp.array([0, 1, 0]), jnp.array([0, 0, 1])).tolist()
@@ -72,25 +65,24 @@ def episode_starts(terminated: Any, truncated: Any, first: Any = None) -> Bool[A
         raise ValueError("terminated: expected a time axis, got shape (). For one step use episode_ends.")
     first = jnp.zeros(ends.shape[1:], bool) if first is None else episode_ends(first, jnp.zeros(jnp.shape(first)))
     if first.shape != ends.shape[1:]:
-        raise ValueError(f"first: expected shape {ends.shape[1:]}, got {first.shape}. It has no time axis.")
+        raise ValueError(f"first: expected shape {ends.shape[1:]}, got {first.shape}. Leave out the time axis.")
     return jnp.concatenate([first[None], ends[:-1]]) if ends.shape[0] else ends
 
 
 def to_sequences(rollout: Any, carries: Any, sequence_length: int) -> tuple[Any, Any]:
     """A rollout `(T, N, …)` cut into training sequences `(sequence_length, N * T / sequence_length, …)`.
 
-    Sequence `i * N + n` starts at step `i * sequence_length` of environment n. Shuffle the second axis and
-    split it into minibatches. The resets belong in the rollout.
+    Sequence `i * N + n` starts at step `i * sequence_length` of environment n. For minibatches shuffle and split
+    the second axis.
 
     Args:
-        rollout: Pytree of arrays `(T, N, …)`.
-        carries: The carries before each step, leaves `(T, N, …)`; or only those before each
-            sequence, `(T / sequence_length, N, …)`.
+        rollout: Pytree of arrays `(T, N, …)`, with the resets among them.
+        carries: Carries before each step, leaves `(T, N, …)`; or before the first step of each sequence, leaves
+            `(T / sequence_length, N, …)`.
         sequence_length: Steps of each sequence, a divisor of T.
 
     Returns:
-        The sequences and the carry before the first step of each, leaves
-        `(N * T / sequence_length, …)`.
+        The sequences, and the carries before their first steps, leaves `(N * T / sequence_length, …)`.
 
     Raises:
         ValueError: The length does not divide T, or the leading axes differ.
@@ -101,34 +93,34 @@ def to_sequences(rollout: Any, carries: Any, sequence_length: int) -> tuple[Any,
         >>> sequences["observations"].shape, carry[0].shape
         ((10, 8, 3), (8, 8))
     """
-    leaves = jax.tree_util.tree_flatten_with_path(rollout)[0]
+    leaves = jax.tree.leaves(rollout)
     if not leaves:
         raise ValueError("rollout: expected arrays (T, N, …), got none.")
-    steps, envs = jnp.shape(leaves[0][1])[:2]
-    for path, leaf in leaves:
-        if jnp.shape(leaf)[:2] != (steps, envs):
-            where = jax.tree_util.keystr(path)
-            raise ValueError(f"rollout{where}: expected leading axes {(steps, envs)}, got shape {jnp.shape(leaf)}.")
+    steps, envs = jnp.shape(leaves[0])[:2]
+    _check_axes("rollout", rollout, (steps, envs))
     if sequence_length < 1 or steps % sequence_length:
         divisors = [n for n in range(1, steps + 1) if steps % n == 0]
         raise ValueError(
             f"sequence_length: expected a divisor of T = {steps}, one of {divisors}, got {sequence_length}."
         )
     count = steps // sequence_length
+    _check_axes("carries", carries, (steps, envs), (count, envs))
 
     def cut(leaf: Any) -> Array:
         shape = jnp.shape(leaf)[2:]
         blocks = jnp.reshape(leaf, (count, sequence_length, envs, *shape))
         return jnp.swapaxes(blocks, 0, 1).reshape(sequence_length, count * envs, *shape)
 
-    def start(path: Any, leaf: Any) -> Array:
+    def start(leaf: Any) -> Array:
         shape = jnp.shape(leaf)
-        if shape[:2] not in ((steps, envs), (count, envs)):
-            where = jax.tree_util.keystr(path)
-            raise ValueError(
-                f"carries{where}: expected leading axes {(steps, envs)} or {(count, envs)}, got shape {shape}."
-            )
-        every = leaf if shape[0] == count else leaf[::sequence_length]
-        return jnp.reshape(every, (count * envs, *shape[2:]))
+        starts = leaf if shape[0] == count else leaf[::sequence_length]
+        return jnp.reshape(starts, (count * envs, *shape[2:]))
 
-    return jax.tree.map(cut, rollout), jax.tree_util.tree_map_with_path(start, carries)
+    return jax.tree.map(cut, rollout), jax.tree.map(start, carries)
+
+
+def _check_axes(name: str, tree: Any, *allowed: tuple[int, int]) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if jnp.shape(leaf)[:2] not in allowed:
+            where, axes = jax.tree_util.keystr(path), " or ".join(map(str, dict.fromkeys(allowed)))
+            raise ValueError(f"{name}{where}: expected leading axes {axes}, got shape {jnp.shape(leaf)}.")

@@ -124,7 +124,7 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(name, st
 
     width = cell.gates * hidden
     weights = Weights(normal(FEATURES, width), normal(hidden, width), normal(width), normal(width))
-    state = jax.tree.map(lambda a: normal(*a.shape), cell.initial(np.zeros((*batch, hidden))))
+    state = jax.tree.map(lambda a: normal(*a.shape), RecurrentLayers(name, hidden).initial_carry(batch)[0])
     x, resets = normal(steps, *batch, FEATURES), generator.random((steps, *batch)) < 0.2
 
     def loss(way):
