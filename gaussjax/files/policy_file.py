@@ -1,4 +1,4 @@
-"""Policy files: a policy's description, parameters and observation statistics, written and read."""
+"""Functions that write and read policy files: description, parameters and observation statistics of a policy."""
 
 from __future__ import annotations
 

@@ -150,13 +150,13 @@ def collect(
             fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
             return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(done, new, old), fresh, ended)
 
-        # At most steps no episode ends, and the resets are skipped.
+        # In most steps no episode ends, and the condition skips the resets.
         after = stepped.state, stepped.observation
         states, observations = jax.lax.cond(jnp.any(done), reset, lambda ended: ended, after)
         taken = state.observations, act.outputs["raw_actions"], act.actions
         row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
         returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
-        # Stacked here and summed over the environments after the last step, so that the loop has one kernel for them.
+        # The environments are summed after the last step, so that the loop has a single kernel for the three sums.
         sums = sums + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
         running = jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
         following = RolloutState(states, observations, done, act.outputs.get("carry", ()), *running)

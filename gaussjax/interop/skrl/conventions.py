@@ -101,7 +101,7 @@ def profile(policy: Policy, version: str) -> Profile:
 
 
 class _Call(NamedTuple):
-    """Arguments for a policy, and two functions that convert its results and its carry to skrl's."""
+    """Arguments for a policy, and two functions that convert its results and its carry to the shapes of skrl."""
 
     observations: Any
     options: dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-# Errors of the transport between processes (CPU, GPU) and of the service that watches them.
+# Words in the errors of lost processes: libraries of communication on CPU and GPU, and JAX's coordination service.
 _TRANSPORT = re.compile(r"gloo|nccl|coordination|heartbeat", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<coordinator>\S+:\d+),(?P<number>\d+),(?P<index>\d+)")
 
