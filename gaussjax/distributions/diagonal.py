@@ -20,7 +20,7 @@ class Normal(Distribution):
 
     @abc.abstractmethod
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise `(…, act)` for which `from_noise` gives these actions."""
+        """The noise `(…, act)` for which `from_noise` returns these actions."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density, in nats, of the action `from_noise(noise)`, also where std is far below loc."""

@@ -21,12 +21,12 @@ def num_pairs(num_actions: int) -> int:
 class MultivariateGaussian(Normal):
     """A normal distribution with correlated dimensions.
 
-    Actions are `loc + diag(exp(log_std)) (I + N) noise` with N strictly lower triangular.
-    No covariance is formed or factorised, so dimensions of very different scale keep their
-    digits. Every choice of the three arrays is a valid distribution; N = 0 gives `DiagGaussian`.
+    Actions are `loc + diag(exp(log_std)) (I + N) noise` with N strictly lower triangular. No covariance
+    is formed or factorised, so dimensions of very different scale stay accurate. Any values of the three
+    arrays are valid; N = 0 gives `DiagGaussian`.
 
-    By the chain rule a dimension, given those before it, is normal with standard deviation
-    `exp(log_std)`; the reduction "none" gives these conditional terms, which sum to the joint.
+    Each dimension, conditioned on the dimensions before it, is normal with standard deviation
+    `exp(log_std)`. The reduction "none" gives these conditional terms; their sum is the joint density.
 
     Attributes:
         loc: Mean, `(…, act)`.
@@ -56,7 +56,7 @@ class MultivariateGaussian(Normal):
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise for which `from_noise` gives these actions, by a triangular solve."""
+        """The noise for which `from_noise` returns these actions, by a triangular solve."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         scaled = (actions - loc) * xp.exp(-log_std)
         return xp.squeeze(xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1)), -1)
@@ -72,9 +72,9 @@ class MultivariateGaussian(Normal):
         same_class(self, other)
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         factor, other_factor = self._factor(loc), other._factor(loc)
-        # The matrix M with (factor of other) M = (factor of self) is diag(ratio) plus a strictly lower part X,
-        # which solves (I + N') X = diag(ratio) N - N' diag(ratio). The right side is written so that it is
-        # exactly zero for equal distributions.
+        # Let M be the matrix with (factor of other) M = (factor of self). It is diag(ratio) plus a strictly
+        # lower part X, and (I + N') X = diag(ratio) N - N' diag(ratio). The right side is written so that it
+        # is exactly zero for equal distributions.
         gap, rest = exact_difference(log_std, other_log_std)
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
@@ -102,6 +102,6 @@ class MultivariateGaussian(Normal):
         return xp.einsum_exact("...ik,...jk->...ij", factor, factor)
 
     def _factor(self, like: Array) -> Array:
-        """The matrix N for each vector of an array `(…, act)`, in the dtype of that array, `(…, act, act)`."""
+        """The matrices N, `(…, act, act)`, with the dtype and the batch shape of an array `(…, act)`."""
         entries = xp.astype(self.off_diagonal, like.dtype)
         return xp.strictly_lower(xp.broadcast_to(entries, (*like.shape[:-1], entries.shape[-1])), like.shape[-1])

@@ -2,8 +2,8 @@
 
 A narrow normal is integrated with Gauss–Hermite nodes around its mean. For a wide normal these nodes are
 too far apart to resolve tanh. So its integrand is split into a part with a closed form (|u| or the sign
-of u) and a rest that decays like exp(-2|u|), which Gauss–Legendre nodes on both sides of 0 integrate. The
-error of either rule is below 1e-8 for every standard deviation, and below 1e-9 for the log-volume.
+of u) and a rest that decays like exp(-2|u|). Gauss–Legendre nodes on both sides of 0 integrate the rest.
+The error of either rule is below 1e-8 for every standard deviation, and below 1e-9 for the log-volume.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 class ResetFunction(Protocol):
-    """Function that starts an episode with a key, which is consumed: the state and the observation."""
+    """Function from a key, which is consumed, to the state and the observation at the start of an episode."""
 
     def __call__(self, key: Key[Array, ""], /) -> tuple[Any, Array]: ...
 

@@ -22,8 +22,8 @@ class _TooSlow(BaseException):
 def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[None]:
     """Raises `EnvironmentStepError` if environments raise, exit or exceed the time limit in seconds.
 
-    The limit is an alarm signal: it acts in the main thread of a POSIX system, and not before compiled code
-    returns to Python. In errors the block is called `when`.
+    The limit is an alarm signal. It only acts in the main thread of a POSIX system, and compiled code has to
+    return to Python first. The error message calls the guarded block `when`.
     """
     limit = timeout if threading.current_thread() is threading.main_thread() else None
     before = None

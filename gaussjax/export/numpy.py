@@ -23,7 +23,7 @@ from gaussjax.policy import Params, Policy
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
 _SAME = frozenset(numpy_act.OPERATIONS) - _OTHER
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-# Operation for a JAX primitive, and a function from the primitive's parameters and output to the options.
+# Operation for each JAX primitive, and a function that computes its options from the parameters and the output.
 _TRANSLATED: dict[str, tuple[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]]] = {
     "broadcast_in_dim": ("broadcast", lambda p, out: {"shape": out.shape, "axes": p["broadcast_dimensions"]}),
     "concatenate": ("concatenate", lambda p, out: {"axis": p["dimension"]}),

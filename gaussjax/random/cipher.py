@@ -56,7 +56,13 @@ def _rotate(x: Array, count: int) -> Array:
 
 
 # Functions of lax, because JAX traces each operator of an array as a function of its own.
-JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
+_JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
+
+
+def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tuple[Array, Array]:
+    """Two random words for each counter, from the two words of a key."""
+    first, second = (lax.index_in_dim(words, i, keepdims=False) for i in range(2))
+    return threefry2x32(first, second, np.uint32(0), counters, _JAX)
 
 
 def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
@@ -65,13 +71,13 @@ def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
     # A symbolic dimension of an exported program counts as small.
     if words is None or math.prod(size for size in shape if isinstance(size, int)) >= 2**32:
         return None
-    return threefry2x32(*words, np.uint32(0), counter(tuple(shape)), JAX)
+    return hash_words(words, counter(tuple(shape)))
 
 
 # XLA: CPU fusion copies a cheap producer into each of its consumers, so the noise is computed for the actions and
 # again for log_prob (jax 0.10.2). Without this function `act` takes 1.2 to 2.2 times as long at 256 to 4096 rows of 3
-# to 8 actions, and a PPO program 1.3 times as long to compile. Drop it when test_xla_copies_a_hash_into_each_consumer
-# fails.
+# to 8 actions. A PPO program takes 1.3 times as long to compile. Drop the function when
+# test_xla_copies_a_hash_into_each_consumer fails.
 def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
     """The array x, computed once and stored instead of copied into each consumer."""
     # XLA never copies a division. The divisor is 1, but XLA cannot know that, because it is computed from random
@@ -80,7 +86,7 @@ def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
     return lax.div(x, zero.astype(x.dtype) + np.array(1, x.dtype))
 
 
-def key_words(key: Any) -> tuple[UInt32[Array, ""], UInt32[Array, ""]] | None:
+def key_words(key: Any) -> UInt32[Array, "2"] | None:
     """The two words of one threefry key, or None for a key that only `jax.random` can use."""
     if not hasattr(key, "dtype"):
         return None
@@ -91,9 +97,7 @@ def key_words(key: Any) -> tuple[UInt32[Array, ""], UInt32[Array, ""]] | None:
     if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable or config.jax_debug_key_reuse:
         return None
     words = jax.random.key_data(key) if typed else key
-    if words.shape != (2,) or words.dtype != jnp.uint32:
-        return None
-    return lax.index_in_dim(words, 0, keepdims=False), lax.index_in_dim(words, 1, keepdims=False)
+    return words if words.shape == (2,) and words.dtype == jnp.uint32 else None
 
 
 def counter(shape: tuple[int, ...]) -> UInt32[Array, "..."]:

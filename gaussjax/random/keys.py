@@ -16,14 +16,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32, Integer, Key, UInt32
 
-from gaussjax.random.cipher import JAX, counter, draw, key_words, once, threefry2x32
+from gaussjax.random.cipher import counter, draw, hash_words, key_words, once
 
 OneKey = Key[Array, ""] | UInt32[Array, "2"]
 """A typed or a legacy key."""
 
 
 def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
-    """The `num` keys of `jax.random.split`, of the same type as the key, which is consumed.
+    """The `num` keys of `jax.random.split`, of the same type as the consumed key.
 
     Example:
         >>> key = jax.random.key(0)
@@ -37,9 +37,7 @@ def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 
 
 
 def fold_in(key: OneKey, data: Any) -> OneKey:
-    """The key of `jax.random.fold_in`, of the same type as the key, which is not consumed.
-
-    The data is a number from 0 to 2³² - 1.
+    """The key of `jax.random.fold_in` for a number from 0 to 2³² - 1; the old key is not consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -94,12 +92,11 @@ def _like(key: Array, words: UInt32[Array, "... 2"]) -> Array:
 
 
 @functools.partial(jax.jit, inline=True)
-def _derived(words: tuple[Array, Array], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
+def _derived(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
     """The words of one new key per counter."""
     # A select instead of a stack, because XLA would copy the hash into both operands of a stack.
     shape = (*counters.shape, 2)
     place = lax.broadcasted_iota(jnp.uint32, shape, counters.ndim)
-    counters = lax.broadcast_in_dim(counters, shape, range(counters.ndim))
-    first, second = threefry2x32(*words, np.uint32(0), counters, JAX)
+    first, second = hash_words(words, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))
     chosen = lax.select(lax.eq(place, np.uint32(0)), first, second)
     return once(chosen, chosen)

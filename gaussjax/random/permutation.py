@@ -14,8 +14,8 @@ _FEW = 512
 _ROUNDS = 12
 
 
-# XLA: jax.random.permutation sorts twice, which is slow on CPU (jax 0.10.2): a compiled step of PPO takes 1.2 times as
-# long with it over 2048 samples and 1.3 times over 16384, and 1.1 to 1.2 times with a single sort. Drop the cipher when
+# XLA: jax.random.permutation sorts twice, which is slow on CPU (jax 0.10.2). With it a compiled step of PPO takes 1.2
+# times as long for 2048 samples and 1.3 times for 16384; with a single sort 1.1 to 1.2 times. Drop the cipher when
 # test_a_permutation_of_jax_is_two_sorts fails and a step with jax.random.permutation is as fast.
 def permutation(key: keys.OneKey, count: int) -> Int32[Array, " count"]:
     """Numbers from 0 to count - 1 in random order.

@@ -188,8 +188,8 @@ def uniform(
 def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words: Words | None = None) -> Any:
     """Standard normal numbers that agree with `jax.random.normal` to a few units in the last place.
 
-    On a CPU float32 numbers differ by at most 4 units in the last place, and float64 numbers z by at most
-    `5e-15 |z| + 5e-16`.
+    The largest difference on a CPU is 4 units in the last place in float32, and `5e-15 |z| + 5e-16` for a
+    float64 number z.
 
     Args:
         key: Two words, which are consumed.

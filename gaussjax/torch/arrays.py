@@ -116,7 +116,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Library:
-    """torch under the names of `jax.numpy`."""
+    """Namespace of torch functions under their names in `jax.numpy`."""
 
     elementwise = _Elementwise.apply
 

@@ -87,7 +87,7 @@ def save(
             f"network: expected one of gaussjax.networks, got {name}. A policy file has no description of a module of "
             f"yours: write its parameters with torch.save."
         )
-    statistics = normalizer  # files.save raises for another type than Statistics.
+    statistics = normalizer  # For another type than Statistics files.save raises an error.
     if isinstance(normalizer, normalize.Statistics):
         parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
         statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]
