@@ -35,7 +35,7 @@ def _prefix(path: Path) -> str:
 
 
 def remove_stale(path: Path) -> None:
-    """Removes temporary files of a file whose processes, named by their numbers in the file names, have ended."""
+    """Removes the temporary files that writers of this file left behind when their processes ended."""
     prefix = _prefix(path)
     for temporary in path.parent.glob(f"{prefix}*"):
         process = temporary.name[len(prefix) :].partition(".")[0]
