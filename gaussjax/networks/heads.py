@@ -65,7 +65,7 @@ class GaussianHead(nn.Module):
         mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
         if self.output_activation in ACTIVATIONS:
             mean = activation(self.output_activation)(mean)
-        else:
+        elif self.output_activation is not None:
             mean = bend(bending(self.output_activation), mean, ACTIVATIONS)
 
         start = self.initial_log_std if self.log_std_bounds is None else self.start()

@@ -29,7 +29,8 @@ def clipping_options(
     Raises:
         ValueError: An option has no such choice, contradicts another or would have no effect.
     """
-    choose(dict.fromkeys(densities), clipped_log_prob, "clipped_log_prob")
+    if clipped_log_prob not in densities:
+        choose(dict.fromkeys(densities), clipped_log_prob, "clipped_log_prob")
     if clipped_log_prob != "density" and not clip_actions:
         raise ValueError(
             f"clipped_log_prob: {clipped_log_prob!r} applies to clipped actions only, got clip_actions=False. "

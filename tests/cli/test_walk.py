@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 # A reader of the training visits each of these files; executing a module at its import does not count. The aim is 35.
-MOST_FILES = 44
+MOST_FILES = 42
 
 WALK = """
 import pathlib, sys
