@@ -17,8 +17,7 @@ def actor(policy: Any, params: Any) -> tuple[Any, Any]:
         params: The parameters of the policy.
 
     Returns:
-        A policy of the same kind with the actor as its network, and the actor's parameters. A policy without a
-        critic is returned unchanged.
+        A policy of the same kind with the actor as its network, and its parameters; unchanged without a critic.
 
     Example:
         >>> import gaussjax, jax

@@ -62,7 +62,7 @@ def hashable(network: Any) -> Any:
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
-    # The values of a user's own module stay: the module may compute with them, and no file holds them.
+    # The values of a user's own module stay, because its code may depend on their types.
     ours = type(network) in _NETWORKS.values()
     for field, value in _fields(network).items():
         value = _plain(value) if ours else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -18,7 +17,7 @@ from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 # The mean `(…, act)`; log_std, `(…, act)` for `std="state"`, else `(act,)`; and further outputs by name.
 NetworkOutput: TypeAlias = tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]
 
-_STD_KINDS: Mapping[str, Any] = dict.fromkeys(("parameter", "fixed", "state"))
+_STD_KINDS = ("parameter", "fixed", "state")
 
 
 class GaussianHead(nn.Module):
@@ -30,8 +29,7 @@ class GaussianHead(nn.Module):
         std: "parameter" (one trained log_std for all observations), "state" (log_std is the output of a layer
             whose kernel starts at zero) or "fixed" (log_std is a constant).
         initial_log_std: Natural logarithm of the initial standard deviation.
-        log_std_bounds: None, or (lower, upper) limits that log_std approaches smoothly through tanh. Its
-            gradient vanishes nowhere, unlike the gradient of a hard clip.
+        log_std_bounds: None, or limits (lower, upper) that log_std approaches smoothly, through tanh.
         initializer: Name of the initialiser of the mean's kernel.
         scale: Factor on the initial kernel of the mean; 0.01 makes the first policy nearly ignore its input.
         off_diagonal: Whether `outputs["off_diagonal"]` holds the correlations of the actions. They start at
@@ -60,7 +58,7 @@ class GaussianHead(nn.Module):
         if self.num_actions is None:
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
         if self.std not in _STD_KINDS:
-            choose(_STD_KINDS, self.std, "std")
+            choose(dict.fromkeys(_STD_KINDS), self.std, "std")
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
         mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
         if self.output_activation in ACTIVATIONS:

@@ -42,7 +42,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 # Gain of the variance, fan and distribution; an orthogonal kernel has none of them.
-_INITIALIZERS: Mapping[str, tuple[float, str, str] | None] = {
+INITIALIZERS: Mapping[str, Any] = {
     "lecun_normal": (1.0, "fan_in", "truncated_normal"),
     "he_normal": (2.0, "fan_in", "truncated_normal"),
     "xavier_uniform": (1.0, "fan_avg", "uniform"),
@@ -65,7 +65,7 @@ def named(value: Any) -> Any:
 
 
 def refuse_function(chosen: Any) -> Any:
-    """The name of an activation, or None; functions that are not in `ACTIVATIONS` raise."""
+    """The name of an activation, or None; raises TypeError for a function that is not in `ACTIVATIONS`."""
     if callable(named(chosen)):
         raise TypeError(
             f"activation: expected a name from gaussjax.networks.ACTIVATIONS, got the function "
@@ -77,17 +77,15 @@ def refuse_function(chosen: Any) -> Any:
 
 def kernel_initializer(name: str, scale: float = 1.0) -> Any:
     """The named initialiser of kernels, with its numbers times `scale`."""
-    found: Any = _INITIALIZERS[name] if name in _INITIALIZERS else choose(_INITIALIZERS, name, "initializer")
-    if found is None:
+    if name == "orthogonal":
         return nn.initializers.orthogonal(scale)
-    gain, fan, distribution = found
+    gain, fan, distribution = INITIALIZERS.get(name) or choose(INITIALIZERS, name, "initializer")
     return nn.initializers.variance_scaling(gain * scale**2, fan, distribution)
 
 
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None, **linen: Any) -> nn.Dense:
-    """A dense layer with the kernel of `kernel_initializer`; `linen` has further arguments of `nn.Dense`."""
-    kernel = kernel_initializer(initializer, scale)
-    return nn.Dense(features, dtype=dtype, kernel_init=kernel, name=name, **linen)
+    """A dense layer with the named initialiser; `linen` has further arguments of `nn.Dense`."""
+    return nn.Dense(features, dtype=dtype, kernel_init=kernel_initializer(initializer, scale), name=name, **linen)
 
 
 class Layers(nn.Module):

@@ -16,15 +16,13 @@ class Network(nn.Module, kw_only=True):
     """A trunk and a head, with the options that all policy networks share.
 
     Attributes:
-        output_activation: Activation of the mean; see `GaussianHead`. The kind of policy replaces "auto", which is
-            "tanh" without a policy.
+        output_activation: See `GaussianHead`. The kind of policy replaces "auto", which is "tanh" without a policy.
         std: See `GaussianHead`, also for initial_log_std, log_std_bounds and off_diagonal.
         norm: None or "layer" (layer normalisation before each activation).
         initializer: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal", for the kernels.
         scale: Factor on the initial hidden kernels.
         output_scale: Factor on the initial kernel of the mean.
-        dtype: Compute dtype of the trunk, such as "bfloat16"; None keeps the dtype of its inputs. The head stays in
-            float32.
+        dtype: Compute dtype of the trunk, such as "bfloat16"; None keeps the dtype of the inputs.
         num_actions: Length of the action vector; the policy's factory sets it.
         observation_space: Space of the observations; the policy's factory sets it.
     """

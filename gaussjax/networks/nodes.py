@@ -88,9 +88,7 @@ def _read_layer(described: Any, where: str) -> Layer:
     if not isinstance(described, Mapping) or len(described) != 1:
         raise ValueError(f"{where}: layer: expected a width, a name or {{'linear': 64}}, got {described!r}.")
     kind, options = next(iter(described.items()))
-    if isinstance(kind, str) and kind not in LAYERS:
-        choose({**LAYERS, **ACTIVATIONS}, kind, f"{where}: layer")
-    known = choose(LAYERS, kind, f"{where}: layer")
+    known = choose(LAYERS if kind in ACTIVATIONS else {**LAYERS, **ACTIVATIONS}, kind, f"{where}: layer")
     if options is not None and not isinstance(options, Mapping):
         if not known:
             raise ValueError(f"{where}: {kind}: expected no options, got {options!r}.")

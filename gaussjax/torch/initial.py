@@ -10,19 +10,12 @@ import torch
 from torch import nn
 
 from gaussjax.core.choices import choose
+from gaussjax.networks.layers import INITIALIZERS
 from gaussjax.networks.recurrent.cells import gate_biases, longest
 from gaussjax.random import threefry
 from gaussjax.torch import random
 from gaussjax.torch.convert import Leaf, leaves
 from gaussjax.torch.layers import Start
-
-# For each initialiser of kernels: the gain of the variance, the fan, and the distribution.
-_SCALINGS = {
-    "lecun_normal": (1.0, "in", "normal"),
-    "he_normal": (2.0, "in", "normal"),
-    "xavier_uniform": (1.0, "average", "uniform"),
-    "orthogonal": (1.0, "", "orthogonal"),
-}
 
 
 def parameters(module: nn.Module, key: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -59,18 +52,18 @@ def fold(key: torch.Tensor, path: tuple[str | int, ...]) -> torch.Tensor:
 
 
 def _draw(key: torch.Tensor, shape: tuple[int, ...], initializer: str, scale: float) -> torch.Tensor:
-    gain, fan, form = choose(_SCALINGS, initializer, "initializer")
-    if form == "orthogonal":
+    if initializer == "orthogonal":
         columns = math.prod(shape[:-1])
         tall = (max(shape[-1], columns), min(shape[-1], columns))
         q, r = torch.linalg.qr(random.normal(key, tall))
         q = q * torch.sign(torch.diagonal(r))
         q = q if shape[-1] > columns else q.mT
         return scale * q.reshape(shape[-1], *shape[:-1]).movedim(0, -1)
+    gain, fan, distribution = choose(INITIALIZERS, initializer, "initializer")
     area = math.prod(shape[:-2])
-    count = shape[-2] * area if fan == "in" else (shape[-2] + shape[-1]) * area / 2.0
+    count = shape[-2] * area if fan == "fan_in" else (shape[-2] + shape[-1]) * area / 2.0
     variance = gain * scale**2 / max(1.0, count)
-    if form == "uniform":
+    if distribution == "uniform":
         return random.uniform(key, shape, minimum=-1.0) * math.sqrt(3.0 * variance)
     # A normal distribution truncated at two standard deviations, scaled to the variance.
     end = math.erf(math.sqrt(2.0))

@@ -91,7 +91,7 @@ def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
 
 
 def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) -> Any:
-    """The products with the input and the hidden state; their sum is one product of concatenated operands."""
+    """The products with the input and the hidden state; for a `summed` cell one product of concatenated operands."""
     into = hidden.dtype
     shape = (*hidden.shape[:-1], weights.bias_input.shape[-1])
     biases = [xp.broadcast_to(xp.astype(bias, into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
@@ -127,7 +127,7 @@ GATED = ("gru", "lstm", "mingru")
 
 
 def gate_biases(cell: str, log_steps: Any) -> Any:
-    """Biases `(gates,)` of a gated cell whose units remember for `exp(log_steps)` steps, `(hidden,)`."""
+    """Biases `(gates,)` with which the units of a gated cell remember for `exp(log_steps)` steps."""
     zeros = xp.zeros_like(log_steps)
     # Negative biases close the gates that admit the new state; positive ones open the gates that keep the old state.
     gru, lstm = (zeros, log_steps, zeros), (-log_steps, log_steps, zeros, zeros)

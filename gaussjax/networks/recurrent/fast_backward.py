@@ -96,9 +96,8 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
 
 
 def _varying(array: Array) -> Any:
-    """The axes of a `shard_map` over which an array differs."""
+    """The axes of a `shard_map` over which an array differs; the attribute's name depends on the version of jax."""
     abstract = jax.typeof(array)
-    # The name of the attribute depends on the version of jax.
     return getattr(abstract, "mat", None) or getattr(abstract, "vma", None)
 
 

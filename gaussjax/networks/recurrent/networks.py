@@ -29,13 +29,9 @@ class Recurrent(Network):
         sizes: Width of each dense layer.
         activation: Activation of the dense layers; see `MLP`.
         sequence_length: Steps of a training sequence, for `to_sequences`.
-        fast_backward: Whether wide LSTM layers use a faster backward pass, which excludes forward mode
-            (`jax.jvp`). Other layers ignore it.
-        memory_steps: None, or the longest gap in steps that a gated cell should bridge before training: its
-            units then start with memories of between 1 and that many steps.
-
-    Source:
-        Tallec and Ollivier 2018, can recurrent neural networks warp time? (arXiv:1804.11188), for `memory_steps`.
+        fast_backward: Whether wide LSTM layers use a faster backward pass, without forward mode (`jax.jvp`).
+        memory_steps: None, or the longest gap in steps that a gated cell should bridge before training: its units
+            then start with memories of between 1 and that many steps (Tallec and Ollivier 2018, arXiv:1804.11188).
     """
 
     hidden_size: int = 64
