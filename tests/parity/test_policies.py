@@ -67,10 +67,12 @@ def compare_gradients(name: str, dtype: str) -> None:
     observed = jax.tree.map(np.asarray, observations)
     ours, theirs = carries(policy, BATCH)
     noise = policies.noise(policy, BATCH).astype(dtype)
-    taken, advantages = 0.5 * np.tanh(noise), noise[:, 0]
+    advantages = noise[:, 0]
+    raw_alone = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
+    scoring = {"raw_actions" if raw_alone else "taken_actions": 0.5 * np.tanh(noise)}
 
     def ppo_loss(evaluate, act, params, observations, memory, xp):
-        log_prob, entropy, _ = evaluate(params, observations, taken, **memory)
+        log_prob, entropy, _ = evaluate(params, observations, **scoring, **memory)
         log_prob = log_prob.sum(-1)
         ratios = xp.exp(xp.clip(log_prob - old, -20.0, 20.0))
         clipped = xp.clip(ratios, 0.8, 1.2)
@@ -82,7 +84,7 @@ def compare_gradients(name: str, dtype: str) -> None:
         return (0.2 * log_prob.sum(-1) - (xp.sin(actions) * xp.asarray(noise)).sum(-1)).mean()
 
     for loss in (ppo_loss, sac_loss):
-        old = jnp.asarray(policy.evaluate(params, observations, taken, **ours).log_prob.sum(-1) + 0.1)
+        old = jnp.asarray(policy.evaluate(params, observations, **scoring, **ours).log_prob.sum(-1) + 0.1)
         weights = jnp.asarray(advantages)
         expected = jax.jit(jax.grad(lambda p: loss(policy.evaluate, policy.act, p, observations, ours, jnp)))(params)  # noqa: B023
         old, weights = torch.from_numpy(np.array(old)), torch.from_numpy(advantages.copy())
