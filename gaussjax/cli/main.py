@@ -14,6 +14,7 @@ import jax
 import gaussjax
 from gaussjax.cli.errors import UsageError, usage_errors
 from gaussjax.training.parallel import processes
+from gaussjax.training.run import interruption
 
 try:
     import tyro
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # Asynchronous dispatch runs each program in another thread, which takes longer than the small program of
             # an environment step. Several devices need these threads to run in parallel.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
-        _RUN[type(command)](command)
+        with interruption.resend_lost_interrupts():
+            _RUN[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
     except train.FAULTS as error:

@@ -6,9 +6,9 @@ gate gradients fit into the cache.
 """
 
 # XLA: a scan that sums weight gradients reads and writes the whole kernel at each step. On CPU this backward pass
-# takes 0.66 times as long at 64 steps, 64 rows and 256 units (jax 0.10.2); one block takes 1.14 times as long, blocks
-# of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%, and small layers gain nothing. Remove this file when
-# tests/faults/test_overhead.py::test_the_fast_backward_is_still_faster fails.
+# takes 0.66 times as long at 64 steps, 64 rows and 256 units, and 0.8 times with 64 units (jax 0.10.2). With 256 units
+# one block takes 1.14 times as long and blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%. Remove
+# this file when tests/faults/test_overhead.py::test_the_fast_backward_is_still_faster fails.
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ from jaxtyping import Array
 
 from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, unroll
 
-# Least number of gate entries in one step (rows * gates * hidden) for which this backward pass is faster.
-_FEWEST_ENTRIES = 2**15
 # A block collects 2 MiB, and has between 4 and 16 steps; see benchmarks/NOTES-recurrent.md.
 _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
-def applies(cell: Cell, weights: Weights, state: Any, x: Array) -> bool:
+def applies(weights: Weights, x: Array) -> bool:
     """True if `collected` can compute these gradients and is faster than automatic differentiation."""
-    large = x.shape[0] > 0 and output(state).size * cell.gates >= _FEWEST_ENTRIES
     # Under `shard_map` this rule would have to sum the weight gradients of the devices itself.
-    return large and _varying(x) == _varying(weights.kernel_input)
+    return x.shape[0] > 0 and _varying(x) == _varying(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -99,7 +99,7 @@ class Layer(_Options):
             x = output(state)
         else:
             resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
-            fast = self.fast_backward and self.cell == "lstm" and applies(cell, weights, state, x)
+            fast = self.fast_backward and self.cell == "lstm" and applies(weights, x)
             x, state = (collected if fast else cells.unroll)(cell, dtype, weights, state, x, resets)
         return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 
