@@ -10,7 +10,6 @@ import torch
 import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
-from gaussjax.networks.recurrent import fast_backward
 from gaussjax.networks.recurrent.cells import CELLS as CELLS_BY_NAME
 from gaussjax.networks.recurrent.cells import Weights, unroll
 from gaussjax.networks.recurrent.fast_backward import collected
@@ -192,8 +191,7 @@ def test_forward_and_reverse_mode_agree_to_the_second_order(cell, x64):
             assert_close(forward_over_reverse, other, tolerance)
 
 
-def test_a_fast_backward_has_the_gradients_of_the_scan_and_no_forward_mode(monkeypatch):
-    monkeypatch.setattr(fast_backward, "_FEWEST_ENTRIES", 0)
+def test_a_fast_backward_has_the_gradients_of_the_scan_and_no_forward_mode():
     policy, params = make("lstm-2")
     fast, _ = make("lstm-2", fast_backward=True)
     inputs = data(policy)
@@ -474,9 +472,8 @@ def test_unknown_choices_are_refused():
 
 
 @pytest.mark.parametrize("network", [LSTM(8, fast_backward=True), GRU(hidden_size=8), RNN(hidden_size=128), MinGRU()])
-def test_gradients_within_a_shard_map_are_those_without(network, monkeypatch):
+def test_gradients_within_a_shard_map_are_those_without(network):
     """With shard_map's default check of the axes over which arrays vary."""
-    monkeypatch.setattr(fast_backward, "_FEWEST_ENTRIES", 0)
     policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box(shape=(2,)), keepdims=False)
     params, carry = policy.init(jax.random.key(0)), policy.initial_carry((4,))
     seen, taken = jax.random.normal(jax.random.key(1), (5, 4, 3)), jnp.zeros((5, 4, 2))
