@@ -37,7 +37,7 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...] = ()):
         functools.update_wrapper(self, function)
-        self.jit = jax.jit(function, static_argnames=static_argnames)
+        self.jit: Any = jax.jit(function, static_argnames=static_argnames)
         self._static = static_argnames
         self.lower, self.trace, self.eval_shape = self.jit.lower, self.jit.trace, self.jit.eval_shape
         self.clear_cache = self.jit.clear_cache
@@ -101,7 +101,8 @@ def _checked(leaf: Any, where: str, name: str) -> Any:
             f"{where}: expected real numbers, got {leaf.dtype}. Convert them first, with "
             f"np.asarray({name}, np.float32)."
         )
-    if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not jax.config.jax_enable_x64:
+    config: Any = jax.config  # its flags become attributes at run time
+    if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not config.jax_enable_x64:
         # Without x64 JAX would keep only the lower 32 bits of each number.
         limits = np.iinfo(np.int32)
         return leaf if limits.min <= leaf.min() and leaf.max() <= limits.max else leaf.astype(np.float32)

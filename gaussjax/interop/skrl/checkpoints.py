@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import msgpack
 import numpy as np
@@ -141,7 +142,8 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
         tree = convert.nested({in_flax.get(name, (name,)): array for name, array in arrays.items()})
         check_shapes(tree, convert.flax_shapes(found), "params", _REPAIR)
         return {"params": tree}
-    check_shapes(arrays, convert.torch_shapes(found), "params", _REPAIR)
+    expected = {leaf.torch: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in found}
+    check_shapes(arrays, expected, "params", _REPAIR)
     return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in arrays.items()})
 
 
