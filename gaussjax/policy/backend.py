@@ -1,4 +1,4 @@
-"""The operations that a policy needs of the library its network is written in, and JAX's."""
+"""The array operations that a policy takes from JAX or from another library, such as torch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gaussjax.random.normal import standard_normal
 
 
 class Backend(NamedTuple):
-    """The operations of one library.
+    """Operations of the library in which a network is written.
 
     Attributes:
-        bind: `(network, observation_space, num_actions, fields)` to an object with `init` and `apply`.
-        compile: `(function, names of static arguments) -> function` that takes users' values.
-        full: `(shape, value, NumPy's dtype) -> array`.
+        bind: `(network, observation_space, num_actions, fields) -> object` with `init` and `apply`.
+        compile: `(function, names of static arguments) -> function` that converts and validates its arguments.
+        full: `(shape, value, NumPy dtype) -> array`.
         draw: `(key, shape, dtype) -> standard normal noise`.
-        float32: The library's float32 dtype.
-        check_key: Raises for anything but one key.
-        check_params: `(params, function that returns the expected ones)`: raises for others.
-        abstract: `(function, *arguments)` to its result, of which only shapes are read.
-        key: Makes any key.
+        float32: The float32 dtype.
+        check_key: Raises for everything except one key.
+        check_params: `(params, function that returns the expected ones)`; raises if their shapes differ.
+        abstract: `(function, *arguments) -> result`, of which only shapes are used.
+        key: Makes an arbitrary key.
     """
 
     bind: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""The functions of a policy, made from a network and a kind of distribution."""
+"""Construction of a policy from a network and a kind."""
 
 from __future__ import annotations
 
@@ -27,44 +27,42 @@ def build(
     keepdims: bool = True,
     **options: Any,
 ) -> Policy:
-    """A policy of any kind, your own included.
+    """A policy of any kind, including your own.
 
     Args:
         kind: The kind. Its distribution has the methods of `gaussjax.distributions.Distribution`.
-        network: A network, as for `gaussjax.gaussian`.
-        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
-        action_space: A Gymnasium Box. Actions are flat vectors whatever its shape.
-        reduction: "sum", "mean", "prod" or "none", as for `gaussjax.gaussian`.
-        keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
-        **options: Further options that the spec is to hold, as plain data. `clip_log_std=True` with `min_log_std`
-            and `max_log_std` clips log_std; the meaning of all others is up to the kind.
+        network: As for `gaussjax.gaussian`.
+        observation_space: As for `gaussjax.gaussian`.
+        action_space: As for `gaussjax.gaussian`.
+        reduction: As for `gaussjax.gaussian`.
+        keepdims: As for `gaussjax.gaussian`.
+        **options: Further options in the spec, as plain data. `clip_log_std=True` with `min_log_std` and
+            `max_log_std` clips log_std; the kind interprets all other options.
 
     Returns:
         The policy's pure functions.
 
     Raises:
-        ValueError: The reduction does not exist, or a bound of the Box is crossed.
-        TypeError: The action space is not a Box, or the network is not a network.
+        ValueError: The reduction does not exist, or the bounds of the Box cross.
+        TypeError: The action space is not a Box, or the network has no `init` and `apply`.
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
         >>> @gaussjax.distributions.register
         ... class Laplace(gaussjax.distributions.Distribution):
         ...     loc: jax.Array
-        ...     log_std: jax.Array
-        ...     def _log_scale(self):
-        ...         return self.log_std - 0.5 * jnp.log(2.0)
+        ...     log_scale: jax.Array
         ...     def from_noise(self, noise):
         ...         tail = jnp.log(2.0) + jax.scipy.stats.norm.logcdf(-jnp.abs(noise))
-        ...         return self.loc - jnp.sign(noise) * jnp.exp(self._log_scale()) * tail
+        ...         return self.loc - jnp.sign(noise) * jnp.exp(self.log_scale) * tail
         ...     def log_prob(self, actions, reduction="sum"):
-        ...         distance = jnp.abs(actions - self.loc) * jnp.exp(-self._log_scale())
-        ...         return gaussjax.distributions.reduce(-distance - self._log_scale() - jnp.log(2.0), reduction)
+        ...         distance = jnp.abs(actions - self.loc) * jnp.exp(-self.log_scale)
+        ...         return gaussjax.distributions.reduce(-distance - self.log_scale - jnp.log(2.0), reduction)
         ...     def entropy(self, reduction="sum"):
-        ...         return gaussjax.distributions.reduce(1.0 + self._log_scale() + jnp.log(2.0), reduction)
+        ...         return gaussjax.distributions.reduce(1.0 + self.log_scale + jnp.log(2.0), reduction)
         ...     def mean(self):
         ...         return self.loc
-        >>> laplace = Kind("laplace", lambda mean, log_std, outputs: Laplace(mean, log_std))
+        >>> laplace = Kind("laplace", lambda mean, log_std, outputs: Laplace(mean, log_std - 0.5 * jnp.log(2.0)))
         >>> policy = build(laplace, gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
         >>> params = policy.init(jax.random.key(0))
         >>> actions, log_prob, outputs = policy.act(params, jax.random.key(1), jnp.zeros((5, 3)))
@@ -75,7 +73,7 @@ def build(
         True
     """
     check_reduction(reduction)
-    # A network of another library arrives in a record that names its backend.
+    # A network of another library is passed in a record with its backend.
     backend: Backend = getattr(network, "backend", JAX)
     network = checks.network(network) if backend is JAX else network.network
     observed, box = spaces.as_space(observation_space), spaces.action_box(action_space)
@@ -87,7 +85,7 @@ def build(
 
 
 class _Build(NamedTuple):
-    """The factory of a kind of one's own; a record, so that it compares and pickles by the kind."""
+    """The factory of a user's kind, a record that compares and pickles by the kind."""
 
     kind: Kind
 
@@ -101,7 +99,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
     network = backend.bind(spec.network, spec.observation_space, num_actions, kind.network_fields)
 
     def compiled(function: Any, *static: str) -> Any:
-        # Python's errors about arguments name the function by this.
+        # Python uses this name in errors about arguments.
         function.__qualname__ = f"policy.{function.__name__}"
         return backend.compile(function, static)
 
@@ -128,7 +126,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return backend.abstract(lambda: initial_carry(batch_shape))
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
-        """The distribution, the outputs and the mean."""
+        """The distribution, the outputs and the mean of one forward pass."""
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
@@ -144,17 +142,15 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         if kind.clip_mean is not None:
             mean = kind.clip_mean(mean)
         distribution = kind.distribution(mean, log_std, extras)
-        # All outputs have the batch shape of the mean, so that they still fit together after a vmap.
+        # All outputs have the batch shape of the mean, so that their shapes still agree after a vmap.
         shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs}}
         shared = {name: xp.broadcast_to(x, (*mean.shape[:-1], x.shape[-1])) for name, x in shared.items()}
         return distribution, {**extras, "mean_actions": mean, **shared}, mean
 
     def scores(distribution: Any, taken_actions: Any, raw_actions: Any, shape: tuple[int, ...]) -> Array:
         if raw_actions is not None:
-            raw_actions = checks.same_shape(raw_actions, shape, "raw_actions")
-            return kind.raw_log_prob(distribution, raw_actions, reduction)
-        taken_actions = checks.same_shape(taken_actions, shape, "taken_actions")
-        return kind.log_prob(distribution, taken_actions, reduction)
+            return kind.raw_log_prob(distribution, checks.same_shape(raw_actions, shape, "raw_actions"), reduction)
+        return kind.log_prob(distribution, checks.same_shape(taken_actions, shape, "taken_actions"), reduction)
 
     def keep_axis(reduced: Array, reduction: str) -> Array:
         return xp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced

@@ -1,7 +1,6 @@
-"""Validation of a policy's arguments, by shape, dtype and structure alone.
+"""Validation of a policy's arguments by shape, dtype and structure.
 
-The checks run while a call is traced. They cost nothing in a compiled program, and their errors read the
-same with and without `jit`.
+The checks run while a call is traced and cost nothing in a compiled program. Errors are the same under `jit`.
 """
 
 from __future__ import annotations
@@ -18,44 +17,33 @@ from gaussjax.core.trees import check_shapes
 
 
 def key(value: Any) -> None:
-    """Raises for anything but one PRNG key, typed or legacy.
-
-    Raises:
-        TypeError: An int, an array of another type, or several keys.
-    """
+    """Raise TypeError for everything except one PRNG key, typed or legacy."""
     dtype = getattr(value, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if value.shape == ():
             return
-        came = f"{value.shape[0]} keys in an array of shape {value.shape}"
+        found = f"{value.shape[0]} keys in an array of shape {value.shape}"
     elif dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
         return
     elif dtype is None:
-        came = repr(value)
+        found = repr(value)
     else:
-        came = f"an array of type {dtype} and shape {value.shape}"
+        found = f"an array of type {dtype} and shape {value.shape}"
     raise TypeError(
-        f"key: expected one PRNG key, got {came}. Make one with jax.random.key(0); for several keys "
+        f"key: expected one PRNG key, got {found}. Make one with jax.random.key(0); for several keys "
         f"use jax.vmap, and jax.random.split for a new key at each call."
     )
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
-    """Raises for parameters whose leaves are not those that `expected` returns."""
+    """Raise ValueError for parameters that differ in structure or shapes from the result of `expected`."""
     wanted = expected()
     if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
         check_shapes(value, wanted, "params")
 
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
-    """The array as floating numbers, if it has exactly the expected shape. Nothing is broadcast.
-
-    Raises:
-        TypeError: The array does not hold real numbers.
-        ValueError: The shape differs, even if it would broadcast.
-    """
-    if array is None:
-        raise TypeError(f"{name}: expected an array of shape {tuple(expected)}, got None. There is no default for it.")
+    """The array as floating-point numbers; raises unless it holds real numbers in exactly the expected shape."""
     array = array if hasattr(array, "dtype") else jnp.asarray(array)
     if not xp.is_real(array):
         raise TypeError(
@@ -68,32 +56,31 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
             f"for the whole batch use broadcast_to."
         )
     array = xp.asarray(array)
-    # Integers would truncate the bounds and the noise that they meet.
+    # With integers, the bounds and the noise would be truncated.
     return array if xp.is_floating(array) else xp.to_float32(array)
 
 
 def noise(array: Any, expected: tuple[int, ...], deterministic: bool) -> Any:
-    """The noise, if it has the shape of the actions and the call is not deterministic."""
+    """The noise as floating-point numbers; raises for a deterministic call or a shape unlike the actions'."""
     if deterministic:
         raise ValueError(
-            "noise: expected None for a deterministic action, got an array. Leave noise out, or set "
-            "deterministic=False."
+            "noise: expected None for a deterministic action, got an array. Leave noise out or set deterministic=False."
         )
     return same_shape(array, expected, "noise")
 
 
 def one_of(taken_actions: Any, raw_actions: Any) -> None:
-    """Raises unless exactly one of the two is given."""
+    """Raise TypeError unless exactly one of the arguments is not None."""
     if (taken_actions is None) == (raw_actions is None):
-        came = "none" if raw_actions is None else "both"
+        found = "none" if raw_actions is None else "both"
         raise TypeError(
-            f"evaluate: expected exactly one of raw_actions and taken_actions, got {came}. Pass "
-            f"raw_actions=outputs['raw_actions'] of act where it is at hand, else taken_actions."
+            f"evaluate: expected exactly one of raw_actions and taken_actions, got {found}. Pass "
+            f"raw_actions=outputs['raw_actions'] of act if you have it, else taken_actions."
         )
 
 
 def taken_actions_of_unclipped(*_: Any) -> Any:
-    """Raises: a policy with clipped_log_prob="unclipped" cannot score actions whose sample is unknown."""
+    """Raise ValueError, as the `log_prob` of a kind that scores only raw actions."""
     raise ValueError(
         "taken_actions: expected None with clipped_log_prob='unclipped', which scores the sample before the clip, got "
         "an array. Pass raw_actions=outputs['raw_actions'] of act to evaluate."
@@ -103,20 +90,10 @@ def taken_actions_of_unclipped(*_: Any) -> Any:
 def carry_and_resets(
     carry: Any, resets: Any, expected: Callable[[tuple[int, ...]], Any], batch_shape: tuple[int, ...]
 ) -> Any:
-    """The resets as an array or None, if carry and resets fit observations of that batch shape.
+    """The resets as an array or None; raises unless carry and resets fit observations of this batch shape.
 
-    The carry decides the meaning of the observations' first axis. A carry of the same batch shape makes them one
-    step; a carry without their first axis makes them a sequence.
-
-    Args:
-        carry: Recurrent state.
-        resets: Flags of episode starts, or None.
-        expected: `(batch_shape) -> carry`, or only its shapes.
-        batch_shape: Leading axes of the observations.
-
-    Raises:
-        TypeError: The carry does not hold floating numbers, or the resets are not bool.
-        ValueError: The carry is missing, or a shape differs.
+    Observations are one step if the carry has their batch shape, and a sequence if it lacks their first axis.
+    `expected` returns a carry, or its shapes, for a batch shape.
     """
     sequence = f", or carry=policy.initial_carry({batch_shape[1:]}) for a sequence" if batch_shape else ""
     repair = f"Start with carry=policy.initial_carry({batch_shape}) for one step{sequence}."
@@ -127,7 +104,7 @@ def carry_and_resets(
     carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
     check_shapes(carry, expected(carry_batch), "carry", repair)
     for leaf in leaves:
-        # The new carry has the dtype of the old one, and integers would lose every fraction.
+        # The next carry has the dtype of this one, so integers would truncate it.
         if not xp.is_floating(leaf):
             raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
@@ -137,33 +114,28 @@ def carry_and_resets(
     if _dtype(resets) != "bool":
         raise TypeError(
             f"resets: expected bool, got {_dtype(resets)}. Make them with gaussjax.networks.episode_starts(terminated, "
-            f"truncated) for a sequence, and with episode_ends of the step before for one step."
+            f"truncated) for a sequence, and with episode_ends of the previous step for one step."
         )
     if tuple(xp.shape(resets)) != batch_shape:
         raise ValueError(
-            f"resets: expected shape {batch_shape}, one for each observation, got {tuple(xp.shape(resets))}. "
-            f"Nothing is broadcast."
+            f"resets: expected shape {batch_shape}, one for each observation, got {tuple(xp.shape(resets))}. Nothing "
+            f"is broadcast."
         )
     return resets
 
 
 def no_carry(carry: Any, resets: Any) -> None:
-    """Raises for a carry or resets of a network that is not recurrent."""
-    if (carry is not None and jax.tree.leaves(carry)) or resets is not None:
-        name, came = ("carry", carry) if resets is None else ("resets", resets)
-        shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(came)]
+    """Raise ValueError for a carry or resets, as the network is not recurrent."""
+    if jax.tree.leaves(carry) or resets is not None:
+        name, passed = ("carry", carry) if resets is None else ("resets", resets)
+        shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(passed)]
         raise ValueError(
-            f"{name}: expected None, got arrays of shapes {shapes}: this network is not recurrent. Leave the argument "
-            f"out."
+            f"{name}: expected None, got arrays of shapes {shapes}: this network is not recurrent. Leave {name} out."
         )
 
 
 def network(value: Any) -> Any:
-    """The network, if it has `init` and `apply`.
-
-    Raises:
-        TypeError: It is a class, or has no such methods.
-    """
+    """The network; raises TypeError for a class, and for an object without `init` and `apply`."""
     if isinstance(value, type):
         raise TypeError(
             f"network: expected a module, got the class {value.__name__}. Make an instance: {value.__name__}(…)."
@@ -171,18 +143,13 @@ def network(value: Any) -> Any:
     if not (hasattr(value, "init") and hasattr(value, "apply")):
         raise TypeError(
             f"network: expected a flax.linen module, got {type(value).__name__}. gaussjax.networks.from_spec converts "
-            f"a description, gaussjax.networks.from_nnx a flax.nnx module; a torch.nn.Module belongs to gaussjax.torch."
+            f"a description, gaussjax.networks.from_nnx a flax.nnx module; use gaussjax.torch for a torch.nn.Module."
         )
     return value
 
 
 def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
-    """Mean, log_std and outputs that a network returned, the first two in float32 or float64.
-
-    Raises:
-        TypeError: The network did not return (mean, log_std, dict).
-        ValueError: A shape differs from the actions' shape, or an output has a name of the policy's own.
-    """
+    """A network's mean and log_std in float32 or float64, and its outputs; raises if one of them is unusable."""
     if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
         kind = type(returned).__name__
         raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")

@@ -1,8 +1,9 @@
-"""Policies from their description."""
+"""Policies made from their descriptions."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,11 +26,11 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | 
 
     Args:
         spec: `policy.spec`, or the dict that `policy.spec.to_dict()` returned.
-        network: Your own network, where the dict describes a network that gaussjax does not ship.
-        kind: Your own kind of policy, where the spec names one that gaussjax does not ship.
+        network: Your own network, if the dict describes a network that is not part of gaussjax.
+        kind: Your own kind, if the spec names a kind that is not part of gaussjax.
 
     Returns:
-        A policy with the same functions and numbers as the described one.
+        A policy with the same functions and numbers.
 
     Raises:
         ValueError: A name in the description is unknown, or the network or the kind is missing.
@@ -47,7 +48,7 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | 
         return remake(_factory(spec.kind, kind), spec)
     missing = {"kind", "network", "observation_space", "action_space", "options"} - set(spec)
     if missing:
-        raise ValueError(f"spec: expected what policy.spec.to_dict() gives, but {sorted(missing)} is missing.")
+        raise ValueError(f"spec: expected a dict from policy.spec.to_dict(), got one without {sorted(missing)}.")
     factory = _factory(spec["kind"], kind)
     if kind is None:
         for option in spec["options"]:
@@ -65,4 +66,4 @@ def _factory(name: str, kind: Kind | None) -> Callable[..., Policy]:
         return choose(_FACTORIES, name, "policy kind")
     if kind.name != name:
         raise ValueError(f"kind: expected the kind {name!r} that the spec names, got {kind.name!r}.")
-    return lambda *arguments, **options: build(kind, *arguments, **options)
+    return functools.partial(build, kind)

@@ -1,4 +1,4 @@
-"""The records that users hold of a policy: its functions, their results, its kind and its description."""
+"""The records of a policy: its functions, their results, its kind and its description."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ActOutput(NamedTuple):
     Attributes:
         actions: Actions for the environment, `(…, act)`.
         log_prob: Log-density in nats, `(…, 1)`; see `reduction` and `keepdims` of the factory.
-        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each `(…, act)`,
-            `carry` of a recurrent network, and the network's own outputs.
+        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each `(…, act)`; `carry` of a
+            recurrent network; and the other outputs of the network.
     """
 
     actions: Float[Array, "*batch act"]
@@ -36,7 +36,7 @@ class EvaluateOutput(NamedTuple):
     """Result of `evaluate`.
 
     Attributes:
-        log_prob: Log-density of the given actions in nats.
+        log_prob: Log-density of the actions in nats.
         entropy: Entropy in nats, reduced like `log_prob`.
         outputs: The outputs of `act` without `raw_actions`, since nothing is sampled.
     """
@@ -48,13 +48,13 @@ class EvaluateOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Everything a policy was made from; `gaussjax.from_spec` makes the same policy again.
+    """Description of a policy, from which `gaussjax.from_spec` makes the same policy again.
 
     Attributes:
         kind: Name of the kind, such as "gaussian".
-        network: The network that the factory got.
-        observation_space: Observation space as one of `gaussjax.spaces`.
-        action_space: Action space as a `gaussjax.spaces.Box`.
+        network: The network as passed to the factory.
+        observation_space: Observation space.
+        action_space: Action space.
         options: Options of the factory as pairs of name and value.
     """
 
@@ -75,22 +75,12 @@ class Spec:
         }
 
 
-class MakeDistribution(Protocol):
-    """A distribution from mean, log_std and the network's outputs."""
-
-    def __call__(self, mean: Array, log_std: Array, outputs: dict[str, Any], /) -> Distribution: ...
-
-
-class Sample(Protocol):
-    """Raw actions, actions and log-density from standard normal noise; None stands for the deterministic action."""
-
-    def __call__(self, distribution: Any, noise: Array | None, reduction: str, /) -> tuple[Array, Array, Array]: ...
-
-
-class Score(Protocol):
-    """Log-density of actions, in nats."""
-
-    def __call__(self, distribution: Any, actions: Array, reduction: str, /) -> Array: ...
+MakeDistribution = Callable[[Array, Array, dict[str, Any]], Distribution]
+"""Function of mean, log_std and the network's outputs."""
+Sample = Callable[[Any, Array | None, str], tuple[Array, Array, Array]]
+"""Function of a distribution, noise (None: deterministic) and a reduction to raw actions, actions and log_prob."""
+Score = Callable[[Any, Array, str], Array]
+"""Function of a distribution, actions and a reduction to log-densities in nats."""
 
 
 def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
@@ -98,24 +88,24 @@ def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
 
 
 class Kind(NamedTuple):
-    """A family of policies: how mean and log_std become actions and log-densities.
+    """A kind of policy: the distribution, and the conversion of its samples to actions and log-densities.
 
     `name` and `distribution` are required; `gaussjax.policy.build` has an example.
 
     Attributes:
         name: Name of the kind in a spec.
         distribution: Makes the distribution.
-        sample: Samples and scores; None calls `from_noise` and `noise_log_prob` of the distribution, with
-            zero noise for the deterministic action.
-        raw_log_prob: Scores raw actions exactly as `sample` scored them.
+        sample: Samples and scores. None calls `from_noise` and `noise_log_prob` of the distribution, with zero
+            noise for the deterministic action.
+        raw_log_prob: Scores raw actions exactly as `sample` does.
         log_prob: Scores actions whose sample is unknown.
         clip_mean: Clips the mean before the distribution is made, or None.
-        network_outputs: Names of the outputs that the network must return beside mean and log_std.
-        network_fields: Pairs of a network's field and the value that fills it where it is open.
-        support: The Box that holds all actions, or None where every real vector has a density.
-        saturation_margin: Fraction of a Box's half width within which an action counts as saturated.
-        factory: Makes the policy again: `(network, observation_space, action_space, **options)`. None means
-            `build` with this kind.
+        network_outputs: Names of the outputs that the network must return in addition to mean and log_std.
+        network_fields: Pairs of a network's field and the value that replaces an open one (None or "auto").
+        support: The Box that contains all actions, or None if every real vector has a density.
+        saturation_margin: Distance from a bound, as a fraction of the half width, at which an action is saturated.
+        factory: `(network, observation_space, action_space, **options) -> policy`, which makes the policy again.
+            None means `build` with this kind.
     """
 
     name: str
@@ -131,23 +121,18 @@ class Kind(NamedTuple):
     factory: Callable[..., Policy] | None = None
 
 
-class Init(Protocol):
-    """`policy.init`."""
-
+# Signatures of the functions that `Policy` documents.
+class _Init(Protocol):
     def __call__(self, key: Any, observations: Any = None) -> Params: ...
 
 
-class Apply(Protocol):
-    """`policy.apply`."""
-
+class _Apply(Protocol):
     def __call__(
         self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None
     ) -> tuple[Any, dict[str, Any]]: ...
 
 
-class Act(Protocol):
-    """`policy.act`."""
-
+class _Act(Protocol):
     def __call__(
         self,
         params: Params,
@@ -162,9 +147,7 @@ class Act(Protocol):
     ) -> ActOutput: ...
 
 
-class Evaluate(Protocol):
-    """`policy.evaluate`."""
-
+class _Evaluate(Protocol):
     def __call__(
         self,
         params: Params,
@@ -177,74 +160,64 @@ class Evaluate(Protocol):
     ) -> EvaluateOutput: ...
 
 
-class Entropy(Protocol):
-    """`policy.entropy`."""
-
+class _Entropy(Protocol):
     def __call__(
         self, params: Params, observations: Any, *, reduction: str = "none", carry: Any = None, resets: Any = None
     ) -> Array: ...
 
 
-class LogStd(Protocol):
-    """`policy.log_std`."""
-
+class _LogStd(Protocol):
     def __call__(self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array: ...
 
 
-class Noise(Protocol):
-    """`policy.noise`."""
-
+class _Noise(Protocol):
     def __call__(self, key: Any, batch_shape: tuple[int, ...] = ()) -> Array: ...
 
 
-class InitialCarry(Protocol):
-    """`policy.initial_carry`."""
-
+class _InitialCarry(Protocol):
     def __call__(self, batch_shape: tuple[int, ...] = ()) -> Any: ...
 
 
 class Policy(NamedTuple):
     """Pure functions of one policy, each a `jax.jit` that becomes part of an enclosing program.
 
-    Observations have any leading dimensions, and all results have the same ones. Errors are raised while a
-    call is traced, so they cost nothing afterwards and read the same under `jit`. Two policies are equal where
-    their specs are, so a policy is a static argument that does not retrace. A policy can be pickled wherever
-    its network can.
+    Results have the leading dimensions of the observations. Errors are raised while a call is traced, so the
+    checks cost nothing afterwards. Policies with equal specs are equal, so a policy is a static argument that does
+    not retrace. A policy can be pickled if its network can.
 
     Attributes:
         init: `(key, observations=None) -> params`. The key is consumed.
         apply: `(params, observations, *, carry=None, resets=None) -> (distribution, outputs)`.
-        act: `(params, key, observations, *, taken_actions=None, carry=None, resets=None,
-            deterministic=False, noise=None) -> ActOutput`. The key is consumed. Standard normal `noise` of the
-            actions' shape replaces the draw; with noise or `deterministic` the key may be None.
+        act: `(params, key, observations, *, taken_actions=None, carry=None, resets=None, deterministic=False,
+            noise=None) -> ActOutput`. The key is consumed. Standard normal `noise` of the actions' shape replaces
+            the draw; with `noise` or `deterministic` the key may be None.
         evaluate: `(params, observations, taken_actions=None, *, raw_actions=None, carry=None, resets=None) ->
-            EvaluateOutput`: one forward pass, nothing sampled. It takes exactly one of `raw_actions` from the
-            outputs of `act`, scored as `act` scored them, and `taken_actions`, whose sample is unknown.
-        entropy: `(params, observations, *, reduction="none", carry=None, resets=None)`: nats, `(…, act)` for
-            "none".
+            EvaluateOutput`, from one forward pass without sampling. Exactly one of the actions is required:
+            `raw_actions` from the outputs of `act`, scored as in `act`, or `taken_actions`, whose sample is unknown.
+        entropy: `(params, observations, *, reduction="none", carry=None, resets=None)`: nats, `(…, act)` by default.
         log_std: `(params, observations, *, carry=None, resets=None)`: clipped log standard deviation, `(…, act)`.
-        distribution: `(outputs) -> distribution`: the distribution of given outputs, without a forward pass.
-        noise: `(key, batch_shape=()) -> noise`: the float32 noise that `act` draws from that key, `(…, act)`.
+        distribution: `(outputs) -> distribution`, without another forward pass.
+        noise: `(key, batch_shape=()) -> noise`: the float32 noise that `act` draws from the same key, `(…, act)`.
         initial_carry: `(batch_shape=()) -> carry`: zeros, or `()` for a network that is not recurrent.
-        spec: Everything the policy was made from, hashable.
+        spec: Description of the policy, hashable.
         kind: The kind of policy, for code that works with all kinds.
     """
 
-    init: Init
-    apply: Apply
-    act: Act
-    evaluate: Evaluate
-    entropy: Entropy
-    log_std: LogStd
+    init: _Init
+    apply: _Apply
+    act: _Act
+    evaluate: _Evaluate
+    entropy: _Entropy
+    log_std: _LogStd
     distribution: Callable[[dict[str, Any]], Any]
-    noise: Noise
-    initial_carry: InitialCarry
+    noise: _Noise
+    initial_carry: _InitialCarry
     spec: Spec
     kind: Kind
 
     def __repr__(self) -> str:
-        of = self.spec
-        return f"<{of.kind} policy: {type(of.network).__name__}, {of.observation_space} to {of.action_space}>"
+        spec = self.spec
+        return f"<{spec.kind} policy: {type(spec.network).__name__}, {spec.observation_space} to {spec.action_space}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Policy) and self._identity() == other._identity()

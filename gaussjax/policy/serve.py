@@ -1,8 +1,7 @@
-"""A policy bound to its parameters and its normaliser, for robots and servers."""
+"""Policies bound to parameters and observation statistics, for robots and servers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -21,7 +20,7 @@ class Served(Protocol):
 
 
 class BoundAct(Protocol):
-    """`act` with the parameters and the normaliser filled in, deterministic without a key."""
+    """`act` with parameters and observation statistics bound; deterministic without a key."""
 
     def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput: ...
 
@@ -29,25 +28,25 @@ class BoundAct(Protocol):
 def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | None = None) -> Served:
     """A compiled function from observations to actions, for a robot or a server.
 
-    The parameters are constants of the program, and nothing but the actions is computed. A critic is dropped,
-    and with it the observations that only the critic needs.
+    The parameters are constants of the program, which computes only the actions. A critic and the observations
+    that only the critic needs are dropped.
 
     Args:
-        policy: A policy whose network is not recurrent, of gaussjax.torch too.
-        params: Its parameters. Later changes to them have no effect.
-        normalizer: Observation statistics of the training, if it had any.
+        policy: A policy of JAX or gaussjax.torch whose network is not recurrent.
+        params: Parameters of the policy. Later changes to them have no effect.
+        normalizer: Observation statistics of the training, if any.
 
     Returns:
-        `(observations, key=None) -> actions`, `(…, act)`. Without a key the actions are deterministic; a key is
-        consumed.
+        `(observations, key=None) -> actions`, `(…, act)`. The key is consumed; without one the actions are
+        deterministic.
 
     Raises:
         ValueError: The network is recurrent, so that its carry has to be kept between calls.
 
     Note:
-        On CPU JAX hands each call to another thread, which costs a small policy more than acting does. A process
-        that serves single observations can switch that off before its first JAX operation, with
-        `jax.config.update("jax_cpu_enable_async_dispatch", False)`. The setting holds for the whole process.
+        On CPU, JAX runs each call in another thread, which takes longer than a small policy itself. A process that
+        serves single observations can disable these threads before its first JAX operation, for the whole process:
+        `jax.config.update("jax_cpu_enable_async_dispatch", False)`.
 
     Example:
         >>> import gaussjax
@@ -61,28 +60,25 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
             "policy: expected a network that is not recurrent, got one whose carry has to be kept between calls. Call "
             "policy.act with its carry, or gaussjax.load(file).act."
         )
-    return _bound(policy, params, normalizer, lambda output: output.actions)
+    return bound_act(policy, params, normalizer, only_actions=True)
 
 
-def bound_act(policy: Policy, params: Params, normalizer: normalize.Statistics | None) -> BoundAct:
-    """`policy.act` of the actor alone, compiled with the parameters and the normaliser."""
-    return _bound(policy, params, normalizer, lambda output: output)
-
-
-def _bound(policy: Policy, params: Params, normalizer: normalize.Statistics | None, part: Callable[..., Any]) -> Any:
+def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: bool = False) -> Any:
+    """`policy.act` without the critic, with parameters and observation statistics bound."""
     select = networks.actor_observations(policy.spec.network)
     policy, params = networks.actor(policy, params)
     in_jax = isinstance(policy.init, Compiled)
     if in_jax:
-        # NumPy arrays become constants of the program; JAX's arrays would be passed at each call.
+        # NumPy arrays become constants of the program; JAX arrays would be passed at each call.
         params = jax.tree.map(np.asarray, params)
 
-    def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
+    def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> Any:
         observations = select(observations)
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
         if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
             carry = carry.get("actor")
-        return part(policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets))
+        output = policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)
+        return output.actions if only_actions else output
 
     return Compiled(act) if in_jax else act

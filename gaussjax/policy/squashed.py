@@ -30,28 +30,27 @@ def squashed_gaussian(
 
     `mean_actions`, `log_std` and `raw_actions` in the outputs are the values before tanh. gaussjax's networks
     leave the mean unbounded for this policy. Log-densities are in nats per unit of the Box. The deterministic
-    action is the squashed mean, which is the median of each dimension. `apply` returns the distribution, which
-    has the mean and the mode too.
+    action is the squashed mean, which is the median of each dimension; `distribution.mean()` is the mean.
 
-    Pass `raw_actions=outputs["raw_actions"]` to `evaluate` where they are at hand. The action alone determines
-    its raw action only roughly near a bound. An action on a bound is scored as if it lay 2⁻²⁴ of half the
-    width inside; no score is infinite.
+    Pass `raw_actions=outputs["raw_actions"]` to `evaluate` if you have them: near a bound, an action determines
+    its raw action only roughly. An action on a bound is scored as if it were 2⁻²⁴ of half the width inside, so
+    every score is finite.
 
     Args:
         network: As for `gaussian`.
-        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
+        observation_space: As for `gaussian`.
         action_space: A Gymnasium Box that is bounded in every dimension.
-        clip_log_std: Clip log_std to [min_log_std, max_log_std].
-        min_log_std: Lower bound, natural logarithm.
-        max_log_std: Upper bound.
-        reduction: "sum", "mean", "prod" or "none", as for `gaussian`.
-        keepdims: Whether the reduced axis stays with size 1, `(…, 1)`.
+        clip_log_std: As for `gaussian`.
+        min_log_std: As for `gaussian`.
+        max_log_std: As for `gaussian`.
+        reduction: As for `gaussian`.
+        keepdims: As for `gaussian`.
 
     Returns:
         The policy's pure functions.
 
     Raises:
-        ValueError: A dimension of the Box is open or has no width, or an option has no such choice.
+        ValueError: A dimension of the Box is unbounded or has no width, or an option has no such choice.
         TypeError: The action space is not a Box.
 
     Example:
@@ -69,34 +68,7 @@ def squashed_gaussian(
     options = log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    _check_bounds(low, high)
-    bounds = tuple(low.tolist()), tuple(high.tolist())
-
-    def sample(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
-        raw_actions = distribution.base.mean() if noise is None else distribution.base.from_noise(noise)
-        noise = xp.zeros_like(raw_actions) if noise is None else noise
-        return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
-
-    def raw_log_prob(distribution: TanhGaussian, raw_actions: Array, reduction: str) -> Array:
-        return distribution.log_prob(raw_actions, reduction, raw_actions=raw_actions)
-
-    kind = Kind(
-        name="squashed_gaussian",
-        distribution=lambda mean, log_std, _: TanhGaussian(mean, log_std, *bounds),
-        sample=sample,
-        raw_log_prob=raw_log_prob,
-        # A tanh before the squash would cut deterministic actions to 76% of the Box.
-        network_fields=(("output_activation", None),),
-        support=box,
-        # tanh never reaches a bound: |tanh(u)| >= 0.99 from |u| = 2.65 on.
-        saturation_margin=0.01,
-        factory=squashed_gaussian,
-    )
-    return build(kind, network, observation_space, box, reduction=reduction, keepdims=keepdims, **options)
-
-
-def _check_bounds(low: np.ndarray, high: np.ndarray) -> None:
-    # Actions are float32, where two bounds may round to one number and a large bound to infinity.
+    # In the float32 of actions, two bounds may round to one number, and a large bound to infinity.
     with np.errstate(over="ignore"):
         lower, upper = low.astype(np.float32), high.astype(np.float32)
     unusable = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper)))
@@ -106,3 +78,23 @@ def _check_bounds(low: np.ndarray, high: np.ndarray) -> None:
             f"{low[unusable].tolist()} and high {high[unusable].tolist()} in the dimensions {unusable.tolist()}. "
             f"Bound them in the environment (gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
         )
+    bounds = tuple(low.tolist()), tuple(high.tolist())
+
+    def sample(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+        raw_actions = distribution.base.mean() if noise is None else distribution.base.from_noise(noise)
+        noise = xp.zeros_like(raw_actions) if noise is None else noise
+        return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)
+
+    kind = Kind(
+        name="squashed_gaussian",
+        distribution=lambda mean, log_std, _: TanhGaussian(mean, log_std, *bounds),
+        sample=sample,
+        raw_log_prob=lambda distribution, raw, reduction: distribution.log_prob(raw, reduction, raw_actions=raw),
+        # A tanh before the squash would limit deterministic actions to 76% of the Box.
+        network_fields=(("output_activation", None),),
+        support=box,
+        # tanh never reaches a bound: |tanh(u)| >= 0.99 from |u| = 2.65 on.
+        saturation_margin=0.01,
+        factory=squashed_gaussian,
+    )
+    return build(kind, network, observation_space, box, reduction=reduction, keepdims=keepdims, **options)

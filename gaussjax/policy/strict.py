@@ -1,4 +1,4 @@
-"""Strict policies: every call looks at the values of its arguments, not only at their shapes."""
+"""Strict policies, which validate the values of their arguments as well as the shapes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gaussjax.policy.policy import Policy
 _ARGUMENTS = ("params", "observations", "carry", "noise", "taken_actions", "raw_actions")
 _REPAIRS = {
     "params": "Go back to the last good parameters, and lower the learning rate.",
-    "observations": "Look for their origin in the environment, or in the code that changes its observations.",
+    "observations": "Find the cause in the environment, or in the code that changes its observations.",
     "carry": "Start again with policy.initial_carry.",
 }
 
@@ -26,15 +26,15 @@ _REPAIRS = {
 def strict(policy: Policy) -> Policy:
     """A policy that refuses NaN, infinities and actions outside its support.
 
-    Its functions look at observations, carry, noise and the actions to be scored; parameters may be infinite but
-    not NaN. Each call reads its arguments back from the device. A bare call raises ValueError. Under `jit` the
-    look is part of the program, and JAX raises its own error around the same words when the program runs.
+    Its functions validate observations, carry, noise and the actions to be scored; parameters may be infinite but
+    not NaN. Each call copies its arguments back from the device. A bare call raises ValueError. Under `jit` the
+    validation is part of the program: JAX raises an error of its own with the same text when the program runs.
 
     Args:
-        policy: A policy of any kind, of gaussjax.torch too.
+        policy: A policy of any kind, of JAX or gaussjax.torch.
 
     Returns:
-        A policy with the same numbers. It differs from `policy` as a static argument.
+        A policy with the same numbers, which does not compare equal to `policy`.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
@@ -44,36 +44,34 @@ def strict(policy: Policy) -> Policy:
         Traceback (most recent call last):
         ValueError: observations: expected finite numbers, got nan at [1] (1 of 3 entries). ...
     """
-    checked = {name: _Checked(getattr(policy, name), policy.kind.support) for name in _CHECKED}
+    names = ("apply", "act", "evaluate", "entropy", "log_std")
+    checked = {name: _Checked(getattr(policy, name), policy.kind.support) for name in names}
     factory = policy.kind.factory
     if not isinstance(factory, _Strict):
         factory = _Strict(factory)
     return policy._replace(**checked, kind=policy.kind._replace(factory=factory))
 
 
-_CHECKED = ("apply", "act", "evaluate", "entropy", "log_std")
-
-
 class _Strict(NamedTuple):
-    """The factory of a strict policy; a record, so that it compares and pickles by the plain factory."""
+    """The factory of a strict policy, a record that compares and pickles by the plain factory."""
 
     factory: Callable[..., Policy] | None
 
     def __call__(self, *arguments: Any, **options: Any) -> Policy:
-        assert self.factory is not None  # noqa: S101  build sets it.
+        assert self.factory is not None  # noqa: S101  `build` sets it.
         return strict(self.factory(*arguments, **options))
 
 
 class _Checked:
-    """A policy's function that looks at its arguments; all else is the function's own."""
+    """A function of a policy that validates its arguments; every attribute is the function's own."""
 
     def __init__(self, function: Any, support: spaces.Box | None):
         functools.update_wrapper(self, function)
         self._function, self._support = function, support
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        given = inspect.signature(self._function).bind_partial(*arguments, **options).arguments
-        _look(given, self._support)
+        passed = inspect.signature(self._function).bind_partial(*arguments, **options).arguments
+        _check_values(passed, self._support)
         return self._function(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -82,11 +80,11 @@ class _Checked:
         return getattr(self._function, name)
 
 
-def _look(given: Mapping[str, Any], support: spaces.Box | None) -> None:
-    """Refuses values among the arguments; under `jit` when the program runs."""
+def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None:
+    """Refuse unusable values among the arguments, under `jit` when the program runs."""
     names, leaves = [], []
     for argument in _ARGUMENTS:
-        for path, leaf in jax.tree_util.tree_flatten_with_path(given.get(argument))[0]:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(passed.get(argument))[0]:
             leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
             if xp.is_floating(leaf):
                 names.append((argument, jax.tree_util.keystr(path)))
@@ -103,9 +101,9 @@ def _refuse(names: tuple[tuple[str, str], ...], support: spaces.Box | None, *lea
         values = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf).astype(np.float64)
         bad = np.isnan(values) if argument == "params" else ~np.isfinite(values)
         expected = "finite numbers"
-        repair = _REPAIRS.get(argument, "Look at the values that they were computed from.")
+        repair = _REPAIRS.get(argument, "Check the values that they were computed from.")
         if argument == "taken_actions" and support is not None and not bad.any():
-            # A float32 action may be the float32 nearest to a bound, which can lie beyond it.
+            # The float32 number nearest to a bound can be outside the Box.
             dtype = np.float64 if str(leaf.dtype).endswith("float64") else np.float32
             low, high = (side.astype(dtype).astype(np.float64) for side in spaces.bounds(support))
             if values.shape[-1:] == low.shape:
