@@ -19,17 +19,17 @@ def generalized_advantages(
 ) -> Float[Array, " time *envs"]:
     """Advantage of each action over the value function.
 
-    A terminated step has no future; a truncated step has the value of its last observation.
-    Later errors count up to the first of either.
+    The return after a terminated step is zero; after a truncated step it is the value of the last observation. The
+    sum of discounted errors ends at either step.
 
     Args:
         rewards: Reward of each step.
-        values: Value of the observation that was acted on.
-        next_values: Value of the next observation; at the end of an episode, of its true last observation.
-        terminated: The episode ended at this step.
-        truncated: The episode was cut at this step.
+        values: Value of the observation before each step.
+        next_values: Value of the observation after each step and before any reset.
+        terminated: Flags of steps after which the episode ended by itself.
+        truncated: Flags of steps after which the episode was cut.
         gamma: Discount factor, in [0, 1].
-        gae_lambda: Lambda, in [0, 1]: 0 gives one-step errors, 1 the whole return.
+        gae_lambda: Lambda, in [0, 1]: one-step errors for 0, the whole return for 1.
 
     Returns:
         Advantages, in units of reward. Add `values` for the targets of the value function.

@@ -1,13 +1,17 @@
-"""The record that every training algorithm returns, and checks of its options and its policy."""
+"""The record that every training algorithm returns, and the functions that all algorithms share."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array
 
+from gaussjax import envs, normalize
 from gaussjax.policy import Policy
 
 
@@ -19,9 +23,9 @@ class Algorithm(NamedTuple):
         step: `(state) -> (state, metrics)`: one update of PPO with its rollout, `num_steps` environment
             steps of SAC with their gradient steps, or one epoch of cloning. Metrics are a dict of scalars.
         policy: The policy that is trained; its parameters are `state.params`.
-        runner: The object that steps host environments; their state is not part of `state`. None without them.
-        on_policy: True when the parameters given to a step act in all episodes of that step.
-        in_place: True when a step donates the buffers of the state it is given.
+        runner: The object that steps host environments, whose state is not part of `state`; None without them.
+        on_policy: True if a step acts with the parameters of its input state in all its episodes.
+        in_place: True if a step donates the buffers of its input state.
         random_steps: Environment steps at the start whose actions ignore the policy.
     """
 
@@ -35,17 +39,7 @@ class Algorithm(NamedTuple):
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Refuse options outside their range, and numbers that are not finite; None is never refused.
-
-    Args:
-        config: Any object with the options as attributes.
-        counts: Names of the options that are at least one.
-        positive: Names of the options above zero.
-        fractions: Names of the options from zero to one.
-
-    Raises:
-        ValueError: An option is out of range.
-    """
+    """Refuse numbers that are not finite, counts below 1, other numbers not above 0 and fractions outside [0, 1]."""
     for name, value in vars(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value}.")
@@ -56,7 +50,7 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
         if name in counts and not value >= 1:
             raise ValueError(f"{name}: expected at least 1, got {value}.")
         if name in counts and value >= 2**31:
-            raise ValueError(f"{name}: expected less than 2**31, for steps are counted in 32 bits, got {value}.")
+            raise ValueError(f"{name}: expected less than 2**31, as steps are counted in 32 bits, got {value}.")
         if name in positive and not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}.")
         if name in fractions and not 0 <= value <= 1:
@@ -73,6 +67,46 @@ def check_reduction(policy: Policy) -> None:
         )
 
 
-def without_axis(policy: Policy, log_prob: jax.Array) -> jax.Array:
+def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
+    """Refuse a vector environment without the `share` of all `num_envs` environments that this process steps."""
+    if environments.num_envs != share:
+        part = "" if share == num_envs else f"{share} of the "
+        raise ValueError(
+            f"environments: expected {part}num_envs = {num_envs} of them, got {environments.num_envs}. Make the two "
+            f"agree."
+        )
+
+
+def policy_for(environments: Any, config: Any, policy: Policy | None, make_policy: Callable[..., Policy]) -> Policy:
+    """The validated policy, or the default policy for the environments if it is None."""
+    if policy is None:
+        prefix = "" if isinstance(environments, envs.Environment) else "single_"
+        spaces = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
+        policy = make_policy(*spaces, config)
+    check_reduction(policy)
+    return policy
+
+
+def without_axis(policy: Policy, log_prob: Array) -> Array:
     """Summed log-densities as `(…)`, also for a policy with `keepdims=True`."""
     return log_prob[..., 0] if dict(policy.spec.options)["keepdims"] else log_prob
+
+
+def normalized(statistics: normalize.Statistics, observations: Array, config: Any) -> Array:
+    """Observations as inputs of the policy and the critics: normalized if the config says so."""
+    return normalize.apply(statistics, observations) if config.normalize_observations else observations
+
+
+def where(condition: Array, new: Any, old: Any) -> Any:
+    """The leaves of one of two pytrees, selected by a scalar."""
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
+
+
+def host_metrics(steps: int, taken: int, start: float, episodes: float, returns: float, lengths: float) -> dict:
+    """Metrics of a step on host environments, from the sums over its finished episodes; NaN if none finished."""
+    return {
+        "step": steps,
+        "steps_per_second": taken / (time.perf_counter() - start),
+        "episode_return": float(returns / episodes) if episodes else float("nan"),
+        "episode_length": float(lengths / episodes) if episodes else float("nan"),
+    }

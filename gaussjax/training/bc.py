@@ -17,7 +17,7 @@ from gaussjax.data.recorded import read_dataset as read_dataset
 from gaussjax.policy import Params, Policy, checks, gaussian
 from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import check_options, check_reduction, without_axis
+from gaussjax.training.algorithm import check_options, check_reduction, normalized, where, without_axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Config:
     """
 
     num_epochs: int = 50
-    """Passes over the dataset to train for."""
+    """Passes over the dataset."""
     batch_size: int = 256
     """Pairs in a minibatch; an epoch drops its last, smaller minibatch."""
     learning_rate: float = 1e-3
@@ -38,7 +38,7 @@ class Config:
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     variance_weight: float = 0.5
-    """Power of the variance that weighs the likelihood of each pair; 0 is plain maximum likelihood."""
+    """Power of the variance in the weight of each pair's log-likelihood; 0 is plain maximum likelihood."""
     normalize_observations: bool = True
     """Scale observations to mean 0 and variance 1 by the statistics of the dataset."""
     hidden_sizes: tuple[int, ...] = (64, 64)
@@ -71,11 +71,11 @@ class State(NamedTuple):
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of cloning: a diagonal Gaussian with a state-dependent standard deviation.
 
-    Actions are clipped to the Box for the environment; log-densities are those of the samples before the clip.
+    Actions are clipped to the Box; log-densities are those of the samples before the clip.
 
     Args:
-        observation_space: Observation space, as for `gaussjax.gaussian`.
-        action_space: A Box, as for `gaussjax.gaussian`.
+        observation_space: As for `gaussjax.gaussian`.
+        action_space: As for `gaussjax.gaussian`.
         config: Options of the network.
 
     Returns:
@@ -94,21 +94,21 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
 def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     """A training loop that maximises the likelihood of a dataset.
 
-    Plain maximum likelihood divides the errors of the mean by the variance, so pairs that are hard to
-    predict get a large standard deviation instead of a better mean. `variance_weight` counteracts this.
+    Plain maximum likelihood divides the errors of the mean by the variance. Pairs that are hard to predict then
+    increase the standard deviation instead of improving the mean; `variance_weight` counteracts this effect.
 
     Args:
         dataset: Result of `read_dataset`.
-        policy: A policy from `make_policy`, or any other that sums its log-densities.
+        policy: A policy that sums its log-densities, such as that of `make_policy`.
         config: The options.
 
     Returns:
-        A loop with `init` and `step`, pure and compiled; a step is an epoch. Gradients that are not finite
+        A loop whose `init` and `step` are pure and compiled; a step is an epoch. Gradients that are not finite
         are skipped and counted in the metric `skipped`.
 
     Raises:
-        ValueError: The dataset is smaller than a minibatch, its widths are not the policy's, or the policy
-            does not sum its log-densities.
+        ValueError: The dataset is smaller than a minibatch or does not fit the spaces of the policy, or the
+            policy does not sum its log-densities.
 
     Example:
         >>> import gaussjax, numpy as np
@@ -133,7 +133,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     if widths != expected:
         raise ValueError(
             f"dataset: expected {expected[0]} observations and {expected[1]} actions a row, as the policy has, got "
-            f"{widths[0]} and {widths[1]}. Is it of another environment?"
+            f"{widths[0]} and {widths[1]}. Use a dataset of the same environment."
         )
     optimizer = optax.adam(config.learning_rate)
     unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
@@ -150,7 +150,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:
         log_prob, entropy, outputs = policy.evaluate(params, observations, **{scored: actions})
         log_prob, entropy = without_axis(policy, log_prob), without_axis(policy, entropy)
-        # The weight has no gradient. For several actions it is the geometric mean of the variances.
+        # The weight is the geometric mean of the variances, to the power of variance_weight.
         weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(outputs["log_std"], axis=-1))
         weighted = jnp.mean(jax.lax.stop_gradient(weight) * log_prob)
         log_prob, entropy = jnp.mean(log_prob), jnp.mean(entropy)
@@ -161,9 +161,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
         key, shuffle_key = jax.random.split(state.key)
-        observations = data.observations
-        if config.normalize_observations:
-            observations = normalize.apply(state.observation_statistics, observations)
+        observations = normalized(state.observation_statistics, data.observations, config)
         order = permutation(shuffle_key, count)[: count - count % config.batch_size]
 
         def gradient_step(carry: tuple[Params, Any], rows: Array) -> Any:
@@ -175,12 +173,11 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
             updates, following = optimizer.update(gradients, moments, params)
             new = optax.apply_updates(params, updates), following
-            return jax.tree.map(lambda new, old: jnp.where(usable, new, old), new, carry), (metrics, usable)
+            return where(usable, new, carry), (metrics, usable)
 
-        carry, (metrics, usable) = jax.lax.scan(
-            gradient_step, (state.params, state.optimizer), order.reshape(-1, config.batch_size)
-        )
-        # NaN if no step was taken.
+        batches = order.reshape(-1, config.batch_size)
+        carry, (metrics, usable) = jax.lax.scan(gradient_step, (state.params, state.optimizer), batches)
+        # Metrics are NaN if no step was taken.
         metrics = {name: jnp.mean(metric, where=usable) for name, metric in metrics.items()}
         steps = state.steps + 1
         state = State(*carry, key, state.observation_statistics, steps)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# A larger log-ratio is clipped by PPO's loss in any case, and its exponential overflows from 88 on.
+# PPO's loss clips larger log-ratios anyway, and the exponential overflows in float32 from 88 on.
 _LOG_RATIO_LIMIT = 20.0
 
 
 def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Logarithm of the probability ratio, clipped to ±20 so that its exponential stays finite.
+    """Logarithm of the probability ratio, clipped to ±20 so that the ratio remains finite.
 
     Args:
         log_prob: Log-densities of the actions under the current policy, in nats.
-        old_log_prob: Log-densities under the policy that acted.
+        old_log_prob: Log-densities of the actions under the policy of the rollout.
 
     Returns:
-        Their difference, in nats.
+        The difference, in nats.
 
     Example:
         >>> float(log_ratio(jnp.array(-1.0), jnp.array(-1.5)))
@@ -34,7 +34,7 @@ def clipped_surrogate(
     Args:
         log_ratios: Result of `log_ratio`.
         advantages: Advantages of the actions.
-        clip_range: Deviation of the ratio from 1 beyond which its gradient is zero.
+        clip_range: Deviation of the ratio from 1 at which the objective is clipped.
 
     Returns:
         The mean over the batch, to be minimised.
@@ -62,8 +62,8 @@ def value_loss(
     Args:
         values: Current predictions.
         targets: Values to predict.
-        old_values: Predictions at the time of the rollout.
-        value_clip_range: Change of a prediction beyond which its gradient is zero, or None.
+        old_values: Predictions of the rollout.
+        value_clip_range: Deviation from the old prediction at which the prediction is clipped, or None.
 
     Returns:
         The mean over the batch, in squared units of the value.

@@ -1,4 +1,4 @@
-"""A replay buffer on the device: arrays of fixed size, overwritten from the oldest row on."""
+"""A replay buffer on the device, whose oldest rows are overwritten."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gaussjax.random import keys
 
 
 class Buffer(NamedTuple):
-    """Transitions; new ones overwrite the oldest.
+    """A buffer of fixed size; new rows overwrite the oldest.
 
     Attributes:
         rows: Any pytree; each leaf `(capacity, …)`.
-        added: Number of rows ever added.
+        added: Number of rows added since the buffer was empty.
     """
 
     rows: Any
@@ -28,8 +28,8 @@ def init(row: Any, capacity: int) -> Buffer:
     """An empty buffer.
 
     Args:
-        row: One row, or its shapes and dtypes.
-        capacity: Number of rows that fit.
+        row: One row, or the shapes and dtypes of its leaves.
+        capacity: Largest number of rows.
 
     Returns:
         A buffer of zeros.
@@ -44,23 +44,23 @@ def init(row: Any, capacity: int) -> Buffer:
 
 
 def capacity(buffer: Buffer) -> int:
-    """Number of rows that fit, static under `jit`."""
+    """Largest number of rows, static under `jit`."""
     return jax.tree.leaves(buffer.rows)[0].shape[0]
 
 
 def size(buffer: Buffer) -> Int[Array, ""]:
-    """Number of rows stored, an int32 scalar."""
+    """Number of stored rows, an int32 scalar."""
     return jnp.minimum(buffer.added, capacity(buffer))
 
 
 def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
-    """The buffer with rows added, each leaf `(n, …)`.
+    """The buffer with new rows, except rows with NaN or infinity.
 
-    A row with NaN or infinity is refused: it would stay for a long time and spoil each minibatch that contains it.
+    Such a row would stay in the buffer for a long time and make the loss of every minibatch that contains it NaN.
 
     Args:
         buffer: A buffer.
-        rows: New rows.
+        rows: New rows, each leaf `(n, …)`.
 
     Returns:
         The buffer, and the number of refused rows.
@@ -73,14 +73,14 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
     """
     usable = _finite(rows)
     ahead = jnp.cumsum(usable.astype(jnp.int32))
-    # An index past the end is dropped by the scatter.
+    # The scatter drops an index beyond the end.
     places = jnp.where(usable, (buffer.added + ahead - 1) % capacity(buffer), capacity(buffer))
     stored = jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), buffer.rows, rows)
     return Buffer(stored, buffer.added + ahead[-1]), usable.size - ahead[-1]
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:
-    """Rows drawn uniformly, with replacement.
+    """Rows drawn uniformly with replacement.
 
     Args:
         buffer: A buffer with at least one row.
@@ -100,7 +100,7 @@ def sample(buffer: Buffer, key: Array, count: int) -> Any:
 
 
 def filled(buffer: Buffer) -> Buffer:
-    """The buffer as NumPy arrays without the rows never written, for a checkpoint."""
+    """The stored rows as NumPy arrays, for a checkpoint."""
     count = int(size(buffer))
     return Buffer(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], buffer.rows), buffer.added)
 

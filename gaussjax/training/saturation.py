@@ -13,12 +13,12 @@ from gaussjax.policy import Policy
 def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
     """Fraction of action components at a bound, from 0 to 1.
 
-    tanh never reaches a bound, so the policy's kind says how near counts: within 1% of half the width for a
-    squashed policy. A component is never at an infinite bound.
+    For a squashed policy, whose actions never reach a bound, components within 1% of half the width count
+    (`policy.kind.saturation_margin`). A component is never at an infinite bound.
 
     Args:
-        policy: The policy that acts.
-        actions: Its actions, clipped to the Box or not: the fraction is the same.
+        policy: The policy.
+        actions: Actions of the policy, before or after the clip to the Box.
 
     Returns:
         A float32 scalar.

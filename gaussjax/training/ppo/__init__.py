@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from gaussjax import envs
 from gaussjax.policy import Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import check_reduction
+from gaussjax.training.algorithm import policy_for
 from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.compiled import make_compiled
 from gaussjax.training.ppo.config import Config as Config
@@ -21,26 +21,25 @@ from gaussjax.training.ppo.host import make_host
 
 
 def make(environments: Any, config: Config, policy: Policy | None = None, *, mesh: Mesh | None = None) -> Algorithm:
-    """A PPO training loop on given environments.
+    """A training loop of PPO on environments.
 
     Args:
         environments: A Gymnasium vector environment with `config.num_envs` copies, made by
             `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A policy whose network returns `outputs["value"]`; `make_policy` makes the default.
-        mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. The environments and the
-            samples of every minibatch are sharded over it; the result equals that of one device up to the
-            order of sums. Each of several processes passes its share of the vector environments.
+        policy: A policy whose network returns `outputs["value"]`, by default that of `make_policy`.
+        mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. Environments and minibatches
+            are sharded over the mesh; the result equals the result of one device up to the order of sums. Each
+            of several processes passes its share of the vector environments.
 
     Returns:
-        A loop with `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
-        `jax.lax.scan` them. On a vector environment `step` steps the environments. To start from given
-        parameters use `loop.init(key)._replace(params=params)`.
+        A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`
+        apply. To start from other parameters use `loop.init(key)._replace(params=params)`.
 
     Raises:
         ValueError: The number of environments differs from `config.num_envs` or does not divide over the
-            mesh; the policy does not sum its log-densities, scores clipped actions with a density they do
-            not have, or is recurrent with sequences that do not divide the experience.
+            mesh; or the policy does not sum its log-densities, scores clipped actions with the wrong density, or
+            is recurrent with sequences that do not divide the experience.
 
     Example:
         >>> import jax
@@ -54,21 +53,15 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     Source:
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
-    compiled = isinstance(environments, envs.Environment)
-    if policy is None:
-        prefix = "" if compiled else "single_"
-        spaces = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
-        policy = make_policy(*spaces, config)
-    check_reduction(policy)
+    policy = policy_for(environments, config, policy, make_policy)
     _check_density(policy)
-    recurrent = bool(jax.tree.leaves(jax.eval_shape(policy.initial_carry)))
-    if recurrent:
+    rows, name = config.batch_size, "batch_size"
+    if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
         config.check_sequences()
-    rows, what = config.batch_size, "batch_size"
-    if recurrent:
-        rows, what = rows // config.sequence_length, "batch_size / sequence_length"
-    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, what: rows})
-    return (make_compiled if compiled else make_host)(environments, config, policy, mesh)
+        rows, name = rows // config.sequence_length, "batch_size / sequence_length"
+    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, name: rows})
+    make_loop = make_compiled if isinstance(environments, envs.Environment) else make_host
+    return make_loop(environments, config, policy, mesh)
 
 
 def _check_density(policy: Policy) -> None:

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from gaussjax import envs, normalize, rollout
+from gaussjax import envs, rollout
 from gaussjax.policy import Policy, checks
 from gaussjax.random import keys
-from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.algorithm import Algorithm, normalized
 from gaussjax.training.parallel import sharding
-from gaussjax.training.ppo.config import SHARDED, Config, Hyperparameters, State
-from gaussjax.training.ppo.samples import normalized
+from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
 
@@ -26,19 +25,17 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
     def init(key: Array) -> State:
         checks.key(key)
         key, params_key, reset_key = keys.split(key, 3)
-        params = policy.init(params_key)
-        standing = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
-        statistics = normalize.init(standing.observations.shape[1:]), normalize.init(())
-        returns, options, steps = jnp.zeros(config.num_envs), Hyperparameters.of(config), jnp.zeros((), jnp.int32)
-        state = State(params, optimizer.init(params), key, *statistics, returns, standing, options, steps)
+        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
+        state = initial_state(policy.init(params_key), optimizer, key, started.observations.shape[1:], config)
+        state = state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
         return sharding.shard_fields(state, mesh, SHARDED)
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
-        # One hash for all keys.
-        drawn = keys.split(state.key, 2 + config.num_epochs)
-        key, rollout_key, epoch_keys = drawn[0], drawn[1], drawn[2:]
-        experience, standing, episodes = rollout.compiled.collect(
+        # One split makes all keys in one hash.
+        split = keys.split(state.key, 2 + config.num_epochs)
+        key, rollout_key, epoch_keys = split[0], split[1], split[2:]
+        experience, environments, episodes = rollout.compiled.collect(
             environment,
             policy,
             state.params,
@@ -51,7 +48,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs
         metrics = {"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics}
-        state = state._replace(environment=standing, steps=steps)
+        state = state._replace(environment=environments, steps=steps)
         return sharding.shard_fields(state, mesh, SHARDED), sharding.whole(metrics, mesh)
 
     return Algorithm(init, step, policy, on_policy=True)

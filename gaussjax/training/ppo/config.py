@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize
@@ -27,7 +28,7 @@ class Config:
     """
 
     total_steps: int = 200_000
-    """Steps to train for; the last update may exceed the number."""
+    """Steps to train for; the last update may go beyond this number."""
     num_envs: int = 16
     """Environments that step together."""
     num_steps: int = 128
@@ -91,23 +92,19 @@ class Config:
             )
         if self.batch_size == 1 and self.normalize_advantages:
             raise ValueError(
-                "batch_size: expected 2 or more with normalize_advantages, got 1: an advantage less its own mean is 0."
+                "batch_size: expected 2 or more with normalize_advantages, got 1: an advantage minus its mean is 0."
             )
         for name in ("desired_kl", "target_kl"):
             if getattr(self, name) is not None and self.num_epochs == 1 and self.batch_size == samples:
                 raise ValueError(
-                    f"{name}: expected several gradient steps an update, got one, before which the policy has not "
-                    f"moved. Train for more epochs or in smaller minibatches."
+                    f"{name}: expected several gradient steps an update, got one: the policy is unchanged before the "
+                    f"first step. Increase num_epochs or decrease batch_size."
                 )
         if self.network != "mlp":
             self.check_sequences()
 
     def check_sequences(self) -> None:
-        """Refuse a `sequence_length` that does not divide the experience of a recurrent policy.
-
-        Raises:
-            ValueError: It does not divide `num_steps` and `batch_size`.
-        """
+        """Raise ValueError unless `sequence_length` divides `num_steps` and `batch_size`."""
         common = int(np.gcd(self.num_steps, self.batch_size))
         if self.sequence_length < 1 or common % self.sequence_length:
             raise ValueError(
@@ -117,7 +114,7 @@ class Config:
 
 
 class Hyperparameters(NamedTuple):
-    """Options that are arrays of the training state: under `jax.vmap` each member of a population has its own.
+    """Options as arrays of the training state; under `jax.vmap` each member of a population has its own.
 
     Attributes:
         learning_rate: Step size of Adam, before annealing.
@@ -152,7 +149,7 @@ class State(NamedTuple):
         return_statistics: Statistics of the discounted returns, which scale the rewards.
         discounted_returns: Current discounted return of each environment, `(N,)`.
         environment: State of the environments between two rollouts.
-        hyperparameters: Read at each update.
+        hyperparameters: Options of the next update.
         steps: Environment steps so far.
     """
 
@@ -167,15 +164,24 @@ class State(NamedTuple):
     steps: Any
 
 
-def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """Default policy of PPO: a Gaussian actor with orthogonal kernels, and a critic beside it.
+def initial_state(
+    params: Params, optimizer: optax.GradientTransformation, key: Array, shape: tuple[int, ...], config: Config
+) -> State:
+    """State before the first step, for observations of this shape, without environments."""
+    statistics = normalize.init(shape), normalize.init(())
+    returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
+    return State(params, optimizer.init(params), key, *statistics, returns, (), options, 0)
 
-    Actions are clipped to the Box for the environment; log-densities are those of the samples before
-    the clip, because the ratio of a clipped density is wrong at the bounds.
+
+def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
+    """Default policy of PPO: a Gaussian actor with orthogonal kernels, and a critic.
+
+    Actions are clipped to the Box. Log-densities are those of the samples before the clip, because the ratio of
+    clipped densities is wrong at the bounds.
 
     Args:
-        observation_space: Observation space, as for `gaussjax.gaussian`.
-        action_space: A Box, as for `gaussjax.gaussian`.
+        observation_space: As for `gaussjax.gaussian`.
+        action_space: As for `gaussjax.gaussian`.
         config: Options of the network.
 
     Returns:

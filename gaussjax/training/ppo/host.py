@@ -15,10 +15,10 @@ from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.random.normal import standard_normal
-from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized
 from gaussjax.training.parallel import processes, sharding
-from gaussjax.training.ppo.config import SHARDED, Config, Hyperparameters, State
-from gaussjax.training.ppo.samples import normalized
+from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state
+from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
 if TYPE_CHECKING:
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 
 class Standing(NamedTuple):
-    """State of host environments between two rollouts, as far as the policy needs it.
-
-    Attributes:
-        observations: Next observations to act on, `(N, F)`.
-        resets: True for an environment that starts an episode, `(N,)`.
-        carry: Recurrent state of the policy, or `()`.
-    """
+    """Inputs of the policy for the first step of the next rollout; `carry` is `()` without recurrence."""
 
     observations: Float[np.ndarray, "envs features"]
     resets: Bool[np.ndarray, " envs"]
@@ -45,21 +39,13 @@ def make_host(
     """A PPO loop on a vector environment; see `make`."""
     share = sharding.share(mesh, config.num_envs)
     count = share.stop - share.start
-    if environments.num_envs != count:
-        part = "" if count == config.num_envs else f"{count} of the "
-        raise ValueError(
-            f"environments: expected {part}num_envs = {config.num_envs} of them, got {environments.num_envs}. "
-            f"Make the two agree."
-        )
+    check_num_envs(environments, config.num_envs, count)
     runner = rollout.Runner(environments)
     num_actions = spaces.size(policy.spec.action_space)
     optimizer = make_optimizer(config)
     learn = make_update(policy, optimizer, config, mesh)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
-
-    @jax.jit
-    def lay(state: State) -> State:
-        return sharding.shard_fields(state, mesh, SHARDED)
+    shard = jax.jit(lambda state: sharding.shard_fields(state, mesh, SHARDED))
 
     @jax.jit
     def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
@@ -70,14 +56,13 @@ def make_host(
     def init(key: Array) -> State:
         checks.key(key)
         key, params_key, seed_key = jax.random.split(key, 3)
-        params = policy.init(params_key)
         # The seed of an environment does not depend on the number of processes.
         observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
+        state = initial_state(policy.init(params_key), optimizer, key, observations.shape[1:], config)
+        if mesh is not None:
+            state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
-        statistics = normalize.init(observations.shape[1:]), normalize.init(())
-        returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
-        state = State(params, optimizer.init(params), key, *statistics, returns, (), options, 0)
-        return (state if mesh is None else lay(state))._replace(environment=standing, steps=0)
+        return state._replace(environment=standing, steps=0)
 
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
@@ -89,19 +74,18 @@ def make_host(
         params: Params, statistics: normalize.Statistics, observations: Array, resets: Array, carry: Any, noise: Array
     ) -> tuple[Array, Array, Any]:
         observations = normalized(statistics, observations, config)
-        memory = {"carry": carry, "resets": resets} if recurrent else {}
-        actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory)
+        actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory(carry, resets))
         return actions, outputs["raw_actions"], outputs.get("carry", ())
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         key, noise = draw(state.key)
-        # One draw for the whole rollout keeps the program of a single step small.
+        # One draw for the whole rollout keeps the program of each step small.
         noise = np.asarray(noise)[:, share]
         params, statistics = sharding.local((state.params, state.observation_statistics), mesh)
 
         def act_at(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
-            # Without a carry the resets are unused; None saves one transfer per step.
+            # A policy without a carry ignores resets; None saves a transfer at each step.
             return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
 
         experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)
@@ -111,14 +95,8 @@ def make_host(
         state, metrics = update(state._replace(key=key, environment=()), experience)
         state = state._replace(environment=Standing(*standing), steps=steps)
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        ended = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
-        count, returns, lengths = ended if mesh is None else processes.total(ended)
-        return state, {
-            "step": steps,
-            "steps_per_second": taken / (time.perf_counter() - start),
-            "episode_return": float(returns / count) if count else float("nan"),
-            "episode_length": float(lengths / count) if count else float("nan"),
-            **metrics,
-        }
+        sums = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
+        sums = sums if mesh is None else processes.total(sums)
+        return state, {**host_metrics(steps, taken, start, *sums), **metrics}
 
     return Algorithm(init, step, policy, runner, on_policy=True)

@@ -13,13 +13,13 @@ from jaxtyping import Array
 from gaussjax import normalize, rollout
 from gaussjax.policy import EvaluateOutput, Params, Policy
 from gaussjax.training.advantages import generalized_advantages
-from gaussjax.training.algorithm import without_axis
+from gaussjax.training.algorithm import normalized, without_axis
 from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import Config, State
 
 
 class Samples(NamedTuple):
-    """Columns of a minibatch: samples first, or sequences first and their steps second."""
+    """Columns of a minibatch, `(samples, …)` or `(sequences, steps, …)`."""
 
     observations: Any
     raw_actions: Array
@@ -32,11 +32,6 @@ class Samples(NamedTuple):
     carry: Any
 
 
-def normalized(statistics: normalize.Statistics, observations: Array, config: Config) -> Array:
-    """Observations as the policy sees them."""
-    return normalize.apply(statistics, observations) if config.normalize_observations else observations
-
-
 def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
     """Keyword arguments of a recurrent policy; none for a policy without a carry."""
     return {"carry": carry, "resets": resets} if jax.tree.leaves(carry) else {}
@@ -45,37 +40,33 @@ def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
 def scored(
     policy: Policy, params: Params, observations: Array, raw_actions: Array, recurrent: dict[str, Any]
 ) -> EvaluateOutput:
-    """`policy.evaluate` of raw actions, with one log-density, entropy and value for each observation.
-
-    Raises:
-        ValueError: The network returns no value, or a value of another shape.
-    """
+    """`policy.evaluate` of raw actions, with one log-density, entropy and value for each observation."""
     scores = policy.evaluate(params, observations, raw_actions=raw_actions, **recurrent)
     log_prob, entropy = without_axis(policy, scores.log_prob), without_axis(policy, scores.entropy)
     outputs, expected = scores.outputs, log_prob.shape
     if "value" not in outputs:
         raise ValueError(
-            f"policy: expected outputs['value'] beside the mean, got {sorted(outputs)}. Put its network "
+            f"policy: expected outputs['value'] in addition to the mean, got {sorted(outputs)}. Put its network "
             f"into gaussjax.networks.ActorCritic."
         )
     if outputs["value"].shape != expected:
         raise ValueError(
             f"policy: expected outputs['value'] of shape {expected}, one for each observation, got "
-            f"{outputs['value'].shape}. Among advantages it would broadcast: use value[..., 0]."
+            f"{outputs['value'].shape}. It would broadcast against the advantages: use value[..., 0]."
         )
     return EvaluateOutput(log_prob, entropy, outputs)
 
 
 def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[[State, rollout.Rollout], Any]:
-    """`(state, experience) -> (samples, (return_statistics, discounted_returns))`, pure and not yet compiled."""
+    """A pure function `(state, experience) -> (samples, (return_statistics, discounted_returns))`."""
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
         def value(steps: slice) -> Array:
-            # Each observation is valued with the carry of its own step, not with that of a later episode.
+            # The value of an observation needs the carry of its own step, not that of a new episode.
             carries = jax.tree.map(lambda leaf: leaf[1:][steps], experience.carries)
             return policy.apply(params, observations[steps], **memory(carries, None))[1]["value"]
 
-        # Unless an episode was truncated, the value after a step is the value that the next step starts from.
+        # The next step has the value of the observation after this step, unless an episode was truncated.
         recurrent = bool(jax.tree.leaves(experience.carries))
         shifted = jnp.concatenate([values[1:], value(slice(-1, None))]) if recurrent else values[1:]
         cut = jnp.any(experience.truncated[:-1])
@@ -86,11 +77,12 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         observations = normalized(state.observation_statistics, experience.observations, config)
         next_observations = normalized(state.observation_statistics, experience.next_observations, config)
         recurrent = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
-        seen, acted = observations, experience.raw_actions
+        inputs = observations, experience.raw_actions
         if not recurrent:
-            # The same pass values the observation after the last step.
-            seen, acted = jnp.concatenate([seen, next_observations[-1:]]), jnp.concatenate([acted, acted[-1:]])
-        log_prob, _, outputs = scored(policy, state.params, seen, acted, recurrent)
+            # The same forward pass computes the value of the observation after the last step.
+            ends = next_observations[-1:], experience.raw_actions[-1:]
+            inputs = tuple(jnp.concatenate(pair) for pair in zip(inputs, ends, strict=True))
+        log_prob, _, outputs = scored(policy, state.params, *inputs, recurrent)
         next_values = following_values(state.params, outputs["value"], next_observations, experience)
         log_prob, distribution, values = jax.tree.map(
             lambda leaf: leaf[: rewards.shape[0]], (log_prob, policy.distribution(outputs), outputs["value"])
@@ -99,8 +91,8 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         discounts = {name: getattr(state.hyperparameters, name) for name in ("gamma", "gae_lambda")}
         advantages = generalized_advantages(rewards, values, next_values, *ends, **discounts)
         estimates = values, advantages, advantages + values
-        acted, resets = experience.raw_actions, experience.resets
-        columns = Samples(observations, acted, log_prob, distribution, *estimates, resets, carry=())
+        actions, resets = experience.raw_actions, experience.resets
+        columns = Samples(observations, actions, log_prob, distribution, *estimates, resets, carry=())
         length = config.sequence_length if recurrent else None
         starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
         columns, starts = sharding.whole((columns, starts), mesh)
@@ -121,7 +113,7 @@ def _rows(leaf: Array, length: int | None) -> Array:
 def _scaled_rewards(
     state: State, experience: rollout.Rollout, config: Config, mesh: Mesh | None
 ) -> tuple[Array, normalize.Statistics, Array]:
-    """Rewards over the standard deviation of the discounted return, and both updated accounts of the latter."""
+    """Rewards divided by the standard deviation of the discounted return, its statistics and its last values."""
     if not config.normalize_rewards:
         return experience.rewards, state.return_statistics, state.discounted_returns
     ends = experience.terminated | experience.truncated

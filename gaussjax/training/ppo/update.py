@@ -17,6 +17,7 @@ from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.random.permutation import permutation
 from gaussjax.training import losses
+from gaussjax.training.algorithm import where
 from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
@@ -27,16 +28,16 @@ _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Adam's direction for clipped gradients; the update applies the step size."""
+    """Adam for clipped gradients without the step size, which the update applies."""
     adam = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
-    # XLA: every array of the parameters has kernels of its own in a gradient step. With one vector for all, here and
+    # XLA: a gradient step has separate kernels for every parameter array. With all parameters in one vector, here and
     # in the update, PPO compiles in 0.85 of the time and an update of 512 × 32 steps takes 0.9 of it (jax 0.10.2,
-    # CPU). test_one_vector_of_parameters_needs_fewer_kernels fails once the trick is needless.
+    # CPU). test_one_vector_of_parameters_needs_fewer_kernels fails once the vector is unnecessary.
     return optax.flatten(adam)
 
 
 def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
-    """The step size after an epoch: smaller if the policy moved too far, larger if it moved too little."""
+    """The step size after an epoch: smaller if the KL divergence is too large, larger if it is too small."""
     factor = jnp.where(kl > 2.0 * desired_kl, 1.0 / _KL_FACTOR, 1.0)
     factor = jnp.where(kl < 0.5 * desired_kl, _KL_FACTOR, factor)
     return jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
@@ -45,13 +46,10 @@ def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
 def make_update(
     policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
 ) -> Callable[[State, rollout.Rollout, Array], tuple[State, dict[str, Array]]]:
-    """`(state, experience, epoch_keys) -> (state, metrics)`, pure and not yet compiled.
+    """A pure function `(state, experience, epoch_keys) -> (state, metrics)`.
 
-    On a mesh every device holds all samples and takes its shard of each minibatch, so that the
-    minibatches equal those of one device.
-
-    Source:
-        Schulman et al. 2017 (arXiv:1707.06347).
+    On a mesh every device holds all samples and processes its shard of each minibatch, so the minibatches equal
+    those of one device.
     """
     prepare = make_prepare(policy, config, mesh)
 
@@ -103,7 +101,7 @@ def make_update(
                 stopped = stopped | (finite & (metrics["kl"] > 1.5 * config.target_kl))
             updates, following = optimizer.update(gradients, moments, params)
             taken = finite & ~stopped
-            params, moments = _where(taken, (params - annealing * rate * updates, following), (params, moments))
+            params, moments = where(taken, (params - annealing * rate * updates, following), (params, moments))
             return (params, moments, rate, stopped), (metrics, taken, ~finite & ~stopped)
 
         def epoch(carry: Any, key: Array) -> tuple[Any, Any]:
@@ -115,15 +113,15 @@ def make_update(
 
         carry = initial_params, state.optimizer, options.learning_rate, jnp.zeros((), bool)
         (params, moments, rate, _), (metrics, taken, skipped) = jax.lax.scan(epoch, carry, epoch_keys)
-        # NaN if no step was taken.
+        # Metrics are NaN if no step was taken.
         metrics = {name: jnp.mean(metric, where=taken) for name, metric in metrics.items()}
         unexplained = jnp.var(samples.targets - samples.values) / (jnp.var(samples.targets) + 1e-8)
         statistics = state.observation_statistics
         if config.normalize_observations:
             statistics = normalize.update(statistics, sharding.environments_first(experience.observations, mesh))
-        # Statistics never recover from NaN, so they leave out an experience that contains NaN.
+        # Statistics never recover from NaN, so an experience that contains NaN is left out.
         usable = jnp.all(jnp.isfinite(statistics.m2)) & jnp.isfinite(return_statistics.m2)
-        statistics, return_statistics, discounted_returns = _where(
+        statistics, return_statistics, discounted_returns = where(
             usable,
             (statistics, return_statistics, discounted_returns),
             (state.observation_statistics, state.return_statistics, state.discounted_returns),
@@ -145,7 +143,3 @@ def make_update(
         }
 
     return update
-
-
-def _where(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)

@@ -7,7 +7,7 @@ from typing import Any
 from gaussjax import envs
 from gaussjax.policy import Policy
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import check_reduction
+from gaussjax.training.algorithm import policy_for
 from gaussjax.training.sac.compiled import make_compiled
 from gaussjax.training.sac.config import Config as Config
 from gaussjax.training.sac.config import Learner as Learner
@@ -18,17 +18,17 @@ from gaussjax.training.sac.host import make_host
 
 
 def make(environments: Any, config: Config, policy: Policy | None = None) -> Algorithm:
-    """A SAC training loop on given environments.
+    """A training loop of SAC on environments.
 
     Args:
         environments: A Gymnasium vector environment with `config.num_envs` copies, made by
             `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A policy on a bounded Box; `make_policy` makes the default.
+        policy: A policy on a bounded Box, by default that of `make_policy`.
 
     Returns:
-        A loop with `init` and `step`. On an `Environment` both are pure and compiled: `jax.vmap` and
-        `jax.lax.scan` them. On a vector environment `step` donates the buffers of its state.
+        A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`
+        apply. On a vector environment, `step` donates the buffers of its state.
 
     Raises:
         ValueError: The number of environments differs from `config.num_envs`, a bound of the actions is
@@ -47,10 +47,5 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     Source:
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
     """
-    if policy is not None:
-        check_reduction(policy)
-    if isinstance(environments, envs.Environment):
-        policy = policy or make_policy(environments.observation_space, environments.action_space, config)
-        return make_compiled(environments, config, policy)
-    spaces = environments.single_observation_space, environments.single_action_space
-    return make_host(environments, config, policy or make_policy(*spaces, config))
+    make_loop = make_compiled if isinstance(environments, envs.Environment) else make_host
+    return make_loop(environments, config, policy_for(environments, config, policy, make_policy))

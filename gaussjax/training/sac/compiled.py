@@ -8,39 +8,29 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gaussjax import envs, normalize, rollout, spaces
+from gaussjax import envs, rollout
 from gaussjax.policy import Policy, checks
 from gaussjax.random import keys
-from gaussjax.training import replay
-from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.algorithm import Algorithm, normalized
 from gaussjax.training.sac.config import Config, State, Transition
-from gaussjax.training.sac.update import draw, make_learner, means, normalized, remember
+from gaussjax.training.sac.update import draw, initial_state, make_learner, means, remember
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
     """A SAC loop on a JAX environment; see `make`."""
     init_learner, update = make_learner(policy, config)
-    num_actions = spaces.size(policy.spec.action_space)
 
     @jax.jit
     def init(key: Array) -> State:
         checks.key(key)
         key, learner_key, reset_key = jax.random.split(key, 3)
-        standing = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
-        observation = standing.observations[0]
-        row = Transition(observation, jnp.zeros(num_actions), jnp.zeros(()), jnp.zeros((), bool), observation)
-        return State(
-            init_learner(learner_key),
-            replay.init(row, config.buffer_size),
-            key,
-            normalize.init(observation.shape),
-            standing,
-            jnp.zeros((), jnp.int32),
-        )
+        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
+        state = initial_state(init_learner(learner_key), key, started.observations[0], policy, config)
+        return state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
-        experience, standing, episodes = rollout.compiled.collect(
+        experience, environments, episodes = rollout.compiled.collect(
             environment,
             policy,
             state.learner.actor,
@@ -63,7 +53,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
 
         learner, metrics = jax.lax.cond(steps >= config.learning_starts, learn, wait, state.learner)
         metrics["refused"] = refused.astype(jnp.float32)
-        return State(learner, buffer, key, statistics, standing, steps), (metrics, episodes)
+        return State(learner, buffer, key, statistics, environments, steps), (metrics, episodes)
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:

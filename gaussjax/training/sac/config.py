@@ -35,21 +35,21 @@ class Config:
     buffer_size: int = 1_000_000
     """Capacity of the replay buffer, in transitions."""
     learning_starts: int = 5_000
-    """Steps before the first gradient step: uniform actions, or the initial policy's on JAX environments."""
+    """Steps before the first gradient step, with uniform actions, or on JAX environments those of the policy."""
     learning_rate: float = 3e-4
     """Step size of Adam for the actor, the critics and the temperature."""
     gamma: float = 0.99
     """Discount factor."""
     tau: float = 0.005
-    """Fraction by which the target critics follow the critics at each gradient step."""
+    """Weight of the critics in the moving average of the target critics at each gradient step."""
     initial_temperature: float = 1.0
     """Initial weight of the entropy."""
     target_entropy: float | None = None
-    """Entropy to keep, in nats; None is minus the number of actions, for a Box scaled to [-1, 1]."""
+    """Desired entropy in nats; None is minus the number of actions, for a Box scaled to [-1, 1]."""
     normalize_observations: bool = False
     """Scale observations to mean 0 and variance 1 by running statistics."""
     num_critics: int = 2
-    """Number of critics; the smallest of their values counts."""
+    """Number of critics; the smallest of their values is used."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
@@ -61,7 +61,7 @@ class Config:
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
-                f"{self.learning_starts}: nothing would be learnt. Lower it, or train for longer."
+                f"{self.learning_starts}: nothing would be learnt. Decrease it, or increase total_steps."
             )
         if self.buffer_size < self.num_envs:
             raise ValueError(
@@ -76,8 +76,8 @@ class Transition(NamedTuple):
         observations: Observation that was acted on, `(F,)`.
         actions: Action in units of the Box, `(A,)`.
         rewards: Reward of the step.
-        terminated: True if the episode ended; a truncated step has a future.
-        next_observations: Next observation; at the end of an episode, its true last one, `(F,)`.
+        terminated: True if the episode ended by itself; false for a truncated step.
+        next_observations: Observation after the step and before any reset, `(F,)`.
     """
 
     observations: Float[Any, "*batch features"]
@@ -88,11 +88,11 @@ class Transition(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """Arrays that a gradient step changes.
+    """Parameters and optimizer state of SAC.
 
     Attributes:
         actor: Parameters of the policy.
-        critics: Parameters of the critics, with one leading axis.
+        critics: Parameters of the critics, with a leading axis.
         targets: Parameters of the target critics.
         log_temperature: Logarithm of the entropy's weight.
         optimizer: State of Adam for actor, critics and temperature.
@@ -134,7 +134,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """Default policy of SAC: a Gaussian squashed into the Box by tanh, with a state-dependent standard deviation.
 
     Args:
-        observation_space: Observation space, as for `gaussjax.squashed_gaussian`.
+        observation_space: As for `gaussjax.squashed_gaussian`.
         action_space: A bounded Box.
         config: Options of the network.
 
@@ -150,7 +150,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
 
 
 def make_critic(policy: Policy, config: Config) -> networks.ActionValue:
-    """One critic; the learner vmaps it over parameters."""
+    """Network of one critic, which the learner vmaps over the parameters of all critics."""
     space = policy.spec.observation_space
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
     return networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)

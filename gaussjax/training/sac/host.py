@@ -15,9 +15,9 @@ from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized
 from gaussjax.training.sac.config import Config, Learner, State, Transition
-from gaussjax.training.sac.update import METRICS, draw, make_learner, means, normalized, remember
+from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
 if TYPE_CHECKING:
     import gymnasium
@@ -25,28 +25,22 @@ if TYPE_CHECKING:
 
 def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy) -> Algorithm:
     """A SAC loop on a vector environment; see `make`."""
-    if environments.num_envs != config.num_envs:
-        raise ValueError(
-            f"environments: expected num_envs = {config.num_envs} of them, got {environments.num_envs}. "
-            f"Make the two agree."
-        )
+    check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
     low, high = spaces.bounds(policy.spec.action_space)
-    width = spaces.size(policy.spec.observation_space)
 
     @jax.jit
-    def begin(key: Array) -> tuple[Learner, replay.Buffer, Array, Array]:
+    def begin(key: Array) -> tuple[State, Array]:
         checks.key(key)
         key, learner_key, seed_key = jax.random.split(key, 3)
-        observation, action = jnp.zeros(width), jnp.zeros(len(low))
-        row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
-        seed = jax.random.bits(seed_key, dtype=jnp.uint16)
-        return init_learner(learner_key), replay.init(row, config.buffer_size), key, seed
+        observation = jnp.zeros(spaces.size(policy.spec.observation_space))
+        state = initial_state(init_learner(learner_key), key, observation, policy, config)
+        return state, jax.random.bits(seed_key, dtype=jnp.uint16)
 
     def init(key: Array) -> State:
-        learner, buffer, key, seed = begin(key)
-        return State(learner, buffer, key, normalize.init((width,)), runner.reset(int(seed)), 0)
+        state, seed = begin(key)
+        return state._replace(environment=runner.reset(int(seed)), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
     def learn(
@@ -56,12 +50,12 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
         return learner, jax.tree.map(jnp.sum, metrics)
 
-    # XLA: a program that also samples from the buffer copies the whole buffer at every write.
+    # XLA: a program that also samples from the buffer would copy the whole buffer at every write.
     @partial(jax.jit, donate_argnames="buffer")
     def advance(
         buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, transition: Transition
     ) -> tuple[Any, ...]:
-        """Store a transition of each environment, and make the keys of the next step."""
+        """The buffer with a transition of each environment, and the keys of the next step."""
         return *remember(buffer, statistics, transition, config), *keys.split(key, 3)
 
     @jax.jit
@@ -71,15 +65,15 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, steps = state
-        learnt, refusals, finished = [], [], rollout.Episodes([], [])
+        trained, refusals, finished = [], [], rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
         actions = act(learner.actor, statistics, act_key, observations)
         for _ in range(config.num_steps):
-            # With asynchronous dispatch the gradient steps run while the environments step.
+            # Dispatch is asynchronous, so the gradient steps run while the environments step.
             if steps >= config.learning_starts:
                 learner, metrics = learn(learner, buffer, statistics, learn_key)
-                learnt.append(metrics)
+                trained.append(metrics)
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
             taken = np.asarray(actions)
@@ -92,15 +86,12 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
             observations = following
-        learnt, refusals = jax.device_get((learnt, refusals))
-        totals = {name: sum(float(row[name]) for row in learnt) for name in METRICS}
-        metrics = means({**totals, "refused": sum(map(int, refusals))}, len(learnt) * config.gradient_steps)
-        return State(learner, buffer, key, statistics, observations, steps), {
-            "step": steps,
-            "steps_per_second": config.num_steps * config.num_envs / (time.perf_counter() - start),
-            "episode_return": float(np.mean(finished.returns)) if finished.returns else float("nan"),
-            "episode_length": float(np.mean(finished.lengths)) if finished.lengths else float("nan"),
-            **{name: float(value) for name, value in metrics.items()},
-        }
+        trained, refusals = jax.device_get((trained, refusals))
+        totals = {name: sum(float(row[name]) for row in trained) for name in METRICS}
+        metrics = means({**totals, "refused": sum(map(int, refusals))}, len(trained) * config.gradient_steps)
+        metrics = {name: float(value) for name, value in metrics.items()}
+        sums = len(finished.returns), np.sum(finished.returns), np.sum(finished.lengths)
+        episodes = host_metrics(steps, config.num_steps * config.num_envs, start, *sums)
+        return State(learner, buffer, key, statistics, observations, steps), {**episodes, **metrics}
 
     return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)

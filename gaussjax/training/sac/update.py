@@ -15,26 +15,21 @@ from gaussjax import normalize, spaces
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.algorithm import without_axis
-from gaussjax.training.sac.config import Config, Learner, Transition, make_critic
+from gaussjax.training.algorithm import normalized, where, without_axis
+from gaussjax.training.sac.config import Config, Learner, State, Transition, make_critic
 from gaussjax.training.saturation import saturation
 
 # Metrics of a gradient step; `skipped` counts gradient steps that were not taken.
 METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", "skipped")
 
 
-def make_learner(
-    policy: Policy, config: Config
-) -> tuple[
-    Callable[[Array], Learner],
-    Callable[[Learner, tuple[Transition, Array], normalize.Statistics], tuple[Learner, dict[str, Array]]],
-]:
-    """`init(key) -> Learner` and `update(learner, (batch, noise_key), statistics) -> (Learner, metrics)`, both pure.
+Update = Callable[[Learner, tuple[Transition, Array], normalize.Statistics], tuple[Learner, dict[str, Array]]]
 
-    A step with a loss or gradient that is not finite leaves the learner as it was: `skipped` is 1, other metrics are 0.
 
-    Source:
-        Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
+def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Learner], Update]:
+    """Pure functions `init(key) -> learner` and `update(learner, (batch, key), statistics) -> (learner, metrics)`.
+
+    An update whose loss or gradient is not finite returns the same learner: `skipped` is 1, other metrics are 0.
     """
     num_actions = spaces.size(policy.spec.action_space)
     critic = make_critic(policy, config)
@@ -63,7 +58,7 @@ def make_learner(
         critics = jax.vmap(lambda key: critic.init(key, *example))(jax.random.split(critic_key, config.num_critics))
         log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
         moments = optimizer.init((actor, critics, log_temperature))
-        # Copied, because donated buffers must not be shared.
+        # A copy, because donated buffers must not be shared.
         return Learner(actor, critics, jax.tree.map(jnp.copy, critics), log_temperature, moments)
 
     def act(params: Params, key: Array, observations: Array) -> tuple[Array, Array, dict[str, Any]]:
@@ -86,7 +81,7 @@ def make_learner(
         critic_loss = 0.5 * jnp.sum(jnp.mean(jnp.square(estimates - goals), axis=-1))
 
         actions, log_prob, outputs = act(actor, now_key, batch.observations)
-        # The actor's loss has no gradient for the critics.
+        # The critics get no gradient of the actor's loss.
         worth = jnp.min(values(jax.lax.stop_gradient(critics), batch.observations, actions), axis=0)
         actor_loss = jnp.mean(temperature * log_prob - worth)
         surplus = jax.lax.stop_gradient(log_prob + target_entropy)
@@ -118,24 +113,23 @@ def make_learner(
         updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
         actor, critics, log_temperature = optax.apply_updates(learnt, updates)
         targets = optax.incremental_update(critics, learner.targets, config.tau)
-        updated = Learner(actor, critics, targets, log_temperature, moments)
-        learner = jax.tree.map(lambda new, old: jnp.where(usable, new, old), updated, learner)
+        learner = where(usable, Learner(actor, critics, targets, log_temperature, moments), learner)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
         return learner, {**metrics, "skipped": (~usable).astype(jnp.float32)}
 
     return init, update
 
 
-def normalized(statistics: normalize.Statistics, observations: Array, config: Config) -> Array:
-    """Observations as the policy and the critics see them."""
-    return normalize.apply(statistics, observations) if config.normalize_observations else observations
+def initial_state(learner: Learner, key: Array, observation: Array, policy: Policy, config: Config) -> State:
+    """State before the first step, for observations like this one, without environments."""
+    action = jnp.zeros(spaces.size(policy.spec.action_space))
+    row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
+    return State(learner, replay.init(row, config.buffer_size), key, normalize.init(observation.shape), (), 0)
 
 
 def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
-    """A minibatch and a key for each gradient step, with a leading axis. The key is consumed.
-
-    All minibatches are drawn before the first gradient step: XLA would copy a buffer that enters a loop or a branch.
-    """
+    """Minibatches and keys of all gradient steps, with a leading axis; the key is consumed."""
+    # XLA: all minibatches are drawn before the first gradient step, since a buffer in a loop or a branch is copied.
     pairs = jax.vmap(keys.split)(keys.split(key, config.gradient_steps))
     batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(pairs[:, 0])
     return batches, pairs[:, 1]
@@ -144,18 +138,17 @@ def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition,
 def remember(
     buffer: replay.Buffer, statistics: normalize.Statistics, row: Transition, config: Config
 ) -> tuple[replay.Buffer, normalize.Statistics, Array]:
-    """The buffer and the statistics with one step of all environments, and the number of refused transitions."""
+    """Buffer and statistics with the transitions of one step added, and the number of refused transitions."""
     buffer, refused = replay.add(buffer, row)
     if config.normalize_observations:
         updated = normalize.update(statistics, row.observations)
-        # Statistics never recover from NaN, so they leave out a step that contains NaN.
-        usable = jnp.all(jnp.isfinite(updated.m2))
-        statistics = jax.tree.map(lambda new, old: jnp.where(usable, new, old), updated, statistics)
+        # Statistics never recover from NaN, so a step that contains NaN is left out.
+        statistics = where(jnp.all(jnp.isfinite(updated.m2)), updated, statistics)
     return buffer, statistics, refused
 
 
 def means(totals: dict[str, Any], gradient_steps: Float[Array, ""] | int) -> dict[str, Any]:
-    """Sums over gradient steps as means over the steps taken, NaN if there are none; counts stay sums."""
+    """Means over the gradient steps that were not skipped, NaN if there are none; counts remain sums."""
     taken = gradient_steps - totals["skipped"]
     taken = jnp.where(taken > 0, taken, jnp.nan)
     return {name: total if name in ("skipped", "refused") else total / taken for name, total in totals.items()}
