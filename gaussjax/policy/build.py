@@ -85,7 +85,7 @@ def build(
 
 
 class _Build(NamedTuple):
-    """The factory of a user's kind, a record that compares and pickles by the kind."""
+    """The factory of a user's kind. As a record, it compares and pickles by value."""
 
     kind: Kind
 

@@ -61,7 +61,7 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
 
 
 def noise(array: Any, expected: tuple[int, ...], deterministic: bool) -> Any:
-    """The noise as floating-point numbers; raises for a deterministic call or a shape unlike the actions'."""
+    """The noise as floating-point numbers; raises ValueError for another shape and for a deterministic call."""
     if deterministic:
         raise ValueError(
             "noise: expected None for a deterministic action, got an array. Leave noise out or set deterministic=False."
@@ -80,7 +80,7 @@ def one_of(taken_actions: Any, raw_actions: Any) -> None:
 
 
 def taken_actions_of_unclipped(*_: Any) -> Any:
-    """Raise ValueError, as the `log_prob` of a kind that scores only raw actions."""
+    """The `log_prob` of a kind that scores only raw actions; it always raises ValueError."""
     raise ValueError(
         "taken_actions: expected None with clipped_log_prob='unclipped', which scores the sample before the clip, got "
         "an array. Pass raw_actions=outputs['raw_actions'] of act to evaluate."
@@ -125,7 +125,7 @@ def carry_and_resets(
 
 
 def no_carry(carry: Any, resets: Any) -> None:
-    """Raise ValueError for a carry or resets, as the network is not recurrent."""
+    """Raise ValueError if a network that is not recurrent gets a carry or resets."""
     if jax.tree.leaves(carry) or resets is not None:
         name, passed = ("carry", carry) if resets is None else ("resets", resets)
         shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(passed)]

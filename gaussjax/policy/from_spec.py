@@ -16,9 +16,7 @@ from gaussjax.policy.multivariate import multivariate_gaussian
 from gaussjax.policy.policy import Kind, Policy, Spec, remake
 from gaussjax.policy.squashed import squashed_gaussian
 
-_FACTORIES: Mapping[str, Callable[..., Policy]] = {
-    factory.__name__: factory for factory in (gaussian, multivariate_gaussian, squashed_gaussian)
-}
+_FACTORIES = {factory.__name__: factory for factory in (gaussian, multivariate_gaussian, squashed_gaussian)}
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | None = None) -> Policy:

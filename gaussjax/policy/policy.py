@@ -1,5 +1,6 @@
 """The records of a policy: its functions, their results, its kind and its description."""
 
+# ruff: noqa: D101
 from __future__ import annotations
 
 import dataclasses
@@ -104,8 +105,7 @@ class Kind(NamedTuple):
         network_fields: Pairs of a network's field and the value that replaces an open one (None or "auto").
         support: The Box that contains all actions, or None if every real vector has a density.
         saturation_margin: Distance from a bound, as a fraction of the half width, at which an action is saturated.
-        factory: `(network, observation_space, action_space, **options) -> policy`, which makes the policy again.
-            None means `build` with this kind.
+        factory: `(network, observation_space, action_space, **options) -> policy`; None means `build` with this kind.
     """
 
     name: str
@@ -122,17 +122,17 @@ class Kind(NamedTuple):
 
 
 # Signatures of the functions that `Policy` documents.
-class _Init(Protocol):
+class Init(Protocol):
     def __call__(self, key: Any, observations: Any = None) -> Params: ...
 
 
-class _Apply(Protocol):
+class Apply(Protocol):
     def __call__(
         self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None
     ) -> tuple[Any, dict[str, Any]]: ...
 
 
-class _Act(Protocol):
+class Act(Protocol):
     def __call__(
         self,
         params: Params,
@@ -147,7 +147,7 @@ class _Act(Protocol):
     ) -> ActOutput: ...
 
 
-class _Evaluate(Protocol):
+class Evaluate(Protocol):
     def __call__(
         self,
         params: Params,
@@ -160,21 +160,21 @@ class _Evaluate(Protocol):
     ) -> EvaluateOutput: ...
 
 
-class _Entropy(Protocol):
+class Entropy(Protocol):
     def __call__(
         self, params: Params, observations: Any, *, reduction: str = "none", carry: Any = None, resets: Any = None
     ) -> Array: ...
 
 
-class _LogStd(Protocol):
+class LogStd(Protocol):
     def __call__(self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array: ...
 
 
-class _Noise(Protocol):
+class Noise(Protocol):
     def __call__(self, key: Any, batch_shape: tuple[int, ...] = ()) -> Array: ...
 
 
-class _InitialCarry(Protocol):
+class InitialCarry(Protocol):
     def __call__(self, batch_shape: tuple[int, ...] = ()) -> Any: ...
 
 
@@ -203,15 +203,15 @@ class Policy(NamedTuple):
         kind: The kind of policy, for code that works with all kinds.
     """
 
-    init: _Init
-    apply: _Apply
-    act: _Act
-    evaluate: _Evaluate
-    entropy: _Entropy
-    log_std: _LogStd
+    init: Init
+    apply: Apply
+    act: Act
+    evaluate: Evaluate
+    entropy: Entropy
+    log_std: LogStd
     distribution: Callable[[dict[str, Any]], Any]
-    noise: _Noise
-    initial_carry: _InitialCarry
+    noise: Noise
+    initial_carry: InitialCarry
     spec: Spec
     kind: Kind
 

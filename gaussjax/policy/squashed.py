@@ -68,7 +68,7 @@ def squashed_gaussian(
     options = log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    # In the float32 of actions, two bounds may round to one number, and a large bound to infinity.
+    # Actions are float32, in which two bounds may round to one number, and a large bound to infinity.
     with np.errstate(over="ignore"):
         lower, upper = low.astype(np.float32), high.astype(np.float32)
     unusable = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -46,24 +46,21 @@ def strict(policy: Policy) -> Policy:
     """
     names = ("apply", "act", "evaluate", "entropy", "log_std")
     checked = {name: _Checked(getattr(policy, name), policy.kind.support) for name in names}
-    factory = policy.kind.factory
-    if not isinstance(factory, _Strict):
-        factory = _Strict(factory)
+    factory = policy.kind.factory if isinstance(policy.kind.factory, _Strict) else _Strict(policy.kind.factory)
     return policy._replace(**checked, kind=policy.kind._replace(factory=factory))
 
 
 class _Strict(NamedTuple):
-    """The factory of a strict policy, a record that compares and pickles by the plain factory."""
+    """The factory of a strict policy. As a record, it compares and pickles by value."""
 
-    factory: Callable[..., Policy] | None
+    factory: Any
 
     def __call__(self, *arguments: Any, **options: Any) -> Policy:
-        assert self.factory is not None  # noqa: S101  `build` sets it.
         return strict(self.factory(*arguments, **options))
 
 
 class _Checked:
-    """A function of a policy that validates its arguments; every attribute is the function's own."""
+    """A function of a policy with validation of its arguments, and with the attributes of the function."""
 
     def __init__(self, function: Any, support: spaces.Box | None):
         functools.update_wrapper(self, function)
@@ -81,7 +78,7 @@ class _Checked:
 
 
 def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None:
-    """Refuse unusable values among the arguments, under `jit` when the program runs."""
+    """Raise ValueError for unusable values among the arguments; under `jit`, raise when the program runs."""
     names, leaves = [], []
     for argument in _ARGUMENTS:
         for path, leaf in jax.tree_util.tree_flatten_with_path(passed.get(argument))[0]:

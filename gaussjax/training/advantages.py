@@ -41,8 +41,7 @@ def generalized_advantages(
         Array([1.5, 1. ], dtype=float32)
 
     Source:
-        Schulman et al. 2016, high-dimensional continuous control using generalized advantage
-        estimation (arXiv:1506.02438).
+        Schulman et al. 2016, continuous control using generalized advantage estimation (arXiv:1506.02438).
     """
     errors = rewards + gamma * jnp.where(terminated, 0.0, next_values) - values
     decay = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda)

@@ -39,14 +39,12 @@ class Algorithm(NamedTuple):
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Refuse numbers that are not finite, counts below 1, other numbers not above 0 and fractions outside [0, 1]."""
+    """Raise ValueError unless counts are at least 1, positive numbers above 0, fractions in [0, 1], and all finite."""
     for name, value in vars(config).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name}: expected a finite number, got {value}.")
-    for name in (*counts, *positive, *fractions):
-        value = getattr(config, name)
         if value is None:
             continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number, got {value}.")
         if name in counts and not value >= 1:
             raise ValueError(f"{name}: expected at least 1, got {value}.")
         if name in counts and value >= 2**31:
@@ -58,7 +56,7 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
 
 
 def check_reduction(policy: Policy) -> None:
-    """Refuse a policy whose log-densities are not sums over the actions."""
+    """Raise ValueError for a policy whose log-densities are not sums over the actions."""
     reduction = dict(policy.spec.options)["reduction"]
     if reduction != "sum":
         raise ValueError(
@@ -68,17 +66,16 @@ def check_reduction(policy: Policy) -> None:
 
 
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
-    """Refuse a vector environment without the `share` of all `num_envs` environments that this process steps."""
+    """Raise ValueError unless this process has its share of all `num_envs` environments."""
     if environments.num_envs != share:
         part = "" if share == num_envs else f"{share} of the "
         raise ValueError(
-            f"environments: expected {part}num_envs = {num_envs} of them, got {environments.num_envs}. Make the two "
-            f"agree."
+            f"environments: expected {part}num_envs = {num_envs} of them, got {environments.num_envs}. Make both equal."
         )
 
 
 def policy_for(environments: Any, config: Any, policy: Policy | None, make_policy: Callable[..., Policy]) -> Policy:
-    """The validated policy, or the default policy for the environments if it is None."""
+    """The policy to train after validation: `policy`, or the default policy for the environments if it is None."""
     if policy is None:
         prefix = "" if isinstance(environments, envs.Environment) else "single_"
         spaces = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
@@ -88,22 +85,22 @@ def policy_for(environments: Any, config: Any, policy: Policy | None, make_polic
 
 
 def without_axis(policy: Policy, log_prob: Array) -> Array:
-    """Summed log-densities as `(…)`, also for a policy with `keepdims=True`."""
+    """Log-densities of shape `(…)`, without the axis that a policy with `keepdims=True` keeps."""
     return log_prob[..., 0] if dict(policy.spec.options)["keepdims"] else log_prob
 
 
-def normalized(statistics: normalize.Statistics, observations: Array, config: Any) -> Array:
-    """Observations as inputs of the policy and the critics: normalized if the config says so."""
+def normalized(config: Any, statistics: normalize.Statistics, observations: Array) -> Array:
+    """Observations for the policy and the critics, normalized if `config.normalize_observations` is true."""
     return normalize.apply(statistics, observations) if config.normalize_observations else observations
 
 
 def where(condition: Array, new: Any, old: Any) -> Any:
-    """The leaves of one of two pytrees, selected by a scalar."""
+    """One of two pytrees, selected by a scalar condition."""
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
 
 
 def host_metrics(steps: int, taken: int, start: float, episodes: float, returns: float, lengths: float) -> dict:
-    """Metrics of a step on host environments, from the sums over its finished episodes; NaN if none finished."""
+    """Metrics of a step on host environments, from sums over the finished episodes; NaN if none finished."""
     return {
         "step": steps,
         "steps_per_second": taken / (time.perf_counter() - start),

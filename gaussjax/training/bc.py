@@ -155,20 +155,19 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         weighted = jnp.mean(jax.lax.stop_gradient(weight) * log_prob)
         log_prob, entropy = jnp.mean(log_prob), jnp.mean(entropy)
         error = jnp.mean(jnp.abs(outputs["mean_actions"] - actions))
-        metrics = {"log_prob": log_prob, "entropy": entropy, "mean_error": error}
-        return -weighted - config.entropy_coefficient * entropy, metrics
+        total = -weighted - config.entropy_coefficient * entropy
+        return total, {"log_prob": log_prob, "entropy": entropy, "mean_error": error}
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
         key, shuffle_key = jax.random.split(state.key)
-        observations = normalized(state.observation_statistics, data.observations, config)
+        observations = normalized(config, state.observation_statistics, data.observations)
         order = permutation(shuffle_key, count)[: count - count % config.batch_size]
 
         def gradient_step(carry: tuple[Params, Any], rows: Array) -> Any:
             params, moments = carry
-            (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
-                params, observations[rows], data.actions[rows]
-            )
+            value_and_grad = jax.value_and_grad(loss, has_aux=True)
+            (total, metrics), gradients = value_and_grad(params, observations[rows], data.actions[rows])
             metrics["gradient_norm"] = optax.tree.norm(gradients)
             usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
             updates, following = optimizer.update(gradients, moments, params)

@@ -13,26 +13,14 @@ from gaussjax.random import keys
 
 
 class Buffer(NamedTuple):
-    """A buffer of fixed size; new rows overwrite the oldest.
-
-    Attributes:
-        rows: Any pytree; each leaf `(capacity, …)`.
-        added: Number of rows added since the buffer was empty.
-    """
+    """Rows as a pytree whose leaves are `(capacity, …)`, and the number of all rows that were added."""
 
     rows: Any
     added: Int[Array, ""]
 
 
 def init(row: Any, capacity: int) -> Buffer:
-    """An empty buffer.
-
-    Args:
-        row: One row, or the shapes and dtypes of its leaves.
-        capacity: Largest number of rows.
-
-    Returns:
-        A buffer of zeros.
+    """An empty buffer for rows with the shapes and dtypes of this one.
 
     Example:
         >>> buffer = init({"reward": jnp.zeros(())}, capacity=3)
@@ -54,16 +42,9 @@ def size(buffer: Buffer) -> Int[Array, ""]:
 
 
 def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
-    """The buffer with new rows, except rows with NaN or infinity.
+    """The buffer with new rows, each leaf `(n, …)`, and the number of refused rows.
 
-    Such a row would stay in the buffer for a long time and make the loss of every minibatch that contains it NaN.
-
-    Args:
-        buffer: A buffer.
-        rows: New rows, each leaf `(n, …)`.
-
-    Returns:
-        The buffer, and the number of refused rows.
+    A row with NaN or infinity is refused, since every minibatch that contains it would have a loss of NaN.
 
     Example:
         >>> buffer = init(jnp.zeros((), jnp.float32), capacity=3)
@@ -80,21 +61,7 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:
-    """Rows drawn uniformly with replacement.
-
-    Args:
-        buffer: A buffer with at least one row.
-        key: PRNG key, consumed.
-        count: Number of rows.
-
-    Returns:
-        Rows, each leaf `(count, …)`.
-
-    Example:
-        >>> buffer, _ = add(init(jnp.zeros(()), 3), jnp.ones(2))
-        >>> sample(buffer, jax.random.key(0), 4).tolist()
-        [1.0, 1.0, 1.0, 1.0]
-    """
+    """Rows drawn uniformly with replacement, each leaf `(count, …)`; the key is consumed."""
     places = keys.randint(key, (count,), 0, size(buffer))
     return jax.tree.map(lambda leaf: leaf[places], buffer.rows)
 

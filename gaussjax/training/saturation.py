@@ -1,4 +1,4 @@
-"""The fraction of actions at a bound of their Box."""
+"""The fraction of actions at a bound of the Box."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.policy import Policy
+from gaussjax.policy.options import sides
 
 
 def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
@@ -34,5 +35,5 @@ def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Arr
     if policy.kind.saturation_margin:
         margin = policy.kind.saturation_margin * 0.5 * (high - low)
         low, high = low + margin, high - margin
-    low, high = (jnp.broadcast_to(jnp.asarray(bound, actions.dtype), actions.shape) for bound in (low, high))
+    low, high = sides(low, high, actions)
     return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)

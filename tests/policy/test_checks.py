@@ -287,7 +287,7 @@ HOST_FAULTS = {
         MLP(initial_log_std=3.0, log_std_bounds=(-5.0, 2.0))
     ),
     "ValueError: num_actions: expected a number, got None.": lambda: MLP().init(jax.random.key(0), jnp.zeros((1, 3))),
-    "ValueError: but ['action_space', 'kind', 'observation_space', 'options']": lambda: gaussjax.from_spec(
+    "ValueError: got one without ['action_space', 'kind', 'observation_space', 'options']": lambda: gaussjax.from_spec(
         {"network": {"type": "MLP"}}
     ),
     "ValueError: got 'gausian'. Did you mean 'gaussian'?": lambda: gaussjax.from_spec({**DESCRIBED, "kind": "gausian"}),

@@ -54,17 +54,6 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
     policy = policy_for(environments, config, policy, make_policy)
-    _check_density(policy)
-    rows, name = config.batch_size, "batch_size"
-    if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
-        config.check_sequences()
-        rows, name = rows // config.sequence_length, "batch_size / sequence_length"
-    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, name: rows})
-    make_loop = make_compiled if isinstance(environments, envs.Environment) else make_host
-    return make_loop(environments, config, policy, mesh)
-
-
-def _check_density(policy: Policy) -> None:
     options = dict(policy.spec.options)
     if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
         raise ValueError(
@@ -73,3 +62,10 @@ def _check_density(policy: Policy) -> None:
             "ratio would belong to another density than the gradient. Make the policy with "
             'clipped_log_prob="unclipped".'
         )
+    rows, name = config.batch_size, "batch_size"
+    if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
+        config.check_sequences()
+        rows, name = rows // config.sequence_length, "batch_size / sequence_length"
+    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, name: rows})
+    make_loop = make_compiled if isinstance(environments, envs.Environment) else make_host
+    return make_loop(environments, config, policy, mesh)

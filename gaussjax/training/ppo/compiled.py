@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -32,18 +34,12 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
-        # One split makes all keys in one hash.
+        # A single split computes all keys with one hash.
         split = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = split[0], split[1], split[2:]
+        preprocess = partial(normalized, config, state.observation_statistics)
         experience, environments, episodes = rollout.compiled.collect(
-            environment,
-            policy,
-            state.params,
-            lambda observations: normalized(state.observation_statistics, observations, config),
-            state.environment,
-            rollout_key,
-            config.num_steps,
-            mesh=mesh,
+            environment, policy, state.params, preprocess, state.environment, rollout_key, config.num_steps, mesh=mesh
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = state.steps + config.num_steps * config.num_envs

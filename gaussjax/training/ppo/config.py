@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize
@@ -164,9 +163,7 @@ class State(NamedTuple):
     steps: Any
 
 
-def initial_state(
-    params: Params, optimizer: optax.GradientTransformation, key: Array, shape: tuple[int, ...], config: Config
-) -> State:
+def initial_state(params: Params, optimizer: Any, key: Array, shape: tuple[int, ...], config: Config) -> State:
     """State before the first step, for observations of this shape, without environments."""
     statistics = normalize.init(shape), normalize.init(())
     returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
@@ -21,21 +21,16 @@ from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state
 from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
-if TYPE_CHECKING:
-    import gymnasium
-
 
 class Standing(NamedTuple):
-    """Inputs of the policy for the first step of the next rollout; `carry` is `()` without recurrence."""
+    """Inputs of the policy for the first step of the next rollout, with the carry `()` if it is not recurrent."""
 
-    observations: Float[np.ndarray, "envs features"]
-    resets: Bool[np.ndarray, " envs"]
+    observations: np.ndarray
+    resets: np.ndarray
     carry: Any
 
 
-def make_host(
-    environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy, mesh: Mesh | None = None
-) -> Algorithm:
+def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
     """A PPO loop on a vector environment; see `make`."""
     share = sharding.share(mesh, config.num_envs)
     count = share.stop - share.start
@@ -73,7 +68,7 @@ def make_host(
     def act(
         params: Params, statistics: normalize.Statistics, observations: Array, resets: Array, carry: Any, noise: Array
     ) -> tuple[Array, Array, Any]:
-        observations = normalized(statistics, observations, config)
+        observations = normalized(config, statistics, observations)
         actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory(carry, resets))
         return actions, outputs["raw_actions"], outputs.get("carry", ())
 

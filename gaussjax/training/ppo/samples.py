@@ -74,15 +74,15 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
 
     def prepare(state: State, experience: rollout.Rollout) -> Any:
         rewards, *scale = _scaled_rewards(state, experience, config, mesh)
-        observations = normalized(state.observation_statistics, experience.observations, config)
-        next_observations = normalized(state.observation_statistics, experience.next_observations, config)
+        observations = normalized(config, state.observation_statistics, experience.observations)
+        next_observations = normalized(config, state.observation_statistics, experience.next_observations)
         recurrent = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
-        inputs = observations, experience.raw_actions
+        inputs, actions = observations, experience.raw_actions
         if not recurrent:
             # The same forward pass computes the value of the observation after the last step.
-            ends = next_observations[-1:], experience.raw_actions[-1:]
-            inputs = tuple(jnp.concatenate(pair) for pair in zip(inputs, ends, strict=True))
-        log_prob, _, outputs = scored(policy, state.params, *inputs, recurrent)
+            inputs = jnp.concatenate([inputs, next_observations[-1:]])
+            actions = jnp.concatenate([actions, actions[-1:]])
+        log_prob, _, outputs = scored(policy, state.params, inputs, actions, recurrent)
         next_values = following_values(state.params, outputs["value"], next_observations, experience)
         log_prob, distribution, values = jax.tree.map(
             lambda leaf: leaf[: rewards.shape[0]], (log_prob, policy.distribution(outputs), outputs["value"])
@@ -113,7 +113,7 @@ def _rows(leaf: Array, length: int | None) -> Array:
 def _scaled_rewards(
     state: State, experience: rollout.Rollout, config: Config, mesh: Mesh | None
 ) -> tuple[Array, normalize.Statistics, Array]:
-    """Rewards divided by the standard deviation of the discounted return, its statistics and its last values."""
+    """Scaled rewards, and the statistics and last values of the discounted returns."""
     if not config.normalize_rewards:
         return experience.rewards, state.return_statistics, state.discounted_returns
     ends = experience.terminated | experience.truncated

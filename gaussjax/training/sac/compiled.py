@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,14 +31,9 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy)
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
+        preprocess = partial(normalized, config, state.observation_statistics)
         experience, environments, episodes = rollout.compiled.collect(
-            environment,
-            policy,
-            state.learner.actor,
-            lambda observations: normalized(state.observation_statistics, observations, config),
-            state.environment,
-            rollout_key,
-            1,
+            environment, policy, state.learner.actor, preprocess, state.environment, rollout_key, num_steps=1
         )
         steps = state.steps + config.num_envs
         row = Transition(*(getattr(experience, name)[0] for name in Transition._fields))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float
 
-from gaussjax import networks, normalize, spaces
+from gaussjax import networks, normalize
 from gaussjax.policy import Params, Policy, squashed_gaussian
 from gaussjax.training import replay
 from gaussjax.training.algorithm import check_options
@@ -142,15 +142,9 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         The policy.
 
     Example:
+        >>> from gaussjax import spaces
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
     network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
     return squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
-
-
-def make_critic(policy: Policy, config: Config) -> networks.ActionValue:
-    """Network of one critic, which the learner vmaps over the parameters of all critics."""
-    space = policy.spec.observation_space
-    flat = isinstance(space, spaces.Box) and len(space.shape) == 1
-    return networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,8 @@ from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics,
 from gaussjax.training.sac.config import Config, Learner, State, Transition
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
-if TYPE_CHECKING:
-    import gymnasium
 
-
-def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: Policy) -> Algorithm:
+def make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     """A SAC loop on a vector environment; see `make`."""
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
@@ -43,24 +40,20 @@ def make_host(environments: gymnasium.vector.VectorEnv, config: Config, policy: 
         return state._replace(environment=runner.reset(int(seed)), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
-    def learn(
-        learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array
-    ) -> tuple[Learner, dict[str, Array]]:
+    def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array) -> Any:
         batches = draw(buffer, key, config)
         learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
         return learner, jax.tree.map(jnp.sum, metrics)
 
     # XLA: a program that also samples from the buffer would copy the whole buffer at every write.
     @partial(jax.jit, donate_argnames="buffer")
-    def advance(
-        buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, transition: Transition
-    ) -> tuple[Any, ...]:
-        """The buffer with a transition of each environment, and the keys of the next step."""
-        return *remember(buffer, statistics, transition, config), *keys.split(key, 3)
+    def advance(buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, row: Transition) -> Any:
+        """Buffer and statistics with a transition of each environment, and the keys of the next step."""
+        return *remember(buffer, statistics, row, config), *keys.split(key, 3)
 
     @jax.jit
     def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
-        return policy.act(params, key, normalized(statistics, observations, config)).actions
+        return policy.act(params, key, normalized(config, statistics, observations)).actions
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()

@@ -11,12 +11,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from gaussjax import normalize, spaces
+from gaussjax import networks, normalize, spaces
 from gaussjax.policy import Params, Policy
+from gaussjax.policy.options import sides
 from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.algorithm import normalized, where, without_axis
-from gaussjax.training.sac.config import Config, Learner, State, Transition, make_critic
+from gaussjax.training.sac.config import Config, Learner, State, Transition
 from gaussjax.training.saturation import saturation
 
 # Metrics of a gradient step; `skipped` counts gradient steps that were not taken.
@@ -32,7 +33,9 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     An update whose loss or gradient is not finite returns the same learner: `skipped` is 1, other metrics are 0.
     """
     num_actions = spaces.size(policy.spec.action_space)
-    critic = make_critic(policy, config)
+    space = policy.spec.observation_space
+    flat = isinstance(space, spaces.Box) and len(space.shape) == 1
+    critic = networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)
     optimizer = optax.adam(config.learning_rate)
     low, high = spaces.bounds(policy.spec.action_space)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -48,8 +51,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
 
     def values(params: Params, observations: Array, actions: Array) -> Any:
         # The critics take actions of order one, whatever the units of the Box.
-        unit = (actions - _like(middle, actions)) / _like(half, actions)
-        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, unit)
+        center, scale = sides(middle, half, actions)
+        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, (actions - center) / scale)
 
     def init(key: Array) -> Learner:
         actor_key, critic_key = jax.random.split(key)
@@ -61,26 +64,21 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         # A copy, because donated buffers must not be shared.
         return Learner(actor, critics, jax.tree.map(jnp.copy, critics), log_temperature, moments)
 
-    def act(params: Params, key: Array, observations: Array) -> tuple[Array, Array, dict[str, Any]]:
-        actions, log_prob, outputs = policy.act(params, key, observations)
-        return actions, without_axis(policy, log_prob), outputs
-
-    def losses(
-        learnt: tuple[Params, Params, Array], targets: Params, batch: Transition, key: Array
-    ) -> tuple[Array, dict[str, Array]]:
-        actor, critics, log_temperature = learnt
+    def losses(trained: Any, targets: Params, batch: Transition, key: Array) -> tuple[Array, dict[str, Array]]:
+        actor, critics, log_temperature = trained
         now_key, next_key = keys.split(key)
         temperature = jax.lax.stop_gradient(jnp.exp(log_temperature))
 
-        next_actions, next_log_prob, _ = act(actor, next_key, batch.next_observations)
+        next_actions, next_log_prob, _ = policy.act(actor, next_key, batch.next_observations)
         future = jnp.min(values(targets, batch.next_observations, next_actions), axis=0)
-        future = future - temperature * next_log_prob
+        future = future - temperature * without_axis(policy, next_log_prob)
         goal = batch.rewards + config.gamma * jnp.where(batch.terminated, 0.0, future)
         estimates = values(critics, batch.observations, batch.actions)
         goals = jnp.broadcast_to(jax.lax.stop_gradient(goal), estimates.shape)
         critic_loss = 0.5 * jnp.sum(jnp.mean(jnp.square(estimates - goals), axis=-1))
 
-        actions, log_prob, outputs = act(actor, now_key, batch.observations)
+        actions, log_prob, outputs = policy.act(actor, now_key, batch.observations)
+        log_prob = without_axis(policy, log_prob)
         # The critics get no gradient of the actor's loss.
         worth = jnp.min(values(jax.lax.stop_gradient(critics), batch.observations, actions), axis=0)
         actor_loss = jnp.mean(temperature * log_prob - worth)
@@ -96,22 +94,19 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
             "saturation": saturation(policy, actions),
         }
 
-    def update(
-        learner: Learner, drawn: tuple[Transition, Array], statistics: normalize.Statistics
-    ) -> tuple[Learner, dict[str, Array]]:
+    def update(learner: Learner, drawn: tuple[Transition, Array], statistics: normalize.Statistics) -> Any:
         batch, noise_key = drawn
         batch = batch._replace(
-            observations=normalized(statistics, batch.observations, config),
-            next_observations=normalized(statistics, batch.next_observations, config),
+            observations=normalized(config, statistics, batch.observations),
+            next_observations=normalized(config, statistics, batch.next_observations),
         )
-        learnt = (learner.actor, learner.critics, learner.log_temperature)
-        (total, metrics), gradients = jax.value_and_grad(losses, has_aux=True)(
-            learnt, learner.targets, batch, noise_key
-        )
+        trained = learner.actor, learner.critics, learner.log_temperature
+        value_and_grad = jax.value_and_grad(losses, has_aux=True)
+        (total, metrics), gradients = value_and_grad(trained, learner.targets, batch, noise_key)
         # The norm is finite only if every gradient is.
         usable = jnp.isfinite(total) & jnp.isfinite(optax.tree.norm(gradients))
-        updates, moments = optimizer.update(gradients, learner.optimizer, learnt)
-        actor, critics, log_temperature = optax.apply_updates(learnt, updates)
+        updates, moments = optimizer.update(gradients, learner.optimizer, trained)
+        actor, critics, log_temperature = optax.apply_updates(trained, updates)
         targets = optax.incremental_update(critics, learner.targets, config.tau)
         learner = where(usable, Learner(actor, critics, targets, log_temperature, moments), learner)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
@@ -128,7 +123,7 @@ def initial_state(learner: Learner, key: Array, observation: Array, policy: Poli
 
 
 def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
-    """Minibatches and keys of all gradient steps, with a leading axis; the key is consumed."""
+    """Minibatches and keys of all gradient steps, stacked along the first axis; the key is consumed."""
     # XLA: all minibatches are drawn before the first gradient step, since a buffer in a loop or a branch is copied.
     pairs = jax.vmap(keys.split)(keys.split(key, config.gradient_steps))
     batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(pairs[:, 0])
@@ -152,7 +147,3 @@ def means(totals: dict[str, Any], gradient_steps: Float[Array, ""] | int) -> dic
     taken = gradient_steps - totals["skipped"]
     taken = jnp.where(taken > 0, taken, jnp.nan)
     return {name: total if name in ("skipped", "refused") else total / taken for name, total in totals.items()}
-
-
-def _like(bound: np.ndarray, actions: Array) -> Array:
-    return jnp.broadcast_to(jnp.asarray(bound, actions.dtype), actions.shape)
