@@ -133,7 +133,8 @@ def clipping_kind(
     `untouched` is a function `(raw_actions, actions) -> mask` of the terms that the clip does not change.
     """
     density, clips = options["clipped_log_prob"], options["clip_actions"]
-    choose(dict.fromkeys(densities), density, "clipped_log_prob")
+    if density not in densities:
+        choose(dict.fromkeys(densities), density, "clipped_log_prob")
     if density != "density" and not clips:
         raise ValueError(
             f"clipped_log_prob: {density!r} applies to clipped actions only, got clip_actions=False. Set "
