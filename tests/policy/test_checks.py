@@ -276,14 +276,14 @@ HOST_FAULTS = {
     ),
     "TypeError: sizes: expected a tuple of widths, got 8. One layer of 64 units is sizes=(64,).": lambda: start(MLP(8)),
     "TypeError: sizes: expected a tuple of widths, got (8.0,).": lambda: start(MLP((8.0,))),
-    "ValueError: one entry each a convolution, got 8, (8,": lambda: start(CNN(channels=8), Box(shape=(6, 6, 3))),
+    "ValueError: one entry for each convolution, got 8, (8,": lambda: start(CNN(channels=8), Box(shape=(6, 6, 3))),
     "ValueError: expected one of ['celu', 'elu', 'gelu', 'identity',": lambda: start(MLP(output_activation="than")),
     "ValueError: std: expected one of ['fixed', 'parameter', 'state'], got": lambda: start(MLP(std="param")),
     "ValueError: ['he_normal', 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(
         MLP(initializer="ortho")
     ),
     "ValueError: norm: expected one of ['identity', 'layer'], got 'batch'.": lambda: start(MLP(norm="batch")),
-    "ValueError: a value between the log_std_bounds (-5.0, 2.0), got 3.0.": lambda: start(
+    "ValueError: a value in log_std_bounds, -5.0 to 2.0, got 3.0.": lambda: start(
         MLP(initial_log_std=3.0, log_std_bounds=(-5.0, 2.0))
     ),
     "ValueError: num_actions: expected a number, got None.": lambda: MLP().init(jax.random.key(0), jnp.zeros((1, 3))),
