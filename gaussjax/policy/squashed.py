@@ -80,7 +80,7 @@ def squashed_gaussian(
         )
     bounds = tuple(low.tolist()), tuple(high.tolist())
 
-    def sample(distribution: TanhGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def sample(distribution: TanhGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         raw_actions = distribution.base.mean() if noise is None else distribution.base.from_noise(noise)
         noise = xp.zeros_like(raw_actions) if noise is None else noise
         return raw_actions, distribution.squash(raw_actions), distribution.noise_log_prob(noise, reduction)

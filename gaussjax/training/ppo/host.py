@@ -23,7 +23,7 @@ from gaussjax.training.ppo.update import make_optimizer, make_update
 
 
 class Standing(NamedTuple):
-    """Inputs of the policy for the first step of the next rollout, with the carry `()` if it is not recurrent."""
+    """Inputs of the policy at the start of the next rollout; `carry` is `()` for a policy without recurrence."""
 
     observations: np.ndarray
     resets: np.ndarray

@@ -106,7 +106,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         # The norm is finite only if every gradient is.
         usable = jnp.isfinite(total) & jnp.isfinite(optax.tree.norm(gradients))
         updates, moments = optimizer.update(gradients, learner.optimizer, trained)
-        actor, critics, log_temperature = optax.apply_updates(trained, updates)
+        changed: Any = optax.apply_updates(trained, updates)
+        actor, critics, log_temperature = changed
         targets = optax.incremental_update(critics, learner.targets, config.tau)
         learner = where(usable, Learner(actor, critics, targets, log_temperature, moments), learner)
         metrics = {name: jnp.where(usable, metric, 0.0) for name, metric in metrics.items()}
