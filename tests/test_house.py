@@ -68,3 +68,11 @@ def test_contributing_fits_on_one_screen():
 def test_a_file_holds_one_idea(file):
     assert Path(file).stem not in {"utils", "util", "common", "types", "base", "helpers", "misc"}
     assert len(text(file).splitlines()) <= 350
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_test_that_a_comment_names_exists(file):
+    # A long path breaks after the comment's "# ".
+    words = re.sub(r"\n\s*# ", " ", text(file))
+    for path, name in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", words):
+        assert f"def {name}" in text(path), f"{file} names {path}::{name}"

@@ -26,7 +26,7 @@ def elu(x: Array) -> Array:
 
 # XLA: the expm1 of jax.nn.elu is slow on CPU: with exp PPO's update takes 0.85 times as long (jax 0.10.2). The
 # derivative from the output, exp(x) = y + 1, saves the backward pass an array: without it the gradient of `evaluate`
-# takes 1.2 times as long at 512 rows. Drop both when tests/networks/test_layers.py::test_expm1_is_still_slower_than_exp
+# takes 1.2 times as long at 512 rows. Drop both when tests/faults/test_overhead.py::test_expm1_is_still_slower_than_exp
 # fails.
 def _elu(x: Array) -> Array:
     # The inner where keeps a large x out of exp, whose gradient would be inf * 0.
