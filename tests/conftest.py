@@ -1,7 +1,5 @@
 """What all tests run under, and the fixtures that several files share."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path

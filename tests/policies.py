@@ -3,8 +3,6 @@
 A new kind of policy, network or option is one more row of `TABLE`.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -78,7 +76,7 @@ NESTED = Dict(
 TABLE: dict[str, Case] = {
     "gaussian": Case(gaussjax.gaussian, MLP((8, 8)), 3, UNIT),
     "gaussian-clipped": Case(
-        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clip_mean_actions": True}
+        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clip_mean_actions": True}, variant=True
     ),
     "gaussian-unclipped-density": Case(
         gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "unclipped"}, variant=True
@@ -109,6 +107,7 @@ TABLE: dict[str, Case] = {
         CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh"),
         Box(0.0, 255.0, (6, 6, 2), "uint8"),
         UNIT,
+        variant=True,
     ),
     "gaussian-graph": Case(
         gaussjax.gaussian,

@@ -1,7 +1,5 @@
 """The inputs, statistics and pages of the benchmarks."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """Every import of another package is declared, and every declared dependency is imported and pinned."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

@@ -1,7 +1,5 @@
 """Docstrings of each public function and class, read from the source without imports."""
 
-from __future__ import annotations
-
 import ast
 import re
 

@@ -1,7 +1,5 @@
 """The rooms of the package: the disk, the import contract and the map of CONTRIBUTING agree."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Running statistics against NumPy's in float64, however the observations came in."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

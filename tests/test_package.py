@@ -1,7 +1,5 @@
 """The package as a whole: what importing it loads."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """README and the pages of docs/: their code runs without a warning, and the tests that they name exist."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """Every command of these tests shares the compiled programs of the run."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

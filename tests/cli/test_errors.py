@@ -1,7 +1,5 @@
 """A command that cannot be carried out says why, and exits with 2."""
 
-from __future__ import annotations
-
 import jax
 import pytest
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import json
 import signal
@@ -34,12 +32,11 @@ def test_a_reader_that_goes_away_is_no_error():
         assert process.returncode == 1
 
 
-def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
+def test_train_leaves_a_policy_that_evaluate_runs(tmp_path, capsys):
     out = tmp_path / "run"
     options = ["--total-steps", "512", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]
-    trained = subprocess.run(
-        command("train", "ppo", "Pendulum-v1", *options), capture_output=True, text=True, check=True
-    )
+    words = command("train", "ppo", "Pendulum-v1", *options)
+    trained = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "mean return" in trained.stdout
     assert "explained variance" in trained.stdout
     assert trained.stderr == ""
@@ -59,14 +56,10 @@ def test_train_leaves_a_policy_that_evaluate_runs(tmp_path):
     assert (config["environment"], config["seed"], config["num_envs"]) == ("Pendulum-v1", 3, 4)
     assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 512
 
-    again = subprocess.run(
-        command("evaluate", str(out / "policy.safetensors"), "--episodes", "2", "--seed", "10003"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    capsys.readouterr()
+    cli.main(["evaluate", str(out / "policy.safetensors"), "--episodes", "2", "--seed", "10003"])
     # The same seeds, the same policy: the very same table.
-    assert again.stdout in trained.stdout
+    assert capsys.readouterr().out in trained.stdout
 
 
 def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, capsys):
@@ -82,7 +75,7 @@ def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, c
     assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 512
 
 
-def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
+def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path, capsys):
     out = tmp_path / "run"
     process = subprocess.Popen(
         command("train", "ppo", "Pendulum-v1", "--total-steps", "100000000", "--out", str(out), *SHORT),
@@ -103,8 +96,8 @@ def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path):
     # Three updates more; the metrics go on where they were.
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "total_steps": steps + 3 * 256, "evaluation_episodes": 1}))
-    resumed = subprocess.run(command("resume", str(out)), capture_output=True, text=True, check=True)
-    assert f"at step {steps:,}" in " ".join(resumed.stdout.split())
+    cli.main(["resume", str(out)])
+    assert f"at step {steps:,}" in " ".join(capsys.readouterr().out.split())
     with metrics.open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(256, steps + 3 * 256 + 1, 256))
 
@@ -118,17 +111,9 @@ def same_arrays(one, two):
 
 @pytest.mark.slow
 def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, capsys):
-    options = ["--num-envs", "2", "--num-steps", "32", "--batch-size", "8", "--hidden-sizes", "8"]
-    options += [
-        "--learning-starts",
-        "64",
-        "--buffer-size",
-        "100000",
-        "--evaluation-episodes",
-        "1",
-        "--checkpoint-every",
-    ]
-    options += ["1", "--tensorboard", "--normalize-observations"]
+    options = "--num-envs 2 --num-steps 32 --batch-size 8 --hidden-sizes 8 --learning-starts 64 --buffer-size 100000"
+    options = [*options.split(), "--evaluation-episodes", "1", "--checkpoint-every", "1"]
+    options += ["--tensorboard", "--normalize-observations"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     cli.main(["train", "sac", "Pendulum-v1", "--out", str(whole), "--total-steps", "768", *options])
     cli.main(["train", "sac", "Pendulum-v1", "--out", str(parts), "--total-steps", "512", *options])

@@ -1,10 +1,6 @@
 """Files of the package that a training enters before its first gradient."""
 
-from __future__ import annotations
-
-import os
-import subprocess
-import sys
+from tests.test_package import run
 
 # A reader of the training visits each of these files; executing a module at its import does not count. The aim is 35.
 MOST_FILES = 42
@@ -39,14 +35,7 @@ for file, functions in walk.items():
 
 
 def test_a_training_enters_few_files_before_its_first_gradient(repository, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    finished = subprocess.run(
-        [sys.executable, "-c", WALK, str(tmp_path / "run")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
+    finished = run(repository, "-c", WALK, str(tmp_path / "run"))
     assert finished.returncode == 0, finished.stderr
     walk = [line for line in finished.stdout.splitlines() if ".py " in line]
     print("\n".join(walk))

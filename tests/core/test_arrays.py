@@ -1,7 +1,5 @@
 """The functions that formulas are written in: one formula for JAX's and torch's arrays."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Compiled functions are `jax.jit` but for the look at NumPy arguments."""
 
-from __future__ import annotations
-
 import re
 
 import jax

@@ -1,7 +1,5 @@
 """What holds for every distribution: shapes, sampling, densities, entropies, divergences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

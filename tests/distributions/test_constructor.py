@@ -1,7 +1,5 @@
 """Constructors: what is broadcast, what is refused, and a distribution of one's own."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

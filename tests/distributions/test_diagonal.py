@@ -1,7 +1,5 @@
 """The diagonal Gaussian's noise, tails, moments and shapes; `tests/numerics` measures its accuracy."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """The full-covariance Gaussian against SciPy and against its own parts."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """The squashed Gaussian: its centre, its peaks, its Box."""
 
-from __future__ import annotations
-
 import math
 
 import jax

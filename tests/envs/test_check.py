@@ -1,7 +1,5 @@
 """An environment that breaks the protocol raises an error that names the field, before anything is compiled."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """Environments that raise, exit, hang or return NaN: the error names the environment, and the training is saved."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

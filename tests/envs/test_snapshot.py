@@ -1,7 +1,5 @@
 """The state of host environments is saved and restored, or refused with the repair."""
 
-from __future__ import annotations
-
 import json
 
 import gymnasium

@@ -1,7 +1,5 @@
 """Exported programs act as the policy for any batch size; NumPy programs in a process without gaussjax too."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Malicious files. `marker` is a path that exists if a file executed code."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -1,7 +1,5 @@
 """Table of `make test-faults`: each bar with its measured count."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -3,8 +3,6 @@
 Tests run short by default, and with the full counts of `BARS` in `make test-faults`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

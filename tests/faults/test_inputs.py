@@ -1,7 +1,5 @@
 """Catalogue of wrong inputs: each row eager, under jit and under vmap, and hundreds of random variants."""
 
-from __future__ import annotations
-
 import re
 
 import hypothesis

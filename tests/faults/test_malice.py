@@ -1,7 +1,5 @@
 """Malicious files: no code runs, and each file gets one clear error."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import zipfile

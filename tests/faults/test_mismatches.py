@@ -1,7 +1,5 @@
 """Undamaged files of another version or network: the error names every difference."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

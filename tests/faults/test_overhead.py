@@ -1,7 +1,5 @@
 """Measured times: the default checks cost at most 5% of acting and training, and workarounds gain at least 10%."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

@@ -4,8 +4,6 @@ They are forked, since starting Python takes longer than many saves. They write 
 cannot be used after a fork.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import sys

@@ -3,8 +3,6 @@
 The metadata of each file holds the value of its parameters, so that a reader detects a torn file.
 """
 
-from __future__ import annotations
-
 import itertools
 import resource
 import signal

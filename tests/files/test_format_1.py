@@ -1,7 +1,5 @@
 """Policy files of the earlier version load and act as they did when they were written."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The head of the mean and the log_std: its kinds, its smooth bound, its types."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

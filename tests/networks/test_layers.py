@@ -1,7 +1,5 @@
 """The activations that are ours."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

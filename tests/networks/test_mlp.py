@@ -1,7 +1,5 @@
 """The MLP against its sums written out, its options, and its place in an actor-critic."""
 
-from __future__ import annotations
-
 import re
 
 import jax
@@ -138,9 +136,6 @@ def test_a_bfloat16_trunk_keeps_float32_parameters_and_results():
     assert np.any(mean != exact)
 
 
-# Actor-critic
-
-
 def test_the_value_depends_on_the_critic_alone_and_the_actions_on_the_actor_alone():
     policy, params = made(ActorCritic(MLP((8,)), sizes=(8,)))
 
@@ -160,9 +155,6 @@ def test_the_value_has_no_last_axis():
     for batch_shape in ((), (5,), (4, 5)):
         observations = np.zeros((*batch_shape, 3), np.float32)
         assert policy.apply(params, observations)[1]["value"].shape == batch_shape
-
-
-# Descriptions
 
 
 @pytest.mark.parametrize(

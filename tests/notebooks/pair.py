@@ -1,7 +1,5 @@
 """Notebooks from their percent sources: `python -m tests.notebooks.pair` writes every `.ipynb`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import jupytext

@@ -1,7 +1,5 @@
 """Every notebook equals its source and has no outputs."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

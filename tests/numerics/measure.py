@@ -1,7 +1,5 @@
 """Errors of a function over a grid, in units of roundoff."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

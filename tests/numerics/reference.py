@@ -3,8 +3,6 @@
 Arrays hold mpmath numbers, and NumPy's arithmetic works on them element by element.
 """
 
-from __future__ import annotations
-
 import mpmath
 import numpy as np
 

@@ -1,7 +1,5 @@
 """The rows of the accuracy table: a grid, the truth on it, our function and the bar it must hold."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

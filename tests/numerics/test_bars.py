@@ -1,7 +1,5 @@
 """Every bar of accuracy, eager and compiled, values and gradients."""
 
-from __future__ import annotations
-
 import contextlib
 
 import jax

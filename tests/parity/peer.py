@@ -1,7 +1,5 @@
 """Runs a file beside this one in skrl's own environment, for importing skrl changes torch for the whole process."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -3,8 +3,6 @@
 Usage: python skrl_recurrent.py RESULTS.npz
 """
 
-from __future__ import annotations
-
 import sys
 
 import gymnasium

@@ -3,8 +3,6 @@
 Usage: python skrl_reference.py RESULTS.npz
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 

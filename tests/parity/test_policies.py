@@ -1,7 +1,5 @@
 """Every kind of policy, network and option: the numbers of JAX are those of torch."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

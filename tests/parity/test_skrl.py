@@ -1,7 +1,5 @@
 """gaussjax.interop.skrl beside the real skrl 2.1.1: the same numbers, and where they differ on purpose, both."""
 
-from __future__ import annotations
-
 import itertools
 
 import jax

@@ -1,7 +1,5 @@
 """Recurrent policies beside the recurrent models of the real skrl 2.1.1: rollouts, training sequences, gradients."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Training: from one key, on the same recorded rollouts, both frameworks end at the same parameters."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Pairs of policies, JAX and torch, and how their numbers are compared."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

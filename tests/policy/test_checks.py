@@ -1,7 +1,5 @@
 """What users do wrong, and the error that each gets: the same words bare, under jit and under vmap."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, NamedTuple
 
@@ -13,14 +11,14 @@ import pytest
 
 import gaussjax
 from gaussjax import normalize, spaces
-from gaussjax.networks import CNN, MLP
+from gaussjax.networks import CNN, GRU, MLP, RNN
 from gaussjax.spaces import Box
 from tests import policies
 
 BOX = Box(-1.0, 1.0, (2,))
 
 
-PARTS, GRU, LSTM = "gaussian-nested-spaces", "gaussian-gru", "gaussian-lstm"
+WITH_PARTS, WITH_GRU, WITH_LSTM = "gaussian-nested-spaces", "gaussian-gru", "gaussian-lstm"
 
 
 class Fault(NamedTuple):
@@ -58,8 +56,8 @@ def with_wide_kernel(tree):
     tree["layers"]["dense_0"]["kernel"] = zeros(5, 8)
 
 
-LSTM_CARRY = policies.make(LSTM)[0].initial_carry((4,))
-NESTED = policies.observations(policies.make(PARTS)[0], (4,))
+LSTM_CARRY = policies.make(WITH_LSTM)[0].initial_carry((4,))
+NESTED = policies.observations(policies.make(WITH_PARTS)[0], (4,))
 
 # The class of an error and a part of its text: the call that raises it.
 FAULTS = {
@@ -74,22 +72,22 @@ FAULTS = {
         observations=np.array([[None, 1.0, 2.0]], object), under_vmap=False
     ),
     "ValueError: with the keys ['camera', 'gear', 'rest'], got the keys ['camera', 'gear'].": given(
-        observations={"camera": NESTED["camera"], "gear": NESTED["gear"]}, policy=PARTS
+        observations={"camera": NESTED["camera"], "gear": NESTED["gear"]}, policy=WITH_PARTS
     ),
     "ValueError: observations: expected a dict with the keys ['camera', 'gear', 'rest'], got an array of": given(
-        observations=zeros(4, 3), policy=PARTS
+        observations=zeros(4, 3), policy=WITH_PARTS
     ),
     "ValueError: observations['rest']: expected a tuple of 2 arrays, got 1 in a tuple.": given(
-        observations={**NESTED, "rest": NESTED["rest"][:1]}, policy=PARTS
+        observations={**NESTED, "rest": NESTED["rest"][:1]}, policy=WITH_PARTS
     ),
     "ValueError: observations['rest'][0]: expected (..., 3), got (4, 7).": given(
-        observations={**NESTED, "rest": (zeros(4, 7), NESTED["rest"][1])}, policy=PARTS
+        observations={**NESTED, "rest": (zeros(4, 7), NESTED["rest"][1])}, policy=WITH_PARTS
     ),
     "TypeError: observations['gear']: expected integers for Discrete(n=3, start=1), got float32.": given(
-        observations={**NESTED, "gear": zeros(4)}, policy=PARTS
+        observations={**NESTED, "gear": zeros(4)}, policy=WITH_PARTS
     ),
     "ValueError: the same leading dimensions in every part, got {'camera': (4,), 'gear': (3,)": given(
-        observations={**NESTED, "gear": zeros(3, dtype=np.int32)}, policy=PARTS
+        observations={**NESTED, "gear": zeros(3, dtype=np.int32)}, policy=WITH_PARTS
     ),
     "ValueError: taken_actions: expected shape (4, 2), got (2,). Nothing is": given(taken_actions=zeros(2)),
     "ValueError: taken_actions: expected shape (4, 2), got (4, 1).": given(taken_actions=zeros(4, 1)),
@@ -113,7 +111,7 @@ FAULTS = {
     "TypeError: got an array of type uint32 and shape (3, 2).": given(key=jax.random.split(jax.random.PRNGKey(0), 3)),
     "ValueError: carry: expected None, got arrays of shapes [(4, 8)]: this network is not": given(carry=zeros(4, 8)),
     "TypeError: floating numbers, got int32. Start with carry=policy.initial_carry((4,)) for one step": given(
-        carry=jax.tree.map(lambda leaf: zeros(*leaf.shape, dtype=np.int32), LSTM_CARRY), policy=LSTM
+        carry=jax.tree.map(lambda leaf: zeros(*leaf.shape, dtype=np.int32), LSTM_CARRY), policy=WITH_LSTM
     ),
     "ValueError: resets: expected None, got arrays of shapes [(4,)]: this network is not recurrent.": given(
         resets=zeros(4, dtype=bool)
@@ -129,20 +127,20 @@ FAULTS = {
     ),
     "ValueError: ['head']['log_std'] is unknown (got (2,))": given(params=changed_params(lambda tree: tree)),
     "ValueError: ['params']['head']['log_std'] is missing (expected (2,))": given(params=None),
-    "ValueError: carry: expected the state of this recurrent network, got None.": given(policy=GRU),
+    "ValueError: carry: expected the state of this recurrent network, got None.": given(policy=WITH_GRU),
     "ValueError: carry: the leaves are not those of this policy: [0]: expected (4, 6), got (5, 6)": given(
-        carry=(zeros(5, 6),), policy=GRU
+        carry=(zeros(5, 6),), policy=WITH_GRU
     ),
-    "ValueError: [0]: expected (4, 6), got (4, 7)": given(carry=(zeros(4, 7),), policy=GRU),
-    "ValueError: is unknown (got (4, 6))": given(carry=LSTM_CARRY, policy=GRU),
-    "ValueError: is missing (expected (4, 6))": given(carry=LSTM_CARRY[:1], policy=LSTM),
-    "ValueError: [0] is missing (expected (4, 6))": given(carry=zeros(4, 6), policy=GRU),
-    "TypeError: resets: expected bool, got float32.": given(carry=(zeros(4, 6),), resets=zeros(4), policy=GRU),
+    "ValueError: [0]: expected (4, 6), got (4, 7)": given(carry=(zeros(4, 7),), policy=WITH_GRU),
+    "ValueError: is unknown (got (4, 6))": given(carry=LSTM_CARRY, policy=WITH_GRU),
+    "ValueError: is missing (expected (4, 6))": given(carry=LSTM_CARRY[:1], policy=WITH_LSTM),
+    "ValueError: [0] is missing (expected (4, 6))": given(carry=zeros(4, 6), policy=WITH_GRU),
+    "TypeError: resets: expected bool, got float32.": given(carry=(zeros(4, 6),), resets=zeros(4), policy=WITH_GRU),
     "ValueError: resets: expected shape (4,), one for each observation, got (1,).": given(
-        carry=(zeros(4, 6),), resets=zeros(1, dtype=bool), policy=GRU
+        carry=(zeros(4, 6),), resets=zeros(1, dtype=bool), policy=WITH_GRU
     ),
     "ValueError: resets: expected shape (4,), one for each observation, got (4, 1).": given(
-        carry=(zeros(4, 6),), resets=zeros(4, 1, dtype=bool), policy=GRU
+        carry=(zeros(4, 6),), resets=zeros(4, 1, dtype=bool), policy=WITH_GRU
     ),
 }
 
@@ -206,9 +204,6 @@ def test_the_error_under_vmap_has_the_same_words(error):
 def test_init_refuses_what_is_no_key(key):
     with pytest.raises(TypeError, match=r"^key: expected one PRNG key, got .* Make one with jax.random.key\(0\)"):
         gaussjax.gaussian(MLP((8,)), 3, BOX).init(key)
-
-
-# What is cast instead
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.bool_, np.float16, np.float64])
@@ -286,6 +281,8 @@ HOST_FAULTS = {
     "ValueError: a value in log_std_bounds, -5.0 to 2.0, got 3.0.": lambda: start(
         MLP(initial_log_std=3.0, log_std_bounds=(-5.0, 2.0))
     ),
+    "ValueError: nonlinearity: expected one of ['relu', 'tanh'], got 'relue'": lambda: make(RNN(nonlinearity="relue")),
+    "ValueError: num_layers: expected at least 1, got 0": lambda: make(GRU(num_layers=0)),
     "ValueError: num_actions: expected a number, got None.": lambda: MLP().init(jax.random.key(0), jnp.zeros((1, 3))),
     "ValueError: got one without ['action_space', 'kind', 'observation_space', 'options']": lambda: gaussjax.from_spec(
         {"network": {"type": "MLP"}}

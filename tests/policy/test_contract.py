@@ -1,11 +1,10 @@
 """What every policy promises, whatever its kind: each row of `tests.policies.TABLE` passes all of this."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,31 +45,15 @@ def evaluate(policy, params, observations, result, batch_shape=()):
 
 
 def assert_close(got, expected, tolerance=3e-6):
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), got, expected)
-
-
-def assert_identical(got, expected):
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
-
-
-def assert_finite(tree):
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
-
-
-# Making
+    chex.assert_trees_all_close(got, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.dear
-def test_init_is_a_pure_function_of_the_key(policy, params):
-    assert_identical(policy.init(jax.random.key(0)), params)
+def test_init_is_a_pure_function_of_the_key_and_needs_no_observations(policy, params):
+    chex.assert_trees_all_equal(policy.init(jax.random.key(0)), params)
+    chex.assert_trees_all_equal(policy.init(jax.random.key(0), policies.observations(policy, (4,))), params)
     other = policy.init(jax.random.key(1))
     assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True))
-
-
-def test_init_needs_no_observations(policy, params):
-    assert_identical(policy.init(jax.random.key(0), policies.observations(policy, (4,))), params)
 
 
 @pytest.mark.dear
@@ -83,12 +66,9 @@ def test_spec_is_hashable_json_and_rebuilds_the_same_numbers(policy, params):
     assert hash(rebuilt.spec) == hash(policy.spec)
     assert rebuilt.spec.to_dict() == description
     observations = policies.observations(policy, (4,))
-    assert_identical(rebuilt.init(jax.random.key(0)), params)
-    assert_identical(act(rebuilt, params, KEY, observations, (4,)), act(policy, params, KEY, observations, (4,)))
+    chex.assert_trees_all_equal(rebuilt.init(jax.random.key(0)), params)
+    chex.assert_trees_all_equal(*(act(each, params, KEY, observations, (4,)) for each in (rebuilt, policy)))
     assert gaussjax.from_spec(policy.spec).spec == policy.spec
-
-
-# Shapes and types
 
 
 @pytest.mark.dear
@@ -141,7 +121,7 @@ def test_bfloat16_gives_float32_densities(policy, params):
 
     result, scored, entropy = everything(policies.as_type(params, jnp.bfloat16), observations)
     assert {leaf.dtype for leaf in (*result[:2], *scored[:2], entropy)} == {np.dtype(np.float32)}
-    assert_finite((result[:2], scored[:2], entropy))
+    chex.assert_tree_all_finite((result[:2], scored[:2], entropy))
 
 
 @pytest.mark.dear
@@ -177,9 +157,6 @@ def test_deterministic_and_random_results_have_one_structure(policy, params):
     assert_close(either(False, KEY), act(policy, params, KEY, observations, (4,)))
 
 
-# Purity
-
-
 @pytest.mark.dear
 def test_inputs_are_never_mutated(policy, params):
     inputs = {
@@ -194,7 +171,7 @@ def test_inputs_are_never_mutated(policy, params):
     result.outputs["mine"] = result.outputs.pop("mean_actions")
     policy.evaluate(params, observations, raw_actions=raw_actions, carry=policy.initial_carry((4,)))
     policy.init(jax.random.key(0), observations)
-    assert_identical(inputs, before)
+    chex.assert_trees_all_equal(inputs, before)
 
 
 @pytest.mark.dear
@@ -236,9 +213,6 @@ def test_act_consumes_its_key(policy, params):
             act(policy, params, key, observations, (4,))
 
 
-# Randomness
-
-
 @pytest.mark.dear
 def test_one_key_draws_one_noise_in_every_transformation(policy, params):
     params, keys = policies.only_noise(params), jax.random.split(KEY, 3)
@@ -274,7 +248,7 @@ def test_typed_and_legacy_keys_draw_the_same(policy, params):
     params, observations = policies.only_noise(params), policies.observations(policy, (4,))
     legacy = act(policy, params, jax.random.PRNGKey(7), observations, (4,)).outputs["raw_actions"]
     np.testing.assert_array_equal(legacy, act(policy, params, KEY, observations, (4,)).outputs["raw_actions"])
-    assert_identical(policy.init(jax.random.PRNGKey(3)), policy.init(jax.random.key(3)))
+    chex.assert_trees_all_equal(policy.init(jax.random.PRNGKey(3)), policy.init(jax.random.key(3)))
 
 
 @pytest.mark.dear
@@ -300,12 +274,9 @@ def test_given_noise_takes_the_place_of_the_draw(policy, params):
 def test_the_deterministic_action_knows_no_key(policy, params):
     observations = policies.observations(policy, (4,))
     without = act(policy, params, None, observations, (4,), deterministic=True)
-    assert_identical(act(policy, params, KEY, observations, (4,), deterministic=True), without)
+    chex.assert_trees_all_equal(act(policy, params, KEY, observations, (4,), deterministic=True), without)
     silent = np.zeros((4, policies.size(policy)), np.float32)
     assert_close(act(policy, params, None, observations, (4,), noise=silent), without)
-
-
-# Transformations
 
 
 @pytest.mark.dear
@@ -358,9 +329,6 @@ def test_distributions_cross_every_boundary(policy, params):
     assert_close(jax.vmap(lambda d, a: d.log_prob(a))(scanned, actions), expected, 2e-5)
 
 
-# Derivatives
-
-
 @pytest.mark.dear
 @pytest.mark.usefixtures("x64")
 def test_gradients_equal_finite_differences(name, policy, params):
@@ -393,11 +361,8 @@ def test_gradients_are_finite_bare_and_compiled(policy, params):
         return jnp.sum(result.actions) + jnp.sum(result.log_prob) + jnp.sum(scored.log_prob) + jnp.sum(scored.entropy)
 
     gradient = jax.grad(loss)(params)
-    assert_finite(gradient)
+    chex.assert_tree_all_finite(gradient)
     assert_close(jax.jit(jax.grad(loss))(params), gradient, 2e-5)
-
-
-# Scores
 
 
 def test_the_log_prob_of_an_action_is_that_of_evaluate(name, policy, params):

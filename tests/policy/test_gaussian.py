@@ -8,8 +8,6 @@ log-densities of the two dimensions are
     -½·1² - log 2 - c = -2.1120857
 """
 
-from __future__ import annotations
-
 import functools
 import json
 
@@ -84,9 +82,6 @@ def test_by_default_actions_may_leave_the_box():
     close(result.log_prob, [-3.5310242])
 
 
-# reduction
-
-
 @pytest.mark.parametrize(
     ("reduction", "expected"),
     [
@@ -114,9 +109,6 @@ def test_reduction_of_log_prob(reduction, expected):
 )
 def test_reduction_of_entropy_in_evaluate(reduction, expected):
     close(gaussian(reduction=reduction).evaluate(PARAMS, OBSERVATION, NOISE).entropy, expected)
-
-
-# clip_actions
 
 
 @pytest.mark.parametrize(
@@ -181,9 +173,6 @@ def test_censored_probabilities_add_up_to_one():
         assert inside + ends == pytest.approx(1.0, abs=1e-5)
 
 
-# clip_mean_actions
-
-
 def test_clip_mean_actions_comes_before_the_draw():
     params = {"mean": np.array([3.0, -0.5], np.float32), "log_std": np.zeros(2, np.float32)}
     result = act(gaussian(clip_mean_actions=True, reduction="none"), params)
@@ -198,9 +187,6 @@ def test_without_clip_mean_actions_only_the_action_is_clipped():
     close(result.outputs["mean_actions"], [3.0, -0.5])
     close(result.actions, [1.0, -1.0])
     close(result.log_prob, [-2.9189385, -1.0439385])  # z = (1 - 3, -1 + 0.5): -½·4 - c and -½·0.25 - c
-
-
-# clip_log_std
 
 
 @pytest.mark.parametrize(
@@ -222,9 +208,6 @@ def test_clip_log_std(options, expected):
     np.testing.assert_allclose(result.actions, np.exp(expected) * NOISE, rtol=2e-6)  # mean 0: std · noise
     close(result.log_prob, -0.5 - np.array(expected) - 0.9189385)
     close(policy.entropy(params, OBSERVATION), np.array(expected) + 1.4189385)
-
-
-# The order of operations
 
 
 def test_mean_and_log_std_are_clipped_first_the_action_last():
@@ -268,9 +251,6 @@ def test_the_deterministic_action_is_the_mean(clip_actions, actions, log_prob):
     close(result.actions, actions)
     close(result.outputs["raw_actions"], [0.5, -1.0])
     close(result.log_prob, log_prob)
-
-
-# Shapes of a batch
 
 
 def test_entropy_and_log_std_are_given_for_every_row_and_dimension():

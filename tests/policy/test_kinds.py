@@ -1,7 +1,5 @@
 """The squashed and the full-covariance policies, where they differ from the diagonal one."""
 
-from __future__ import annotations
-
 import math
 
 import flax.linen as nn

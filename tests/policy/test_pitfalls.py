@@ -4,8 +4,6 @@ They come from keys held in Python, parameters changed after `init`, and densiti
 the standard deviation in the type of the inputs.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,13 +43,6 @@ def test_every_step_of_a_scan_draws_anew(policy, params):
     assert np.unique(actions).size == actions.size
 
 
-def test_nothing_is_counted_between_calls(policy, params):
-    key = jax.random.key(3)
-    first = policy.act(params, key, OBSERVATIONS).actions
-    policy.act(params, jax.random.key(4), OBSERVATIONS)
-    np.testing.assert_array_equal(policy.act(params, key, OBSERVATIONS).actions, first)
-
-
 def test_two_policies_share_no_state():
     twins = [gaussjax.gaussian(MLP((8, 8)), 3, BOX) for _ in range(2)]
     params = twins[0].init(jax.random.key(0))
@@ -74,15 +65,6 @@ def test_layers_of_one_shape_start_differently():
     square = [np.asarray(leaf) for leaf in leaves if leaf.shape == (3, 3)]
     assert len(square) == 6
     assert len({kernel.tobytes() for kernel in square}) == 6
-
-
-@pytest.mark.parametrize("std", ["parameter", "state", "fixed"])
-@pytest.mark.parametrize("bounds", [None, (-5.0, 2.0)], ids=["unbounded", "bounded"])
-def test_init_keeps_the_initial_log_std(std, bounds):
-    network = MLP((8,), std=std, initial_log_std=-0.7, log_std_bounds=bounds)
-    policy = gaussjax.gaussian(network, 3, BOX)
-    log_std = jax.jit(lambda key: policy.log_std(policy.init(key), OBSERVATIONS))(jax.random.key(0))
-    np.testing.assert_allclose(log_std, np.full((5, 2), -0.7), rtol=1e-6)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["free", "clipped"])

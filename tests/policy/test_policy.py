@@ -1,7 +1,5 @@
 """A policy as a value: equality, hashing, pickling, copies, noise and kinds of one's own."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import json

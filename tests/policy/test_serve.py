@@ -1,7 +1,5 @@
 """A served policy acts as the policy does."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

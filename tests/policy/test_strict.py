@@ -1,7 +1,5 @@
 """Strict policies look at values; plain policies do not, and pay nothing."""
 
-from __future__ import annotations
-
 import pickle
 import re
 

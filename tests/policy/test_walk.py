@@ -1,7 +1,5 @@
 """The length of a first `act`: the files and functions of the package that a reader passes through."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The noise is jax.random.normal's own, bit for bit: nothing of a policy's draws depends on how fast they are made."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Spaces against Gymnasium's own, through JSON and back, and what they refuse."""
 
-from __future__ import annotations
-
 import json
 
 import gymnasium

@@ -1,7 +1,5 @@
 """Parameters of JAX as those of torch, and back."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """The policies in torch by themselves: transforms, errors, files."""
 
-from __future__ import annotations
-
 import inspect
 
 import jax

@@ -1,7 +1,5 @@
 """Random numbers: the bits are JAX's, in torch and in NumPy."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Probes as pure JAX functions."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """Small environments that isolate one mistake each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import gymnasium

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -39,16 +37,3 @@ def test_trace_one_gives_the_discounted_return_minus_the_value():
         rewards, values, next_values, terminated, np.zeros_like(terminated), gamma=0.9, gae_lambda=1.0
     )
     np.testing.assert_allclose(advantages, expected, atol=2e-6)
-
-
-def test_trace_zero_is_the_one_step_error():
-    advantages = generalized_advantages(
-        jnp.array([1.0, 1.0]),
-        jnp.array([2.0, 3.0]),
-        jnp.array([3.0, 5.0]),
-        jnp.array([False, False]),
-        jnp.array([False, False]),
-        gamma=0.5,
-        gae_lambda=0.0,
-    )
-    np.testing.assert_allclose(advantages, [1 + 1.5 - 2, 1 + 2.5 - 3])

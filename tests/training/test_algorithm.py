@@ -1,7 +1,5 @@
 """What every training algorithm asks of a policy."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Gradients that are not finite are skipped and counted, and nothing that is carried ever holds NaN."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

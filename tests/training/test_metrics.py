@@ -1,7 +1,5 @@
 """The metrics of every training step are a plain dict of scalars."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """skrl's checkpoints: files of arrays are read, all others are refused without running code."""
 
-from __future__ import annotations
-
 import collections
 import io
 import pickle

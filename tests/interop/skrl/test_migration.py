@@ -1,7 +1,5 @@
 """Counterparts in gaussjax of every name of skrl's models and agents."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

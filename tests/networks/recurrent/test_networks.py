@@ -364,27 +364,12 @@ def test_the_default_sizes_are_64_then_64_and_32():
     assert policy.initial_carry((4,))[0].shape == (4, 64)
 
 
-# Refusals
-
-
 def test_a_missing_carry_is_refused_with_the_call_that_makes_one():
     policy, params = make("lstm")
     with pytest.raises(ValueError, match=r"carry: expected the state .* got None. .*policy.initial_carry\(\(5,\)\)"):
         policy.act(params, jax.random.key(0), np.zeros((5, FEATURES), np.float32))
     with pytest.raises(ValueError, match=r"initial_carry\(\(5,\)\) for a sequence"):
         policy.evaluate(params, np.zeros((9, 5, FEATURES), np.float32), np.zeros((9, 5, 2), np.float32))
-
-
-def test_a_wrong_carry_is_refused_by_the_path_of_its_leaf():
-    policy, params = make("lstm-2")
-    observations, carry, _ = data(policy)
-    wrong = (carry[0], carry[1]._replace(cell=np.zeros((BATCH, 8), np.float32)))
-    with pytest.raises(ValueError, match=r"carry: .*\[1\]\.cell: expected \(5, 7\), got \(5, 8\).*initial_carry"):
-        policy.apply(params, observations[0], carry=wrong)
-    with pytest.raises(ValueError, match=r"carry: .*\[1\]\.hidden is missing"):
-        policy.apply(params, observations[0], carry=carry[:1])
-    with pytest.raises(ValueError, match=r"\[0\]\.hidden: expected \(4, 7\), got \(5, 7\)"):
-        policy.apply(params, observations[0, :4], carry=carry)
 
 
 def test_resets_are_bool_and_of_the_shape_of_the_batch():
@@ -462,13 +447,6 @@ def test_a_network_by_itself_needs_a_carry_too():
     network = LSTM(num_actions=2)
     with pytest.raises(ValueError, match="carry: expected the state of this recurrent network, got None"):
         network.init(jax.random.key(0), jnp.zeros((1, 3)))
-
-
-def test_unknown_choices_are_refused():
-    with pytest.raises(ValueError, match=r"nonlinearity: .*'relu'.* got 'relue'"):
-        gaussjax.gaussian(RNN(nonlinearity="relue"), 3, gaussjax.spaces.Box(shape=(2,)))
-    with pytest.raises(ValueError, match="num_layers: expected at least 1, got 0"):
-        gaussjax.gaussian(GRU(num_layers=0), 3, gaussjax.spaces.Box(shape=(2,)))
 
 
 @pytest.mark.parametrize("network", [LSTM(8, fast_backward=True), GRU(hidden_size=8), RNN(hidden_size=128), MinGRU()])

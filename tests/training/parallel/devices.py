@@ -3,8 +3,6 @@
 `eight`, and `more` that is dear, on eight devices of one process; `pair PORT INDEX` in each of two processes.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Eight devices learn what one device learns, and so do two processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -20,14 +18,12 @@ import gaussjax
 ROUNDING = 1e-4
 # Seconds after which a process that hangs fails its test.
 LIMIT = 1200
+SMALL = "--num-envs 4 --num-steps 64 --batch-size 64 --num-epochs 2 --hidden-sizes 8"
 
 
 def start(*arguments, devices=1):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.training.parallel.devices", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -133,12 +129,8 @@ def test_gymnasium_environments_over_devices_and_processes_teach_what_one_learns
 
 def train(folder, *options, port, index):
     command = [sys.executable, "-m", "gaussjax.cli.main", "train", "ppo", "Pendulum-v1", "--out", str(folder), *options]
-    return subprocess.Popen(
-        [*command, "--distributed", f"127.0.0.1:{port},2,{index}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command += ["--distributed", f"127.0.0.1:{port},2,{index}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -148,19 +140,7 @@ def two_trainings():
 
     def start_both(folder, *options):
         port = free_port()
-        small = [
-            "--num-envs",
-            "4",
-            "--num-steps",
-            "64",
-            "--batch-size",
-            "64",
-            "--num-epochs",
-            "2",
-            "--hidden-sizes",
-            "8",
-        ]
-        started.extend(train(folder, *small, *options, port=port, index=index) for index in range(2))
+        started.extend(train(folder, *SMALL.split(), *options, port=port, index=index) for index in range(2))
         metrics = folder / "metrics.csv"
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -118,7 +116,8 @@ def test_target_kl_ends_an_update_early(kind):
         environments.close()
 
 
-@pytest.mark.parametrize(("network", "solves"), [("gru", True), pytest.param("mlp", False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "solves"), [("gru", True), ("mlp", False)])
 def test_memory_recalls_what_is_shown_no_more(network, solves):
     environment = jax_probes.recall(length=4)
     config = ppo.Config(
@@ -169,6 +168,7 @@ def test_recurrent_update_equals_the_whole_rollout_at_once():
     np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_squashed_policy_solves_the_bandit_of_a_narrow_box_of_two_axes():
     environment = jax_probes.bandit(0.2, (2, 2))
     config = ppo.Config(num_envs=64, num_steps=16, num_epochs=4, learning_rate=3e-3, total_steps=60 * 1024)

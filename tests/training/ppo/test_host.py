@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import jax
@@ -59,7 +57,7 @@ def test_credit_flows_back_to_the_first_of_two_actions():
         (True, 2.0),
         # Ended, a state five, four, … one step before the end is worth 1.9375, 1.875, 1.75, 1.5, 1.
         # They look the same, so the value function learns their mean, 1.6125.
-        (False, 1.6125),
+        pytest.param(False, 1.6125, marks=pytest.mark.slow),
     ],
 )
 def test_value_goes_on_after_a_truncation_and_stops_at_a_termination(truncates, value):
@@ -188,6 +186,7 @@ def test_another_number_of_environments_is_refused():
     environments.close()
 
 
+@pytest.mark.slow
 def test_pendulum_is_learnt_in_one_short_run():
     config = ppo.Config(total_steps=150_000)
     environments = envs.make_vector("Pendulum-v1", config.num_envs)

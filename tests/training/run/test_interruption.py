@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM during a training."""
 
-from __future__ import annotations
-
 import gc
 import signal
 import sys

@@ -1,7 +1,5 @@
 """A run leaves its results in its folder, whatever ends it, and goes on from there."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 

@@ -1,7 +1,5 @@
 """What holds NaN is neither learnt from nor remembered, by SAC and by cloning."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

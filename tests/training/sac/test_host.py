@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +31,7 @@ def test_bandit_is_solved():
     np.testing.assert_allclose(action, [[0.5]], atol=0.1)
 
 
+@pytest.mark.slow
 def test_credit_flows_back_to_the_first_of_two_actions():
     environments = probes.vector(probes.DelayedReward, 2)
     policy, state, _ = trained(environments, total_steps=6000, target_entropy=-2.0)
@@ -58,6 +57,7 @@ def test_compiled_environments_are_learnt_and_the_temperature_falls():
     assert metrics["episode_length"] == 1.0
 
 
+@pytest.mark.slow
 def test_temperature_falls_where_the_box_is_narrow():
     """Of a Box that is a tenth wide no density has an entropy of -1 nats per unit."""
     environment = jax_probes.bandit(0.05)
