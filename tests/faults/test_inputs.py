@@ -49,7 +49,7 @@ def test_catalogue_is_complete(record_bar):
             silent += 1
         except (ValueError, TypeError):
             pass
-    for function, arguments, _ in values.values():
+    for function, arguments in values.values():
         try:
             test_strictness.call(function, arguments, strict=True)
             silent += 1

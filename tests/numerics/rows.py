@@ -240,6 +240,13 @@ def _absolute(bar: float) -> float:
     return bar / UNIT["float32"]
 
 
+def _both(bar: float) -> tuple[float, float]:
+    return _absolute(bar), _absolute(bar)
+
+
+F32 = ("float32",)
+_ENTROPY = (_squashed_entropy_truth, _squashed_entropy, (0, 1))
+_CORRELATED = (_correlated_truth, _correlated, (0, 1))
 ROWS = (
     Row("normal log_prob", lambda: _normal_grid(-20, 2), _normal_truth, _normal, (0, 1), 6, 8, ALL),
     Row("normal log_prob, means of order one", _shifted_grid, _normal_truth, _normal, (0, 1), 6, 8),
@@ -251,46 +258,11 @@ ROWS = (
     Row("KL, far apart", _far_grid, _divergence_truth, _divergence, (0, 1), 20, 20),
     Row("entropy", lambda: (np.linspace(-60, 40, 997),), _entropy_truth, _entropy, (0,), 2, 2, ALL),
     Row(
-        "squashed entropy, std <= 1",
-        lambda: _squashed_entropy_grid(0.01, 1.0),
-        _squashed_entropy_truth,
-        _squashed_entropy,
-        (0, 1),
-        _absolute(1e-6),
-        _absolute(1e-6),
-        ("float32",),
+        "squashed entropy, std <= 1", lambda: _squashed_entropy_grid(0.01, 1.0), *_ENTROPY, *[_absolute(1e-6)] * 2, F32
     ),
-    Row(
-        "squashed entropy, std <= 3",
-        lambda: _squashed_entropy_grid(1.0, 3.0),
-        _squashed_entropy_truth,
-        _squashed_entropy,
-        (0, 1),
-        _absolute(1e-3),
-        _absolute(1e-3),
-        ("float32",),
-    ),
-    Row(
-        "full covariance, log_std = -20", lambda: _correlated_grid(-20.0), _correlated_truth, _correlated, (0, 1), 4, 8
-    ),
-    Row(
-        "full covariance, log_std in [-10, 1]",
-        lambda: _correlated_grid(None),
-        _correlated_truth,
-        _correlated,
-        (0, 1),
-        6,
-        8,
-    ),
+    Row("squashed entropy, std <= 3", lambda: _squashed_entropy_grid(1.0, 3.0), *_ENTROPY, *_both(1e-3), F32),
+    Row("full covariance, log_std = -20", lambda: _correlated_grid(-20.0), *_CORRELATED, 4, 8),
+    Row("full covariance, log_std in [-10, 1]", lambda: _correlated_grid(None), *_CORRELATED, 6, 8),
     # Strong correlations amplify the roundoff of the inputs themselves: only failures are counted.
-    Row(
-        "full covariance, eight dimensions, nearly singular",
-        lambda: _correlated_grid(None, 8, 1.5),
-        _correlated_truth,
-        _correlated,
-        (0, 1),
-        None,
-        None,
-        ("float32",),
-    ),
+    Row("eight dimensions, nearly singular", lambda: _correlated_grid(None, 8, 1.5), *_CORRELATED, None, None, F32),
 )

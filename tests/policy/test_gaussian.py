@@ -79,36 +79,23 @@ def test_by_default_actions_may_leave_the_box():
     close(result.actions, [1.5, -3.0])
     close(result.outputs["raw_actions"], [1.5, -3.0])
     close(result.outputs["mean_actions"], [0.5, -1.0])
-    close(result.log_prob, [-3.5310242])
 
 
 @pytest.mark.parametrize(
-    ("reduction", "expected"),
+    ("reduction", "log_prob", "entropy"),
     [
-        ("sum", [-3.5310242]),  # -1.4189385 - 2.1120857
-        ("mean", [-1.7655121]),  # half of that
-        ("prod", [2.9969198]),  # 1.4189385 · 2.1120857: a product of logarithms, kept for compatibility
-        ("none", [-1.4189385, -2.1120857]),
+        # A normal has the entropy log_std + ½ + c, which at z = ±1 is minus the log-density.
+        ("sum", [-3.5310242], [3.5310242]),  # -1.4189385 - 2.1120857
+        ("mean", [-1.7655121], [1.7655121]),  # half of that
+        ("prod", [2.9969198], [2.9969198]),  # 1.4189385 · 2.1120857: a product of logarithms, kept for compatibility
+        ("none", [-1.4189385, -2.1120857], [1.4189385, 2.1120857]),
     ],
 )
-def test_reduction_of_log_prob(reduction, expected):
-    close(act(gaussian(reduction=reduction)).log_prob, expected)
+def test_reduction_of_log_prob(reduction, log_prob, entropy):
+    close(act(gaussian(reduction=reduction)).log_prob, log_prob)
     scored = gaussian(reduction=reduction).evaluate(PARAMS, OBSERVATION, np.array([1.5, -3.0], np.float32))
-    close(scored.log_prob, expected)
-
-
-@pytest.mark.parametrize(
-    ("reduction", "expected"),
-    [
-        # A normal has the entropy log_std + ½ + c: 1.4189385 and 2.1120857.
-        ("sum", [3.5310242]),
-        ("mean", [1.7655121]),
-        ("prod", [2.9969198]),
-        ("none", [1.4189385, 2.1120857]),
-    ],
-)
-def test_reduction_of_entropy_in_evaluate(reduction, expected):
-    close(gaussian(reduction=reduction).evaluate(PARAMS, OBSERVATION, NOISE).entropy, expected)
+    close(scored.log_prob, log_prob)
+    close(scored.entropy, entropy)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +118,12 @@ def test_clip_actions_to_a_full_box(clipped_log_prob, expected):
     close(result.log_prob, expected)
 
 
+@pytest.mark.parametrize("box", [Box(-5.0, 5.0, (2,)), Box(shape=(2,))], ids=["wide", "open"])
 @pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped", "censored"])
-def test_inside_the_box_all_three_log_probs_are_the_density(clipped_log_prob):
-    policy = gaussian(Box(-5.0, 5.0, (2,)), clip_actions=True, clipped_log_prob=clipped_log_prob)
-    close(act(policy).log_prob, [-3.5310242])
+def test_within_the_bounds_clipping_changes_nothing(box, clipped_log_prob):
+    result = act(gaussian(box, clip_actions=True, clip_mean_actions=True, clipped_log_prob=clipped_log_prob))
+    close(result.actions, [1.5, -3.0])
+    close(result.log_prob, [-3.5310242])
 
 
 @pytest.mark.parametrize(
@@ -148,15 +137,6 @@ def test_inside_the_box_all_three_log_probs_are_the_density(clipped_log_prob):
 def test_clip_actions_to_a_half_open_box(noise, expected):
     box = Box((-np.inf, -1.0), (1.0, np.inf), (2,))
     close(act(gaussian(box, clip_actions=True), noise=np.array(noise, np.float32)).actions, expected)
-
-
-@pytest.mark.parametrize("clipped_log_prob", ["density", "unclipped", "censored"])
-def test_clip_actions_without_bounds_changes_nothing(clipped_log_prob):
-    result = act(
-        gaussian(Box(shape=(2,)), clip_actions=True, clip_mean_actions=True, clipped_log_prob=clipped_log_prob)
-    )
-    close(result.actions, [1.5, -3.0])
-    close(result.log_prob, [-3.5310242])
 
 
 def test_a_box_of_several_axes_clips_in_row_major_order():

@@ -1,6 +1,7 @@
 """Spaces against Gymnasium's own, through JSON and back, and what they refuse."""
 
 import json
+import re
 
 import gymnasium
 import jax
@@ -10,7 +11,7 @@ import pytest
 from gymnasium import spaces as gym
 
 from gaussjax import spaces
-from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space, from_dict
 
 INF = float("inf")
 
@@ -71,9 +72,9 @@ def _plain(sample):
 
 def test_a_gymnasium_space_is_read_by_its_attributes(pair):
     theirs, ours = pair
-    assert spaces.as_space(theirs) == ours
-    assert spaces.as_space(ours) == ours
-    assert hash(spaces.as_space(theirs)) == hash(ours)
+    assert as_space(theirs) == ours
+    assert as_space(ours) == ours
+    assert hash(as_space(theirs)) == hash(ours)
 
 
 def test_the_size_is_gymnasiums(pair):
@@ -110,7 +111,7 @@ def test_flatten_is_the_same_under_jit_vmap_and_more_leading_dimensions(pair):
 def test_json_and_back(pair):
     _, ours = pair
     text = json.dumps(spaces.to_dict(ours), allow_nan=False)
-    assert spaces.from_dict(json.loads(text)) == ours
+    assert from_dict(json.loads(text)) == ours
 
 
 def test_zeros_are_elements(pair):
@@ -131,21 +132,15 @@ def test_bounds_are_flat_and_infinite_where_the_box_is_open():
 
 
 def test_a_size_or_a_shape_is_an_open_box():
-    assert (
-        spaces.as_space(3)
-        == spaces.as_space(np.int64(3))
-        == spaces.as_space((3,))
-        == spaces.as_space([3])
-        == Box(shape=(3,))
-    )
-    assert spaces.as_space((4, 4, 3)) == Box(shape=(4, 4, 3))
+    assert as_space(3) == as_space(np.int64(3)) == as_space((3,)) == as_space([3]) == Box(shape=(3,))
+    assert as_space((4, 4, 3)) == Box(shape=(4, 4, 3))
 
 
 def test_arrays_given_for_bounds_become_plain_numbers():
-    ours = spaces.as_space(Box(np.array([-1.0, -2.0], np.float32), [1.0, 1.0], [2], np.float32))
+    ours = as_space(Box(np.array([-1.0, -2.0], np.float32), [1.0, 1.0], [2], np.float32))
     assert ours == Box((-1.0, -2.0), 1.0, (2,))
     json.dumps(spaces.to_dict(ours))
-    assert spaces.as_space(Box(np.array([[0.0, 1.0]]), 2.0, (1, 2))) == Box((0.0, 1.0), 2.0, (1, 2))
+    assert as_space(Box(np.array([[0.0, 1.0]]), 2.0, (1, 2))) == Box((0.0, 1.0), 2.0, (1, 2))
 
 
 def test_a_box_of_several_axes_also_takes_flat_vectors():
@@ -159,54 +154,44 @@ def test_integers_in_a_box_become_float32():
         assert spaces.cast(Box(shape=(2,)), np.ones((3, 2), dtype))[0].dtype == jnp.float32
 
 
+# The class of an error and a pattern of its text: the call that raises it.
 REFUSED = {
-    "bool": (lambda: spaces.as_space(True), TypeError, "an int or a shape, got True"),
-    "None": (lambda: spaces.as_space(None), TypeError, "an int or a shape, got None"),
-    "negative": (lambda: spaces.as_space(-3), ValueError, r"expected sizes of zero or more, got the shape \(-3,\)"),
-    "text": (lambda: spaces.as_space(gym.Text(3)), TypeError, "got Text"),
-    "graph": (lambda: spaces.as_space(gym.Graph(gym.Discrete(2), None)), TypeError, "got Graph"),
-    "bits": (lambda: spaces.as_space(gym.MultiBinary(3)), TypeError, "got MultiBinary"),
-    "inner": (lambda: spaces.as_space(gym.Dict(a=gym.Text(3))), TypeError, "got Text"),
-    "starts": (
-        lambda: spaces.as_space(gym.MultiDiscrete([2, 2], start=[1, 0])),
-        TypeError,
-        "expected a MultiDiscrete that starts at 0",
+    "TypeError: an int or a shape, got True": lambda: as_space(True),
+    "TypeError: an int or a shape, got None": lambda: as_space(None),
+    "ValueError: expected sizes of zero or more, got the shape \\(-3,\\)": lambda: as_space(-3),
+    "TypeError: got Text": lambda: as_space(gym.Text(3)),
+    "TypeError: got Graph": lambda: as_space(gym.Graph(gym.Discrete(2), None)),
+    "TypeError: got MultiBinary": lambda: as_space(gym.MultiBinary(3)),
+    "TypeError: a shape, got Text": lambda: as_space(gym.Dict(a=gym.Text(3))),
+    "TypeError: expected a MultiDiscrete that starts at 0": lambda: as_space(gym.MultiDiscrete([2, 2], start=[1, 0])),
+    "TypeError: has one axis": lambda: as_space(gym.MultiDiscrete([[2, 2]])),
+    "ValueError: expected low <= high, got low \\[1\\.\\] and high \\[-1\\.\\]": lambda: as_space(
+        Tuple((Box(1.0, -1.0, (1,)),))
     ),
-    "axes": (lambda: spaces.as_space(gym.MultiDiscrete([[2, 2]])), TypeError, "has one axis"),
-    "inner bounds": (
-        lambda: spaces.as_space(Tuple((Box(1.0, -1.0, (1,)),))),
-        ValueError,
-        r"expected low <= high, got low \[1\.\] and high \[-1\.\]",
+    "ValueError: expected low as one number or of shape \\(2,\\), got shape \\(3,\\)": lambda: as_space(
+        Box((0.0, 0.0, 0.0), float("inf"), (2,))
     ),
-    "length of a bound": (
-        lambda: spaces.as_space(Box((0.0, 0.0, 0.0), float("inf"), (2,))),
-        ValueError,
-        r"expected low as one number or of shape \(2,\), got shape \(3,\)",
+    "ValueError: description made by to_dict, got {'shape'": lambda: from_dict({"shape": [3]}),
+    "ValueError: description made by to_dict, got \\[1": lambda: from_dict([1, 2]),
+    "ValueError: expected low as one number or of shape": lambda: from_dict(
+        {"type": "Box", "shape": [2], "low": [0, 0, 0], "high": 1, "dtype": "float32"}
     ),
-    "no description": (lambda: spaces.from_dict({"shape": [3]}), ValueError, "a description made by to_dict"),
-    "a list": (lambda: spaces.from_dict([1, 2]), ValueError, "a description made by to_dict"),
-    "a bound too many": (
-        lambda: spaces.from_dict({"type": "Box", "shape": [2], "low": [0, 0, 0], "high": 1, "dtype": "float32"}),
-        ValueError,
-        "expected low as one number or of shape",
-    ),
-    "no type of NumPy": (
-        lambda: spaces.from_dict({"type": "Box", "shape": [2], "low": 0, "high": 1, "dtype": "float33"}),
-        ValueError,
-        "a description made by to_dict",
+    "ValueError: description made by to_dict, got {'type'": lambda: from_dict(
+        {"type": "Box", "shape": [2], "low": 0, "high": 1, "dtype": "float33"}
     ),
 }
 
 
-@pytest.mark.parametrize(("make", "error", "says"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_space_is_refused(make, error, says):
-    with pytest.raises(error, match=says):
-        make()
+@pytest.mark.parametrize(("error", "call"), REFUSED.items(), ids=REFUSED)
+def test_what_is_no_space_is_refused(error, call):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    assert re.match(error.replace(": ", ": .*", 1), f"{caught.type.__name__}: {caught.value}", re.DOTALL)
 
 
 def test_a_description_of_a_huge_box_makes_no_array_of_its_size():
     description = {"type": "Box", "shape": [10**6, 10**6, 10**6], "low": "-inf", "high": "inf", "dtype": "float32"}
-    assert spaces.size(spaces.from_dict(description)) == 10**18
+    assert spaces.size(from_dict(description)) == 10**18
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
@@ -230,4 +215,4 @@ def test_a_box_takes_the_arguments_of_gymnasiums():
     ):
         theirs, ours = gym.Box(*arguments), spaces.Box(*arguments)
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype.name if len(arguments) > 3 else "float32")
-        assert spaces.as_space(theirs) == spaces.Box(theirs.low, theirs.high, theirs.shape, theirs.dtype)
+        assert as_space(theirs) == spaces.Box(theirs.low, theirs.high, theirs.shape, theirs.dtype)
