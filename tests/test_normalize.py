@@ -27,10 +27,6 @@ def assert_describes(state, x, mean_tolerance=1e-6, variance_tolerance=1e-5):
     np.testing.assert_allclose(normalize.variance(state), exact.var(0), rtol=variance_tolerance, atol=1e-12)
 
 
-def test_one_batch_gives_the_mean_and_the_variance():
-    assert_describes(of(X), X)
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from([1, 2, 3, 5, 40, 80]), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_the_chunking_and_the_order_do_not_matter(sizes, random):
@@ -47,12 +43,9 @@ def test_leading_dimensions_are_one_batch_bit_for_bit():
         jax.tree.map(np.testing.assert_array_equal, of(X.reshape(shape)), of(X))
 
 
-def test_one_observation_without_a_batch_counts_as_one():
-    state = of(*X[:5])
-    assert_describes(state, X[:5], 1e-6, 1e-3)
-
-
-def test_observations_of_several_axes():
+def test_batches_single_observations_and_several_axes_give_the_mean_and_the_variance():
+    assert_describes(of(X), X)
+    assert_describes(of(*X[:5]), X[:5], 1e-6, 1e-3)
     images = np.random.default_rng(1).normal(size=(6, 5, 2, 4)).astype(np.float32)
     assert_describes(of(images, shape=(2, 4)), images)
 

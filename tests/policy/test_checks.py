@@ -100,6 +100,7 @@ FAULTS = {
     "TypeError: taken_actions: expected real numbers, got complex64.": given(
         taken_actions=zeros(4, 2, dtype=np.complex64), function="evaluate"
     ),
+    "ValueError: raw_actions: expected shape (4, 2), got (2,).": given(raw_actions=zeros(2), function="evaluate"),
     "ValueError: noise: expected shape (4, 2), got (2,).": given(noise=zeros(2)),
     "TypeError: key: expected one PRNG key, got an array of type int32 and shape ().": given(key=np.int32(0)),
     "TypeError: key: expected one PRNG key, got None. Make one with jax.random.key(0)": given(key=None),

@@ -78,12 +78,6 @@ def test_raw_actions_score_clipped_samples_before_the_clip(factory) -> None:
     np.testing.assert_allclose(scored.log_prob, result.log_prob, rtol=1e-5)
 
 
-def test_raw_actions_have_the_shape_of_the_actions(squashed) -> None:
-    policy, params = squashed
-    with pytest.raises(ValueError, match=r"raw_actions: expected shape \(4, 2\), got \(2,\)"):
-        policy.evaluate(params, OBSERVATIONS, raw_actions=jnp.zeros(2))
-
-
 def test_entropy_of_the_policy_is_that_of_its_samples(squashed) -> None:
     policy, params = squashed
     result = policy.act(params, KEY, jnp.tile(OBSERVATIONS[:1], (100_000, 1)))

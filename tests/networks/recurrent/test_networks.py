@@ -244,18 +244,6 @@ def test_every_cell_is_that_of_torch_split_at_the_ends_of_episodes(name):
             np.testing.assert_allclose(leaf * kept, state[i].detach().numpy(), rtol=1e-6, atol=1e-6)
 
 
-def test_a_loop_in_python_is_the_unrolled_sequence():
-    policy, params = make("lstm")
-    observations, carry, resets = data(policy, steps=6)
-    expected = unrolled(policy, params, observations, carry, resets)
-    means = []
-    for t in range(6):
-        result = policy.act(params, None, observations[t], carry=carry, resets=resets[t], deterministic=True)
-        carry = result.outputs["carry"]
-        means.append(result.actions)
-    assert_close((jnp.stack(means), carry), expected, 1e-6)
-
-
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["lstm", "mingru-2"])
 def test_parameters_and_carries_are_float32_also_with_x64(name):
