@@ -10,6 +10,18 @@ import pytest
 
 collect_ignore_glob = ["*.py"]
 
+# The tests of these subjects are fast; their notebooks run in `make test-full`.
+SLOW = ("04_torch_parity.ipynb", "06_scaling.ipynb", "07_numerics.ipynb")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow notebooks, which have no place for a mark."""
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 # The kernel itself warns when it shuts down, which no notebook can prevent.
 _STRICT = """\
 import warnings

@@ -260,6 +260,8 @@ def test_different_keys_rows_and_dimensions_draw_differently(policy, params):
     assert np.unique(raw_actions).size == raw_actions.size
 
 
+@pytest.mark.dear
+@pytest.mark.density
 def test_given_noise_takes_the_place_of_the_draw(policy, params):
     observations = policies.observations(policy, (4,))
     noise = jax.random.normal(KEY, (4, policies.size(policy)))

@@ -1,6 +1,6 @@
 """What `test_sharding.py` runs in processes of its own: prints what it finds as one line of JSON.
 
-`eight`, and `more` that is dear, on eight devices of one process; `pair PORT INDEX` in each of two processes.
+`eight`, and `more` that is dear, on eight devices of one process; `pair PORT INDEX [compiled] [host]` in each of two processes.
 """
 
 import json
@@ -177,14 +177,14 @@ def eight(*checks):
     return found
 
 
-def pair(port, index, host=""):
+def pair(port, index, *trainings):
     processes.connect(f"127.0.0.1:{port},2,{index}")
     mesh = sharding.mesh()
     found = {"processes": jax.process_count(), "leads": processes.leads()}
     found["any"] = [processes.any_of(flag) for flag in (index == "1", False)]
-    if host:
+    if "host" in trainings:
         found["host"] = on_host(mesh, 8)
-    else:
+    if "compiled" in trainings:
         found["learnt"] = plain(learnt(trained(ppo.make(pendulum(), CONFIG, mesh=mesh))[0]))
     return found | left_alone(index)
 
