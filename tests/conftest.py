@@ -1,4 +1,4 @@
-"""What all tests run under, and the fixtures that several files share."""
+"""Settings of all tests, and fixtures that several files share."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A dear test of a row that varies another one is slow.
+    """Marks a dear test as slow in rows that vary another row.
 
-    One of the density varies nothing where another network gives mean and log_std.
+    A dear test of the density is slow with networks other than the MLP too.
     """
     for item in items:
         row = getattr(item, "callspec", None) and item.callspec.params.get("name")
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays, so that no collection, nor JAX's search for leaks, goes through it again."""
+    """Freezes imported objects, so that neither a collection nor JAX's search for leaks visits them again."""
     gc.collect()
     gc.freeze()
 
@@ -60,7 +60,7 @@ def x64() -> Iterator[None]:
 
 @pytest.fixture
 def traces() -> Iterator[Callable[[], int]]:
-    """A function that says how often JAX traced or compiled something since the test began."""
+    """A function that returns how often JAX has traced or compiled something since the test began."""
     events: list[str] = []
 
     def listen(event: str, duration: float, **_: object) -> None:
@@ -74,7 +74,7 @@ def traces() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture
 def record_bar(repository: Path) -> Callable[[str, str, int, int, int], None]:
-    """Writes a measured count into the table of `make test-faults`, where one is asked for."""
+    """Writes a measured count into the table of `make test-faults`."""
     from tests.faults import record
 
     return record.bar

@@ -1,6 +1,7 @@
-"""What `test_sharding.py` runs in processes of its own: prints what it finds as one line of JSON.
+"""Checks that `test_sharding.py` runs in separate processes; each prints one line of JSON.
 
-`eight`, and `more` that is dear, on eight devices of one process; `pair PORT INDEX [compiled] [host]` in each of two processes.
+`eight` and the slower `more` run on eight devices of one process. `pair PORT INDEX [compiled] [host]` runs in each of
+two processes.
 """
 
 import json
