@@ -15,7 +15,7 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Converts errors of these types to UsageError, except the loss of another process."""
+    """Converts errors of the types `kinds` to UsageError, except an error that means a lost process."""
     try:
         yield
     except kinds as error:
@@ -34,7 +34,7 @@ def environment_errors(environment: str) -> Iterator[None]:
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UsageError(f"environment: {' '.join(str(error).split())}") from error
     except (AttributeError, ImportError, RuntimeError) as error:
-        # Importing MuJoCo imports its renderer too; a missing library raises any of these.
+        # Importing MuJoCo also imports its renderer; a missing graphics library raises one of these errors.
         if "MUJOCO_GL" not in os.environ:
             raise
         raise UsageError(

@@ -16,12 +16,12 @@ from PIL import Image
 
 from gaussjax.cli.errors import UsageError
 
-# Largest height and width in pixels, and highest frame rate in pictures a second.
+# Largest height and width of a GIF in pixels, and its highest frame rate in pictures a second.
 SIZE, RATE = 320, 25
 
 
 class Recorder:
-    """Pictures of one environment, to be written as a GIF."""
+    """Pictures of one environment, collected during an episode and then written as a GIF."""
 
     def __init__(self) -> None:
         self.pictures: list[np.ndarray] = []
@@ -32,7 +32,7 @@ class Recorder:
         if not self._calls:
             rate = environment.metadata.get("render_fps") or RATE
             self._every = max(1, round(rate / RATE))
-            # A GIF counts hundredths of a second.
+            # A GIF stores the duration of a picture in hundredths of a second.
             self._milliseconds = max(2, round(100 * self._every / rate)) * 10
         if self._calls % self._every == 0:
             picture = Image.fromarray(_draw(environment))
@@ -46,7 +46,7 @@ class Recorder:
 
 
 def _draw(environment: Any) -> Any:
-    # Without these, pygame prints a greeting and looks for a window system.
+    # Without these variables, pygame prints a greeting and looks for a window system.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     name = environment.spec.id if environment.spec else type(environment.unwrapped).__name__

@@ -1,4 +1,4 @@
-"""The command `gaussjax`: train, resume, evaluate, info and export."""
+"""The command `gaussjax` with its subcommands train, resume, evaluate, info and export."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = _parse(arguments)
         _cache_compiled_programs()
         if getattr(command, "distributed", None) is None:
-            # Asynchronous dispatch runs each program in another thread, which takes longer than the small program of
-            # an environment step. Several devices need these threads to run in parallel.
+            # Asynchronous dispatch hands each program to another thread, which takes longer than running the
+            # small program of an environment step. Several devices, however, need these threads to run in parallel.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
         with interruption.resend_lost_interrupts():
             _RUN[type(command)](command)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> Any:
-    """The command and its options; for help, and for a wrong option, tyro prints the text and exits."""
+    """Parses the command and its options; for --help and for a wrong option, tyro prints a message and exits."""
     try:
         try:
             with usage_errors(ValueError):
@@ -67,7 +67,7 @@ def _parse(arguments: Sequence[str] | None) -> Any:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, such as head, has closed the pipe; the flush of standard output at exit would raise again.
+        # The reader of the output, such as `head`, has closed the pipe; a flush at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -88,7 +88,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
     if processes.several():
-        # An orderly exit waits for the other processes, which may wait for this one.
+        # `sys.exit` would wait for the other processes, which may be waiting for this one.
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The commands as dataclasses: each field is an option, and its docstring the help text."""
+"""The commands as dataclasses: each field is an option, and the docstring of the field is its help text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gaussjax.training.algorithm import check_options
 
 EVALUATION_SEED = 10_000
 
-# The fields of a nested dataclass without a name become options without a prefix.
+# tyro adds no prefix to the options of a nested dataclass whose name is empty.
 _UNNAMED = arg(name="")
 _File = Annotated[Positional[Path], arg(metavar="FILE", help="Policy file, written by train or by gaussjax.save.")]
 
 
 def _default(text: str) -> Any:
-    """Help text in place of the default value None."""
+    """Annotation that makes the help show `text` in place of the default None."""
     return arg(help_behavior_hint=f"(default: {text})")
 
 
@@ -97,12 +97,12 @@ class TrainBC(Train):
 
 TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
 _CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
-# Fields that are not saved with the options of a run.
+# Fields of the commands that `to_dict` does not save.
 _NOT_SAVED = ("out", "distributed", "config")
 
 
 def to_dict(command: Any) -> dict[str, Any]:
-    """JSON-able options of a training, to be saved in its folder."""
+    """Options of a training command as a JSON-able dict, to be saved in the folder of its results."""
     saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
     if "dataset" in saved:
         saved["dataset"] = str(command.dataset.resolve())
@@ -110,7 +110,7 @@ def to_dict(command: Any) -> dict[str, Any]:
 
 
 def from_dict(saved: Mapping[str, Any]) -> Any:
-    """The training command with these options; a missing or wrong option raises."""
+    """Training command with the options that `to_dict` saved; a missing or wrong option raises an error."""
     kind, config = TRAIN[saved["algorithm"]], _CONFIGS[saved["algorithm"]]
 
     def fields(cls: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands evaluate, info and export."""
+"""The commands evaluate, info and export, which read a policy file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gaussjax.cli.progress import print_line
 
 
 def evaluate(command: Evaluate) -> None:
-    """Runs a policy file in its environment and prints the returns as a table."""
+    """Runs the policy of a file in its environment and prints the returns as a table."""
     episodes = command.episodes
     if command.gif and command.gif.suffix.lower() != ".gif":
         raise UsageError(f"gif: expected a name that ends in .gif, got {command.gif}.")
@@ -31,7 +31,7 @@ def evaluate(command: Evaluate) -> None:
         loaded = files.load(command.file)
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
-        raise UsageError(f"environment: {command.file} names none. Say which with --environment.")
+        raise UsageError(f"environment: {command.file} names no environment. Name one with --environment.")
     if command.environment is None:
         refuse_import(environment, command.file)
     with environment_errors(environment):
@@ -99,7 +99,7 @@ def export(command: Export) -> None:
 
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Adds the policy files of the folder to the error of an unreadable file; users often name the folder alone."""
+    """Turns a read error into UsageError. Users often name a folder, so the message lists the policy files in it."""
     try:
         yield
     except OSError as error:

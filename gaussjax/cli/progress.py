@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gaussjax.training.parallel import processes
 
-# Metric, label and number format of each value below the bar.
+# Metric, label and number format of each value shown under the progress bar.
 _DETAILS = (
     ("kl", "KL", ".4f"),
     ("log_prob", "log-likelihood", ".3f"),
@@ -22,7 +22,7 @@ _DETAILS = (
     ("temperature", "temperature", ".3g"),
     ("explained_variance", "explained variance", ".2f"),
 )
-# Smallest fraction of actions at a bound that causes a warning; the policy then hardly learns.
+# A warning is shown if at least this fraction of actions is at a bound, since the policy then hardly learns.
 _HIGH_SATURATION = 0.5
 
 
@@ -33,7 +33,7 @@ def print_line(text: str) -> None:
 
 
 def details(row: Mapping[str, float]) -> Text:
-    """Summary of an update on one line, with warnings in yellow.
+    """Metrics of an update as one line of text, with warnings in yellow.
 
     Example:
         >>> details({"kl": 0.01234, "std": 0.5, "saturation": 0.75}).plain
@@ -61,7 +61,7 @@ class _Bar(Progress):
 
 @contextlib.contextmanager
 def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Shows a progress bar from step `first` to `total_steps`; yields a function of the metrics that moves the bar."""
+    """Shows a progress bar from step `first` to `total_steps`; yields a function that takes metrics and moves it."""
     columns = TextColumn("{task.fields[latest]}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
     mean_return = math.nan
     with _Bar(*columns, TimeRemainingColumn()) as progress:

@@ -36,7 +36,7 @@ FAULTS = (
 
 
 class _Curve(NamedTuple):
-    """Learning curve: unit of its steps, metric that is highest for the best policy, and labels of both axes."""
+    """A learning curve: unit of the steps, metric that is highest for the best policy, and labels of both axes."""
 
     unit: str = "steps"
     score: str = "episode_return"
@@ -66,19 +66,19 @@ def train(command: Any) -> None:
         try:
             _run(folder, loop, state, command)
         except sinks.SinkError:
-            # Nothing is trained yet; without the folder the command can be repeated as it is.
+            # Nothing is trained yet. Once the folder is removed, the user can repeat the same command.
             shutil.rmtree(folder)
             raise
 
 
 def resume(command: options.Resume) -> None:
-    """Continues a training from its last checkpoint, with the options of its start."""
+    """Continues a training from its last checkpoint, with the options that it was started with."""
     folder, path = command.folder, command.folder / run.CONFIG
     try:
         saved = json.loads(path.read_text())
         started = options.from_dict(saved)
     except OSError as error:
-        raise UsageError(f"folder: {folder} is not one of a training ({error.strerror}: {run.CONFIG}).") from error
+        raise UsageError(f"folder: {folder} is not a training folder ({error.strerror}: {run.CONFIG}).") from error
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"folder: {path} is not a file that train wrote ({error}).") from error
     if command.environment is None:
@@ -168,7 +168,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
     """The training loop of a command; its environments are closed at the end of the block."""
     config, name = command.config, command.environment
     if isinstance(config, sac.Config):
-        # The gradient steps of SAC run in other threads while the environments step.
+        # With asynchronous dispatch the gradient steps of SAC run in other threads while the environments step.
         jax.config.update("jax_cpu_enable_async_dispatch", True)
     with contextlib.ExitStack() as stack:
         with usage_errors(TypeError, ValueError, ModuleNotFoundError, zipfile.BadZipFile):
@@ -178,7 +178,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 environments = envs.make_functional(name)
                 spaces = environments.observation_space, environments.action_space
             else:
-                # Cloning has no num_envs: it needs one environment for the spaces alone.
+                # Cloning has no num_envs; it makes one environment only to read the spaces.
                 share = sharding.share(mesh, getattr(config, "num_envs", 1))
                 with environment_errors(name):
                     environments = envs.make_vector(name, share.stop - share.start)
@@ -198,7 +198,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
 
 
 def _connect(distributed: str | None) -> Any:
-    """A mesh of the devices of all processes, or None for one device."""
+    """Connects the processes and returns a mesh of all their devices, or None to train on one device."""
     if distributed is None:
         return None
     try:
@@ -213,7 +213,7 @@ def _sinks(command: Any) -> list[str]:
 
 
 def _digest(command: Any) -> dict[str, str]:
-    """SHA-256 digest of the dataset of behavioural cloning; {} for other algorithms."""
+    """A dict with the SHA-256 digest of the dataset for behavioural cloning; an empty dict for other algorithms."""
     if not isinstance(command, options.TrainBC):
         return {}
     try:

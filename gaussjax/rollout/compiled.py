@@ -39,7 +39,7 @@ class RolloutState(NamedTuple):
 
 
 class EpisodeSums(NamedTuple):
-    """Sums over finished episodes.
+    """Number of finished episodes, and the sums of their returns and lengths.
 
     Attributes:
         count: Number of episodes.
@@ -53,7 +53,7 @@ class EpisodeSums(NamedTuple):
 
 
 def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
-    """Mean return and length of episodes.
+    """Mean return and mean length of finished episodes.
 
     Args:
         sums: Sums over finished episodes.
@@ -106,7 +106,7 @@ def collect(
     deterministic: bool = False,
     mesh: Mesh | None = None,
 ) -> tuple[Rollout, RolloutState, EpisodeSums]:
-    """Experience of a policy over `num_steps` steps of all copies; a copy starts a new episode after each end.
+    """Runs a policy for `num_steps` steps in all copies; a copy starts a new episode when its episode ends.
 
     Args:
         environment: One environment; it is vmapped.
@@ -150,13 +150,13 @@ def collect(
             fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
             return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(done, new, old), fresh, ended)
 
-        # In most steps no episode ends, and the condition skips the resets.
+        # In most steps no episode ends, and `cond` then skips the resets.
         after = stepped.state, stepped.observation
         states, observations = jax.lax.cond(jnp.any(done), reset, lambda ended: ended, after)
         taken = state.observations, act.outputs["raw_actions"], act.actions
         row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
         returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
-        # The environments are summed after the last step, so that the loop has a single kernel for the three sums.
+        # Inside the loop the sums are kept for each environment, in a single kernel; environments are summed after it.
         sums = sums + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
         running = jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
         following = RolloutState(states, observations, done, act.outputs.get("carry", ()), *running)
@@ -172,7 +172,7 @@ def collect(
         return Rollout(*rows, resets=resets, carries=carries), last, sums
 
     if mesh is not None:
-        # Each device looks for ends of its own episodes only, so that no device waits for another.
+        # Each device looks for ended episodes among its own copies only, so that no device waits for another.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         run = jax.shard_map(
             run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
@@ -192,7 +192,7 @@ def evaluate(
     max_steps: int = 1000,
     deterministic: bool = True,
 ) -> Float[Array, " episodes"]:
-    """Return of the first episode of each of several copies, for use within `jax.jit`.
+    """Return of the first episode in each of several copies of an environment, for use inside `jax.jit`.
 
     Args:
         environment: One environment; it is vmapped.
@@ -217,7 +217,7 @@ def evaluate(
     start_key, key = keys.split(key)
     state = start(environment, policy, start_key, episodes)
     rollout, _, _ = collect(environment, policy, params, preprocess, state, key, max_steps, deterministic=deterministic)
-    # Rewards count up to the first end, including the step that ends the episode.
+    # Rewards count up to the end of the first episode, including the step that ends it.
     ended = jnp.cumsum((rollout.terminated | rollout.truncated).astype(jnp.int32), axis=0)
     running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
     return jnp.sum(jnp.where(running, rollout.rewards, 0.0), axis=0)

@@ -29,7 +29,7 @@ def evaluate(
     timeout: float | None = None,
     on_step: Callable[[gymnasium.Env], None] | None = None,
 ) -> Episodes:
-    """Returns and lengths of whole episodes, each in an environment of its own.
+    """Return and length of each of several whole episodes; each episode has an environment of its own.
 
     Args:
         policy: The policy.
@@ -41,8 +41,8 @@ def evaluate(
         deterministic: True for deterministic actions.
         max_steps: Environment steps after which an episode is cut, or None for no limit.
         timeout: Longest time for one step of all environments in seconds, or None for no limit.
-        on_step: Function of the first environment, made with `render_mode="rgb_array"`. It is called after the reset
-            and after each step of the first episode except the last step, which resets the environment.
+        on_step: Function called with the first environment, which has `render_mode="rgb_array"`: after the reset, and
+            after each step of its first episode except the last step, which resets the environment.
 
     Returns:
         Return and length of each episode, and the number of episodes that were cut.
@@ -66,7 +66,7 @@ def evaluate(
     def act(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations)
-        # Resets are not needed: only the first episode of each environment counts.
+        # The policy needs no resets, because only the first episode of each environment counts.
         output = policy.act(params, key, observations, deterministic=deterministic, carry=carry)
         return output.actions, output.outputs.get("carry")
 

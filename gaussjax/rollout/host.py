@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Episodes(NamedTuple):
-    """Finished episodes.
+    """Return and length of each of several episodes.
 
     Attributes:
         returns: Sum of the rewards of each episode.
@@ -56,15 +56,15 @@ class Rollout(NamedTuple):
 
 
 class Act(Protocol):
-    """Function that acts in all environments."""
+    """Type of the function that chooses the actions of all environments for `collect`."""
 
     def __call__(self, t: int, observations: np.ndarray, resets: np.ndarray, carry: Any, /) -> tuple[Any, Any, Any]:
-        """`(actions, raw_actions, carry)` for step t."""
+        """Returns `(actions, raw_actions, carry)` for step `t` of the rollout."""
         ...
 
 
 class Runner:
-    """A vector environment and the returns and lengths of its running episodes, changed in place.
+    """A vector environment with the returns and lengths of its running episodes; its methods change it in place.
 
     Both `reset` and `step` raise FloatingPointError for an observation or reward that is NaN or infinite. They raise
     EnvironmentStepError if an environment raises, tries to exit the program, or does not answer in time.
@@ -100,7 +100,7 @@ class Runner:
         self._steps = 0
 
     def reset(self, seed: int) -> np.ndarray:
-        """First observations of new episodes in all environments, `(N, F)`.
+        """Starts a new episode in every environment and returns the first observations, `(N, F)`.
 
         Args:
             seed: Random seed of the first environment; environment i has the seed `seed + i`.
@@ -111,7 +111,7 @@ class Runner:
         return self._checked(np.array(observations, np.float32), "reset")
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
-        """One step of every environment.
+        """Steps every environment once.
 
         Args:
             actions: Flat actions, `(N, A)`.
@@ -147,7 +147,7 @@ class Runner:
         return {**running, "environments": snapshot.capture(self.environments)}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Restores the state `captured` that `capture` returned."""
+        """Restores the environments and their running episodes from `captured`, a result of `capture`."""
         snapshot.restore(self.environments, captured["environments"])
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]
@@ -167,7 +167,7 @@ class Runner:
 def collect(
     runner: Runner, act: Act, observations: np.ndarray, resets: np.ndarray, carry: Any, num_steps: int
 ) -> tuple[Rollout, tuple[np.ndarray, np.ndarray, Any], Episodes]:
-    """Experience of a policy over `num_steps` steps of each environment.
+    """Runs a policy for `num_steps` steps in each environment and returns the experience.
 
     Args:
         runner: The environments.

@@ -19,8 +19,8 @@ def generalized_advantages(
 ) -> Float[Array, " time *envs"]:
     """Advantage of each action over the value function.
 
-    The return after a terminated step is zero; after a truncated step it is the value of the last observation. The
-    sum of discounted errors ends at either step.
+    The return after a terminated step is zero. The return after a truncated step is the value of the episode's last
+    observation. The sum of discounted errors ends at both kinds of steps.
 
     Args:
         rewards: Reward of each step.
@@ -29,7 +29,7 @@ def generalized_advantages(
         terminated: Flags of steps after which the episode ended by itself.
         truncated: Flags of steps after which the episode was cut.
         gamma: Discount factor, in [0, 1].
-        gae_lambda: Lambda, in [0, 1]: one-step errors for 0, the whole return for 1.
+        gae_lambda: Lambda, in [0, 1]: 0 uses one-step errors, and 1 uses the whole return.
 
     Returns:
         Advantages, in units of reward. Add `values` for the targets of the value function.

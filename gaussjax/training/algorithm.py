@@ -1,4 +1,4 @@
-"""The record that every training algorithm returns, and the functions that all algorithms share."""
+"""The `Algorithm` record that PPO, SAC and behavioural cloning return, and the functions that they share."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Algorithm(NamedTuple):
         step: `(state) -> (state, metrics)`: one update of PPO with its rollout, `num_steps` environment
             steps of SAC with their gradient steps, or one epoch of cloning. Metrics are a dict of scalars.
         policy: The policy that is trained; its parameters are `state.params`.
-        runner: The object that steps host environments, whose state is not part of `state`; None without them.
-        on_policy: True if a step acts with the parameters of its input state in all its episodes.
+        runner: The `rollout.Runner` of host environments, whose state is not part of `state`; otherwise None.
+        on_policy: True if all actions of a step come from the parameters of its input state.
         in_place: True if a step donates the buffers of its input state.
         random_steps: Environment steps at the start whose actions ignore the policy.
     """
@@ -39,7 +39,7 @@ class Algorithm(NamedTuple):
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Raise ValueError unless counts are at least 1, positive numbers above 0, fractions in [0, 1], and all finite."""
+    """Raises ValueError unless all options are finite, counts >= 1, positive numbers > 0 and fractions in [0, 1]."""
     for name, value in vars(config).items():
         if value is None:
             continue
@@ -56,7 +56,7 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
 
 
 def check_reduction(policy: Policy) -> None:
-    """Raise ValueError for a policy whose log-densities are not sums over the actions."""
+    """Raises ValueError for a policy whose log-densities are not summed over the action axis."""
     reduction = dict(policy.spec.options)["reduction"]
     if reduction != "sum":
         raise ValueError(
@@ -66,16 +66,16 @@ def check_reduction(policy: Policy) -> None:
 
 
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
-    """Raise ValueError unless this process has its share of all `num_envs` environments."""
+    """Raises ValueError unless this process has `share` environments, its part of the total `num_envs`."""
     if environments.num_envs != share:
         part = "" if share == num_envs else f"{share} of the "
         raise ValueError(
-            f"environments: expected {part}num_envs = {num_envs} of them, got {environments.num_envs}. Make both equal."
+            f"environments: expected {part}num_envs = {num_envs}, got {environments.num_envs}. Make the numbers equal."
         )
 
 
 def policy_for(environments: Any, config: Any, policy: Policy | None, make_policy: Callable[..., Policy]) -> Policy:
-    """The policy to train after validation: `policy`, or the default policy for the environments if it is None."""
+    """Validates and returns the policy to train: `policy`, or the default from `make_policy` if `policy` is None."""
     if policy is None:
         prefix = "" if isinstance(environments, envs.Environment) else "single_"
         spaces = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
@@ -85,7 +85,7 @@ def policy_for(environments: Any, config: Any, policy: Policy | None, make_polic
 
 
 def without_axis(policy: Policy, log_prob: Array) -> Array:
-    """Log-densities of shape `(…)`, without the axis that a policy with `keepdims=True` keeps."""
+    """Log-densities with the shape of the batch; drops the last axis that a policy with `keepdims=True` keeps."""
     return log_prob[..., 0] if dict(policy.spec.options)["keepdims"] else log_prob
 
 
@@ -95,12 +95,12 @@ def normalized(config: Any, statistics: normalize.Statistics, observations: Arra
 
 
 def where(condition: Array, new: Any, old: Any) -> Any:
-    """One of two pytrees, selected by a scalar condition."""
+    """Returns the pytree `new` if the scalar condition is true, and the pytree `old` otherwise."""
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
 
 
 def host_metrics(steps: int, taken: int, start: float, episodes: float, returns: float, lengths: float) -> dict:
-    """Metrics of a step on host environments, from sums over the finished episodes; NaN if none finished."""
+    """Metrics of a training step, from sums over the episodes that finished in it; their means are NaN if none did."""
     return {
         "step": steps,
         "steps_per_second": taken / (time.perf_counter() - start),

@@ -32,7 +32,7 @@ class Config:
     num_epochs: int = 50
     """Passes over the dataset."""
     batch_size: int = 256
-    """Pairs in a minibatch; an epoch drops its last, smaller minibatch."""
+    """Pairs of observation and action in a minibatch; an epoch drops a last, smaller minibatch."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
     entropy_coefficient: float = 0.0
@@ -71,11 +71,11 @@ class State(NamedTuple):
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of cloning: a diagonal Gaussian with a state-dependent standard deviation.
 
-    Actions are clipped to the Box; log-densities are those of the samples before the clip.
+    Actions are clipped to the Box; log-densities score the samples before the clip.
 
     Args:
-        observation_space: As for `gaussjax.gaussian`.
-        action_space: As for `gaussjax.gaussian`.
+        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
+        action_space: A Gymnasium Box of any shape.
         config: Options of the network.
 
     Returns:
@@ -99,7 +99,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
 
     Args:
         dataset: Result of `read_dataset`.
-        policy: A policy that sums its log-densities, such as that of `make_policy`.
+        policy: A policy that sums its log-densities, such as the policy from `make_policy`.
         config: The options.
 
     Returns:
@@ -176,7 +176,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
 
         batches = order.reshape(-1, config.batch_size)
         carry, (metrics, usable) = jax.lax.scan(gradient_step, (state.params, state.optimizer), batches)
-        # Metrics are NaN if no step was taken.
+        # If all gradient steps were skipped, the mean over none makes the metrics NaN.
         metrics = {name: jnp.mean(metric, where=usable) for name, metric in metrics.items()}
         steps = state.steps + 1
         state = State(*carry, key, state.observation_statistics, steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# PPO's loss clips larger log-ratios anyway, and the exponential overflows in float32 from 88 on.
+# In float32 the exponential overflows above 88, and one infinite ratio spoils the loss of a minibatch.
 _LOG_RATIO_LIMIT = 20.0
 
 
@@ -17,7 +17,7 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
         old_log_prob: Log-densities of the actions under the policy of the rollout.
 
     Returns:
-        The difference, in nats.
+        The clipped difference of the log-densities, in nats.
 
     Example:
         >>> float(log_ratio(jnp.array(-1.0), jnp.array(-1.5)))
@@ -29,10 +29,10 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
 def clipped_surrogate(
     log_ratios: Float[Array, "*batch"], advantages: Float[Array, "*batch"], clip_range: float | Array
 ) -> Float[Array, ""]:
-    """Policy loss of PPO: the smaller of the plain and the clipped objective, negated.
+    """Policy loss of PPO: minus the smaller of the plain and the clipped objective.
 
     Args:
-        log_ratios: Result of `log_ratio`.
+        log_ratios: Logarithms of the probability ratios, from `log_ratio`.
         advantages: Advantages of the actions.
         clip_range: Deviation of the ratio from 1 at which the objective is clipped.
 
@@ -62,7 +62,7 @@ def value_loss(
     Args:
         values: Current predictions.
         targets: Values to predict.
-        old_values: Predictions of the rollout.
+        old_values: Predictions at the time of the rollout.
         value_clip_range: Deviation from the old prediction at which the prediction is clipped, or None.
 
     Returns:

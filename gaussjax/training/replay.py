@@ -1,4 +1,4 @@
-"""A replay buffer on the device, whose oldest rows are overwritten."""
+"""A replay buffer on the device; once it is full, new rows overwrite the oldest."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gaussjax.random import keys
 
 
 class Buffer(NamedTuple):
-    """Rows as a pytree whose leaves are `(capacity, …)`, and the number of all rows that were added."""
+    """A replay buffer: rows as a pytree of leaves `(capacity, …)`, and the number of rows added so far."""
 
     rows: Any
     added: Int[Array, ""]
 
 
 def init(row: Any, capacity: int) -> Buffer:
-    """An empty buffer for rows with the shapes and dtypes of this one.
+    """An empty buffer; `row` is an example with the shapes and dtypes of the rows to come.
 
     Example:
         >>> buffer = init({"reward": jnp.zeros(())}, capacity=3)
@@ -32,17 +32,17 @@ def init(row: Any, capacity: int) -> Buffer:
 
 
 def capacity(buffer: Buffer) -> int:
-    """Largest number of rows, static under `jit`."""
+    """Largest number of rows that the buffer can hold, static under `jit`."""
     return jax.tree.leaves(buffer.rows)[0].shape[0]
 
 
 def size(buffer: Buffer) -> Int[Array, ""]:
-    """Number of stored rows, an int32 scalar."""
+    """Number of rows that the buffer holds now, an int32 scalar."""
     return jnp.minimum(buffer.added, capacity(buffer))
 
 
 def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
-    """The buffer with new rows, each leaf `(n, …)`, and the number of refused rows.
+    """Adds rows, a pytree of leaves `(n, …)`; returns the new buffer and the number of refused rows.
 
     A row with NaN or infinity is refused, since every minibatch that contains it would have a loss of NaN.
 
@@ -54,26 +54,26 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
     """
     usable = _finite(rows)
     ahead = jnp.cumsum(usable.astype(jnp.int32))
-    # The scatter drops an index beyond the end.
+    # A refused row gets an index beyond the end, which the scatter drops.
     places = jnp.where(usable, (buffer.added + ahead - 1) % capacity(buffer), capacity(buffer))
     stored = jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), buffer.rows, rows)
     return Buffer(stored, buffer.added + ahead[-1]), usable.size - ahead[-1]
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:
-    """Rows drawn uniformly with replacement, each leaf `(count, …)`; the key is consumed."""
+    """Draws `count` rows uniformly with replacement, as leaves `(count, …)`; consumes the key."""
     places = keys.randint(key, (count,), 0, size(buffer))
     return jax.tree.map(lambda leaf: leaf[places], buffer.rows)
 
 
 def filled(buffer: Buffer) -> Buffer:
-    """The stored rows as NumPy arrays, for a checkpoint."""
+    """The buffer without its empty rows, as NumPy arrays for a checkpoint."""
     count = int(size(buffer))
     return Buffer(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], buffer.rows), buffer.added)
 
 
 def _finite(rows: Any) -> Bool[Array, " n"]:
-    """True for each row without NaN and infinity."""
+    """One flag for each row: True if the row contains no NaN and no infinity."""
     usable = jnp.ones(jax.tree.leaves(rows)[0].shape[0], bool)
     for leaf in jax.tree.leaves(rows):
         if jnp.issubdtype(leaf.dtype, jnp.floating):

@@ -1,4 +1,4 @@
-"""The fraction of actions at a bound of the Box."""
+"""The saturation metric: the fraction of action components at a bound of the Box."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gaussjax.policy.options import sides
 
 
 def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
-    """Fraction of action components at a bound, from 0 to 1.
+    """Fraction of action components at a bound of the Box, from 0 to 1.
 
-    For a squashed policy, whose actions never reach a bound, components within 1% of half the width count
-    (`policy.kind.saturation_margin`). A component is never at an infinite bound.
+    Actions of a squashed policy never reach a bound, so components closer to it than 1% of half the Box's width
+    count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
 
     Args:
         policy: The policy.

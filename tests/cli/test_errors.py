@@ -69,7 +69,7 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
         ("evaluate no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
         ("info no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
         ("export no-such-file --format numpy", "file: no-such-file cannot be read"),
-        ("resume no-such-folder", "folder: no-such-folder is not one of a training (No such file or directory"),
+        ("resume no-such-folder", "folder: no-such-folder is not a training folder (No such file or directory"),
     ],
 )
 def test_wrong_commands_get_one_line_and_exit_code_2(line, says, tmp_path, capsys, monkeypatch):
@@ -106,7 +106,7 @@ def test_policy_of_another_environment_is_refused(tmp_path, capsys):
     gaussjax.save(path, policy, policy.init(jax.random.key(0)))
     line = refused(capsys, "evaluate", str(path), "--environment", "MountainCarContinuous-v0")
     assert "expected (..., 3), got (20, 2)" in line
-    assert "names none. Say which with --environment." in refused(capsys, "evaluate", str(path))
+    assert "names no environment. Name one with --environment." in refused(capsys, "evaluate", str(path))
     assert f"{tmp_path} has policy.safetensors." in refused(capsys, "evaluate", str(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Training in several processes: connection, agreement, and detection of a lost process."""
+"""Training in several processes: connecting them, summing values over them, and detecting a lost one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-# Words in the errors of lost processes: libraries of communication on CPU and GPU, and JAX's coordination service.
+# An error about a lost process names Gloo or NCCL, which connect CPUs or GPUs, or JAX's coordination service.
 _TRANSPORT = re.compile(r"gloo|nccl|coordination|heartbeat", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<coordinator>\S+:\d+),(?P<number>\d+),(?P<index>\d+)")
 
 
 def connect(text: str) -> None:
-    """Joins this process to the others, before the first computation; `text` is the option --distributed."""
+    """Connects this process to the others; `text` is the option --distributed. Call it before the first computation."""
     address = _ADDRESS.fullmatch(text)
     if text == "auto":
         try:
@@ -39,7 +39,7 @@ def several() -> bool:
 
 
 def leads() -> bool:
-    """True in the process that writes files and prints: the first one, or the only one."""
+    """True in the process that writes files and prints: the first of several processes, or the only one."""
     return not several() or jax.process_index() == 0
 
 
@@ -50,7 +50,7 @@ def any_of(flag: bool) -> bool:
 
 def lost(error: BaseException) -> bool:
     """True if the error means that another process no longer answers."""
-    # JAX raises JaxRuntimeError for a failed result and ValueError for a failed call.
+    # JAX reports a lost process by JaxRuntimeError when a result is read, or by ValueError when a function is called.
     failed = isinstance(error, (jax.errors.JaxRuntimeError, ValueError))
     return several() and failed and _TRANSPORT.search(str(error)) is not None
 

@@ -1,4 +1,4 @@
-"""Sharding of arrays on a mesh of devices, in one process or several; a mesh of None changes nothing."""
+"""Sharding of arrays over a mesh of devices, in one process or several; without a mesh (None), arrays stay the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
 
 
 def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
-    """One-axis mesh of the devices of `over`; raises for a count that is not a multiple of the number of devices."""
+    """Returns `over` as a mesh with one axis; raises ValueError for a count that its devices do not divide."""
     if over is None:
         return None
     for name, count in counts.items():
@@ -42,28 +42,28 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
 
 
 def spread(tree: Any, over: Mesh | None) -> Any:
-    """Arrays sharded along their first axis, within jit."""
+    """Shards arrays along their first axis, for use inside `jit`."""
     return tree if over is None else jax.lax.with_sharding_constraint(tree, _spread(over))
 
 
 def whole(tree: Any, over: Mesh | None) -> Any:
-    """Arrays replicated on each device, within jit."""
+    """Replicates arrays on each device, for use inside `jit`."""
     return tree if over is None else jax.lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
 
 
 def environments_first(rows: jax.Array, over: Mesh | None) -> jax.Array:
-    """`(T, N, …)` as `(N, T, …)`, which can be flattened without a gather."""
+    """Swaps `(T, N, …)` to `(N, T, …)` on a mesh, because flattening `N` first needs no gather between devices."""
     return rows if over is None else jax.numpy.swapaxes(rows, 0, 1)
 
 
 def shard_fields(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:
-    """NamedTuple with the named fields sharded along their first axis and the others replicated, within jit."""
+    """Shards the named fields of a NamedTuple along their first axis and replicates the others, inside `jit`."""
     fields = state._asdict().items()
     return state._replace(**{name: (spread if name in names else whole)(part, over) for name, part in fields})
 
 
 def share(over: Mesh | None, count: int) -> slice:
-    """Indices of the environments that this process steps, of `count` environments in all processes."""
+    """Slice of the environments that this process steps, out of the `count` environments of all processes."""
     over = checked(over, {"num_envs": count})
     if over is None:
         return slice(0, count)
@@ -73,19 +73,19 @@ def share(over: Mesh | None, count: int) -> slice:
 
 
 def joined(tree: Any, over: Mesh | None, axis: int) -> Any:
-    """Arrays sharded along `axis` over all devices, from the share of each process."""
+    """Joins the parts that the processes hold into arrays sharded along `axis` over all devices."""
     if over is None:
         return tree
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(_spread(over, axis), part), tree)
 
 
 def local(tree: Any, over: Mesh | None) -> Any:
-    """Copy of replicated arrays on one device of this process."""
+    """The copy of replicated arrays that one device of this process holds."""
     return tree if over is None else jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def fetched(tree: Any) -> Any:
-    """Gathers whole arrays on one device of this process; every process has to call this function."""
+    """Gathers sharded arrays on one device of this process; every process has to call this function."""
     leaves, structure = jax.tree.flatten(tree)
     remote = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable]
     if remote:
@@ -97,7 +97,7 @@ def fetched(tree: Any) -> Any:
 
 
 def like(array: np.ndarray, template: Any) -> jax.Array:
-    """JAX array with the sharding of the template, from a NumPy array that is the same in every process."""
+    """Converts a NumPy array, the same in every process, to a JAX array with the sharding of `template`."""
     sharding = getattr(template, "sharding", None)
     if sharding is None or len(sharding.device_set) == 1:
         return jax.numpy.asarray(array)

@@ -27,7 +27,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         environments: A Gymnasium vector environment with `config.num_envs` copies, made by
             `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A policy whose network returns `outputs["value"]`, by default that of `make_policy`.
+        policy: A policy whose network returns `outputs["value"]`, by default the policy from `make_policy`.
         mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. Environments and minibatches
             are sharded over the mesh; the result equals the result of one device up to the order of sums. Each
             of several processes passes its share of the vector environments.

@@ -19,7 +19,7 @@ from gaussjax.training.ppo.update import make_optimizer, make_update
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
-    """A PPO loop on a JAX environment; see `make`."""
+    """Makes the training loop of PPO for a JAX environment, from arguments that `make` has validated."""
     optimizer = make_optimizer(config)
     update = make_update(policy, optimizer, config, mesh)
 
@@ -34,7 +34,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
-        # A single split computes all keys with one hash.
+        # Splitting once computes all keys with one hash, where several splits would need several.
         split = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = split[0], split[1], split[2:]
         preprocess = partial(normalized, config, state.observation_statistics)

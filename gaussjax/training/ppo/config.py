@@ -13,7 +13,7 @@ from gaussjax import networks, normalize
 from gaussjax.policy import Params, Policy, gaussian
 from gaussjax.training.algorithm import check_options
 
-# Fields of the state that are sharded over the environments; every other field is replicated.
+# Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
 
 
@@ -51,7 +51,7 @@ class Config:
     clip_range: float = 0.2
     """Largest deviation of the probability ratio from 1."""
     value_clip_range: float | None = None
-    """Largest change of a predicted value in one update, or None."""
+    """Largest change of a predicted value in one update, or None for no limit."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     value_coefficient: float = 0.5
@@ -103,7 +103,7 @@ class Config:
             self.check_sequences()
 
     def check_sequences(self) -> None:
-        """Raise ValueError unless `sequence_length` divides `num_steps` and `batch_size`."""
+        """Raises ValueError unless `sequence_length` divides `num_steps` and `batch_size`."""
         common = int(np.gcd(self.num_steps, self.batch_size))
         if self.sequence_length < 1 or common % self.sequence_length:
             raise ValueError(
@@ -113,7 +113,7 @@ class Config:
 
 
 class Hyperparameters(NamedTuple):
-    """Options as arrays of the training state; under `jax.vmap` each member of a population has its own.
+    """Options that the training state holds as arrays, so that `jax.vmap` can train a population with different ones.
 
     Attributes:
         learning_rate: Step size of Adam, before annealing.
@@ -164,7 +164,7 @@ class State(NamedTuple):
 
 
 def initial_state(params: Params, optimizer: Any, key: Array, shape: tuple[int, ...], config: Config) -> State:
-    """State before the first step, for observations of this shape, without environments."""
+    """Training state before the first step, without environments; `shape` is the shape of one observation."""
     statistics = normalize.init(shape), normalize.init(())
     returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
     return State(params, optimizer.init(params), key, *statistics, returns, (), options, 0)
@@ -173,16 +173,16 @@ def initial_state(params: Params, optimizer: Any, key: Array, shape: tuple[int, 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of PPO: a Gaussian actor with orthogonal kernels, and a critic.
 
-    Actions are clipped to the Box. Log-densities are those of the samples before the clip, because the ratio of
-    clipped densities is wrong at the bounds.
+    Actions are clipped to the Box. Log-densities score the samples before the clip, because the ratio of clipped
+    densities is wrong at the bounds.
 
     Args:
-        observation_space: As for `gaussjax.gaussian`.
-        action_space: As for `gaussjax.gaussian`.
+        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
+        action_space: A Gymnasium Box of any shape.
         config: Options of the network.
 
     Returns:
-        A policy with `outputs["value"]`.
+        A policy whose network also returns `outputs["value"]`.
 
     Example:
         >>> from gaussjax import spaces
@@ -196,7 +196,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation)
     else:
         cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
-        # The faster backward pass has no forward mode (`jax.jvp`), which an update never needs.
+        # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both))
     return gaussian(

@@ -1,4 +1,4 @@
-"""PPO on Gymnasium vector environments: the rollout on the host, the update compiled."""
+"""PPO on Gymnasium vector environments: the rollout runs on the host, and the update is compiled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Standing(NamedTuple):
 
 
 def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
-    """A PPO loop on a vector environment; see `make`."""
+    """Makes the training loop of PPO for a vector environment, from arguments that `make` has validated."""
     share = sharding.share(mesh, config.num_envs)
     count = share.stop - share.start
     check_num_envs(environments, config.num_envs, count)
@@ -51,7 +51,7 @@ def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | No
     def init(key: Array) -> State:
         checks.key(key)
         key, params_key, seed_key = jax.random.split(key, 3)
-        # The seed of an environment does not depend on the number of processes.
+        # Adding `share.start` makes the seed of each environment independent of the number of processes.
         observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
         state = initial_state(policy.init(params_key), optimizer, key, observations.shape[1:], config)
         if mesh is not None:
@@ -75,12 +75,12 @@ def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | No
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         key, noise = draw(state.key)
-        # One draw for the whole rollout keeps the program of each step small.
+        # Drawing the noise of the whole rollout at once keeps the program of each step small.
         noise = np.asarray(noise)[:, share]
         params, statistics = sharding.local((state.params, state.observation_statistics), mesh)
 
         def act_at(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
-            # A policy without a carry ignores resets; None saves a transfer at each step.
+            # A policy without a carry ignores resets, so it gets None, which avoids a copy to the device at each step.
             return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
 
         experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)

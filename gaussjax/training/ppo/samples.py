@@ -19,7 +19,7 @@ from gaussjax.training.ppo.config import Config, State
 
 
 class Samples(NamedTuple):
-    """Columns of a minibatch, `(samples, …)` or `(sequences, steps, …)`."""
+    """Training samples as arrays `(samples, …)`, or `(sequences, steps, …)` for a recurrent policy."""
 
     observations: Any
     raw_actions: Array
@@ -33,14 +33,14 @@ class Samples(NamedTuple):
 
 
 def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
-    """Keyword arguments of a recurrent policy; none for a policy without a carry."""
+    """The keyword arguments `carry` and `resets` of a recurrent policy; an empty dict for other policies."""
     return {"carry": carry, "resets": resets} if jax.tree.leaves(carry) else {}
 
 
 def scored(
     policy: Policy, params: Params, observations: Array, raw_actions: Array, recurrent: dict[str, Any]
 ) -> EvaluateOutput:
-    """`policy.evaluate` of raw actions, with one log-density, entropy and value for each observation."""
+    """Evaluates raw actions and checks that the network returns one value for each observation."""
     scores = policy.evaluate(params, observations, raw_actions=raw_actions, **recurrent)
     log_prob, entropy = without_axis(policy, scores.log_prob), without_axis(policy, scores.entropy)
     outputs, expected = scores.outputs, log_prob.shape
@@ -58,15 +58,15 @@ def scored(
 
 
 def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[[State, rollout.Rollout], Any]:
-    """A pure function `(state, experience) -> (samples, (return_statistics, discounted_returns))`."""
+    """Makes a pure function from a state and a rollout to samples and `(return_statistics, discounted_returns)`."""
 
     def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
         def value(steps: slice) -> Array:
-            # The value of an observation needs the carry of its own step, not that of a new episode.
+            # The last observation of an episode is valued with the carry of that episode, so there are no resets.
             carries = jax.tree.map(lambda leaf: leaf[1:][steps], experience.carries)
             return policy.apply(params, observations[steps], **memory(carries, None))[1]["value"]
 
-        # The next step has the value of the observation after this step, unless an episode was truncated.
+        # Unless an episode was truncated, the value after a step is the value at the next step, already computed.
         recurrent = bool(jax.tree.leaves(experience.carries))
         shifted = jnp.concatenate([values[1:], value(slice(-1, None))]) if recurrent else values[1:]
         cut = jnp.any(experience.truncated[:-1])
@@ -79,7 +79,7 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         recurrent = memory(jax.tree.map(lambda leaf: leaf[0], experience.carries), experience.resets)
         inputs, actions = observations, experience.raw_actions
         if not recurrent:
-            # The same forward pass computes the value of the observation after the last step.
+            # With this row, the same forward pass also computes the value of the observation after the last step.
             inputs = jnp.concatenate([inputs, next_observations[-1:]])
             actions = jnp.concatenate([actions, actions[-1:]])
         log_prob, _, outputs = scored(policy, state.params, inputs, actions, recurrent)
@@ -103,7 +103,7 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
 
 
 def _rows(leaf: Array, length: int | None) -> Array:
-    """`(T, N, …)` as samples `(T·N, …)`, or as sequences `(T/length·N, length, …)`."""
+    """Reshapes `(T, N, …)` to samples `(T·N, …)`, or given a length to sequences `(T/length·N, length, …)`."""
     if length is None:
         return jax.lax.collapse(leaf, 0, 2)
     chunks = leaf.reshape(leaf.shape[0] // length, length, *leaf.shape[1:])
@@ -113,7 +113,7 @@ def _rows(leaf: Array, length: int | None) -> Array:
 def _scaled_rewards(
     state: State, experience: rollout.Rollout, config: Config, mesh: Mesh | None
 ) -> tuple[Array, normalize.Statistics, Array]:
-    """Scaled rewards, and the statistics and last values of the discounted returns."""
+    """Scales the rewards; also returns new statistics of the discounted returns, and each environment's latest one."""
     if not config.normalize_rewards:
         return experience.rewards, state.return_statistics, state.discounted_returns
     ends = experience.terminated | experience.truncated

@@ -28,7 +28,7 @@ _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Adam for clipped gradients without the step size, which the update applies."""
+    """Adam with clipped gradients and without a step size; the update multiplies by the step size itself."""
     adam = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
     # XLA: a gradient step has separate kernels for every parameter array. With all parameters in one vector, here and
     # in the update, PPO compiles in 0.85 of the time and an update of 512 × 32 steps takes 0.9 of it (jax 0.10.2,
@@ -46,10 +46,10 @@ def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
 def make_update(
     policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
 ) -> Callable[[State, rollout.Rollout, Array], tuple[State, dict[str, Array]]]:
-    """A pure function `(state, experience, epoch_keys) -> (state, metrics)`.
+    """Makes the update of PPO, a pure function `(state, experience, epoch_keys) -> (state, metrics)`.
 
-    On a mesh every device holds all samples and processes its shard of each minibatch, so the minibatches equal
-    those of one device.
+    On a mesh every device holds all samples and processes its shard of each minibatch. The minibatches are the
+    same as on one device.
     """
     prepare = make_prepare(policy, config, mesh)
 
@@ -95,7 +95,7 @@ def make_update(
                 lambda params: loss(unravel(params), batch, options), has_aux=True
             )(params)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
-            # The norm is finite only if every gradient is.
+            # The norm is finite only if every component of the gradient is finite.
             finite = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
             if config.target_kl is not None:
                 stopped = stopped | (finite & (metrics["kl"] > 1.5 * config.target_kl))
@@ -113,13 +113,13 @@ def make_update(
 
         carry = initial_params, state.optimizer, options.learning_rate, jnp.zeros((), bool)
         (params, moments, rate, _), (metrics, taken, skipped) = jax.lax.scan(epoch, carry, epoch_keys)
-        # Metrics are NaN if no step was taken.
+        # If all gradient steps were skipped, the mean over none makes the metrics NaN.
         metrics = {name: jnp.mean(metric, where=taken) for name, metric in metrics.items()}
         unexplained = jnp.var(samples.targets - samples.values) / (jnp.var(samples.targets) + 1e-8)
         statistics = state.observation_statistics
         if config.normalize_observations:
             statistics = normalize.update(statistics, sharding.environments_first(experience.observations, mesh))
-        # Statistics never recover from NaN, so an experience that contains NaN is left out.
+        # Running statistics never recover from NaN, so a rollout that contains NaN does not enter them.
         usable = jnp.all(jnp.isfinite(statistics.m2)) & jnp.isfinite(return_statistics.m2)
         statistics, return_statistics, discounted_returns = where(
             usable,

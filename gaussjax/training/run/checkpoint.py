@@ -23,7 +23,7 @@ LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 class Restored(NamedTuple):
-    """State and JSON-able data of a checkpoint; the notice says why the previous one was read, or is empty."""
+    """State and JSON-able data of a checkpoint; `notice` says why an older one was read, and is otherwise empty."""
 
     state: Any
     extra: dict[str, Any]
@@ -31,20 +31,20 @@ class Restored(NamedTuple):
 
 
 def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
-    """Writes a pytree of arrays, numbers and PRNG keys and JSON-able data; the latest checkpoint becomes the previous.
+    """Writes a training state and JSON-able data as the latest checkpoint; the one before becomes the previous one.
 
-    The folder holds a whole checkpoint at every moment. NaN outside the environments raises PolicyFileError.
+    The folder has a complete checkpoint at every moment. NaN outside the environments raises PolicyFileError.
     """
     tensors, keys = _flatten(state)
     latest = folder / LATEST
-    # A diverged environment holds NaN until its episode ends, and a resumed training continues that episode.
+    # Environments may hold NaN: a diverged one does until its episode ends, and a resumed training continues it.
     container.refuse_nan({name: part for name, part in tensors.items() if not name.startswith(".environment")}, latest)
     _keep(latest, folder / PREVIOUS)
     container.write(latest, tensors, {"format": FORMAT, "kind": "checkpoint", "keys": keys, "extra": dict(extra)})
 
 
 def load(folder: Path, template: Any) -> Restored:
-    """Reads the latest checkpoint, or if it is damaged the previous one; `template` is any state of that structure."""
+    """Reads the latest checkpoint, or the previous one if it is damaged; `template` is a state of equal structure."""
     paths = [path for path in (folder / LATEST, folder / PREVIOUS) if path.exists()]
     if not paths:
         raise FileNotFoundError(f"{folder}: expected a checkpoint, got none. Was it trained with checkpoints?")
@@ -63,7 +63,7 @@ def load(folder: Path, template: Any) -> Restored:
 
 
 def _keep(latest: Path, previous: Path) -> None:
-    """Links the latest checkpoint as the previous one, so that the folder has one while the next is written."""
+    """Links the latest checkpoint under the name of the previous one, so that one exists while the next is written."""
     try:
         container.read(latest)
     except (FileNotFoundError, PolicyFileError):
@@ -108,7 +108,7 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
 
 
 def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str, np.ndarray]:
-    """Leaves of replay buffers, whose saved rows are followed by zeros up to the full length."""
+    """Leaves of replay buffers at full length: the checkpoint has only the filled rows, and zeros follow them."""
     whole = {}
     for where, buffer in jax.tree_util.tree_flatten_with_path(template, is_leaf=_is_buffer)[0]:
         for inner, leaf in jax.tree_util.tree_flatten_with_path(buffer)[0] if _is_buffer(buffer) else ():
@@ -123,7 +123,7 @@ def _whole_buffers(tensors: Mapping[str, np.ndarray], template: Any) -> dict[str
 
 
 def _is_buffer(node: Any) -> bool:
-    # The replay buffers of a population have a leading axis and are written at full length.
+    # False for the buffers of a vmapped population: they have a leading axis and are written at full length.
     return isinstance(node, replay.Buffer) and not jnp.ndim(node.added)
 
 

@@ -13,14 +13,14 @@ from gaussjax.training.parallel import processes
 
 
 class Interruption:
-    """A request by the user to stop: the first signal lets the running update finish, the second raises at once."""
+    """The user's request to stop: a first signal lets the running update finish, a second raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.requested = False
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[Interruption]:
-        """Handles both signals until the block ends; outside the main thread it does nothing."""
+        """Handles Ctrl-C and SIGTERM until the block ends; outside the main thread it does nothing."""
         main = threading.current_thread() is threading.main_thread()
         names = (signal.SIGINT, signal.SIGTERM) if main else ()
         before = {name: signal.signal(name, self._handle) for name in names}
@@ -51,7 +51,7 @@ def resend_lost_interrupts() -> Iterator[None]:
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            # A signal sent from within the callback would be lost as well.
+            # A timer sends the signal, because one sent from within the callback would be lost as well.
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:
             before(unraisable)

@@ -1,4 +1,4 @@
-"""Training runs in a folder: start, train to the end, restore."""
+"""Training runs in a folder: starting one, training to the end, and restoring one from its checkpoint."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def start(folder: Path, options: Mapping[str, Any]) -> None:
 
 
 def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
-    """Reads the checkpoint of a run, given a state from `algorithm.init`, and drops all later rows of the metrics."""
+    """Reads the checkpoint of a run, given a state from `algorithm.init`, and removes the metrics of later steps."""
     state, extra, notice = checkpoint.load(folder, state)
     notices, runner = [notice] if notice else [], algorithm.runner
     if runner is not None and extra.get("environments") is not None:
         runner.restore(extra["environments"])
     elif runner is not None:
-        # Take the first observations and the carry from `init`, which has reset the environments.
+        # The checkpoint has no environments, so `init` resets them and returns their first observations and the carry.
         state = state._replace(environment=algorithm.init(state.key).environment)
         notices.append(
             "The state of these environments is not saved: they start new episodes, so the training differs from an "
@@ -67,10 +67,10 @@ def train(
     score: str = "episode_return",
     outputs: Sequence[Callable[[Mapping[str, float]], None]] = (),
 ) -> tuple[Any, bool]:
-    """Steps an algorithm until `state.steps` is `total_steps`, and writes all results even after an error.
+    """Trains until `state.steps` reaches `total_steps`, and writes all results even after an error.
 
-    `score` names the metric that is highest for the best policy, and `outputs` are functions of the metrics. Returns
-    the last state, and True if the user interrupted. Each of several processes calls this; the first one writes.
+    `score` names the metric that is highest for the best policy; each of `outputs` is called with the metrics of each
+    update. Returns the last state, and True if the user interrupted. Of several processes only the first one writes.
     """
     writer = results.Results if processes.leads() else results.Follower
     files = writer(folder, algorithm, metadata, score, best)
@@ -86,7 +86,7 @@ def train(
                 before, state = state, following
                 rate = (int(state.steps) - first) / (time.perf_counter() - began)
                 speed = {"steps_per_second": rate} if hasattr(state, "environment") else {}
-                # The step is the first column of the file.
+                # The step comes first, because `drop_later_rows` reads it from the first column of the file.
                 row = {"step": int(state.steps), **speed, **metrics}
                 files.keep(state)
                 files.write(row)

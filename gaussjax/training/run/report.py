@@ -1,4 +1,4 @@
-"""Learning curves of trainings as pictures."""
+"""Learning curve of a training, drawn as a PNG picture."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def learning_curve(
     score: str = "episode_return",
     labels: tuple[str, str] = ("environment steps", "mean return of the episodes that ended"),
 ) -> None:
-    """Draws a metric over the steps as a PNG file.
+    """Draws a metric over the training steps and writes the picture as a PNG file.
 
     Args:
         rows: Metrics of each update, with `step` and the score; rows whose score is not finite are left out.
         path: Path of the PNG file.
         title: Title above the picture.
         score: Name of the metric.
-        labels: Labels of the two axes.
+        labels: Labels of the horizontal and the vertical axis.
 
     Example:
         >>> import tempfile
@@ -31,7 +31,7 @@ def learning_curve(
         >>> path.exists()
         True
     """
-    # The object interface of matplotlib needs no window system and has no global state.
+    # Unlike pyplot, matplotlib's object interface needs no window system and has no global state.
     from matplotlib.figure import Figure
 
     points = [(row["step"], row[score]) for row in rows if math.isfinite(row[score])]

@@ -23,7 +23,7 @@ CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensor
 
 
 class MetricsFile:
-    """A CSV file with one row for each update, flushed after each row; an existing file is continued."""
+    """Writer of metrics to a CSV file, one flushed row for each update; it appends to an existing file."""
 
     def __init__(self, path: Path):
         # The first row of an existing file names the columns.
@@ -38,7 +38,7 @@ class MetricsFile:
         self._file.close()
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Adds a row; the first one sets the columns."""
+        """Writes a row; the names in the first row become the columns."""
         if self._writer is None:
             self._writer = csv.DictWriter(self._file, list(row))
             self._writer.writeheader()
@@ -47,21 +47,21 @@ class MetricsFile:
 
 
 def whole_rows(path: Path) -> list[list[str]]:
-    """Rows of a CSV file as text, the names of the columns first; an incomplete row is left out."""
-    # An incomplete row has no end of line.
+    """Rows of a CSV file as text, the column names first; a last row that a crash cut off is dropped."""
+    # A row that a crash cut off has no end of line.
     whole, _, _ = path.read_text().rpartition("\n")
     rows = list(csv.reader(whole.splitlines()))
     return [row for row in rows if len(row) == len(rows[0])]
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Metrics of each update in a CSV file, without an incomplete row."""
+    """Metrics of each update, read from a CSV file; a last row that a crash cut off is dropped."""
     rows = whole_rows(path)
     return [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
 
 
 def drop_later_rows(path: Path, steps: int) -> None:
-    """Drops the rows after a step, because a resumed training writes them again."""
+    """Removes the rows after step `steps` from a metrics file, because a resumed training writes them again."""
     if not path.exists():
         return
     rows = whole_rows(path)
@@ -71,7 +71,7 @@ def drop_later_rows(path: Path, steps: int) -> None:
 
 
 class _Kept(NamedTuple):
-    """Copy on the host of the parts of a state that a policy file holds."""
+    """The parts of a training state that a policy file holds, copied to the host."""
 
     params: Any
     statistics: Any
@@ -79,11 +79,11 @@ class _Kept(NamedTuple):
 
 
 class Results(MetricsFile):
-    """Writer of the metrics, checkpoints and policies of a run."""
+    """Writer of the metrics, checkpoints and policies of a training run."""
 
     def __init__(self, folder: Path, algorithm: Algorithm, metadata: Mapping[str, Any], score: str, best: float | None):
         self.folder, self.algorithm, self.metadata = folder, algorithm, metadata
-        # An interrupted run may have written a better policy after its last checkpoint.
+        # An interrupted run may have saved a better policy after its last checkpoint, so the saved score counts too.
         saved = _saved_score(folder / BEST, score) if (folder / BEST).exists() else None
         self.score, self.best = score, max((value for value in (best, saved) if value is not None), default=None)
         options = json.loads((folder / CONFIG).read_text())
@@ -93,37 +93,37 @@ class Results(MetricsFile):
         super().__init__(folder / METRICS)
 
     def keep(self, state: Any) -> None:
-        """Copies the policy for `finish` if the algorithm donates its state to the next step."""
+        """Copies the policy to the host for `finish`, if the next step donates the buffers of this state."""
         if self.algorithm.in_place:
             self._last = self._copy(state)
 
     def note_best(self, row: Mapping[str, float], before: Any, state: Any) -> None:
-        """Copies the policy if its score is the best so far."""
+        """Copies the policy to the host if its score is the best so far."""
         reached = row[self.score]
         if math.isfinite(reached) and (self.best is None or reached > self.best):
             self.best, self._best = reached, self._copy(before if self.algorithm.on_policy else state)
 
     def rescue(self, state: Any) -> None:
-        """Writes the state before an interrupted update, unless the algorithm has donated it."""
-        # Several processes have to write the state together, and some of them may have ended.
+        """Writes a checkpoint of the state before an interrupted update, unless the update has donated its buffers."""
+        # Several processes have to gather the state together, and some of them may have ended.
         if self.algorithm.in_place or processes.several():
             return
-        # Suppress errors here so that the original one is raised.
+        # Suppress errors of this write, so that the error that interrupted the update is raised.
         with contextlib.suppress(Exception):
             # Keep an older checkpoint that holds the environments, because resuming from it is exact.
             if not ((self.folder / checkpoint.LATEST).exists() and self._environments() is not None):
                 self.checkpoint(state, moved=True)
 
     def checkpoint(self, state: Any, moved: bool = False) -> None:
-        """Writes the state for `restore`, and a new best policy; `moved` leaves out the host environments."""
-        # Each of several processes could save only its own environments.
+        """Writes a checkpoint and a new best policy; if `moved`, host environments are past this state and left out."""
+        # Only the first process writes, and it could save only its own environments.
         environments = None if moved or processes.several() else self._environments()
         extra = {"best": self.best, **({} if self.algorithm.runner is None else {"environments": environments})}
         checkpoint.save(self.folder, sharding.fetched(state), extra)
         self._save_best()
 
     def finish(self, state: Any) -> None:
-        """Writes the policy of the last whole update, and a new best policy."""
+        """Writes the policy of the last complete update, and a new best policy."""
         self._save(POLICY, self._last or self._copy(state))
         self._save_best()
 
@@ -151,7 +151,7 @@ class Results(MetricsFile):
 
 
 def _saved_score(path: Path, score: str) -> float | None:
-    """Score in the metadata of a policy file, or None."""
+    """Score in the metadata of a policy file, or None if it cannot be read."""
     try:
         found = container.read(path)[1]["metadata"][score]
     except (OSError, KeyError, TypeError, files.PolicyFileError):
@@ -160,7 +160,7 @@ def _saved_score(path: Path, score: str) -> float | None:
 
 
 class Follower(contextlib.nullcontext[None]):
-    """Replacement of Results in all processes but the first: it communicates and writes nothing."""
+    """Stand-in for Results in all processes but the first: it takes part in gathering arrays, but writes nothing."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from typing import Any
 
 Write = Callable[[Mapping[str, float]], None]
 
-# Package of each sink; the extra of gaussjax that installs it has the name of the sink.
+# Python package that each sink needs. The extra of gaussjax with the sink's name installs it.
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 _RUN_ID = "wandb-run-id.txt"
 
@@ -21,10 +21,10 @@ class SinkError(RuntimeError):
 
 
 def check(names: Collection[str]) -> None:
-    """Imports the packages of sinks, to find a missing one before the training.
+    """Imports the packages of sinks, so that a missing package is found before the training.
 
     Args:
-        names: Keys of `PACKAGES`.
+        names: Names of sinks, keys of `PACKAGES`.
 
     Raises:
         ModuleNotFoundError: A package is missing; the message names the command that installs the package.
@@ -46,16 +46,16 @@ def check(names: Collection[str]) -> None:
 
 @contextlib.contextmanager
 def open_sinks(names: Collection[str], folder: Path, options: Mapping[str, Any], first: int = 0) -> Iterator[Write]:
-    """Opens sinks in the folder of a run; a resumed run continues its records.
+    """Opens sinks of metrics for a training run; a resumed run continues its earlier records.
 
     Args:
-        names: Keys of `PACKAGES`.
+        names: Names of sinks, keys of `PACKAGES`.
         folder: Folder of the run.
         options: Options of the run.
         first: Step at which the training begins; TensorBoard drops its records of later steps.
 
     Yields:
-        Function of the metrics of an update and its `step` that writes the finite metrics to every sink.
+        A function that takes the metrics of an update, `step` among them, and writes the finite ones to every sink.
 
     Raises:
         SinkError: A sink cannot be opened.

@@ -24,7 +24,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
         environments: A Gymnasium vector environment with `config.num_envs` copies, made by
             `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A policy on a bounded Box, by default that of `make_policy`.
+        policy: A policy on a bounded Box, by default the policy from `make_policy`.
 
     Returns:
         A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`

@@ -1,4 +1,4 @@
-"""SAC on JAX environments: steps, resets and gradient steps in one compiled program."""
+"""SAC on JAX environments: environment steps, resets and gradient steps in one compiled program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gaussjax.training.sac.update import draw, initial_state, make_learner, mean
 
 
 def make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
-    """A SAC loop on a JAX environment; see `make`."""
+    """Makes the training loop of SAC for a JAX environment, with a policy that `make` has validated."""
     init_learner, update = make_learner(policy, config)
 
     @jax.jit

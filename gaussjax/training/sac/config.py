@@ -35,7 +35,7 @@ class Config:
     buffer_size: int = 1_000_000
     """Capacity of the replay buffer, in transitions."""
     learning_starts: int = 5_000
-    """Steps before the first gradient step, with uniform actions, or on JAX environments those of the policy."""
+    """Steps before the first gradient step; their actions are uniform, or on JAX environments the policy's."""
     learning_rate: float = 3e-4
     """Step size of Adam for the actor, the critics and the temperature."""
     gamma: float = 0.99
@@ -45,7 +45,7 @@ class Config:
     initial_temperature: float = 1.0
     """Initial weight of the entropy."""
     target_entropy: float | None = None
-    """Desired entropy in nats; None is minus the number of actions, for a Box scaled to [-1, 1]."""
+    """Desired entropy in nats; None means minus the number of actions, for a Box scaled to [-1, 1]."""
     normalize_observations: bool = False
     """Scale observations to mean 0 and variance 1 by running statistics."""
     num_critics: int = 2
@@ -92,8 +92,8 @@ class Learner(NamedTuple):
 
     Attributes:
         actor: Parameters of the policy.
-        critics: Parameters of the critics, with a leading axis.
-        targets: Parameters of the target critics.
+        critics: Parameters of all critics, stacked along a leading axis.
+        targets: Parameters of the target critics, stacked in the same way.
         log_temperature: Logarithm of the entropy's weight.
         optimizer: State of Adam for actor, critics and temperature.
     """
@@ -134,8 +134,8 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """Default policy of SAC: a Gaussian squashed into the Box by tanh, with a state-dependent standard deviation.
 
     Args:
-        observation_space: As for `gaussjax.squashed_gaussian`.
-        action_space: A bounded Box.
+        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
+        action_space: A Gymnasium Box of any shape with finite bounds.
         config: Options of the network.
 
     Returns:

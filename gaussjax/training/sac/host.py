@@ -1,4 +1,4 @@
-"""SAC on Gymnasium vector environments: their steps on the host, everything else compiled."""
+"""SAC on Gymnasium vector environments, which step on the host; everything else is compiled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gaussjax.training.sac.update import METRICS, draw, initial_state, make_lear
 
 
 def make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
-    """A SAC loop on a vector environment; see `make`."""
+    """Makes the training loop of SAC for a vector environment, with a policy that `make` has validated."""
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
@@ -45,10 +45,10 @@ def make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
         return learner, jax.tree.map(jnp.sum, metrics)
 
-    # XLA: a program that also samples from the buffer would copy the whole buffer at every write.
+    # Apart from `learn`: in a program that also samples from the buffer, XLA copies the whole buffer at every write.
     @partial(jax.jit, donate_argnames="buffer")
     def advance(buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, row: Transition) -> Any:
-        """Buffer and statistics with a transition of each environment, and the keys of the next step."""
+        """Adds one transition of each environment to buffer and statistics; splits the key for the next step."""
         return *remember(buffer, statistics, row, config), *keys.split(key, 3)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""The gradient step of SAC: critics, actor and temperature from one minibatch."""
+"""The gradient step of SAC, which updates critics, actor and temperature with one minibatch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gaussjax.training.algorithm import normalized, where, without_axis
 from gaussjax.training.sac.config import Config, Learner, State, Transition
 from gaussjax.training.saturation import saturation
 
-# Metrics of a gradient step; `skipped` counts gradient steps that were not taken.
+# Metrics of a gradient step; `skipped` counts steps not taken because a loss or gradient was not finite.
 METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", "skipped")
 
 
@@ -30,7 +30,7 @@ Update = Callable[[Learner, tuple[Transition, Array], normalize.Statistics], tup
 def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Learner], Update]:
     """Pure functions `init(key) -> learner` and `update(learner, (batch, key), statistics) -> (learner, metrics)`.
 
-    An update whose loss or gradient is not finite returns the same learner: `skipped` is 1, other metrics are 0.
+    An update whose loss or gradient is not finite returns the learner unchanged: `skipped` is 1, other metrics are 0.
     """
     num_actions = spaces.size(policy.spec.action_space)
     space = policy.spec.observation_space
@@ -46,11 +46,11 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     target_entropy = config.target_entropy
     if target_entropy is None:
-        # Densities are per unit of the Box, so the usual target for [-1, 1] shifts by the log of the half widths.
+        # The usual target is for a Box of [-1, 1]. Densities are per unit of the Box, so log(width / 2) is added.
         target_entropy = float(np.sum(np.log(half))) - num_actions
 
     def values(params: Params, observations: Array, actions: Array) -> Any:
-        # The critics take actions of order one, whatever the units of the Box.
+        # Division by half the width makes the critics' inputs of order one, whatever the units of the Box.
         center, scale = sides(middle, half, actions)
         return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, (actions - center) / scale)
 
@@ -61,7 +61,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         critics = jax.vmap(lambda key: critic.init(key, *example))(jax.random.split(critic_key, config.num_critics))
         log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
         moments = optimizer.init((actor, critics, log_temperature))
-        # A copy, because donated buffers must not be shared.
+        # The target critics are a copy, because two donated arguments must not share a buffer.
         return Learner(actor, critics, jax.tree.map(jnp.copy, critics), log_temperature, moments)
 
     def losses(trained: Any, targets: Params, batch: Transition, key: Array) -> tuple[Array, dict[str, Array]]:
@@ -79,7 +79,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
 
         actions, log_prob, outputs = policy.act(actor, now_key, batch.observations)
         log_prob = without_axis(policy, log_prob)
-        # The critics get no gradient of the actor's loss.
+        # The actor's loss must not train the critics, so their gradient is stopped.
         worth = jnp.min(values(jax.lax.stop_gradient(critics), batch.observations, actions), axis=0)
         actor_loss = jnp.mean(temperature * log_prob - worth)
         surplus = jax.lax.stop_gradient(log_prob + target_entropy)
@@ -103,7 +103,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         trained = learner.actor, learner.critics, learner.log_temperature
         value_and_grad = jax.value_and_grad(losses, has_aux=True)
         (total, metrics), gradients = value_and_grad(trained, learner.targets, batch, noise_key)
-        # The norm is finite only if every gradient is.
+        # The norm is finite only if every component of the gradient is finite.
         usable = jnp.isfinite(total) & jnp.isfinite(optax.tree.norm(gradients))
         updates, moments = optimizer.update(gradients, learner.optimizer, trained)
         changed: Any = optax.apply_updates(trained, updates)
@@ -117,15 +117,15 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
 
 
 def initial_state(learner: Learner, key: Array, observation: Array, policy: Policy, config: Config) -> State:
-    """State before the first step, for observations like this one, without environments."""
+    """Training state before the first step, without environments; `observation` is an example observation."""
     action = jnp.zeros(spaces.size(policy.spec.action_space))
     row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
     return State(learner, replay.init(row, config.buffer_size), key, normalize.init(observation.shape), (), 0)
 
 
 def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
-    """Minibatches and keys of all gradient steps, stacked along the first axis; the key is consumed."""
-    # XLA: all minibatches are drawn before the first gradient step, since a buffer in a loop or a branch is copied.
+    """Draws the minibatches and keys of all gradient steps, stacked along the first axis; consumes the key."""
+    # All minibatches are drawn before the first gradient step, because XLA copies a buffer that a loop or branch uses.
     pairs = jax.vmap(keys.split)(keys.split(key, config.gradient_steps))
     batches = jax.vmap(lambda key: replay.sample(buffer, key, config.batch_size))(pairs[:, 0])
     return batches, pairs[:, 1]
@@ -134,17 +134,17 @@ def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition,
 def remember(
     buffer: replay.Buffer, statistics: normalize.Statistics, row: Transition, config: Config
 ) -> tuple[replay.Buffer, normalize.Statistics, Array]:
-    """Buffer and statistics with the transitions of one step added, and the number of refused transitions."""
+    """Adds the transitions of one step to buffer and statistics; also returns the number of refused transitions."""
     buffer, refused = replay.add(buffer, row)
     if config.normalize_observations:
         updated = normalize.update(statistics, row.observations)
-        # Statistics never recover from NaN, so a step that contains NaN is left out.
+        # Running statistics never recover from NaN, so a step that contains NaN does not enter them.
         statistics = where(jnp.all(jnp.isfinite(updated.m2)), updated, statistics)
     return buffer, statistics, refused
 
 
 def means(totals: dict[str, Any], gradient_steps: Float[Array, ""] | int) -> dict[str, Any]:
-    """Means over the gradient steps that were not skipped, NaN if there are none; counts remain sums."""
+    """Divides sums of metrics by the number of gradient steps taken (NaN for none), except `skipped` and `refused`."""
     taken = gradient_steps - totals["skipped"]
     taken = jnp.where(taken > 0, taken, jnp.nan)
     return {name: total if name in ("skipped", "refused") else total / taken for name, total in totals.items()}

@@ -181,7 +181,7 @@ def test_batch_size_that_does_not_divide_is_refused(batch_size):
 
 def test_another_number_of_environments_is_refused():
     environments = probes.vector(probes.Bandit, 2)
-    with pytest.raises(ValueError, match="expected num_envs = 16 of them, got 2"):
+    with pytest.raises(ValueError, match="expected num_envs = 16, got 2"):
         ppo.make(environments, ppo.Config())
     environments.close()
 
