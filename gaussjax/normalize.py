@@ -14,12 +14,12 @@ MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.
 
 
 class Statistics(NamedTuple):
-    """Statistics of the observations so far.
+    """Running statistics of observations: count, mean and squared deviations.
 
     Attributes:
         count: Number of observations, a float32 scalar.
         mean: Mean, with the shape of one observation.
-        m2: Sum of squared deviations from the mean, same shape.
+        m2: Sum of squared deviations from the mean, with the shape of one observation.
     """
 
     count: Float[Array, ""]
@@ -28,13 +28,13 @@ class Statistics(NamedTuple):
 
 
 def init(shape: tuple[int, ...]) -> Statistics:
-    """Statistics before the first observation; `apply` with them returns its input.
+    """Statistics before the first observation, with which `apply` only clips its input.
 
     Args:
         shape: Shape of one observation.
 
     Returns:
-        Zeros.
+        Statistics whose count, mean and squared deviations are zero.
 
     Example:
         >>> init((3,)).mean
@@ -44,15 +44,15 @@ def init(shape: tuple[int, ...]) -> Statistics:
 
 
 def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics:
-    """Statistics updated with a batch of observations.
+    """Updates statistics with a batch of observations.
 
     Args:
-        state: Statistics so far.
+        state: Statistics of the observations so far.
         batch: Observations with any leading axes, `(…, *shape)`.
 
     Returns:
-        Statistics of all observations. Updates by single observations end at a count of 2**24, the limit of
-        float32.
+        Statistics of all observations. With one observation in each update the count stops at 2**24, because
+        float32 cannot represent the next integer.
 
     Raises:
         ValueError: The last axes do not have the shape of one observation.
@@ -69,11 +69,11 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     batch = batch.reshape(math.prod(batch.shape[: batch.ndim - state.mean.ndim]), *state.mean.shape)
     if batch.shape[0] == 0:
         return state
-    # The sum of distances from the first observation keeps its digits for observations far from zero.
+    # Sums differences from the first observation, because sums of observations far from zero lose digits.
     anchor = batch[0]
-    distance = batch - jnp.expand_dims(anchor, 0)
-    mean = jnp.mean(distance, axis=0)
-    m2 = jnp.sum(jnp.square(distance - jnp.expand_dims(mean, 0)), axis=0)
+    difference = batch - jnp.expand_dims(anchor, 0)
+    mean = jnp.mean(difference, axis=0)
+    m2 = jnp.sum(jnp.square(difference - jnp.expand_dims(mean, 0)), axis=0)
     count = jnp.asarray(batch.shape[0], jnp.float32)
     total = state.count + count
     delta = (anchor - state.mean) + mean
@@ -86,7 +86,7 @@ def variance(state: Statistics) -> Float[Array, "*shape"]:
     """Variance of the observations; 1 before the first update.
 
     Args:
-        state: Statistics so far.
+        state: Statistics of the observations so far.
 
     Returns:
         Variance in squared units of the observation, with the shape of one observation.
@@ -101,10 +101,10 @@ def variance(state: Statistics) -> Float[Array, "*shape"]:
 def apply(
     state: Statistics, x: Float[Array, "*batch shape"], clip: float = 10.0, epsilon: float = 1e-8
 ) -> Float[Array, "*batch shape"]:
-    """Observations normalised to mean zero and variance one.
+    """Normalises observations to mean zero and variance one.
 
     Args:
-        state: Statistics; their gradient is stopped.
+        state: Statistics of earlier observations; no gradient flows into them.
         x: Observations with any leading axes, `(…, *shape)`.
         clip: Bound on the absolute value of the result, in standard deviations.
         epsilon: Added to the variance, so that a constant dimension gives zero.
@@ -124,7 +124,7 @@ def apply(
         raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     if is_other(state.mean):
-        # Lists and NumPy arrays are converted to the array library of the statistics.
+        # Converts lists and NumPy arrays to the array library of the statistics, such as torch.
         x = xp.at_least_float32(state.mean, x)[1]
     else:
         x = xp.at_least_float32(*((x,) if hasattr(x, "dtype") else (jnp.asarray(x),)))[0]

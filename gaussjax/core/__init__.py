@@ -1,1 +1,1 @@
-"""Private foundations of the other packages: arrays, compiled functions, named choices, pytrees and files."""
+"""Private functions that the other packages share: arrays, compiled functions, named choices, pytrees and files."""

@@ -1,4 +1,4 @@
-"""Array functions that dispatch to JAX or to a registered library, so that a formula is written once.
+"""Array functions that call JAX or another registered array library, so that a formula is written once.
 
 `xp.exp(x)` calls `jax.numpy.exp(x)`. If an argument is an array, a dtype or a shape of the registered
 library, `xp.exp` calls the function of that name in the library. `gaussjax.torch` registers torch.
@@ -21,12 +21,12 @@ _registered: dict[str, Any] = {"types": (), "library": None}
 
 
 def register(types: tuple[type, ...], library: Any) -> None:
-    """Makes `xp` call the functions of `library` for arguments of these types."""
+    """Makes `xp` call the functions of `library` if an argument has one of `types`."""
     _registered.update(types=types, library=library)
 
 
 def is_other(*arguments: Any) -> bool:
-    """True if an argument, or an entry of a list or tuple argument, has a registered type."""
+    """True if an argument, or an entry of a list or tuple, is of a type that `register` named, such as a tensor."""
     types = _registered["types"]
     return any(
         isinstance(argument, types) or (isinstance(argument, (list, tuple)) and is_other(*argument))
@@ -35,7 +35,7 @@ def is_other(*arguments: Any) -> bool:
 
 
 class _Functions:
-    """Namespace of functions that choose the array library at each call."""
+    """Namespace of array functions; each call chooses the library by the types of its arguments."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -55,7 +55,7 @@ xp: Any = _Functions()
 
 
 def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator for an elementwise function; `slopes` returns its partial derivative by each argument."""
+    """Decorator that gives an elementwise function the partial derivatives that `slopes` returns."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         in_jax = jax.custom_jvp(function)
@@ -91,14 +91,14 @@ def _solve_unit_lower(factor: Any, right: Any) -> Any:
     return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
 
 
-# Functions that jax.numpy lacks, or whose arguments in jax.numpy have no counterpart in torch.
+# Functions of `xp` that jax.numpy lacks, or whose arguments in jax.numpy have no counterpart in torch.
 _JAX: dict[str, Callable[..., Any]] = {
-    # Arrays in their common floating dtype, float32 at the least.
+    # Casts arrays to their common floating dtype, or to float32 if that is narrower.
     "at_least_float32": _at_least_float32,
-    # A NumPy array converted to the dtype and the device of another array.
+    # Converts a NumPy array to the dtype and the device of another array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
-    # The i-th entry of the last axis.
+    # Selects the i-th entry of the last axis.
     "entry": lambda array, i: jax.lax.index_in_dim(array, i, -1, keepdims=False),
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,
@@ -109,24 +109,24 @@ _JAX: dict[str, Callable[..., Any]] = {
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
     "sigmoid": jax.nn.sigmoid,
-    # The solution x of (I + factor) x = right, with factor strictly lower triangular.
+    # Solves (I + factor) x = right for x, with a strictly lower triangular factor.
     "solve_unit_lower": _solve_unit_lower,
     "standard_normal": standard_normal,
     "stop_gradient": jax.lax.stop_gradient,
-    # A matrix of zeros whose strictly lower triangle holds the entries row by row.
+    # Fills the part below the diagonal of a matrix of zeros with the entries, row by row.
     "strictly_lower": _strictly_lower,
     "to_float32": lambda array: array.astype(jnp.float32),
 }
 
 
 def align(*arrays: Any) -> Any:
-    """Arrays cast to one dtype and broadcast to one shape.
+    """Casts arrays to one dtype and broadcasts them to one shape.
 
     Args:
-        *arrays: Fields of a distribution, and actions or noise with any leading axes before theirs.
+        *arrays: Fields of a distribution, and actions or noise, which may have more leading axes.
 
     Returns:
-        A tuple of arrays in their common floating dtype, float32 at the least.
+        A tuple of the arrays in their common floating dtype, or in float32 if that is narrower.
 
     Example:
         >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
@@ -138,14 +138,14 @@ def align(*arrays: Any) -> Any:
 
 
 def fill(value: Any, **fields: object) -> Any:
-    """Sets fields of a frozen object under construction, and returns the object."""
+    """Sets fields of a frozen object that is being constructed; returns the object."""
     for name, field in fields.items():
         object.__setattr__(value, name, field)
     return value
 
 
 def broadcast_leaves(value: Any) -> None:
-    """Casts the leaves of a distribution under construction to one dtype and broadcasts them to one batch shape."""
+    """Casts the array fields of a new distribution to one dtype and broadcasts them to one batch shape."""
     names = tuple(value._sizes)
     leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
     shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}

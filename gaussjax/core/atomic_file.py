@@ -1,4 +1,4 @@
-"""Atomic replacement of files."""
+"""Atomic writes of files, and removal of the temporary files that crashed writes left behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _prefix(path: Path) -> str:
 
 
 def remove_stale(path: Path) -> None:
-    """Removes the temporary files that writers of this file left behind when their processes ended."""
+    """Removes temporary files that `write` left behind for this path because its process ended too early."""
     prefix = _prefix(path)
     for temporary in path.parent.glob(f"{prefix}*"):
         process = temporary.name[len(prefix) :].partition(".")[0]
@@ -50,5 +50,5 @@ def _alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
-        pass  # The process exists and belongs to another user.
+        pass  # The process exists but belongs to another user.
     return True

@@ -1,4 +1,4 @@
-"""Choices by name from a table, with an error that suggests the nearest name."""
+"""Choice by name from a table, and an error for a wrong name that suggests the nearest one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
-    """The entry of a table by its name, or a ValueError that calls the choice `what`.
+    """Returns the table entry for a name; an unknown name raises a ValueError whose text starts with `what`.
 
     Example:
         >>> choose({"relu": 1, "tanh": 2}, "tanh", "activation")
@@ -20,7 +20,7 @@ def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
-    """A sentence that suggests the name nearest to a wrong one, or an empty string.
+    """Sentence that suggests the known name nearest to a wrong one; empty if no name is near.
 
     Example:
         >>> nearest("rely", ["relu", "tanh"])

@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Types and dtypes that need no validation. The types of device arrays and tracers are added at their first use.
+# Argument types and dtypes that need no validation. Types of device arrays and tracers are added at their first use.
 _PASSED: set[type] = {bool, float}
 _PLAIN = {np.dtype(name) for name in ("bool", "f2", "f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")}
 
 
 class Compiled:
-    """`jax.jit` of a pure function, preceded by validation of the NumPy arguments.
+    """A pure function compiled by `jax.jit` that validates its NumPy arguments before each call.
 
-    JAX ignores the byte order and the mask of a NumPy array. The validation refuses such arrays, text and
-    objects, and keeps 64-bit integers from wrapping around. It takes at most 3 µs. Inside another `jit`, `vmap`,
-    `grad` or `scan` the function becomes part of that program.
+    JAX ignores the byte order and the mask of a NumPy array. The validation raises TypeError for such arrays,
+    text and objects, and keeps 64-bit integers from wrapping around. It takes at most 3 µs. Inside another `jit`,
+    `vmap`, `grad` or `scan` the function becomes part of that program.
 
     Attributes:
-        jit: The function as `jax.jit` returned it.
+        jit: The function compiled by `jax.jit`, without the validation.
 
     Example:
         >>> double = Compiled(lambda x: 2 * x)
@@ -43,7 +43,7 @@ class Compiled:
         self.clear_cache = self.jit.clear_cache
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """The result of the compiled function."""
+        """Validates the arguments and returns the result of the compiled function."""
         for leaf in jax.tree_util.tree_leaves((arguments, options)):
             kind = type(leaf)
             if kind in _PASSED or (kind is np.ndarray and leaf.dtype in _PLAIN):
@@ -62,11 +62,11 @@ class Compiled:
 def _validated(
     function: Callable[..., Any], static: tuple[str, ...], arguments: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments after validation of every leaf, with large 64-bit integers as float32."""
+    """Validates every leaf of the arguments and returns them; integers too large for int32 become float32."""
     try:
         names = list(inspect.signature(function).bind(*arguments, **options).arguments)
     except TypeError:
-        # The arguments do not fit the signature; the call itself raises Python's error.
+        # The arguments do not fit the signature; the call of the function then raises Python's own error.
         return arguments, dict(options)
 
     def checked(name: str, value: Any) -> Any:
@@ -101,7 +101,7 @@ def _checked(leaf: Any, where: str, name: str) -> Any:
             f"{where}: expected real numbers, got {leaf.dtype}. Convert them first, with "
             f"np.asarray({name}, np.float32)."
         )
-    config: Any = jax.config  # its flags become attributes at run time
+    config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not config.jax_enable_x64:
         # Without x64 JAX would keep only the lower 32 bits of each number.
         limits = np.iinfo(np.int32)

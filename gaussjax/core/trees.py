@@ -12,14 +12,14 @@ _MAKE_PARAMS = "Make them with policy.init, for the same network and the same sp
 
 
 def check_shapes(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAMS) -> None:
-    """Raises ValueError if leaves of a pytree are missing, unknown or of another shape than expected."""
+    """Raises ValueError if leaves of a pytree are missing, unexpected or of another shape than expected."""
     faults = differences(_shapes(value), _shapes(expected))
     if faults:
         raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """One sentence for each leaf, described by path, that is missing, unknown or different."""
+    """Compares two dicts from paths to leaves; returns a sentence for each missing, unknown or different leaf."""
     faults = [f"{path} is missing (expected {leaf})" for path, leaf in expected.items() if path not in found]
     faults += [f"{path} is unknown (got {leaf})" for path, leaf in found.items() if path not in expected]
     common = ((path, leaf, found[path]) for path, leaf in expected.items() if path in found)

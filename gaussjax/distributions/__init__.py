@@ -1,4 +1,4 @@
-"""Gaussian distributions as small frozen pytrees with careful numerics, and the protocol for your own."""
+"""Gaussian distributions as frozen pytrees with accurate formulas, and a base class for your own distributions."""
 
 from gaussjax.core.arrays import align as align
 from gaussjax.distributions.diagonal import DiagGaussian as DiagGaussian

@@ -1,4 +1,4 @@
-"""Conversion of distributions to distrax, which is imported at the first conversion."""
+"""Conversion of gaussjax distributions to distrax distributions; the first conversion imports distrax."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gaussjax.distributions.distribution import Distribution
 
 @functools.cache
 def distrax_class() -> type:
-    """Subclass of `distrax.Distribution` that calls a distribution of gaussjax for every result."""
+    """Subclass of `distrax.Distribution` that calls a gaussjax distribution for every result."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -28,7 +28,7 @@ def distrax_class() -> type:
         ) from error
 
     class GaussjaxDistribution(distrax.Distribution):
-        """A gaussjax distribution under distrax's interface."""
+        """A distrax distribution that calls a gaussjax distribution for every result."""
 
         def __init__(self, distribution: Distribution):
             super().__init__()
@@ -59,7 +59,7 @@ def distrax_class() -> type:
             return self.distribution.entropy()
 
         def kl_divergence(self, other_dist: Any, **_: Any) -> Any:
-            # The other distribution may be one of gaussjax itself.
+            # `other_dist` may also be a gaussjax distribution that was not converted to distrax.
             return self.distribution.kl_divergence(getattr(other_dist, "distribution", other_dist))
 
         def mean(self) -> Any:
@@ -78,7 +78,7 @@ def distrax_class() -> type:
             return jnp.square(self.distribution.stddev())
 
         def __getitem__(self, index: Any) -> Any:
-            # The index selects among the batch axes alone, so that an ellipsis cannot reach the action axis.
+            # The index applies to the batch axes only, because an ellipsis in it must not reach the action axis.
             chosen = tuple(axis[index] for axis in np.indices(self.batch_shape))
             return type(self)(jax.tree.map(lambda leaf: leaf[chosen], self.distribution))
 

@@ -14,41 +14,41 @@ from gaussjax.distributions.special import HALF_LOG_2PI, reduce, scale_divergenc
 
 
 class Normal(Distribution):
-    """A Gaussian with the log-density `-noise²/2 - log_std - log(2π)/2` in each dimension."""
+    """Base class of Gaussians whose log-density is `-noise²/2 - log_std - log(2π)/2` in each dimension."""
 
     log_std: Array
 
     @abc.abstractmethod
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise `(…, act)` for which `from_noise` returns these actions."""
+        """The noise, of shape `(…, act)`, from which `from_noise` computes these actions."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`, also where std is far below loc."""
-        # The difference `action - loc` would lose its digits there.
+        """Log-density in nats of the actions `from_noise(noise)`, accurate even for a tiny standard deviation."""
+        # Uses the noise, because `actions - loc` loses its digits if the standard deviation is far below loc.
         log_std, noise = align(self.log_std, noise)
         if reduction == "sum":
-            # With two sums XLA reduces a log_std that all rows share once, before the broadcast.
+            # Two sums, because XLA then sums a log_std that all rows share only once, before it broadcasts the sum.
             return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
         return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density in nats; "none" gives that of each dimension given the dimensions before it."""
+        """Log-density in nats. With "none" each dimension is conditioned on the dimensions before it."""
         return self.noise_log_prob(self.to_noise(actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, a function of log_std alone."""
+        """Differential entropy in nats, which depends only on log_std."""
         return reduce(self.log_std + (0.5 + HALF_LOG_2PI), reduction)
 
     def mean(self) -> Array:
-        """Expected action."""
+        """Expected action, which is `loc`."""
         return self.loc
 
     def median(self) -> Array:
-        """The action that each dimension exceeds half of the time: the mean."""
+        """Median of each dimension of the action, which equals the mean."""
         return self.loc
 
     def mode(self) -> Array:
-        """The most likely action: the mean."""
+        """Most likely action, which equals the mean."""
         return self.loc
 
 
@@ -56,7 +56,7 @@ class Normal(Distribution):
 class DiagGaussian(Normal):
     """Independent normal distributions, one for each dimension of the action.
 
-    All results are float32 at the least (float64 where an input is).
+    All results are at least float32; they are float64 if an input is float64.
 
     Attributes:
         loc: Mean, `(…, act)`.
@@ -64,8 +64,8 @@ class DiagGaussian(Normal):
             `(act,)`, `(…, 1)` and a scalar.
 
     Note:
-        Rounding limits a narrow policy: around a mean of 1 float32 has steps of 6e-8, so at
-        log_std = -20 (std 2e-9) all samples are the mean itself.
+        Rounding limits a narrow policy. Around a mean of 1 neighbouring float32 numbers are 6e-8 apart,
+        so at log_std = -20 (a standard deviation of 2e-9) all samples equal the mean.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -85,19 +85,19 @@ class DiagGaussian(Normal):
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
         """The noise `(actions - loc) / exp(log_std)`."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        # A division by exp(log_std) would have an infinite gradient where exp under- or overflows.
+        # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
         return (actions - loc) * xp.exp(-log_std)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability of a value at or below the actions, in nats for each dimension, `(…, act)`."""
+        """Log-probability in nats that a sample is at most `actions`, for each dimension, `(…, act)`."""
         return log_normal_cdf(self.to_noise(actions))
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Log-probability of a value above the actions, in nats for each dimension, `(…, act)`."""
+        """Log-probability in nats that a sample exceeds `actions`, for each dimension, `(…, act)`."""
         return log_normal_cdf(-self.to_noise(actions))
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats, with a reduction; never negative, and accurate near zero.
+        """KL(self || other) in nats, reduced over the action axis; never negative, and accurate near zero.
 
         Raises:
             TypeError: `other` is of another class.

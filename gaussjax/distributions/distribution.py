@@ -1,4 +1,4 @@
-"""Protocol of distributions over actions: functions of standard normal noise with a density."""
+"""Base class of distributions over actions, which compute their samples from standard normal noise."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gaussjax.core.arrays import broadcast_leaves, xp
 
 
 class Distribution(abc.ABC):
-    """A distribution over action vectors that is a function of standard normal noise.
+    """Base class of distributions over action vectors that compute their samples from standard normal noise.
 
     A distribution of your own is a subclass with the decorator `register`, the field `loc` and the
     four abstract methods: `from_noise`, `log_prob`, `entropy` and `mean`. Its constructor casts the
-    fields to float32 at the least and broadcasts them to the shape of `loc`. The other methods have
+    fields to at least float32 and broadcasts them to the shape of `loc`. The other methods have
     defaults, or raise NotImplementedError.
 
     Attributes:
@@ -56,7 +56,7 @@ class Distribution(abc.ABC):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Leading axes, with one distribution for each entry."""
+        """Shape of the leading axes of `loc`; each entry of the batch has a distribution of its own."""
         return tuple(xp.shape(self.loc)[:-1])
 
     @property
@@ -65,52 +65,52 @@ class Distribution(abc.ABC):
         return (xp.shape(self.loc)[-1],)
 
     def sample(self, key: Key[Array, ""], sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws actions, `(*sample_shape, …, act)`, and consumes the key."""
+        """Draws actions of shape `(*sample_shape, …, act)` and consumes the key."""
         return self.sample_and_log_prob(key, sample_shape)[0]
 
     def sample_and_log_prob(
         self, key: Key[Array, ""], sample_shape: tuple[int, ...] = (), reduction: str = "sum"
     ) -> tuple[Array, Array]:
-        """Draws actions and scores them by their noise, so that rounding of the action has no effect.
+        """Draws actions and computes their log-density from the noise, unaffected by rounding of the actions.
 
         Args:
             key: PRNG key, which is consumed.
-            sample_shape: Leading axes to add, one draw each.
-            reduction: As in `log_prob`.
+            sample_shape: Leading axes to add; each of their entries is an independent draw.
+            reduction: Reduction over the action axis, as in `log_prob`.
 
         Returns:
-            Actions `(*sample_shape, …, act)` and their log-density in nats.
+            Actions of shape `(*sample_shape, …, act)`, and their log-density in nats.
         """
         noise = xp.standard_normal(key, (*sample_shape, *self.loc.shape), self.loc.dtype)
         return self.from_noise(noise), self.noise_log_prob(noise, reduction)
 
     @abc.abstractmethod
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action for standard normal noise `(…, act)` with any leading axes before those of `loc`."""
+        """Maps standard normal noise to actions, `(…, act)`; the noise may have more leading axes than `loc`."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density in nats of the action `from_noise(noise)`, with a reduction as in `log_prob`."""
+        """Log-density in nats of the actions `from_noise(noise)`, with a reduction as in `log_prob`."""
         return self.log_prob(self.from_noise(noise), reduction)
 
     @abc.abstractmethod
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density of actions in nats, `(…)`; `(…, act)` for the reduction "none".
+        """Log-density of actions in nats, of shape `(…)`, or `(…, act)` for the reduction "none".
 
         Args:
-            actions: `(…, act)`, with any leading axes before those of `loc`.
+            actions: Actions of shape `(…, act)`, which may have more leading axes than `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
         """
 
     @abc.abstractmethod
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, `(…)`; `(…, act)` for the reduction "none"."""
+        """Differential entropy in nats, of shape `(…)`, or `(…, act)` for the reduction "none"."""
 
     @abc.abstractmethod
     def mean(self) -> Array:
-        """Expected action, `(…, act)`."""
+        """Expected action, of shape `(…, act)`."""
 
     def kl_divergence(self, other: Any, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats, `(…)`; `(…, act)` for the reduction "none".
+        """KL(self || other) in nats, of shape `(…)`, or `(…, act)` for the reduction "none".
 
         Raises:
             TypeError: `other` is of another class.
@@ -119,19 +119,19 @@ class Distribution(abc.ABC):
         self._refuse("kl_divergence")
 
     def median(self) -> Array:
-        """The action that each dimension exceeds half of the time, `(…, act)`."""
+        """Median of each dimension of the action, of shape `(…, act)`."""
         self._refuse("median")
 
     def mode(self) -> Array:
-        """The most likely action, `(…, act)`."""
+        """Most likely action, of shape `(…, act)`."""
         self._refuse("mode")
 
     def stddev(self) -> Array:
-        """Standard deviation of each dimension, in units of the action, `(…, act)`."""
+        """Standard deviation of each dimension in units of the action, of shape `(…, act)`."""
         self._refuse("stddev")
 
     def as_distrax(self) -> Any:
-        """A `distrax.Distribution` that calls this distribution for every result.
+        """Converts this distribution to a `distrax.Distribution`.
 
         Raises:
             ImportError: distrax cannot be imported.
@@ -159,5 +159,5 @@ def same_class(one: Distribution, other: Any) -> None:
     if type(one) is not type(other):
         raise TypeError(
             f"other: expected a {type(one).__name__}, got {type(other).__name__}. "
-            f"There is no closed form between two families; estimate it from samples and log_prob."
+            f"The divergence between two classes has no closed form; estimate it from samples and log_prob."
         )

@@ -13,7 +13,7 @@ from gaussjax.distributions.special import exact_difference, reduce, scale_diver
 
 
 def num_pairs(num_actions: int) -> int:
-    """Number of entries below the diagonal of a square matrix."""
+    """Number of entries below the diagonal of a square matrix with `num_actions` rows."""
     return num_actions * (num_actions - 1) // 2
 
 
@@ -22,17 +22,17 @@ class MultivariateGaussian(Normal):
     """A normal distribution with correlated dimensions.
 
     Actions are `loc + diag(exp(log_std)) (I + N) noise` with N strictly lower triangular. No covariance
-    is formed or factorised, so dimensions of very different scale stay accurate. Any values of the three
+    is computed or factorised, so dimensions of very different scale stay accurate. Any values of the three
     arrays are valid; N = 0 gives `DiagGaussian`.
 
     Each dimension, conditioned on the dimensions before it, is normal with standard deviation
-    `exp(log_std)`. The reduction "none" gives these conditional terms; their sum is the joint density.
+    `exp(log_std)`. The reduction "none" gives these conditional terms; their sum is the joint log-density.
 
     Attributes:
         loc: Mean, `(…, act)`.
         log_std: Natural logarithm of each dimension's standard deviation given the dimensions
             before it, `(…, act)`. The constructor broadcasts `(act,)`, `(…, 1)` and a scalar.
-        off_diagonal: The strictly lower triangle N row by row, `(…, act * (act - 1) / 2)`.
+        off_diagonal: Entries of N below its diagonal, row by row, `(…, act * (act - 1) / 2)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -56,7 +56,7 @@ class MultivariateGaussian(Normal):
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
     def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise for which `from_noise` returns these actions, by a triangular solve."""
+        """The noise from which `from_noise` computes these actions, found by a triangular solve."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         scaled = (actions - loc) * xp.exp(-log_std)
         return xp.squeeze(xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1)), -1)
@@ -72,14 +72,14 @@ class MultivariateGaussian(Normal):
         same_class(self, other)
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         factor, other_factor = self._factor(loc), other._factor(loc)
-        # Let M be the matrix with (factor of other) M = (factor of self). It is diag(ratio) plus a strictly
-        # lower part X, and (I + N') X = diag(ratio) N - N' diag(ratio). The right side is written so that it
-        # is exactly zero for equal distributions.
+        # The divergence needs the matrix M with (factor of other) M = (factor of self). M is diag(ratio) plus a
+        # strictly lower part X with (I + N') X = diag(ratio) N - N' diag(ratio), where N' is the N of other.
+        # The right side is written so that it is exactly zero for equal distributions.
         gap, rest = exact_difference(log_std, other_log_std)
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
         difference = xp.expand_dims(ratio, -1) * (factor - other_factor)
-        # Entries on and above the diagonal are not used; zeros keep them from overflowing.
+        # Entries on and above the diagonal are not used. They are set to zero, because expm1 could overflow there.
         growth = xp.expm1(xp.tril(along_rows - along_columns, -1))
         difference += other_factor * xp.expand_dims(ratio, -2) * growth
         shift = (loc - other_loc) * xp.exp(-other_log_std)
@@ -91,17 +91,17 @@ class MultivariateGaussian(Normal):
         return xp.exp(self.log_std) * xp.sqrt(1.0 + xp.sum(xp.square(self._factor(self.loc)), -1))
 
     def scale_tril(self) -> Array:
-        """Cholesky factor of the covariance, `(…, act, act)`."""
+        """Cholesky factor of the covariance matrix, of shape `(…, act, act)`."""
         factor = self._factor(self.loc)
         unit = xp.constant(np.eye(*self.event_shape), factor)
         return xp.expand_dims(xp.exp(self.log_std), -1) * (factor + xp.broadcast_to(unit, factor.shape))
 
     def covariance(self) -> Array:
-        """The covariance matrix, `(…, act, act)`, for inspection; no other method uses it."""
+        """Covariance matrix, of shape `(…, act, act)`, for inspection; no other method uses it."""
         factor = self.scale_tril()
         return xp.einsum_exact("...ik,...jk->...ij", factor, factor)
 
     def _factor(self, like: Array) -> Array:
-        """The matrices N, `(…, act, act)`, with the dtype and the batch shape of an array `(…, act)`."""
+        """The matrices N, `(…, act, act)`, with the dtype and the batch shape of the array `like`, `(…, act)`."""
         entries = xp.astype(self.off_diagonal, like.dtype)
         return xp.strictly_lower(xp.broadcast_to(entries, (*like.shape[:-1], entries.shape[-1])), like.shape[-1])

@@ -1,4 +1,4 @@
-"""Logarithm of the normal distribution function, accurate in both tails."""
+"""Logarithm of the cumulative distribution function Φ of the normal distribution, accurate in both tails."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jaxtyping import Array
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import HALF_LOG_2PI, chebyshev
 
-# Chebyshev series of (1 + t) times the Mills ratio of t, computed at 300 bits. Its variable (t - 4)/(t + 4)
-# maps [0, ∞) to [-1, 1). float32 needs fourteen terms, float64 all of them.
+# Chebyshev coefficients of (1 + t) times the Mills ratio Φ(-t)/φ(t), computed at 300 bits. The variable of the
+# series is (t - 4)/(t + 4), which maps [0, ∞) to [-1, 1). float32 needs fourteen terms, float64 all of them.
 _MILLS = (
     1.167052535088247206,
     -0.1610195767134653891,
@@ -58,8 +58,8 @@ def log_normal_cdf(x: Array) -> Array:
     ratio = _mills(t)
     below = -0.5 * xp.square(x) - HALF_LOG_2PI + xp.log(ratio)
     tail = _density(t) * ratio
-    # XLA: log1p near -0.41 is 240 roundoffs off in float64 (CPU, jax 0.10.2). Use log1p throughout
-    # once the row "normal log-cdf" of tests/numerics/test_bars.py passes with it.
+    # Avoids log1p near -0.41, where XLA's result is 240 units in the last place off in float64 (CPU, jax 0.10.2).
+    # Use log1p throughout once the row "normal log-cdf" of tests/numerics/test_bars.py passes with it.
     above = xp.where(tail > 0.25, xp.log(1.0 - tail), xp.log1p(-xp.minimum(tail, 0.25)))
     return xp.where(x < 0, below, above)
 
@@ -71,11 +71,11 @@ def _mills(t: Array) -> Array:
 
 
 def _density(t: Array) -> Array:
-    # φ(t). The exponential multiplies a relative error of its argument by t²/2, so t² is split into two
-    # parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too.
-    # XLA: it merges a plain product of the two exponentials into one, 65 roundoffs off instead of 4 (CPU,
-    # jax 0.10.2). The division by √(2π) between them prevents that; the row "normal log-cdf" of
-    # tests/numerics/test_bars.py fails without it.
+    # The normal density φ(t). The exponential multiplies a relative error of its argument by t²/2, so t² is
+    # split into two parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too. The
+    # division by √(2π) between the two exponentials keeps XLA from merging them into one, which is 65 units in
+    # the last place off instead of 4 (CPU, jax 0.10.2). Without the division the row "normal log-cdf" of
+    # tests/numerics/test_bars.py fails.
     t = xp.minimum(t, 40.0)
     coarse = xp.floor(t * 64.0) / 64.0
     main = xp.exp(-0.5 * xp.square(coarse)) / math.sqrt(2.0 * math.pi)

@@ -1,4 +1,4 @@
-"""Class decorator for distributions that are frozen pytrees with a broadcasting constructor."""
+"""Class decorator that makes a distribution a frozen pytree whose constructor broadcasts its fields."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def static() -> Any:
-    """Field of a distribution that is hashable and part of the pytree's structure, not an array.
+    """Declares a hashable field of a distribution that is part of the pytree's structure and no leaf.
 
     Returns:
-        The default of the annotated field.
+        The value to assign to the annotated field in the class body.
 
     Example:
         >>> import jax.numpy as jnp
@@ -33,13 +33,13 @@ def static() -> Any:
 
 
 def sized(size: Callable[[int], int]) -> Any:
-    """Field of a distribution whose last axis has `size(act)` entries; other fields have `act` entries.
+    """Declares an array field of a distribution whose last axis has `size(act)` entries instead of `act`.
 
     Args:
-        size: Number of entries for a number of actions.
+        size: Function `(number of actions) -> number of entries`.
 
     Returns:
-        The default of the annotated field.
+        The value to assign to the annotated field in the class body.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,8 +57,8 @@ def sized(size: Callable[[int], int]) -> Any:
 def register(cls: type[T]) -> type[T]:
     """Class decorator that makes a `Distribution` a frozen dataclass and a pytree.
 
-    The annotated fields are the arguments of the constructor, and the leaves of the pytree except
-    those declared with `static()`. JAX rebuilds the object without calling the constructor.
+    The annotated fields are the arguments of the constructor. All of them except those declared with
+    `static()` are leaves of the pytree. JAX rebuilds the object without calling the constructor.
 
     Args:
         cls: A subclass of `Distribution` with annotated fields, the first of them `loc`.

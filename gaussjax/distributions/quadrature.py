@@ -1,4 +1,4 @@
-"""Expectations of tanh and of its log-volume under a normal distribution, by quadrature.
+"""Expectations of tanh(u) and of its log-volume log(1 - tanh(u)²) for normal u, by quadrature.
 
 A narrow normal is integrated with Gauss–Hermite nodes around its mean. For a wide normal these nodes are
 too far apart to resolve tanh. So its integrand is split into a part with a closed form (|u| or the sign
@@ -18,48 +18,48 @@ from jaxtyping import Array
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.tanh import tanh_log_det
 
-# Gauss–Legendre nodes replace Gauss–Hermite nodes from this standard deviation on. They reach to
-# |u| = 16, where exp(-2|u|) is below float64's last bit.
-_MEETING = 0.7
+# From the standard deviation _WIDE on Gauss–Legendre nodes replace Gauss–Hermite nodes. The Gauss–Legendre
+# nodes end at |u| = _REACH, where exp(-2|u|) is below float64's last bit.
+_WIDE = 0.7
 _HERMITE_NODES = 32
 _LEGENDRE_NODES = 40
 _REACH = 16.0
 
 
 def _slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    # The first derivative of the log-volume is -2 tanh, the second -2 (1 - tanh²). By Stein's lemma the
-    # derivative with respect to std is std times the expectation of the second derivative.
+    # log(1 - tanh(u)²) has the first derivative -2 tanh(u) and the second -2 (1 - tanh(u)²). By Stein's lemma the
+    # derivative of its expectation with respect to std is std times the expectation of the second derivative.
     return -2.0 * expected_tanh(mean, log_std), -2.0 * xp.exp(2.0 * log_std) * _expected_slope(mean, log_std)
 
 
 @elementwise(_slopes)
 def expected_log_det(mean: Array, log_std: Array) -> Array:
-    """E[log(1 - tanh(u)²)] in nats for u normal, element by element."""
+    """Expectation of log(1 - tanh(u)²) in nats for normal u, element by element."""
     std = xp.exp(log_std)
     narrow = _around_mean(lambda _, u: tanh_log_det(u), mean, std)
-    wide = xp.maximum(std, _MEETING)
+    wide = xp.maximum(std, _WIDE)
     rest = _around_zero(lambda u: xp.log1p(xp.exp(-2.0 * u)), mean, wide, 1.0)
-    return xp.where(std < _MEETING, narrow, 2.0 * (math.log(2.0) - _expected_abs(mean, wide) - rest))
+    return xp.where(std < _WIDE, narrow, 2.0 * (math.log(2.0) - _expected_abs(mean, wide) - rest))
 
 
 def expected_tanh(mean: Array, log_std: Array) -> Array:
-    """E[tanh(u)] for u normal, element by element."""
+    """Expectation of tanh(u) for normal u, element by element."""
     std = xp.exp(log_std)
     narrow = _around_mean(lambda _, u: xp.tanh(u), mean, std)
-    wide = xp.maximum(std, _MEETING)
+    wide = xp.maximum(std, _WIDE)
     rest = _around_zero(lambda u: 2.0 * xp.sigmoid(-2.0 * u), mean, wide, -1.0)
-    return xp.where(std < _MEETING, narrow, xp.erf(mean / (wide * math.sqrt(2.0))) - rest)
+    return xp.where(std < _WIDE, narrow, xp.erf(mean / (wide * math.sqrt(2.0))) - rest)
 
 
 def tanh_stddev(mean: Array, log_std: Array) -> Array:
-    """Standard deviation of tanh(u) for u normal, element by element."""
+    """Standard deviation of tanh(u) for normal u, element by element."""
     std = xp.exp(log_std)
-    # A narrow normal: tanh(u) - tanh(mean) = sinh(u - mean) / (cosh(u) cosh(mean)) is computed as a multiple
-    # of std / cosh(mean)². So a small result keeps its digits, and neither std nor 1/cosh underflows.
+    # For a narrow normal, tanh(u) - tanh(mean) = sinh(u - mean) / (cosh(u) cosh(mean)) is computed as a multiple
+    # of std / cosh(mean)². A small result then keeps its digits, and neither std nor 1/cosh(mean) underflows.
     center = tanh_log_det(mean)
 
     def ratio(x: Array, u: Array) -> Array:
-        step = x * xp.expand_dims(xp.minimum(std, _MEETING), -1)
+        step = x * xp.expand_dims(xp.minimum(std, _WIDE), -1)
         small = xp.abs(step) < 1e-2
         safe = xp.where(small, 1.0, step)
         growth = xp.where(small, 1.0 + xp.square(step) / 6.0, xp.sinh(safe) / safe)
@@ -69,34 +69,34 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
     second = _around_mean(lambda x, u: xp.square(ratio(x, u)), mean, std)
     narrow = std * xp.exp(center) * xp.sqrt(second - xp.square(first))
 
-    # A wide normal: (1 - tanh(u)) / 2 = sigmoid(-2u) is a step from 1 to 0 at u = 0, plus a rest that decays.
-    size, wide = xp.abs(mean), xp.maximum(std, _MEETING)
+    # For a wide normal, (1 - tanh(u)) / 2 = sigmoid(-2u) is split into a step from 1 to 0 at u = 0 and a decaying rest.
+    size, wide = xp.abs(mean), xp.maximum(std, _WIDE)
     beyond = 0.5 * xp.erfc(size / (wide * math.sqrt(2.0)))
     once = beyond + _around_zero(lambda u: xp.sigmoid(-2.0 * u), size, wide, -1.0)
     squared = _around_zero(lambda u: xp.square(xp.sigmoid(-2.0 * u)), size, wide, 1.0)
     twice = beyond + squared - 2.0 * _left_of_zero(lambda u: xp.sigmoid(-2.0 * u), size, wide)
     least = float(xp.finfo(std.dtype).tiny)
-    return xp.where(std < _MEETING, narrow, 2.0 * xp.sqrt(xp.maximum(twice - xp.square(once), least)))
+    return xp.where(std < _WIDE, narrow, 2.0 * xp.sqrt(xp.maximum(twice - xp.square(once), least)))
 
 
 def _expected_slope(mean: Array, log_std: Array) -> Array:
-    # E[1 - tanh(u)²]
+    # Expectation of 1 - tanh(u)², the derivative of tanh(u), for normal u.
     std = xp.exp(log_std)
     narrow = _around_mean(lambda _, u: xp.exp(tanh_log_det(u)), mean, std)
-    wide = _around_zero(lambda u: xp.exp(tanh_log_det(u)), mean, xp.maximum(std, _MEETING), 1.0)
-    return xp.where(std < _MEETING, narrow, wide)
+    wide = _around_zero(lambda u: xp.exp(tanh_log_det(u)), mean, xp.maximum(std, _WIDE), 1.0)
+    return xp.where(std < _WIDE, narrow, wide)
 
 
 def _around_mean(f: Callable[[Array, Array], Array], mean: Array, std: Array) -> Array:
-    # E[f(x, u)] for u = mean + std·x with x standard normal. A std above _MEETING is clipped, and the caller
-    # discards its result.
+    # Expectation of f(x, u) for u = mean + std·x with x standard normal, by Gauss–Hermite nodes. A std above
+    # _WIDE is clipped; the caller does not use the result for it.
     nodes, weights = _rule(_hermite, mean)
-    u = xp.expand_dims(mean, -1) + xp.expand_dims(xp.minimum(std, _MEETING), -1) * nodes
+    u = xp.expand_dims(mean, -1) + xp.expand_dims(xp.minimum(std, _WIDE), -1) * nodes
     return xp.sum(weights * f(nodes, u), axis=-1)
 
 
 def _around_zero(g: Callable[[Array], Array], mean: Array, std: Array, left: float) -> Array:
-    # E[g(|u|)·w(u)] with w = 1 for u > 0 and w = left for u < 0; g decays like exp(-2|u|).
+    # Expectation of w(u)·g(|u|) for normal u, where w is 1 for u > 0 and `left` for u < 0; g decays like exp(-2|u|).
     nodes, weights = _rule(_legendre, mean)
     right, mirrored = _densities(nodes, mean, std)
     return xp.sum(weights * g(nodes) * (right + left * mirrored), axis=-1)
@@ -122,7 +122,7 @@ def _expected_abs(mean: Array, std: Array) -> Array:
 
 
 def _rule(rule: Callable[[], tuple[np.ndarray, np.ndarray]], like: Array) -> tuple[Array, Array]:
-    # Nodes and weights that broadcast against the axes of `like`, along one more axis at the end.
+    # Nodes and weights of a quadrature rule along a new last axis, so that they broadcast against `like[..., None]`.
     shape = (*(1,) * len(xp.shape(like)), -1)
     return tuple(xp.constant(part.reshape(shape), like) for part in rule())  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""Scalar formulas that stay accurate where the textbook forms cancel, and the reductions."""
+"""Scalar formulas that stay accurate where textbook formulas lose digits, and reductions over the action axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reduction = Literal["sum", "mean", "prod", "none"]
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 _REDUCTIONS = {"sum": xp.sum, "mean": xp.mean, "prod": xp.prod}
-# expm1(x) - x = x²/2! + x³/3! + …; eighteen terms reach float64's last bit for |x| < 1.
+# Coefficients of exp(x) - 1 - x = x²/2! + x³/3! + …; eighteen terms reach float64's last bit for |x| < 1.
 _SERIES = [1.0 / math.factorial(n) for n in range(19, 1, -1)]
 
 
@@ -26,7 +26,7 @@ def check_reduction(reduction: str) -> None:
 
 
 def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
-    """Terms of the action dimensions, reduced over the last axis.
+    """Reduces an array with one term for each action dimension over its last axis.
 
     Args:
         terms: One term for each dimension, such as a log-density in nats, `(…, act)`.
@@ -34,7 +34,7 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
             "mean" and "prod"; "prod" multiplies log-densities.
 
     Returns:
-        `(…)`; for "none" the terms themselves, `(…, act)`.
+        Array of shape `(…)`; for "none" the terms themselves, `(…, act)`.
 
     Raises:
         ValueError: No reduction has that name.
@@ -49,7 +49,7 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
 
 
 def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
-    """Chebyshev series at x in [-1, 1], by Clenshaw's recurrence."""
+    """Evaluates a Chebyshev series at x in [-1, 1] by Clenshaw's recurrence."""
     last = before = xp.zeros_like(x)
     for coefficient in reversed(coefficients[1:]):
         last, before = 2.0 * x * last - before + coefficient, last
@@ -58,7 +58,7 @@ def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
 
 @elementwise(lambda x: (xp.expm1(x),))
 def expm1_minus_x(x: Array) -> Array:
-    """exp(x) - 1 - x within a few roundoffs; the plain form cancels near 0."""
+    """exp(x) - 1 - x, accurate to a few units in the last place even near 0."""
     near = xp.abs(x) < 1.0
     small = xp.where(near, x, 0.0)
     series = xp.zeros_like(small)
@@ -68,7 +68,7 @@ def expm1_minus_x(x: Array) -> Array:
 
 
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded `a - b` and its rounding error; the sum of both is exact.
+    """Rounded difference `a - b` and its rounding error, whose sum is exactly `a - b`.
 
     Source:
         Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
@@ -87,10 +87,10 @@ def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Arr
 
 @elementwise(_divergence_slopes)
 def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
-    """KL divergence between two normals of the same mean, in nats, element by element.
+    """KL divergence in nats between two normal distributions of equal mean, element by element.
 
-    The divergence is `(expm1(2d) - 2d) / 2` with d the difference of the logarithms. The rounding error
-    of d is taken into account, because the result would multiply it by 2d.
+    The divergence is `(expm1(2d) - 2d) / 2` with `d = log_std - other_log_std`. The rounding error of d is
+    taken into account, because the formula multiplies it by 2d.
     """
     gap, rest = _twice_difference(log_std, other_log_std)
     return 0.5 * (expm1_minus_x(gap) * (1.0 + rest) + gap * rest)

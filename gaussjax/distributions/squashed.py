@@ -22,10 +22,10 @@ _NEWTON_STEPS = 24
 
 @register
 class TanhGaussian(Distribution):
-    """`center + half * tanh(u)` with u normal: actions within a bounded Box.
+    """Distribution of actions `center + half * tanh(u)` within a bounded Box, with u normal.
 
     Densities and entropies refer to the units of the Box, not to those of tanh in (-1, 1). All results
-    are float32 at the least (float64 where an input is). The bounds are a static part of the pytree.
+    are at least float32, and float64 if an input is. The bounds are a static part of the pytree.
 
     Attributes:
         loc: Mean of u, `(…, act)`.
@@ -33,7 +33,7 @@ class TanhGaussian(Distribution):
             broadcasts `(act,)`, `(…, 1)` and a scalar.
         low: Lower bounds of the Box, a tuple of `act` numbers. The constructor takes any array
             that broadcasts to `(act,)`.
-        high: Upper bounds likewise.
+        high: Upper bounds of the Box, in the same form.
 
     Raises:
         TypeError: A bound is a traced array.
@@ -61,38 +61,38 @@ class TanhGaussian(Distribution):
 
     @property
     def base(self) -> DiagGaussian:
-        """The distribution of u."""
+        """Distribution of the raw actions u, before tanh."""
         return DiagGaussian(self.loc, self.log_std)
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
-        """Actions in the Box for `raw_actions` u, `(…, act)`; rounding never leaves the Box."""
+        """Maps `raw_actions` u, `(…, act)`, to actions in the Box; rounding never moves an action out of it."""
         return self._affine(xp.tanh(self._cast(raw_actions)))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
-        """Raw actions u for actions in the Box, `(…, act)`; they are finite at a bound, see `log_prob`."""
+        """Maps actions in the Box, `(…, act)`, to raw actions u, which are finite even for an action at a bound."""
         actions = self._cast(actions)
         return inverse_affine_tanh(actions, *self._bounds(actions))
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The action for standard normal noise."""
+        """Maps standard normal noise of shape `(…, act)` to actions in the Box."""
         return self.squash(self.base.from_noise(noise))
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
-        """Log-density, in nats, of the action `from_noise(noise)`, without inverting tanh."""
+        """Log-density in nats of the actions `from_noise(noise)`, computed without inverting tanh."""
         terms = self.base.noise_log_prob(noise, "none")
         return reduce(terms - self._log_volume(self.base.from_noise(noise)), reduction)
 
     def log_prob(
         self, actions: Float[Array, "*batch act"], reduction: str = "sum", *, raw_actions: Array | None = None
     ) -> Array:
-        """Log-density of actions, finite for every finite action.
+        """Log-density of actions in nats, finite for every finite action.
 
-        Near a bound many u round to one float32 action, and all u beyond 8.66 to the bound itself. Pass
-        the raw actions if you have them. Otherwise an action at a bound or beyond is scored at a distance
-        of 2⁻²⁴ of half the width inside the bound (2⁻⁵³ in float64).
+        Near a bound many raw actions u round to one float32 action, and all |u| above 8.66 round to the bound.
+        So pass the raw actions if you have them. Otherwise an action at or beyond a bound is scored as if it
+        were inside by 2⁻²⁴ of half the width of the Box (2⁻⁵³ in float64).
 
         Args:
-            actions: Actions in units of the Box, `(…, act)`, with any leading axes before those of `loc`.
+            actions: Actions in units of the Box, `(…, act)`, which may have more leading axes than `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
             raw_actions: Raw actions u, `(…, act)`; `actions` is then ignored.
         """
@@ -100,12 +100,12 @@ class TanhGaussian(Distribution):
         return reduce(self.base.log_prob(raw_actions, "none") - self._log_volume(raw_actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
-        """Differential entropy in nats, by quadrature: differentiable, without random numbers."""
+        """Differential entropy in nats, computed by quadrature, so it is differentiable and needs no samples."""
         volume = expected_log_det(self.loc, self.log_std) + xp.log(self._half(self.loc))
         return reduce(self.base.entropy("none") + volume, reduction)
 
     def kl_divergence(self, other: TanhGaussian, reduction: str = "sum") -> Array:
-        """KL(self || other) in nats, exact, because a shared change of variables does not alter it.
+        """KL(self || other) in nats. It is exact, because tanh maps both distributions alike and leaves KL unchanged.
 
         Raises:
             TypeError: `other` is of another class.
@@ -120,11 +120,11 @@ class TanhGaussian(Distribution):
         return self.base.kl_divergence(other.base, reduction)
 
     def mean(self) -> Array:
-        """Expected action, by quadrature; `median` is cheaper."""
+        """Expected action, computed by quadrature; `median` is cheaper."""
         return self._affine(expected_tanh(self.loc, self.log_std))
 
     def median(self) -> Array:
-        """The action that each dimension exceeds half of the time: the squashed mean of u."""
+        """Median of each dimension of the action, which is the squashed mean of u."""
         return self.squash(self.loc)
 
     def mode(self) -> Array:
@@ -136,7 +136,7 @@ class TanhGaussian(Distribution):
         return self.squash(raw_mode(self.loc, self.log_std))
 
     def stddev(self) -> Array:
-        """Standard deviation of each dimension, in units of the Box, by quadrature."""
+        """Standard deviation of each dimension in units of the Box, computed by quadrature."""
         return self._half(self.loc) * tanh_stddev(self.loc, self.log_std)
 
     def _cast(self, actions: Array) -> Array:
@@ -155,15 +155,15 @@ class TanhGaussian(Distribution):
         return 0.5 * high - 0.5 * low
 
     def _affine(self, t: Array) -> Array:
-        # Maps [-1, 1] to the Box. Beyond ±½ the distance is measured from the nearer bound. So ±1 gives
-        # exactly the bound, and rounding cannot leave the Box.
+        # Maps t in [-1, 1] to the Box. For |t| of ½ or more the result is computed from the nearer bound. So
+        # t = ±1 gives exactly the bound, and rounding cannot move a result out of the Box.
         (low, high), half, size = self._bounds(t), self._half(t), xp.abs(t)
         outer = xp.where(t < 0, low + half * (1.0 - size), high - half * (1.0 - size))
         return xp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
 
 
 def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Bounds of a Box as tuples of plain numbers, one for each dimension; all must be finite."""
+    """Converts the bounds of a Box, which must be finite, to tuples with one Python float for each dimension."""
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
     if numbers and all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=True)):
         return low, high
@@ -185,7 +185,7 @@ def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], t
 
 
 def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    # Derivatives of the root by the implicit function theorem.
+    # Derivatives of the root u that `raw_mode` returns, by the implicit function theorem.
     u = raw_mode(mean, log_std)
     strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
     tanh = xp.tanh(u)
@@ -195,20 +195,20 @@ def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
 
 @elementwise(_mode_slopes)
 def raw_mode(mean: Array, log_std: Array) -> Array:
-    """The u at which the density of tanh(u) is highest, element by element.
+    """The raw action u at which the density of tanh(u) is highest, element by element.
 
-    The mode is the outermost root of `u = mean + 2 std² tanh(u)` on the side of the mean. The equation is
-    convex there, so Newton's steps from outside approach the root and never pass it.
+    The mode is the outermost root of `u = mean + 2 std² tanh(u)` on the side of the mean. The
+    difference of both sides is convex there, so Newton steps from outside never pass the root.
     """
     sign = xp.astype(xp.where(mean < 0, -1.0, 1.0), mean.dtype)
     size = xp.abs(mean)
-    # The limit keeps std² from overflowing; beyond it tanh(u) is 1 in any case.
+    # The limit of 1e4 keeps std² from overflowing. Above it tanh(u) at the mode rounds to 1 in any case.
     strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
 
     def step(_: int, u: Array) -> Array:
         tanh = xp.tanh(u)
         slope = 1.0 - strength * (1.0 - xp.square(tanh))
-        # The slope can round to 0 at the root if two peaks of the density merge there.
+        # The lower bound of eps avoids a division by 0: the slope rounds to 0 where two peaks of the density merge.
         down = (u - size - strength * tanh) / xp.maximum(slope, xp.finfo(u.dtype).eps)
         return xp.clip(u - down, size, u)
 

@@ -1,4 +1,4 @@
-"""Hyperbolic tangent as a change of variables: its log-volume, and its inverse near the bounds."""
+"""Tanh as a change of variables: logarithm of its derivative, and an inverse that is accurate near the bounds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jaxtyping import Array
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import chebyshev
 
-# Chebyshev series of -2 log(cosh(u))/u² for |u| < 1, computed at 300 bits. Its variable is 2u² - 1.
-# float32 needs ten terms, float64 all of them.
+# Chebyshev coefficients of -2 log(cosh(u))/u² for |u| < 1, computed at 300 bits. The variable of the series
+# is 2u² - 1. float32 needs ten terms, float64 all of them.
 _LOG_COSH = (
     -0.9300367484320939305,
     0.0659790961289571705,
@@ -34,10 +34,10 @@ _LOG_COSH = (
 
 @elementwise(lambda u: (-2.0 * xp.tanh(u),))
 def tanh_log_det(u: Array) -> Array:
-    """log(da/du) of `a = tanh(u)` in nats, element by element; subtract it from the log-density of u.
+    """Logarithm of da/du in nats for `a = tanh(u)`; subtract it from the log-density of u.
 
-    In float32 `log(1 - tanh(u)**2)` is -inf from |u| = 9 on, and `2(log 2 - u - softplus(-2u))`
-    loses all digits near 0.
+    Computed element by element. In float32 `log(1 - tanh(u)**2)` is -inf from |u| = 9 on, and
+    `2(log 2 - u - softplus(-2u))` loses all digits near 0.
 
     Source:
         Haarnoja et al. 2018, appendix C (arXiv:1801.01290).
@@ -50,11 +50,11 @@ def tanh_log_det(u: Array) -> Array:
 
 
 def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
-    """The u with `actions = center + half * tanh(u)`, finite for every finite action.
+    """Solves `actions = center + half * tanh(u)` for u, which is finite for every finite action.
 
-    The distances to both bounds are computed from the action itself, because `1 - t` with a rounded t
-    loses its digits. An action at a bound or beyond gets the distance 2⁻²⁴ (2⁻⁵³ in float64), that of the
-    last float below 1 where u = 8.66. The gradient is finite there too.
+    The distances to both bounds are computed from the action itself, because `1 - t` with a rounded
+    `t = tanh(u)` loses its digits. An action at or beyond a bound is treated as inside by 2⁻²⁴ of half the
+    width (2⁻⁵³ in float64), which gives |u| = 8.66 in float32. The gradient is finite there too.
     """
     half = 0.5 * high - 0.5 * low
     least = 0.5 * float(xp.finfo(actions.dtype).eps)
@@ -65,6 +65,6 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     near = xp.abs(t) < 0.5
     sign = xp.astype(xp.where(t < 0, -1.0, 1.0), t.dtype)
     inner = xp.where(near, sign * t, 0.0)
-    # XLA: log1p near -0.41 is 240 roundoffs off in float64 (CPU, jax 0.10.2), so its argument is positive here.
-    # Use arctanh(t) once the row "squashed log_prob" of tests/numerics/test_bars.py passes with it.
+    # XLA's log1p near -0.41 is 240 units in the last place off in float64 (CPU, jax 0.10.2), so log1p gets positive
+    # arguments here. Use arctanh(t) once the row "squashed log_prob" of tests/numerics/test_bars.py passes with it.
     return xp.where(near, 0.5 * sign * xp.log1p(2.0 * inner / (1.0 - inner)), far)

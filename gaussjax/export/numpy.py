@@ -1,4 +1,4 @@
-"""Export of a policy as a list of NumPy operations for `numpy_act`."""
+"""Export of a policy as a list of NumPy operations, which `numpy_act` executes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gaussjax.export import numpy_act
 from gaussjax.export.program import Program, make_program, write
 from gaussjax.policy import Params, Policy
 
-# Operations whose meaning or options differ from those of the JAX primitive of the same name.
+# Operations of `numpy_act` whose meaning or options differ from those of the JAX primitive of the same name.
 _OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
 _SAME = frozenset(numpy_act.OPERATIONS) - _OTHER
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-# Operation for each JAX primitive, and a function that computes its options from the parameters and the output.
+# For each JAX primitive, the operation of `numpy_act` and a function from parameters and output to its options.
 _TRANSLATED: dict[str, tuple[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]]] = {
     "broadcast_in_dim": ("broadcast", lambda p, out: {"shape": out.shape, "axes": p["broadcast_dimensions"]}),
     "concatenate": ("concatenate", lambda p, out: {"axis": p["dimension"]}),
@@ -83,7 +83,7 @@ def numpy(
 
 
 def build(function: Callable[[dict[str, Any]], dict[str, Any]], inputs: Mapping[str, Any], batch: Any) -> bytes:
-    """Bytes of an .npz file for `numpy_act.load`; the first axis of each input is the symbolic batch size."""
+    """Translates a function into the bytes of an .npz file for `numpy_act.load`; `batch` is its symbolic batch size."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(dict(inputs))
     program = _Builder(batch)
     arguments = [program.slot() for _ in closed.jaxpr.invars]
@@ -92,7 +92,7 @@ def build(function: Callable[[dict[str, Any]], dict[str, Any]], inputs: Mapping[
 
 
 class _Builder:
-    """Program under construction: arrays in numbered slots, and steps that compute slots from slots."""
+    """Builds a program: arrays in numbered slots, and steps that each compute one slot from other slots."""
 
     def __init__(self, batch: Any):
         self.batch, self.count = batch, 0
@@ -168,7 +168,7 @@ class _Builder:
                 return [self.emit(name, inputs)]
             case _ if name in _SAME and out.dtype != jax.numpy.bfloat16:
                 return [self.emit(name, inputs)]
-        # An unknown operation; `pack` raises for it only if the results depend on it.
+        # Emits an unknown operation; `pack` raises NotImplementedError only if the results depend on it.
         return [self.emit(f"{name} of {variable.aval.dtype}", inputs) for variable in equation.outvars]
 
     def split(self, inputs: list[int], equation: Any) -> list[int]:
@@ -188,7 +188,7 @@ class _Builder:
         return self.emit("convolve", inputs, strides=strides, padding=padding)
 
     def pack(self, inputs: Mapping[str, Any], names: list[str], arguments: list[int], results: list[int]) -> bytes:
-        """Bytes of the program without unused steps; slots are renumbered with the constants first."""
+        """Serialises the program without unused steps; slots are renumbered, and constants get the first numbers."""
         needed, kept = set(results), []
         for step in reversed(self.steps):
             if step[2] in needed:
@@ -203,7 +203,7 @@ class _Builder:
                 f"numpy: expected operations that NumPy has, got {', '.join(unknown)}. Export it as stablehlo or onnx."
             )
         program = {
-            # JAX orders the leaves of a dict by name.
+            # Names are sorted, because JAX orders the leaves of a dict by name.
             "inputs": [[name, inputs[name].shape[1:], str(inputs[name].dtype)] for name in sorted(inputs)],
             "outputs": sorted(names),
             "constants": len(constants),
@@ -222,7 +222,7 @@ def _bounds(start: Any, stop: Any, step: Any) -> dict[str, Any]:
 
 
 def _is_window(equation: Any) -> bool:
-    """True for a gather that is a slice such as `x[:, a:b]`; JAX traces these as gathers for symbolic sizes."""
+    """True for a gather that is a slice such as `x[:, a:b]`, which JAX traces as a gather if sizes are symbolic."""
     x, start = (variable.aval for variable in equation.invars)
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     whole = all(sizes[axis] == size for axis, size in enumerate(x.shape) if axis not in numbers.start_index_map)

@@ -15,14 +15,14 @@ import numpy as np
 
 
 def load(path):
-    """Exported policy as a function of named arrays. The file holds names of operations and no code."""
+    """Loads an exported policy as a function of named arrays. The file has names of operations but no code."""
     with np.load(path, allow_pickle=False) as file:
         program = json.loads(file["program"].tobytes())
         return Act(program, [file[f"constant_{i}"] for i in range(program["constants"])])
 
 
 class Act:
-    """A function from named arrays to named arrays."""
+    """An exported policy as a function from named input arrays to named output arrays."""
 
     def __init__(self, program, constants):
         self.inputs = [(name, tuple(shape), dtype) for name, shape, dtype in program["inputs"]]
@@ -30,7 +30,7 @@ class Act:
         self._program, self._constants = program, constants
 
     def __call__(self, **arrays):
-        """A dict of outputs by name."""
+        """Runs the policy for one batch and returns a dict of output arrays by name."""
         names = [name for name, _, _ in self.inputs]
         if set(arrays) != set(names):
             raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")
@@ -57,7 +57,7 @@ class Act:
 
 
 def _sized(value, batch):
-    # The value {"batch": k} means k times the batch size.
+    # Replaces each option value {"batch": k} by k times the batch size.
     if isinstance(value, dict) and "batch" in value:
         return value["batch"] * batch
     return [_sized(part, batch) for part in value] if isinstance(value, list) else value
@@ -86,7 +86,7 @@ def _broadcast(x, shape, axes):
 
 
 def _convolve(x, kernel, strides, padding):
-    # The axes of x are (batch, height, width, channels), those of the kernel (height, width, in, out).
+    # x has the axes (batch, height, width, channels); the kernel has the axes (height, width, in, out).
     x = np.pad(x, [(0, 0), *(tuple(side) for side in padding), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1]]
@@ -104,7 +104,7 @@ def _each(function):
     return lambda x: np.vectorize(function, otypes=[x.dtype])(x)
 
 
-# Operations that are functions of NumPy, as `operation` or `operation=function`.
+# Operations that NumPy has as functions: `operation`, or `operation=function` if NumPy uses another name.
 _NUMPY = """
 abs add and=logical_and cos div=divide eq=equal exp expm1 floor ge=greater_equal gt=greater is_finite=isfinite
 le=less_equal log log1p lt=less max=maximum min=minimum mul=multiply ne=not_equal neg=negative not=logical_not

@@ -24,7 +24,7 @@ def onnx(
     normalizer: normalize.Statistics | None = None,
     deterministic: bool = True,
 ) -> Program:
-    """Writes a policy as ONNX.
+    """Writes a policy as an ONNX file.
 
     Args:
         path: Path of the file, which is replaced.
@@ -64,7 +64,7 @@ def onnx(
 
     (batch,) = jax.export.symbolic_shape("B")
     shapes = [program.shapes(batch)[name] for name in names]
-    # The program is traced first, because jax2onnx replaces functions of JAX while it traces.
+    # JAX traces the program here, because jax2onnx would replace functions of JAX while it traces.
     traced = jaxpr_as_fun(jax.make_jaxpr(positional)(*shapes))
     payload = jax2onnx.to_onnx(traced, shapes, input_names=names, output_names=outputs).SerializeToString()
     session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Policies as functions of named arrays, and verification of exported programs."""
+"""Programs, which are policies as functions of named arrays, and verification of exported programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Program(NamedTuple):
     """One step of a policy as a function of named arrays.
 
     Attributes:
-        function: `(dict of arrays) -> dict of arrays`.
+        function: `(dict of input arrays) -> dict of output arrays`.
         inputs: Shape of one row and dtype by name: `observations`, or `observations_NAME` for each part of a Dict or
             Tuple space; `carry_0`, … and `resets` of a recurrent network; `key` or `noise` of a stochastic program.
         outputs: Names of the outputs: `actions`, and `next_carry_0`, … of a recurrent network.
@@ -45,7 +45,7 @@ class Program(NamedTuple):
 def make_program(
     policy: Policy, params: Params, normalizer: normalize.Statistics | None, source: str | None
 ) -> Program:
-    """One step of the actor's `act` on named arrays; `source` is the input for sampling: "key", "noise" or None."""
+    """Makes a program of a policy's `act`; `source` names the input for sampling: "key", "noise" or None."""
     policy, params = networks.actor(policy, params)
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
@@ -57,7 +57,7 @@ def make_program(
     carry, carry_structure = jax.tree.flatten(jax.eval_shape(policy.initial_carry))
     carries = [f"carry_{i}" for i in range(len(carry))]
     inputs |= {name: (leaf.shape, leaf.dtype) for name, leaf in zip(carries, carry, strict=True)}
-    # An input and an output of ONNX cannot have the same name.
+    # An input and an output of ONNX cannot have the same name, so outputs of the carry start with "next_".
     outputs = ("actions", *(f"next_{name}" for name in carries))
     if carries:
         inputs["resets"] = ((), np.dtype(bool))
@@ -81,7 +81,7 @@ def make_program(
 
 
 def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str, Any]], Any]) -> None:
-    """Writes a payload if `run`, which executes it, and the policy agree on random inputs."""
+    """Writes an exported program if its results, computed by `run`, equal those of the policy on random inputs."""
     rng = np.random.default_rng(0)
     for batch in (1, 3, 64):
         arrays = {name: _random(rng, shape) for name, shape in program.shapes(batch).items()}
@@ -91,7 +91,7 @@ def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str,
             difference = np.max(np.abs(value - wanted) / (1.0 + np.abs(wanted)), initial=0.0)
             if value.shape != wanted.shape or not difference <= TOLERANCE:
                 raise ValueError(
-                    f"{path}: expected the {name} of policy.act, got others, apart by {difference:.2g} for a batch of "
+                    f"{path}: expected the {name} of policy.act, got a difference of {difference:.2g} for a batch of "
                     f"{batch}. Nothing was written; export in another format."
                 )
     atomic_file.write(path, payload)

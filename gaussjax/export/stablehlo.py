@@ -47,7 +47,7 @@ def stablehlo(
         (5, 1)
     """
     try:
-        import flatbuffers  # noqa: F401  jax.export needs it.
+        import flatbuffers  # noqa: F401  jax.export needs flatbuffers.
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("stablehlo: needs flatbuffers: pip install 'gaussjax[export]'") from missing
     program = make_program(policy, params, normalizer, None if deterministic else "key")

@@ -1,1 +1,1 @@
-"""Random numbers with the bits of `jax.random`, from JAX, NumPy and torch."""
+"""Random numbers in JAX, NumPy and torch, drawn with the same random bits as in `jax.random`."""

@@ -1,4 +1,4 @@
-"""Threefry cipher for JAX, NumPy and torch, and random words drawn with it as JAX draws them."""
+"""Threefry cipher for JAX, NumPy and torch, and the random words that `jax.random` draws with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-# Constants of Threefry-2x32: rotations of two alternating groups of rounds, and parity of the key schedule.
+# Constants of Threefry-2x32: bit rotations of two alternating groups of rounds, and parity of the key schedule.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
 class Operations(NamedTuple):
-    """Arithmetic of 32-bit words in one array library.
+    """Arithmetic on 32-bit words, as functions of one array library.
 
     Attributes:
         add: `(words, words) -> words`, modulo 2³².
@@ -34,7 +34,7 @@ class Operations(NamedTuple):
 
 
 def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
-    """Two random words for two counter words (x0, x1) and a key (k0, k1), after 20 rounds.
+    """Encrypts the counter words (x0, x1) with the key (k0, k1) in 20 rounds; the result is two random words.
 
     Source:
         Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
@@ -55,12 +55,12 @@ def _rotate(x: Array, count: int) -> Array:
     return lax.bitwise_or(lax.shift_left(x, np.uint32(count)), lax.shift_right_logical(x, np.uint32(32 - count)))
 
 
-# Functions of lax, because JAX traces each operator of an array as a function of its own.
+# Functions of lax instead of operators such as `+`, because JAX traces each operator as a nested function.
 _JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
 
 
 def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tuple[Array, Array]:
-    """Two random words for each counter, from the two words of a key."""
+    """Two random words for each counter, computed with the two words of a key."""
     first, second = (lax.index_in_dim(words, i, keepdims=False) for i in range(2))
     return threefry2x32(first, second, np.uint32(0), counters, _JAX)
 
@@ -68,20 +68,20 @@ def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tup
 def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
     """Two random words for each entry of a shape, or None if `jax.random` has to draw them."""
     words = key_words(key)
-    # A symbolic dimension of an exported program counts as small.
+    # Symbolic sizes, as in exported programs, are assumed to be small.
     if words is None or math.prod(size for size in shape if isinstance(size, int)) >= 2**32:
         return None
     return hash_words(words, counter(tuple(shape)))
 
 
-# XLA: CPU fusion copies a cheap producer into each of its consumers, so the noise is computed for the actions and
-# again for log_prob (jax 0.10.2). Without this function `act` takes 1.2 to 2.2 times as long at 256 to 4096 rows of 3
-# to 8 actions. A PPO program takes 1.3 times as long to compile. Drop the function when
+# Without `once` XLA on CPU computes the noise for the actions and again for log_prob, because it copies a cheap
+# computation into each kernel that uses it (jax 0.10.2). `act` then takes 1.2 to 2.2 times as long at 256 to 4096 rows
+# of 3 to 8 actions, and a PPO program takes 1.3 times as long to compile. Drop `once` when
 # test_xla_copies_a_hash_into_each_consumer fails.
 def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
-    """The array x, computed once and stored instead of copied into each consumer."""
-    # XLA never copies a division. The divisor is 1, but XLA cannot know that, because it is computed from random
-    # bits. (`lax.optimization_barrier` is removed before the CPU backend fuses.)
+    """Returns x in a form that XLA computes once and stores, instead of again in each kernel that uses it."""
+    # Divides x by 1, because XLA never copies a division. XLA cannot know that the divisor is 1, because it is made
+    # from random bits. `lax.optimization_barrier` does not help: XLA removes it before the CPU backend fuses.
     zero = (random_bits >> np.uint32(31)) >> np.uint32(1)
     return lax.div(x, zero.astype(x.dtype) + np.array(1, x.dtype))
 
@@ -90,10 +90,10 @@ def key_words(key: Any) -> UInt32[Array, "2"] | None:
     """The two words of one threefry key, or None for a key that only `jax.random` can use."""
     if not hasattr(key, "dtype"):
         return None
-    config: Any = jax.config  # Its flags become attributes at run time.
+    config: Any = jax.config  # Typed as Any, because type checkers do not know these flags of jax.
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     impl = jax.random.key_impl(key) if typed else config.jax_default_prng_impl
-    # The checker of reused keys only sees calls of jax.random.
+    # JAX's checker of reused keys only sees calls of jax.random, so jax.random draws while the checker is on.
     if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable or config.jax_debug_key_reuse:
         return None
     words = jax.random.key_data(key) if typed else key
@@ -101,8 +101,8 @@ def key_words(key: Any) -> UInt32[Array, "2"] | None:
 
 
 def counter(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """Row-major index of every entry of a shape."""
-    # One iota per axis and no reshape, so that the sum of broadcasts has the shape of its consumer.
+    """Array of shape `shape` in which each entry is its own row-major index."""
+    # Sums one iota per axis instead of reshaping a flat one, so that every term already has the final shape.
     index, stride = jnp.zeros(shape, jnp.uint32), 1
     for number, axis in enumerate(reversed(range(len(shape)))):
         step = lax.broadcasted_iota(jnp.uint32, shape, axis)

@@ -1,8 +1,8 @@
-"""Functions of `jax.random` for typed and legacy keys, with the same results and less to compile.
+"""Functions of `jax.random` that compile faster, with the same results, for typed and legacy keys.
 
 On CPU `jax.random` lowers each use of a threefry key to a while loop with a dozen kernels. Here the
-cipher is plain arithmetic, which fuses. `jax.random` itself is called for other keys, for threefry that
-is not partitionable, and under JAX's checker of reused keys.
+cipher is plain arithmetic, which fuses. `jax.random` itself is called for keys of other ciphers,
+for threefry that is not partitionable, and while JAX's checker of reused keys is on.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jaxtyping import Array, Int32, Integer, Key, UInt32
 from gaussjax.random.cipher import counter, draw, hash_words, key_words, once
 
 OneKey = Key[Array, ""] | UInt32[Array, "2"]
-"""A typed or a legacy key."""
+"""One PRNG key, typed or legacy."""
 
 
 def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
-    """The `num` keys of `jax.random.split`, of the same type as the consumed key.
+    """Returns the same `num` keys as `jax.random.split`, of the type of the old key, which is consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -37,7 +37,7 @@ def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 
 
 
 def fold_in(key: OneKey, data: Any) -> OneKey:
-    """The key of `jax.random.fold_in` for a number from 0 to 2³² - 1; the old key is not consumed.
+    """Returns the same key as `jax.random.fold_in` for a number from 0 to 2³² - 1; the old key is not consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -52,7 +52,7 @@ def fold_in(key: OneKey, data: Any) -> OneKey:
 
 @functools.partial(jax.jit, static_argnames="shape", inline=True)
 def bits(key: OneKey, shape: tuple[int, ...] = ()) -> UInt32[Array, "..."]:
-    """The uint32 numbers of `jax.random.bits`; the key is consumed.
+    """Returns the same uint32 numbers as `jax.random.bits`; the key is consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -67,7 +67,7 @@ def bits(key: OneKey, shape: tuple[int, ...] = ()) -> UInt32[Array, "..."]:
 def randint(
     key: OneKey, shape: tuple[int, ...], minval: int | Integer[Array, "..."], maxval: int | Integer[Array, "..."]
 ) -> Int32[Array, "..."]:
-    """The int32 numbers of `jax.random.randint`, uniform on [minval, maxval); the key is consumed.
+    """Returns the same int32 numbers as `jax.random.randint`, uniform on [minval, maxval); the key is consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -80,7 +80,7 @@ def randint(
     pair = split(key)
     more, less = bits(pair[0], shape), bits(pair[1], shape)
     span = jnp.where(high > low, high - low, 1).astype(jnp.uint32)
-    # 64 random bits modulo the span, in 32-bit arithmetic.
+    # Computes 64 random bits modulo the span in 32-bit arithmetic, as `jax.random.randint` does.
     factor = jnp.uint32(2**16) % span
     factor = (factor * factor) % span
     return low + ((more % span * factor + less % span) % span).astype(jnp.int32)
@@ -93,8 +93,8 @@ def _like(key: Array, words: UInt32[Array, "... 2"]) -> Array:
 
 @functools.partial(jax.jit, inline=True)
 def _derived(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
-    """The words of one new key per counter."""
-    # A select instead of a stack, because XLA would copy the hash into both operands of a stack.
+    """The words of the new keys, one key for each counter."""
+    # A select instead of a stack, because XLA would compute the hash twice, once for each operand of a stack.
     shape = (*counters.shape, 2)
     place = lax.broadcasted_iota(jnp.uint32, shape, counters.ndim)
     first, second = hash_words(words, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))

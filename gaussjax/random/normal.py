@@ -1,4 +1,4 @@
-"""Standard normal noise: the numbers of `jax.random.normal`, in a form that XLA fuses."""
+"""Standard normal noise with the numbers of `jax.random.normal`, computed in a form that XLA can fuse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gaussjax.random import cipher
 def standard_normal(
     key: Key[Array, ""] | UInt32[Array, "2"], shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> Float[Array, "..."]:
-    """The numbers of `jax.random.normal(key, shape, dtype)`, bit for bit; the key is consumed.
+    """Returns the same numbers as `jax.random.normal(key, shape, dtype)`, bit for bit; the key is consumed.
 
     Example:
         >>> key = jax.random.key(0)
@@ -25,9 +25,9 @@ def standard_normal(
         True
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    # XLA: the index arithmetic of rows whose width is not a power of two is division; a single row needs none. Drawn
-    # as rows `act` takes 1.4 times as long at 256 rows of 6 actions and 1.9 times at 4096 (jax 0.10.2, CPU). Drop it
-    # when `python -m benchmarks act` shows no difference without it.
+    # Draws the noise as one flat row. For rows whose width is not a power of two XLA computes each index by a division,
+    # and `act` takes 1.4 times as long at 256 rows of 6 actions and 1.9 times at 4096 (jax 0.10.2, CPU). Drop the flat
+    # row when `python -m benchmarks act` shows no difference without it.
     in_one_row = all(isinstance(size, int) for size in shape) and bool(shape) and shape[-1] & (shape[-1] - 1)
     drawn = (math.prod(shape),) if in_one_row else tuple(shape)
     words = cipher.draw(key, drawn) if dtype in (jnp.float32, jnp.float64) else None
@@ -35,8 +35,8 @@ def standard_normal(
         return jax.random.normal(key, shape, dtype)
     high, low = words
 
-    # The steps of jax.random.uniform and normal in their order. Random mantissa bits make a float in
-    # [1, 2), which is shifted and scaled to the open interval (-1, 1).
+    # Repeats the steps of jax.random.uniform and jax.random.normal in their order. Random mantissa bits make a
+    # float in [1, 2), which is shifted and scaled to the open interval (-1, 1).
     finfo = jnp.finfo(dtype)
     wide = finfo.bits == 64
     bits = (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low

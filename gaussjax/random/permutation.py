@@ -1,4 +1,4 @@
-"""Random permutations of the training samples."""
+"""Random permutations, made by a cipher instead of a sort."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from jaxtyping import Array, Int32, UInt32
 
 from gaussjax.random import keys
 
-# Below this count a sort is as fast, and it can give every order, which the cipher cannot.
+# Counts below this are permuted by a sort, which is as fast there and, unlike the cipher, can give every order.
 _FEW = 512
-# Rounds of the cipher. NIST's FF1, a cipher for small domains too, has ten.
+# Number of rounds of the cipher. FF1, NIST's cipher for small domains, has ten.
 _ROUNDS = 12
 
 
-# XLA: jax.random.permutation sorts twice, which is slow on CPU (jax 0.10.2). With it a compiled step of PPO takes 1.2
-# times as long for 2048 samples and 1.3 times for 16384; with a single sort 1.1 to 1.2 times. Drop the cipher when
+# The cipher replaces jax.random.permutation, whose two sorts slow a compiled step of PPO down on CPU (jax 0.10.2), by
+# 1.2 times for 2048 samples and 1.3 times for 16384. A single sort costs 1.1 to 1.2 times. Drop the cipher when
 # test_a_permutation_of_jax_is_two_sorts fails and a step with jax.random.permutation is as fast.
 def permutation(key: keys.OneKey, count: int) -> Int32[Array, " count"]:
     """Numbers from 0 to count - 1 in random order.
 
-    A Feistel network permutes the numbers of a given width without sorting. It is applied again to a result
-    that is not below count.
+    A Feistel network permutes all numbers of a bit width without sorting. A result that is not below `count`
+    is permuted again.
 
     Args:
         key: Typed or legacy key, which is consumed.
         count: Length of the result, below 2³¹.
 
     Returns:
-        Each number once.
+        Array of shape `(count,)` that contains each number once.
 
     Example:
         >>> sorted(permutation(jax.random.key(0), 5).tolist())
@@ -53,7 +53,7 @@ def permutation(key: keys.OneKey, count: int) -> Int32[Array, " count"]:
 
 
 def _enciphered(numbers: UInt32[Array, " n"], round_keys: UInt32[Array, " rounds"], width: int) -> UInt32[Array, " n"]:
-    """Permuted numbers of `width` bits; the rounds mix each half of the bits into the other in turn."""
+    """Permutes numbers of `width` bits; each round mixes one half of the bits into the other half."""
     split = width // 2
     low_bits, high_bits = (jnp.uint32((1 << bits) - 1) for bits in (split, width - split))
     low, high = numbers & low_bits, numbers >> split
@@ -64,13 +64,13 @@ def _enciphered(numbers: UInt32[Array, " n"], round_keys: UInt32[Array, " rounds
         low = low ^ (_mixed(high + keys[1]) & low_bits)
         return (high, low), None
 
-    # With a loop two rounds are traced and compiled instead of twelve.
+    # A loop over pairs of rounds, so that JAX traces and compiles two rounds instead of twelve.
     (high, low), _ = jax.lax.scan(rounds, (high, low), round_keys.reshape(-1, 2))
     return (high << split) | low
 
 
 def _mixed(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
-    """Hash of each word by the finaliser of MurmurHash3: every bit depends on all bits of the word."""
+    """Hashes each word by the finaliser of MurmurHash3, so that every bit depends on all bits of the word."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

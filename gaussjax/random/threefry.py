@@ -1,4 +1,4 @@
-"""JAX's random numbers in NumPy: the same bits for the same key, without JAX.
+"""Random numbers in NumPy with the same bits for the same key as in `jax.random`, computed without JAX.
 
 A key consists of two uint32 words, the `jax.random.key_data` of a JAX key. The functions take the
 operations of an array library, `Words`, so that `gaussjax.torch.random` can use them on tensors.
@@ -17,7 +17,7 @@ from gaussjax.random.cipher import Operations, threefry2x32
 
 
 class Words(NamedTuple):
-    """Operations of one array library on 32-bit words, in a dtype of the library's choice.
+    """Operations on 32-bit words in one array library, which may store the words in any dtype.
 
     Attributes:
         library: Module with the functions `stack`, `where`, `sqrt` and `copysign`.
@@ -44,13 +44,13 @@ class Words(NamedTuple):
     float64: Callable[[Any, Any], Any]
 
     def hash(self, key: Any, counters: Any) -> tuple[Any, Any]:
-        """Two random words from the key for each of the counters, which are below 2³²."""
+        """Two random words for each counter, computed with the key; counters are below 2³²."""
         words = self.read(key)
         zeros = counters ^ counters
         return threefry2x32(words[0] + zeros, words[1] + zeros, zeros, counters, self.operations)
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Two random words from the key for each place of a shape."""
+        """Draws two arrays of random words of shape `shape` with the key."""
         size = math.prod(shape)
         if size >= 2**32:
             raise ValueError(f"shape: expected fewer than 2**32 numbers, got {shape}. Draw them in parts.")
@@ -59,7 +59,7 @@ class Words(NamedTuple):
 
 
 def key(seed: int) -> np.ndarray:
-    """The words of `jax.random.key(seed)`.
+    """The two words of the key `jax.random.key(seed)`.
 
     Args:
         seed: Integer from 0 to 2³² - 1. In this range JAX's keys do not depend on x64.
@@ -80,10 +80,10 @@ def key(seed: int) -> np.ndarray:
 
 
 def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
-    """The keys of `jax.random.split`.
+    """Returns the same keys as `jax.random.split`, as words.
 
     Args:
-        key: Two words, which are consumed.
+        key: Two words of a key, which is consumed.
         num: Number of new keys.
         words: Operations of an array library, NumPy by default.
 
@@ -100,11 +100,11 @@ def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
 
 
 def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
-    """The key of `jax.random.fold_in`.
+    """Returns the same key as `jax.random.fold_in`, as words.
 
     Args:
-        key: Two words, which are not consumed.
-        data: Integer from 0 to 2³² - 1; another number gives another key.
+        key: Two words of a key, which is not consumed.
+        data: Integer from 0 to 2³² - 1; different numbers give different keys.
         words: Operations of an array library, NumPy by default.
 
     Returns:
@@ -120,10 +120,10 @@ def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
 
 
 def bits(key: Any, shape: tuple[int, ...] = (), words: Words | None = None) -> Any:
-    """The uint32 numbers of `jax.random.bits`.
+    """Returns the same uint32 numbers as `jax.random.bits`.
 
     Args:
-        key: Two words, which are consumed.
+        key: Two words of a key, which is consumed.
         shape: Shape of the result.
         words: Operations of an array library, NumPy by default.
 
@@ -147,13 +147,13 @@ def uniform(
     maximum: float = 1.0,
     words: Words | None = None,
 ) -> Any:
-    """The numbers of `jax.random.uniform`, on [minimum, maximum).
+    """Returns the same numbers as `jax.random.uniform`, on [minimum, maximum).
 
     float32 numbers, and all numbers on [0, 1), equal JAX's exactly. On other intervals float64 numbers
     can differ by one rounding, because XLA fuses a product with a sum.
 
     Args:
-        key: Two words, which are consumed.
+        key: Two words of a key, which is consumed.
         shape: Shape of the result.
         dtype: "float32" or "float64".
         minimum: Lower bound.
@@ -164,7 +164,7 @@ def uniform(
         An array of that shape and dtype.
 
     Raises:
-        ValueError: Another dtype.
+        ValueError: `dtype` is neither "float32" nor "float64".
 
     Example:
         >>> uniform(key(0), (2,)).shape
@@ -177,10 +177,10 @@ def uniform(
     if dtype == "float64":
         floats, nearest = words.float64(high, low), float
     else:
-        # Random mantissa bits of a float in [1, 2).
+        # Random mantissa bits with the exponent bits of 1 make a float in [1, 2).
         floats, nearest = words.float32(words.shift(high ^ low, 9) | words.operations.word(0x3F800000)), _single
     minimum, maximum = nearest(minimum), nearest(maximum)
-    # XLA on a CPU fuses product and sum without rounding the product. In float64 the product is exact too.
+    # XLA on CPU does not round the product before the sum. float64 holds a product of float32 numbers exactly, too.
     scaled = (words.cast(floats, "float64") - 1.0) * nearest(maximum - minimum) + minimum
     return words.cast(words.library.where(scaled < minimum, minimum + 0.0 * scaled, scaled), dtype)
 
@@ -192,7 +192,7 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
     float64 number z.
 
     Args:
-        key: Two words, which are consumed.
+        key: Two words of a key, which is consumed.
         shape: Shape of the result.
         dtype: "float32" or "float64".
         words: Operations of an array library, NumPy by default.
@@ -210,7 +210,7 @@ def normal(key: Any, shape: tuple[int, ...] = (), dtype: str = "float32", words:
 
 
 def quantile(uniforms: Any, dtype: str, words: Words | None = None) -> Any:
-    """Normal numbers `√2 erf⁻¹(u)` of uniform numbers u on (-1, 1).
+    """Maps uniform numbers u on (-1, 1) to standard normal numbers `√2 erf⁻¹(u)`.
 
     Args:
         uniforms: Uniform numbers.
@@ -225,15 +225,15 @@ def quantile(uniforms: Any, dtype: str, words: Words | None = None) -> Any:
         [-0.6745, 0.0, 0.6745]
     """
     words = words or NUMPY
-    # u² is rounded to its dtype as in JAX, which changes results near ±1 by up to 90 units in the last place.
+    # u² is rounded to the dtype of u as in JAX. For u near ±1 this changes results by up to 90 units in the last place.
     square = words.cast(uniforms * uniforms, "float64")
-    # The tail probability (1 - |u|) / 2 without cancellation.
+    # Computes the tail probability (1 - |u|) / 2 without cancellation.
     tail = (1.0 - square) / (2.0 + 2.0 * words.library.sqrt(square))
     return words.cast(words.library.copysign(words.quantile(tail), words.cast(uniforms, "float64")), dtype)
 
 
 def _single(number: float) -> float:
-    # Rounding to float32 in plain arithmetic, because torch.compile turns NumPy's numbers into tensors.
+    # Rounds a Python float to float32 by plain arithmetic, because torch.compile turns NumPy scalars into tensors.
     scaled = (2.0**29 + 1.0) * number
     return scaled - (scaled - number)
 
@@ -248,7 +248,7 @@ def _float64(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def _quantile(probabilities: np.ndarray) -> np.ndarray:
-    # Imported here because loading scipy.special takes 0.1 s.
+    # scipy.special is imported at its first use, because that takes 0.1 s.
     from scipy import special
 
     return special.ndtri(probabilities)

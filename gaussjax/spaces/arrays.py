@@ -1,4 +1,4 @@
-"""Conversion of observations of a space to arrays and flat vectors, and observations of zeros."""
+"""Conversion of observations to arrays and to flat vectors, and observations filled with zeros."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Observations = Any
 
 
 def cast(space: Space, observations: Observations, name: str = "observations") -> tuple[Observations, tuple[int, ...]]:
-    """Observations as arrays with the structure of the space, and their batch shape.
+    """Converts observations to arrays with the structure of the space; also returns their batch shape.
 
     Integers and booleans in a Box become float32. Floating dtypes are kept (float64 with x64 only). Flat
     vectors for a Box of several axes are reshaped.
 
     Args:
         space: Space of one observation.
-        observations: `(…, *shape)` or, for a Box, `(…, size)`; nested like the space.
+        observations: Arrays of shape `(…, *shape)` or, for a Box, `(…, size)`; nested like the space.
         name: Name of the argument in errors.
 
     Returns:
         The arrays, and the shape of the leading axes that they share.
 
     Raises:
-        TypeError: An array has no real dtype (text, objects, complex), or a discrete part no integer one.
+        TypeError: The dtype of an array is not real (text, objects, complex), or not integer for a discrete part.
         ValueError: The shape or the structure does not fit the space.
 
     Example:
@@ -67,14 +67,14 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
 
 
 def flatten(space: Space, observations: Observations) -> jax.Array:
-    """Observations as float vectors with discrete parts one-hot, in the order of `gymnasium.spaces.flatten`.
+    """Converts observations to flat float vectors like `gymnasium.spaces.flatten`; discrete parts become one-hot.
 
     Args:
         space: Space of one observation.
         observations: Arrays as returned by `cast`.
 
     Returns:
-        `(…, size(space))` in the widest floating dtype among the parts.
+        Array of shape `(…, size(space))` in the widest floating dtype among the parts.
 
     Example:
         >>> flatten(Discrete(3), jnp.array([2, 0]))
@@ -99,7 +99,7 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
 
 
 def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
-    """Observations of zeros; a Discrete space gives its `start`.
+    """Observations filled with zeros; a Discrete space gives its lowest value, `start`.
 
     Args:
         space: Space of one observation.

@@ -1,4 +1,4 @@
-"""Conversion of spaces to JSON-able dicts and back."""
+"""Conversion of spaces to dicts that JSON can store, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tup
 
 
 def to_dict(space: Space) -> dict[str, Any]:
-    """JSON-able description of a space, for `from_dict`.
+    """Describes a space by a dict that JSON can store and `from_dict` converts back.
 
     Args:
         space: Space of this module.
@@ -37,7 +37,7 @@ def to_dict(space: Space) -> dict[str, Any]:
 
 
 def from_dict(description: Mapping[str, Any]) -> Space:
-    """Space for a description made by `to_dict`.
+    """Makes a space from a dict that `to_dict` returned.
 
     Args:
         description: Dict returned by `to_dict`.

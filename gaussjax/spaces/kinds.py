@@ -1,4 +1,4 @@
-"""Spaces as frozen classes that can be hashed, compared and written into a file."""
+"""Observation and action spaces as frozen classes that can be hashed, compared and written into a file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gaussjax.core.arrays import fill
 
 @dataclass(frozen=True)
 class Box:
-    """Real vectors, images and other arrays with a bound on every entry.
+    """Space of real vectors, images or other arrays with a lower and an upper bound for every entry.
 
     The constructor takes its arguments in Gymnasium's order and converts bounds to plain numbers.
 
     Attributes:
         low: Lower bounds in row-major order, or one number for all entries; -inf for no bound.
-        high: Upper bounds likewise; inf for no bound.
+        high: Upper bounds in the same form; inf for no bound.
         shape: Shape of one element. By default the common shape of the bounds, or (1,) for two numbers.
         dtype: NumPy name of the dtype of one element.
 
@@ -47,7 +47,7 @@ class Box:
             raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
         low, high = _compact(self.low, shape, "low"), _compact(self.high, shape, "high")
         fill(self, low=low, high=high, shape=shape, dtype=np.dtype(self.dtype).name)
-        # Bounds that are single numbers are not broadcast: a shape from a file must not allocate that much memory.
+        # Scalar bounds are compared without a broadcast, because a huge shape from a file must not allocate memory.
         lowest, highest = np.atleast_1d(low), np.atleast_1d(high)
         crossed = np.flatnonzero(~(lowest <= highest))
         if crossed.size:
@@ -60,7 +60,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Discrete:
-    """The integers start, start + 1, …, start + n - 1; one-hot when flattened.
+    """Space of the integers from start to start + n - 1; an element is one-hot when flattened.
 
     Attributes:
         n: Number of values.
@@ -77,7 +77,7 @@ class Discrete:
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """A vector of integers that start at 0; each is one-hot when flattened.
+    """Space of vectors of integers that start at 0; each integer is one-hot when flattened.
 
     Attributes:
         nvec: Number of values of each integer.
@@ -92,7 +92,7 @@ class MultiDiscrete:
 
 @dataclass(frozen=True)
 class Dict:
-    """Named spaces, in the order in which they are flattened.
+    """Space of dicts: named spaces, in the order in which their elements are flattened.
 
     Attributes:
         items: Pairs of a name and a space.
@@ -107,10 +107,10 @@ class Dict:
 
 @dataclass(frozen=True)
 class Tuple:
-    """A sequence of spaces.
+    """Space of tuples: a sequence of spaces.
 
     Attributes:
-        items: The spaces.
+        items: Spaces of the entries of a tuple.
 
     Example:
         >>> size(Tuple((Box(shape=(2,)), Discrete(3))))
@@ -124,7 +124,7 @@ Space = Box | Discrete | MultiDiscrete | Dict | Tuple
 
 
 def size(space: Space) -> int:
-    """Length of the flat vector of one element.
+    """Length of the flat vector to which `flatten` converts one element of a space.
 
     Args:
         space: Space of this module.
@@ -167,7 +167,7 @@ def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
-    """A bound as one number, or as a tuple with a number for each entry."""
+    """Converts a bound to one number if all entries are equal, otherwise to a tuple of numbers."""
     values = np.asarray(bound, np.float64)
     if values.ndim and values.shape not in (shape, (math.prod(shape),)):
         raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")

@@ -11,7 +11,7 @@ from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tup
 
 
 def as_space(space: Any) -> Space:
-    """The gaussjax space for a Gymnasium space, a size or a shape.
+    """Converts a Gymnasium space, a vector length or a shape to a gaussjax space.
 
     Args:
         space: Space of Gymnasium or of this module, length of an unbounded vector, or a shape.
@@ -61,10 +61,10 @@ def as_space(space: Any) -> Space:
 
 
 def action_box(space: Any) -> Box:
-    """The gaussjax Box for a continuous action space.
+    """Converts a continuous action space to a gaussjax Box.
 
     Args:
-        space: As in `as_space`.
+        space: Action space in any form that `as_space` converts.
 
     Returns:
         A Box with at least one dimension.

@@ -133,7 +133,7 @@ def test_program_that_differs_is_not_written(tmp_path, monkeypatch):
     policy, params = policies.make("gaussian")
     operations = {**numpy_act.OPERATIONS, "tanh": np.sin}
     monkeypatch.setattr(numpy_act, "OPERATIONS", operations)
-    with pytest.raises(ValueError, match=r"expected the actions of policy.act, got others, apart by .*Nothing was"):
+    with pytest.raises(ValueError, match=r"expected the actions of policy.act, got a difference of .*Nothing was"):
         export.numpy(tmp_path / "policy.npz", policy, params)
     assert list(tmp_path.iterdir()) == []
 
