@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 
 class Dataset(NamedTuple):
-    """Pairs of an observation and an action.
+    """Recorded pairs of an observation and an action, one pair in each row.
 
     Attributes:
         observations: Observations, `(N, F)`.
@@ -25,11 +25,11 @@ class Dataset(NamedTuple):
 
 
 def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
-    """Pairs of observations and actions from a file or a dict.
+    """Reads pairs of observations and actions from a file or a dict.
 
     Args:
         source: Dict or `.npz` file with `observations` and `actions`, as in Minari and D4RL; a last observation
-            without action is dropped. Or a `.csv` file with columns `observation_0`, … and `action_0`, ….
+            without an action is dropped. Or a `.csv` file with columns `observation_0`, … and `action_0`, ….
 
     Returns:
         Observations and actions as float32, one row for each pair.

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium, brax and gymnax, and the protocol of environments that are pure JAX functions."""
+"""Adapters for Gymnasium, brax and gymnax, and the record of an environment as pure JAX functions."""
 
 from gaussjax.envs.brax import from_brax as from_brax
 from gaussjax.envs.environment import Environment as Environment

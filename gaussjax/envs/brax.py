@@ -12,7 +12,7 @@ from gaussjax.envs.environment import Environment, Step, at_limit
 
 
 def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
-    """An environment of brax or mujoco_playground as an `Environment`.
+    """Converts an environment of brax or mujoco_playground to an `Environment`.
 
     Args:
         environment: Object with `observation_size`, `action_size`, `reset(key)` and `step(state, action)`, without
@@ -20,7 +20,7 @@ def from_brax(environment: Any, max_steps: int | None = None) -> Environment:
         max_steps: Number of steps after which an episode is truncated, or None.
 
     Returns:
-        Two pure functions and the spaces.
+        The environment as two pure functions and two spaces.
 
     Example:
         >>> import jax

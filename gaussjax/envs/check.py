@@ -1,4 +1,4 @@
-"""Validation of the two functions of a JAX environment while they are traced, at no cost in the compiled program."""
+"""Validation of the reset and step functions of a JAX environment, which happens only while they are traced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaussjax.envs.environment import Environment, Step
 
 
 def reset(environment: Environment, key: Key[Array, ""]) -> tuple[Any, Array]:
-    """State and observation of `environment.reset(key)` after validation."""
+    """Resets the environment and checks that the observation is one element of the observation space."""
     result = environment.reset(key)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise TypeError(f"reset: expected (state, observation), got {_kind(result)}. Return both.")
@@ -24,7 +24,7 @@ def reset(environment: Environment, key: Key[Array, ""]) -> tuple[Any, Array]:
 
 
 def step(environment: Environment, state: Any, observation: Array, action: Array) -> Step:
-    """Result of `environment.step(state, action)` for a flat action, after validation for a compiled loop."""
+    """Steps the environment with a flat action and checks the shapes and dtypes that a compiled loop needs."""
     stepped = environment.step(state, action.reshape(spaces.action_box(environment.action_space).shape))
     if not isinstance(stepped, Step):
         raise TypeError(
@@ -35,8 +35,8 @@ def step(environment: Environment, state: Any, observation: Array, action: Array
         value = getattr(stepped, field)
         if jnp.shape(value) != ():
             raise ValueError(
-                f"step.{field}: expected shape (), got {jnp.shape(value)}. The environment is a single one, which is "
-                f"vmapped; use .reshape(())."
+                f"step.{field}: expected shape (), got {jnp.shape(value)}. The environment must be a single one, since "
+                f"the training loop vmaps it; use .reshape(())."
             )
         if field != "reward" and jnp.result_type(value) != jnp.bool_:
             raise TypeError(f"step.{field}: expected bool, got {jnp.result_type(value)}. Use .astype(bool).")
@@ -51,22 +51,22 @@ def _check_element(space: Any, observation: Any, name: str) -> None:
     batch_shape = spaces.cast(spaces.as_space(space), observation, name)[1]
     if batch_shape:
         raise ValueError(
-            f"{name}: expected one element of the observation_space, got a batch of shape {batch_shape}. An "
-            f"environment is a single one, which is vmapped; use .reshape, or correct the space."
+            f"{name}: expected one element of the observation_space, got a batch of shape {batch_shape}. The "
+            f"environment must be a single one, since it is vmapped; use .reshape, or correct the space."
         )
 
 
 def _check_alike(value: Any, before: Any, name: str) -> None:
     """Raises an error unless `value` and `before` have the same structure, shapes and dtypes."""
-    # eval_shape converts Python numbers to arrays.
+    # eval_shape is used because it gives a shape and a dtype to Python numbers as well.
     got, expected = jax.eval_shape(lambda *trees: trees, value, before)
     faults = differences(_leaves(got, name), _leaves(expected, name))
     if not faults and jax.tree.structure(got) != jax.tree.structure(expected):
         faults = [f"{name}: expected {jax.tree.structure(expected)}, got {jax.tree.structure(got)}"]
     if faults:
         raise ValueError(
-            f"{'; '.join(faults)}. A compiled loop carries what reset returned: keep its structure, shapes and dtypes, "
-            f"with .reshape and .astype."
+            f"{'; '.join(faults)}. A compiled loop carries the result of reset: step must keep its structure, shapes "
+            f"and dtypes. Use .reshape and .astype."
         )
 
 

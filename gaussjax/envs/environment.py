@@ -1,4 +1,4 @@
-"""Protocol of environments that are pure JAX functions."""
+"""Record of an environment as pure JAX functions, and the types of its functions."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Step(NamedTuple):
 
 
 class ResetFunction(Protocol):
-    """Function from a key, which is consumed, to the state and the observation at the start of an episode."""
+    """The environment's reset function, `(key) -> (state, observation)` at the start of an episode."""
 
     def __call__(self, key: Key[Array, ""], /) -> tuple[Any, Array]: ...
 
 
 class StepFunction(Protocol):
-    """Function that applies an action in a state."""
+    """The environment's step function, `(state, action) -> Step`."""
 
     def __call__(self, state: Any, action: Array, /) -> Step: ...
 
 
 class Environment(NamedTuple):
-    """A single environment as two pure functions. Training loops vmap them and reset finished episodes.
+    """A single environment as two pure functions. Training loops vmap the functions and reset finished episodes.
 
     Attributes:
         reset: `(key) -> (state, observation)`. The key is consumed.
-        step: `(state, action) -> Step`. A random environment keeps a key in its state.
+        step: `(state, action) -> Step`. An environment with random steps keeps a key in its state.
         observation_space: Space of observations, of Gymnasium or `gaussjax.spaces`.
         action_space: Box of actions, of Gymnasium or `gaussjax.spaces`.
     """
@@ -55,5 +55,5 @@ class Environment(NamedTuple):
 
 
 def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int | None) -> Bool[Array, ""]:
-    """True if the time limit truncates an episode after `steps` steps."""
+    """Returns True if an episode that has not terminated reaches its time limit after `steps` steps."""
     return jnp.asarray(False) if max_steps is None else ~terminated & (steps >= max_steps)

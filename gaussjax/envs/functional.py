@@ -13,14 +13,14 @@ from gaussjax.random import keys
 
 
 def from_functional(functional: Any, max_steps: int | None = None) -> Environment:
-    """An environment of Gymnasium's functional interface as an `Environment`.
+    """Converts an environment of Gymnasium's functional interface to an `Environment`.
 
     Args:
         functional: A `gymnasium.experimental.functional.FuncEnv`.
         max_steps: Number of steps after which an episode is truncated, or None.
 
     Returns:
-        Two pure functions and the spaces.
+        The environment as two pure functions and two spaces.
 
     Example:
         >>> import jax
@@ -38,8 +38,8 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
 
     def step(state: Any, action: Array) -> Step:
         state, key, steps = state
-        # The keys of a step are derived from the first key. XLA removes them if the environment does not use
-        # them; it could not remove a key that is split and carried at each step.
+        # The keys of a step are derived from the episode's key, so XLA removes them if the environment does not
+        # use them. XLA could not remove a key that each step splits and carries.
         transition_key, observation_key = keys.split(keys.fold_in(key, steps))
         next_state = functional.transition(state, action, transition_key)
         reward = jnp.asarray(functional.reward(state, action, next_state, observation_key), jnp.float32).reshape(())

@@ -1,4 +1,4 @@
-"""One error for environments that raise, exit or hang, with the environment and the step."""
+"""Conversion of every failure of an environment to one error that names the environment and the step."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import Any
 
 
 class EnvironmentStepError(RuntimeError):
-    """An environment raised, tried to exit the program, or exceeded the time limit."""
+    """Raised if an environment raises an exception, tries to exit the program, or exceeds its time limit."""
 
 
 class _TooSlow(BaseException):
-    """Raised by the alarm; a BaseException, so that `except Exception` in an environment does not catch it."""
+    """Raised at the time limit; a BaseException, so that `except Exception` in an environment does not catch it."""
 
 
 @contextlib.contextmanager
 def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[None]:
-    """Raises `EnvironmentStepError` if environments raise, exit or exceed the time limit in seconds.
+    """Runs a block; raises `EnvironmentStepError` if the environments in it raise, exit or exceed `timeout` seconds.
 
-    The limit is an alarm signal. It only acts in the main thread of a POSIX system, and compiled code has to
-    return to Python first. The error message calls the guarded block `when`.
+    An alarm signal enforces the time limit. It acts only in the main thread of a POSIX system, and only when
+    compiled code returns to Python. `when` names the block in the error message, such as "reset".
     """
     limit = timeout if threading.current_thread() is threading.main_thread() else None
     before = None
     if limit is not None:
-        before = signal.signal(signal.SIGALRM, _ring)
-        signal.setitimer(signal.ITIMER_REAL, min(limit, 1e9))  # A longer time can overflow.
+        before = signal.signal(signal.SIGALRM, _raise_too_slow)
+        signal.setitimer(signal.ITIMER_REAL, min(limit, 1e9))  # A longer time overflows setitimer.
     try:
         yield
     except (KeyboardInterrupt, EnvironmentStepError):
         raise
     except _TooSlow as error:
         raise EnvironmentStepError(
-            f"{_which(environments, error.__traceback__)}: expected an answer to {when} within {timeout:g} s, got "
+            f"{_failed(environments, error.__traceback__)}: expected an answer to {when} within {timeout:g} s, got "
             f"none. The environment hangs: look for a loop or a wait in it."
         ) from None
     except BaseException as error:
         got = f"{type(error).__name__}: {error}".rstrip(": ")
         raise EnvironmentStepError(
-            f"{_which(environments, error.__traceback__)}: expected an observation at {when}, got {got}. Correct "
+            f"{_failed(environments, error.__traceback__)}: expected an observation at {when}, got {got}. Correct "
             f"the environment."
         ) from error
     finally:
@@ -51,12 +51,12 @@ def guarded(environments: Any, when: str, timeout: float | None) -> Iterator[Non
             signal.signal(signal.SIGALRM, before)
 
 
-def _ring(_number: int, _frame: FrameType | None) -> None:
+def _raise_too_slow(_number: int, _frame: FrameType | None) -> None:
     raise _TooSlow
 
 
-def _which(environments: Any, trace: TracebackType | None) -> str:
-    """Name of the environment at the index that the loop of the vector environment has reached."""
+def _failed(environments: Any, trace: TracebackType | None) -> str:
+    """Returns the name of the failed environment, from the loop index `i` in the frame of the vector environment."""
     while trace is not None:
         names = trace.tb_frame.f_locals
         if names.get("self") is environments and isinstance(names.get("i"), int):

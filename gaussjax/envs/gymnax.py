@@ -13,7 +13,7 @@ from gaussjax.random import keys
 
 
 def from_gymnax(environment: Any, parameters: Any) -> Environment:
-    """An environment of gymnax as an `Environment`.
+    """Converts an environment of gymnax to an `Environment`.
 
     gymnax reports termination and truncation as one flag, so every end of an episode counts as a termination.
 
@@ -23,11 +23,11 @@ def from_gymnax(environment: Any, parameters: Any) -> Environment:
         parameters: Parameters of the environment.
 
     Returns:
-        Two pure functions and the spaces.
+        The environment as two pure functions and two spaces.
 
     Example:
         >>> import jax
-        >>> class Line:  # An environment of gymnax has these four methods.
+        >>> class Line:  # Every environment of gymnax has these four methods.
         ...     observation_space = action_space = lambda self, parameters: spaces.Box(-1.0, 1.0, (1,))
         ...     reset_env = lambda self, key, parameters: (jnp.zeros(1), jnp.zeros(1))
         ...     def step_env(self, key, state, action, parameters):

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium by their registered names."""
+"""Functions that make environments of Gymnasium from their registered names."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def make_functional(environment: str) -> Environment:
-    """An environment of Gymnasium as pure JAX functions, with its time limit.
+    """Makes an environment of Gymnasium as pure JAX functions, with its time limit.
 
     Args:
         environment: Registered name. Gymnasium has JAX functions for "Pendulum-v1" only.
 
     Returns:
-        Two pure functions and the spaces.
+        The environment as two pure functions and two spaces.
 
     Raises:
         ValueError: Gymnasium has no JAX functions for the environment.
@@ -39,7 +39,7 @@ def make_functional(environment: str) -> Environment:
 
 
 def make_vector(environment: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:
-    """Copies of a Gymnasium environment that step one after the other in this process.
+    """Makes copies of a Gymnasium environment, which step one after the other in this process.
 
     A finished episode is reset within the same step; its last observation is in `info["final_obs"]`.
     Observations that are not vectors (images, dicts, tuples, integers) are flattened.

@@ -1,4 +1,4 @@
-"""States of Gymnasium environments as JSON, for resuming a training."""
+"""Conversion of the states of Gymnasium environments to JSON and back, to resume a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium
 
-# Attributes that change from step to step in Gymnasium's classic control environments.
+# Attributes that hold the state of each of Gymnasium's classic control environments.
 _ATTRIBUTES = {
     "gymnasium.envs.classic_control.acrobot:AcrobotEnv": ("state",),
     "gymnasium.envs.classic_control.cartpole:CartPoleEnv": ("state", "steps_beyond_terminated"),
@@ -18,7 +18,7 @@ _ATTRIBUTES = {
     "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": ("state",),
     "gymnasium.envs.classic_control.pendulum:PendulumEnv": ("state",),
 }
-# Attributes of wrappers that change from step to step. Other wrappers are refused: they may hold more state.
+# Attributes that hold the state of Gymnasium's wrappers. Other wrappers are refused: they may hold a state.
 _STATELESS = ("ClipAction", "DtypeObservation", "FlattenObservation", "RescaleAction", "RescaleObservation")
 _WRAPPERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_STATELESS, ()),
@@ -29,23 +29,23 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
 
 
 class UnsavableError(ValueError):
-    """The state of an environment cannot be saved."""
+    """Raised if the state of an environment cannot be saved or restored."""
 
 
 def capture(environments: gymnasium.vector.VectorEnv) -> str:
-    """States of the environments in a vector environment as JSON, with random generators and elapsed steps.
+    """Returns the states of all environments as JSON, including random generators and elapsed steps.
 
-    Environments of Gymnasium's classic control are supported, and those whose unwrapped class has the methods
-    `get_state() -> plain data` and `set_state(data)`. Others raise UnsavableError.
+    Gymnasium's classic control environments are supported, and environments whose unwrapped class has the methods
+    `get_state() -> plain data` and `set_state(data)`. All others raise UnsavableError.
     """
     return json.dumps([_capture_one(environment) for environment in _each(environments)])
 
 
 def restore(environments: gymnasium.vector.VectorEnv, text: str) -> None:
-    """Restores environments of the same number and classes to the states saved by `capture`."""
+    """Restores the states that `capture` returned; the environments must have the same number and classes."""
     states, each = json.loads(text), _each(environments)
     if not isinstance(states, list) or len(states) != len(each):
-        raise UnsavableError(f"environments: expected {len(states)}, as saved, got {len(each)}.")
+        raise UnsavableError(f"environments: expected {len(states)} as in the saved state, got {len(each)}.")
     for environment, state in zip(each, states, strict=True):
         _restore_one(environment, state)
 
@@ -61,7 +61,7 @@ def _each(environments: Any) -> list[Any]:
 
 
 def _unwrap(environment: Any) -> tuple[list[Any], Any]:
-    """The wrappers around an environment and the environment itself."""
+    """Returns the wrappers around an environment, from the outside in, and the environment within them."""
     wrappers = []
     while environment is not environment.unwrapped:
         wrappers.append(environment)
@@ -115,7 +115,7 @@ def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
 
 
 def _write(value: Any) -> Any:
-    """JSON-able form of plain data. Arrays keep their dtype and every bit: JSON's float64 holds float32 exactly."""
+    """Converts plain data to values for JSON; arrays keep their dtype and their values exactly."""
     if isinstance(value, (np.ndarray, np.generic)):
         return {"array": np.asarray(value).tolist(), "dtype": str(value.dtype)}
     if isinstance(value, tuple):

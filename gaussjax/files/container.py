@@ -1,7 +1,7 @@
-"""File of named arrays and a JSON description, written atomically and verified by a digest.
+"""Files of named arrays and a JSON description, written atomically and verified by a digest.
 
 The format is safetensors, which other programs can read. Its metadata holds the description and a sha256 digest of
-the whole file, so that every flipped bit is detected. Nothing in a file is executed.
+the whole file, so that any change of a bit is detected. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from gaussjax.core import atomic_file
 
 _NO_DIGEST = "0" * 64
-# Quotes within the description are escaped, so this text occurs only once in a file.
+# Form of the digest in a file's header. This text occurs only once, since JSON escapes quotes in the description.
 _DIGEST_FIELD = '"sha256":"{}"'
-# safetensors' own NumPy reader does not support bfloat16.
+# NumPy dtypes by their names in a file. The NumPy reader of safetensors has no bfloat16, so it is not used.
 _FLOATS = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
 _SIGNED = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _UNSIGNED = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
@@ -29,14 +29,14 @@ _DTYPES: dict[str, Any] = {**_FLOATS, **_SIGNED, **_UNSIGNED, "BOOL": np.bool_}
 
 
 class PolicyFileError(ValueError):
-    """A file is damaged, is not a policy file, or does not fit this version of gaussjax or this network."""
+    """Raised if a file is damaged, is no policy file, or does not fit this version of gaussjax or the network."""
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Writes arrays, a JSON-able description and library versions; after an OSError an older file is unchanged."""
-    import safetensors.numpy  # Imported late: most programs neither read nor write a file.
+    """Writes a file of arrays, a description and library versions; if that fails, an older file is unchanged."""
+    import safetensors.numpy  # Imported on first use, because few programs write a file.
 
-    # safetensors copies the memory of an array in its order, which would scramble a transposed view.
+    # Arrays are made contiguous, because safetensors ignores strides and would scramble a transposed view.
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     other = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
     if other:
@@ -48,7 +48,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and description of a file; raises PolicyFileError for bytes that `write` did not write."""
+    """Reads the arrays and the description of a file; raises PolicyFileError unless `write` made the file."""
     import safetensors
 
     payload = path.read_bytes()
@@ -59,12 +59,12 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             for name, tensor in safetensors.deserialize(payload)
         }
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise PolicyFileError(f"{path}: expected arrays of numbers, got others ({error}).") from error
+        raise PolicyFileError(f"{path}: expected arrays of numbers, got other data ({error}).") from error
     return tensors, description
 
 
 def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises PolicyFileError with the names of all arrays that hold NaN."""
+    """Raises PolicyFileError if arrays hold NaN; the error names all of them."""
     broken = [name for name, value in tensors.items() if np.isnan(value).any()]
     if broken:
         raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
@@ -88,9 +88,9 @@ def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PolicyFileError(f"{damaged} a header without its description. It may be damaged.") from error
     if found != digest:
-        raise PolicyFileError(f"{damaged} bytes whose sha256 is another one. The file is damaged; copy it again.")
+        raise PolicyFileError(f"{damaged} bytes with another sha256 than in its header. Copy the file again.")
     if not isinstance(description, dict):
-        raise PolicyFileError(f"{damaged} a description that is not a dict. Make the file anew.")
+        raise PolicyFileError(f"{damaged} a description that is not a dict. Save the policy again.")
     return description
 
 

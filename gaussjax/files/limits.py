@@ -11,7 +11,7 @@ import numpy as np
 from gaussjax import normalize, spaces
 
 _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
-# Limits far above the size of any policy.
+# Limits on the size of a policy's description, far above any real policy.
 _MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
@@ -21,7 +21,7 @@ def refuse_bombs(description: Any, num_tensors: int) -> None:
 
 
 def part_faults(description: Mapping[str, Any]) -> list[str]:
-    """One sentence for each part of a description that has the wrong type."""
+    """Returns an error sentence for each part of a file's description that has the wrong type."""
     return [
         f"{name}: expected a {kind.__name__} in the description, got {type(description[name]).__name__}"
         for name, kind in _PARTS.items()
@@ -30,7 +30,7 @@ def part_faults(description: Mapping[str, Any]) -> list[str]:
 
 
 def statistics_fault(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
-    """Sentence about observation statistics whose shapes do not fit the observation space, or None if they fit."""
+    """Returns None if observation statistics fit the shape of the observation space, else an error sentence."""
     flat = (spaces.size(space),)
     # Observations are normalized either in the shape of the space or flattened.
     allowed = dict.fromkeys([space.shape, flat] if isinstance(space, spaces.Box) else [flat])
@@ -49,7 +49,7 @@ def mismatches(
     cast: Any,
     kept: Callable[[np.dtype], Any],
 ) -> list[str]:
-    """One sentence for each parameter that is missing, unknown, or of another shape or dtype."""
+    """Returns an error sentence for each parameter that is missing, unknown, or of another shape or dtype."""
     params = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
     faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in params]
     faults += [f"{name} is unknown (got {array.shape})" for name, array in params.items() if name not in expected]
@@ -59,7 +59,7 @@ def mismatches(
             faults.append(f"{name}: expected {leaf.shape}, got {array.shape}")
         if array.dtype != leaf.dtype and name not in cast:
             faults.append(f"{name}: expected {leaf.dtype}, got {array.dtype}")
-        elif kept(array.dtype) != array.dtype:  # JAX without x64 narrows 64 bits to 32.
+        elif kept(array.dtype) != array.dtype:  # Without x64, JAX converts 64 bits to 32.
             faults.append(f"{name}: expected 32 bits, got {array.dtype}, which needs jax_enable_x64")
     return faults
 

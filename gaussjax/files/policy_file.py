@@ -40,23 +40,23 @@ class Loaded(_Content):
         policy: The policy, rebuilt from its description.
         params: Its parameters.
         normalizer: Observation statistics, or None.
-        metadata: Metadata of the file, and as `versions` the versions of the libraries that wrote it.
+        metadata: Metadata of the file. `metadata["versions"]` holds the versions of the libraries that wrote it.
     """
 
     def act(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
-        """Result of `policy.act` for observations that are not normalized, computed without the critic.
+        """Normalizes observations with the statistics of the file and calls `policy.act`, without computing a critic.
 
         Args:
             observations: Observations of the environment, with any leading dimensions. Entries of a Dict that only a
                 critic needs may be missing.
             key: PRNG key, consumed. Without a key the actions are deterministic.
-            carry: Recurrent state, first from `initial_carry` and then from `outputs["carry"]`.
-            resets: Flags of episode starts, for a recurrent network.
+            carry: Recurrent state: `initial_carry()` at first, then `outputs["carry"]` of the previous call.
+            resets: For a recurrent network, one bool for each observation, True at the start of an episode.
         """
         return self._bound_act(observations, key, carry=carry, resets=resets)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """Zeros of the shape `(*batch_shape, …)` as the first `carry`, or `()` for a network that is not recurrent."""
+        """Returns the first `carry`: zeros `(*batch_shape, …)`, or `()` for a network that is not recurrent."""
         return networks.actor(self.policy, self.params)[0].initial_carry(batch_shape)
 
     @functools.cached_property
@@ -72,7 +72,7 @@ def save(
     normalizer: normalize.Statistics | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a policy to one file; a reader or a crash never finds half a file.
+    """Writes a policy to one file atomically: even after a crash, the path never holds an incomplete file.
 
     Args:
         path: Path of the file; an older file is replaced.
@@ -97,7 +97,7 @@ def save(
     """
     path = Path(path)
     metadata = dict(metadata or {})
-    # Metadata from `load` holds the versions that wrote the older file; they are replaced.
+    # Metadata from `load` holds the library versions of the loaded file; the current versions replace them.
     versions = metadata.pop("versions", {"gaussjax": ""})
     if not isinstance(versions, Mapping) or "gaussjax" not in versions:
         raise ValueError(
@@ -109,8 +109,8 @@ def save(
     check_shapes(params, expected, "params")
     tensors = _flatten("params", params)
     dtypes = {name: leaf.dtype for name, leaf in _leaves("params", expected).items()}
-    # Parameters in another dtype than that of the network were cast on purpose. Their names are written, because the
-    # reader raises for any other change of dtype.
+    # Parameters whose dtype differs from the network's were cast on purpose. The file lists their names, because
+    # `load` raises for all other parameters with a different dtype.
     cast = sorted(name for name, array in tensors.items() if array.dtype != dtypes[name])
     if normalizer is not None:
         if not isinstance(normalizer, normalize.Statistics):
@@ -132,7 +132,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
 
     Args:
         path: Path of the file.
-        network: Your own network, for a policy that was made with one.
+        network: Your own network, if the policy was made with a network that is not part of gaussjax.
 
     Returns:
         The policy, its parameters as JAX arrays, the observation statistics and the metadata.
@@ -166,12 +166,12 @@ def assemble(
     shapes: Callable[[Policy], Any],
     convert: Callable[[np.ndarray], Any],
 ) -> Loaded:
-    """Content of a policy file, with arrays of JAX or of another library.
+    """Reads a policy file into arrays of JAX or of another library.
 
     Args:
         path: Path of the file.
         build: Function `(description) -> policy`.
-        shapes: Function `(policy) -> parameters` with Flax's names, each an object with a shape and a dtype.
+        shapes: Function `(policy) -> parameters` under Flax's names; each leaf has a shape and a dtype.
         convert: Function from a NumPy array to an array of the library.
 
     Raises:
@@ -201,8 +201,8 @@ def assemble(
         expected = _leaves("params", shapes(policy))
         statistics = _statistics(tensors, policy, convert)
     except Exception as error:
-        # The description of a foreign file can cause any error here; callers need only catch PolicyFileError.
-        faults.append(f"expected a policy that can be built, got a fault: {str(error)[:500]}")
+        # A faulty description can cause any error here; it becomes a PolicyFileError, so that callers catch one type.
+        faults.append(f"expected a policy that can be built, got the error: {str(error)[:500]}")
         raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
     kept = functools.cache(lambda dtype: convert(np.empty(0, dtype)).dtype)
     faults += limits.mismatches(tensors, expected, description.get("cast", ()), kept)
@@ -216,16 +216,16 @@ def assemble(
 
 
 def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """Readable content of a policy file or a checkpoint; the policy is not built.
+    """Returns the content of a policy file or a checkpoint as text, without building the policy.
 
     Args:
         path: Path of the file.
 
     Returns:
-        Names and values of the description; and the name, dtype and shape of each array.
+        A dict of names and values in the description, and a list of the name, dtype and shape of each array.
 
     Raises:
-        PolicyFileError: The file is damaged, or a part of its description has another type.
+        PolicyFileError: The file is damaged, or a part of its description has the wrong type.
     """
     path = Path(path)
     tensors, description = container.read(path)
@@ -257,12 +257,12 @@ def _statistics(
 
 
 def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
-    """NumPy arrays of nested dicts by names such as `params/head/bias`."""
+    """Returns the arrays in nested dicts as NumPy arrays, by names such as `params/head/bias`."""
     return {name: np.asarray(leaf) for name, leaf in _leaves(prefix, tree).items()}
 
 
 def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
-    """Leaves of nested dicts by name; raises for other containers and for names that a file cannot hold."""
+    """Returns the leaves of nested dicts by name; raises for other containers and for names with a slash."""
     if not isinstance(tree, Mapping):
         if not jax.tree_util.all_leaves([tree]):
             raise ValueError(f"{prefix}: expected arrays in nested dicts, got {type(tree).__name__}. {_NEST_DICTS}")
@@ -276,7 +276,7 @@ def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
 
 
 def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> Any:
-    """Nested dicts of the arrays whose names start with the prefix; {} if there are none."""
+    """Returns the arrays whose names start with the prefix as nested dicts, or {} if there are none."""
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         if name == prefix:
@@ -292,7 +292,7 @@ def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.
 
 
 def _refuse_keys(tree: Any, name: str) -> None:
-    """Raises TypeError for typed PRNG keys among the leaves."""
+    """Raises TypeError if a leaf of the tree is a typed PRNG key, which a file cannot hold."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     typed = [path for path, leaf in leaves if jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)]
     if typed:

@@ -1,1 +1,1 @@
-"""Conversion of policies of other libraries to gaussjax, and use of gaussjax policies in them."""
+"""Conversion of other libraries' policies to gaussjax, and use of gaussjax policies in those libraries."""

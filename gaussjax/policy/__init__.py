@@ -1,4 +1,4 @@
-"""Policies: a network and a distribution as a record of pure functions."""
+"""Policies: records of pure functions, made from a network and a distribution."""
 
 from gaussjax.policy.backend import Backend as Backend
 from gaussjax.policy.build import build as build

@@ -1,4 +1,4 @@
-"""The array operations that a policy takes from JAX or from another library, such as torch."""
+"""Operations that a policy needs from the library of its network: JAX, or another such as torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gaussjax.random.normal import standard_normal
 
 
 class Backend(NamedTuple):
-    """Operations of the library in which a network is written.
+    """Operations that a policy needs from the library of its network.
 
     Attributes:
         bind: `(network, observation_space, num_actions, fields) -> object` with `init` and `apply`.
@@ -24,10 +24,10 @@ class Backend(NamedTuple):
         full: `(shape, value, NumPy dtype) -> array`.
         draw: `(key, shape, dtype) -> standard normal noise`.
         float32: The float32 dtype.
-        check_key: Raises for everything except one key.
-        check_params: `(params, function that returns the expected ones)`; raises if their shapes differ.
-        abstract: `(function, *arguments) -> result`, of which only shapes are used.
-        key: Makes an arbitrary key.
+        check_key: Raises TypeError unless its argument is one PRNG key.
+        check_params: `(params, expected)`; raises if the shapes differ from the parameters that `expected()` returns.
+        abstract: `(function, *arguments) -> result`; only the shapes and dtypes of the result are used.
+        key: Makes a PRNG key for calls of which only the shapes are used.
     """
 
     bind: Callable[..., Any]

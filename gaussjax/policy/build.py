@@ -1,4 +1,4 @@
-"""Construction of a policy from a network and a kind."""
+"""Construction of a policy from a network and a `Kind`, which defines the distribution."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def build(
     keepdims: bool = True,
     **options: Any,
 ) -> Policy:
-    """A policy of any kind, including your own.
+    """Makes a policy of any kind, including a kind that you define.
 
     Args:
-        kind: The kind. Its distribution has the methods of `gaussjax.distributions.Distribution`.
+        kind: The kind of policy. Its distribution has the methods of `gaussjax.distributions.Distribution`.
         network: As for `gaussjax.gaussian`.
         observation_space: As for `gaussjax.gaussian`.
         action_space: As for `gaussjax.gaussian`.
         reduction: As for `gaussjax.gaussian`.
         keepdims: As for `gaussjax.gaussian`.
-        **options: Further options in the spec, as plain data. `clip_log_std=True` with `min_log_std` and
+        **options: Further options, plain data that the spec stores. `clip_log_std=True` with `min_log_std` and
             `max_log_std` clips log_std; the kind interprets all other options.
 
     Returns:
-        The policy's pure functions.
+        The policy.
 
     Raises:
         ValueError: The reduction does not exist, or the bounds of the Box cross.
@@ -73,7 +73,7 @@ def build(
         True
     """
     check_reduction(reduction)
-    # A network of another library is passed in a record with its backend.
+    # gaussjax.torch passes a record of the network and its backend in place of the network.
     backend: Backend = getattr(network, "backend", JAX)
     network = checks.network(network) if backend is JAX else network.network
     observed, box = spaces.as_space(observation_space), spaces.action_box(action_space)
@@ -85,7 +85,7 @@ def build(
 
 
 class _Build(NamedTuple):
-    """The factory of a user's kind. As a record, it compares and pickles by value."""
+    """Factory for policies of a user's kind; a record, because records compare and pickle by value."""
 
     kind: Kind
 
@@ -99,7 +99,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
     network = backend.bind(spec.network, spec.observation_space, num_actions, kind.network_fields)
 
     def compiled(function: Any, *static: str) -> Any:
-        # Python uses this name in errors about arguments.
+        # Python prints this name in its errors about missing or unknown arguments.
         function.__qualname__ = f"policy.{function.__name__}"
         return backend.compile(function, static)
 
@@ -126,7 +126,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return backend.abstract(lambda: initial_carry(batch_shape))
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
-        """The distribution, the outputs and the mean of one forward pass."""
+        """Calls the network once and returns the distribution, all outputs and the mean."""
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
@@ -142,7 +142,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         if kind.clip_mean is not None:
             mean = kind.clip_mean(mean)
         distribution = kind.distribution(mean, log_std, extras)
-        # All outputs have the batch shape of the mean, so that their shapes still agree after a vmap.
+        # A log_std of shape (act,) is broadcast to the mean, so that a batch and a vmap return the same shapes.
         shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs}}
         shared = {name: xp.broadcast_to(x, (*mean.shape[:-1], x.shape[-1])) for name, x in shared.items()}
         return distribution, {**extras, "mean_actions": mean, **shared}, mean

@@ -17,7 +17,7 @@ from gaussjax.core.trees import check_shapes
 
 
 def key(value: Any) -> None:
-    """Raise TypeError for everything except one PRNG key, typed or legacy."""
+    """Raises TypeError unless the value is one PRNG key, typed or legacy."""
     dtype = getattr(value, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if value.shape == ():
@@ -36,14 +36,14 @@ def key(value: Any) -> None:
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
-    """Raise ValueError for parameters that differ in structure or shapes from the result of `expected`."""
+    """Raises ValueError if parameters differ in structure or shapes from the result of `expected()`."""
     wanted = expected()
     if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
         check_shapes(value, wanted, "params")
 
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
-    """The array as floating-point numbers; raises unless it holds real numbers in exactly the expected shape."""
+    """Returns an array in a floating dtype; raises unless it holds real numbers and has the expected shape."""
     array = array if hasattr(array, "dtype") else jnp.asarray(array)
     if not xp.is_real(array):
         raise TypeError(
@@ -56,12 +56,12 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
             f"for the whole batch use broadcast_to."
         )
     array = xp.asarray(array)
-    # With integers, the bounds and the noise would be truncated.
+    # Bounds are cast to the dtype of the actions, so integer actions would truncate them.
     return array if xp.is_floating(array) else xp.to_float32(array)
 
 
 def noise(array: Any, expected: tuple[int, ...], deterministic: bool) -> Any:
-    """The noise as floating-point numbers; raises ValueError for another shape and for a deterministic call."""
+    """Returns the noise in a floating dtype; raises for another shape and for a deterministic call."""
     if deterministic:
         raise ValueError(
             "noise: expected None for a deterministic action, got an array. Leave noise out or set deterministic=False."
@@ -70,7 +70,7 @@ def noise(array: Any, expected: tuple[int, ...], deterministic: bool) -> Any:
 
 
 def one_of(taken_actions: Any, raw_actions: Any) -> None:
-    """Raise TypeError unless exactly one of the arguments is not None."""
+    """Raises TypeError unless exactly one of `taken_actions` and `raw_actions` is passed."""
     if (taken_actions is None) == (raw_actions is None):
         found = "none" if raw_actions is None else "both"
         raise TypeError(
@@ -80,7 +80,7 @@ def one_of(taken_actions: Any, raw_actions: Any) -> None:
 
 
 def taken_actions_of_unclipped(*_: Any) -> Any:
-    """The `log_prob` of a kind that scores only raw actions; it always raises ValueError."""
+    """Raises ValueError, always: serves as `log_prob` of a kind of policy that can score only raw actions."""
     raise ValueError(
         "taken_actions: expected None with clipped_log_prob='unclipped', which scores the sample before the clip, got "
         "an array. Pass raw_actions=outputs['raw_actions'] of act to evaluate."
@@ -90,10 +90,10 @@ def taken_actions_of_unclipped(*_: Any) -> Any:
 def carry_and_resets(
     carry: Any, resets: Any, expected: Callable[[tuple[int, ...]], Any], batch_shape: tuple[int, ...]
 ) -> Any:
-    """The resets as an array or None; raises unless carry and resets fit observations of this batch shape.
+    """Validates carry and resets for observations of a batch shape; returns the resets as an array or None.
 
-    Observations are one step if the carry has their batch shape, and a sequence if it lacks their first axis.
-    `expected` returns a carry, or its shapes, for a batch shape.
+    A carry of the same batch shape means one step; a carry without the first axis (time) means a sequence.
+    `expected(batch_shape)` returns a carry, or the shapes of one.
     """
     sequence = f", or carry=policy.initial_carry({batch_shape[1:]}) for a sequence" if batch_shape else ""
     repair = f"Start with carry=policy.initial_carry({batch_shape}) for one step{sequence}."
@@ -104,12 +104,12 @@ def carry_and_resets(
     carry_batch = batch_shape[1:] if lacking == 1 else batch_shape
     check_shapes(carry, expected(carry_batch), "carry", repair)
     for leaf in leaves:
-        # The next carry has the dtype of this one, so integers would truncate it.
+        # The next carry gets the dtype of the passed carry, so an integer carry would truncate it.
         if not xp.is_floating(leaf):
             raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
         return None
-    # Under jit a list holds tracers, which NumPy cannot read.
+    # jnp.asarray is used, because a list passed under jit holds tracers, which NumPy cannot convert.
     resets = resets if hasattr(resets, "dtype") else jnp.asarray(resets)
     if _dtype(resets) != "bool":
         raise TypeError(
@@ -125,7 +125,7 @@ def carry_and_resets(
 
 
 def no_carry(carry: Any, resets: Any) -> None:
-    """Raise ValueError if a network that is not recurrent gets a carry or resets."""
+    """Raises ValueError if a network that is not recurrent gets a carry or resets."""
     if jax.tree.leaves(carry) or resets is not None:
         name, passed = ("carry", carry) if resets is None else ("resets", resets)
         shapes = [tuple(xp.shape(leaf)) for leaf in jax.tree.leaves(passed)]
@@ -135,7 +135,7 @@ def no_carry(carry: Any, resets: Any) -> None:
 
 
 def network(value: Any) -> Any:
-    """The network; raises TypeError for a class, and for an object without `init` and `apply`."""
+    """Returns the network; raises TypeError for a class and for an object without `init` and `apply`."""
     if isinstance(value, type):
         raise TypeError(
             f"network: expected a module, got the class {value.__name__}. Make an instance: {value.__name__}(…)."
@@ -149,7 +149,7 @@ def network(value: Any) -> Any:
 
 
 def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
-    """A network's mean and log_std in float32 or float64, and its outputs; raises if one of them is unusable."""
+    """Validates the result of a network; returns the mean and log_std in at least float32, and the outputs."""
     if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
         kind = type(returned).__name__
         raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")
@@ -172,5 +172,5 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
 
 
 def _dtype(array: Any) -> str:
-    """The name of an array's dtype, the same for JAX and torch."""
+    """Returns the name of a dtype, such as "float32", for an array of JAX or torch."""
     return str(array.dtype).removeprefix("torch.")

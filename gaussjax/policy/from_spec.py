@@ -1,4 +1,4 @@
-"""Policies made from their descriptions."""
+"""Construction of a policy from its spec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FACTORIES = {factory.__name__: factory for factory in (gaussian, multivariate_g
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | None = None) -> Policy:
-    """The policy that a spec describes.
+    """Makes the policy that a spec describes.
 
     Args:
         spec: `policy.spec`, or the dict that `policy.spec.to_dict()` returned.
@@ -28,10 +28,10 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | 
         kind: Your own kind, if the spec names a kind that is not part of gaussjax.
 
     Returns:
-        A policy with the same functions and numbers.
+        A policy with the same results as the policy that the spec was taken from.
 
     Raises:
-        ValueError: A name in the description is unknown, or the network or the kind is missing.
+        ValueError: A name in the spec is unknown, or the network or the kind is missing.
 
     Example:
         >>> import gaussjax, json

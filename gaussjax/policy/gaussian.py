@@ -38,7 +38,7 @@ def gaussian(
     Args:
         network: One of `gaussjax.networks`, or any object with `init(key, observations)` and
             `apply(params, observations) -> (mean, log_std, dict)`, such as your own `flax.linen` module. A field
-            `num_actions` that is None is filled in.
+            `num_actions` that is None is set to the number of actions.
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
         action_space: A Gymnasium Box of any shape; actions are flat vectors.
         clip_actions: Clip each dimension of the actions to the Box; an infinite bound leaves its side open.
@@ -54,10 +54,10 @@ def gaussian(
         keepdims: Keep the reduced axis with size 1, `(…, 1)`.
 
     Returns:
-        The policy's pure functions.
+        The policy.
 
     Raises:
-        ValueError: An option has no such choice, has no effect or contradicts another.
+        ValueError: An option has an unknown value, has no effect or contradicts another option.
         TypeError: The action space is not a Box.
 
     Example:
@@ -80,14 +80,14 @@ def gaussian(
     }
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    # An action clipped in float32 is on the bound in float64 too.
+    # float32 can round a bound to a value inside the Box. An action clipped to that value counts as on the bound.
     with np.errstate(over="ignore"):
         nearest = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
 
     def untouched(raw_actions: Array, actions: Array) -> Array:
         if clipped_log_prob != "censored":
             return actions == raw_actions
-        # A sample exactly on a bound is scored with the tail mass, like a clipped one.
+        # A sample exactly on a bound is scored with the tail probability, like a clipped sample.
         lowest, highest = sides(low, high, raw_actions)
         return (lowest < raw_actions) & (raw_actions < highest)
 
@@ -96,8 +96,8 @@ def gaussian(
             return distribution.log_prob(actions, reduction)
         density = distribution.log_prob(actions, "none")
         lowest, highest = sides(*nearest, actions)
-        # An action on a bound or beyond it has the mass of that tail. Elsewhere the mean replaces the bound,
-        # since an infinite bound has no gradient.
+        # An action on or beyond a bound is scored with the probability of that tail. For other actions the mean
+        # replaces the bound, because the gradient at an infinite bound is not finite.
         at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()
         above = distribution.log_survival(xp.where(at_high, highest, mean))
         below = distribution.log_cdf(xp.where(at_low, lowest, mean))
@@ -127,10 +127,10 @@ def clipping_kind(
     untouched: Callable[[Array, Array], Array],
     **fields: Any,
 ) -> Kind:
-    """A kind of policy whose options may clip actions and mean to a Box.
+    """Makes a kind of policy whose options can clip the actions and the mean to a Box.
 
-    `densities` are the choices of the option `clipped_log_prob`, and `log_prob` scores actions with the chosen one.
-    `untouched` is a function `(raw_actions, actions) -> mask` of the terms that the clip does not change.
+    `densities` lists the valid values of the option `clipped_log_prob`; `log_prob` scores actions by the chosen one.
+    `untouched(raw_actions, actions)` returns a mask: True for log-density terms that the clip does not change.
     """
     density, clips = options["clipped_log_prob"], options["clip_actions"]
     if density not in densities:

@@ -34,9 +34,9 @@ def multivariate_gaussian(
 
     The actions are `mean + diag(exp(log_std)) (I + N) noise` with a strictly lower triangular N. The network
     returns N row by row as `outputs["off_diagonal"]`, `(…, act * (act - 1) / 2)` or without the leading
-    dimensions. gaussjax's networks do so for this policy, and their N starts at 0. `log_std` is conditional: the
-    log standard deviation of each dimension given the dimensions before it. The terms of the reduction "none"
-    are conditional too.
+    dimensions. gaussjax's networks return it for this policy, with N = 0 at first. `log_std` is conditional: the
+    log standard deviation of each dimension given the dimensions before it. With the reduction
+    "none" the log-densities are conditional in the same way.
 
     Args:
         network: As for `gaussian`, with `"off_diagonal"` among its outputs.
@@ -53,11 +53,11 @@ def multivariate_gaussian(
         keepdims: As for `gaussian`.
 
     Returns:
-        The policy's pure functions.
+        The policy.
 
     Raises:
-        ValueError: An option has no such choice, has no effect or contradicts another; or, when a function is
-            traced, the network returns no off_diagonal of the right shape.
+        ValueError: An option has an unknown value, has no effect or contradicts another option; or, when a function
+            is traced, the network returns no off_diagonal of the right shape.
         TypeError: The action space is not a Box.
 
     Example:
@@ -82,7 +82,7 @@ def multivariate_gaussian(
         options,
         densities=("density", "unclipped"),
         log_prob=lambda distribution, actions, reduction: distribution.log_prob(actions, reduction),
-        # A clipped dimension changes the terms of all dimensions after it.
+        # Clipping one dimension changes the log-densities of all later ones, which are conditional on it.
         untouched=lambda raw_actions, actions: xp.all(actions == raw_actions, axis=-1, keepdims=True),
         network_outputs=("off_diagonal",),
         network_fields=(("output_activation", "tanh"), ("off_diagonal", True)),

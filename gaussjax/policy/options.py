@@ -1,4 +1,4 @@
-"""Options that the factories share."""
+"""Helpers of the policy factories: validated log_std options, and bounds of a Box as arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_STD_BOUNDS = (-20.0, 2.0)
 
 
 def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) -> dict[str, Any]:
-    """Validated options that clip log_std."""
+    """Validates the options that clip log_std and returns them as a dict."""
     if not min_log_std <= max_log_std:
         raise ValueError(
             f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
@@ -28,6 +28,6 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
 
 
 def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
-    """Two vectors of a Box, such as its bounds, in the shape and dtype of the actions."""
+    """Broadcasts the bounds of a Box, each `(act,)`, to the shape of the actions and casts them to their dtype."""
     lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
     return lowest, highest

@@ -1,4 +1,4 @@
-"""The records of a policy: its functions, their results, its kind and its description."""
+"""Types of a policy: the record of its functions, their results, the kind of policy and the spec."""
 
 # ruff: noqa: D101
 from __future__ import annotations
@@ -19,13 +19,13 @@ Params = Any
 
 
 class ActOutput(NamedTuple):
-    """Result of `act`.
+    """Result of `policy.act`: actions, log-densities and the other outputs of the forward pass.
 
     Attributes:
         actions: Actions for the environment, `(…, act)`.
-        log_prob: Log-density in nats, `(…, 1)`; see `reduction` and `keepdims` of the factory.
-        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each `(…, act)`; `carry` of a
-            recurrent network; and the other outputs of the network.
+        log_prob: Log-density in nats of the actions, or of `taken_actions`; `(…, 1)` with the default options.
+        outputs: `mean_actions`, `log_std` and `raw_actions` (before clip or squash), each `(…, act)`; the next `carry`
+            of a recurrent network; and the other outputs of the network.
     """
 
     actions: Float[Array, "*batch act"]
@@ -34,11 +34,11 @@ class ActOutput(NamedTuple):
 
 
 class EvaluateOutput(NamedTuple):
-    """Result of `evaluate`.
+    """Result of `policy.evaluate`: log-densities, entropies and the other outputs of the forward pass.
 
     Attributes:
-        log_prob: Log-density of the actions in nats.
-        entropy: Entropy in nats, reduced like `log_prob`.
+        log_prob: Log-density of the actions in nats, `(…, 1)` with the default options of the factory.
+        entropy: Entropy of the distribution in nats, reduced over the dimensions like `log_prob`.
         outputs: The outputs of `act` without `raw_actions`, since nothing is sampled.
     """
 
@@ -66,7 +66,7 @@ class Spec:
     options: tuple[tuple[str, Any], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as plain data for JSON."""
+        """Returns the spec as a dict of plain data that JSON can hold."""
         return {
             "kind": self.kind,
             "network": to_dict(self.network),
@@ -77,11 +77,11 @@ class Spec:
 
 
 MakeDistribution = Callable[[Array, Array, dict[str, Any]], Distribution]
-"""Function of mean, log_std and the network's outputs."""
+"""Function `(mean, log_std, outputs of the network) -> distribution`."""
 Sample = Callable[[Any, Array | None, str], tuple[Array, Array, Array]]
-"""Function of a distribution, noise (None: deterministic) and a reduction to raw actions, actions and log_prob."""
+"""Function `(distribution, noise or None, reduction) -> (raw actions, actions, log_prob)`; None: deterministic."""
 Score = Callable[[Any, Array, str], Array]
-"""Function of a distribution, actions and a reduction to log-densities in nats."""
+"""Function `(distribution, actions, reduction) -> log-densities in nats`."""
 
 
 def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
@@ -95,16 +95,16 @@ class Kind(NamedTuple):
 
     Attributes:
         name: Name of the kind in a spec.
-        distribution: Makes the distribution.
-        sample: Samples and scores. None calls `from_noise` and `noise_log_prob` of the distribution, with zero
-            noise for the deterministic action.
-        raw_log_prob: Scores raw actions exactly as `sample` does.
-        log_prob: Scores actions whose sample is unknown.
-        clip_mean: Clips the mean before the distribution is made, or None.
+        distribution: Function that makes the distribution from the outputs of the network.
+        sample: Function that samples actions and scores them. None: the policy calls `from_noise` and
+            `noise_log_prob` of the distribution, with zero noise for the deterministic action.
+        raw_log_prob: Function that scores raw actions exactly as `sample` does.
+        log_prob: Function that scores actions whose raw actions are unknown.
+        clip_mean: Function that clips the mean before the distribution is made, or None.
         network_outputs: Names of the outputs that the network must return in addition to mean and log_std.
-        network_fields: Pairs of a network's field and the value that replaces an open one (None or "auto").
+        network_fields: Pairs (field, value): a field of the network that is None or "auto" is set to the value.
         support: The Box that contains all actions, or None if every real vector has a density.
-        saturation_margin: Distance from a bound, as a fraction of the half width, at which an action is saturated.
+        saturation_margin: An action nearer to a bound than this fraction of half the Box's width counts as saturated.
         factory: `(network, observation_space, action_space, **options) -> policy`; None means `build` with this kind.
     """
 
@@ -121,7 +121,7 @@ class Kind(NamedTuple):
     factory: Callable[..., Policy] | None = None
 
 
-# Signatures of the functions that `Policy` documents.
+# Types of the functions in a `Policy`; its docstring describes their arguments.
 class Init(Protocol):
     def __call__(self, key: Any, observations: Any = None) -> Params: ...
 
@@ -179,11 +179,11 @@ class InitialCarry(Protocol):
 
 
 class Policy(NamedTuple):
-    """Pure functions of one policy, each a `jax.jit` that becomes part of an enclosing program.
+    """A policy: a record of pure functions, which `jax.jit` compiles alone or within an enclosing program.
 
     Results have the leading dimensions of the observations. Errors are raised while a call is traced, so the
-    checks cost nothing afterwards. Policies with equal specs are equal, so a policy is a static argument that does
-    not retrace. A policy can be pickled if its network can.
+    checks cost nothing afterwards. Policies with equal specs compare equal, so a policy as a static argument causes
+    no retracing. A policy can be pickled if its network can.
 
     Attributes:
         init: `(key, observations=None) -> params`. The key is consumed.
@@ -193,7 +193,7 @@ class Policy(NamedTuple):
             the draw; with `noise` or `deterministic` the key may be None.
         evaluate: `(params, observations, taken_actions=None, *, raw_actions=None, carry=None, resets=None) ->
             EvaluateOutput`, from one forward pass without sampling. Exactly one of the actions is required:
-            `raw_actions` from the outputs of `act`, scored as in `act`, or `taken_actions`, whose sample is unknown.
+            `raw_actions` from the outputs of `act`, scored as in `act`, or `taken_actions`, if only those are known.
         entropy: `(params, observations, *, reduction="none", carry=None, resets=None)`: nats, `(…, act)` by default.
         log_std: `(params, observations, *, carry=None, resets=None)`: clipped log standard deviation, `(…, act)`.
         distribution: `(outputs) -> distribution`, without another forward pass.
@@ -236,10 +236,10 @@ class Policy(NamedTuple):
 
 
 def remake(factory: Callable[..., Policy], spec: Spec) -> Policy:
-    """The policy that a factory makes from a spec."""
+    """Calls a factory with the network, the spaces and the options of a spec."""
     return factory(spec.network, spec.observation_space, spec.action_space, **dict(spec.options))
 
 
 def _plain(value: Any) -> Any:
-    # JSON has no number for infinity.
+    # JSON has no infinity, so an infinite option is written as text.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

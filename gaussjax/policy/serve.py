@@ -20,16 +20,16 @@ class Served(Protocol):
 
 
 class BoundAct(Protocol):
-    """`act` with parameters and observation statistics bound; deterministic without a key."""
+    """Function `policy.act` with bound parameters and observation statistics; deterministic without a key."""
 
     def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput: ...
 
 
 def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | None = None) -> Served:
-    """A compiled function from observations to actions, for a robot or a server.
+    """Compiles a function from observations to actions, for a robot or a server.
 
-    The parameters are constants of the program, which computes only the actions. A critic and the observations
-    that only the critic needs are dropped.
+    The parameters are constants of the compiled program, which computes only the actions. The program leaves out a
+    critic and the observations that only the critic needs.
 
     Args:
         policy: A policy of JAX or gaussjax.torch whose network is not recurrent.
@@ -64,12 +64,12 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
 
 def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: bool = False) -> Any:
-    """`policy.act` without the critic, with parameters and observation statistics bound."""
+    """Binds `policy.act` to parameters and observation statistics, and leaves out a critic."""
     select = networks.actor_observations(policy.spec.network)
     policy, params = networks.actor(policy, params)
     in_jax = isinstance(policy.init, Compiled)
     if in_jax:
-        # NumPy arrays become constants of the program; JAX arrays would be passed at each call.
+        # NumPy arrays become constants of the program. JAX arrays would be passed to it again at each call.
         params = jax.tree.map(np.asarray, params)
 
     def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> Any:

@@ -29,7 +29,7 @@ def squashed_gaussian(
     """A Gaussian policy squashed into the Box by tanh.
 
     `mean_actions`, `log_std` and `raw_actions` in the outputs are the values before tanh. gaussjax's networks
-    leave the mean unbounded for this policy. Log-densities are in nats per unit of the Box. The deterministic
+    return an unbounded mean for this policy. Log-densities are in nats per unit of the Box. The deterministic
     action is the squashed mean, which is the median of each dimension; `distribution.mean()` is the mean.
 
     Pass `raw_actions=outputs["raw_actions"]` to `evaluate` if you have them: near a bound, an action determines
@@ -47,10 +47,10 @@ def squashed_gaussian(
         keepdims: As for `gaussian`.
 
     Returns:
-        The policy's pure functions.
+        The policy.
 
     Raises:
-        ValueError: A dimension of the Box is unbounded or has no width, or an option has no such choice.
+        ValueError: A dimension of the Box is unbounded or has no width, or an option has an unknown value.
         TypeError: The action space is not a Box.
 
     Example:
@@ -68,7 +68,7 @@ def squashed_gaussian(
     options = log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    # Actions are float32, in which two bounds may round to one number, and a large bound to infinity.
+    # Actions are float32. Two close bounds may round to the same float32 number, and a large one to infinity.
     with np.errstate(over="ignore"):
         lower, upper = low.astype(np.float32), high.astype(np.float32)
     unusable = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper)))
@@ -90,10 +90,10 @@ def squashed_gaussian(
         distribution=lambda mean, log_std, _: TanhGaussian(mean, log_std, *bounds),
         sample=sample,
         raw_log_prob=lambda distribution, raw, reduction: distribution.log_prob(raw, reduction, raw_actions=raw),
-        # A tanh before the squash would limit deterministic actions to 76% of the Box.
+        # The squash applies tanh. A second tanh, on the mean, would limit deterministic actions to 76% of the Box.
         network_fields=(("output_activation", None),),
         support=box,
-        # tanh never reaches a bound: |tanh(u)| >= 0.99 from |u| = 2.65 on.
+        # tanh never reaches a bound, so actions with |tanh(u)| >= 0.99, where |u| >= 2.65, count as saturated.
         saturation_margin=0.01,
         factory=squashed_gaussian,
     )

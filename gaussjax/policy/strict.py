@@ -1,4 +1,4 @@
-"""Strict policies, which validate the values of their arguments as well as the shapes."""
+"""Strict policies: they validate the values of their arguments in addition to the shapes."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _REPAIRS = {
 
 
 def strict(policy: Policy) -> Policy:
-    """A policy that refuses NaN, infinities and actions outside its support.
+    """Returns a policy that raises for NaN, infinities and actions outside its support.
 
     Its functions validate observations, carry, noise and the actions to be scored; parameters may be infinite but
-    not NaN. Each call copies its arguments back from the device. A bare call raises ValueError. Under `jit` the
-    validation is part of the program: JAX raises an error of its own with the same text when the program runs.
+    not NaN. Each call copies its arguments from the device to the host. Outside `jit` a call raises ValueError.
+    Under `jit` the program validates: JAX raises its own error with the same text when the program runs.
 
     Args:
         policy: A policy of any kind, of JAX or gaussjax.torch.
 
     Returns:
-        A policy with the same numbers, which does not compare equal to `policy`.
+        A policy with the same results, which does not compare equal to `policy`.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
@@ -51,7 +51,7 @@ def strict(policy: Policy) -> Policy:
 
 
 class _Strict(NamedTuple):
-    """The factory of a strict policy. As a record, it compares and pickles by value."""
+    """Factory for strict policies; a record, because records compare and pickle by value."""
 
     factory: Any
 
@@ -60,7 +60,7 @@ class _Strict(NamedTuple):
 
 
 class _Checked:
-    """A function of a policy with validation of its arguments, and with the attributes of the function."""
+    """Wrapper that validates the arguments of a policy's function and passes its attributes through."""
 
     def __init__(self, function: Any, support: spaces.Box | None):
         functools.update_wrapper(self, function)
@@ -78,7 +78,7 @@ class _Checked:
 
 
 def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None:
-    """Raise ValueError for unusable values among the arguments; under `jit`, raise when the program runs."""
+    """Raises ValueError for NaN, inf or actions outside the support; under `jit`, when the program runs."""
     names, leaves = [], []
     for argument in _ARGUMENTS:
         for path, leaf in jax.tree_util.tree_flatten_with_path(passed.get(argument))[0]:
@@ -100,7 +100,7 @@ def _refuse(names: tuple[tuple[str, str], ...], support: spaces.Box | None, *lea
         expected = "finite numbers"
         repair = _REPAIRS.get(argument, "Check the values that they were computed from.")
         if argument == "taken_actions" and support is not None and not bad.any():
-            # The float32 number nearest to a bound can be outside the Box.
+            # The bounds are rounded like the actions: a float32 action on a bound may lie just outside the Box.
             dtype = np.float64 if str(leaf.dtype).endswith("float64") else np.float32
             low, high = (side.astype(dtype).astype(np.float64) for side in spaces.bounds(support))
             if values.shape[-1:] == low.shape:

@@ -1,4 +1,4 @@
-"""Migration from skrl: a safe reader of its checkpoints, and its calling conventions for a policy of gaussjax.
+"""Migration from skrl: a safe reader of skrl's checkpoints, and skrl's calling conventions for gaussjax policies.
 
 A checkpoint holds arrays under the names that a user gave to layers, but no sizes, spaces or options. Make the
 policy first; a map from the names in skrl to those in gaussjax then assigns the arrays::

@@ -28,11 +28,11 @@ _REPAIR = "Change the map of names, or make the policy with the network and the 
 
 
 class CheckpointError(ValueError):
-    """A file is not a checkpoint of skrl, or holds other things than arrays."""
+    """Raised if a file is not a checkpoint of skrl or does not consist of arrays."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Arrays of a checkpoint of skrl, by module and name.
+    """Reads the arrays of a checkpoint of skrl, by module and name.
 
     Args:
         path: Path of a `.pt` file of an agent or model in torch, or in JAX a `.pickle` file of an agent or a `.flax`
@@ -70,19 +70,19 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
-    """Parameters of a policy from the arrays of a model of skrl.
+    """Converts the arrays of a skrl model to the parameters of a policy.
 
     Args:
         spec: Spec of a policy with a network of `gaussjax.networks`.
         module: Arrays by name: the result of `read` for a model, or one module of an agent.
-        names: Map from names in skrl to names in `gaussjax.torch.to_torch(...)`, whole or up to a dot. The longest
-            match counts, and the last part of a name (weight, kernel, …) is kept. None drops the arrays that match.
+        names: Map from names in skrl, whole or up to a dot, to names in `gaussjax.torch.to_torch(...)`. The longest
+            match counts, and the rest of a name (weight, kernel, …) is kept. None drops the matching arrays.
 
     Returns:
         The parameters for JAX; `gaussjax.torch.to_torch` converts them to torch.
 
     Raises:
-        ValueError: An array has no entry in the map, two arrays have the same, or they do not fit the policy.
+        ValueError: An array has no entry in the map, two arrays map to one name, or an array does not fit the policy.
         TypeError: An argument has another type, or the network is not one of `gaussjax.networks`.
 
     Example:
@@ -93,7 +93,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
         >>> found["params"]["head"]["mean"]["kernel"].shape
         (3, 2)
     """
-    # Imported late: `read` needs no torch for checkpoints of JAX.
+    # Imported on first use, because `read` needs no torch for checkpoints that skrl wrote with JAX.
     from gaussjax.torch import convert
 
     if not isinstance(spec, Spec):
@@ -115,7 +115,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
             f"spec: expected a network of gaussjax.networks, got {type(spec.network).__name__}. Fill the tree of "
             f"policy.init by hand; a kernel of Flax is the transpose of torch's weight."
         ) from error
-    # Name in skrl and array of each parameter, by the name in gaussjax.
+    # Maps the name of a parameter in gaussjax to its name in skrl and its array.
     mapped: dict[str, tuple[str, Any]] = {}
     unknown = []
     for name, array in module.items():
@@ -137,7 +137,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
         )
     arrays = {name: array for name, (_, array) in mapped.items()}
     if any(name.endswith((".kernel", ".scale")) for name in arrays):
-        # Layers have the same names in both frameworks; their arrays (weight, kernel) have different ones.
+        # A layer has the same name in torch and in Flax, but its arrays do not (weight in torch, kernel in Flax).
         in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf.flax for leaf in found}
         tree = convert.nested({in_flax.get(name, (name,)): array for name, array in arrays.items()})
         check_shapes(tree, convert.flax_shapes(found), "params", _REPAIR)
@@ -148,9 +148,9 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
 
 
 def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
-    """Observation statistics from the arrays of skrl's RunningStandardScaler.
+    """Converts the arrays of skrl's RunningStandardScaler to observation statistics.
 
-    skrl clips normalized observations to ±5; pass `clip=5.0` to `normalize.apply` for the same.
+    skrl clips normalized observations to ±5; pass `clip=5.0` to `normalize.apply` to do the same.
 
     Args:
         module: Arrays of the scaler, from `read`.
@@ -176,7 +176,7 @@ def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
 def _read_torch(payload: bytes) -> Any:
     import torch
 
-    # torch writes without compression; a compressed entry could expand to fill the memory.
+    # Compressed entries are refused: torch writes none, and a small one could expand to fill the memory.
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise CheckpointError("a compressed entry")
@@ -186,13 +186,13 @@ def _read_torch(payload: bytes) -> Any:
     try:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # The message of torch is not repeated, because it advises how to run the code.
+        # torch's own message is left out, because it advises the user to run the code in the file.
         name = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(f"a reference to {name[1]}, which would run code" if name else "no arrays") from error
 
     def arrays(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            # Strides of 0 make a tensor of any size from a few bytes.
+            # A damaged or hostile file can describe a huge tensor in a few bytes, with strides of 0.
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():
                 raise CheckpointError(f"a tensor of shape {tuple(value.shape)} that holds fewer numbers")
             return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
@@ -204,7 +204,7 @@ def _read_torch(payload: bytes) -> Any:
 
 
 class _Data(pickle.Unpickler):
-    """Reader of numbers, texts, bytes, lists and dicts that raises for classes and functions."""
+    """Unpickler of numbers, texts, bytes, lists and dicts; raises for classes and functions, which could run code."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         raise CheckpointError(f"a reference to {module_name}.{global_name}, which would run code")
@@ -229,7 +229,7 @@ def _read_flax(payload: bytes) -> Any:
 
 
 def _array(code: int, data: bytes) -> np.ndarray:
-    # Flax encodes an array (code 1) and a NumPy scalar (code 3) as shape, name of the dtype, and bytes.
+    # Flax encodes an array (code 1) and a NumPy scalar (code 3) as a shape, the name of the dtype, and bytes.
     if code not in (1, 3):
         raise CheckpointError(f"an entry of the unknown type {code}")
     shape, name, buffer = msgpack.unpackb(data, raw=True)

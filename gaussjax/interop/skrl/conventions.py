@@ -15,10 +15,10 @@ from gaussjax.policy import Policy
 
 
 class ModelAct(Protocol):
-    """Method `act` of a model of skrl, with explicit parameters and key."""
+    """Signature of the method `act` of a skrl model, with the parameters and the key as arguments."""
 
     def __call__(self, params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> tuple[Any, ...]:
-        """`(actions, outputs)`, and in version 1.4.3 `(actions, log_prob, outputs)`."""
+        """Returns `(actions, outputs)`, or `(actions, log_prob, outputs)` for version 1.4.3."""
         ...
 
 
@@ -30,7 +30,7 @@ class Profile(NamedTuple):
             `(actions, outputs)` with `outputs["log_prob"]`; `role=` is ignored. `inputs` holds the observations as
             `"states"` (1.4.3) or `"observations"`, and optionally `"taken_actions"`. For a recurrent policy `"rnn"`
             holds the carry in inputs and outputs, as a list of arrays `(layers, N, hidden)`. With `"terminated"` the
-            batch consists of sequences of the network's `sequence_length`; the carry is zeroed after flagged steps.
+            batch consists of sequences of the network's `sequence_length`; the carry is zero after flagged steps.
         entropy: `(params, inputs) -> (N, act)`, the entropy of each dimension; in 2.1.1 their sum, `(N, 1)`.
         log_std: `(params, inputs) -> (N, act)` in 1.4.3, else None.
     """
@@ -41,9 +41,9 @@ class Profile(NamedTuple):
 
 
 def profile(policy: Policy, version: str) -> Profile:
-    """Functions of a policy with the arguments and results of a version of skrl, to migrate a program step by step.
+    """Returns a policy's functions with the arguments and results of one version of skrl, for gradual migration.
 
-    Keys are explicit as in gaussjax, because the hidden keys of skrl are constants under `jit`.
+    The key is an argument, as in gaussjax, because the hidden key of skrl would be a constant under `jit`.
 
     Args:
         policy: Policy of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; a recurrent one has RNN, GRU or LSTM.
@@ -101,7 +101,7 @@ def profile(policy: Policy, version: str) -> Profile:
 
 
 class _Call(NamedTuple):
-    """Arguments for a policy, and two functions that convert its results and its carry to the shapes of skrl."""
+    """Arguments for a policy, and two functions that convert its results and its carry to skrl's shapes."""
 
     observations: Any
     options: dict[str, Any]
@@ -110,7 +110,7 @@ class _Call(NamedTuple):
 
 
 def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
-    """Arguments for a policy from the inputs of a model of skrl, which hold the observations under `name`."""
+    """Converts the inputs of a skrl model, with observations under `name`, to arguments of a policy."""
     if name not in inputs:
         raise ValueError(f"inputs: expected the observations as {name!r}, got the names {sorted(inputs)}.")
     observations, taken = inputs[name], inputs.get("taken_actions")
