@@ -1,4 +1,4 @@
-"""Settings of all tests, and fixtures that several files share."""
+"""Settings for all tests, and the fixtures that several test files use."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks a dear test as slow in rows that vary another row.
+    """Marks a `dear` (expensive) test as slow if its row of `policies.TABLE` is a variant of another row.
 
-    A dear test of the density is slow with networks other than the MLP too.
+    A `dear` test of the density is also slow for every network but the MLP: the density is the same for all.
     """
     for item in items:
         row = getattr(item, "callspec", None) and item.callspec.params.get("name")
@@ -29,14 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Freezes imported objects, so that neither a collection nor JAX's search for leaks visits them again."""
+    """Freezes all imported objects, so that garbage collections and JAX's leak checks skip them and run faster."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs() -> Iterator[None]:
-    """Compiled programs of a file are dropped at its end: over a whole run they would fill gigabytes."""
+    """Drops the compiled programs of each test file at its end; together they would fill gigabytes of memory."""
     yield
     policies.make.cache_clear()
     jax.clear_caches()
@@ -45,14 +45,14 @@ def forget_compiled_programs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The folder of pyproject.toml."""
+    """Path of the repository: the folder that contains pyproject.toml."""
     return Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def x64() -> Iterator[None]:
-    """The test runs with 64-bit types on."""
-    # jax.enable_x64 took the place of the experimental one during 2025.
+    """Runs a test with 64-bit dtypes enabled in JAX."""
+    # Older versions of JAX have jax.experimental.enable_x64 in place of jax.enable_x64.
     enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     with enable(True):
         yield
@@ -60,7 +60,7 @@ def x64() -> Iterator[None]:
 
 @pytest.fixture
 def traces() -> Iterator[Callable[[], int]]:
-    """A function that returns how often JAX has traced or compiled something since the test began."""
+    """Function that returns the number of JAX's traces and compilations since the start of the test."""
     events: list[str] = []
 
     def listen(event: str, duration: float, **_: object) -> None:
@@ -74,7 +74,7 @@ def traces() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture
 def record_bar(repository: Path) -> Callable[[str, str, int, int, int], None]:
-    """Writes a measured count into the table of `make test-faults`."""
+    """Function that records a measured count in the table of `make test-faults`, if the run writes that table."""
     from tests.faults import record
 
     return record.bar

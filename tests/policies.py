@@ -1,6 +1,6 @@
-"""The table of policies that the contract tests run over, and data of the right form for each.
+"""Table of the policies that the contract tests cover, and functions that make data for each policy.
 
-A new kind of policy, network or option is one more row of `TABLE`.
+A new kind of policy, network or option needs one more row in `TABLE`.
 """
 
 import functools
@@ -19,17 +19,17 @@ from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 
 class Case(NamedTuple):
-    """One row: a policy and what holds of it.
+    """A row of the table: the arguments of a policy factory, and the tests that apply to the policy.
 
     Attributes:
         factory: `gaussjax.gaussian` or another factory.
-        network: The network, small.
-        observation_space: Anything that `as_space` takes.
+        network: A small network.
+        observation_space: A value that `gaussjax.spaces.as_space` accepts.
         action_space: A Box.
         options: Options of the factory.
-        reductions: The reductions that the kind knows.
-        variant: Whether it varies a kind that another row has: the dearest tests of such rows are
-            left to `make test-full`.
+        reductions: Reductions that the kind of policy supports.
+        variant: True if another row has the same kind of policy. Only `make test-full` then runs the most
+            expensive tests.
     """
 
     factory: Callable[..., gaussjax.Policy]
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 class OwnModule(nn.Module):
-    """A network as a user writes it: it knows nothing of gaussjax."""
+    """A user's own Flax module, which does not use gaussjax."""
 
     num_actions: int | None = None
 
@@ -54,7 +54,7 @@ class OwnModule(nn.Module):
 
 
 class PlainNetwork:
-    """A network that is no Flax module: just `init` and `apply`."""
+    """A network that is not a Flax module and has only the methods `init` and `apply`."""
 
     def init(self, key: Any, observations: Any) -> dict[str, Any]:
         return {"weights": jax.random.normal(key, (observations.shape[-1], 2)), "log_std": jnp.zeros(2)}
@@ -140,29 +140,29 @@ TABLE: dict[str, Case] = {
 
 @functools.cache
 def make(name: str, **options: Any) -> tuple[gaussjax.Policy, Any]:
-    """The policy of a row, with some options changed, and its parameters: made once for all tests."""
+    """Returns the policy of a row, with some options changed, and its parameters; cached for all tests of a file."""
     case = TABLE[name]
     policy = case.factory(case.network, case.observation_space, case.action_space, **{**case.options, **options})
     return policy, policy.init(jax.random.key(0))
 
 
 def size(policy: gaussjax.Policy) -> int:
-    """Number of actions."""
+    """Returns the number of dimensions of an action."""
     return gaussjax.spaces.size(policy.spec.action_space)
 
 
 def observations(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> Any:
-    """Random elements of the policy's observation space, as an environment gives them: NumPy arrays."""
+    """Returns random elements of the policy's observation space as NumPy arrays, like an environment."""
     return _sample(policy.spec.observation_space, batch_shape, np.random.default_rng(seed))
 
 
 def noise(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> np.ndarray:
-    """Standard normal numbers of the shape of the actions."""
+    """Returns standard normal noise `(*batch_shape, act)` for `policy.act`."""
     return np.random.default_rng(seed).normal(size=(*batch_shape, size(policy))).astype(np.float32)
 
 
 def as_type(tree: Any, dtype: Any) -> Any:
-    """The tree with its floating leaves in another type."""
+    """Returns the tree with its floating leaves cast to another dtype."""
 
     def convert(leaf: Any) -> Any:
         return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
@@ -171,14 +171,14 @@ def as_type(tree: Any, dtype: Any) -> Any:
 
 
 def scoring(policy: gaussjax.Policy, result: gaussjax.ActOutput) -> dict[str, Any]:
-    """The argument of `evaluate` for the actions of `act`: the raw ones where the kind scores no others."""
+    """Returns the actions of `act` as an argument of `evaluate`: raw actions if the policy scores only those."""
     if dict(policy.spec.options).get("clipped_log_prob") == "unclipped":
         return {"raw_actions": result.outputs["raw_actions"]}
     return {"taken_actions": result.actions}
 
 
 def only_noise(params: Any) -> Any:
-    """Parameters of zero: the mean is 0 and the std 1, so that the raw actions are the draw, bit for bit."""
+    """Returns parameters of zero: with mean 0 and std 1 the raw actions equal the noise, bit for bit."""
     return jax.tree.map(jnp.zeros_like, params)
 
 
