@@ -64,8 +64,8 @@ class DiagGaussian(Normal):
             `(act,)`, `(…, 1)` and a scalar.
 
     Note:
-        Rounding limits a narrow policy. Around a mean of 1 neighbouring float32 numbers are 6e-8 apart,
-        so at log_std = -20 (a standard deviation of 2e-9) all samples equal the mean.
+        Rounding limits a narrow policy. Just below 1 neighbouring float32 numbers are 6e-8 apart. So at a
+        mean of 1 and log_std = -20 (a standard deviation of 2e-9) all samples equal the mean.
 
     Example:
         >>> import jax, jax.numpy as jnp

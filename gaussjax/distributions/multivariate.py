@@ -72,9 +72,9 @@ class MultivariateGaussian(Normal):
         same_class(self, other)
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         factor, other_factor = self._factor(loc), other._factor(loc)
-        # The divergence needs the matrix M with (factor of other) M = (factor of self). M is diag(ratio) plus a
-        # strictly lower part X with (I + N') X = diag(ratio) N - N' diag(ratio), where N' is the N of other.
-        # The right side is written so that it is exactly zero for equal distributions.
+        # The divergence needs the matrix M with (factor of other) M = (factor of self). M is diag(ratio) plus
+        # a strictly lower X. With N' the N of other, (I + N') X = diag(ratio) N - N' diag(ratio). The right side
+        # is written so that it is exactly zero for equal distributions.
         gap, rest = exact_difference(log_std, other_log_std)
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)

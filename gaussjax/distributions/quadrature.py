@@ -69,7 +69,7 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
     second = _around_mean(lambda x, u: xp.square(ratio(x, u)), mean, std)
     narrow = std * xp.exp(center) * xp.sqrt(second - xp.square(first))
 
-    # For a wide normal, (1 - tanh(u)) / 2 = sigmoid(-2u) is split into a step from 1 to 0 at u = 0 and a decaying rest.
+    # For a wide normal, (1 - tanh(u)) / 2 = sigmoid(-2u) is split into a step at u = 0 and a decaying rest.
     size, wide = xp.abs(mean), xp.maximum(std, _WIDE)
     beyond = 0.5 * xp.erfc(size / (wide * math.sqrt(2.0)))
     once = beyond + _around_zero(lambda u: xp.sigmoid(-2.0 * u), size, wide, -1.0)

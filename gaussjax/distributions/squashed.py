@@ -89,7 +89,7 @@ class TanhGaussian(Distribution):
 
         Near a bound many raw actions u round to one float32 action, and all |u| above 8.66 round to the bound.
         So pass the raw actions if you have them. Otherwise an action at or beyond a bound is scored as if it
-        were inside by 2⁻²⁴ of half the width of the Box (2⁻⁵³ in float64).
+        were inside by 2⁻²⁴ half-widths of the Box (2⁻⁵³ in float64).
 
         Args:
             actions: Actions in units of the Box, `(…, act)`, which may have more leading axes than `loc`.

@@ -53,8 +53,8 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     """Solves `actions = center + half * tanh(u)` for u, which is finite for every finite action.
 
     The distances to both bounds are computed from the action itself, because `1 - t` with a rounded
-    `t = tanh(u)` loses its digits. An action at or beyond a bound is treated as inside by 2⁻²⁴ of half the
-    width (2⁻⁵³ in float64), which gives |u| = 8.66 in float32. The gradient is finite there too.
+    `t = tanh(u)` loses its digits. An action at or beyond a bound is treated as inside by 2⁻²⁴ half-widths
+    (2⁻⁵³ in float64). In float32 this gives |u| = 8.66. The gradient is finite there too.
     """
     half = 0.5 * high - 0.5 * low
     least = 0.5 * float(xp.finfo(actions.dtype).eps)

@@ -74,9 +74,9 @@ def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
     return hash_words(words, counter(tuple(shape)))
 
 
-# Without `once` XLA on CPU computes the noise for the actions and again for log_prob, because it copies a cheap
-# computation into each kernel that uses it (jax 0.10.2). `act` then takes 1.2 to 2.2 times as long at 256 to 4096 rows
-# of 3 to 8 actions, and a PPO program takes 1.3 times as long to compile. Drop `once` when
+# XLA on CPU copies a cheap computation into each kernel that uses it (jax 0.10.2). Without `once` it computes the noise
+# for the actions and again for log_prob. `act` then takes 1.2 to 2.2 times as long at 256 to 4096 rows of 3 to 8
+# actions. A PPO program takes 1.3 times as long to compile. Drop `once` when
 # test_xla_copies_a_hash_into_each_consumer fails.
 def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
     """Returns x in a form that XLA computes once and stores, instead of again in each kernel that uses it."""

@@ -25,9 +25,9 @@ def standard_normal(
         True
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    # Draws the noise as one flat row. For rows whose width is not a power of two XLA computes each index by a division,
-    # and `act` takes 1.4 times as long at 256 rows of 6 actions and 1.9 times at 4096 (jax 0.10.2, CPU). Drop the flat
-    # row when `python -m benchmarks act` shows no difference without it.
+    # Draws the noise as one flat row. For rows whose width is not a power of two XLA computes each index by a division.
+    # `act` then takes 1.4 times as long at 256 rows of 6 actions and 1.9 times at 4096 (jax 0.10.2, CPU). Drop the
+    # flat row when `python -m benchmarks act` shows no difference without it.
     in_one_row = all(isinstance(size, int) for size in shape) and bool(shape) and shape[-1] & (shape[-1] - 1)
     drawn = (math.prod(shape),) if in_one_row else tuple(shape)
     words = cipher.draw(key, drawn) if dtype in (jnp.float32, jnp.float64) else None

@@ -14,9 +14,9 @@ _FEW = 512
 _ROUNDS = 12
 
 
-# The cipher replaces jax.random.permutation, whose two sorts slow a compiled step of PPO down on CPU (jax 0.10.2), by
-# 1.2 times for 2048 samples and 1.3 times for 16384. A single sort costs 1.1 to 1.2 times. Drop the cipher when
-# test_a_permutation_of_jax_is_two_sorts fails and a step with jax.random.permutation is as fast.
+# The cipher replaces jax.random.permutation, which sorts twice (jax 0.10.2). On CPU two sorts make a compiled step of
+# PPO 1.2 times as long for 2048 samples and 1.3 times for 16384. A single sort makes it 1.1 to 1.2 times as long. Drop
+# the cipher when test_a_permutation_of_jax_is_two_sorts fails and a step with jax.random.permutation is as fast.
 def permutation(key: keys.OneKey, count: int) -> Int32[Array, " count"]:
     """Numbers from 0 to count - 1 in random order.
 

@@ -25,7 +25,7 @@ class Words(NamedTuple):
         quantile: `(float64 array) -> float64 array`, the quantile function of the normal distribution.
         read: `(uint32 array) -> words`.
         write: `(words) -> uint32 array`.
-        count: `(number, like) -> words` 0, 1, …, number - 1.
+        count: `(number, like) -> words` 0, 1, …, number - 1 on the device of the array `like`.
         operations: Arithmetic for the cipher.
         shift: `(words, number of bits) -> words`, to the right, filled with zeros.
         float32: `(words) -> float32 array` of the same bits.

@@ -103,7 +103,7 @@ def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., A
 
     Args:
         space: Space of one observation.
-        batch_shape: Shape of the leading axes.
+        batch_shape: Shape of the leading axes of each array.
         full: `(shape, value, dtype) -> array`; `np.full` makes NumPy arrays.
 
     Returns:

@@ -13,7 +13,7 @@ def to_dict(space: Space) -> dict[str, Any]:
     """Describes a space by a dict that JSON can store and `from_dict` converts back.
 
     Args:
-        space: Space of this module.
+        space: A gaussjax space.
 
     Returns:
         Dicts, lists, numbers and strings. Infinite bounds are "inf" and "-inf": JSON has no number for them.

@@ -127,7 +127,7 @@ def size(space: Space) -> int:
     """Length of the flat vector to which `flatten` converts one element of a space.
 
     Args:
-        space: Space of this module.
+        space: A gaussjax space.
 
     Returns:
         Size of the last axis of the result of `flatten`.

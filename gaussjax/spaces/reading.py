@@ -14,7 +14,7 @@ def as_space(space: Any) -> Space:
     """Converts a Gymnasium space, a vector length or a shape to a gaussjax space.
 
     Args:
-        space: Space of Gymnasium or of this module, length of an unbounded vector, or a shape.
+        space: A Gymnasium or gaussjax space, the length of an unbounded vector, or the shape of an unbounded array.
 
     Returns:
         A frozen, hashable space.
