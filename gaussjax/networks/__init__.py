@@ -1,6 +1,6 @@
-"""Policy networks as Flax modules: observations to (mean, log_std, outputs).
+"""Policy networks: Flax modules that map observations to (mean, log_std, outputs).
 
-A population is one policy whose parameters have a leading axis; 256 policies in one call:
+For a population of policies, give the parameters a leading axis. Here 256 policies act in one call:
 
     >>> import jax, gaussjax
     >>> policy = gaussjax.gaussian(gaussjax.networks.LSTM(hidden_size=8), 3, gaussjax.spaces.Box(shape=(2,)))

@@ -1,4 +1,4 @@
-"""The actor of a policy, without the critic."""
+"""Functions that separate a policy's actor from its critic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gaussjax.networks.graph import Graph
 
 
 def actor(policy: Any, params: Any) -> tuple[Any, Any]:
-    """A policy without its critic, and without the observations that only the critic needs.
+    """Removes the critic, and the observations that only the critic needs, from a policy.
 
     Args:
         policy: A policy of any kind.
         params: The parameters of the policy.
 
     Returns:
-        A policy of the same kind with the actor as its network, and its parameters; unchanged without a critic.
+        The policy with the actor as its network, and the actor's parameters. Both are unchanged without a critic.
 
     Example:
         >>> import gaussjax, jax
@@ -46,13 +46,13 @@ def actor(policy: Any, params: Any) -> tuple[Any, Any]:
 
 
 def actor_observations(network: Any) -> Callable[[Any], Any]:
-    """A function that selects the actor's entries of a Dict observation.
+    """Returns a function that selects the actor's entries of a Dict observation.
 
     Args:
         network: A network, with or without a critic.
 
     Returns:
-        `(observations) -> observations`. Observations that are not a Dict with these entries are unchanged.
+        A function `(observations) -> observations`. It returns observations unchanged that lack these entries.
 
     Example:
         >>> from gaussjax.networks import MLP

@@ -16,22 +16,22 @@ from gaussjax.networks.recurrent.cells import refuse_none
 
 
 class ActorCritic(nn.Module):
-    """An actor and a critic in one forward pass; the value `(…)` is in `outputs["value"]`.
+    """A network with an actor and a critic; `outputs["value"]` has the critic's value, of shape `(…)`.
 
-    The critic's dense layers start from the observations, from the features of a network of its own (`critic=`) or
-    from the actor's features (`shared=True`). The carry is `{"actor": …, "critic": …}` with the recurrent parts.
+    The critic's dense layers get the observations, the features of a second network (`critic=`) or the features of
+    the actor (`shared=True`). The carry is a dict with the entries "actor" and "critic", if these are recurrent.
 
     Attributes:
         actor: The policy's network, such as `MLP` or `LSTM`.
-        sizes: Width of each dense layer of the critic. None is (64, 64) on observations, no layers on features.
-        activation: Activation of the critic's dense layers; see `MLP`.
-        initializer: Initialiser of the critic's kernels; see `MLP`.
+        sizes: Width of each dense layer of the critic. None means (64, 64) for observations, no layers for features.
+        activation: Activation of the critic's dense layers, as in `MLP`.
+        initializer: Name of the initialiser of the critic's kernels, as in `MLP`.
         scale: Factor on the initial kernels of the critic's dense layers.
-        critic: A network for the critic's features; its head is not used.
-        shared: Whether the critic starts from the actor's features. The trunk then gets both gradients.
-        actor_keys: Names of the Dict entries that the actor sees; None is all. One name selects the entry itself.
-        critic_keys: Names of the Dict entries that the critic sees, such as the hidden state of a simulator.
-        norm: None or "layer", for the critic's dense layers.
+        critic: A network that computes the critic's features; its head is not used.
+        shared: Whether the critic gets the actor's features. The actor's trunk then gets the gradients of both losses.
+        actor_keys: Names of the Dict entries that the actor gets; None means all. One name gives the entry itself.
+        critic_keys: Names of the Dict entries that the critic gets, such as the hidden state of a simulator.
+        norm: None, or "layer" for layer normalisation in the critic's dense layers.
         dtype: Compute dtype of the critic's dense layers. The value stays in float32.
         observation_space: Space of the observations; the policy's factory sets it.
 
@@ -64,34 +64,34 @@ class ActorCritic(nn.Module):
 
     @nn.nowrap
     def dense_layers(self, **linen: Any) -> Layers:
-        """The critic's dense layers."""
+        """Returns the critic's dense layers as a module."""
         sizes = () if self.shared or self.critic is not None else (64, 64)
         options = self.norm, self.initializer, self.scale, self.dtype
         return Layers(sizes if self.sizes is None else self.sizes, self.activation, *options, **linen)
 
     @nn.nowrap
     def check(self) -> None:
-        """Raise for fields that contradict each other."""
+        """Raises ValueError if the fields contradict each other."""
         if self.shared and (self.critic is not None or self.critic_keys is not None):
             raise ValueError(
-                "shared: expected neither critic= nor critic_keys=, because a shared critic starts from the actor's "
-                "features. Leave them out, or set shared=False."
+                "shared: expected neither critic= nor critic_keys=, because a shared critic gets the actor's features. "
+                "Leave them out, or set shared=False."
             )
         name, trunk = ("actor", self.actor) if self.shared else ("critic", self.critic)
         if trunk is not None and not hasattr(trunk, "features"):
             raise ValueError(
                 f"{name}: expected a network with a method features(observations), got {type(trunk).__name__}. "
-                f"Give it one that returns the input of its head."
+                f"Add a method that returns the input of the head."
             )
 
     @nn.nowrap
     def part_spaces(self, space: spaces.Space) -> dict[str, spaces.Space]:
-        """The spaces of the actor's and the critic's observations."""
+        """Returns the spaces of the actor's and the critic's observations."""
         return {"actor": part_of(space, self.actor_keys), "critic": part_of(space, self.critic_keys)}
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
-        """The carries of the recurrent parts, or `()`."""
+        """Returns a dict with the initial carries of a recurrent actor and critic, or `()` if neither is recurrent."""
         arguments = (batch_shape,) if zeros is None else (batch_shape, zeros)
         carries = {
             name: network.initial_carry(*arguments)
@@ -101,12 +101,12 @@ class ActorCritic(nn.Module):
         return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)} or ()
 
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
-        """The actor's mean, log_std and outputs, with the value `(…)` among the outputs."""
+        """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
         return run(self, observations, carry, resets)
 
 
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The forward pass of an `ActorCritic` in any library."""
+    """Runs the forward pass of an `ActorCritic`, in JAX or torch."""
     expected = network.initial_carry()
     if expected:
         refuse_none(carry)
@@ -136,14 +136,14 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
 
 
 def select(observations: Any, keys: tuple[str, ...] | None) -> Any:
-    """The named entries of Dict observations: the entry itself for one key, a dict for several keys."""
+    """Selects entries of Dict observations: one key gives the entry itself, several keys give a dict of entries."""
     if keys is None:
         return observations
     return observations[keys[0]] if len(keys) == 1 else {key: observations[key] for key in keys}
 
 
 def part_of(space: spaces.Space, keys: tuple[str, ...] | None) -> spaces.Space:
-    """The space of the entries that `select` returns."""
+    """Returns the space of the observations that `select` returns for these keys."""
     if keys is None:
         return space
     if not isinstance(space, spaces.Dict) or not keys:

@@ -18,18 +18,18 @@ from gaussjax.networks.mlp import Network
 class CNN(Network):
     """The policy network for one image: convolutions, dense layers, then the head.
 
-    Images are height × width × channels; `(H, W)` has one channel. The last convolution's features are
-    flattened in the order height, width, channel.
+    Images have the axes height, width and channel; an image `(height, width)` has one channel. The features of the
+    last convolution are flattened in the order height, width, channel.
 
     Attributes:
-        channels: Output channels of each convolution.
-        kernels: Height and width of each convolution's kernel.
+        channels: Number of output channels of each convolution.
+        kernels: Height of each convolution's kernel, which is also its width.
         strides: Stride of each convolution.
         padding: "VALID" or "SAME".
-        convolution_activation: Activation after each convolution, a name or a function.
+        convolution_activation: Name or function of the activation after each convolution.
         sizes: Width of each dense layer.
-        activation: Activation of the dense layers; see `MLP`.
-        scale_pixels: Whether to divide the pixels by 255; None divides those of uint8 spaces.
+        activation: Activation of the dense layers, as in `MLP`.
+        scale_pixels: Whether to divide the pixels by 255; None divides only pixels of dtype uint8.
 
     Example:
         >>> import jax, gaussjax
@@ -64,7 +64,7 @@ class CNN(Network):
         super().setup()
 
     def features(self, observations: Float[Array, "..."]) -> Float[Array, "*batch width"]:
-        """The trunk's output, which the head and a shared critic start from."""
+        """Returns the trunk's output, which is the input of the head and of a shared critic."""
         images, batch_shape = self.images(observations)
         activate = activation(self.convolution_activation)
         for convolution in self.convolutions:
@@ -73,7 +73,7 @@ class CNN(Network):
 
     @nn.nowrap
     def images(self, observations: Array) -> tuple[Float[Array, "n height width channels"], tuple[int, ...]]:
-        """The observations as images with floating pixels and one batch axis, and their batch shape."""
+        """Returns the observations as floating-point images with one batch axis, and their original batch shape."""
         space = self.observation_space
         if space is None:
             shape, from_bytes = observations.shape[-3:], observations.dtype == jnp.uint8
@@ -81,7 +81,7 @@ class CNN(Network):
             shape, from_bytes = space.shape, space.dtype == "uint8"
         else:
             raise ValueError(
-                f"observation_space: expected a Box of the shape (height, width, channels), got {space}. For a Dict "
+                f"observation_space: expected a Box of shape (height, width, channels), got {space}. For a Dict "
                 f"use from_spec with layers, or ActorCritic with actor_keys=."
             )
         batch_shape = observations.shape[: observations.ndim - len(shape)]
@@ -94,7 +94,7 @@ class CNN(Network):
 
     @nn.nowrap
     def refuse_small(self, shape: tuple[int, ...]) -> None:
-        """Raise for images that are smaller than the convolutions need."""
+        """Raises ValueError if the images are smaller than the convolutions need."""
         least = 1
         for kernel, stride in zip(self.kernels[::-1], self.strides[::-1], strict=True):
             least = (least - 1) * stride + kernel

@@ -1,4 +1,4 @@
-"""The critic of soft actor-critic: the value of an action."""
+"""The critic of soft actor-critic, a network that estimates the value of an action."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gaussjax.networks.layers import Activation, Layers, dense
 
 
 class ActionValue(nn.Module):
-    """Dense layers from an observation and an action to one number.
+    """A network that maps an observation and an action to the action's value.
 
     `jax.vmap` over parameters evaluates several critics at once, as in soft actor-critic.
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: See `MLP`.
-        norm: None or "layer"; see `MLP`.
-        initializer: Initialiser of the kernels; see `MLP`.
-        observation_space: Space of the observations; None for vectors.
+        activation: Activation of the hidden layers, as in `MLP`.
+        norm: None, or "layer" for layer normalisation before each activation.
+        initializer: Name of the kernels' initialiser, as in `MLP`.
+        observation_space: Space of the observations; None means that they are vectors.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -39,7 +39,7 @@ class ActionValue(nn.Module):
 
     @nn.compact
     def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
-        """The value of each action, `(…)`."""
+        """Returns the value of each action, of shape `(…)`."""
         if self.observation_space is not None:
             observations = spaces.flatten(self.observation_space, observations)
         x = jnp.concatenate([observations, actions], axis=-1)

@@ -1,4 +1,4 @@
-"""Networks as plain data, which is read without executing anything in it."""
+"""Functions that describe networks as plain data, and build networks from it without executing code in it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from gaussjax.networks.recurrent.networks import GRU, LSTM, RNN, MinGRU
 _NETWORKS: Mapping[str, type[nn.Module]] = {
     network.__name__: network for network in (ActorCritic, CNN, GRU, Graph, LSTM, MLP, MinGRU, RNN)
 }
-# Fields that linen adds to each module.
+# Fields that Flax adds to each linen module; they do not describe the network.
 _LINEN = ("parent", "name")
-# Open fields are None, except these.
+# An open field, which `bind` fills in, has the value None; only the fields below have another value.
 _OPEN = {"output_activation": "auto"}
 
 
 def bind(
     network: Any, observation_space: spaces.Space, num_actions: int, fields: Iterable[tuple[str, Any]] = ()
 ) -> Any:
-    """The network with the open fields of all its modules filled in; other objects than linen modules are unchanged.
+    """Fills in a network's open fields, such as `num_actions`; returns any object but a linen module unchanged.
 
-    A field is open if it is None, and `output_activation` if it is "auto". A user's own linen module may have such
-    fields too. A module whose parts see different spaces has a method `part_spaces(space) -> {field: space}`.
+    A field is open if its value is None, or "auto" for `output_activation`. A user's own linen module may have open
+    fields. A module whose submodules get different spaces has a method `part_spaces(space) -> {field: space}`.
     """
     if not isinstance(network, nn.Module):
         return network
@@ -58,11 +58,11 @@ def bind(
 
 
 def hashable(network: Any) -> Any:
-    """The network with plain values and tuples instead of lists, so that a spec can be hashed and compared."""
+    """Converts a network's fields to plain values and tuples, so that its spec can be hashed and compared."""
     if not isinstance(network, nn.Module):
         return network
     changes: dict[str, Any] = {}
-    # The values of a user's own module stay, because its code may depend on their types.
+    # The fields of a user's own module are not converted, because its code may depend on their types.
     ours = type(network) in _NETWORKS.values()
     for field, value in _fields(network).items():
         value = _plain(value) if ours else value
@@ -74,7 +74,7 @@ def hashable(network: Any) -> Any:
 
 
 def to_dict(network: Any) -> dict[str, Any]:
-    """The network as JSON data, without its spaces; a user's own network is described by its class name only."""
+    """Describes a network as JSON data, without its observation space; a user's own network by its class name only."""
     if type(network) not in _NETWORKS.values():
         return {"type": "custom", "name": type(network).__qualname__}
     described = {
@@ -86,11 +86,11 @@ def to_dict(network: Any) -> dict[str, Any]:
 
 
 def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
-    """The network that a dict or a YAML text describes. Nothing in the description is executed.
+    """Builds the network that a dict or a YAML text describes, without executing code in the description.
 
     Args:
-        description: `{"type": "MLP", "sizes": [64, 32], …}` with the fields of that class, or `{"nodes": …}`
-            for a `Graph`; or the same as YAML text.
+        description: A dict such as `{"type": "MLP", "sizes": [64, 32]}` with fields of the class, or `{"nodes": …}`
+            for a `Graph`; or such a dict as YAML text.
 
     Returns:
         A module of `gaussjax.networks`.
@@ -109,7 +109,7 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
         (5, 16)
     """
     if isinstance(description, str):
-        import yaml  # Imported here because most programs never read YAML.
+        import yaml  # yaml is imported here because most programs never read YAML.
 
         try:
             description = yaml.safe_load(description)
@@ -129,7 +129,7 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
     arguments = {}
     for name, value in description.items():
         if name == "autodiff" and "fast_backward" in fields:
-            continue  # This field of earlier policy files had no influence on any number.
+            continue  # Earlier policy files have the field autodiff, which changed no result.
         if name != "type":
             choose(fields, name, f"field of {description['type']}")
             arguments[name] = value if name == "nodes" else _read(value)
@@ -145,7 +145,7 @@ def _fields(network: nn.Module) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value with dtypes and activations as names and scalars as Python numbers, also in tuples and lists."""
+    """Replaces dtypes and activations by their names and scalar arrays by numbers, also in tuples and lists."""
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):

@@ -1,7 +1,7 @@
 """Expressions for the inputs of a graph's nodes and for output activations.
 
-The forms are `observations`, the name of a node, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
-`a + b`, `a * b`, `2 * a` and `tanh(a)`, with any activation. Text is parsed into tuples and never executed.
+An expression has the form `observations`, `node_name`, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
+`a + b`, `a * b`, `2 * a` or `tanh(a)`, with any activation for tanh. Its text is parsed into tuples and never executed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from gaussjax.core.choices import choose, nearest
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation
 
 _LONGEST = 1000
-_LARGEST = 1e38  # Finite in float32.
+_LARGEST = 1e38  # Numbers up to this one are finite in float32.
 
 
 def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
-    """The tree of an expression that may use these names; `where` begins the text of an error.
+    """Parses an expression that may use these names into a tree; error texts start with `where`.
 
     A tree is `("name", name)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
     `("concatenate", trees)`, `("+", left, right)`, `("*", left, right)`, `("scaled", number, tree)` or
@@ -34,7 +34,7 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
 
 
 def write(tree: tuple[Any, ...]) -> str:
-    """The text that `parse` turns into this tree."""
+    """Writes a tree as the text of an expression, from which `parse` returns the same tree."""
     match tree:
         case ("name", name):
             return name
@@ -112,8 +112,8 @@ def _write_slice(entry: tuple[int | None, ...]) -> str:
     return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
 
 
-def bending(chosen: Activation) -> tuple[Any, ...]:
-    """The tree of an output activation: a name, a function, an expression such as `2 * tanh(mean)`, or None."""
+def parse_output_activation(chosen: Activation) -> tuple[Any, ...]:
+    """Parses an output activation: a name, a function, an expression such as `2 * tanh(mean)`, or None."""
     mean = ("name", "mean")
     if chosen is None:
         return mean
@@ -128,12 +128,12 @@ def bending(chosen: Activation) -> tuple[Any, ...]:
     return tree
 
 
-def bend(tree: tuple[Any, ...], mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
-    """The mean after the output activation that `bending` returned."""
+def apply_output_activation(tree: tuple[Any, ...], mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """Applies a parsed output activation to the mean."""
     match tree:
         case ("scaled", number, inner):
-            return number * bend(inner, mean, activations)
+            return number * apply_output_activation(inner, mean, activations)
         case ("call", chosen, inner):
             function = chosen if callable(chosen) else activations[chosen]
-            return function(bend(inner, mean, activations))
+            return function(apply_output_activation(inner, mean, activations))
     return mean

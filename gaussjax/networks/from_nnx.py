@@ -1,4 +1,4 @@
-"""Networks written with `flax.nnx` as pairs of pure functions."""
+"""Networks written with `flax.nnx`, wrapped as pure functions for a policy."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class NNXNetwork:
-    """The network that `from_nnx` returns; `make` is a function from `nnx.Rngs` to the module."""
+    """The network that `from_nnx` returns; `make` is a function that builds the module from `nnx.Rngs`."""
 
     make: Callable[..., nnx.Module]
 
     def init(self, key: jax.Array, *_: Any) -> dict[str, Any]:
-        """The module's parameters as nested dicts."""
-        from flax import nnx  # Imported here because the import takes a quarter of a second.
+        """Returns the module's initial parameters as nested dicts."""
+        from flax import nnx  # Imported here because importing nnx takes a quarter of a second.
 
         return _parts(self._made(nnx.Rngs(key)))[1]
 
     def apply(self, params: Any, *inputs: Any) -> Any:
-        """The module's result with these parameters."""
+        """Calls the module with these parameters."""
         from flax import nnx
 
         definition, _, state = _parts(self._abstract())
@@ -34,7 +34,7 @@ class NNXNetwork:
         return nnx.merge(definition, state)(*inputs)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """The module's own `initial_carry`, or `()` without one."""
+        """Returns the result of the module's method `initial_carry`, or `()` if it has no such method."""
         module: Any = self._abstract()
         return module.initial_carry(batch_shape) if hasattr(module, "initial_carry") else ()
 
@@ -44,7 +44,7 @@ class NNXNetwork:
         return nnx.eval_shape(lambda: self._made(nnx.Rngs(0)))
 
     def _made(self, rngs: nnx.Rngs) -> nnx.Module:
-        # The signature of an NNX class is the signature of its metaclass; Flax's own modules take rngs by keyword only.
+        # An NNX class has its metaclass's signature, so __init__ is inspected. Flax's modules take rngs by keyword.
         function = self.make.__init__ if isinstance(self.make, type) else self.make
         parameter = inspect.signature(function).parameters.get("rngs")
         by_keyword = parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
@@ -52,19 +52,19 @@ class NNXNetwork:
 
 
 def from_nnx(make: Callable[..., nnx.Module]) -> NNXNetwork:
-    """A `flax.nnx` module as a network for a policy's factory.
+    """Wraps a `flax.nnx` module as a network for a policy's factory.
 
     Args:
-        make: A function from `nnx.Rngs` to the module, such as the module's class. The module is called with
-            observations, and with carry and resets if it has a method `initial_carry`. It returns
-            `(mean, log_std, dict)`. All of its variables are `nnx.Param`.
+        make: A function that builds the module from `nnx.Rngs`, such as the module's class. The policy calls the
+            module with observations, and with carry and resets if the module has a method `initial_carry`. The
+            module returns `(mean, log_std, dict)`, and all its variables are `nnx.Param`.
 
     Returns:
-        A network with `init` and `apply`; each `init` makes the module anew from its key.
+        A network with `init` and `apply`; each call of `init` builds a new module from its key.
 
     Raises:
         TypeError: `make` is a module instead of a function.
-        ValueError: At `init`: the module has variables that a pure policy cannot keep, such as running statistics.
+        ValueError: The module has variables that a pure policy cannot store, such as running statistics (at `init`).
 
     Example:
         >>> import jax.numpy as jnp, gaussjax

@@ -21,29 +21,29 @@ from gaussjax.networks.recurrent.layers import CELL_NAMES, RecurrentLayers
 
 
 class _Value(NamedTuple):
-    """An array, and the number of axes that follow its batch axes."""
+    """An array, and the number of its axes after the batch axes."""
 
     array: Array
     rank: int
 
 
 class _Observed(NamedTuple):
-    """Observations with their space, or with None if the space is unknown."""
+    """Observations with their space; an unknown space is None."""
 
     value: Any
     space: spaces.Space | None
 
 
 class Graph(Network):
-    """A network of named nodes; the input of a node is an expression of observations and earlier nodes.
+    """A network of named nodes. A node's input is an expression that uses observations and earlier nodes.
 
     Attributes:
-        nodes: Dicts with `name`, `input` ("observations" by default), `layers` and, if wanted, `activations`
-            (one for all linear and conv layers, or a list). A layer is a width, the name of an activation,
-            "flatten", "norm", `{"linear": 64}`, `{"conv": {"features": 32, "kernel": 8, "stride": 4}}`, or
-            `{"lstm": 64}`; gru, rnn, rnn_relu and mingru have the form of lstm.
-        output: Expression of the head's input; the last node by default.
-        value: Expression of the input of the linear layer that computes `outputs["value"]`, or None.
+        nodes: Dicts with `name`, `input` ("observations" by default), `layers` and optionally `activations` (one for
+            all linear and conv layers, or a list). A layer is a width, the name of an activation, "flatten", "norm",
+            `{"linear": 64}`, `{"conv": {"features": 32, "kernel": 8, "stride": 4}}`, or `{"lstm": 64}`. The layers
+            gru, rnn, rnn_relu and mingru are written like lstm.
+        output: Expression for the head's input; None means the last node.
+        value: Expression for the input of the linear layer that computes `outputs["value"]`; None means no value.
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
@@ -64,7 +64,7 @@ class Graph(Network):
     activations = ACTIVATIONS
 
     def __post_init__(self) -> None:
-        """Validate the nodes when the network is made, not when it is first used."""
+        """Validates the nodes, so that errors are raised when the network is made and not at its first use."""
         nodes = read_nodes(self.nodes)
         object.__setattr__(self, "nodes", nodes)
         names = ("observations", *(node.name for node in nodes))
@@ -84,12 +84,12 @@ class Graph(Network):
 
     @nn.nowrap
     def named_layers(self) -> dict[str, Layer]:
-        """All layers, each named by its node and its place in the node, such as "body_0"."""
+        """Returns all layers by name: the node's name and the layer's index in the node, such as "body_0"."""
         return {f"{node.name}_{i}": layer for node in self.nodes for i, layer in enumerate(node.layers)}
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> Any:
-        """The carries of the recurrent layers by the names of the layers, or `()`."""
+        """Returns a dict with the initial carry of each recurrent layer by name, or `()` without recurrent layers."""
         return {
             name: self.recurrent_layers(layer, parent=None).initial_carry(tuple(batch_shape), zeros)
             for name, layer in self.named_layers().items()
@@ -97,17 +97,17 @@ class Graph(Network):
         } or ()
 
     def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
-        """The head's input; a recurrent graph returns the new carry too."""
+        """Returns the head's input; a recurrent graph returns the new carry too."""
         features, _, carries = run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
-        """The mean, log_std, and outputs with `carry` and `value` if the graph has them."""
+        """Returns the mean, log_std and a dict of outputs, with `carry` and `value` if the graph has them."""
         return forward(self, observations, carry, resets)
 
     @nn.nowrap
     def recurrent_layers(self, layer: Layer, **linen: Any) -> RecurrentLayers:
-        """The recurrent layers that one layer of a node describes."""
+        """Returns the module for one recurrent layer of a node."""
         options = dict(layer.options)
         return RecurrentLayers(layer.kind, **options, initializer=self.initializer, dtype=self.dtype, **linen)
 
@@ -123,7 +123,7 @@ class Graph(Network):
 
 
 def forward(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The forward pass of a `Graph` in any library."""
+    """Runs the forward pass of a `Graph`, in JAX or torch."""
     features, valued, carries = run(network, observations, carry, resets)
     mean, log_std, outputs = network.head(features)
     if carries:
@@ -135,7 +135,7 @@ def forward(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[A
 
 
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """The head's input, the value layer's input or None, and the new carries."""
+    """Runs all nodes; returns the head's input, the value layer's input or None, and the new carries."""
     if network.initial_carry():
         refuse_none(carry)
     values: dict[str, Any] = {"observations": _Observed(observations, network.observation_space)}
@@ -179,14 +179,14 @@ def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> 
 
 
 def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where: str) -> _Value:
-    """The array that an expression's tree describes; `values` has the arrays and observations by name."""
+    """Evaluates a parsed expression; `values` has the nodes' arrays and the observations by name."""
 
     def evaluate(tree: tuple[Any, ...]) -> _Value:
         return _evaluate(network, tree, values, where)
 
     match tree:
         case ("name" | "key", *_):
-            return _used(_find(tree, values, where), where)
+            return _as_value(_find(tree, values, where), where)
         case ("slice", inner, slices):
             array, rank = evaluate(inner)
             if len(slices) > rank:
@@ -216,13 +216,13 @@ def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where
 
 
 def _find(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> _Value | _Observed:
-    """The value of a name, or the entry of observations under a key."""
+    """Looks up a node's value by its name, or an entry of the observations by its key."""
     if tree[0] == "name":
         return values[tree[1]]
     _, inner, key = tree
     value = _find(inner, values, where) if inner[0] in ("name", "key") else None
     if not isinstance(value, _Observed):
-        raise ValueError(f"{where}: expected observations before the key {key!r}. A slice a:b cuts a vector.")
+        raise ValueError(f"{where}: expected observations before the key {key!r}. For part of a vector use a:b.")
     match value.space:
         case spaces.Dict(items=items):
             space = choose(dict(items), key, f"{where}: observation key")
@@ -235,8 +235,8 @@ def _find(tree: tuple[Any, ...], values: dict[str, Any], where: str) -> _Value |
     return _Observed(value.value[key], space)
 
 
-def _used(value: Any, where: str) -> _Value:
-    """Observations as an array: a Box in its shape, every other space as a flat vector."""
+def _as_value(value: Any, where: str) -> _Value:
+    """Converts observations to an array: a Box keeps its shape, any other space becomes a flat vector."""
     if isinstance(value, _Value):
         return value
     if isinstance(value.space, spaces.Box):
@@ -247,13 +247,13 @@ def _used(value: Any, where: str) -> _Value:
     if value.space is not None:
         return _Value(spaces.flatten(value.space, value.value), 1)
     if not hasattr(value.value, "ndim"):
-        raise ValueError(f"{where}: expected an array, got {type(value.value).__name__}. Name an entry by its key.")
+        raise ValueError(f"{where}: expected an array, got {type(value.value).__name__}. Select an entry by key.")
     return _Value(value.value, 1)
 
 
 def _expect(value: _Value, rank: int, where: str) -> Array:
     if value.rank != rank:
         shape = value.array.shape[value.array.ndim - value.rank :]
-        repair = "Put the layer 'flatten' before it." if rank == 1 else "It takes images (height, width, channels)."
+        repair = "Put the layer 'flatten' before it." if rank == 1 else "The layer needs (height, width, channels)."
         raise ValueError(f"{where}: expected elements with {rank} axes, got {shape}. {repair}")
     return value.array

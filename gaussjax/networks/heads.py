@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.networks.expressions import bend, bending
+from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 
-# The mean `(…, act)`; log_std, `(…, act)` for `std="state"`, else `(act,)`; and further outputs by name.
+# The mean `(…, act)`, log_std and a dict of further outputs. log_std is `(…, act)` for `std="state"`, else `(act,)`.
 NetworkOutput: TypeAlias = tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]
 
 _STD_KINDS = ("parameter", "fixed", "state")
@@ -25,15 +25,15 @@ class GaussianHead(nn.Module):
 
     Attributes:
         num_actions: Length of the action vector.
-        output_activation: A name from `ACTIVATIONS`, a function, an expression such as "2 * tanh(mean)", or None.
+        output_activation: The mean's activation: a name, a function, an expression such as "2 * tanh(mean)" or None.
         std: "parameter" (one trained log_std for all observations), "state" (log_std is the output of a layer
             whose kernel starts at zero) or "fixed" (log_std is a constant).
         initial_log_std: Natural logarithm of the initial standard deviation.
-        log_std_bounds: None, or limits (lower, upper) that log_std approaches smoothly, through tanh.
+        log_std_bounds: None, or limits (lower, upper) between which a scaled tanh keeps log_std.
         initializer: Name of the initialiser of the mean's kernel.
-        scale: Factor on the initial kernel of the mean; 0.01 makes the first policy nearly ignore its input.
-        off_diagonal: Whether `outputs["off_diagonal"]` holds the correlations of the actions. They start at
-            zero; they are the output of a layer for `std="state"`, else one trained vector.
+        scale: Factor on the initial kernel of the mean; with 0.01 the initial policy nearly ignores its input.
+        off_diagonal: Whether `outputs["off_diagonal"]` has the correlations of the actions, which start at zero.
+            They are the output of a layer for `std="state"`, else one trained vector.
 
     Example:
         >>> import jax
@@ -54,7 +54,7 @@ class GaussianHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "*batch features"]) -> NetworkOutput:
-        """The mean, log_std and further outputs; see `NetworkOutput`."""
+        """Returns the mean, log_std and a dict of further outputs."""
         if self.num_actions is None:
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
         if self.std not in _STD_KINDS:
@@ -64,7 +64,7 @@ class GaussianHead(nn.Module):
         if self.output_activation in ACTIVATIONS:
             mean = activation(self.output_activation)(mean)
         elif self.output_activation is not None:
-            mean = bend(bending(self.output_activation), mean, ACTIVATIONS)
+            mean = apply_output_activation(parse_output_activation(self.output_activation), mean, ACTIVATIONS)
 
         start = self.initial_log_std if self.log_std_bounds is None else self.start()
         if self.std == "fixed":
@@ -80,7 +80,7 @@ class GaussianHead(nn.Module):
         return mean, log_std, {"off_diagonal": pairs}
 
     def _trained(self, name: str, width: int, start: float, features: Array) -> Array:
-        """A trained vector, or for `std="state"` the output of a layer that starts as this constant."""
+        """Returns a trained vector, or for `std="state"` the output of a layer; all numbers are initially `start`."""
         initializer = nn.initializers.constant(start)
         if self.std == "state":
             return nn.Dense(width, kernel_init=nn.initializers.zeros, bias_init=initializer, name=name)(features)
@@ -88,7 +88,7 @@ class GaussianHead(nn.Module):
 
     @nn.nowrap
     def bounded(self, log_std: Any, tanh: Any) -> Any:
-        """The log_std within `log_std_bounds`; `tanh` is JAX's or torch's function."""
+        """Maps log_std smoothly into `log_std_bounds`; `tanh` is the function of JAX or of torch."""
         if self.log_std_bounds is None:
             return log_std
         low, high = self.log_std_bounds
@@ -96,7 +96,7 @@ class GaussianHead(nn.Module):
 
     @nn.nowrap
     def start(self) -> float:
-        """The number that `bounded` maps to `initial_log_std`."""
+        """Returns the number that `bounded` maps to `initial_log_std`."""
         if self.log_std_bounds is None:
             return self.initial_log_std
         low, high = self.log_std_bounds

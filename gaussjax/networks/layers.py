@@ -1,4 +1,4 @@
-"""Named activations and initialisers, and dense layers."""
+"""Activations and initialisers by name, and dense layers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Activation: TypeAlias = str | Callable[[Array], Array] | None
 def elu(x: Array) -> Array:
     """The exponential linear unit, within 1e-7 of the true value in float32."""
     x = jnp.asarray(x)
-    # A narrower dtype would leave too few digits of the derivative in the output.
+    # `_wide_elu` computes the derivative from the output, which has too few digits for it in a narrower dtype.
     wide = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits >= 32
     return _wide_elu(x) if wide else _elu(x)
 
 
-# XLA: the expm1 of jax.nn.elu is slow on CPU: with exp PPO's update takes 0.85 times as long (jax 0.10.2). The
-# derivative from the output, exp(x) = y + 1, saves the backward pass an array: without it the gradient of `evaluate`
-# takes 1.2 times as long at 512 rows. Drop both when tests/faults/test_overhead.py::test_expm1_is_still_slower_than_exp
-# fails.
+# XLA: the expm1 in jax.nn.elu is slow on CPU. With exp instead, PPO's update takes 0.85 times as long (jax 0.10.2).
+# `_wide_elu` computes the derivative as output + 1, so the backward pass reads one array less. Without this, the
+# gradient of `evaluate` takes 1.2 times as long at 512 rows. Use jax.nn.elu again when
+# tests/faults/test_overhead.py::test_expm1_is_still_slower_than_exp fails.
 def _elu(x: Array) -> Array:
-    # The inner where keeps a large x out of exp, whose gradient would be inf * 0.
+    # Without the inner where, exp of a large x would be inf, and the gradient inf * 0 would be NaN.
     return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
 
 
@@ -58,7 +58,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
 }
 
-# Gain of the variance, fan and distribution; an orthogonal kernel has none of them.
+# Gain of the variance, fan and distribution of each kernel initialiser; "orthogonal" has no such values.
 INITIALIZERS: Mapping[str, Any] = {
     "lecun_normal": (1.0, "fan_in", "truncated_normal"),
     "he_normal": (2.0, "fan_in", "truncated_normal"),
@@ -68,7 +68,7 @@ INITIALIZERS: Mapping[str, Any] = {
 
 
 def activation(chosen: Activation) -> Callable[[Array], Array]:
-    """The activation function for a name; None is the identity and a function is returned unchanged."""
+    """Returns the activation function with this name; None means the identity. A function is returned unchanged."""
     if callable(chosen):
         return chosen
     name = "identity" if chosen is None else chosen
@@ -76,24 +76,24 @@ def activation(chosen: Activation) -> Callable[[Array], Array]:
 
 
 def named(value: Any) -> Any:
-    """The name of a function from `ACTIVATIONS` or of `jax.nn.elu`; any other value unchanged."""
+    """Returns the name of a function from `ACTIVATIONS` or of `jax.nn.elu`, and any other value unchanged."""
     functions = (*ACTIVATIONS.items(), ("elu", jax.nn.elu))
     return next((name for name, function in functions if function is value), value)
 
 
 def refuse_function(chosen: Any) -> Any:
-    """The name of an activation, or None; raises TypeError for a function that is not in `ACTIVATIONS`."""
+    """Returns the name of an activation, or None; raises TypeError for a function that is not in `ACTIVATIONS`."""
     if callable(named(chosen)):
         raise TypeError(
             f"activation: expected a name from gaussjax.networks.ACTIVATIONS, got the function "
-            f"{getattr(chosen, '__name__', chosen)!r}, which no file and no other library can hold. Use one of "
+            f"{getattr(chosen, '__name__', chosen)!r}, which works neither in a policy file nor in torch. Use one of "
             f"{sorted(ACTIVATIONS)}, or write a module of your own and pass it as network= when you load the policy."
         )
     return named(chosen)
 
 
 def kernel_initializer(name: str, scale: float = 1.0) -> Any:
-    """The named initialiser of kernels, with its numbers times `scale`."""
+    """Returns the kernel initialiser with this name; the numbers that it draws are multiplied by `scale`."""
     if name == "orthogonal":
         return nn.initializers.orthogonal(scale)
     gain, fan, distribution = INITIALIZERS.get(name) or choose(INITIALIZERS, name, "initializer")
@@ -101,12 +101,12 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
 
 
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None, **linen: Any) -> nn.Dense:
-    """A dense layer with the named initialiser; `linen` has further arguments of `nn.Dense`."""
+    """Makes a dense layer with the named kernel initialiser; `linen` has further arguments of `nn.Dense`."""
     return nn.Dense(features, dtype=dtype, kernel_init=kernel_initializer(initializer, scale), name=name, **linen)
 
 
 class Layers(nn.Module):
-    """Dense layers, each followed by an optional norm and an activation; see `MLP` for the fields."""
+    """Dense layers, each followed by an optional layer norm and an activation; `MLP` describes the fields."""
 
     sizes: tuple[int, ...]
     activation: Activation | tuple[Activation, ...] = "relu"
@@ -126,7 +126,7 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def widths_and_activations(self) -> list[tuple[int, Activation]]:
-        """The width and the activation of each layer."""
+        """Returns the width and the activation of each dense layer."""
         sizes, chosen = self.sizes, self.activation
         if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
             raise TypeError(f"sizes: expected a tuple of widths, got {sizes!r}. One layer of 64 units is sizes=(64,).")
@@ -141,5 +141,5 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def normalised(self) -> bool:
-        """True if a norm follows each layer."""
+        """Returns True if a layer norm follows each dense layer."""
         return self.norm is not None and choose({"identity": False, "layer": True}, self.norm, "norm")

@@ -13,14 +13,14 @@ from gaussjax.networks.layers import Activation, Layers, kernel_initializer
 
 
 class Network(nn.Module, kw_only=True):
-    """A trunk and a head, with the options that all policy networks share.
+    """The base class of policy networks: a trunk, a head and the options that all these networks have.
 
     Attributes:
-        output_activation: See `GaussianHead`. The kind of policy replaces "auto", which is "tanh" without a policy.
-        std: See `GaussianHead`, also for initial_log_std, log_std_bounds and off_diagonal.
-        norm: None or "layer" (layer normalisation before each activation).
-        initializer: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal", for the kernels.
-        scale: Factor on the initial hidden kernels.
+        output_activation: Activation of the mean. The policy replaces "auto"; without a policy it means "tanh".
+        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds and off_diagonal.
+        norm: None, or "layer" for layer normalisation before each activation.
+        initializer: Name of the kernels' initialiser: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal".
+        scale: Factor on the initial kernels of the hidden layers.
         output_scale: Factor on the initial kernel of the mean.
         dtype: Compute dtype of the trunk, such as "bfloat16"; None keeps the dtype of the inputs.
         num_actions: Length of the action vector; the policy's factory sets it.
@@ -45,38 +45,38 @@ class Network(nn.Module, kw_only=True):
         self.head = self.gaussian_head()
 
     def features(self, observations: spaces.Observations) -> Any:
-        """The trunk's output, which the head and a shared critic start from."""
+        """Returns the trunk's output, which is the input of the head and of a shared critic."""
         return self.layers(self.flat(observations))
 
     def __call__(self, observations: spaces.Observations) -> NetworkOutput:
-        """The head's outputs; see `NetworkOutput`."""
+        """Returns the mean, log_std and a dict of further outputs."""
         return self.head(self.features(observations))
 
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
-        """Each observation as one vector."""
+        """Flattens each observation to one vector."""
         if self.observation_space is None:
             return observations
         return spaces.flatten(self.observation_space, observations)
 
     @nn.nowrap
     def dense_layers(self, **linen: Any) -> Layers:
-        """The trunk's dense layers with these options."""
+        """Returns the trunk's dense layers as a module."""
         options = self.norm, self.initializer, self.scale, self.dtype
         return Layers(self.sizes, self.activation, *options, **linen)
 
     @nn.nowrap
     def convolution(self, features: int, kernel: int, stride: int, padding: str) -> nn.Conv:
-        """A convolution with a square kernel and these options."""
+        """Makes a convolution with a square kernel and the network's dtype and initialiser."""
         start = kernel_initializer(self.initializer, self.scale)
         return nn.Conv(features, (kernel,) * 2, (stride,) * 2, padding, dtype=self.dtype, kernel_init=start)
 
     @nn.nowrap
     def gaussian_head(self, **linen: Any) -> GaussianHead:
-        """The head with these options."""
-        bending = "tanh" if self.output_activation == "auto" else self.output_activation
+        """Returns the network's head as a module."""
+        mean_activation = "tanh" if self.output_activation == "auto" else self.output_activation
         log_std = self.std, self.initial_log_std, self.log_std_bounds
         kernel = self.initializer, self.output_scale
-        return GaussianHead(self.num_actions, bending, *log_std, *kernel, self.off_diagonal, **linen)
+        return GaussianHead(self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, **linen)
 
 
 class MLP(Network):
@@ -84,7 +84,7 @@ class MLP(Network):
 
     Attributes:
         sizes: Width of each hidden layer.
-        activation: Name from `gaussjax.networks.ACTIVATIONS`, a function, or a tuple with one for each layer.
+        activation: A name from `gaussjax.networks.ACTIVATIONS`, a function, or a tuple with one of them for each layer.
 
     Example:
         >>> import jax, jax.numpy as jnp

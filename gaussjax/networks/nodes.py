@@ -12,7 +12,7 @@ from gaussjax.networks.layers import ACTIVATIONS, named
 from gaussjax.networks.recurrent.layers import CELL_NAMES
 
 _REQUIRED = object()
-# The options of each kind of layer with their defaults; a value alone is the first option.
+# Options of each kind of layer, with their defaults. A plain value, as in {"linear": 64}, sets the first option.
 LAYERS: Mapping[str, Mapping[str, Any]] = {
     "linear": {"features": _REQUIRED},
     "conv": {"features": _REQUIRED, "kernel": 3, "stride": 1, "padding": "VALID"},
@@ -21,14 +21,14 @@ LAYERS: Mapping[str, Mapping[str, Any]] = {
     "activation": {"name": _REQUIRED},
     **{cell: {"hidden_size": _REQUIRED, "num_layers": 1} for cell in CELL_NAMES},
 }
-# The values of the options that are not positive integers.
+# Allowed values of the options that are not positive integers.
 _CHOICES = {"padding": dict.fromkeys(("VALID", "SAME")), "kind": {"layer": None}, "name": ACTIVATIONS}
 _RESERVED = ("observations", "concatenate")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a node: a key of `LAYERS`, and all options as pairs (name, value)."""
+    """One layer of a node: its kind, which is a key of `LAYERS`, and its options as pairs (name, value)."""
 
     kind: str
     options: tuple[tuple[str, Any], ...]
@@ -36,14 +36,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Node:
-    """A sequence of layers; later nodes use its output by its name. The input is the tree of an expression."""
+    """A named sequence of layers. Later nodes refer to its output by name; `input` is a parsed expression."""
 
     name: str
     input: tuple[Any, ...]
     layers: tuple[Layer, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data from which `read_nodes` makes the same node."""
+        """Returns plain data from which `read_nodes` makes an equal node."""
         layers = [
             dict(layer.options)["name"] if layer.kind == "activation" else {layer.kind: dict(layer.options)}
             for layer in self.layers
@@ -52,7 +52,7 @@ class Node:
 
 
 def read_nodes(described: Any) -> tuple[Node, ...]:
-    """The nodes that plain data describes; each may use the observations and the nodes before it."""
+    """Reads nodes from plain data. The input of a node may use the observations and earlier nodes."""
     if not isinstance(described, (list, tuple)) or not described:
         raise ValueError(f"nodes: expected a list of nodes, got {described!r}.")
     nodes: list[Node] = []
@@ -108,7 +108,7 @@ def _read_layer(described: Any, where: str) -> Layer:
 
 
 def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer, ...]:
-    """The layers, with the activations inserted after the linear and conv layers."""
+    """Inserts the activations of a node after its linear and conv layers."""
     if activations is None:
         return tuple(layers)
     places = [i for i, layer in enumerate(layers) if layer.kind in ("linear", "conv")]

@@ -1,4 +1,4 @@
-"""Functions for tensors under their names in `jax.numpy`, registered with `gaussjax.core.arrays`."""
+"""Torch functions under their names in `jax.numpy`, with which formulas written for JAX run on tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gaussjax.torch import random
 
 
 class _Elementwise(torch.autograd.Function):
-    """Elementwise function whose partial derivatives are the results of `slopes`."""
+    """An elementwise function with derivatives of its own; `slopes` returns its partial derivatives."""
 
     generate_vmap_rule = True
 
@@ -39,20 +39,20 @@ class _Elementwise(torch.autograd.Function):
 
 
 def tensor(value: Any) -> Any:
-    """A tensor for numbers; a NumPy array for anything else, so that the caller can raise."""
+    """Converts numbers to a tensor, and anything else to a NumPy array, for which the caller raises an error."""
     if isinstance(value, torch.Tensor) or value is None:
         return value
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         return array
-    # Python's floats have no dtype; they get torch's default dtype as in torch.tensor.
+    # Python floats have no dtype. As in torch.tensor, they get torch's default dtype.
     if array.dtype.kind == "f" and not hasattr(value, "dtype"):
         return torch.from_numpy(array).to(torch.get_default_dtype())
     return torch.from_numpy(np.array(array))
 
 
 def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
-    # Only tensors decide the dtype: NumPy converts every Python number to float64, which JAX would narrow too.
+    # Only tensors decide the dtype, as in JAX, because NumPy converts every Python float to float64.
     types = (value.dtype for value in values if isinstance(value, torch.Tensor))
     dtype = functools.reduce(torch.promote_types, types, torch.float32)
     return tuple(tensor(value).to(dtype) for value in values)
@@ -63,7 +63,7 @@ def _constant(value: Any, like: torch.Tensor) -> torch.Tensor:
 
 
 def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    # As in JAX the limit may be a number, and the gradient is split between equal arguments.
+    # As in JAX, the limit may be a number, and two equal arguments share the gradient.
     def bound(x: torch.Tensor, limit: Any) -> torch.Tensor:
         return function(x, limit if isinstance(limit, torch.Tensor) else torch.full_like(x, limit))
 
@@ -71,7 +71,7 @@ def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _strictly_lower(entries: torch.Tensor, count: int) -> torch.Tensor:
-    # Each element of the matrix is gathered from the entries; those on and above the diagonal from a padded zero.
+    # Elements below the diagonal are gathered from the entries, the others from a zero appended to the entries.
     places = np.full((count, count), entries.shape[-1])
     places[np.tril_indices(count, -1)] = np.arange(entries.shape[-1])
     padded = torch.nn.functional.pad(entries, (0, 1))
@@ -97,7 +97,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fori_loop": _fori_loop,
     "is_floating": torch.is_floating_point,
     "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
-    # Matrix product of operands of a narrow dtype, computed in a wider dtype.
+    # torch cannot accumulate a product of narrow operands in a wider dtype, so the operands are converted first.
     "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
     "maximum": maximum,
     "minimum": minimum,
@@ -116,12 +116,12 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Library:
-    """Namespace of torch functions under their names in `jax.numpy`."""
+    """A namespace that has torch functions under their names in `jax.numpy`."""
 
     elementwise = _Elementwise.apply
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """The torch function for a name in JAX."""
+        """Returns the torch function that corresponds to a name of `jax.numpy`."""
         return _FUNCTIONS[name] if name in _FUNCTIONS else getattr(torch, name)
 
 

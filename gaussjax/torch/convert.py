@@ -14,20 +14,20 @@ from gaussjax.networks.description import bind
 from gaussjax.policy import Spec, from_spec
 from gaussjax.spaces import size
 from gaussjax.torch.layers import Conv, Dense, Norm
-from gaussjax.torch.networks import CNN, bare
+from gaussjax.torch.networks import CNN, make_on_meta
 from gaussjax.torch.recurrent import NAMES, RecurrentLayers
 
 
 class Leaf(NamedTuple):
-    """One parameter in both frameworks.
+    """One parameter, as it is stored in Flax and in torch.
 
     Attributes:
-        torch: Name in the dict of tensors.
-        flax: Path in the tree below "params".
-        shape: Shape in torch.
+        torch: Name of the parameter in the torch policy's dict of tensors.
+        flax: Path of the parameter in Flax's tree, below "params".
+        shape: Shape of the parameter in torch.
         to_torch: Function from a tensor in Flax's layout to torch's layout.
         to_flax: Inverse of `to_torch`.
-        index: Position among the parameters of the Flax module.
+        index: Position of the parameter among those of its Flax module, from which Flax derives a key.
         owner: The torch module that holds the parameter.
     """
 
@@ -41,14 +41,14 @@ class Leaf(NamedTuple):
 
 
 def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
-    """The parameters of a JAX policy with torch's names and layouts, without rounding.
+    """Converts the parameters of a JAX policy to torch's names and layouts, without rounding.
 
     Args:
-        spec: The spec of the JAX policy or of its torch twin.
+        spec: The spec of the JAX policy or of its torch counterpart.
         params: Parameters from the JAX policy's `init`, as JAX or NumPy arrays.
 
     Returns:
-        Tensors by name, in the form of the torch policy's `init`.
+        A dict of tensors by name, like the one that the torch policy's `init` returns.
 
     Raises:
         ValueError: Arrays are missing, unknown or of another shape; the error lists them.
@@ -67,14 +67,14 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
 
 
 def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """The parameters of a torch policy as the pytree of its JAX twin, without rounding.
+    """Converts the parameters of a torch policy to the pytree of a JAX policy, without rounding.
 
     Args:
-        spec: The spec of the torch policy or of its JAX twin.
-        tensors: Tensors by name from the torch policy's `init`.
+        spec: The spec of the torch policy or of its JAX counterpart.
+        tensors: A dict of tensors by name, such as the torch policy's `init` returns.
 
     Returns:
-        NumPy arrays in the pytree of the JAX policy's `init`.
+        A pytree of NumPy arrays, like the one that the JAX policy's `init` returns.
 
     Raises:
         ValueError: Tensors are missing, unknown or of another shape; the error lists them.
@@ -95,23 +95,23 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
-    """The Flax tree of these parameters, each as an array of the right shape without memory of its own."""
+    """Returns the Flax tree of these parameters, with a broadcast zero in place of each array to save memory."""
     return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape) for leaf in found})
 
 
 def network(spec: Spec) -> nn.Module:
-    """The torch module of a spec, on the meta device."""
+    """Builds the torch module of a spec on the meta device, where tensors have a shape but no data."""
     fields = from_spec(spec).kind.network_fields
-    return bare(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
+    return make_on_meta(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
 
 
 def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """The parameters of a module made by `gaussjax.torch.networks.make`."""
+    """Yields the parameters of a module that `gaussjax.torch.networks.make` built."""
     if isinstance(module, RecurrentLayers) and module.described.cell != "mingru":
         for i in range(module.described.num_layers):
             for index, (ours, theirs) in enumerate(zip(NAMES, _RECURRENT, strict=True)):
                 tensor = getattr(module, f"{ours}_l{i}")
-                turn = _turned if tensor.ndim == 2 else _same
+                turn = _transposed if tensor.ndim == 2 else _same
                 place = (*path, f"layer_{i}", theirs)
                 yield Leaf(f"{name}{ours}_l{i}", place, tuple(tensor.shape), turn, turn, index, module)
         return
@@ -132,21 +132,21 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _turned(tensor: torch.Tensor) -> torch.Tensor:
+def _transposed(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.mT
 
 
-# Flax's name of each torch parameter, and the functions to torch's layout and to Flax's layout.
+# Flax's name of each torch parameter, the function to torch's layout and the function to Flax's layout.
 _RECURRENT = ("kernel_input", "kernel_hidden", "bias_input", "bias_hidden")
 _NAMES: dict[type[nn.Module], dict[str, tuple[str, Any, Any]]] = {
-    Dense: {"weight": ("kernel", _turned, _turned)},
+    Dense: {"weight": ("kernel", _transposed, _transposed)},
     Conv: {"weight": ("kernel", lambda t: t.permute(3, 2, 0, 1), lambda t: t.permute(2, 3, 1, 0))},
     Norm: {"weight": ("scale", _same, _same)},
 }
 
 
 def _flattened(leaf: Leaf, image: tuple[int, int, int]) -> Leaf:
-    # Flax flattens the image as height, width, channel; torch as channel, height, width.
+    # Flax flattens images in the order height, width, channel; torch in the order channel, height, width.
     height, width, channels = image
 
     def there(kernel: torch.Tensor) -> torch.Tensor:
@@ -161,7 +161,7 @@ def _flattened(leaf: Leaf, image: tuple[int, int, int]) -> Leaf:
 
 
 def tensor_of(array: Any) -> torch.Tensor:
-    """A copy of a NumPy or JAX array as a tensor; bfloat16 is supported."""
+    """Copies a NumPy or JAX array, of any dtype including bfloat16, to a tensor."""
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
@@ -181,7 +181,7 @@ def _like(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """The nested dicts that have these values at these paths."""
+    """Converts a dict whose keys are paths to nested dicts."""
     tree: dict[str, Any] = {}
     for (*folders, name), value in arrays.items():
         branch = tree

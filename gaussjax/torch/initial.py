@@ -1,4 +1,4 @@
-"""Initial parameters, with the numbers that Flax draws from the same key."""
+"""Initial parameters of torch modules, with the numbers that Flax draws from the same key."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gaussjax.torch.layers import Start
 
 
 def parameters(module: nn.Module, key: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Initial parameters of a module made by `gaussjax.torch.networks.make`. The key is consumed."""
+    """Draws the initial parameters of a module that `gaussjax.torch.networks.make` built. The key is consumed."""
     return {leaf.torch: _start(leaf, key).contiguous() for leaf in leaves(module)}
 
 
 def _start(leaf: Leaf, key: torch.Tensor) -> torch.Tensor:
-    """The initial numbers of one parameter, drawn in Flax's layout."""
+    """Draws the initial numbers of one parameter in Flax's layout, and converts them to torch's layout."""
     name = leaf.torch.rpartition(".")[2]
     form, value = getattr(leaf.owner, "starts", {}).get(name, Start())
     shape = tuple(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape)
@@ -44,7 +44,7 @@ def _start(leaf: Leaf, key: torch.Tensor) -> torch.Tensor:
 
 
 def fold(key: torch.Tensor, path: tuple[str | int, ...]) -> torch.Tensor:
-    """The key that Flax derives for a parameter from its path."""
+    """Returns the key that Flax derives from this key for the parameter at this path."""
     digest = hashlib.sha1(usedforsecurity=False)
     for part in path:
         digest.update(part.encode() if isinstance(part, str) else part.to_bytes((part.bit_length() + 7) // 8, "big"))
@@ -65,7 +65,7 @@ def _draw(key: torch.Tensor, shape: tuple[int, ...], initializer: str, scale: fl
     variance = gain * scale**2 / max(1.0, count)
     if distribution == "uniform":
         return random.uniform(key, shape, minimum=-1.0) * math.sqrt(3.0 * variance)
-    # A normal distribution truncated at two standard deviations, scaled to the variance.
+    # Flax's truncated_normal: a normal distribution, cut off at two standard deviations and scaled to the variance.
     end = math.erf(math.sqrt(2.0))
     inner = random.uniform(key, shape, minimum=-end, maximum=end)
     draws = threefry.quantile(inner, "float32", random.WORDS)

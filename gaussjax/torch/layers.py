@@ -11,7 +11,7 @@ from torch import nn
 
 from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
-from gaussjax.networks.expressions import bend, bending
+from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
 from gaussjax.networks.heads import GaussianHead
 from gaussjax.networks.layers import Activation, refuse_function
 from gaussjax.networks.layers import Layers as Described
@@ -34,17 +34,17 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def activation(chosen: Activation) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The torch function of a named activation; None is the identity.
+    """Returns the torch function of a named activation; None means the identity.
 
     Raises:
-        TypeError: The activation is a function of JAX without a name.
+        TypeError: The activation is a JAX function that is not in `gaussjax.networks.ACTIVATIONS`.
     """
     name = refuse_function(chosen)
     return choose(ACTIVATIONS, "identity" if name is None else name, "activation")
 
 
 def cast(dtype: str | None, *tensors: torch.Tensor | None) -> list[Any]:
-    """The tensors in the named dtype, or in the dtype that they promote to."""
+    """Converts tensors to the named dtype; for None, to the dtype to which they promote."""
     wanted = getattr(torch, dtype) if dtype else None
     for tensor in tensors:
         if not dtype and tensor is not None:
@@ -53,11 +53,11 @@ def cast(dtype: str | None, *tensors: torch.Tensor | None) -> list[Any]:
 
 
 class Start(NamedTuple):
-    """The initial numbers of one parameter: a constant, or a draw by `gaussjax.torch.initial`.
+    """The rule for the initial numbers of one parameter: a constant, or a distribution to draw from.
 
     Attributes:
         form: "constant", "gates", "orthogonal_gates" or the name of a kernel initialiser.
-        value: The constant, the description of the recurrent layers, or the kernel's scale.
+        value: The constant; for "gates" the description of the recurrent layers; for a kernel its scale.
     """
 
     form: str = "constant"
@@ -67,7 +67,7 @@ class Start(NamedTuple):
 class Dense(nn.Linear):
     """A dense layer for inputs of any floating dtype.
 
-    Here and in the modules below, `starts` has the initial numbers of the parameters by name; others start at zero.
+    Here and in the modules below, `starts` has the `Start` of parameters by name; other parameters start at zero.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Dense(nn.Linear):
         self.compute, self.starts = dtype, {"weight": kernel or Start(), "bias": bias or Start()}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The outputs, in the layer's dtype or the dtype to which the operands promote."""
+        """Returns the outputs in the layer's dtype, or without one in the dtype to which the operands promote."""
         return F.linear(*cast(self.compute, x, self.weight, self.bias))
 
 
@@ -94,7 +94,7 @@ class Norm(nn.LayerNorm):
         self.compute, self.starts = dtype, {"weight": Start(value=1.0)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The normalised features."""
+        """Returns the normalised features."""
         to = cast(self.compute, x, self.weight)[0].dtype
         wide = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(wide), self.bias.to(wide)
@@ -111,7 +111,7 @@ class Conv(nn.Conv2d):
         self.same, self.compute, self.starts = padding == "SAME", dtype, {"weight": start}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The features `(n, features, height, width)`."""
+        """Returns the features `(n, features, height, width)`."""
         images, weight, bias = cast(self.compute, images, self.weight, self.bias)
         if self.same:
             kernel, stride = self.kernel_size[0], self.stride[0]
@@ -121,7 +121,7 @@ class Conv(nn.Conv2d):
 
 
 class Layers(nn.Module):
-    """See `gaussjax.networks.layers.Layers`."""
+    """Dense layers with norms and activations, the counterpart of `gaussjax.networks.layers.Layers`."""
 
     def __init__(self, described: Described, features: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Layers(nn.Module):
         self.width = features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The features after the last layer."""
+        """Returns the output of the last layer."""
         for i, activate in enumerate(self.activations):
             x = getattr(self, f"dense_{i}")(x)
             if self.normalised:
@@ -146,13 +146,13 @@ class Layers(nn.Module):
 
 
 class Head(nn.Module):
-    """See `gaussjax.networks.GaussianHead`."""
+    """The output layer of policy networks, the counterpart of `gaussjax.networks.GaussianHead`."""
 
     def __init__(self, described: GaussianHead, features: int) -> None:
         super().__init__()
         self.described = described
         actions = described.num_actions or 0
-        self.bending = bending(refuse_function(described.output_activation))
+        self.output_activation = parse_output_activation(refuse_function(described.output_activation))
         self.mean = Dense(features, actions, kernel=Start(described.initializer, described.scale))
         self.starts = {"log_std": Start(value=described.start())}
         pairs = num_pairs(actions) if described.off_diagonal else 0
@@ -168,9 +168,9 @@ class Head(nn.Module):
             self.register_parameter(name, nn.Parameter(part))
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """The mean `(…, act)`, log_std and further outputs."""
+        """Returns the mean `(…, act)`, log_std and a dict of further outputs."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        mean = bend(self.bending, self.mean(features), ACTIVATIONS)
+        mean = apply_output_activation(self.output_activation, self.mean(features), ACTIVATIONS)
         fixed = mean.new_full((mean.shape[-1],), self.described.start())
         log_std = self.described.bounded(self._made("log_std", features, fixed), torch.tanh)
         if not self.described.off_diagonal:

@@ -1,8 +1,8 @@
 """The networks of `gaussjax.networks` as torch modules, built from the same description.
 
-A module has the names of the Flax module and torch's layouts: `layers.dense_0.weight` is the transpose of
-`layers/dense_0/kernel`. `described` is the Flax module; only its fields and the methods that need no parameters
-are used.
+A torch module has the parameter names of the Flax module, in torch's layout: `layers.dense_0.weight` is the transpose
+of `layers/dense_0/kernel`. Each class gets the Flax module as `described`, and uses only its fields and the methods
+that need no parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gaussjax.torch.recurrent import RecurrentLayers
 
 
 class Network(nn.Module):
-    """A trunk and a head; see `gaussjax.networks.MLP`."""
+    """A trunk and a head: the counterpart of `gaussjax.networks.MLP`, and base class of other networks."""
 
     def __init__(self, described: Any, width: int | None = None) -> None:
         super().__init__()
@@ -31,20 +31,20 @@ class Network(nn.Module):
         self.head = Head(described.gaussian_head(parent=None), self.layers.width)
 
     def flat(self, observations: Any) -> Any:
-        """Each observation as one vector."""
+        """Flattens each observation to one vector."""
         return spaces.flatten(self.described.observation_space, observations)
 
     def features(self, observations: Any) -> Any:
-        """The trunk's output, which the head and a shared critic start from."""
+        """Returns the trunk's output, which is the input of the head and of a shared critic."""
         return self.layers(self.flat(observations))
 
     def forward(self, observations: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """The mean, log_std and the head's outputs."""
+        """Returns the mean, log_std and a dict of further outputs."""
         return self.head(self.features(observations))
 
 
 class CNN(Network):
-    """See `gaussjax.networks.CNN`. The last convolution is flattened as channel, height, width."""
+    """The counterpart of `gaussjax.networks.CNN`. It flattens features in the order channel, height, width."""
 
     def __init__(self, described: networks.CNN) -> None:
         height, width, channels = image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
@@ -59,7 +59,7 @@ class CNN(Network):
         self.flattened = height, width, channels
 
     def features(self, observations: torch.Tensor) -> torch.Tensor:
-        """The trunk's output, which the head and a shared critic start from."""
+        """Returns the trunk's output, which is the input of the head and of a shared critic."""
         images, batch_shape = self.described.images(observations)
         images = images.permute(0, 3, 1, 2)
         for convolution in self.convolutions:
@@ -68,30 +68,30 @@ class CNN(Network):
 
 
 class Recurrent(Network):
-    """See `gaussjax.networks.RNN`, `GRU`, `LSTM` and `MinGRU`."""
+    """The counterpart of `RNN`, `GRU`, `LSTM` and `MinGRU` in `gaussjax.networks`."""
 
     def __init__(self, described: Any) -> None:
         super().__init__(described, described.hidden_size)
         self.memory = RecurrentLayers(described.recurrent_layers(parent=None), spaces.size(_space(described)))
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """Zeros in the structure of the Flax network's carry."""
+        """Returns zeros in the structure of the Flax network's carry."""
         return self.described.initial_carry(tuple(batch_shape), torch.zeros)
 
     def features(self, observations: Any, carry: Any, resets: Any = None) -> tuple[torch.Tensor, Any]:
-        """The trunk's output, and the new carry."""
+        """Returns the trunk's output and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
         return self.layers(x), carry
 
     def forward(self, observations: Any, carry: Any, resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """The mean, log_std, and outputs with the carry after the last step."""
+        """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         return mean, log_std, {**outputs, "carry": carry}
 
 
 class ActorCritic(nn.Module):
-    """See `gaussjax.networks.ActorCritic`."""
+    """An actor and a critic, the counterpart of `gaussjax.networks.ActorCritic`."""
 
     def __init__(self, described: networks.ActorCritic) -> None:
         super().__init__()
@@ -111,12 +111,12 @@ class ActorCritic(nn.Module):
     initial_carry = Recurrent.initial_carry
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """The actor's mean, log_std and outputs, with the value `(…)` among the outputs."""
+        """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
         return actor_critic.run(self, observations, carry, resets)
 
 
 class Graph(nn.Module):
-    """See `gaussjax.networks.Graph`."""
+    """A network of named nodes, the counterpart of `gaussjax.networks.Graph`."""
 
     def __init__(self, described: networks.Graph) -> None:
         super().__init__()
@@ -124,13 +124,13 @@ class Graph(nn.Module):
         for name in ("nodes", "output", "value", "observation_space"):
             setattr(self, name, getattr(described, name))
         self.activations = ACTIVATIONS
-        # A forward pass of zeros makes each layer with the width of its input.
-        self.__dict__["parts"] = grown = _Growing(described)
+        # The width of a layer's input is known only in a forward pass, so one with zeros makes the layers.
+        self.__dict__["parts"] = lazy = _LazyLayers(described)
         zeros = spaces.zeros(_space(described), (1,), full)
         with torch.no_grad():
             features, valued, _ = graph.run(self, zeros, self.initial_carry((1,)), None)
         del self.__dict__["parts"]
-        self.parts = nn.ModuleDict(grown.parts)
+        self.parts = nn.ModuleDict(lazy.parts)
         self.head = Head(described.gaussian_head(parent=None), features.shape[-1])
         start = Start(described.initializer, 1.0)
         self.value_layer = None if valued is None else Dense(valued.shape[-1], 1, kernel=start)
@@ -138,12 +138,12 @@ class Graph(nn.Module):
     initial_carry = Recurrent.initial_carry
 
     def features(self, observations: Any, carry: Any = (), resets: Any = None) -> Any:
-        """The head's input; a recurrent graph returns the new carry too."""
+        """Returns the head's input; a recurrent graph returns the new carry too."""
         features, _, carries = graph.run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
-        """The mean, log_std, and outputs with `carry` and `value` if the graph has them."""
+        """Returns the mean, log_std and a dict of outputs, with `carry` and `value` if the graph has them."""
         return graph.forward(self, observations, carry, resets)
 
 
@@ -152,14 +152,14 @@ class _ChannelsLast(Conv):
         return super().forward(images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class _Growing:
-    """The layers of a graph by name, each made when it is first used."""
+class _LazyLayers:
+    """The layers of a graph by name. A layer is made at its first call, which gives the width of its input."""
 
     def __init__(self, described: networks.Graph) -> None:
         self.described, self.parts, self.layers = described, {}, described.named_layers()
 
     def __getitem__(self, name: str) -> Any:
-        def grow(x: torch.Tensor, *state: Any) -> Any:
+        def call(x: torch.Tensor, *state: Any) -> Any:
             layer, width, dtype = self.layers[name], x.shape[-1], self.described.dtype
             options, start = dict(layer.options), Start(self.described.initializer, self.described.scale)
             if layer.kind == "linear":
@@ -173,7 +173,7 @@ class _Growing:
             self.parts[name] = part
             return part(x, *state)
 
-        return grow
+        return call
 
 
 _MODULES = {
@@ -189,10 +189,10 @@ _MODULES = {
 
 
 def make(described: Any, head: bool = True) -> nn.Module:
-    """The torch module of a network from `gaussjax.networks` whose spaces are bound.
+    """Builds the torch module of a network from `gaussjax.networks` whose spaces and number of actions are set.
 
     Raises:
-        TypeError: The network is of another type, or has an activation without a name.
+        TypeError: The network is of another type, or has an activation that is not in `ACTIVATIONS`.
     """
     if type(described) not in _MODULES:
         names = sorted(cls.__name__ for cls in _MODULES)
@@ -202,20 +202,20 @@ def make(described: Any, head: bool = True) -> nn.Module:
         )
     module = _MODULES[type(described)](described)
     if not head:
-        # A critic's trunk has no head, because linen makes only the parameters that are used.
+        # A critic's network gets no head, because Flax makes no parameters for layers that are not used.
         module.width = _width(module)
         del module.head
     return module
 
 
-def bare(described: Any) -> nn.Module:
-    """The module of `make` on the meta device, for parameters that are passed at each call."""
+def make_on_meta(described: Any) -> nn.Module:
+    """Calls `make` on the meta device, where tensors have no data; each call of the module gets the parameters."""
     with torch.device("meta"):
         return make(described)
 
 
 def full(shape: tuple[int, ...], value: float, dtype: Any) -> torch.Tensor:
-    """A tensor of one value; `dtype` is a NumPy dtype or its name."""
+    """Makes a tensor filled with one value; `dtype` is a NumPy dtype or its name."""
     return torch.full(shape, value, dtype=getattr(torch, np.dtype(dtype).name))
 
 
@@ -226,5 +226,5 @@ def _space(described: Any) -> spaces.Space:
 
 
 def _width(module: Any) -> int:
-    """The length of a network's features."""
+    """Returns the length of a network's feature vector."""
     return module.head.mean.in_features if hasattr(module, "head") else module.width

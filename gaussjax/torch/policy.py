@@ -1,4 +1,4 @@
-"""Policies over torch modules, as functions of a dict of tensors."""
+"""Policies whose network is a torch module and whose parameters are a dict of tensors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gaussjax.networks.description import bind
 from gaussjax.policy import Backend, Policy, Spec
 from gaussjax.torch import initial, random
 from gaussjax.torch.arrays import tensor
-from gaussjax.torch.networks import bare, full
+from gaussjax.torch.networks import full, make_on_meta
 
 
 class Module:
@@ -28,18 +28,18 @@ class Module:
 
     def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, fields: Any):
         self.own = not isinstance(network, nn.Module)
-        self.module = bare(bind(network, observation_space, num_actions, fields)) if self.own else network
+        self.module = make_on_meta(bind(network, observation_space, num_actions, fields)) if self.own else network
         if hasattr(self.module, "initial_carry"):
             self.initial_carry = self.module.initial_carry
 
     def init(self, key: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
-        """Parameters drawn with the key, or a copy of the parameters of a user's own module."""
+        """Draws parameters with the key; for a user's own module, copies the parameters of the module."""
         if self.own:
             return initial.parameters(self.module, key)
         return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
-        """Result of the module with these parameters."""
+        """Calls the module with these parameters."""
         if self.own:
             return functional_call(self.module, dict(params), arguments)
         # Buffers such as running means are copied, because a policy must not change its module.
@@ -60,7 +60,7 @@ class Module:
 
 
 class _InTorch(NamedTuple):
-    """A network and the backend with which a factory builds the policy."""
+    """A network together with the backend that a policy's factory uses."""
 
     network: Any
     backend: Backend
@@ -116,7 +116,7 @@ def _check_key(key: Any) -> None:
 
 
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
-    # torch.compile cannot trace JAX's pytrees; the first eager call has checked the parameters.
+    # torch.compile cannot trace JAX's pytree functions, so a compiled call does not check the parameters.
     if torch.compiler.is_compiling():
         return
     wrong = [] if isinstance(params, Mapping) else [type(params).__name__]
@@ -144,14 +144,14 @@ TORCH = Backend(
 
 
 def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
-    """Factory of torch policies for a factory of JAX policies."""
+    """Returns the factory of torch policies that corresponds to a factory of JAX policies."""
 
     @functools.wraps(factory)
     def make_policy(network: Any, observation_space: Any, action_space: Any, **options: Any) -> Policy:
         policy = factory(_InTorch(network, TORCH), observation_space, action_space, **options)
         return policy._replace(kind=policy.kind._replace(factory=make_policy))
 
-    # Pickle looks a factory up by its module and name. The examples of the factories use JAX.
+    # Pickle finds a factory by its module and name. The docstring's example is left out, because it uses JAX.
     make_policy.__module__ = __name__
     make_policy.__doc__ = (factory.__doc__ or "").partition("    Example:")[0]
     return make_policy
@@ -164,14 +164,14 @@ _TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivar
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) -> Policy:
-    """The torch policy for a spec, which may be that of a JAX policy.
+    """Builds the torch policy of a spec, which may be the spec of a JAX policy.
 
     Args:
         spec: A `policy.spec`, or the dict returned by `policy.spec.to_dict()`.
-        network: Your own module, for a network that is not part of gaussjax.
+        network: Your own torch module, if the spec's network is not part of gaussjax.
 
     Returns:
-        A policy over a dict of tensors.
+        A policy whose parameters are a dict of tensors.
 
     Raises:
         ValueError: A name in the description is unknown, or the network is missing.

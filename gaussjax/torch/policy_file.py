@@ -21,14 +21,14 @@ def load(path: str | os.PathLike[str]) -> files.Loaded:
     """Reads a policy file written by `gaussjax.save` or `gaussjax.torch.save`.
 
     Args:
-        path: Path of the file. Its network must be one of gaussjax, because torch lacks a counterpart of others.
+        path: Path of the file. The policy's network must be part of gaussjax; others have no counterpart in torch.
 
     Returns:
         The policy, its parameters as a dict of tensors, the observation statistics and the metadata.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PolicyFileError: The file is damaged, has another format, or has a network of your own.
+        PolicyFileError: The file is damaged, has another format, or its network is not part of gaussjax.
 
     Example:
         >>> import gaussjax.torch, tempfile
@@ -60,18 +60,18 @@ def save(
     normalizer: normalize.Statistics | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a torch policy as a policy file, the same file as `gaussjax.save` writes for its JAX twin.
+    """Writes a torch policy to a policy file, as `gaussjax.save` does for the corresponding JAX policy.
 
     Args:
         path: Path of the file, which is replaced.
-        policy: Policy whose spec is written.
-        params: Parameters of the policy.
+        policy: The torch policy, whose spec is written.
+        params: Parameters of the policy, as a dict of tensors.
         normalizer: Observation statistics, or None.
-        metadata: JSON-able data.
+        metadata: A dict of further data that JSON can represent, or None.
 
     Raises:
-        ValueError: The parameters are not this policy's, or hold NaN.
-        TypeError: The network is a module of your own.
+        ValueError: The parameters do not belong to this policy, or contain NaN.
+        TypeError: The network is a torch module of your own.
 
     Example:
         >>> import gaussjax.torch, tempfile
@@ -84,10 +84,10 @@ def save(
     if isinstance(policy.spec.network, torch.nn.Module):
         name = type(policy.spec.network).__name__
         raise TypeError(
-            f"network: expected one of gaussjax.networks, got {name}. A policy file has no description of a module of "
-            f"yours: write its parameters with torch.save."
+            f"network: expected one of gaussjax.networks, got {name}. A policy file cannot describe a module of your "
+            f"own; write its parameters with torch.save."
         )
-    statistics = normalizer  # For another type than Statistics files.save raises an error.
+    statistics = normalizer  # If the type of normalizer is not Statistics, files.save raises an error.
     if isinstance(normalizer, normalize.Statistics):
         parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
         statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """JAX's random numbers as tensors: the same key gives the same bits, and so the same actions.
 
-A key is a uint32 tensor with the two words of a JAX key. The functions wrap those of `gaussjax.random.threefry`.
-They run on the device of the key, under `torch.func.vmap` over keys, and under `torch.compile`.
+A key is a uint32 tensor with the two words of a JAX key. The functions call those of `gaussjax.random.threefry`.
+They run on the key's device, and also under `torch.func.vmap` over keys and under `torch.compile`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gaussjax.random.cipher import Operations
 
 
 def key(seed: int) -> torch.Tensor:
-    """The key `(2,)` of `jax.random.key(seed)`.
+    """Returns the key `(2,)` with the words of `jax.random.key(seed)`.
 
     Args:
         seed: Integer from 0 to 2³² - 1.
@@ -33,7 +33,7 @@ def key(seed: int) -> torch.Tensor:
 
 
 def from_jax(key: Any) -> torch.Tensor:
-    """A JAX key as a tensor.
+    """Converts a JAX key to a tensor.
 
     Args:
         key: Typed or legacy key, or an array of its two words.
@@ -54,10 +54,10 @@ def from_jax(key: Any) -> torch.Tensor:
 
 
 def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
-    """The keys `(num, 2)` of `jax.random.split`.
+    """Returns the keys `(num, 2)` that `jax.random.split` returns.
 
     Args:
-        key: Two words, which are consumed.
+        key: A key `(2,)`, which is consumed.
         num: Number of new keys.
 
     Returns:
@@ -72,10 +72,10 @@ def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
 
 
 def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
-    """The key `(2,)` of `jax.random.fold_in`.
+    """Returns the key `(2,)` that `jax.random.fold_in` returns.
 
     Args:
-        key: Two words, which are not consumed.
+        key: A key `(2,)`, which is not consumed.
         data: Integer from 0 to 2³² - 1; another number gives another key.
 
     Returns:
@@ -89,10 +89,10 @@ def fold_in(key: torch.Tensor, data: int) -> torch.Tensor:
 
 
 def bits(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
-    """The uint32 numbers of `jax.random.bits`.
+    """Draws the uint32 numbers that `jax.random.bits` draws.
 
     Args:
-        key: Two words, which are consumed.
+        key: A key `(2,)`, which is consumed.
         shape: Shape of the result.
 
     Returns:
@@ -112,17 +112,17 @@ def uniform(
     minimum: float = 0.0,
     maximum: float = 1.0,
 ) -> torch.Tensor:
-    """The float32 or float64 numbers of `jax.random.uniform`.
+    """Draws the float32 or float64 numbers that `jax.random.uniform` draws.
 
     Args:
-        key: Two words, which are consumed.
+        key: A key `(2,)`, which is consumed.
         shape: Shape of the result.
         dtype: `torch.float32` or `torch.float64`.
         minimum: Lower end of the interval, included.
         maximum: Upper end of the interval, excluded.
 
     Returns:
-        A tensor of that dtype.
+        A tensor of this shape and dtype.
 
     Example:
         >>> uniform(key(0), (2,)).shape
@@ -132,15 +132,15 @@ def uniform(
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """float32 or float64 numbers close to `jax.random.normal`.
+    """Draws float32 or float64 numbers close to those that `jax.random.normal` draws.
 
     Args:
-        key: Two words, which are consumed.
+        key: A key `(2,)`, which is consumed.
         shape: Shape of the result.
         dtype: `torch.float32` or `torch.float64`.
 
     Returns:
-        A tensor of that dtype.
+        A tensor of this shape and dtype.
 
     Example:
         >>> normal(key(0), (2,))
@@ -154,7 +154,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _word(number: int) -> int:
-    # torch has no arithmetic on uint32, so words are int32 with the same bits.
+    # torch has no arithmetic on uint32, so the cipher's words are int32 with the same bits.
     return number - 2**32 if number >= 2**31 else number
 
 

@@ -1,4 +1,4 @@
-"""Recurrent layers in torch, by the formulas of `gaussjax.networks.recurrent.cells`."""
+"""Recurrent layers in torch, with the formulas of `gaussjax.networks.recurrent.cells`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Gates(nn.Module):
 class RecurrentLayers(nn.Module):
     """Recurrent layers with the parameter names of `torch.nn.LSTM`.
 
-    Inputs with the carry's batch shape are one step; one more leading axis is time.
+    Inputs with the carry's batch shape are one step; an additional leading axis is the time axis.
     """
 
     def __init__(self, described: Described, features: int) -> None:
@@ -45,7 +45,7 @@ class RecurrentLayers(nn.Module):
             features = hidden
 
     def forward(self, x: torch.Tensor, carry: Any, resets: torch.Tensor | None = None) -> tuple[torch.Tensor, Any]:
-        """The last layer's output at each step, and the carry after the last step."""
+        """Returns the last layer's output at each step, and the carry after the last step."""
         sequence = x.ndim > output(carry[0]).ndim
         states = []
         for i, before in enumerate(carry):
@@ -82,5 +82,5 @@ class RecurrentLayers(nn.Module):
 
 
 def _cast(state: Any, dtype: torch.dtype) -> Any:
-    """The state of a layer, one tensor or a tuple of two, in this dtype."""
+    """Converts the state of a layer, one tensor or a tuple of two, to this dtype."""
     return type(state)(*(part.to(dtype) for part in state)) if isinstance(state, tuple) else state.to(dtype)

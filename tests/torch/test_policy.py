@@ -142,7 +142,7 @@ def test_what_is_no_dict_of_tensors_is_refused(params):
 
 def test_modules_of_the_user_are_not_written_to_policy_files(tmp_path):
     policy = gaussjax.torch.gaussian(Own(), 3, BOX)
-    with pytest.raises(TypeError, match=r"got Own\. A policy file has no description of a module of yours"):
+    with pytest.raises(TypeError, match=r"got Own\. A policy file cannot describe a module of your own"):
         gaussjax.torch.save(tmp_path / "a.safetensors", policy, policy.init(random.key(0)))
 
 

@@ -1,1 +1,1 @@
-"""Recurrent layers and the policy networks that hold them."""
+"""Recurrent layers, and the policy networks that contain them."""

@@ -1,8 +1,8 @@
-"""Recurrent cells as formulas of one step, and the scan over a sequence.
+"""Recurrent cells: the formulas of one step, and a scan over a sequence.
 
-Weights convert exactly to `torch.nn`: `kernel_input` is torch's `weight_ih` transposed, `kernel_hidden` its
-`weight_hh`, and both libraries have two biases. The last axis holds the gates in torch's order: input, forget,
-candidate, output for the LSTM; reset, update, candidate for the GRU.
+`kernel_input` is the transpose of `weight_ih` in `torch.nn`, and `kernel_hidden` the transpose of `weight_hh`. Both
+libraries have two biases. The last axis has the gates in torch's order: input, forget, candidate, output for the
+LSTM; reset, update, candidate for the GRU.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Weights(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One kind of recurrent layer.
+    """The formulas of one kind of recurrent layer.
 
     Attributes:
         gates: Number of blocks of `hidden` columns in the kernels.
-        summed: Whether `products` is the sum of the products with input and hidden state, not their pair.
-        update: `(products, state) -> state`, elementwise and without parameters.
+        summed: Whether `update` gets the sum of the input's and the hidden state's matrix products, not their pair.
+        update: The elementwise function `(products, state) -> state`, which has no parameters.
     """
 
     gates: int
@@ -74,24 +74,24 @@ CELLS: Mapping[str, Cell] = {
 
 
 def output(state: Any) -> Array:
-    """The part of a layer's state that is the next layer's input."""
+    """Returns the part of a layer's state that is the input of the next layer."""
     return jax.tree.leaves(state)[0]
 
 
 def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
-    """The state with zeros where an episode starts."""
+    """Sets the state to zero in each row in which an episode starts."""
     if resets is None:
         return state
     return jax.tree.map(lambda part: xp.where(resets[..., None], xp.zeros_like(part), part), state)
 
 
 def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
-    """A matrix product computed in `dtype` and accumulated in `into`."""
+    """Multiplies two matrices in `dtype`, and accumulates the products in the dtype `into`."""
     return xp.matmul(xp.astype(left, dtype), xp.astype(right, dtype), preferred_element_type=into)
 
 
 def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) -> Any:
-    """The products with the input and the hidden state; for a `summed` cell one product of concatenated operands."""
+    """Multiplies the input and the hidden state by the kernels, in one product if the cell needs only the sum."""
     into = hidden.dtype
     shape = (*hidden.shape[:-1], weights.bias_input.shape[-1])
     biases = [xp.broadcast_to(xp.astype(bias, into), shape) for bias in (weights.bias_input, weights.bias_hidden)]
@@ -106,13 +106,13 @@ def products(cell: Cell, weights: Weights, hidden: Array, x: Array, dtype: Any) 
 
 
 def step(cell: Cell, weights: Weights, state: Any, x: Array, resets: Array | None, dtype: Any) -> Any:
-    """The state after one observation; `resets` zeroes the state before it."""
+    """Returns the state after one observation; where `resets` is True, the old state is zeroed first."""
     state = clear(state, resets)
     return cell.update(products(cell, weights, output(state), x, dtype), state)
 
 
 def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
-    """The outputs `(T, …, hidden)` and the last state; `x` is `(T, …, features)` and `resets` is `(T, …)`."""
+    """Runs a cell over the sequence `x`, `(T, …, features)`; returns the outputs `(T, …, hidden)` and last state."""
 
     def body(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
         state = step(cell, weights, state, *inputs, dtype)
@@ -122,12 +122,12 @@ def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, reset
     return outputs, state
 
 
-# The cells whose gates decide how long a unit remembers.
+# Cells whose gates decide for how many steps a unit remembers.
 GATED = ("gru", "lstm", "mingru")
 
 
 def gate_biases(cell: str, log_steps: Any) -> Any:
-    """Biases `(gates,)` with which the units of a gated cell remember for `exp(log_steps)` steps."""
+    """Returns biases with which each unit of a gated cell remembers for `exp(log_steps)` steps."""
     zeros = xp.zeros_like(log_steps)
     # Negative biases close the gates that admit the new state; positive ones open the gates that keep the old state.
     gru, lstm = (zeros, log_steps, zeros), (-log_steps, log_steps, zeros, zeros)
@@ -135,12 +135,12 @@ def gate_biases(cell: str, log_steps: Any) -> Any:
 
 
 def longest(memory_steps: int) -> float:
-    """The upper limit of the uniform distribution from which each unit's number of remembered steps is drawn."""
+    """Returns the upper limit of the uniform distribution of each unit's number of remembered steps."""
     return max(memory_steps - 1.0, 1.01)
 
 
 def refuse_none(carry: Any) -> None:
-    """Raise for a recurrent network without a carry."""
+    """Raises ValueError if the carry of a recurrent network is None."""
     if carry is None:
         raise ValueError(
             "carry: expected the state of this recurrent network, got None. Start with initial_carry(batch_shape)."

@@ -1,8 +1,8 @@
-"""A backward pass of the LSTM that is faster than automatic differentiation, without forward mode.
+"""A backward pass of the LSTM that is faster than JAX's own, but does not support forward mode.
 
-Automatic differentiation of a scan adds a weight gradient at each step. Here the backward scan collects the
-gradients of the gates, and one product over many steps computes the weight gradient. The scan runs in blocks whose
-gate gradients fit into the cache.
+JAX's backward pass of a scan computes a weight gradient at each step and adds it to the sum. Here the backward scan
+collects the gradients of the gates, and one matrix product over many steps computes the weight gradient. The scan
+runs in blocks of steps, so that the gate gradients of a block fit into the cache.
 """
 
 # XLA: a scan that sums weight gradients reads and writes the whole kernel at each step. On CPU this backward pass
@@ -21,19 +21,19 @@ from jaxtyping import Array
 
 from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, unroll
 
-# A block collects 2 MiB, and has between 4 and 16 steps; see benchmarks/NOTES-recurrent.md.
+# A block has 4 to 16 steps, with about 2 MiB of gate gradients; benchmarks/NOTES-recurrent.md has the measurements.
 _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 
 
-def applies(weights: Weights, x: Array) -> bool:
-    """True if `collected` can compute these gradients and is faster than automatic differentiation."""
-    # Under `shard_map` this rule would have to sum the weight gradients of the devices itself.
+def supports(weights: Weights, x: Array) -> bool:
+    """Returns True if `fast_unroll` supports these arguments."""
+    # Under `shard_map`, the gradient of shared weights is a sum over devices, which `fast_unroll` does not compute.
     return x.shape[0] > 0 and _varying(x) == _varying(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def collected(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
-    """`unroll` with the faster backward pass, for a `summed` cell and at least one step."""
+def fast_unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
+    """Same as `unroll`, but with the faster backward pass. Needs a `summed` cell and at least one step."""
     return unroll(cell, dtype, weights, state, x, resets)
 
 
@@ -93,9 +93,9 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
 
 
 def _varying(array: Array) -> Any:
-    """The axes of a `shard_map` over which an array differs; the attribute's name depends on the version of jax."""
+    """Returns the `shard_map` axes over which an array differs. The attribute's name depends on the jax version."""
     abstract = jax.typeof(array)
     return getattr(abstract, "mat", None) or getattr(abstract, "vma", None)
 
 
-collected.defvjp(_forward, _backward)
+fast_unroll.defvjp(_forward, _backward)

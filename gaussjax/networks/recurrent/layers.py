@@ -14,7 +14,7 @@ from gaussjax.core.choices import choose
 from gaussjax.networks.layers import dense, kernel_initializer
 from gaussjax.networks.recurrent import cells
 from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, output
-from gaussjax.networks.recurrent.fast_backward import applies, collected
+from gaussjax.networks.recurrent.fast_backward import fast_unroll, supports
 from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 
 CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
@@ -32,7 +32,7 @@ class _Options(nn.Module):
 
     @nn.nowrap
     def start_biases(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        """Initial biases: zeros, or biases with which the units remember for 1 to `memory_steps` steps."""
+        """Returns initial biases: zeros, or biases with which the units remember for 1 to `memory_steps` steps."""
         if self.memory_steps is None:
             return jnp.zeros(shape, dtype)
         steps = jax.random.uniform(key, (self.hidden_size,), dtype, 1.0, cells.longest(self.memory_steps))
@@ -40,7 +40,7 @@ class _Options(nn.Module):
 
 
 class RecurrentLayers(_Options):
-    """Recurrent layers, each with the outputs of the layer below as its inputs; see `Recurrent` for the fields.
+    """A stack of recurrent layers, with the fields of `Recurrent`.
 
     States and outputs are computed in float32 or wider; `dtype` is the dtype of the matrix products. The new carry has
     the dtype of the old carry.
@@ -50,7 +50,7 @@ class RecurrentLayers(_Options):
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
-        """For each layer zeros `(*batch_shape, hidden_size)`, or an `LSTMState` of two such arrays."""
+        """Returns for each layer zeros `(*batch_shape, hidden_size)`, or for an LSTM an `LSTMState` of two of them."""
         choose(CELL_NAMES, self.cell, "cell")
         if self.num_layers < 1:
             raise ValueError(f"num_layers: expected at least 1, got {self.num_layers}.")
@@ -65,7 +65,7 @@ class RecurrentLayers(_Options):
 
     @nn.compact
     def __call__(self, x: Array, carry: Any, resets: Any = None) -> tuple[Array, tuple[Any, ...]]:
-        """The last layer's output `(…, hidden)` for `x`, `(…, features)`, and the carry after the last step."""
+        """Returns the last layer's output at each step, `(…, hidden)`, and the carry after the last step."""
         cells.refuse_none(carry)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
         options = (self.cell, self.hidden_size, self.initializer, self.dtype, self.fast_backward, self.memory_steps)
@@ -77,11 +77,11 @@ class RecurrentLayers(_Options):
 
 
 class Layer(_Options):
-    """One recurrent layer of a cell from `CELLS`."""
+    """One recurrent layer, with the formulas of a cell in `CELLS`."""
 
     @nn.compact
     def __call__(self, x: Array, state: Any, resets: Any) -> tuple[Array, Any]:
-        """The output at each step, and the state after the last step."""
+        """Returns the layer's output at each step, and its state after the last step."""
         cell = CELLS[self.cell]
         width = cell.gates * self.hidden_size
         weights = Weights(
@@ -99,8 +99,8 @@ class Layer(_Options):
             x = output(state)
         else:
             resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
-            fast = self.fast_backward and self.cell == "lstm" and applies(weights, x)
-            x, state = (collected if fast else cells.unroll)(cell, dtype, weights, state, x, resets)
+            fast = self.fast_backward and self.cell == "lstm" and supports(weights, x)
+            x, state = (fast_unroll if fast else cells.unroll)(cell, dtype, weights, state, x, resets)
         return x, jax.tree.map(lambda new, old: new.astype(old.dtype), state, before)
 
 
@@ -109,7 +109,7 @@ class MinGRULayer(_Options):
 
     @nn.compact
     def __call__(self, x: Array, state: Array, resets: Any) -> tuple[Array, Array]:
-        """The output at each step, and the state after the last step."""
+        """Returns the layer's output at each step, and its state after the last step."""
         options = self.initializer, 1.0, self.dtype
         gate = dense(self.hidden_size, "update", *options, bias_init=self.start_biases)(x)
         candidate = dense(self.hidden_size, "candidate", *options)(x)

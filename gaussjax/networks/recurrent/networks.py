@@ -17,21 +17,21 @@ from gaussjax.networks.recurrent.layers import RecurrentLayers
 
 
 class Recurrent(Network):
-    """Recurrent layers, then dense layers, then the head. The kernels of the hidden state start orthogonal.
+    """The base class of recurrent policy networks: recurrent layers, dense layers, then the head.
 
-    Observations with the carry's batch shape are one step; one more leading axis makes a sequence
-    `(T, N, …)`. If `resets[t]` is true, observation t starts an episode and the carry is zeroed
-    before step t. Stepping and unrolling compute the same numbers.
+    Observations with the carry's batch shape are one step; one more leading axis makes them a sequence `(T, N, …)`.
+    Where `resets[t]` is True, observation t starts an episode, and the carry is zeroed before step t. Single steps
+    and a sequence give the same results. The kernels of the hidden state are initially orthogonal matrices.
 
     Attributes:
         hidden_size: Width of the recurrent layers.
         num_layers: Number of recurrent layers.
         sizes: Width of each dense layer.
-        activation: Activation of the dense layers; see `MLP`.
-        sequence_length: Steps of a training sequence, for `to_sequences`.
-        fast_backward: Whether wide LSTM layers use a faster backward pass, without forward mode (`jax.jvp`).
-        memory_steps: None, or the longest gap in steps that a gated cell should bridge before training: its units
-            then start with memories of between 1 and that many steps (Tallec and Ollivier 2018, arXiv:1804.11188).
+        activation: Activation of the dense layers, as in `MLP`.
+        sequence_length: Number of steps of a training sequence, for `to_sequences`.
+        fast_backward: Whether LSTM layers use a faster backward pass that does not support forward mode (`jax.jvp`).
+        memory_steps: None, or the longest time in steps for which an untrained unit of a gated cell remembers. Each
+            unit draws its time between 1 and this number (Tallec and Ollivier 2018, arXiv:1804.11188).
     """
 
     hidden_size: int = 64
@@ -45,45 +45,45 @@ class Recurrent(Network):
     cell: ClassVar[Any]
 
     def setup(self) -> None:
-        # The parameter names in policy files begin with this attribute's name.
+        # The parameter names in policy files begin with "memory", so this attribute keeps its name.
         self.memory = self.recurrent_layers()
         super().setup()
 
     @nn.nowrap
     def recurrent_layers(self, **linen: Any) -> RecurrentLayers:
-        """The recurrent layers with these options."""
+        """Returns the network's recurrent layers as a module."""
         options = self.initializer, self.dtype, self.fast_backward, self.memory_steps, self.num_layers
         return RecurrentLayers(self.cell, self.hidden_size, *options, **linen)
 
     @nn.nowrap
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
-        """For each layer zeros `(*batch_shape, hidden_size)`, or an `LSTMState` of two such arrays."""
+        """Returns for each layer zeros `(*batch_shape, hidden_size)`, or for an LSTM an `LSTMState` of two of them."""
         return self.recurrent_layers(parent=None).initial_carry(tuple(batch_shape), zeros)
 
     @nn.nowrap
     def specification(self, num_envs: int = 1) -> dict[str, Any]:
-        """The carry's sizes in skrl's form: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`."""
+        """Returns the carry's sizes for skrl: `{"rnn": {"sequence_length", "sizes": [(layers, num_envs, hidden)]}}`."""
         states = jax.tree.leaves(jax.eval_shape(self.initial_carry)[0])
         sizes = [(self.num_layers, num_envs, state.shape[-1]) for state in states]
         return {"rnn": {"sequence_length": self.sequence_length, "sizes": sizes}}
 
     def features(self, observations: spaces.Observations, carry: Any, resets: Any = None) -> tuple[Array, Any]:
-        """The trunk's output `(…, width)` and the new carry."""
+        """Returns the trunk's output `(…, width)` and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
         return self.layers(x), carry
 
     def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:
-        """The mean, log_std, and outputs with the carry after the last step."""
+        """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
         mean, log_std, outputs = self.head(features)
         return mean, log_std, {**outputs, "carry": carry}
 
 
 class RNN(Recurrent):
-    """A network with Elman's recurrent layers; see `Recurrent` for the attributes.
+    """A policy network with Elman's recurrent layers, and with the attributes of `Recurrent`.
 
     Attributes:
-        nonlinearity: "tanh" or "relu" in the recurrent layers.
+        nonlinearity: Activation of the recurrent layers, "tanh" or "relu".
 
     Example:
         >>> RNN(hidden_size=8, num_layers=2).initial_carry((5,))[1].shape
@@ -102,7 +102,7 @@ class RNN(Recurrent):
 
 
 class GRU(Recurrent):
-    """A network with gated recurrent units; see `Recurrent` for the attributes.
+    """A policy network with gated recurrent units, and with the attributes of `Recurrent`.
 
     The reset gate acts after the product with the hidden state, as in `torch.nn.GRU`.
 
@@ -118,7 +118,7 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """A network with long short-term memory; see `Recurrent` for the attributes.
+    """A policy network with long short-term memory, and with the attributes of `Recurrent`.
 
     Example:
         >>> import gaussjax, jax.numpy as jnp
@@ -138,10 +138,10 @@ class LSTM(Recurrent):
 
 
 class MinGRU(Recurrent):
-    """A network whose state is computed in parallel over time; see `Recurrent` for the attributes.
+    """A policy network with minimal gated recurrent units, and with the attributes of `Recurrent`.
 
-    The gates depend on the input alone, so a sequence needs a parallel scan instead of T dependent steps.
-    One layer only averages its inputs; two or more can react to earlier inputs.
+    The gates depend only on the input, so the states of a sequence can be computed in parallel over time.
+    A single layer only averages its inputs; two or more layers can react to earlier inputs.
 
     Example:
         >>> len(MinGRU(hidden_size=8, num_layers=2).initial_carry((5,)))

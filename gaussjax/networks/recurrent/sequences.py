@@ -1,4 +1,4 @@
-"""Resets from the flags of a rollout, and training sequences from a rollout."""
+"""Functions that compute resets and training sequences from a rollout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from jaxtyping import Array, Bool
 
 
 def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
-    """The last steps of episodes, which end by termination or by truncation.
+    """Marks the last step of each episode, which ends by termination or by truncation.
 
     Args:
         terminated: Whether the task ended at the step: bool, integers or floats `(…)`; nonzero numbers are true.
         truncated: Whether the episode was cut off at the step, `(…)`.
 
     Returns:
-        A bool array `(…)`, which is also `resets` for the next observations.
+        A bool array `(…)`, which is also the `resets` of the next observations.
 
     Raises:
         ValueError: The shapes differ.
@@ -43,15 +43,15 @@ def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
 
 
 def episode_starts(terminated: Any, truncated: Any, first: Any = None) -> Bool[Array, " time *batch"]:
-    """Resets of a rollout: observation t + 1 starts an episode if step t ended one.
+    """Returns the resets of a rollout: observation t + 1 starts an episode if step t ended one.
 
     Args:
-        terminated: Flags of each step, `(T, …)`; see `episode_ends`.
-        truncated: Flags of each step, `(T, …)`; see `episode_ends`.
-        first: Whether the first observations start an episode, `(…)`. None is False, enough for a zero carry.
+        terminated: Whether the task ended at each step, `(T, …)`.
+        truncated: Whether the episode was cut off at each step, `(T, …)`.
+        first: Whether the first observations start an episode, `(…)`. None means False, which suits a zero carry.
 
     Returns:
-        `resets` for a sequence, `(T, …)`.
+        The `resets` of the sequence, a bool array `(T, …)`.
 
     Raises:
         ValueError: The shapes differ, or there is no time axis.
@@ -70,19 +70,19 @@ def episode_starts(terminated: Any, truncated: Any, first: Any = None) -> Bool[A
 
 
 def to_sequences(rollout: Any, carries: Any, sequence_length: int) -> tuple[Any, Any]:
-    """A rollout `(T, N, …)` cut into training sequences `(sequence_length, N * T / sequence_length, …)`.
+    """Cuts a rollout `(T, N, …)` into training sequences `(sequence_length, N * T / sequence_length, …)`.
 
     Sequence `i * N + n` starts at step `i * sequence_length` of environment n. For minibatches shuffle and split
     the second axis.
 
     Args:
         rollout: Pytree of arrays `(T, N, …)`, with the resets among them.
-        carries: Carries before each step, leaves `(T, N, …)`; or before the first step of each sequence, leaves
-            `(T / sequence_length, N, …)`.
-        sequence_length: Steps of each sequence, a divisor of T.
+        carries: Carries before each step, with leaves `(T, N, …)`; or carries before the first step of each
+            sequence, with leaves `(T / sequence_length, N, …)`.
+        sequence_length: Number of steps of each sequence, a divisor of T.
 
     Returns:
-        The sequences, and the carries before their first steps, leaves `(N * T / sequence_length, …)`.
+        The sequences, and the carries before their first steps, with leaves `(N * T / sequence_length, …)`.
 
     Raises:
         ValueError: The length does not divide T, or the leading axes differ.

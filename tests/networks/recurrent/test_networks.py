@@ -12,7 +12,7 @@ from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
 from gaussjax.networks.recurrent.cells import CELLS as CELLS_BY_NAME
 from gaussjax.networks.recurrent.cells import Weights, unroll
-from gaussjax.networks.recurrent.fast_backward import collected
+from gaussjax.networks.recurrent.fast_backward import fast_unroll
 from gaussjax.networks.recurrent.layers import RecurrentLayers
 from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 from gaussjax.networks.recurrent.linear_recurrence import parallel as linear_parallel
@@ -134,7 +134,7 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(name, st
         return of
 
     ways = (
-        lambda weights, state, x: collected(cell, x.dtype, weights, state, x, resets),
+        lambda weights, state, x: fast_unroll(cell, x.dtype, weights, state, x, resets),
         lambda weights, state, x: unroll(cell, x.dtype, weights, state, x, resets),
     )
     got, expected = (jax.jit(jax.grad(loss(way), (0, 1, 2)))(weights, state, x) for way in ways)
