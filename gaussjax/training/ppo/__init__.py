@@ -58,9 +58,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
         raise ValueError(
             'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
-            '"density". A clipped action does not have the density of the Gaussian at the bound, so the probability '
-            "ratio would belong to another density than the gradient. Make the policy with "
-            'clipped_log_prob="unclipped".'
+            '"density". The density at the bound is not the probability of a clipped action, so the gradient would '
+            'be biased. Make the policy with clipped_log_prob="unclipped".'
         )
     rows, name = config.batch_size, "batch_size"
     if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
