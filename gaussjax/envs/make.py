@@ -30,7 +30,7 @@ def make_functional(environment: str) -> Environment:
     if environment != "Pendulum-v1":
         raise ValueError(
             f"environment: expected one that Gymnasium has as JAX functions (Pendulum-v1), got {environment!r}. Run "
-            f"it on the host, or make a gaussjax.envs.Environment of your own."
+            f"it on the host, or write your own gaussjax.envs.Environment."
         )
     import gymnasium
     from gymnasium.envs.phys2d.pendulum import PendulumFunctional

@@ -99,7 +99,7 @@ def _restore_one(environment: Any, saved: dict[str, Any]) -> None:
     if saved["class"] != _name(core) or len(saved["wrappers"]) != len(wrappers):
         raise UnsavableError(
             f"environment: expected {saved['class']} in {len(saved['wrappers'])} wrappers, got {_name(core)} in "
-            f"{len(wrappers)}. Make the environments as for the saved training."
+            f"{len(wrappers)}. Make the same environments as in the saved training."
         )
     for wrapper, values in zip(wrappers, saved["wrappers"], strict=True):
         for name in _WRAPPERS.get(type(wrapper).__name__, ()):

@@ -90,7 +90,7 @@ def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
     if found != digest:
         raise PolicyFileError(f"{damaged} bytes with another sha256 than in its header. Copy the file again.")
     if not isinstance(description, dict):
-        raise PolicyFileError(f"{damaged} a description that is not a dict. Save the policy again.")
+        raise PolicyFileError(f"{damaged} a description that is not a dict. Save it again.")
     return description
 
 

@@ -190,7 +190,7 @@ def assemble(
         )
     part_faults = limits.part_faults(description)
     if part_faults:
-        raise PolicyFileError(f"{path}: {'; '.join([*faults, *part_faults])}. Make the file anew.")
+        raise PolicyFileError(f"{path}: {'; '.join([*faults, *part_faults])}. Save it again.")
     try:
         spec = description["policy"]
         # The network must be a dict. Text would be parsed as YAML, whose references can expand without bound.
@@ -231,7 +231,7 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
     tensors, description = container.read(path)
     faults = limits.part_faults(description)
     if faults:
-        raise PolicyFileError(f"{path}: {'; '.join(faults)}. Make the file anew.")
+        raise PolicyFileError(f"{path}: {'; '.join(faults)}. Save it again.")
     policy = description.get("policy", {})
     facts = {"format": description.get("format"), **policy}
     facts |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}

@@ -15,7 +15,7 @@ from gaussjax.distributions import DiagGaussian
 from gaussjax.distributions.special import reduce
 from gaussjax.policy import checks
 from gaussjax.policy.build import build
-from gaussjax.policy.options import LOG_STD_BOUNDS, log_std_options, sides
+from gaussjax.policy.options import LOG_STD_BOUNDS, like_actions, log_std_options
 from gaussjax.policy.policy import Kind, MakeDistribution, Policy, Score
 
 
@@ -82,20 +82,20 @@ def gaussian(
     low, high = spaces.bounds(box)
     # float32 can round a bound to a value inside the Box. An action clipped to that value counts as on the bound.
     with np.errstate(over="ignore"):
-        nearest = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
+        rounded = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
 
     def untouched(raw_actions: Array, actions: Array) -> Array:
         if clipped_log_prob != "censored":
             return actions == raw_actions
         # A sample exactly on a bound is scored with the tail probability, like a clipped sample.
-        lowest, highest = sides(low, high, raw_actions)
+        lowest, highest = like_actions(low, high, raw_actions)
         return (lowest < raw_actions) & (raw_actions < highest)
 
     def log_prob(distribution: DiagGaussian, actions: Array, reduction: str) -> Array:
         if clipped_log_prob != "censored":
             return distribution.log_prob(actions, reduction)
         density = distribution.log_prob(actions, "none")
-        lowest, highest = sides(*nearest, actions)
+        lowest, highest = like_actions(*rounded, actions)
         # An action on or beyond a bound is scored with the probability of that tail. For other actions the mean
         # replaces the bound, because the gradient at an infinite bound is not finite.
         at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()
@@ -144,7 +144,7 @@ def clipping_kind(
     low, high = spaces.bounds(box)
 
     def clip(actions: Array) -> Array:
-        return xp.clip(actions, *sides(low, high, actions))
+        return xp.clip(actions, *like_actions(low, high, actions))
 
     def sample(distribution: Any, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
         raw_actions = distribution.mean() if noise is None else distribution.from_noise(noise)

@@ -1,4 +1,4 @@
-"""Helpers of the policy factories: validated log_std options, and bounds of a Box as arrays."""
+"""Helpers of the policy factories: validation of log_std options, and bounds of a Box as arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
     return {"clip_log_std": bool(clip_log_std), "min_log_std": float(min_log_std), "max_log_std": float(max_log_std)}
 
 
-def sides(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
-    """Broadcasts the bounds of a Box, each `(act,)`, to the shape of the actions and casts them to their dtype."""
+def like_actions(low: np.ndarray, high: np.ndarray, actions: Array) -> tuple[Array, Array]:
+    """Returns two vectors `(act,)`, such as the bounds of a Box, in the shape and the dtype of the actions."""
     lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
     return lowest, highest

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.policy import Policy
-from gaussjax.policy.options import sides
+from gaussjax.policy.options import like_actions
 
 
 def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
@@ -35,5 +35,5 @@ def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Arr
     if policy.kind.saturation_margin:
         margin = policy.kind.saturation_margin * 0.5 * (high - low)
         low, high = low + margin, high - margin
-    low, high = sides(low, high, actions)
+    low, high = like_actions(low, high, actions)
     return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)

@@ -35,8 +35,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads the arrays of a checkpoint of skrl, by module and name.
 
     Args:
-        path: Path of a `.pt` file of an agent or model in torch, or in JAX a `.pickle` file of an agent or a `.flax`
-            file of a model.
+        path: Path of a file: `.pt` (an agent or model in torch), `.pickle` (an agent in JAX) or `.flax` (a model in
+            JAX).
 
     Returns:
         `{"policy": {"net.0.weight": array, …}, "value": …}` for an agent, arrays by name for a model. Dots join the

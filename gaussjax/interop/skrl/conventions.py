@@ -88,16 +88,16 @@ def profile(policy: Policy, version: str) -> Profile:
             return actions, log_prob, {**kept, **states}
         return actions, {**kept, **states, "log_prob": log_prob}
 
-    def of_inputs(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
+    def call_with_inputs(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
         call = _call(policy, inputs, name)
         options = {name: value for name, value in call.options.items() if name != "taken_actions"}
         return call.flat(function(params, call.observations, **options))
 
     def entropy(params: Any, inputs: Mapping[str, Any]) -> Any:
-        terms = of_inputs(policy.entropy, params, inputs)
+        terms = call_with_inputs(policy.entropy, params, inputs)
         return terms.sum(-1)[..., None] if version == "2.1.1" else terms
 
-    return Profile(act, entropy, partial(of_inputs, policy.log_std) if version == "1.4.3" else None)
+    return Profile(act, entropy, partial(call_with_inputs, policy.log_std) if version == "1.4.3" else None)
 
 
 class _Call(NamedTuple):
@@ -130,7 +130,7 @@ def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
     if shapes[0][1] % length:
         raise ValueError(
             f"inputs: expected consecutive sequences of {length} steps, got {shapes[0][1]} steps in all. Set "
-            f"sequence_length of the network to the one of the memory."
+            f"the network's sequence_length to that of skrl's memory."
         )
 
     def sequences(array: Any) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.policy import Params, Policy
-from gaussjax.policy.options import sides
+from gaussjax.policy.options import like_actions
 from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.algorithm import normalized, where, without_axis
@@ -51,7 +51,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
 
     def values(params: Params, observations: Array, actions: Array) -> Any:
         # Division by half the width makes the critics' inputs of order one, whatever the units of the Box.
-        center, scale = sides(middle, half, actions)
+        center, scale = like_actions(middle, half, actions)
         return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, (actions - center) / scale)
 
     def init(key: Array) -> Learner:
