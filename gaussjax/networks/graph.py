@@ -199,7 +199,7 @@ def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where
             parts = [evaluate(part) for part in trees]
             if len({part.rank for part in parts}) > 1:
                 raise ValueError(
-                    f"{where}: concatenate: expected parts with as many axes, got "
+                    f"{where}: concatenate: expected parts with equally many axes, got "
                     f"{[part.array.shape for part in parts]}. Use 'flatten' first."
                 )
             return _Value(xp.concatenate([part.array for part in parts], -1), parts[0].rank)

@@ -66,7 +66,7 @@ def read_nodes(described: Any) -> tuple[Node, ...]:
         name, known = entry.get("name"), [node.name for node in nodes]
         taken = [*_RESERVED, *known]
         if not isinstance(name, str) or not name.isidentifier() or name in taken:
-            raise ValueError(f"nodes: expected a new identifier for a name, got {name!r} beside {taken}.")
+            raise ValueError(f"nodes: expected an unused identifier as name, got {name!r}. In use: {taken}.")
         where = f"node {name!r}"
         tree = parse(entry.get("input", "observations"), ("observations", *known), f"{where}: input")
         layers = entry.get("layers", ())

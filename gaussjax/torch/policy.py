@@ -27,20 +27,20 @@ class Module:
     """A torch module with the methods `init` and `apply` of a Flax module."""
 
     def __init__(self, network: Any, observation_space: spaces.Space, num_actions: int, fields: Any):
-        self.own = not isinstance(network, nn.Module)
-        self.module = make_on_meta(bind(network, observation_space, num_actions, fields)) if self.own else network
+        self.built_in = not isinstance(network, nn.Module)
+        self.module = make_on_meta(bind(network, observation_space, num_actions, fields)) if self.built_in else network
         if hasattr(self.module, "initial_carry"):
             self.initial_carry = self.module.initial_carry
 
     def init(self, key: torch.Tensor, *_: Any) -> dict[str, torch.Tensor]:
         """Draws parameters with the key; for a user's own module, copies the parameters of the module."""
-        if self.own:
+        if self.built_in:
             return initial.parameters(self.module, key)
         return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
         """Calls the module with these parameters."""
-        if self.own:
+        if self.built_in:
             return functional_call(self.module, dict(params), arguments)
         # Buffers such as running means are copied, because a policy must not change its module.
         values = {**params, **{name: buffer.clone() for name, buffer in self.module.named_buffers()}}

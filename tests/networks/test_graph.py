@@ -186,7 +186,7 @@ def test_nothing_else_is_an_expression(text):
         ({"nodes": [{"name": "a", "inputs": "observations"}]}, r"field of a node: .*Did you mean 'input'"),
         ({"nodes": [{"name": "a", "input": "observation"}]}, r"input: .*Did you mean 'observations'"),
         ({"nodes": [{"name": "a", "input": "b"}, {"name": "b"}]}, r"node 'a': input: expected one of .* got 'b'"),
-        ({"nodes": [{"name": "a"}, {"name": "a"}]}, r"expected a new identifier for a name, got 'a'"),
+        ({"nodes": [{"name": "a"}, {"name": "a"}]}, r"expected an unused identifier as name, got 'a'"),
         ({"nodes": [{"name": "a"}], "output": "aa"}, r"output: .*Did you mean 'a'"),
         ({"nodes": [{"name": "a", "input": "2 * tahn(observations)"}]}, r"node 'a': input: .*Did you mean 'tanh'"),
         ({"nodes": []}, "nodes: expected a list of nodes"),
@@ -247,7 +247,7 @@ def test_what_bends_the_mean_is_refused_by_name(text, message):
         ({"input": "observations['imgae']"}, "Did you mean 'image'"),
         ({"input": "observations['state']['x']"}, "expected a Dict or Tuple space with 'x'"),
         ({"input": "observations['pair'][2]"}, "expected a Dict or Tuple space with 2"),
-        ({"input": "concatenate([observations['image'], observations['state']])"}, "expected parts with as many axes"),
+        ({"input": "concatenate([observations['image'], observations['state']])"}, "parts with equally many axes"),
         ({"input": "observations['state'] + observations['pair'][1]"}, r"\+: expected the same shape"),
         ({"input": "observations['state'][:, 0:1]"}, "at most 1 slices"),
         (
