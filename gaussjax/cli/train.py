@@ -22,7 +22,7 @@ from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.training import bc, ppo, run, sac
 from gaussjax.training.parallel import processes, sharding
-from gaussjax.training.run import checkpoint, report, results, sinks
+from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 
 INTERRUPTED = 130
 FAULTS = (
@@ -151,8 +151,8 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
 
 def _draw(folder: Path, title: str, curve: _Curve) -> None:
     try:
-        rows = results.read_metrics(folder / run.METRICS)
-        report.learning_curve(rows, folder / "learning_curve.png", title, score=curve.score, labels=curve.labels)
+        rows = output_files.read_metrics(folder / run.METRICS)
+        learning_curve.draw(rows, folder / "learning_curve.png", title, score=curve.score, labels=curve.labels)
     except OSError as error:
         # Do not raise here: the error that ended the training, such as a full disk, matters more.
         print_line(f"No learning curve: {error}.")

@@ -14,7 +14,7 @@ from PIL import Image
 import gaussjax
 from gaussjax.cli import main as cli
 from gaussjax.cli.train import INTERRUPTED
-from gaussjax.training.run import results
+from gaussjax.training.run import output_files
 from tests.cli.test_errors import refused
 
 SHORT = ["--num-envs", "4", "--num-steps", "64", "--batch-size", "64", "--num-epochs", "2"]
@@ -126,7 +126,7 @@ def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, capsys)
     assert {file.name for file in whole.iterdir()} == {file.name for file in parts.iterdir()}
     for name in ("policy.safetensors", "best.safetensors", "checkpoint.safetensors"):
         same_arrays(whole / name, parts / name)
-    assert len(results.read_metrics(parts / "metrics.csv")) == 12
+    assert len(output_files.read_metrics(parts / "metrics.csv")) == 12
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_p
     assert "would import a module" in refused(capsys, "resume", str(out))
     assert "expected my_module:Mine-v0" in refused(capsys, "resume", str(out), "--environment", "Other-v0")
     cli.main(["resume", str(out), "--environment", name])
-    assert [row["step"] for row in results.read_metrics(out / "metrics.csv")] == [256, 512, 768]
+    assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [256, 512, 768]
 
 
 def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, capsys):
@@ -161,14 +161,14 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
         "config.json",
         "learning_curve.png",
     }
-    rows = results.read_metrics(out / "metrics.csv")
+    rows = output_files.read_metrics(out / "metrics.csv")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["mean_error"] < rows[0]["mean_error"]
     assert gaussjax.load(out / "policy.safetensors").normalizer is not None
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "num_epochs": 5}))
     cli.main(["resume", str(out)])
-    assert [row["step"] for row in results.read_metrics(out / "metrics.csv")] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [1, 2, 3, 4, 5]
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, 1:2])
     capsys.readouterr()
     assert "has changed since the training began" in refused(capsys, "resume", str(out))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def learning_curve(
+def draw(
     rows: Sequence[Mapping[str, float]],
     path: Path,
     title: str,
@@ -27,7 +27,7 @@ def learning_curve(
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "learning_curve.png"
-        >>> learning_curve([{"step": 64, "episode_return": -1200.0}], path, "PPO on Pendulum-v1")
+        >>> draw([{"step": 64, "episode_return": -1200.0}], path, "PPO on Pendulum-v1")
         >>> path.exists()
         True
     """

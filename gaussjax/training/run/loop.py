@@ -13,9 +13,9 @@ import numpy as np
 
 from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.parallel import processes
-from gaussjax.training.run import checkpoint, results
+from gaussjax.training.run import checkpoint, output_files
 from gaussjax.training.run.interruption import Interruption
-from gaussjax.training.run.results import CONFIG, METRICS, POLICY
+from gaussjax.training.run.output_files import CONFIG, METRICS, POLICY
 
 
 class TrainingError(RuntimeError):
@@ -50,7 +50,7 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
             "uninterrupted one."
         )
     if processes.leads():
-        results.drop_later_rows(folder / METRICS, int(state.steps))
+        output_files.drop_later_rows(folder / METRICS, int(state.steps))
     return Resumed(state, extra.get("best"), notices)
 
 
@@ -72,7 +72,7 @@ def train(
     `score` names the metric that is highest for the best policy; each of `outputs` is called with the metrics of each
     update. Returns the last state, and True if the user interrupted. Of several processes only the first one writes.
     """
-    writer = results.Results if processes.leads() else results.Follower
+    writer = output_files.Results if processes.leads() else output_files.Follower
     files = writer(folder, algorithm, metadata, score, best)
     files.keep(state)
     bad, updates, unsaved, stopped = 0, 0, 0, False

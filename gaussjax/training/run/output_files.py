@@ -1,4 +1,4 @@
-"""Files of a training run: metrics, checkpoints and policies."""
+"""Files of a training run: metrics.csv, checkpoints and policies."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@ import struct
 
 import pytest
 
-from gaussjax.training.run import report, results
+from gaussjax.training.run import learning_curve, output_files
 
 
 def test_metrics_are_on_disk_after_each_row(tmp_path):
     path = tmp_path / "metrics.csv"
-    with results.MetricsFile(path) as metrics:
+    with output_files.MetricsFile(path) as metrics:
         for step in (1, 2):
             metrics.write({"step": step, "episode_return": -1.5})
             with path.open() as file:
@@ -19,7 +19,7 @@ def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
     path = tmp_path / "curve.png"
     for returns in ([float("nan")], [-3.0, float("nan"), -1.0]):
         rows = [{"step": i, "episode_return": value} for i, value in enumerate(returns)]
-        report.learning_curve(rows, path, "title")
+        learning_curve.draw(rows, path, "title")
         header = path.read_bytes()[:24]
         assert header[:8] == b"\x89PNG\r\n\x1a\n"
         assert struct.unpack(">II", header[16:]) == (1050, 600)
@@ -28,9 +28,9 @@ def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
 def test_a_row_that_was_broken_off_is_passed_over(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,entropy\n64,1.5\n128,1.25\n19")
-    assert [row["step"] for row in results.read_metrics(path)] == [64.0, 128.0]
+    assert [row["step"] for row in output_files.read_metrics(path)] == [64.0, 128.0]
     path.write_text("step,entropy\n64,1.5\n128\n192,1.0\n")
-    assert [row["step"] for row in results.read_metrics(path)] == [64.0, 192.0]
+    assert [row["step"] for row in output_files.read_metrics(path)] == [64.0, 192.0]
 
 
 @pytest.mark.parametrize("torn", ["6", "64", "64,1", "640,1.0,2"])
@@ -38,5 +38,5 @@ def test_a_row_of_metrics_that_was_broken_off_is_dropped(tmp_path, torn):
     path = tmp_path / "metrics.csv"
     whole = "step,entropy,kl\n64,1.5,0.5\n"
     path.write_text(whole + torn)
-    results.drop_later_rows(path, 640)
+    output_files.drop_later_rows(path, 640)
     assert path.read_text().split() == whole.split()

@@ -11,7 +11,7 @@ import pytest
 import gaussjax
 from gaussjax import envs, rollout
 from gaussjax.training import ppo, sac
-from gaussjax.training.run import checkpoint, results
+from gaussjax.training.run import checkpoint, output_files
 from gaussjax.training.run import loop as run
 from tests.envs.test_snapshot import Opaque, Open
 from tests.training import probes
@@ -131,7 +131,7 @@ def test_best_policy_is_the_one_that_played_the_best_episodes(tmp_path):
         return following, {**row, "episode_return": -float(len(seen))}
 
     train(folder, algorithm._replace(step=step), state, 3)
-    best = gaussjax.load(folder / results.BEST)
+    best = gaussjax.load(folder / output_files.BEST)
     assert (best.metadata["steps"], best.metadata["episode_return"]) == (0, -1.0)
     jax.tree.map(np.testing.assert_array_equal, best.params, seen[0])
 
@@ -176,12 +176,12 @@ def test_a_better_policy_that_a_checkpoint_does_not_know_is_kept(tmp_path):
 
     with pytest.raises(RuntimeError):
         train(folder, algorithm._replace(step=step, in_place=True), state, 6)
-    assert gaussjax.load(folder / results.BEST).metadata["episode_return"] == 800.0
+    assert gaussjax.load(folder / output_files.BEST).metadata["episode_return"] == 800.0
     _, algorithm, state = make_run(tmp_path, Opaque)
     resumed = run.restore(folder, algorithm, state)
     assert (resumed.state.steps, resumed.best) == (2 * 64, 2.0)
     train(folder, algorithm, resumed.state, 4, best=resumed.best)
-    assert gaussjax.load(folder / results.BEST).metadata["episode_return"] == 800.0
+    assert gaussjax.load(folder / output_files.BEST).metadata["episode_return"] == 800.0
 
 
 def test_random_actions_make_no_best_policy(tmp_path):
@@ -194,7 +194,7 @@ def test_random_actions_make_no_best_policy(tmp_path):
         return following, {**row, "episode_return": next(scores)}
 
     train(folder, algorithm._replace(step=step, random_steps=10), state, 3)
-    best = gaussjax.load(folder / results.BEST).metadata
+    best = gaussjax.load(folder / output_files.BEST).metadata
     assert (best["episode_return"], best["steps"]) == (2.0, 2 * 64)
 
 
