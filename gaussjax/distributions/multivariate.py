@@ -51,7 +51,7 @@ class MultivariateGaussian(Normal):
     off_diagonal: Float[Array, "*batch pairs"] = sized(num_pairs)
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
-        """The actions `loc + diag(exp(log_std)) (I + N) noise`."""
+        """The actions `loc + exp(log_std) * (noise + N @ noise)`; N is zero on and above its diagonal."""
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 

@@ -54,8 +54,8 @@ def expected_tanh(mean: Array, log_std: Array) -> Array:
 def tanh_stddev(mean: Array, log_std: Array) -> Array:
     """Standard deviation of tanh(u) for normal u, element by element."""
     std = xp.exp(log_std)
-    # For a narrow normal, tanh(u) - tanh(mean) = sinh(u - mean) / (cosh(u) cosh(mean)) is computed as a multiple
-    # of std / cosh(mean)². A small result then keeps its digits, and neither std nor 1/cosh(mean) underflows.
+    # For a narrow normal, `ratio` returns (tanh(u) - tanh(mean)) cosh(mean)² / std. The difference is computed as
+    # sinh(u - mean) / (cosh(u) cosh(mean)), which keeps the digits of a small one.
     center = tanh_log_det(mean)
 
     def ratio(x: Array, u: Array) -> Array:

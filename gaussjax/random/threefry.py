@@ -17,7 +17,7 @@ from gaussjax.random.cipher import Operations, threefry2x32
 
 
 class Words(NamedTuple):
-    """Operations on 32-bit words in one array library, which may store the words in any dtype.
+    """Operations on 32-bit words in one array library; torch, for example, stores a word as an int32.
 
     Attributes:
         library: Module with the functions `stack`, `where`, `sqrt` and `copysign`.

@@ -28,7 +28,7 @@ def mesh(devices: Iterable[Any] | None = None) -> Mesh:
 
 
 def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
-    """Returns `over` as a mesh with one axis; raises ValueError for a count that its devices do not divide."""
+    """Returns `over` as a mesh with one axis; raises unless each count is a multiple of the number of devices."""
     if over is None:
         return None
     for name, count in counts.items():

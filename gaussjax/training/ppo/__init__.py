@@ -37,8 +37,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         apply. To start from other parameters use `loop.init(key)._replace(params=params)`.
 
     Raises:
-        ValueError: The number of environments differs from `config.num_envs` or does not divide over the
-            mesh; or the policy does not sum its log-densities, scores clipped actions with the wrong density, or
+        ValueError: The number of environments differs from `config.num_envs` or is not a multiple of the number of
+            devices; or the policy does not sum its log-densities, scores clipped actions with the wrong density, or
             is recurrent with sequences that do not divide the experience.
 
     Example:

@@ -45,7 +45,7 @@ def make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
         return learner, jax.tree.map(jnp.sum, metrics)
 
-    # Apart from `learn`: in a program that also samples from the buffer, XLA copies the whole buffer at every write.
+    # A program of its own: if `learn` wrote to the buffer that it samples from, XLA would copy the whole buffer.
     @partial(jax.jit, donate_argnames="buffer")
     def advance(buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, row: Transition) -> Any:
         """Adds one transition of each environment to buffer and statistics; splits the key for the next step."""
