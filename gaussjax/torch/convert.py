@@ -181,7 +181,7 @@ def _like(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Converts a dict whose keys are paths to nested dicts."""
+    """Returns nested dicts with the arrays at the paths that are their keys in `arrays`."""
     tree: dict[str, Any] = {}
     for (*folders, name), value in arrays.items():
         branch = tree

@@ -202,7 +202,7 @@ def make(described: Any, head: bool = True) -> nn.Module:
         )
     module = _MODULES[type(described)](described)
     if not head:
-        # A critic's network gets no head, because Flax makes no parameters for layers that are not used.
+        # The head of a critic's network is deleted: the Flax network does not use it, so the parameters have none.
         module.width = _width(module)
         del module.head
     return module

@@ -6,9 +6,9 @@ runs in blocks of steps, so that the gate gradients of a block fit into the cach
 """
 
 # XLA: a scan that sums weight gradients reads and writes the whole kernel at each step. On CPU this backward pass
-# takes 0.66 times as long at 64 steps, 64 rows and 256 units, and 0.8 times with 64 units (jax 0.10.2). With 256 units
-# one block takes 1.14 times as long and blocks of 16 steps 0.83 times. RNN, GRU and MinGRU gain less than 10%. Remove
-# this file when tests/faults/test_overhead.py::test_the_fast_backward_is_still_faster fails.
+# takes 0.66 times as long at 64 steps, 64 rows and 256 units, and 0.8 times with 64 units (jax 0.10.2). RNN, GRU and
+# MinGRU gain less than 10%. Remove this file when
+# tests/faults/test_overhead.py::test_the_fast_backward_is_still_faster fails.
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def resend_lost_interrupts() -> Iterator[None]:
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            # A timer sends the signal, because one sent from within the callback would be lost as well.
+            # A timer sends the signal later: sent now, it would be raised in the same callback and dropped again.
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:
             before(unraisable)
