@@ -81,7 +81,7 @@ def test_a_too_small_image_is_refused_with_the_sizes():
 
 def test_what_is_no_image_is_refused():
     policy = gaussjax.gaussian(CNN(), 3, ACTIONS)
-    with pytest.raises(ValueError, match=r"expected a Box of the shape \(height, width, channels\)"):
+    with pytest.raises(ValueError, match=r"expected a Box of shape \(height, width, channels\)"):
         policy.init(jax.random.key(0))
     with pytest.raises(ValueError, match="expected one entry for each convolution"):
         gaussjax.gaussian(CNN(channels=(4,)), (64, 64, 3), ACTIONS).init(jax.random.key(0))
