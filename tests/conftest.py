@@ -1,5 +1,6 @@
 """Settings for all tests, and the fixtures that several test files use."""
 
+import ctypes
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,9 @@ def forget_compiled_programs() -> Iterator[None]:
     policies.make.cache_clear()
     jax.clear_caches()
     gc.collect()
+    # On Linux the C library keeps freed memory for itself until it is told to return it.
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
