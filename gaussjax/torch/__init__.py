@@ -1,6 +1,7 @@
 """The policies of gaussjax in PyTorch, with the same names, results and random numbers."""
 
 from gaussjax.policy.serve import serve as serve
+from gaussjax.policy.strict import strict as strict
 from gaussjax.torch import arrays as arrays
 from gaussjax.torch import random as random
 from gaussjax.torch.convert import to_flax as to_flax

@@ -327,3 +327,12 @@ def test_integer_actions_are_scored_as_in_jax(made):
     expected = jax_policy.evaluate(gaussjax.torch.to_flax(policy.spec, params), np.ones((2, 3), np.float32), taken)
     found = policy.evaluate(params, torch.ones(2, 3), taken)
     np.testing.assert_allclose(found.log_prob.detach(), expected.log_prob, rtol=1e-6)
+
+
+def test_a_strict_policy_refuses_values_that_are_not_finite(made):
+    policy, params = made
+    strict, key, observations = gaussjax.torch.strict(policy), random.key(1), torch.ones(4, 3)
+    assert torch.equal(strict.act(params, key, observations).actions, policy.act(params, key, observations).actions)
+    observations[2, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"observations: expected finite numbers, got nan at \[2, 1\]"):
+        strict.act(params, key, observations)
