@@ -87,7 +87,7 @@ class TanhGaussian(Distribution):
     ) -> Array:
         """Log-density of actions in nats, finite for every finite action.
 
-        Near a bound many raw actions u round to one float32 action, and all |u| above 8.66 round to the bound.
+        Near a bound many raw actions u round to one float32 action, and all beyond ±8.66 round to the bound.
         So pass the raw actions if you have them. Otherwise an action at or beyond a bound is scored as if it
         were inside by 2⁻²⁴ half-widths of the Box (2⁻⁵³ in float64).
 
