@@ -117,7 +117,7 @@ def test_the_commands_of_the_page_run(page, tmp_path):
         # A finished training has nothing to resume, and SAC's million steps would take hours.
         if not command.startswith((".venv/bin/gaussjax", "gaussjax")) or words[0] == "resume" or "sac" in words:
             continue
-        # tests/training/parallel/test_sharding.py starts several processes.
+        # tests/training/test_parallel.py starts several processes.
         if "--distributed" in words and "local" not in words:
             continue
         finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=1200)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from gaussjax.training.parallel import processes
+from gaussjax.training import parallel
 
 
 class UsageError(Exception):
@@ -19,7 +19,7 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        if processes.lost(error):
+        if parallel.lost(error):
             raise
         raise UsageError(str(error)) from error
 

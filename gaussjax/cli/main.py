@@ -13,7 +13,7 @@ import jax
 
 import gaussjax
 from gaussjax.cli.errors import UsageError, usage_errors
-from gaussjax.training.parallel import processes
+from gaussjax.training import parallel
 from gaussjax.training.run import interruption
 
 try:
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("interrupted", train.INTERRUPTED)
     except Exception as error:
-        if processes.lost(error):
+        if parallel.lost(error):
             _fail(f"distributed: another process has ended ({str(error).splitlines()[0]})", 1)
-        if not processes.several():
+        if not parallel.several():
             raise
         traceback.print_exception(error)
         _exit(1)
@@ -87,7 +87,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _exit(code: int) -> NoReturn:
-    if processes.several():
+    if parallel.several():
         # `sys.exit` would wait for the other processes, which may be waiting for this one.
         sys.stdout.flush()
         os._exit(code)

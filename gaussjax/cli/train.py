@@ -20,8 +20,7 @@ from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
-from gaussjax.training import bc, ppo, run, sac
-from gaussjax.training.parallel import processes, sharding
+from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 
 INTERRUPTED = 130
@@ -51,13 +50,13 @@ def train(command: Any) -> None:
     environment, algorithm, seed = command.environment, command.algorithm, command.seed
     folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
     mesh = _connect(getattr(command, "distributed", None))
-    if processes.any_of(processes.leads() and folder.exists()):
+    if parallel.any_of(parallel.leads() and folder.exists()):
         raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
     saved = {**options.to_dict(command), **_digest(command)}
     with _loop(command, mesh) as loop:
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(seed))
-        if processes.leads():
+        if parallel.leads():
             try:
                 run.start(folder, saved)
             except OSError as error:
@@ -112,7 +111,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
     with contextlib.ExitStack() as stack:
         outputs = []
-        if processes.leads():
+        if parallel.leads():
             if names := _sinks(command):
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
@@ -134,13 +133,13 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
             print_line(f"Stopped: {_remains(folder)}")
             raise
         finally:
-            if processes.leads():
+            if parallel.leads():
                 _draw(folder, f"{command.algorithm} on {command.environment}, seed {command.seed}", curve)
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
     if interrupted:
         print_line(f"Interrupted: {_remains(folder)}")
         sys.exit(INTERRUPTED)
-    if not processes.leads():
+    if not parallel.leads():
         return
     # Only the first process evaluates; the others need not wait for it.
     jax.distributed.shutdown()
@@ -179,7 +178,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 spaces = environments.observation_space, environments.action_space
             else:
                 # Cloning has no num_envs; it makes one environment only to read the spaces.
-                share = sharding.share(mesh, getattr(config, "num_envs", 1))
+                share = parallel.share(mesh, getattr(config, "num_envs", 1))
                 with environment_errors(name):
                     environments = envs.make_vector(name, share.stop - share.start)
                 stack.enter_context(contextlib.closing(environments))
@@ -202,10 +201,10 @@ def _connect(distributed: str | None) -> Any:
     if distributed is None:
         return None
     try:
-        processes.connect(distributed)
+        parallel.connect(distributed)
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"distributed: {' '.join(str(error).split())}") from error
-    return sharding.mesh()
+    return parallel.mesh()
 
 
 def _sinks(command: Any) -> list[str]:

@@ -3,4 +3,4 @@
 from gaussjax.training import bc as bc
 from gaussjax.training import ppo as ppo
 from gaussjax.training import sac as sac
-from gaussjax.training.parallel.sharding import mesh as mesh
+from gaussjax.training.parallel import mesh as mesh

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from gaussjax import envs
 from gaussjax.policy import Policy
+from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import policy_for
-from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.compiled import make_compiled
 from gaussjax.training.ppo.config import Config as Config
 from gaussjax.training.ppo.config import Hyperparameters as Hyperparameters
@@ -65,6 +65,6 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
         config.check_sequences()
         rows, name = rows // config.sequence_length, "batch_size / sequence_length"
-    mesh = sharding.checked(mesh, {"num_envs": config.num_envs, name: rows})
+    mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
     make_loop = make_compiled if isinstance(environments, envs.Environment) else make_host
     return make_loop(environments, config, policy, mesh)

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from gaussjax import envs, rollout
 from gaussjax.policy import Policy, checks
 from gaussjax.random import keys
+from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm, normalized
-from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
@@ -30,7 +30,7 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         state = initial_state(policy.init(params_key), optimizer, key, started.observations.shape[1:], config)
         state = state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
-        return sharding.shard_fields(state, mesh, SHARDED)
+        return parallel.shard_fields(state, mesh, SHARDED)
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
@@ -45,6 +45,6 @@ def make_compiled(environment: envs.Environment, config: Config, policy: Policy,
         steps = state.steps + config.num_steps * config.num_envs
         metrics = {"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics}
         state = state._replace(environment=environments, steps=steps)
-        return sharding.shard_fields(state, mesh, SHARDED), sharding.whole(metrics, mesh)
+        return parallel.shard_fields(state, mesh, SHARDED), parallel.whole(metrics, mesh)
 
     return Algorithm(init, step, policy, on_policy=True)

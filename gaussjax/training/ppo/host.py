@@ -15,8 +15,8 @@ from gaussjax import normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.random.normal import standard_normal
+from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized
-from gaussjax.training.parallel import processes, sharding
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state
 from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
@@ -32,7 +32,7 @@ class Standing(NamedTuple):
 
 def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
     """Makes the training loop of PPO for a vector environment, from arguments that `make` has validated."""
-    share = sharding.share(mesh, config.num_envs)
+    share = parallel.share(mesh, config.num_envs)
     count = share.stop - share.start
     check_num_envs(environments, config.num_envs, count)
     runner = rollout.Runner(environments)
@@ -40,13 +40,13 @@ def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | No
     optimizer = make_optimizer(config)
     learn = make_update(policy, optimizer, config, mesh)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
-    shard = jax.jit(lambda state: sharding.shard_fields(state, mesh, SHARDED))
+    shard = jax.jit(lambda state: parallel.shard_fields(state, mesh, SHARDED))
 
     @jax.jit
     def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
         key, shuffle_key = keys.split(state.key)
         state, metrics = learn(state._replace(key=key), experience, keys.split(shuffle_key, config.num_epochs))
-        return sharding.shard_fields(state, mesh, SHARDED), sharding.whole(metrics, mesh)
+        return parallel.shard_fields(state, mesh, SHARDED), parallel.whole(metrics, mesh)
 
     def init(key: Array) -> State:
         checks.key(key)
@@ -77,21 +77,21 @@ def make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | No
         key, noise = draw(state.key)
         # Drawing the noise of the whole rollout at once keeps the program of each step small.
         noise = np.asarray(noise)[:, share]
-        params, statistics = sharding.local((state.params, state.observation_statistics), mesh)
+        params, statistics = parallel.local((state.params, state.observation_statistics), mesh)
 
         def act_at(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
             # A policy without a carry ignores resets, so it gets None, which avoids a copy to the device at each step.
             return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
 
         experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)
-        experience = sharding.joined(experience, mesh, axis=1)
+        experience = parallel.joined(experience, mesh, axis=1)
         taken = config.num_steps * config.num_envs
         steps = state.steps + taken
         state, metrics = update(state._replace(key=key, environment=()), experience)
         state = state._replace(environment=Standing(*standing), steps=steps)
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
         sums = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
-        sums = sums if mesh is None else processes.total(sums)
+        sums = sums if mesh is None else parallel.total(sums)
         return state, {**host_metrics(steps, taken, start, *sums), **metrics}
 
     return Algorithm(init, step, policy, runner, on_policy=True)

@@ -12,9 +12,9 @@ from jaxtyping import Array
 
 from gaussjax import normalize, rollout
 from gaussjax.policy import EvaluateOutput, Params, Policy
+from gaussjax.training import parallel
 from gaussjax.training.advantages import generalized_advantages
 from gaussjax.training.algorithm import normalized, without_axis
-from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import Config, State
 
 
@@ -95,7 +95,7 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         columns = Samples(observations, actions, log_prob, distribution, *estimates, resets, carry=())
         length = config.sequence_length if recurrent else None
         starts = jax.tree.map(lambda leaf: leaf[:-1:length], experience.carries)
-        columns, starts = sharding.whole((columns, starts), mesh)
+        columns, starts = parallel.whole((columns, starts), mesh)
         samples = jax.tree.map(lambda leaf: _rows(leaf, length), columns)
         return samples._replace(carry=jax.tree.map(lambda leaf: jax.lax.collapse(leaf, 0, 2), starts)), scale
 
@@ -124,5 +124,5 @@ def _scaled_rewards(
         return jnp.where(end, 0.0, returns), returns
 
     last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))
-    statistics = normalize.update(state.return_statistics, sharding.environments_first(returns, mesh))
+    statistics = normalize.update(state.return_statistics, parallel.environments_first(returns, mesh))
     return experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8), statistics, last

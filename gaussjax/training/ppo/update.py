@@ -16,9 +16,8 @@ from jaxtyping import Array
 from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.random.permutation import permutation
-from gaussjax.training import losses
+from gaussjax.training import losses, parallel
 from gaussjax.training.algorithm import where
-from gaussjax.training.parallel import sharding
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
 from gaussjax.training.saturation import saturation
@@ -89,8 +88,8 @@ def make_update(
 
         def gradient_step(carry: Any, order: Array) -> tuple[Any, Any]:
             params, moments, rate, stopped = carry
-            order = sharding.spread(order, mesh)
-            batch = sharding.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh)
+            order = parallel.spread(order, mesh)
+            batch = parallel.spread(jax.tree.map(lambda leaf: leaf[order], samples), mesh)
             (total, metrics), gradients = jax.value_and_grad(
                 lambda params: loss(unravel(params), batch, options), has_aux=True
             )(params)
@@ -118,7 +117,7 @@ def make_update(
         unexplained = jnp.var(samples.targets - samples.values) / (jnp.var(samples.targets) + 1e-8)
         statistics = state.observation_statistics
         if config.normalize_observations:
-            statistics = normalize.update(statistics, sharding.environments_first(experience.observations, mesh))
+            statistics = normalize.update(statistics, parallel.environments_first(experience.observations, mesh))
         # Running statistics never recover from NaN, so a rollout that contains NaN does not enter them.
         usable = jnp.all(jnp.isfinite(statistics.m2)) & jnp.isfinite(return_statistics.m2)
         statistics, return_statistics, discounted_returns = where(

@@ -15,8 +15,7 @@ import numpy as np
 from gaussjax.core import atomic_file, trees
 from gaussjax.files import container
 from gaussjax.files.container import PolicyFileError
-from gaussjax.training import replay
-from gaussjax.training.parallel import sharding
+from gaussjax.training import parallel, replay
 
 FORMAT = 1
 LATEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -140,10 +139,10 @@ def _dtype(array: Any, impl: str | None = None) -> str:
 
 def _like(leaf: Any, array: np.ndarray, impl: str | None) -> Any:
     if impl is not None:
-        return jax.random.wrap_key_data(sharding.like(array, leaf), impl=impl)
+        return jax.random.wrap_key_data(parallel.like(array, leaf), impl=impl)
     if isinstance(leaf, (int, float)):
         return array.item()
-    return array.copy() if isinstance(leaf, np.ndarray) else sharding.like(array, leaf)
+    return array.copy() if isinstance(leaf, np.ndarray) else parallel.like(array, leaf)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from gaussjax.training.parallel import processes
+from gaussjax.training import parallel
 
 
 class Interruption:
@@ -32,7 +32,7 @@ class Interruption:
 
     def requested_anywhere(self) -> bool:
         """True if the user of any process asked to stop, so that all processes stop after the same update."""
-        return processes.any_of(self.requested)
+        return parallel.any_of(self.requested)
 
     def _handle(self, *_: object) -> None:
         if self.requested:

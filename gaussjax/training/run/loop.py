@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm
-from gaussjax.training.parallel import processes
 from gaussjax.training.run import checkpoint, output_files
 from gaussjax.training.run.interruption import Interruption
 from gaussjax.training.run.output_files import CONFIG, METRICS, POLICY
@@ -49,7 +49,7 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
             "The state of these environments is not saved: they start new episodes, so the training differs from an "
             "uninterrupted one."
         )
-    if processes.leads():
+    if parallel.leads():
         output_files.drop_later_rows(folder / METRICS, int(state.steps))
     return Resumed(state, extra.get("best"), notices)
 
@@ -72,7 +72,7 @@ def train(
     `score` names the metric that is highest for the best policy; each of `outputs` is called with the metrics of each
     update. Returns the last state, and True if the user interrupted. Of several processes only the first one writes.
     """
-    writer = output_files.Results if processes.leads() else output_files.Follower
+    writer = output_files.Results if parallel.leads() else output_files.Follower
     files = writer(folder, algorithm, metadata, score, best)
     files.keep(state)
     bad, updates, unsaved, stopped = 0, 0, 0, False

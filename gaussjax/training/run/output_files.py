@@ -15,8 +15,8 @@ import jax
 from gaussjax import files
 from gaussjax.envs.snapshot import UnsavableError
 from gaussjax.files import container
+from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm
-from gaussjax.training.parallel import processes, sharding
 from gaussjax.training.run import checkpoint
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
@@ -106,7 +106,7 @@ class Results(MetricsFile):
     def rescue(self, state: Any) -> None:
         """Writes a checkpoint of the state before an interrupted update, unless the update has donated its buffers."""
         # Several processes have to gather the state together, and some of them may have ended.
-        if self.algorithm.in_place or processes.several():
+        if self.algorithm.in_place or parallel.several():
             return
         # Suppress errors of this write, so that the error that interrupted the update is raised.
         with contextlib.suppress(Exception):
@@ -117,9 +117,9 @@ class Results(MetricsFile):
     def checkpoint(self, state: Any, moved: bool = False) -> None:
         """Writes a checkpoint and a new best policy; if `moved`, host environments are past this state and left out."""
         # Only the first process writes, and it could save only its own environments.
-        environments = None if moved or processes.several() else self._environments()
+        environments = None if moved or parallel.several() else self._environments()
         extra = {"best": self.best, **({} if self.algorithm.runner is None else {"environments": environments})}
-        checkpoint.save(self.folder, sharding.fetched(state), extra)
+        checkpoint.save(self.folder, parallel.fetched(state), extra)
         self._save_best()
 
     def finish(self, state: Any) -> None:
@@ -166,7 +166,7 @@ class Follower(contextlib.nullcontext[None]):
         super().__init__()
 
     def checkpoint(self, state: Any) -> None:
-        sharding.fetched(state)
+        parallel.fetched(state)
 
     def _ignore(self, *_: Any) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Checks that `test_sharding.py` runs in separate processes; each prints one line of JSON.
+"""Checks that `test_parallel.py` runs in separate processes; each prints one line of JSON.
 
 `eight` and the slower `more` run on eight devices of one process. `pair PORT INDEX [compiled] [host]` runs in each of
 two processes.
@@ -20,8 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import gaussjax
 from gaussjax import envs, normalize, rollout
 from gaussjax.random.normal import standard_normal
-from gaussjax.training import ppo
-from gaussjax.training.parallel import processes, sharding
+from gaussjax.training import parallel, ppo
 from gaussjax.training.run import checkpoint
 
 OPTIONS = {
@@ -134,7 +133,7 @@ def policies(mesh):
     yield "evaluations", difference(*evaluations)
 
     def drawn(key):
-        return sharding.spread(standard_normal(key, (64, 2)), mesh)
+        return parallel.spread(standard_normal(key, (64, 2)), mesh)
 
     yield "noise", bool((np.asarray(jax.jit(drawn)(key)) == np.asarray(jax.random.normal(key, (64, 2)))).all())
     yield "noise_collectives", collectives(drawn, key)
@@ -157,7 +156,7 @@ def populations(mesh):
 
 def meshes(mesh):
     square = jax.make_mesh((2, 4), ("x", "y"))
-    yield "own_mesh", sharding.checked(square, {"num_envs": 16}).shape["envs"]
+    yield "own_mesh", parallel.checked(square, {"num_envs": 16}).shape["envs"]
     for options in ({"num_envs": 12, "batch_size": 32}, {"batch_size": 4}):
         try:
             ppo.make(pendulum(), ppo.Config(**{**OPTIONS, **options}), mesh=square)
@@ -171,7 +170,7 @@ def hosts(mesh):
 
 
 def eight(*checks):
-    mesh = sharding.mesh()
+    mesh = parallel.mesh()
     found = {"devices": jax.device_count()}
     for check in checks:
         found |= dict(check(mesh))
@@ -179,10 +178,10 @@ def eight(*checks):
 
 
 def pair(port, index, *trainings):
-    processes.connect(f"127.0.0.1:{port},2,{index}")
-    mesh = sharding.mesh()
-    found = {"processes": jax.process_count(), "leads": processes.leads()}
-    found["any"] = [processes.any_of(flag) for flag in (index == "1", False)]
+    parallel.connect(f"127.0.0.1:{port},2,{index}")
+    mesh = parallel.mesh()
+    found = {"processes": jax.process_count(), "leads": parallel.leads()}
+    found["any"] = [parallel.any_of(flag) for flag in (index == "1", False)]
     if "host" in trainings:
         found["host"] = on_host(mesh, 8)
     if "compiled" in trainings:
@@ -196,9 +195,9 @@ def left_alone(index):
         return {}
     try:
         for _ in range(2):
-            processes.any_of(False)
+            parallel.any_of(False)
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        return {"lost": processes.lost(error), "own_fault": processes.lost(ValueError("expected 2 rows, got 3."))}
+        return {"lost": parallel.lost(error), "own_fault": parallel.lost(ValueError("expected 2 rows, got 3."))}
     return {"lost": False}
 
 
