@@ -1,4 +1,4 @@
-"""SAC on Gymnasium vector environments, which step on the host; everything else is compiled."""
+"""The training loop of SAC: environments step on the host, or all is one compiled program on JAX environments."""
 
 from __future__ import annotations
 
@@ -11,16 +11,50 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaussjax import normalize, rollout, spaces
+from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized
-from gaussjax.training.sac.config import Config, Learner, State, Transition
+from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized, policy_for
+from gaussjax.training.sac.config import Config, Learner, State, Transition, make_policy
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
 
-def make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
+def make(environments: Any, config: Config, policy: Policy | None = None) -> Algorithm:
+    """A training loop of SAC on environments.
+
+    Args:
+        environments: A Gymnasium vector environment with `config.num_envs` copies, made by
+            `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
+        config: The options.
+        policy: A policy on a bounded Box, by default the policy from `make_policy`.
+
+    Returns:
+        A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`
+        apply. On a vector environment, `step` donates the buffers of its state.
+
+    Raises:
+        ValueError: The number of environments differs from `config.num_envs`, a bound of the actions is
+            infinite, or the policy does not sum its log-densities.
+
+    Example:
+        >>> import jax
+        >>> environments = envs.make_vector("Pendulum-v1", 2)
+        >>> config = Config(num_envs=2, num_steps=8, batch_size=4, learning_starts=8, hidden_sizes=(8,))
+        >>> loop = make(environments, config)
+        >>> state, metrics = loop.step(loop.init(jax.random.key(0)))
+        >>> state.steps
+        16
+        >>> environments.close()
+
+    Source:
+        Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
+    """
+    make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
+    return make_loop(environments, config, policy_for(environments, config, policy, make_policy))
+
+
+def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     """Makes the training loop of SAC for a vector environment, with a policy that `make` has validated."""
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
@@ -88,3 +122,48 @@ def make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         return State(learner, buffer, key, statistics, observations, steps), {**episodes, **metrics}
 
     return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)
+
+
+def _make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
+    """Makes the training loop of SAC for a JAX environment, with a policy that `make` has validated."""
+    init_learner, update = make_learner(policy, config)
+
+    @jax.jit
+    def init(key: Array) -> State:
+        checks.key(key)
+        key, learner_key, reset_key = jax.random.split(key, 3)
+        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
+        state = initial_state(init_learner(learner_key), key, started.observations[0], policy, config)
+        return state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
+
+    def advance(state: State, _: None) -> tuple[State, Any]:
+        key, rollout_key, update_key = keys.split(state.key, 3)
+        preprocess = partial(normalized, config, state.observation_statistics)
+        experience, environments, episodes = rollout.compiled.collect(
+            environment, policy, state.learner.actor, preprocess, state.environment, rollout_key, num_steps=1
+        )
+        steps = state.steps + config.num_envs
+        row = Transition(*(getattr(experience, name)[0] for name in Transition._fields))
+        buffer, statistics, refused = remember(state.buffer, state.observation_statistics, row, config)
+        batches = draw(buffer, update_key, config)
+
+        def learn(learner: Any) -> Any:
+            learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
+            return learner, {"learning": jnp.ones(()), **jax.tree.map(jnp.sum, metrics)}
+
+        def wait(learner: Any) -> Any:
+            return learner, jax.tree.map(jnp.zeros_like, jax.eval_shape(learn, learner)[1])
+
+        learner, metrics = jax.lax.cond(steps >= config.learning_starts, learn, wait, state.learner)
+        metrics["refused"] = refused.astype(jnp.float32)
+        return State(learner, buffer, key, statistics, environments, steps), (metrics, episodes)
+
+    @jax.jit
+    def step(state: State) -> tuple[State, dict[str, Array]]:
+        state, (metrics, episodes) = jax.lax.scan(advance, state, None, length=config.num_steps)
+        metrics, episodes = jax.tree.map(jnp.sum, (metrics, episodes))
+        learning = metrics.pop("learning")
+        metrics = means(metrics, learning * config.gradient_steps)
+        return state, {"step": state.steps, **rollout.compiled.episode_metrics(episodes), **metrics}
+
+    return Algorithm(init, step, policy, random_steps=config.learning_starts)

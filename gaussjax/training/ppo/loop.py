@@ -1,0 +1,180 @@
+"""The training loop of PPO: the rollout runs on the host, or all is one compiled program on JAX environments."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from gaussjax import envs, normalize, rollout, spaces
+from gaussjax.policy import Params, Policy, checks
+from gaussjax.random import keys
+from gaussjax.random.normal import standard_normal
+from gaussjax.training import parallel
+from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized, policy_for
+from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
+from gaussjax.training.ppo.samples import memory
+from gaussjax.training.ppo.update import make_optimizer, make_update
+
+
+def make(environments: Any, config: Config, policy: Policy | None = None, *, mesh: Mesh | None = None) -> Algorithm:
+    """A training loop of PPO on environments.
+
+    Args:
+        environments: A Gymnasium vector environment with `config.num_envs` copies, made by
+            `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
+        config: The options.
+        policy: A policy whose network returns `outputs["value"]`, by default the policy from `make_policy`.
+        mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. Environments and minibatches
+            are sharded over the mesh; the result equals the result of one device up to the order of sums. Each
+            of several processes passes its share of the vector environments.
+
+    Returns:
+        A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`
+        apply. To start from other parameters use `loop.init(key)._replace(params=params)`.
+
+    Raises:
+        ValueError: The number of environments differs from `config.num_envs` or is not a multiple of the number of
+            devices; or the policy does not sum its log-densities, scores clipped actions with the wrong density, or
+            is recurrent with sequences that do not divide the experience.
+
+    Example:
+        >>> import jax
+        >>> environments = envs.make_vector("Pendulum-v1", 4)
+        >>> loop = make(environments, Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=1))
+        >>> state, metrics = loop.step(loop.init(jax.random.key(0)))
+        >>> state.steps
+        64
+        >>> environments.close()
+
+    Source:
+        Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
+    """
+    policy = policy_for(environments, config, policy, make_policy)
+    options = dict(policy.spec.options)
+    if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
+        raise ValueError(
+            'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
+            '"density". The density at the bound is not the probability of a clipped action, so the gradient would '
+            'be biased. Make the policy with clipped_log_prob="unclipped".'
+        )
+    rows, name = config.batch_size, "batch_size"
+    if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
+        config.check_sequences()
+        rows, name = rows // config.sequence_length, "batch_size / sequence_length"
+    mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
+    make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
+    return make_loop(environments, config, policy, mesh)
+
+
+class Standing(NamedTuple):
+    """Inputs of the policy at the start of the next rollout; `carry` is `()` for a policy without recurrence."""
+
+    observations: np.ndarray
+    resets: np.ndarray
+    carry: Any
+
+
+def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
+    """Makes the training loop of PPO for a vector environment, from arguments that `make` has validated."""
+    share = parallel.share(mesh, config.num_envs)
+    count = share.stop - share.start
+    check_num_envs(environments, config.num_envs, count)
+    runner = rollout.Runner(environments)
+    num_actions = spaces.size(policy.spec.action_space)
+    optimizer = make_optimizer(config)
+    learn = make_update(policy, optimizer, config, mesh)
+    recurrent = bool(jax.tree.leaves(policy.initial_carry()))
+    shard = jax.jit(lambda state: parallel.shard_fields(state, mesh, SHARDED))
+
+    @jax.jit
+    def update(state: State, experience: rollout.Rollout) -> tuple[State, dict[str, Array]]:
+        key, shuffle_key = keys.split(state.key)
+        state, metrics = learn(state._replace(key=key), experience, keys.split(shuffle_key, config.num_epochs))
+        return parallel.shard_fields(state, mesh, SHARDED), parallel.whole(metrics, mesh)
+
+    def init(key: Array) -> State:
+        checks.key(key)
+        key, params_key, seed_key = jax.random.split(key, 3)
+        # Adding `share.start` makes the seed of each environment independent of the number of processes.
+        observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
+        state = initial_state(policy.init(params_key), optimizer, key, observations.shape[1:], config)
+        if mesh is not None:
+            state = shard(state)
+        standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
+        return state._replace(environment=standing, steps=0)
+
+    @jax.jit
+    def draw(key: Array) -> tuple[Array, Array]:
+        key, noise_key = jax.random.split(key)
+        return key, standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
+
+    @jax.jit
+    def act(
+        params: Params, statistics: normalize.Statistics, observations: Array, resets: Array, carry: Any, noise: Array
+    ) -> tuple[Array, Array, Any]:
+        observations = normalized(config, statistics, observations)
+        actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory(carry, resets))
+        return actions, outputs["raw_actions"], outputs.get("carry", ())
+
+    def step(state: State) -> tuple[State, dict[str, Any]]:
+        start = time.perf_counter()
+        key, noise = draw(state.key)
+        # Drawing the noise of the whole rollout at once keeps the program of each step small.
+        noise = np.asarray(noise)[:, share]
+        params, statistics = parallel.local((state.params, state.observation_statistics), mesh)
+
+        def act_at(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
+            # A policy without a carry ignores resets, so it gets None, which avoids a copy to the device at each step.
+            return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
+
+        experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)
+        experience = parallel.joined(experience, mesh, axis=1)
+        taken = config.num_steps * config.num_envs
+        steps = state.steps + taken
+        state, metrics = update(state._replace(key=key, environment=()), experience)
+        state = state._replace(environment=Standing(*standing), steps=steps)
+        metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        sums = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
+        sums = sums if mesh is None else parallel.total(sums)
+        return state, {**host_metrics(steps, taken, start, *sums), **metrics}
+
+    return Algorithm(init, step, policy, runner, on_policy=True)
+
+
+def _make_compiled(environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
+    """Makes the training loop of PPO for a JAX environment, from arguments that `make` has validated."""
+    optimizer = make_optimizer(config)
+    update = make_update(policy, optimizer, config, mesh)
+
+    @jax.jit
+    def init(key: Array) -> State:
+        checks.key(key)
+        key, params_key, reset_key = keys.split(key, 3)
+        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
+        state = initial_state(policy.init(params_key), optimizer, key, started.observations.shape[1:], config)
+        state = state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
+        return parallel.shard_fields(state, mesh, SHARDED)
+
+    @jax.jit
+    def step(state: State) -> tuple[State, dict[str, Array]]:
+        # Splitting once computes all keys with one hash, where several splits would need several.
+        split = keys.split(state.key, 2 + config.num_epochs)
+        key, rollout_key, epoch_keys = split[0], split[1], split[2:]
+        preprocess = partial(normalized, config, state.observation_statistics)
+        experience, environments, episodes = rollout.compiled.collect(
+            environment, policy, state.params, preprocess, state.environment, rollout_key, config.num_steps, mesh=mesh
+        )
+        state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
+        steps = state.steps + config.num_steps * config.num_envs
+        metrics = {"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics}
+        state = state._replace(environment=environments, steps=steps)
+        return parallel.shard_fields(state, mesh, SHARDED), parallel.whole(metrics, mesh)
+
+    return Algorithm(init, step, policy, on_policy=True)
