@@ -14,7 +14,7 @@ import jax
 import gaussjax
 from gaussjax.cli.errors import UsageError, usage_errors
 from gaussjax.training import parallel
-from gaussjax.training.run import interruption
+from gaussjax.training.run.loop import resend_lost_interrupts
 
 try:
     import tyro
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # Asynchronous dispatch hands each program to another thread, which takes longer than running the
             # small program of an environment step. Several devices, however, need these threads to run in parallel.
             jax.config.update("jax_cpu_enable_async_dispatch", False)
-        with interruption.resend_lost_interrupts():
+        with resend_lost_interrupts():
             _RUN[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)

@@ -148,7 +148,9 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
     return Algorithm(init, step, policy, runner, on_policy=True)
 
 
-def _make_compiled(environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
+def _make_compiled(
+    environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None
+) -> Algorithm:
     """Makes the training loop of PPO for a JAX environment, from arguments that `make` has validated."""
     optimizer = make_optimizer(config)
     update = make_update(policy, optimizer, config, mesh)

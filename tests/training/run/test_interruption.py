@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gaussjax.training.run.interruption import Interruption, resend_lost_interrupts
+from gaussjax.training.run.loop import Interruption, resend_lost_interrupts
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
