@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gaussjax import normalize, spaces
+from gaussjax.core.trees import differences
 
 _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
 # Limits on the size of a policy's description, far above any real policy.
@@ -51,12 +52,10 @@ def mismatches(
 ) -> list[str]:
     """Returns an error sentence for each parameter that is missing, unknown, or of another shape or dtype."""
     params = {name: array for name, array in tensors.items() if not name.startswith("normalizer/")}
-    faults = [f"{name} is missing (expected {leaf.shape})" for name, leaf in expected.items() if name not in params]
-    faults += [f"{name} is unknown (got {array.shape})" for name, array in params.items() if name not in expected]
+    shapes, wanted = ({name: leaf.shape for name, leaf in leaves.items()} for leaves in (params, expected))
+    faults = differences(shapes, wanted)
     for name in (name for name in expected if name in params):
         leaf, array = expected[name], params[name]
-        if array.shape != leaf.shape:
-            faults.append(f"{name}: expected {leaf.shape}, got {array.shape}")
         if array.dtype != leaf.dtype and name not in cast:
             faults.append(f"{name}: expected {leaf.dtype}, got {array.dtype}")
         elif kept(array.dtype) != array.dtype:  # Without x64, JAX converts 64 bits to 32.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from gaussjax import networks, normalize
 from gaussjax.core.trees import check_shapes
@@ -277,18 +278,9 @@ def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
 
 def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.ndarray], Any]) -> Any:
     """Returns the arrays whose names start with the prefix as nested dicts, or {} if there are none."""
-    tree: dict[str, Any] = {}
-    for name, value in tensors.items():
-        if name == prefix:
-            return convert(value)
-        first, *folders = name.split("/")
-        if first == prefix:
-            *folders, leaf = folders
-            branch = tree
-            for folder in folders:
-                branch = branch.setdefault(folder, {})
-            branch[leaf] = convert(value)
-    return tree
+    paths = {tuple(name.split("/")): value for name, value in tensors.items()}
+    found = {path[1:]: convert(value) for path, value in paths.items() if path[0] == prefix}
+    return found[()] if () in found else unflatten_dict(found)
 
 
 def _refuse_keys(tree: Any, name: str) -> None:
