@@ -27,7 +27,7 @@ import mpmath
 import numpy as np
 
 from gaussjax.distributions import DiagGaussian, MultivariateGaussian, TanhGaussian
-from gaussjax.distributions.tanh import tanh_log_det
+from gaussjax.distributions.special import tanh_log_det
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # distrax loads TensorFlow Probability, which uses what JAX has deprecated

@@ -137,6 +137,12 @@ def align(*arrays: Any) -> Any:
     return tuple(xp.broadcast_to(array, shape) for array in arrays)
 
 
+def like_actions(low: Any, high: Any, actions: Any) -> tuple[Any, Any]:
+    """Returns two vectors `(act,)`, such as the bounds of a Box, in the shape and the dtype of the actions."""
+    lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
+    return lowest, highest
+
+
 def fill(value: Any, **fields: object) -> Any:
     """Sets fields of a frozen object that is being constructed; returns the object."""
     for name, field in fields.items():

@@ -3,9 +3,9 @@
 from gaussjax.core.arrays import align as align
 from gaussjax.distributions.diagonal import DiagGaussian as DiagGaussian
 from gaussjax.distributions.distribution import Distribution as Distribution
+from gaussjax.distributions.distribution import reduce as reduce
+from gaussjax.distributions.distribution import register as register
+from gaussjax.distributions.distribution import sized as sized
+from gaussjax.distributions.distribution import static as static
 from gaussjax.distributions.multivariate import MultivariateGaussian as MultivariateGaussian
-from gaussjax.distributions.pytree import register as register
-from gaussjax.distributions.pytree import sized as sized
-from gaussjax.distributions.pytree import static as static
-from gaussjax.distributions.special import reduce as reduce
 from gaussjax.distributions.squashed import TanhGaussian as TanhGaussian

@@ -7,10 +7,8 @@ import abc
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, xp
-from gaussjax.distributions.distribution import Distribution, same_class
-from gaussjax.distributions.normal_cdf import log_normal_cdf
-from gaussjax.distributions.pytree import register
-from gaussjax.distributions.special import HALF_LOG_2PI, reduce, scale_divergence
+from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
 
 
 class Normal(Distribution):

@@ -7,9 +7,8 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, xp
 from gaussjax.distributions.diagonal import Normal
-from gaussjax.distributions.distribution import same_class
-from gaussjax.distributions.pytree import register, sized
-from gaussjax.distributions.special import exact_difference, reduce, scale_divergence
+from gaussjax.distributions.distribution import reduce, register, same_class, sized
+from gaussjax.distributions.special import exact_difference, scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gaussjax.core.arrays import elementwise, xp
-from gaussjax.distributions.tanh import tanh_log_det
+from gaussjax.distributions.special import tanh_log_det
 
 # From the standard deviation _WIDE on Gauss–Legendre nodes replace Gauss–Hermite nodes. The Gauss–Legendre
 # nodes end at |u| = _REACH, where exp(-2|u|) is below float64's last bit.

@@ -11,11 +11,9 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, fill, xp
 from gaussjax.distributions.diagonal import DiagGaussian
-from gaussjax.distributions.distribution import Distribution, same_class
-from gaussjax.distributions.pytree import register, static
+from gaussjax.distributions.distribution import Distribution, reduce, register, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
-from gaussjax.distributions.special import reduce
-from gaussjax.distributions.tanh import inverse_affine_tanh, tanh_log_det
+from gaussjax.distributions.special import inverse_affine_tanh, tanh_log_det
 
 _NEWTON_STEPS = 24
 

@@ -2,6 +2,6 @@
 
 from gaussjax.export import numpy_act as numpy_act
 from gaussjax.export.numpy import numpy as numpy
-from gaussjax.export.onnx import onnx as onnx
 from gaussjax.export.program import Program as Program
-from gaussjax.export.stablehlo import stablehlo as stablehlo
+from gaussjax.export.program import onnx as onnx
+from gaussjax.export.program import stablehlo as stablehlo

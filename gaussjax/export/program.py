@@ -1,14 +1,17 @@
-"""Programs, which are policies as functions of named arrays, and verification of exported programs."""
+"""Programs, which are policies as functions of named arrays, and their export as StableHLO and ONNX."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core import atomic_file
@@ -100,3 +103,110 @@ def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str,
 def _random(rng: np.random.Generator, like: jax.ShapeDtypeStruct) -> np.ndarray:
     discrete = like.dtype == bool or jnp.issubdtype(like.dtype, jnp.integer)
     return (rng.integers(0, 2, like.shape) if discrete else rng.normal(size=like.shape)).astype(like.dtype)
+
+
+def stablehlo(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    params: Params,
+    *,
+    normalizer: normalize.Statistics | None = None,
+    deterministic: bool = True,
+) -> Program:
+    """Writes a policy as StableHLO for CPU, CUDA and TPU, which `jax.export.deserialize` reads.
+
+    Args:
+        path: Path of the file, which is replaced.
+        policy: Policy whose `act` is exported, for any batch size.
+        params: Parameters of the policy; they become constants.
+        normalizer: Observation statistics that the program applies, or None.
+        deterministic: False for a program that samples with an input `key`, the two words of a PRNG key.
+
+    Returns:
+        The exported program with the names of its inputs and outputs.
+
+    Raises:
+        ValueError: The program and `policy.act` return different actions; nothing is written.
+        ModuleNotFoundError: The extra `export` is not installed.
+
+    Example:
+        >>> import gaussjax, pathlib, tempfile
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "policy.stablehlo"
+        >>> stablehlo(path, policy, policy.init(jax.random.key(0))).outputs
+        ('actions',)
+        >>> exported = jax.export.deserialize(bytearray(path.read_bytes()))
+        >>> exported.call({"observations": jax.numpy.zeros((5, 3))})["actions"].shape
+        (5, 1)
+    """
+    try:
+        import flatbuffers  # noqa: F401  jax.export needs flatbuffers.
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError("stablehlo: needs flatbuffers: pip install 'gaussjax[export]'") from missing
+    program = make_program(policy, params, normalizer, None if deterministic else "key")
+    (batch,) = jax.export.symbolic_shape("b")
+    exported = jax.export.export(jax.jit(program.function), platforms=("cpu", "cuda", "tpu"))(program.shapes(batch))
+    payload = bytes(exported.serialize())
+    write(Path(path), program, payload, jax.export.deserialize(bytearray(payload)).call)
+    return program
+
+
+def onnx(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    params: Params,
+    *,
+    normalizer: normalize.Statistics | None = None,
+    deterministic: bool = True,
+) -> Program:
+    """Writes a policy as an ONNX file.
+
+    Args:
+        path: Path of the file, which is replaced.
+        policy: Policy whose `act` is exported, for any batch size.
+        params: Parameters of the policy; they become constants.
+        normalizer: Observation statistics that the program applies, or None.
+        deterministic: False for a program with an input `noise` of standard normal numbers.
+
+    Returns:
+        The exported program with the names of its inputs and outputs.
+
+    Raises:
+        ValueError: The program and `policy.act` return different actions; nothing is written.
+        ModuleNotFoundError: The extra `onnx` is not installed.
+
+    Example:
+        >>> import gaussjax, pathlib, tempfile
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "policy.onnx"
+        >>> try:
+        ...     onnx(path, policy, policy.init(jax.random.key(0))).outputs
+        ... except ModuleNotFoundError:  # Without the extra.
+        ...     ("actions",)
+        ('actions',)
+    """
+    try:
+        import jax2onnx  # pyright: ignore[reportMissingImports]
+        import onnxruntime  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(f"onnx: needs {missing.name}: pip install 'gaussjax[onnx]'") from missing
+    program = make_program(policy, params, normalizer, None if deterministic else "noise")
+    names, outputs = sorted(program.inputs), list(program.outputs)
+
+    def positional(*arrays: Any) -> tuple[Any, ...]:
+        results = program.function(dict(zip(names, arrays, strict=True)))
+        return tuple(results[name] for name in outputs)
+
+    (batch,) = jax.export.symbolic_shape("B")
+    shapes = [program.shapes(batch)[name] for name in names]
+    # JAX traces the program here, because jax2onnx would replace functions of JAX while it traces.
+    traced = jaxpr_as_fun(jax.make_jaxpr(positional)(*shapes))
+    payload = jax2onnx.to_onnx(traced, shapes, input_names=names, output_names=outputs).SerializeToString()
+    session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])
+
+    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        inputs = {name: np.asarray(array) for name, array in arrays.items()}
+        return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+    write(Path(path), program, payload, run)
+    return program

@@ -12,11 +12,11 @@ For a population of policies, give the parameters a leading axis. Here 256 polic
     (256, 5, 2)
 """
 
-from gaussjax.networks.actor import actor as actor
-from gaussjax.networks.actor import actor_observations as actor_observations
+from gaussjax.networks.actor_critic import ActionValue as ActionValue
 from gaussjax.networks.actor_critic import ActorCritic as ActorCritic
+from gaussjax.networks.actor_critic import actor as actor
+from gaussjax.networks.actor_critic import actor_observations as actor_observations
 from gaussjax.networks.cnn import CNN as CNN
-from gaussjax.networks.critic import ActionValue as ActionValue
 from gaussjax.networks.description import from_spec as from_spec
 from gaussjax.networks.from_nnx import from_nnx as from_nnx
 from gaussjax.networks.graph import Graph as Graph

@@ -1,15 +1,19 @@
-"""A policy network that also estimates values, for PPO and other actor-critic methods."""
+"""Networks that estimate values, for PPO, SAC and other actor-critic methods, and functions that drop the critic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import NetworkOutput
 from gaussjax.networks.layers import Activation, Layers, dense
 from gaussjax.networks.recurrent.cells import refuse_none
@@ -151,3 +155,99 @@ def part_of(space: spaces.Space, keys: tuple[str, ...] | None) -> spaces.Space:
     entries = dict(space.items)
     chosen = tuple((key, choose(entries, key, "observation key")) for key in keys)
     return chosen[0][1] if len(chosen) == 1 else spaces.Dict(chosen)
+
+
+def actor(policy: Any, params: Any) -> tuple[Any, Any]:
+    """Removes the critic, and the observations that only the critic needs, from a policy.
+
+    Args:
+        policy: A policy of any kind.
+        params: The parameters of the policy.
+
+    Returns:
+        The policy with the actor as its network, and the actor's parameters. Both are unchanged without a critic.
+
+    Example:
+        >>> import gaussjax, jax
+        >>> network = gaussjax.networks.ActorCritic(gaussjax.networks.MLP((8,)))
+        >>> policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+        >>> alone, params = actor(policy, policy.init(jax.random.key(0)))
+        >>> sorted(params["params"])
+        ['head', 'layers']
+    """
+    spec, network = policy.spec, policy.spec.network
+    if isinstance(network, ActorCritic):
+        alone, space = network.actor, part_of(spec.observation_space, network.actor_keys)
+        if "params" in params:
+            params = {"params": params["params"]["actor"]}
+        else:
+            params = {name.removeprefix("actor."): x for name, x in params.items() if name.startswith("actor.")}
+    elif isinstance(network, Graph) and network.value is not None:
+        alone, space = network.clone(value=None), spec.observation_space
+        if "params" in params:
+            params = {"params": {name: x for name, x in params["params"].items() if name != "value_layer"}}
+        else:
+            params = {name: x for name, x in params.items() if not name.startswith("value_layer.")}
+    else:
+        return policy, params
+    return policy.kind.factory(alone, space, spec.action_space, **dict(spec.options)), params
+
+
+def actor_observations(network: Any) -> Callable[[Any], Any]:
+    """Returns a function that selects the actor's entries of a Dict observation.
+
+    Args:
+        network: A network, with or without a critic.
+
+    Returns:
+        A function `(observations) -> observations`. It returns observations unchanged that lack these entries.
+
+    Example:
+        >>> from gaussjax.networks import MLP
+        >>> actor_observations(ActorCritic(MLP(), actor_keys=("state",)))({"state": 1.0, "goal": 2.0})
+        1.0
+    """
+    keys = network.actor_keys if isinstance(network, ActorCritic) else None
+
+    def pick(observations: Any) -> Any:
+        is_whole = keys is not None and isinstance(observations, Mapping) and set(keys) <= set(observations)
+        return select(observations, keys) if is_whole else observations
+
+    return pick
+
+
+class ActionValue(nn.Module):
+    """A network that maps an observation and an action to the action's value.
+
+    `jax.vmap` over parameters evaluates several critics at once, as in soft actor-critic.
+
+    Attributes:
+        sizes: Width of each hidden layer.
+        activation: Activation of the hidden layers, as in `MLP`.
+        norm: None, or "layer" for layer normalisation before each activation.
+        initializer: Name of the kernels' initialiser, as in `MLP`.
+        observation_space: Space of the observations; None means that they are vectors.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> critic = ActionValue((8,))
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> params = jax.vmap(lambda key: critic.init(key, jnp.zeros((1, 3)), jnp.zeros((1, 2))))(keys)
+        >>> jax.vmap(critic.apply, in_axes=(0, None, None))(params, jnp.zeros((5, 3)), jnp.zeros((5, 2))).shape
+        (2, 5)
+    """
+
+    sizes: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    norm: str | None = None
+    initializer: str = "lecun_normal"
+    observation_space: spaces.Space | None = None
+
+    @nn.compact
+    def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
+        """Returns the value of each action, of shape `(…)`."""
+        if self.observation_space is not None:
+            observations = spaces.flatten(self.observation_space, observations)
+        x = jnp.concatenate([observations, actions], axis=-1)
+        x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
+        return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
-from gaussjax.distributions.special import check_reduction
+from gaussjax.distributions.distribution import check_reduction
 from gaussjax.networks.description import hashable
 from gaussjax.policy import checks
 from gaussjax.policy.backend import JAX, Backend

@@ -15,6 +15,8 @@ import numpy as np
 from gaussjax.core.arrays import xp
 from gaussjax.core.trees import check_shapes
 
+LOG_STD_BOUNDS = (-20.0, 2.0)
+
 
 def key(value: Any) -> None:
     """Raises TypeError unless the value is one PRNG key, typed or legacy."""
@@ -85,6 +87,21 @@ def taken_actions_of_unclipped(*_: Any) -> Any:
         "taken_actions: expected None with clipped_log_prob='unclipped', which scores the sample before the clip, got "
         "an array. Pass raw_actions=outputs['raw_actions'] of act to evaluate."
     )
+
+
+def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) -> dict[str, Any]:
+    """Validates the options that clip log_std and returns them as a dict."""
+    if not min_log_std <= max_log_std:
+        raise ValueError(
+            f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
+            f"max_log_std={max_log_std}."
+        )
+    if not clip_log_std and (min_log_std, max_log_std) != LOG_STD_BOUNDS:
+        raise ValueError(
+            f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
+            f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
+        )
+    return {"clip_log_std": bool(clip_log_std), "min_log_std": float(min_log_std), "max_log_std": float(max_log_std)}
 
 
 def carry_and_resets(

@@ -9,13 +9,12 @@ import numpy as np
 from jaxtyping import Array
 
 from gaussjax import spaces
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import like_actions, xp
 from gaussjax.core.choices import choose
-from gaussjax.distributions import DiagGaussian
-from gaussjax.distributions.special import reduce
+from gaussjax.distributions import DiagGaussian, reduce
 from gaussjax.policy import checks
 from gaussjax.policy.build import build
-from gaussjax.policy.options import LOG_STD_BOUNDS, like_actions, log_std_options
+from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.policy import Kind, MakeDistribution, Policy, Score
 
 

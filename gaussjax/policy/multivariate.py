@@ -11,8 +11,8 @@ from gaussjax.core.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.policy.build import build
+from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.gaussian import clipping_kind
-from gaussjax.policy.options import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.policy import Policy
 
 

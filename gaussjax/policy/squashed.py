@@ -11,7 +11,7 @@ from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.distributions import TanhGaussian
 from gaussjax.policy.build import build
-from gaussjax.policy.options import LOG_STD_BOUNDS, log_std_options
+from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.policy import Kind, Policy
 
 

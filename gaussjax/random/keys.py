@@ -8,7 +8,9 @@ for threefry that is not partitionable, and while JAX's checker of reused keys i
 from __future__ import annotations
 
 import functools
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +18,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32, Integer, Key, UInt32
 
-from gaussjax.random.cipher import counter, draw, hash_words, key_words, once
-
 OneKey = Key[Array, ""] | UInt32[Array, "2"]
 """One PRNG key, typed or legacy."""
+
+# Constants of Threefry-2x32: bit rotations of two alternating groups of rounds, and parity of the key schedule.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
 
 
 def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
@@ -100,3 +104,97 @@ def _derived(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> UInt3
     first, second = hash_words(words, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))
     chosen = lax.select(lax.eq(place, np.uint32(0)), first, second)
     return once(chosen, chosen)
+
+
+class Operations(NamedTuple):
+    """Arithmetic on 32-bit words, as functions of one array library.
+
+    Attributes:
+        add: `(words, words) -> words`, modulo 2³².
+        xor: `(words, words) -> words`.
+        rotate: `(words, number of bits) -> words`, to the left.
+        word: `(int) -> word`, a constant.
+    """
+
+    add: Callable[[Any, Any], Any]
+    xor: Callable[[Any, Any], Any]
+    rotate: Callable[[Any, int], Any]
+    word: Callable[[int], Any]
+
+
+def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
+    """Encrypts the counter words (x0, x1) with the key (k0, k1) in 20 rounds; the result is two random words.
+
+    Source:
+        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
+    """
+    add, xor, rotate, word = operations
+    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
+    x0, x1 = add(x0, k0), add(x1, k1)
+    for group in range(5):
+        for bits in _ROTATIONS[group % 2]:
+            x0 = add(x0, x1)
+            x1 = xor(x0, rotate(x1, bits))
+        x0 = add(x0, keys[(group + 1) % 3])
+        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
+    return x0, x1
+
+
+def _rotate(x: Array, count: int) -> Array:
+    return lax.bitwise_or(lax.shift_left(x, np.uint32(count)), lax.shift_right_logical(x, np.uint32(32 - count)))
+
+
+# Functions of lax instead of operators such as `+`, because JAX traces each operator as a nested function.
+_JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
+
+
+def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tuple[Array, Array]:
+    """Two random words for each counter, computed with the two words of a key."""
+    first, second = (lax.index_in_dim(words, i, keepdims=False) for i in range(2))
+    return threefry2x32(first, second, np.uint32(0), counters, _JAX)
+
+
+def draw(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
+    """Two random words for each entry of a shape, or None if `jax.random` has to draw them."""
+    words = key_words(key)
+    # Symbolic sizes, as in exported programs, are assumed to be small.
+    if words is None or math.prod(size for size in shape if isinstance(size, int)) >= 2**32:
+        return None
+    return hash_words(words, counter(tuple(shape)))
+
+
+# XLA on CPU copies a cheap computation into each kernel that uses it (jax 0.10.2). Without `once` it computes the noise
+# for the actions and again for log_prob. `act` then takes 1.2 to 2.2 times as long at 256 to 4096 rows of 3 to 8
+# actions. A PPO program takes 1.3 times as long to compile. Drop `once` when
+# test_xla_copies_a_hash_into_each_consumer fails.
+def once(x: Array, random_bits: UInt32[Array, "..."]) -> Array:
+    """Returns x in a form that XLA computes once and stores, instead of again in each kernel that uses it."""
+    # Divides x by 1, because XLA never copies a division. XLA cannot know that the divisor is 1, because it is made
+    # from random bits. `lax.optimization_barrier` does not help: XLA removes it before the CPU backend fuses.
+    zero = (random_bits >> np.uint32(31)) >> np.uint32(1)
+    return lax.div(x, zero.astype(x.dtype) + np.array(1, x.dtype))
+
+
+def key_words(key: Any) -> UInt32[Array, "2"] | None:
+    """The two words of one threefry key, or None for a key that only `jax.random` can use."""
+    if not hasattr(key, "dtype"):
+        return None
+    config: Any = jax.config  # Typed as Any, because type checkers do not know these flags of jax.
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    impl = jax.random.key_impl(key) if typed else config.jax_default_prng_impl
+    # JAX's checker of reused keys only sees calls of jax.random, so jax.random draws while the checker is on.
+    if str(impl) != "threefry2x32" or not config.jax_threefry_partitionable or config.jax_debug_key_reuse:
+        return None
+    words = jax.random.key_data(key) if typed else key
+    return words if words.shape == (2,) and words.dtype == jnp.uint32 else None
+
+
+def counter(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Array of shape `shape` in which each entry is its own row-major index."""
+    # Sums one iota per axis instead of reshaping a flat one, so that every term already has the final shape.
+    index, stride = jnp.zeros(shape, jnp.uint32), 1
+    for number, axis in enumerate(reversed(range(len(shape)))):
+        step = lax.broadcasted_iota(jnp.uint32, shape, axis)
+        index = index + step * np.uint32(stride) if number else step
+        stride *= shape[axis]
+    return index

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-from gaussjax.random import cipher
+from gaussjax.random import keys
 
 
 def standard_normal(
@@ -30,7 +30,7 @@ def standard_normal(
     # flat row when `python -m benchmarks act` shows no difference without it.
     in_one_row = all(isinstance(size, int) for size in shape) and bool(shape) and shape[-1] & (shape[-1] - 1)
     drawn = (math.prod(shape),) if in_one_row else tuple(shape)
-    words = cipher.draw(key, drawn) if dtype in (jnp.float32, jnp.float64) else None
+    words = keys.draw(key, drawn) if dtype in (jnp.float32, jnp.float64) else None
     if words is None:
         return jax.random.normal(key, shape, dtype)
     high, low = words
@@ -46,4 +46,4 @@ def standard_normal(
     minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
     uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
     uniform = lax.max(jnp.full(drawn, minimum), uniform)
-    return cipher.once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low).reshape(shape)
+    return keys.once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low).reshape(shape)

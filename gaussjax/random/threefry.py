@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gaussjax.random.cipher import Operations, threefry2x32
+from gaussjax.random.keys import Operations, threefry2x32
 
 
 class Words(NamedTuple):

@@ -12,7 +12,7 @@ from gaussjax.spaces.kinds import Discrete as Discrete
 from gaussjax.spaces.kinds import MultiDiscrete as MultiDiscrete
 from gaussjax.spaces.kinds import Space as Space
 from gaussjax.spaces.kinds import Tuple as Tuple
+from gaussjax.spaces.kinds import action_box as action_box
+from gaussjax.spaces.kinds import as_space as as_space
 from gaussjax.spaces.kinds import bounds as bounds
 from gaussjax.spaces.kinds import size as size
-from gaussjax.spaces.reading import action_box as action_box
-from gaussjax.spaces.reading import as_space as as_space

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax import spaces
+from gaussjax.core.arrays import like_actions
 from gaussjax.policy import Policy
-from gaussjax.policy.options import like_actions
 
 
 def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:

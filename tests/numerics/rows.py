@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.distributions import DiagGaussian, MultivariateGaussian, TanhGaussian
-from gaussjax.distributions.normal_cdf import log_normal_cdf
-from gaussjax.distributions.tanh import tanh_log_det
+from gaussjax.distributions.special import log_normal_cdf, tanh_log_det
 from tests.numerics import reference
 from tests.numerics.measure import UNIT, Truth, exact
 

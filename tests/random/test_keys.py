@@ -112,7 +112,7 @@ def test_a_key_is_compiled_as_one_hash_whoever_draws_from_it():
 
 
 def test_xla_copies_a_hash_into_each_consumer(monkeypatch):
-    """When this fails, `cipher.once` is needed no longer."""
+    """When this fails, `keys.once` is needed no longer."""
     monkeypatch.setattr(keys, "once", lambda x, random_bits: x)
     jax.clear_caches()
     found = exclusive_ors()

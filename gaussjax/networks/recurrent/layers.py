@@ -13,9 +13,8 @@ from jaxtyping import Array
 from gaussjax.core.choices import choose
 from gaussjax.networks.layers import dense, kernel_initializer
 from gaussjax.networks.recurrent import cells
-from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, output
+from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, linear_recurrence, output
 from gaussjax.networks.recurrent.fast_backward import fast_unroll, supports
-from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
 
 CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
 

@@ -12,8 +12,8 @@ import optax
 from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize, spaces
+from gaussjax.core.arrays import like_actions
 from gaussjax.policy import Params, Policy
-from gaussjax.policy.options import like_actions
 from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.algorithm import normalized, where, without_axis

@@ -11,12 +11,11 @@ import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
 from gaussjax.networks.recurrent.cells import CELLS as CELLS_BY_NAME
-from gaussjax.networks.recurrent.cells import Weights, unroll
+from gaussjax.networks.recurrent.cells import Weights, linear_recurrence, unroll
+from gaussjax.networks.recurrent.cells import parallel as linear_parallel
+from gaussjax.networks.recurrent.cells import sequential as linear_sequential
 from gaussjax.networks.recurrent.fast_backward import fast_unroll
 from gaussjax.networks.recurrent.layers import RecurrentLayers
-from gaussjax.networks.recurrent.linear_recurrence import linear_recurrence
-from gaussjax.networks.recurrent.linear_recurrence import parallel as linear_parallel
-from gaussjax.networks.recurrent.linear_recurrence import sequential as linear_sequential
 from gaussjax.torch import to_torch
 
 STEPS, BATCH, FEATURES = 23, 5, 3
