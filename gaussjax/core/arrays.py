@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.random.normal import standard_normal
+from gaussjax.random.keys import standard_normal
 
 _registered: dict[str, Any] = {"types": (), "library": None}
 

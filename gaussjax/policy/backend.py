@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from gaussjax.core.compiled import Compiled
 from gaussjax.networks.description import bind
 from gaussjax.policy import checks
-from gaussjax.random.normal import standard_normal
+from gaussjax.random.keys import standard_normal
 
 
 class Backend(NamedTuple):

@@ -13,9 +13,8 @@ from gaussjax.core.trees import check_shapes
 from gaussjax.networks.description import bind
 from gaussjax.policy import Spec, from_spec
 from gaussjax.spaces import size
-from gaussjax.torch.layers import Conv, Dense, Norm
+from gaussjax.torch.layers import NAMES, Conv, Dense, Norm, RecurrentLayers
 from gaussjax.torch.networks import CNN, make_on_meta
-from gaussjax.torch.recurrent import NAMES, RecurrentLayers
 
 
 class Leaf(NamedTuple):

@@ -16,8 +16,7 @@ from torch import nn
 
 from gaussjax import networks, spaces
 from gaussjax.networks import actor_critic, graph
-from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, Start, activation
-from gaussjax.torch.recurrent import RecurrentLayers
+from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, RecurrentLayers, Start, activation
 
 
 class Network(nn.Module):

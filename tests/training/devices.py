@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import gaussjax
 from gaussjax import envs, normalize, rollout
-from gaussjax.random.normal import standard_normal
+from gaussjax.random.keys import standard_normal
 from gaussjax.training import parallel, ppo
 from gaussjax.training.run import checkpoint
 

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
-from gaussjax.random.normal import standard_normal
+from gaussjax.random.keys import standard_normal
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized, policy_for
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
