@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import typing
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 import jax
 from jaxtyping import Array, Float, Key
@@ -14,7 +13,6 @@ from jaxtyping import Array, Float, Key
 from gaussjax.core.arrays import broadcast_leaves, fill, xp
 
 T = TypeVar("T")
-Reduction = Literal["sum", "mean", "prod", "none"]
 _REDUCTIONS = {"sum": xp.sum, "mean": xp.mean, "prod": xp.prod}
 
 
@@ -239,7 +237,7 @@ def sized(size: Callable[[int], int]) -> Any:
     return dataclasses.field(metadata={"size": size})
 
 
-@typing.dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, sized))
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, sized))
 def register(cls: type[T]) -> type[T]:
     """Class decorator that makes a `Distribution` a frozen dataclass and a pytree.
 
@@ -264,12 +262,12 @@ def register(cls: type[T]) -> type[T]:
     leaves, constants = tuple(sizes), tuple(field.name for field in fields if field.name not in sizes)
     cls._sizes = sizes  # type: ignore[attr-defined]
 
-    def flatten_with_keys(value: T):
-        keyed = tuple((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves)
-        return keyed, tuple(getattr(value, name) for name in constants)
-
     def flatten(value: T):
         return tuple(getattr(value, name) for name in leaves), tuple(getattr(value, name) for name in constants)
+
+    def flatten_with_keys(value: T):
+        children, aux = flatten(value)
+        return tuple(zip(map(jax.tree_util.GetAttrKey, leaves), children, strict=True)), aux
 
     def unflatten(aux, children) -> T:
         names = (*leaves, *constants)

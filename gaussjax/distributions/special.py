@@ -157,13 +157,13 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     return xp.where(near, 0.5 * sign * xp.log1p(2.0 * inner / (1.0 - inner)), far)
 
 
-def _slope(x: Array) -> tuple[Array]:
+def _cdf_slope(x: Array) -> tuple[Array]:
     t = xp.abs(x)
     ratio, density = _mills(t), _density(t)
     return (xp.where(x < 0, 1.0 / ratio, density / (1.0 - density * ratio)),)
 
 
-@elementwise(_slope)
+@elementwise(_cdf_slope)
 def log_normal_cdf(x: Array) -> Array:
     """Logarithm of Φ(x) in nats; the value and its gradient φ/Φ are accurate for every finite x.
 

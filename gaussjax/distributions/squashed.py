@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import elementwise, fill, xp
+from gaussjax.core.arrays import elementwise, fill, like_actions, xp
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
@@ -144,9 +144,7 @@ class TanhGaussian(Distribution):
         return tanh_log_det(raw_actions) + xp.log(self._half(raw_actions))
 
     def _bounds(self, like: Array) -> tuple[Array, Array]:
-        sides = (xp.constant(np.asarray(side), like) for side in (self.low, self.high))
-        low, high = (xp.broadcast_to(side, like.shape) for side in sides)
-        return low, high
+        return like_actions(np.asarray(self.low), np.asarray(self.high), like)
 
     def _half(self, like: Array) -> Array:
         low, high = self._bounds(like)

@@ -51,10 +51,10 @@ def numpy(
     """Writes a policy as an .npz file, and beside it `numpy_act.py`, which executes it with NumPy alone.
 
     Args:
-        path: Path of the file, which is replaced.
-        policy: Policy whose `act` is exported, for any batch size.
-        params: Parameters of the policy; they become constants.
-        normalizer: Observation statistics that the program applies, or None.
+        path: As for `stablehlo`.
+        policy: As for `stablehlo`.
+        params: As for `stablehlo`.
+        normalizer: As for `stablehlo`.
         deterministic: False for a program with an input `noise` of standard normal numbers.
 
     Returns:

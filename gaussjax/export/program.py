@@ -162,10 +162,10 @@ def onnx(
     """Writes a policy as an ONNX file.
 
     Args:
-        path: Path of the file, which is replaced.
-        policy: Policy whose `act` is exported, for any batch size.
-        params: Parameters of the policy; they become constants.
-        normalizer: Observation statistics that the program applies, or None.
+        path: As for `stablehlo`.
+        policy: As for `stablehlo`.
+        params: As for `stablehlo`.
+        normalizer: As for `stablehlo`.
         deterministic: False for a program with an input `noise` of standard normal numbers.
 
     Returns:

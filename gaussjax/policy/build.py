@@ -158,22 +158,13 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
     def distribution_of(outputs: dict[str, Any]) -> Any:
         return kind.distribution(outputs["mean_actions"], outputs["log_std"], outputs)
 
+    # The functions below have the types that `Policy` declares.
     @compiled
-    def apply(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Any:
+    def apply(params, observations, *, carry=None, resets=None):
         outputs = forward(params, observations, carry, resets)[1]
         return distribution_of(outputs), outputs
 
-    def act(
-        params: Params,
-        key: Any,
-        observations: Any,
-        *,
-        taken_actions: Any = None,
-        carry: Any = None,
-        resets: Any = None,
-        deterministic: bool = False,
-        noise: Any = None,
-    ) -> ActOutput:
+    def act(params, key, observations, *, taken_actions=None, carry=None, resets=None, deterministic=False, noise=None):
         distribution, outputs, mean = forward(params, observations, carry, resets)
         if key is not None or not (deterministic or noise is not None):
             backend.check_key(key)
@@ -189,38 +180,26 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             log_prob = distribution.noise_log_prob(noise, reduction)
         if taken_actions is not None:
             log_prob = scores(distribution, taken_actions, None, mean.shape)
-        if keepdims and reduction != "none":
-            log_prob = xp.expand_dims(log_prob, -1)
-        return ActOutput(actions, log_prob, {**outputs, "raw_actions": raw_actions})
+        return ActOutput(actions, keep_axis(log_prob, reduction), {**outputs, "raw_actions": raw_actions})
 
     @compiled
-    def evaluate(
-        params: Params,
-        observations: Any,
-        taken_actions: Any = None,
-        *,
-        raw_actions: Any = None,
-        carry: Any = None,
-        resets: Any = None,
-    ) -> EvaluateOutput:
+    def evaluate(params, observations, taken_actions=None, *, raw_actions=None, carry=None, resets=None):
         checks.one_of(taken_actions, raw_actions)
         distribution, outputs, mean = forward(params, observations, carry, resets)
         log_prob = scores(distribution, taken_actions, raw_actions, mean.shape)
         entropy = distribution.entropy(reduction)
         return EvaluateOutput(keep_axis(log_prob, reduction), keep_axis(entropy, reduction), outputs)
 
-    def entropy(
-        params: Params, observations: Any, *, reduction: str = "none", carry: Any = None, resets: Any = None
-    ) -> Array:
+    def entropy(params, observations, *, reduction="none", carry=None, resets=None):
         distribution, _, mean = forward(params, observations, carry, resets)
         terms = distribution.entropy(reduction)
         return xp.broadcast_to(terms, mean.shape) if reduction == "none" else keep_axis(terms, reduction)
 
     @compiled
-    def log_std(params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
+    def log_std(params, observations, *, carry=None, resets=None):
         return forward(params, observations, carry, resets)[1]["log_std"]
 
-    def noise(key: Array, batch_shape: tuple[int, ...] = ()) -> Array:
+    def noise(key, batch_shape=()):
         backend.check_key(key)
         return backend.draw(key, (*batch_shape, num_actions), backend.float32)
 

@@ -1,6 +1,6 @@
-"""Validation of a policy's arguments by shape, dtype and structure.
+"""Validation of a policy's arguments by shape, dtype and structure, and of its factory's options.
 
-The checks run while a call is traced and cost nothing in a compiled program. Errors are the same under `jit`.
+The checks of a call run while it is traced and cost nothing in a compiled program. Errors are the same under `jit`.
 """
 
 from __future__ import annotations
@@ -89,21 +89,6 @@ def taken_actions_of_unclipped(*_: Any) -> Any:
     )
 
 
-def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) -> dict[str, Any]:
-    """Validates the options that clip log_std and returns them as a dict."""
-    if not min_log_std <= max_log_std:
-        raise ValueError(
-            f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
-            f"max_log_std={max_log_std}."
-        )
-    if not clip_log_std and (min_log_std, max_log_std) != LOG_STD_BOUNDS:
-        raise ValueError(
-            f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
-            f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
-        )
-    return {"clip_log_std": bool(clip_log_std), "min_log_std": float(min_log_std), "max_log_std": float(max_log_std)}
-
-
 def carry_and_resets(
     carry: Any, resets: Any, expected: Callable[[tuple[int, ...]], Any], batch_shape: tuple[int, ...]
 ) -> Any:
@@ -163,6 +148,21 @@ def network(value: Any) -> Any:
             f"a description, gaussjax.networks.from_nnx a flax.nnx module; use gaussjax.torch for a torch.nn.Module."
         )
     return value
+
+
+def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) -> dict[str, Any]:
+    """Validates the options that clip log_std and returns them as a dict."""
+    if not min_log_std <= max_log_std:
+        raise ValueError(
+            f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
+            f"max_log_std={max_log_std}."
+        )
+    if not clip_log_std and (min_log_std, max_log_std) != LOG_STD_BOUNDS:
+        raise ValueError(
+            f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
+            f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
+        )
+    return {"clip_log_std": bool(clip_log_std), "min_log_std": float(min_log_std), "max_log_std": float(max_log_std)}
 
 
 def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:

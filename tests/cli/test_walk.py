@@ -3,7 +3,7 @@
 from tests.test_package import run
 
 # A reader of the training visits each of these files; executing a module at its import does not count. The aim is 35.
-MOST_FILES = 42
+MOST_FILES = 37
 
 WALK = """
 import pathlib, sys

@@ -1,4 +1,4 @@
-"""Constructors: what is broadcast, what is refused, and a distribution of one's own."""
+"""The base class: what constructors broadcast and refuse, reductions, and a distribution of one's own."""
 
 import jax
 import jax.numpy as jnp
@@ -121,3 +121,10 @@ def test_a_method_that_is_not_defined_says_so(method):
     arguments = (one,) if method == "kl_divergence" else ()
     with pytest.raises(NotImplementedError, match=rf"{method}: .* got Laplace. Define Laplace\.{method}"):
         getattr(one, method)(*arguments)
+
+
+def test_an_unknown_reduction_is_refused():
+    distribution = DiagGaussian(jnp.zeros((3, 2)), jnp.zeros(2))
+    for call in (distribution.entropy, lambda reduction: distribution.log_prob(jnp.zeros((3, 2)), reduction)):
+        with pytest.raises(ValueError, match="reduction: expected 'sum', 'mean', 'prod' or 'none', got 'max'"):
+            call("max")
