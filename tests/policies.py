@@ -138,12 +138,23 @@ TABLE: dict[str, Case] = {
 }
 
 
+def build(name: str, **options: Any) -> gaussjax.Policy:
+    """Returns the policy of a row, with some options changed."""
+    case = TABLE[name]
+    return case.factory(case.network, case.observation_space, case.action_space, **{**case.options, **options})
+
+
 @functools.cache
 def make(name: str, **options: Any) -> tuple[gaussjax.Policy, Any]:
     """Returns the policy of a row, with some options changed, and its parameters; cached for all tests of a file."""
-    case = TABLE[name]
-    policy = case.factory(case.network, case.observation_space, case.action_space, **{**case.options, **options})
+    policy = build(name, **options)
     return policy, policy.init(jax.random.key(0))
+
+
+def random_params(policy: gaussjax.Policy, seed: int = 0) -> Any:
+    """Returns random parameters as NumPy arrays; `policy.init` would compile a program for each policy."""
+    generator, shapes = np.random.default_rng(seed), jax.eval_shape(policy.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: (0.3 * generator.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
 
 
 def size(policy: gaussjax.Policy) -> int:

@@ -17,12 +17,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import msgpack
 import numpy as np
 
 import gaussjax
 from gaussjax.files import container
-from tests.faults import writer
+
+POLICY = gaussjax.gaussian(gaussjax.networks.MLP((64, 64)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+
+
+def filled(value: float) -> Any:
+    """Parameters of the policy that are all equal to a value."""
+    shapes = jax.eval_shape(POLICY.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, value, leaf.dtype), shapes)
 
 
 class Bomb:
@@ -36,9 +44,9 @@ class Bomb:
         return self.how, (command,)
 
 
-def zipped(names: Mapping[str, bytes]) -> bytes:
+def zipped(names: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(buffer, "w", compression) as file:
         for name, content in names.items():
             file.writestr(name, content)
     return buffer.getvalue()
@@ -75,20 +83,20 @@ def header(tensors: Mapping[str, Any], data: bytes = b"") -> bytes:
 
 
 def description(changes: Mapping[str, Any]) -> dict[str, Any]:
-    policy = writer.POLICY.spec.to_dict()
+    policy = POLICY.spec.to_dict()
     return {"format": 1, "policy": {**policy, **changes}, "metadata": {}, "cast": [], "versions": {}}
 
 
 def whole(path: Path, described: Any, names: Mapping[str, str] = {}) -> bytes:
     """An undamaged policy file with another description or other names."""
-    gaussjax.save(path, writer.POLICY, writer.filled(1.0))
+    gaussjax.save(path, POLICY, filled(1.0))
     tensors, _ = container.read(path)
     container.write(path, {names.get(name, name): array for name, array in tensors.items()}, described)
     return path.read_bytes()
 
 
 def network(**changes: Any) -> dict[str, Any]:
-    return {**writer.POLICY.spec.to_dict()["network"], **changes}
+    return {**POLICY.spec.to_dict()["network"], **changes}
 
 
 def nested(depth: int, opening: str, closing: str) -> str:

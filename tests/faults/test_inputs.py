@@ -1,6 +1,8 @@
 """Catalogue of wrong inputs: each row eager, under jit and under vmap, and hundreds of random variants."""
 
+import functools
 import re
+from typing import Any
 
 import hypothesis
 import jax
@@ -18,10 +20,7 @@ TRANSFORMS = ("eager", "jit", "vmap")
 
 def outcome(fault, transform):
     """Error of a call with a fault, or None if there was none."""
-
-    def call(arguments):
-        return test_faults.call(fault, arguments)
-
+    call = functools.partial(test_faults.call, fault)
     try:
         if transform == "jit" and fault.under_vmap:
             jax.jit(call)(fault.arguments)
@@ -43,17 +42,12 @@ def test_catalogue_is_complete(record_bar):
     silent = 0
     for fault in test_faults.FAULTS.values():
         silent += sum(outcome(fault, transform) is None for transform in TRANSFORMS)
-    for make in host.values():
+    calls = [*host.values(), *(functools.partial(test_strictness.call, *row, strict=True) for row in values.values())]
+    for call in calls:
         try:
-            make()
+            call()
             silent += 1
         except (ValueError, TypeError):
-            pass
-    for function, arguments in values.values():
-        try:
-            test_strictness.call(function, arguments, strict=True)
-            silent += 1
-        except ValueError:
             pass
     tried = 3 * len(test_faults.FAULTS) + len(host) + len(values)
     record_bar("inputs", "rows of the catalogue × {eager, jit, vmap}, silent", tried, silent, 0)
@@ -81,55 +75,43 @@ def wrong_params(draw):
 @st.composite
 def faults(draw):
     kind = draw(st.sampled_from(["observations", "taken_actions", "noise", "key", "params", "carry", "resets"]))
-    function = (
-        draw(st.sampled_from(["act", "evaluate"])) if kind in ("observations", "taken_actions", "params") else "act"
-    )
-    policy = (
-        "gaussian-gru"
-        if kind in ("carry", "resets")
-        else draw(st.sampled_from(["gaussian", "squashed", "gaussian-clipped"]))
-    )
-    arguments = {}
+    function, policy, arguments = "act", draw(st.sampled_from(["gaussian", "squashed", "gaussian-clipped"])), {}
+    if kind in ("observations", "taken_actions", "params") and draw(st.booleans()):
+        function, arguments["taken_actions"] = "evaluate", zeros(4, 2)
     if kind == "observations":
-        arguments["observations"] = np.zeros(draw(shapes.filter(wrong_width)), draw(reals))
-        if function == "evaluate":
-            arguments["taken_actions"] = zeros(4, 2)
+        value: Any = np.zeros(draw(shapes.filter(wrong_width)), draw(reals))
     elif kind in ("taken_actions", "noise"):
-        arguments[kind] = np.zeros(draw(shapes.filter(lambda shape: shape != (4, 2))), draw(reals))
+        value = np.zeros(draw(shapes.filter(lambda shape: shape != (4, 2))), draw(reals))
     elif kind == "key":
         dtype = draw(st.sampled_from([np.int32, np.uint32, np.float32, np.int8]))
-        arguments["key"] = np.zeros(draw(shapes.filter(lambda shape: shape != (2,) or dtype != np.uint32)), dtype)
+        value = np.zeros(draw(shapes.filter(lambda shape: shape != (2,) or dtype != np.uint32)), dtype)
     elif kind == "params":
-        arguments["params"], policy = wrong_params(draw), "gaussian"
-        if function == "evaluate":
-            arguments["taken_actions"] = zeros(4, 2)
+        value, policy = wrong_params(draw), "gaussian"
     elif kind == "carry":
-        arguments["carry"] = (zeros(*draw(shapes.filter(lambda shape: shape not in ((4, 6), (6,))))),)
+        value, policy = (zeros(*draw(shapes.filter(lambda shape: shape not in ((4, 6), (6,))))),), "gaussian-gru"
     else:
-        shape = draw(shapes)
-        dtype = draw(
-            st.sampled_from([np.bool_, np.int32, np.float32]).filter(lambda t: t is not np.bool_ or shape != (4,))
-        )
-        arguments |= {"carry": (zeros(4, 6),), "resets": np.zeros(shape, dtype)}
-    return Fault(arguments, function, policy)
+        shape, policy, arguments["carry"] = draw(shapes), "gaussian-gru", (zeros(4, 6),)
+        types = st.sampled_from([np.bool_, np.int32, np.float32])
+        value = np.zeros(shape, draw(types.filter(lambda dtype: dtype is not np.bool_ or shape != (4,))))
+    return Fault({**arguments, kind: value}, function, policy)
 
 
-def test_two_hundred_random_variants_are_refused(record_bar):
+@pytest.mark.parametrize("count", [50, pytest.param(250, marks=pytest.mark.slow)])
+def test_random_variants_are_refused(count, record_bar):
     tried, silent = [], []
 
-    @hypothesis.settings(max_examples=250, deadline=None, database=None, derandomize=True)
+    @hypothesis.settings(max_examples=count, deadline=None, database=None, derandomize=True)
     @hypothesis.given(faults(), st.sampled_from(TRANSFORMS))
     def variant(fault, transform):
         error = outcome(fault, transform)
         tried.append(fault)
-        if not isinstance(error, (ValueError, TypeError)) or not re.search(
-            r"expected|is missing|is unknown", str(error)
-        ):
+        says = re.search(r"expected|is missing|is unknown", str(error))
+        if not isinstance(error, (ValueError, TypeError)) or not says:
             silent.append((fault, transform, repr(error)[:300]))
 
     variant()
-    record_bar(
-        "inputs", "random variants (Hypothesis), silent or with an error of another kind", len(tried), len(silent), 0
-    )
-    assert len(tried) >= 200
+    if count == 250:
+        what = "random variants (Hypothesis), silent or with an error of another kind"
+        record_bar("inputs", what, len(tried), len(silent), 0)
+    assert len(tried) >= 0.8 * count
     assert silent == []

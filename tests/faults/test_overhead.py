@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 from gaussjax import envs
 from gaussjax.networks.layers import elu
@@ -20,7 +21,10 @@ from tests import policies
 
 BAR = 5.0
 # Other work on the machine makes the figure meaningless, so only `make test-faults` measures it.
-measured = pytest.mark.skipif("FAULTS_RECORD" not in os.environ, reason="a measurement, made by `make test-faults`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("FAULTS_RECORD" not in os.environ, reason="a measurement, made by `make test-faults`"),
+]
 
 
 def compared(with_checks, without, rounds):
@@ -38,8 +42,6 @@ def percent(pair):
     return 100.0 * (pair[0] / pair[1] - 1.0)
 
 
-@measured
-@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 4096])
 def test_checks_of_acting_cost_little(batch, record_bar):
     policy, params = policies.make("gaussian-actor-critic")
@@ -69,20 +71,16 @@ class _Unguarded:
         return jnp.ones(jnp.shape(x), bool)
 
 
-@measured
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Gymnasium", "JAX", "SAC"])
 def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
     kept = {"num_steps": 50, "learning_starts": 1, "buffer_size": 10_000}
     algorithm, config = (sac, sac.Config(**kept)) if kind == "SAC" else (ppo, ppo.Config())
 
     def make():
-        if kind != "Gymnasium":
-            from gymnasium.envs.phys2d.pendulum import PendulumFunctional
-
-            environments = envs.from_functional(PendulumFunctional(), max_steps=200)
-        else:
+        if kind == "Gymnasium":
             environments = envs.make_vector("Pendulum-v1", config.num_envs)
+        else:
+            environments = envs.from_functional(PendulumFunctional(), max_steps=200)
         loop = algorithm.make(environments, config)
         states = [loop.step(loop.init(jax.random.key(0)))[0]]
 
@@ -105,16 +103,8 @@ def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
             unchecked()
 
     overhead = percent(compared(checked, without, 150))
-    record_bar(
-        "overhead",
-        "SAC's steps on JAX environments, slower by"
-        if kind == "SAC"
-        else f"PPO update on {kind} environments, slower by",
-        150,
-        max(0.0, round(overhead, 2)),
-        BAR,
-        " %",
-    )
+    what = "SAC's steps on JAX" if kind == "SAC" else f"PPO update on {kind}"
+    record_bar("overhead", f"{what} environments, slower by", 150, max(0.0, round(overhead, 2)), BAR, " %")
     assert overhead <= BAR
 
 
@@ -128,14 +118,10 @@ def assert_faster(workaround, plain, *arguments):
     assert ours < 0.9 * theirs
 
 
-@measured
-@pytest.mark.slow
 def test_expm1_is_still_slower_than_exp():
     assert_faster(elu, jax.nn.elu, jnp.linspace(-4.0, 4.0, 2**18))
 
 
-@measured
-@pytest.mark.slow
 def test_the_fast_backward_is_still_faster():
     x = np.random.default_rng(0).normal(size=(64, 64, 16)).astype(np.float32)
     both = [RecurrentLayers("lstm", 256, fast_backward=fast) for fast in (True, False)]

@@ -1,5 +1,7 @@
+"""Policy files: what was saved comes back, and an error names each difference between a file and a policy."""
+
+import hashlib
 import json
-import os
 import re
 
 import flax.linen as nn
@@ -11,147 +13,24 @@ import safetensors.numpy
 from flax import nnx
 
 import gaussjax
-from gaussjax import files, normalize
+from gaussjax import files, networks, normalize
+from gaussjax.files import container
+from tests import policies
 
 SPACE = gaussjax.spaces.Box((-1.0, -2.0), (1.0, float("inf")), (2,))
 
 
 class Own(nn.Module):
+    """A user's own network."""
+
+    width: int = 4
+    dtype: object = "float32"
     num_actions: int | None = None
-    dtype: object = None
 
     @nn.compact
     def __call__(self, observations):
-        return nn.Dense(self.num_actions)(observations), jnp.zeros(self.num_actions), {}
-
-
-@pytest.fixture
-def policy():
-    return gaussjax.gaussian(gaussjax.networks.MLP((8,), activation="elu"), 3, SPACE, clip_actions=True)
-
-
-@pytest.fixture
-def params(policy):
-    return policy.init(jax.random.key(0))
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "policy.safetensors"
-
-
-def test_a_loaded_policy_acts_as_the_saved_one(policy, params, path):
-    observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    statistics = normalize.update(normalize.init((3,)), observations)
-    gaussjax.save(path, policy, params, normalizer=statistics, metadata={"environment": "Pendulum-v1"})
-    loaded = gaussjax.load(path)
-    assert loaded.policy.spec == policy.spec
-    assert loaded.metadata["environment"] == "Pendulum-v1"
-    assert loaded.metadata["versions"]["jax"] == jax.__version__
-    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
-    jax.tree.map(np.testing.assert_array_equal, loaded.normalizer, statistics)
-    key = jax.random.key(1)
-    before, after = policy.act(params, key, observations), loaded.policy.act(loaded.params, key, observations)
-    jax.tree.map(np.testing.assert_array_equal, before, after)
-
-
-def test_file_is_plain_safetensors(policy, params, path):
-    gaussjax.save(path, policy, params)
-    tensors = safetensors.numpy.load_file(path)
-    np.testing.assert_array_equal(tensors["params/params/head/log_std"], np.zeros(2))
-    assert not any(name.startswith("normalizer") for name in tensors)
-
-
-def test_bfloat16_and_transposed_arrays_survive(policy, params, path):
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-    kernel = np.asarray(params["params"]["layers"]["dense_0"]["kernel"])
-    params["params"]["layers"]["dense_0"]["kernel"] = np.ascontiguousarray(kernel.T).T
-    gaussjax.save(path, policy, params)
-    loaded = gaussjax.load(path).params["params"]["layers"]["dense_0"]["kernel"]
-    assert loaded.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(loaded, kernel)
-
-
-def test_another_digest_in_the_metadata_does_not_hide_damage(policy, params, path):
-    gaussjax.save(path, policy, params, metadata={"sha256": "0" * 64, "note": f'"sha256":"{"0" * 64}"'})
-    assert gaussjax.load(path).metadata["sha256"] == "0" * 64
-
-
-def test_failed_write_leaves_the_older_file_and_no_other(policy, params, path, monkeypatch):
-    gaussjax.save(path, policy, params)
-    before = path.read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        gaussjax.save(path, policy, jax.tree.map(lambda leaf: leaf + 1, params))
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-def test_nan_is_not_saved(policy, params, path):
-    params["params"]["head"]["log_std"] = jnp.array([0.0, jnp.nan])
-    with pytest.raises(ValueError, match=r"got NaN in \['params/params/head/log_std'\]"):
-        gaussjax.save(path, policy, params)
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("shape", [(), (2,), (1, 3)])
-def test_statistics_of_other_observations_are_not_saved(policy, params, path, shape):
-    expected = rf"normalizer: expected .* of shape \(3,\), got \(\), {re.escape(f'{shape} and {shape}')}\. Begin with"
-    with pytest.raises(ValueError, match=expected):
-        gaussjax.save(path, policy, params, normalizer=normalize.init(shape))
-    assert not path.exists()
-
-
-def test_statistics_are_those_of_an_image_or_of_its_numbers_in_a_row(path):
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), (4, 2), SPACE)
-    for shape in ((4, 2), (8,)):
-        gaussjax.save(path, policy, policy.init(jax.random.key(0)), normalizer=normalize.init(shape))
-        assert gaussjax.load(path).normalizer.mean.shape == shape
-
-
-def test_metadata_named_versions_is_refused(policy, params, path):
-    with pytest.raises(ValueError, match=r"metadata: expected names other than 'versions'"):
-        gaussjax.save(path, policy, params, metadata={"versions": {"robot": "2"}})
-    gaussjax.save(path, policy, params, metadata={"run": 1})
-    loaded = gaussjax.load(path)
-    gaussjax.save(path, policy, params, metadata=loaded.metadata)
-    assert gaussjax.load(path).metadata == loaded.metadata
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"dtype": jnp.bfloat16},
-        {"dtype": np.dtype("float32")},
-        {"initial_log_std": np.float32(-0.5)},
-        {"initial_log_std": jnp.float32(-0.5)},
-        {"sizes": (np.int64(8),)},
-        {"sizes": [np.int64(8), 4], "log_std_bounds": (np.float64(-5.0), np.array(1.0))},
-    ],
-)
-@pytest.mark.parametrize("critic", [False, True])
-def test_types_and_numbers_of_numpy_and_jax_come_back_in_the_description(path, options, critic):
-    network = gaussjax.networks.MLP(**options)
-    policy = gaussjax.gaussian(gaussjax.networks.ActorCritic(network) if critic else network, 3, SPACE)
-    params = policy.init(jax.random.key(0))
-    gaussjax.save(path, policy, params)
-    loaded = gaussjax.load(path)
-    assert loaded.policy.spec == policy.spec
-    observations = np.ones((5, 3), np.float32)
-    before, after = (
-        policy.act(params, jax.random.key(1), observations),
-        loaded.policy.act(loaded.params, jax.random.key(1), observations),
-    )
-    jax.tree.map(np.testing.assert_array_equal, before, after)
-
-
-def test_types_of_own_networks_stay_as_they_are():
-    policy = gaussjax.gaussian(Own(dtype=jnp.bfloat16), 3, SPACE)
-    assert policy.spec.network.dtype is jnp.bfloat16
+        features = nn.Dense(self.width, name="first", param_dtype=self.dtype)(observations)
+        return nn.Dense(self.num_actions, name="last")(features), jnp.zeros(self.num_actions), {}
 
 
 class Listed:
@@ -172,45 +51,241 @@ class Sequence(nnx.Module):
         return self.body(observations), jnp.zeros(2), {}
 
 
-@pytest.mark.parametrize(
-    ("network", "came"),
-    [
-        (Listed(), r"params/layers: expected arrays in nested dicts, got list\."),
-        (gaussjax.networks.from_nnx(Sequence), r"params/body/layers: expected names without '/' as keys, got 0\."),
-    ],
-)
-def test_parameters_outside_nested_dicts_are_refused(path, network, came):
+def make(network):
     policy = gaussjax.gaussian(network, 3, SPACE)
-    with pytest.raises(ValueError, match=rf"{came} A policy file holds nested dicts .* or an nnx\.Sequential"):
-        gaussjax.save(path, policy, policy.init(jax.random.key(0)))
+    return policy, policies.random_params(policy)
 
 
-def test_parameters_of_another_policy_are_refused(policy, path):
-    other = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, SPACE)
-    with pytest.raises(ValueError, match=r"\['dense_0'\]\['kernel'\]: expected \(3, 8\), got \(3, 9\)"):
-        gaussjax.save(path, policy, other.init(jax.random.key(0)))
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "policy.safetensors"
 
 
-def test_own_network_is_asked_for_by_name_and_accepted(path):
-    policy = gaussjax.gaussian(Own(), 3, SPACE)
-    params = policy.init(jax.random.key(0))
+@pytest.fixture
+def own(path):
+    """A file of a policy with the network Own."""
+    gaussjax.save(path, *make(Own()))
+    return path
+
+
+def assert_equal(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def assert_acts_alike(loaded, policy, params):
+    arguments = jax.random.key(1), np.ones((5, 3), np.float32)
+    assert_equal(loaded.policy.act(loaded.params, *arguments), policy.act(params, *arguments))
+
+
+def test_a_loaded_policy_acts_as_the_saved_one(path):
+    policy, params = policies.make("gaussian-clipped")
+    statistics = normalize.update(normalize.init((3,)), np.random.default_rng(0).normal(size=(50, 3)))
+    gaussjax.save(path, policy, params, normalizer=statistics)
+    loaded = gaussjax.load(path)
+    assert loaded.policy.spec == policy.spec
+    assert_equal((loaded.params, loaded.normalizer), (params, statistics))
+    assert_acts_alike(loaded, policy, params)
+    plain = safetensors.numpy.load_file(path)
+    np.testing.assert_array_equal(plain["params/params/head/log_std"], params["params"]["head"]["log_std"])
+
+
+def test_metadata_come_back_with_the_versions_of_the_writer_and_hide_no_damage(path):
+    policy, params = make(networks.MLP((8,)))
+    metadata = {"environment": "Pendulum-v1", "sha256": "0" * 64, "note": f'"sha256":"{"0" * 64}"'}
+    gaussjax.save(path, policy, params, metadata=metadata)
+    loaded = gaussjax.load(path).metadata
+    versions = loaded["versions"]
+    assert loaded == {**metadata, "versions": versions}
+    assert (versions["jax"], versions["gaussjax"]) == (jax.__version__, gaussjax.__version__)
+    gaussjax.save(path, policy, params, metadata=loaded)
+    assert gaussjax.load(path).metadata == loaded
+
+
+def test_parameters_that_were_cast_or_transposed_come_back_as_they_were(path):
+    policy, params = make(Own())
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    kernel = params["params"]["first"]["kernel"]
+    params["params"]["first"]["kernel"] = np.ascontiguousarray(kernel.T).T
     gaussjax.save(path, policy, params)
-    with pytest.raises(ValueError, match=r"'Own' is not one of gaussjax's own networks.*network="):
-        gaussjax.load(path)
-    loaded = gaussjax.load(path, network=Own())
-    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+    loaded = gaussjax.load(path, network=Own()).params
+    assert_equal(loaded, params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype(jnp.bfloat16)}
 
 
-def test_newer_format_is_refused_with_the_version_that_wrote_it(policy, params, path, monkeypatch):
-    monkeypatch.setattr(files.policy_file, "FORMAT", 2)
+def test_float64_parameters_are_read_with_x64_and_not_narrowed_without(path, request):
+    policy, params = make(Own())
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) / 3, params)
     gaussjax.save(path, policy, params)
-    monkeypatch.undo()
-    with pytest.raises(files.PolicyFileError, match=rf"expected format 1, got 2.*{gaussjax.__version__}"):
-        gaussjax.load(path)
+    assert "first/kernel: expected 32 bits, got float64, which needs jax_enable_x64" in refusal(path, network=Own())
+    request.getfixturevalue("x64")
+    assert_equal(gaussjax.load(path, network=Own()).params, params)
 
 
-def test_files_of_other_kinds_are_refused(path):
-    for payload in (b"", b"{}", json.dumps({"a": 1}).encode() * 20, safetensors.numpy.save({"a": np.zeros(3)})):
-        path.write_bytes(payload)
-        with pytest.raises(files.PolicyFileError, match=path.name):
-            gaussjax.load(path)
+@pytest.mark.parametrize("std", ["parameter", "fixed", "state"])
+def test_a_file_that_was_written_without_x64_is_read_with_it(path, std, request):
+    """Parameters are float32 with and without jax_enable_x64."""
+    policy = gaussjax.multivariate_gaussian(networks.MLP((4,), std=std), 3, SPACE)
+    gaussjax.save(path, policy, policies.random_params(policy))
+    request.getfixturevalue("x64")
+    params = jax.eval_shape(gaussjax.load(path).policy.init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+
+
+def test_statistics_are_those_of_an_image_or_of_its_numbers_in_a_row(path):
+    policy = gaussjax.gaussian(networks.MLP((8,)), (4, 2), SPACE)
+    for shape in ((4, 2), (8,)):
+        gaussjax.save(path, policy, policies.random_params(policy), normalizer=normalize.init(shape))
+        assert gaussjax.load(path).normalizer.mean.shape == shape
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        networks.MLP((np.int64(8),), dtype=jnp.bfloat16, initial_log_std=jnp.float32(-0.5)),
+        networks.ActorCritic(
+            networks.MLP(
+                [np.int64(8), 4],
+                dtype=np.dtype("float32"),
+                initial_log_std=np.float32(-0.5),
+                log_std_bounds=(np.float64(-5.0), np.array(1.0)),
+            )
+        ),
+    ],
+    ids=["of jax", "of numpy, inside another network"],
+)
+def test_types_and_numbers_of_numpy_and_jax_come_back_in_the_description(path, network):
+    policy, params = make(network)
+    gaussjax.save(path, policy, params)
+    loaded = gaussjax.load(path)
+    assert loaded.policy.spec == policy.spec
+    assert_acts_alike(loaded, policy, params)
+
+
+def test_types_of_own_networks_stay_as_they_are():
+    assert gaussjax.gaussian(Own(dtype=jnp.bfloat16), 3, SPACE).spec.network.dtype is jnp.bfloat16
+
+
+def test_summary_needs_no_network_and_names_all(own):
+    facts, arrays = files.summary(own)
+    assert facts["kind"] == "gaussian"
+    assert facts["version: jax"] == jax.__version__
+    assert facts["parameters"] == "26"
+    assert ("params/params/first/kernel", "float32", "(3, 4)") in arrays
+
+
+def with_nan(params):
+    return {"params": {**params["params"], "head": {**params["params"]["head"], "log_std": np.array([0.0, np.nan])}}}
+
+
+def of_statistics(shape):
+    return rf"ValueError: normalizer: .* of shape \(3,\), got \(\), {re.escape(f'{shape} and {shape}')}\. Begin with"
+
+
+# Class and text of an error: the arguments of `save` that raise it, made from good parameters.
+UNSAVED = {
+    r"PolicyFileError: .*got NaN in \['params/params/head/log_std'\]": lambda params: {"params": with_nan(params)},
+    r"TypeError: params\['params'\]\['key'\]: .* got PRNG keys. Store jax.random.key_data": lambda params: {
+        "params": {"params": {**params["params"], "key": jax.random.key(0)}}
+    },
+    r"ValueError: .*\['dense_0'\]\['kernel'\]: expected \(3, 8\), got \(3, 9\)": lambda params: {
+        "params": make(networks.MLP((9,)))[1]
+    },
+    r"ValueError: .*: expected arrays in nested dicts, got list\. A policy file holds nested dicts .* or an nnx\.S": (
+        lambda params: dict(zip(("policy", "params"), make(Listed()), strict=True))
+    ),
+    r"ValueError: params/body/layers: expected names without '/' as keys, got 0\. A policy file holds nested dicts": (
+        lambda params: dict(zip(("policy", "params"), make(networks.from_nnx(Sequence)), strict=True))
+    ),
+    r"ValueError: metadata: expected names other than 'versions'": lambda params: {
+        "metadata": {"versions": {"robot": "2"}}
+    },
+    **{of_statistics(n): lambda params, n=n: {"normalizer": normalize.init(n)} for n in [(), (2,), (1, 3)]},
+}
+
+
+@pytest.mark.parametrize("error", UNSAVED)
+def test_what_no_file_should_hold_is_not_saved(path, error):
+    policy, params = make(networks.MLP((8,)))
+    with pytest.raises((TypeError, ValueError)) as caught:
+        gaussjax.save(path, **{"policy": policy, "params": params, **UNSAVED[error](params)})
+    assert re.match(error, f"{caught.typename}: {caught.value}")
+    assert list(path.parent.iterdir()) == []
+
+
+def refusal(path, **options):
+    with pytest.raises(gaussjax.PolicyFileError) as caught:
+        gaussjax.load(path, **options)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+def changed(path, change=lambda tensors: None, **description):
+    """Changes arrays and any part of the description of a file, the versions included, with a correct digest."""
+    tensors, old = container.read(path)
+    tensors = {name: array.copy() for name, array in tensors.items()}
+    change(tensors)
+    payload = safetensors.numpy.save(tensors, {"gaussjax": json.dumps({**old, **description}), "sha256": "0" * 64})
+    path.write_bytes(payload.replace(b"0" * 64, hashlib.sha256(payload).hexdigest().encode(), 1))
+
+
+def test_version_architecture_extra_leaf_and_type_are_listed_at_once(own):
+    def change(tensors):
+        tensors["params/params/extra"] = np.zeros(7, np.float32)
+        del tensors["params/params/last/bias"]
+        tensors["params/params/first/bias"] = tensors["params/params/first/bias"].astype(np.int32)
+
+    changed(own, change, format=9)
+    text = refusal(own, network=Own(width=5, dtype="bfloat16"))
+    for part in (
+        f"expected format 1, got 9: it was written by gaussjax {gaussjax.__version__}",
+        "params/params/extra is unknown (got (7,))",
+        "params/params/last/bias is missing (expected (2,))",
+        "params/params/first/bias: expected (5,), got (4,)",
+        "params/params/first/bias: expected bfloat16, got int32",
+        "params/params/first/kernel: expected (3, 5), got (3, 4)",
+        "params/params/first/kernel: expected bfloat16, got float32",
+        "params/params/last/kernel: expected (5, 2), got (4, 2)",
+    ):
+        assert part in text
+
+
+def test_own_network_is_asked_for_by_name(own):
+    assert re.search(r"'Own' is not one of gaussjax's own networks.*network=", refusal(own))
+
+
+def test_nan_in_a_file_is_refused(own):
+    changed(own, lambda tensors: tensors["params/params/last/bias"].fill(np.nan))
+    assert "got NaN in ['params/params/last/bias']" in refusal(own, network=Own())
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [(part, value) for part in ("policy", "metadata", "versions") for value in ([1], 5, "x", None)]
+    + [("cast", value) for value in ({}, 5, "x", None)],
+)
+def test_parts_of_another_type_are_named_by_every_reader(own, part, value):
+    changed(own, **{part: value})
+    kind = "list" if part == "cast" else "dict"
+    expected = f"{part}: expected a {kind} in the description, got {type(value).__name__}"
+    assert expected in refusal(own, network=Own())
+    with pytest.raises(gaussjax.PolicyFileError, match=rf"{own.name}: {expected}"):
+        files.summary(own)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (1, 3)])
+def test_statistics_of_other_observations_are_refused(own, shape):
+    statistics = {"count": (), "mean": shape, "m2": shape}
+    arrays = {f"normalizer/{name}": np.ones(part, np.float32) for name, part in statistics.items()}
+    changed(own, lambda tensors: tensors.update(arrays))
+    assert f"mean and m2 of shape (3,), got (), {shape} and {shape}" in refusal(own, network=Own())
+
+
+def test_unknown_option_of_a_newer_version_is_named(own):
+    policy = container.read(own)[1]["policy"]
+    changed(own, policy={**policy, "options": {**policy["options"], "temperature": 1.0}})
+    assert "got 'temperature'" in refusal(own, network=Own())
+
+
+def test_arrays_of_another_program_are_refused(path):
+    safetensors.numpy.save_file({"a": np.zeros(3)}, path)
+    assert "got a header without its description" in refusal(path)

@@ -49,14 +49,8 @@ class InJax(JaxMixin, JaxModel):
         reduction="sum",
         **linen,
     ):
-        JaxModel.__init__(
-            self,
-            observation_space=observation_space,
-            state_space=state_space,
-            action_space=action_space,
-            device=device,
-            **linen,
-        )
+        spaces = {"observation_space": observation_space, "state_space": state_space, "action_space": action_space}
+        JaxModel.__init__(self, **spaces, device=device, **linen)
         JaxMixin.__init__(self, clip_actions=clip_actions, clip_mean_actions=clip_mean_actions, reduction=reduction)
 
     @nn.compact

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from gaussjax.torch import to_torch
-from gaussjax.training.losses import clipped_surrogate, log_ratio
 from tests import policies
 from tests.parity.twins import NAMES, RELATIVE, assert_same, carries, pair
 
 BATCH = (5,)
+# Each kind with one of the reductions; the slow tests have them all.
+QUICK = {"gaussian-clipped": "prod", "squashed": "none", "multivariate": "mean"}
 
 
 def seen(policy, dtype):
@@ -65,34 +66,29 @@ def compare_gradients(name: str, dtype: str) -> None:
     observed = jax.tree.map(np.asarray, observations)
     ours, theirs = carries(policy, BATCH)
     noise = policies.noise(policy, BATCH).astype(dtype)
-    advantages = noise[:, 0]
     raw_alone = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
     scoring = {"raw_actions" if raw_alone else "taken_actions": 0.5 * np.tanh(noise)}
+    old = twin.evaluate(tensors, observed, **scoring, **theirs).log_prob.sum(-1).detach().numpy() + 0.1
 
-    def ppo_loss(evaluate, act, params, observations, memory, xp):
-        log_prob, entropy, _ = evaluate(params, observations, **scoring, **memory)
-        log_prob = log_prob.sum(-1)
-        ratios = xp.exp(xp.clip(log_prob - old, -20.0, 20.0))
-        clipped = xp.clip(ratios, 0.8, 1.2)
-        gained = xp.minimum(ratios * weights, clipped * weights)
-        return -gained.mean() - 0.01 * entropy.mean()
+    def losses(policy, params, observations, memory, xp):
+        """The surrogate of PPO with its bonus, and the loss of SAC's actor."""
+        old_log_prob, advantages, slopes = (xp.asarray(array) for array in (old, noise[:, 0], noise))
+        log_prob, entropy, _ = policy.evaluate(params, observations, **scoring, **memory)
+        ratios = xp.exp(xp.clip(log_prob.sum(-1) - old_log_prob, -20.0, 20.0))
+        gained = xp.minimum(ratios * advantages, xp.clip(ratios, 0.8, 1.2) * advantages)
+        actions, log_prob, _ = policy.act(params, None, observations, noise=noise, **memory)
+        sac = 0.2 * log_prob.sum(-1) - (xp.sin(actions) * slopes).sum(-1)
+        return {"ppo": -gained.mean() - 0.01 * entropy.mean(), "sac": sac.mean()}
 
-    def sac_loss(evaluate, act, params, observations, memory, xp):
-        actions, log_prob, _ = act(params, None, observations, noise=noise, **memory)
-        return (0.2 * log_prob.sum(-1) - (xp.sin(actions) * xp.asarray(noise)).sum(-1)).mean()
-
-    for loss in (ppo_loss, sac_loss):
-        old = jnp.asarray(policy.evaluate(params, observations, **scoring, **ours).log_prob.sum(-1) + 0.1)
-        weights = jnp.asarray(advantages)
-        expected = jax.jit(jax.grad(lambda p: loss(policy.evaluate, policy.act, p, observations, ours, jnp)))(params)  # noqa: B023
-        old, weights = torch.from_numpy(np.array(old)), torch.from_numpy(advantages.copy())
-        leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
-        loss(twin.evaluate, twin.act, leaves, observed, theirs, torch).backward()
-        found = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in leaves.items()}
-        largest = max(float(jnp.max(jnp.abs(g), initial=0.0)) for g in jax.tree.leaves(expected))
-        for key, gradient in to_torch(policy.spec, expected).items():
+    expected = jax.jit(jax.jacrev(lambda p: losses(policy, p, observations, ours, jnp)))(params)
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
+    for loss, value in losses(twin, leaves, observed, theirs, torch).items():
+        options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        found = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values()), **options), strict=True))
+        largest = max(np.max(np.abs(gradient), initial=0.0) for gradient in jax.tree.leaves(expected[loss]))
+        for key, gradient in to_torch(policy.spec, expected[loss]).items():
             difference = float((gradient - found[key]).abs().max()) if gradient.numel() else 0.0
-            assert difference <= RELATIVE[dtype] * max(largest, 1.0), (loss.__name__, key, difference, largest)
+            assert difference <= RELATIVE[dtype] * max(largest, 1.0), (loss, key, difference, largest)
 
 
 @pytest.mark.dear
@@ -114,8 +110,14 @@ def test_outputs_and_gradients_are_the_same_in_float64(name, x64):
     compare_gradients(name, "float64")
 
 
-@pytest.mark.parametrize("name", ["gaussian-clipped", "squashed", "multivariate"])
-@pytest.mark.parametrize("reduction", ["mean", "prod", "none"])
+@pytest.mark.parametrize(
+    ("name", "reduction"),
+    [
+        pytest.param(name, reduction, marks=() if QUICK[name] == reduction else pytest.mark.slow)
+        for name in QUICK
+        for reduction in ("mean", "prod", "none")
+    ],
+)
 def test_reductions_are_the_same(name, reduction):
     policy, twin, params, tensors = pair(name, reduction=reduction, keepdims=False)
     observations, noise = policies.observations(policy, BATCH), policies.noise(policy, BATCH)
@@ -126,14 +128,28 @@ def test_reductions_are_the_same(name, reduction):
 def test_the_head_alone_is_the_same_to_a_millionth():
     policy, _, params, _ = pair("gaussian")
     observations, noise = policies.observations(policy, (256,)), policies.noise(policy, (256,))
-    features = policy.apply(params, observations)[0]
-    head = type(features)(torch.from_numpy(np.array(features.loc)), torch.from_numpy(np.array(features.log_std)))
-    for function in ("from_noise", "noise_log_prob", "log_prob"):
-        found = getattr(head, function)(torch.from_numpy(noise))
-        assert_same(getattr(features, function)(noise), found, 1e-6, function)
+    functions = ("from_noise", "noise_log_prob", "log_prob")
+
+    @jax.jit
+    def in_jax(params):
+        head = policy.apply(params, observations)[0]
+        return head, [getattr(head, function)(noise) for function in functions]
+
+    head, expected = in_jax(params)
+    twin = type(head)(torch.from_numpy(np.array(head.loc)), torch.from_numpy(np.array(head.log_std)))
+    for function, value in zip(functions, expected, strict=True):
+        assert_same(value, getattr(twin, function)(torch.from_numpy(noise)), 1e-6, function)
 
 
-@pytest.mark.parametrize("name", ["gaussian-rnn", "gaussian-gru", "gaussian-lstm", "gaussian-min-gru"])
+# The formula of a step is one for both libraries; each cell's is compared in tests/networks/recurrent too.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gaussian-lstm",
+        "gaussian-min-gru",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian-rnn", "gaussian-gru")),
+    ],
+)
 def test_sequences_with_resets_are_the_same(name):
     policy, twin, params, tensors = pair(name)
     ours, theirs = carries(policy, BATCH)
@@ -141,12 +157,3 @@ def test_sequences_with_resets_are_the_same(name):
     resets = np.random.default_rng(2).random((7, *BATCH)) < 0.3
     expected = policy.act(params, None, observations, noise=noise, resets=resets, **ours)
     assert_same(expected, twin.act(tensors, None, observations, noise=noise, resets=resets, **theirs), 1e-5)
-
-
-def test_losses_of_the_training_are_those_of_the_test():
-    # The surrogate above, written for both frameworks, is the one that PPO minimises.
-    log_ratios = np.array([-0.5, 0.1, 0.7], np.float32)
-    advantages = np.array([1.0, -1.0, 2.0], np.float32)
-    by_hand = -(np.exp(-0.5) - np.exp(0.1) + 2.0 * 1.2) / 3.0
-    ours = clipped_surrogate(log_ratio(jnp.asarray(log_ratios), jnp.zeros(3)), jnp.asarray(advantages), 0.2)
-    assert float(ours) == pytest.approx(by_hand, rel=1e-6)

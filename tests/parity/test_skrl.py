@@ -10,27 +10,16 @@ import torch
 import gaussjax
 import gaussjax.torch
 from gaussjax.interop import skrl
+from tests import policies
 from tests.parity.peer import run
+from tests.parity.twins import numbers
 
 BOUNDS = {"full": ((-0.5, -0.5), (0.5, 0.5)), "half": ((-0.5, -0.5), (np.inf, 0.5)), "none": (-np.inf, np.inf)}
 ROWS = list(itertools.product(BOUNDS, (False, True), ("sum", "mean", "prod", "none")))
 
 
-class Product:
-    """A network that is one matrix product, for JAX."""
-
-    def __init__(self, log_std):
-        self.log_std = log_std
-
-    def init(self, key, observations):
-        return {"weights": jax.numpy.zeros((3, 2))}
-
-    def apply(self, params, observations):
-        return observations @ params["weights"], self.log_std, {}
-
-
 class TorchProduct(torch.nn.Module):
-    """The same for torch."""
+    """A network that is one matrix product; in JAX it is `policies.PlainNetwork`."""
 
     def __init__(self, log_std):
         super().__init__()
@@ -51,8 +40,8 @@ def profiled(reference, framework, bounds, clip, reduction):
     options = {"clip_actions": clip, "clip_mean_actions": clip, "reduction": reduction}
     box = gaussjax.spaces.as_space(gaussjax.spaces.Box(*BOUNDS[bounds], float("inf"), (2,)))
     if framework == "jax":
-        policy = gaussjax.gaussian(Product(reference["log_std"]), 3, box, **options)
-        return policy, {"weights": reference["weights"]}
+        policy = gaussjax.gaussian(policies.PlainNetwork(), 3, box, **options)
+        return policy, {name: reference[name] for name in ("weights", "log_std")}
     policy = gaussjax.torch.gaussian(TorchProduct(reference["log_std"]), 3, box, **options)
     return policy, {"weights": torch.from_numpy(reference["weights"])}
 
@@ -72,18 +61,12 @@ def test_values_shapes_reductions_and_clips_are_those_of_skrl(reference, framewo
         model = skrl.profile(policy, "2.1.1")
         inputs = {"observations": observations, "taken_actions": reference["taken"]}
         _, outputs = model.act(params, key, inputs)
-        found = {
-            "actions": acted.actions,
-            "log_prob": acted.log_prob,
-            "mean": outputs["mean_actions"],
-            "scored": outputs["log_prob"],
-        }
+        found = {"actions": acted.actions, "log_prob": acted.log_prob}
+        found |= {"mean": outputs["mean_actions"], "scored": outputs["log_prob"]}
         for what, value in found.items():
             expected = reference[f"{name} {what}"]
             assert tuple(value.shape) == expected.shape, (name, what)
-            np.testing.assert_allclose(
-                value.detach().numpy() if framework == "torch" else value, expected, rtol=2e-5, atol=2e-6, err_msg=name
-            )
+            np.testing.assert_allclose(numbers(value), expected, rtol=2e-5, atol=2e-6, err_msg=name)
         compared += 1
     assert compared == (24 if framework == "jax" else 20)
 
@@ -98,9 +81,7 @@ def test_entropy_is_summed_as_in_skrl_but_always_has_the_batch(reference, framew
         # skrl's JAX model gives one number where log_std is a parameter, and its page promises (N, 1).
         assert theirs.shape == ((1,) if framework == "jax" else (6, 1))
         assert tuple(entropy.shape) == (6, 1)
-        np.testing.assert_allclose(
-            entropy.detach().numpy() if framework == "torch" else entropy, np.broadcast_to(theirs, (6, 1)), rtol=1e-6
-        )
+        np.testing.assert_allclose(numbers(entropy), np.broadcast_to(theirs, (6, 1)), rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -16,17 +16,11 @@ RELATIVE = {"float32": 1e-5, "float64": 1e-12}
 
 
 def pair(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any, Any, Any]:
-    """The policy of a row in JAX and in torch, each with the same parameters."""
-    policy, params = policies.make(name, **options)
-    params = moved(policies.as_type(params, dtype))
+    """The policy of a row in JAX and in torch, each with the same parameters, none of which is 0."""
+    policy = policies.build(name, **options)
+    params = policies.as_type(policies.random_params(policy), dtype)
     twin = gaussjax.torch.from_spec(policy.spec)
     return policy, twin, params, gaussjax.torch.to_torch(policy.spec, params)
-
-
-def moved(params: Any) -> Any:
-    """Parameters none of which is 0 any more, the same for the same structure."""
-    generator = np.random.default_rng(0)
-    return jax.tree.map(lambda p: p + jnp.asarray(0.1 * generator.normal(size=p.shape), p.dtype), params)
 
 
 def carries(policy: Any, batch_shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

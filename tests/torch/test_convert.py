@@ -7,56 +7,53 @@ import pytest
 import torch
 
 import gaussjax
+from gaussjax import networks
 from gaussjax.torch import from_spec, key, to_flax, to_torch
 from tests import policies
 from tests.parity.twins import NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_round_trip_is_exact_and_the_first_parameters_of_a_key_are_the_same(name):
-    policy, _ = policies.make(name)
-    params = policy.init(jax.random.key(3))
-    tensors = to_torch(policy.spec, params)
-    back = to_flax(policy.spec, tensors)
-    assert jax.tree.structure(back) == jax.tree.structure(params)
-    assert jax.tree.all(jax.tree.map(lambda one, other: bool((np.asarray(one) == other).all()), params, back))
-    drawn = from_spec(policy.spec).init(key(3))
-    assert drawn.keys() == tensors.keys()
-    for name_, tensor in tensors.items():
-        torch.testing.assert_close(drawn[name_], tensor, rtol=1e-5, atol=2e-6)
+def test_the_round_trip_is_exact(name):
+    policy = policies.build(name)
+    params = policies.random_params(policy)
+    jax.tree.map(np.testing.assert_array_equal, to_flax(policy.spec, to_torch(policy.spec, params)), params)
 
 
+def plain(network, space=3):
+    return gaussjax.gaussian(network, space, policies.UNIT)
+
+
+# Each kind of layer and of initializer, alone and inside another network.
+PIXELS = policies.TABLE["gaussian-cnn"].observation_space
+LSTM = networks.LSTM(4, sizes=(8,), initializer="he_normal", memory_steps=50)
+FEW = {
+    "critic": plain(networks.ActorCritic(LSTM, critic=networks.MinGRU(4, sizes=(), memory_steps=50))),
+    "gru": plain(networks.GRU(4, sizes=(), memory_steps=50)),
+    "state": plain(networks.MLP((8, 4), std="state", norm="layer", initializer="xavier_uniform", scale=0.5)),
+    "cnn": plain(networks.CNN((4,), (3,), (2,), sizes=(8,), initializer="orthogonal", output_scale=0.01), PIXELS),
+}
 INITIALIZERS = {"he_normal": {}, "xavier_uniform": {"scale": 0.5}, "orthogonal": {"output_scale": 0.01}}
+MORE = {
+    f"{network.__name__}, {initializer}": plain(network(sizes=(8, 4), initializer=initializer, **options, **size))
+    for network, size in ((networks.MLP, {}), (networks.LSTM, {"hidden_size": 8}))
+    for initializer, options in INITIALIZERS.items()
+}
+MORE |= {name: policies.build(name) for name in NAMES}
 
 
-@pytest.mark.parametrize(
-    ("network", "initializer", "options"),
-    [
-        pytest.param(network, *row, marks=pytest.mark.slow if network is gaussjax.networks.LSTM and i else ())
-        for network in (gaussjax.networks.MLP, gaussjax.networks.LSTM)
-        for i, row in enumerate(INITIALIZERS.items())
-    ],
-)
-def test_initializers_draw_what_flax_draws(network, initializer, options):
-    network = network(sizes=(8, 4), initializer=initializer, **options)
-    policy = gaussjax.gaussian(network, 3, policies.UNIT)
-    expected = to_torch(policy.spec, policy.init(jax.random.key(1)))
-    for name, tensor in from_spec(policy.spec).init(key(1)).items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=2e-6)
-
-
-def test_memory_steps_draw_the_gates_biases_that_flax_draws():
-    for network in (gaussjax.networks.LSTM, gaussjax.networks.GRU, gaussjax.networks.MinGRU):
-        policy = gaussjax.gaussian(network(4, sizes=(), memory_steps=50), 3, policies.UNIT)
-        expected = to_torch(policy.spec, policy.init(jax.random.key(1)))
-        for name, tensor in from_spec(policy.spec).init(key(1)).items():
-            torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=2e-6)
+@pytest.mark.parametrize("name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
+def test_the_first_parameters_of_a_key_are_those_of_flax(name):
+    policy = {**FEW, **MORE}[name]
+    drawn, expected = from_spec(policy.spec).init(key(3)), to_torch(policy.spec, policy.init(jax.random.key(3)))
+    assert drawn.keys() == expected.keys()
+    for leaf, tensor in drawn.items():
+        torch.testing.assert_close(tensor, expected[leaf], rtol=1e-5, atol=2e-6)
 
 
 def test_layouts_are_those_of_torch():
-    network = gaussjax.networks.LSTM(hidden_size=6, num_layers=2, sizes=(8,))
-    policy = gaussjax.gaussian(network, 3, policies.UNIT)
-    tensors = to_torch(policy.spec, policy.init(jax.random.key(0)))
+    policy = policies.build("gaussian-lstm")
+    tensors = to_torch(policy.spec, policies.random_params(policy))
     module = torch.nn.LSTM(3, 6, num_layers=2)
     memory = {name.removeprefix("memory."): t for name, t in tensors.items() if name.startswith("memory.")}
     module.load_state_dict(memory)
@@ -68,9 +65,9 @@ def test_layouts_are_those_of_torch():
 
 def test_the_images_of_a_plain_torch_network_are_flattened_in_its_order():
     images = gaussjax.spaces.Box(0.0, 255.0, (9, 8, 2), "uint8")
-    network = gaussjax.networks.CNN((4,), (3,), (2,), sizes=(5,), activation="tanh", output_activation=None)
+    network = networks.CNN((4,), (3,), (2,), sizes=(5,), activation="tanh", output_activation=None)
     policy = gaussjax.gaussian(network, images, policies.UNIT)
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     tensors = to_torch(policy.spec, params)
     observations = np.random.default_rng(0).integers(0, 255, (3, 9, 8, 2)).astype(np.uint8)
     module = torch.nn.Sequential(
@@ -85,7 +82,8 @@ def test_the_images_of_a_plain_torch_network_are_flattened_in_its_order():
 
 
 def test_what_does_not_fit_is_refused_by_name():
-    policy, params = policies.make("gaussian")
+    policy = policies.build("gaussian")
+    params = policies.random_params(policy)
     tensors = to_torch(policy.spec, params)
     wrong = {**tensors, "head.mean.weight": torch.zeros(3, 8), "extra": torch.zeros(1)}
     del wrong["layers.dense_1.bias"]
@@ -98,9 +96,9 @@ def test_what_does_not_fit_is_refused_by_name():
 
 
 def test_bfloat16_arrays_keep_their_bits():
-    policy, params = policies.make("gaussian")
-    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    policy = policies.build("gaussian")
+    params = policies.random_params(policy)
+    half = policies.as_type(params, jnp.bfloat16)
     tensors = to_torch(policy.spec, half)
     assert all(tensor.dtype == torch.bfloat16 for tensor in tensors.values())
-    back = to_flax(policy.spec, tensors)
-    assert jax.tree.all(jax.tree.map(lambda one, other: bool((np.asarray(one) == other).all()), half, back))
+    jax.tree.map(np.testing.assert_array_equal, to_flax(policy.spec, tensors), half)

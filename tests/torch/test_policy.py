@@ -9,6 +9,7 @@ import torch
 
 import gaussjax
 import gaussjax.torch
+from gaussjax import networks
 from gaussjax.torch import random
 from tests import policies
 from tests.test_package import run
@@ -31,7 +32,7 @@ class Own(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def made():
-    policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8, 8)), 3, BOX)
+    policy = gaussjax.torch.gaussian(networks.MLP((8, 8)), 3, BOX)
     return policy, policy.init(random.key(0))
 
 
@@ -39,7 +40,7 @@ def made():
 def test_signatures_are_those_of_jax(factory):
     ours, theirs = getattr(gaussjax, factory), getattr(gaussjax.torch, factory)
     assert inspect.signature(ours) == inspect.signature(theirs)
-    network = gaussjax.networks.MLP((4,))
+    network = networks.MLP((4,))
     one, other = ours(network, 3, BOX), theirs(network, 3, BOX)
     assert one.spec == other.spec
     for name in ("init", "apply", "act", "evaluate", "entropy", "log_std", "initial_carry"):
@@ -48,7 +49,7 @@ def test_signatures_are_those_of_jax(factory):
 
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_one_key_gives_the_same_million_actions(factory):
-    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8, 8)), 3, BOX)
+    policy = getattr(gaussjax.torch, factory)(networks.MLP((8, 8)), 3, BOX)
     params = policy.init(random.key(0))
     ours = gaussjax.from_spec(policy.spec)
     observations = np.random.default_rng(0).normal(size=(500_000, 3)).astype(np.float32)
@@ -60,7 +61,7 @@ def test_one_key_gives_the_same_million_actions(factory):
     np.testing.assert_allclose(found, expected.actions, rtol=4 * last_place, atol=4 * last_place)
 
 
-def test_modules_of_the_user_are_policies():
+def test_modules_of_the_user_are_policies_that_no_file_describes(tmp_path):
     module = Own()
     policy = gaussjax.torch.squashed_gaussian(module, 3, BOX)
     params = policy.init(random.key(0))
@@ -74,27 +75,21 @@ def test_modules_of_the_user_are_policies():
     assert policy.spec.to_dict()["network"] == {"type": "custom", "name": "Own"}
     with pytest.raises(TypeError, match=r"expected a torch.nn.Module or one of gaussjax.networks"):
         gaussjax.torch.gaussian(policies.OwnModule(), 3, BOX)
-
-
-def test_lists_and_arrays_of_numpy_are_observations(made):
-    policy, params = made
-    expected = policy.act(params, None, torch.tensor([0.1, 0.2, 0.3]), deterministic=True).actions
-    found = policy.act(params, None, [0.1, 0.2, 0.3], deterministic=True).actions
-    assert found.dtype == torch.float32
-    assert torch.equal(found, expected)
-    statistics = gaussjax.normalize.Statistics(torch.tensor(2.0), torch.ones(3), torch.full((3,), 8.0))
-    for observation in ([1.0, 3.0, 5.0], np.array([1.0, 3.0, 5.0], np.float32), torch.tensor([1.0, 3.0, 5.0])):
-        torch.testing.assert_close(gaussjax.normalize.apply(statistics, observation), torch.tensor([0.0, 1.0, 2.0]))
+    with pytest.raises(TypeError, match=r"got Own\. A policy file cannot describe a module of your own"):
+        gaussjax.torch.save(tmp_path / "a.safetensors", policy, params)
 
 
 def test_float64_of_numpy_and_of_lists_leads_to_the_actions_of_jax(made):
     policy, params = made
     ours, theirs = gaussjax.from_spec(policy.spec), gaussjax.torch.to_flax(policy.spec, params)
     observations = np.random.default_rng(0).normal(size=(4, 3))
-    seen = gaussjax.normalize.update(gaussjax.normalize.init((3,)), observations)
-    statistics = gaussjax.normalize.Statistics(*(torch.tensor(np.array(part)) for part in seen))
-    scaled, expected_scaled = (gaussjax.normalize.apply(state, observations) for state in (statistics, seen))
-    assert scaled.dtype == torch.float32
+    seen = [np.float32(2.0), np.ones(3, np.float32), np.float32([8.0, 2.0, 18.0])]
+    statistics = gaussjax.normalize.Statistics(*map(torch.tensor, seen))
+    expected_scaled = gaussjax.normalize.apply(gaussjax.normalize.Statistics(*seen), observations)
+    for given in (observations, observations.tolist(), torch.from_numpy(observations.astype(np.float32))):
+        scaled = gaussjax.normalize.apply(statistics, given)
+        assert scaled.dtype == torch.float32
+        torch.testing.assert_close(scaled, torch.from_numpy(np.array(expected_scaled)))
     for given, jax_given in ((observations, observations), (scaled, expected_scaled), (observations.tolist(),) * 2):
         jax_given = np.asarray(jax_given)
         expected = ours.act(theirs, jax.random.key(1), jax_given, taken_actions=0.1 * jax_given[:, :2])
@@ -115,7 +110,7 @@ def test_float64_stays_where_the_parameters_or_a_tensor_have_it(made):
 
 
 def test_parameters_are_drawn_on_the_device_of_the_key():
-    for network in (gaussjax.networks.MLP((8,), std="state"), gaussjax.networks.LSTM(4, memory_steps=9)):
+    for network in (networks.MLP((8,), std="state"), networks.LSTM(4, memory_steps=9)):
         drawn = gaussjax.torch.multivariate_gaussian(network, 3, BOX).init(random.key(0).to("meta"))
         assert {tensor.device.type for tensor in drawn.values()} == {"meta"}
 
@@ -133,56 +128,32 @@ def test_modules_of_the_user_get_float64_of_numpy_narrowed_and_refuse_that_of_to
     assert policy.act(doubled, random.key(1), given).actions.dtype == torch.float64
 
 
-@pytest.mark.parametrize("params", [Own(), [torch.zeros(2)], {"log_std": np.zeros(2)}])
-def test_what_is_no_dict_of_tensors_is_refused(params):
-    policy = gaussjax.torch.gaussian(Own(), 3, BOX)
-    with pytest.raises(TypeError, match=r"params: expected a dict of tensors, got (Own|list|ndarray for 'log_std')\."):
-        policy.act(params, random.key(1), torch.zeros(3))
-
-
-def test_modules_of_the_user_are_not_written_to_policy_files(tmp_path):
-    policy = gaussjax.torch.gaussian(Own(), 3, BOX)
-    with pytest.raises(TypeError, match=r"got Own\. A policy file cannot describe a module of your own"):
-        gaussjax.torch.save(tmp_path / "a.safetensors", policy, policy.init(random.key(0)))
-
-
-def test_statistics_with_a_gradient_are_written(made, tmp_path):
-    policy, params = made
-    given = gaussjax.normalize.Statistics(*(torch.ones(shape, requires_grad=True) for shape in ((), (3,), (3,))))
-    gaussjax.torch.save(tmp_path / "a.safetensors", policy, params, normalizer=given)
-    for part, expected in zip(gaussjax.torch.load(tmp_path / "a.safetensors").normalizer, given, strict=True):
-        assert torch.equal(part, expected)
-
-
-def test_members_of_a_population_are_mapped_over(made):
-    policy, _ = made
-    members = [policy.init(key) for key in random.split(random.key(0), 3)]
-    stacked = {name: torch.stack([member[name] for member in members]) for name in members[0]}
-    observations, keys = torch.ones(5, 3), random.split(random.key(1), 3)
-    mapped = torch.func.vmap(lambda params, key: policy.act(params, key, observations).actions)(stacked, keys)
-    for i, (member, key) in enumerate(zip(members, keys, strict=True)):
-        torch.testing.assert_close(mapped[i], policy.act(member, key, observations).actions)
-
-
 @pytest.mark.parametrize("factory", FACTORIES)
-def test_functional_gradients_are_those_of_autograd(factory):
-    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8,)), 3, BOX)
-    params, observations = policy.init(random.key(0)), torch.ones(4, 3)
+def test_members_of_a_population_are_mapped_over_and_their_gradients_are_those_of_autograd(factory):
+    policy = getattr(gaussjax.torch, factory)(networks.MLP((8,)), 3, BOX)
+    members, observations = [policy.init(key) for key in random.split(random.key(0), 3)], torch.ones(4, 3)
+    stacked = {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    keys = random.split(random.key(1), 3)
 
-    def loss(params):
-        return policy.act(params, random.key(1), observations).log_prob.mean()
+    def loss(params, key):
+        acted = policy.act(params, key, observations)
+        return acted.log_prob.mean(), acted.actions
 
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    loss(leaves).backward()
-    for name, gradient in torch.func.grad(loss)(params).items():
-        found = leaves[name].grad
-        torch.testing.assert_close(torch.zeros_like(gradient) if found is None else found, gradient)
+    gradients, actions = torch.func.vmap(torch.func.grad(loss, has_aux=True))(stacked, keys)
+    for i, (member, key) in enumerate(zip(members, keys, strict=True)):
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in member.items()}
+        value, expected = loss(leaves, key)
+        value.backward()
+        torch.testing.assert_close(actions[i], expected)
+        for name, gradient in gradients.items():
+            found = leaves[name].grad
+            torch.testing.assert_close(torch.zeros_like(gradient[i]) if found is None else found, gradient[i])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", ["gaussian", "multivariate_gaussian"])
 def test_a_policy_compiles_into_one_graph(factory):
-    policy = getattr(gaussjax.torch, factory)(gaussjax.networks.MLP((8,)), 3, BOX)
+    policy = getattr(gaussjax.torch, factory)(networks.MLP((8,)), 3, BOX)
     params, noise, key = policy.init(random.key(0)), random.normal(random.key(1), (5, 2)), random.key(2)
     functions = (
         lambda params, x: policy.act(params, None, x, noise=noise)[:2],
@@ -197,7 +168,7 @@ def test_a_policy_compiles_into_one_graph(factory):
 
 
 def test_bfloat16_trunks_give_float32_densities():
-    policy = gaussjax.torch.gaussian(gaussjax.networks.MLP((8,), dtype="bfloat16"), 3, BOX)
+    policy = gaussjax.torch.gaussian(networks.MLP((8,), dtype="bfloat16"), 3, BOX)
     twin = gaussjax.from_spec(policy.spec)
     params = policy.init(random.key(0))
     observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -235,11 +206,21 @@ def test_what_is_no_key_is_refused(made, key):
         policy.act(params, key, torch.zeros(4, 3))
 
 
-def test_wrong_parameters_are_refused_by_name(made):
-    policy, params = made
-    wrong = {name: tensor for name, tensor in params.items() if name != "head.log_std"}
-    with pytest.raises(ValueError, match=r"\['head.log_std'\] is missing \(expected \(2,\)\)"):
-        policy.apply(wrong, torch.zeros(4, 3))
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        (Own(), r"params: expected a dict of tensors, got Own\."),
+        ([torch.zeros(2)], r"params: expected a dict of tensors, got list\."),
+        ({"head.log_std": np.zeros(2)}, r"params: expected a dict of tensors, got ndarray for 'head.log_std'\."),
+        ({}, r"\['head.log_std'\] is missing \(expected \(2,\)\)"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_name(made, params, error):
+    policy, good = made
+    if params == {}:
+        params = {name: tensor for name, tensor in good.items() if name != "head.log_std"}
+    with pytest.raises((TypeError, ValueError), match=error):
+        policy.apply(params, torch.zeros(4, 3))
 
 
 _ACT = """
@@ -258,11 +239,10 @@ print(acted.actions.tolist())
 
 
 def test_a_file_of_jax_acts_in_torch_with_no_device_of_jax(repository, tmp_path):
-    network = gaussjax.networks.ActorCritic(gaussjax.networks.LSTM(8, sizes=(8,)))
+    network = networks.ActorCritic(networks.LSTM(8, sizes=(8,)))
     policy = gaussjax.squashed_gaussian(network, 3, BOX)
-    params = policy.init(jax.random.key(0))
-    seen = np.random.default_rng(0).normal(size=(20, 3))
-    statistics = gaussjax.normalize.update(gaussjax.normalize.init((3,)), seen)
+    params = policies.random_params(policy)
+    statistics = gaussjax.normalize.Statistics(*map(np.float32, (2.0, [1.0, 0.0, -1.0], [8.0, 2.0, 18.0])))
     gaussjax.save(tmp_path / "policy", policy, params, normalizer=statistics)
     finished = run(repository, "-c", _ACT, str(tmp_path / "policy"))
     assert finished.returncode == 0, finished.stderr
@@ -272,13 +252,9 @@ def test_a_file_of_jax_acts_in_torch_with_no_device_of_jax(repository, tmp_path)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     loaded = gaussjax.torch.load(tmp_path / "policy")
     gaussjax.torch.save(tmp_path / "again", loaded.policy, loaded.params, normalizer=loaded.normalizer)
-    one, other = (gaussjax.load(tmp_path / name) for name in ("policy", "again"))
-    assert one.policy.spec == other.policy.spec
-    assert jax.tree.structure(one.params) == jax.tree.structure(other.params)
-    same = jax.tree.map(
-        lambda a, b: bool((a == b).all()), (one.params, one.normalizer), (other.params, other.normalizer)
-    )
-    assert jax.tree.all(same)
+    again = gaussjax.load(tmp_path / "again")
+    assert again.policy.spec == policy.spec
+    jax.tree.map(np.testing.assert_array_equal, (again.params, again.normalizer), (params, statistics))
 
 
 def test_the_buffers_of_a_module_stay_as_they_are():
@@ -299,7 +275,7 @@ def test_the_buffers_of_a_module_stay_as_they_are():
 
 
 @pytest.mark.parametrize("name", ["MLP", "LSTM", "MinGRU"])
-def test_parameters_are_float32_whatever_torchs_default(name, tmp_path):
+def test_parameters_are_float32_whatever_torchs_default(name):
     torch.set_default_dtype(torch.float64)
     try:
         policy = gaussjax.torch.gaussian(getattr(gaussjax.networks, name)(), 3, BOX)
@@ -309,18 +285,20 @@ def test_parameters_are_float32_whatever_torchs_default(name, tmp_path):
     assert {leaf.dtype for leaf in params.values()} == {torch.float32}
 
 
-def test_float64_parameters_come_back_from_a_file(made, tmp_path):
+def test_float64_parameters_and_statistics_with_a_gradient_come_back_from_a_file(made, tmp_path):
     policy, params = made
     wide = {name: leaf.double() / 3 for name, leaf in params.items()}
-    gaussjax.torch.save(tmp_path / "policy.safetensors", policy, wide)
-    loaded = gaussjax.torch.load(tmp_path / "policy.safetensors").params
-    assert {leaf.dtype for leaf in loaded.values()} == {torch.float64}
-    assert all(torch.equal(loaded[name], leaf) for name, leaf in wide.items())
+    statistics = gaussjax.normalize.Statistics(*(torch.ones(shape, requires_grad=True) for shape in ((), (3,), (3,))))
+    gaussjax.torch.save(tmp_path / "policy.safetensors", policy, wide, normalizer=statistics)
+    loaded = gaussjax.torch.load(tmp_path / "policy.safetensors")
+    assert {leaf.dtype for leaf in loaded.params.values()} == {torch.float64}
+    assert all(torch.equal(loaded.params[name], leaf) for name, leaf in wide.items())
+    assert all(map(torch.equal, loaded.normalizer, statistics))
 
 
 def test_integer_actions_are_scored_as_in_jax(made):
     box = gaussjax.spaces.Box(-0.5, 0.5, (2,))
-    network = gaussjax.networks.MLP((8, 8))
+    network = networks.MLP((8, 8))
     policy = gaussjax.torch.gaussian(network, 3, box, clip_actions=True, clipped_log_prob="censored")
     params, taken = policy.init(random.key(0)), np.array([[0, 1], [0, -3]])
     jax_policy = gaussjax.from_spec(policy.spec)

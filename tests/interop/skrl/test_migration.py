@@ -15,6 +15,7 @@ import gaussjax.torch
 from gaussjax import networks, normalize
 from gaussjax.interop import skrl
 from gaussjax.training.ppo import update
+from tests import policies
 
 BOX = gaussjax.spaces.Box(-0.3, 0.3, (2,))
 KEY = jax.random.key(1)
@@ -24,20 +25,11 @@ TAKEN = 0.5 * NOISE
 LOG_STD = np.array([-0.5, 2.5], np.float32)
 
 
-class Compute:
-    """Counterpart of `compute` of a model of skrl: a mean and a parameter for log_std."""
-
-    def init(self, key, observations):
-        return {"weights": 0.5 * jax.random.normal(key, (3, 2)), "log_std_parameter": jnp.asarray(LOG_STD)}
-
-    def apply(self, params, observations):
-        return observations @ params["weights"], params["log_std_parameter"], {}
-
-
 @functools.cache
 def make(factory=gaussjax.gaussian, network=None, **options):
-    policy = factory(network or Compute(), 3, BOX, **options)
-    params = policy.init(jax.random.key(0))
+    """A policy; without a network, that of a model of skrl whose `compute` returns a mean and a parameter."""
+    policy = factory(network or policies.PlainNetwork(), 3, BOX, **options)
+    params = policy.init(jax.random.key(0)) if network else {**policies.random_params(policy), "log_std": LOG_STD}
     return policy, params, np.asarray(policy.apply(params, SEEN)[1]["mean_actions"])
 
 
@@ -72,19 +64,40 @@ def test_a_class_of_multivariate_gaussian_mixin_is_multivariate_gaussian():
     np.testing.assert_allclose(policy.evaluate(params, SEEN, TAKEN).log_prob[:, 0], expected, rtol=1e-5)
 
 
-def test_act_with_inputs_is_act_with_observations():
+def test_act_of_a_profile_is_act_and_with_taken_actions_evaluate_without_a_draw():
     policy, params, _ = make()
-    actions, outputs = skrl.profile(policy, "2.1.1").act(params, KEY, {"observations": SEEN})
-    expected = policy.act(params, KEY, SEEN)
-    assert (actions == expected.actions).all()
-    assert (outputs["log_prob"] == expected.log_prob).all()
+    act, expected = skrl.profile(policy, "2.1.1").act, policy.act(params, KEY, SEEN)
+    actions, outputs = act(params, KEY, {"observations": SEEN}, role="policy")
+    assert np.array_equal(actions, expected.actions)
+    assert np.array_equal(outputs["log_prob"], expected.log_prob)
     assert set(expected.outputs) == {"mean_actions", "log_std", "raw_actions"}
+    _, outputs = act(params, KEY, {"observations": SEEN, "taken_actions": TAKEN})
+    assert np.array_equal(outputs["log_prob"], policy.evaluate(params, SEEN, TAKEN).log_prob)
+    with pytest.raises(ValueError, match=r"expected the observations as 'observations', got the names \['states'\]"):
+        act(params, KEY, {"states": SEEN})
 
 
-def test_taken_actions_are_scored_by_evaluate_without_a_draw():
+def test_profiles_have_the_arity_names_and_shapes_of_their_versions():
     policy, params, _ = make()
-    _, outputs = skrl.profile(policy, "2.1.1").act(params, KEY, {"observations": SEEN, "taken_actions": TAKEN})
-    assert (policy.evaluate(params, SEEN, TAKEN).log_prob == outputs["log_prob"]).all()
+    old, middle, new = (skrl.profile(policy, version) for version in ("1.4.3", "2.0.0", "2.1.1"))
+    before, now = {"states": SEEN}, {"observations": SEEN}
+    expected = policy.act(params, KEY, SEEN)
+    actions, log_prob, outputs = old.act(params, KEY, before)
+    assert np.array_equal(actions, expected.actions)
+    assert log_prob.shape == (5, 1)
+    assert set(outputs) == {"mean_actions", "log_std"}
+    assert np.array_equal(middle.act(params, KEY, now)[1]["log_prob"], log_prob)
+    entropy = middle.entropy(params, now)
+    shapes = [array.shape for array in (old.log_std(params, before), old.entropy(params, before), entropy)]
+    assert shapes == [(5, 2)] * 3
+    # The entropy of a normal distribution is 1/2 log(2 pi e) + log_std; log_std is clipped at 2.
+    np.testing.assert_allclose(new.entropy(params, now), np.full((5, 1), np.log(2 * np.pi * np.e) + 1.5), rtol=1e-6)
+    np.testing.assert_allclose(new.entropy(params, now)[:, 0], np.sum(entropy, -1), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"version: expected one of .*got '2.1'"):
+        skrl.profile(policy, "2.1")
+    for factory in (gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian):
+        with pytest.raises(ValueError, match="which skrl has"):
+            skrl.profile(factory(networks.MLP(), 3, BOX), "2.1.1")
 
 
 def test_distribution_is_what_apply_returns():
@@ -97,8 +110,8 @@ def test_distribution_is_what_apply_returns():
 
 
 def test_rnn_of_inputs_and_outputs_is_the_carry_and_terminated_the_resets():
-    network = networks.GRU(8, sizes=(), sequence_length=3)
-    policy, params, _ = recurrent(network)
+    policy = gaussjax.gaussian(networks.GRU(8, sizes=(), sequence_length=3), 3, BOX)
+    params = policies.random_params(policy)
     observations = np.random.default_rng(2).normal(size=(6, 3)).astype(np.float32)
     ended = np.array([[0], [1], [0], [0], [0], [1]], bool)
     states = np.random.default_rng(3).normal(size=(1, 6, 8)).astype(np.float32)
@@ -110,18 +123,13 @@ def test_rnn_of_inputs_and_outputs_is_the_carry_and_terminated_the_resets():
         for t in range(first, first + 3):
             _, stepped = policy.apply(params, observations[t][None], carry=carry)
             means.append(stepped["mean_actions"][0])
-            carry = jax.tree.map(lambda c: c * ~ended[t][:, None], stepped["carry"])  # noqa: B023
-        np.testing.assert_allclose(outputs["mean_actions"][first : first + 3], jnp.stack(means), rtol=1e-5, atol=1e-6)
+            carry = (np.asarray(stepped["carry"][0]) * ~ended[t][:, None],)
+        np.testing.assert_allclose(outputs["mean_actions"][first : first + 3], np.stack(means), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(outputs["rnn"][0][0, n], carry[0][0], rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r"inputs\['rnn'\]: expected a list of 1 states of shape \(1, N, 8\)"):
         skrl.profile(policy, "2.1.1").act(params, KEY, {"observations": observations})
     with pytest.raises(ValueError, match="expected consecutive sequences of 3 steps, got 4 steps"):
         skrl.profile(policy, "2.1.1").act(params, KEY, {**inputs, "rnn": [states[:, :4]]})
-
-
-def recurrent(network):
-    policy = gaussjax.gaussian(network, 3, BOX)
-    return policy, policy.init(jax.random.key(0)), None
 
 
 def test_the_instantiator_of_a_gaussian_model_is_from_spec():
@@ -194,3 +202,5 @@ def test_a_running_standard_scaler_is_normalize():
     np.testing.assert_allclose(normalize.apply(statistics, SEEN, clip=5.0), expected, rtol=1e-4, atol=1e-4)
     module = {"running_mean": batch.mean(0), "running_variance": batch.var(0), "current_count": np.array(500.0)}
     np.testing.assert_allclose(normalize.apply(skrl.statistics(module), SEEN, clip=5.0), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="module: expected the arrays"):
+        skrl.statistics({})
