@@ -53,7 +53,7 @@ FORMATS = {
 # One row for each kind of operation and of input; the slow tests run the whole table in each format. The LSTM in
 # NumPy is tested below. JAX writes StableHLO, so fewer rows cover our part.
 FEW = [(format_, *row) for format_ in ("numpy", "onnx") for row in (("squashed", False), ("gaussian-cnn", True))]
-FEW += [("numpy", "gaussian-nested-spaces", True), ("stablehlo", "gaussian-lstm", True)]
+FEW += [("numpy", "gaussian-nested-spaces", True), ("stablehlo", "gaussian-rnn", True)]
 ROWS = list(itertools.product(FORMATS, policies.TABLE, [True, False]))
 # scatter, with which the triangle of correlations is filled, is not among the operations.
 NOT_IN_NUMPY = ("numpy", "multivariate", False)
@@ -86,7 +86,7 @@ def test_exported_program_acts_as_the_policy(format_, name, deterministic, tmp_p
 
 def test_stochastic_stablehlo_draws_the_numbers_of_act(tmp_path):
     pytest.importorskip("flatbuffers")
-    policy, params = made("gaussian")
+    policy, params = made("gaussian-plain-network")
     program = export.stablehlo(tmp_path / "x", policy, params, deterministic=False)
     key, observations = jax.random.key(3), np.ones((3, 3), np.float32)
     got = in_stablehlo(tmp_path / "x", program)({"key": jax.random.key_data(key), "observations": observations})
@@ -150,7 +150,7 @@ def test_unknown_and_unfit_inputs_are_refused():
     with pytest.raises(ValueError, match=r"inputs: expected \['x'\], got \['obs'\]"):
         act(obs=np.zeros((1, 3)))
     with pytest.raises(ValueError, match=r"x: expected \(batch, 3\), got \(2, 4\)"):
-        act(x=np.zeros((2, 4)))
+        act(x=np.zeros((2, 4), int))
     with pytest.raises(TypeError, match=r"^x: expected integers, got float64\. Use array\.astype"):
         act(x=np.array([[2.9, 3.0, 4.0]]))
 

@@ -25,13 +25,15 @@ def plain(network, space=3):
 
 
 # Each kind of layer and of initializer, alone and inside another network.
-PIXELS = policies.TABLE["gaussian-cnn"].observation_space
-LSTM = networks.LSTM(4, sizes=(8,), initializer="he_normal", memory_steps=50)
+CNN = policies.TABLE["gaussian-cnn"].network
+LSTM = networks.LSTM(4, sizes=(), initializer="he_normal", memory_steps=50)
 FEW = {
-    "critic": plain(networks.ActorCritic(LSTM, critic=networks.MinGRU(4, sizes=(), memory_steps=50))),
-    "gru": plain(networks.GRU(4, sizes=(), memory_steps=50)),
-    "state": plain(networks.MLP((8, 4), std="state", norm="layer", initializer="xavier_uniform", scale=0.5)),
-    "cnn": plain(networks.CNN((4,), (3,), (2,), sizes=(8,), initializer="orthogonal", output_scale=0.01), PIXELS),
+    "actor-critic": plain(networks.ActorCritic(LSTM, sizes=(8,))),
+    "min-gru": plain(networks.MinGRU(4, sizes=(), memory_steps=50)),
+    "state": plain(networks.MLP((8,), std="state", norm="layer", initializer="xavier_uniform", scale=0.5)),
+    "cnn": plain(
+        CNN.copy(initializer="orthogonal", output_scale=0.01), policies.TABLE["gaussian-cnn"].observation_space
+    ),
 }
 INITIALIZERS = {"he_normal": {}, "xavier_uniform": {"scale": 0.5}, "orthogonal": {"output_scale": 0.01}}
 MORE = {
@@ -39,7 +41,7 @@ MORE = {
     for network, size in ((networks.MLP, {}), (networks.LSTM, {"hidden_size": 8}))
     for initializer, options in INITIALIZERS.items()
 }
-MORE |= {name: policies.build(name) for name in NAMES}
+MORE |= {"gru": plain(networks.GRU(4, sizes=(), memory_steps=50)), **{name: policies.build(name) for name in NAMES}}
 
 
 @pytest.mark.parametrize("name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])

@@ -8,7 +8,7 @@ import torch
 from gaussjax.random import threefry
 from gaussjax.torch import random
 
-SHAPES = [(), (1,), (7,), (3, 5), (1000, 3), (2, 0), (2, 3, 4, 5)]
+SHAPES = [(), (7,), (1000, 3), (2, 0), (2, 3, 4, 5)]
 SEEDS = [0, 1, 123, 2**31, 2**32 - 1]
 
 
@@ -49,10 +49,10 @@ def test_bits_and_uniform_numbers_are_those_of_jax(seed):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_normal_numbers_are_those_of_jax_to_a_few_units_in_the_last_place(x64, dtype):
-    expected = np.asarray(jax.random.normal(jax.random.key(5), (1_000_000,), dtype))
+    expected = np.asarray(jax.random.normal(jax.random.key(5), (200_000,), dtype))
     for found in (
-        random.normal(random.key(5), (1_000_000,), getattr(torch, dtype)).numpy(),
-        threefry.normal(threefry.key(5), (1_000_000,), dtype),
+        random.normal(random.key(5), (200_000,), getattr(torch, dtype)).numpy(),
+        threefry.normal(threefry.key(5), (200_000,), dtype),
     ):
         assert found.dtype == expected.dtype
         if dtype == "float32":
@@ -85,11 +85,13 @@ def test_every_single_precision_normal_number_is_that_of_jax_to_4_units_in_the_l
 
 
 @pytest.mark.slow
-def test_ten_million_double_precision_normal_numbers_of_torch_are_those_of_jax(x64):
+def test_ten_million_double_precision_normal_numbers_are_those_of_jax(x64):
     for seed in range(10):
         expected = np.asarray(jax.random.normal(jax.random.key(seed), (1_000_000,), "float64"))
         found = random.normal(random.key(seed), (1_000_000,), torch.float64).numpy()
         np.testing.assert_allclose(found, expected, rtol=5e-15, atol=5e-16)
+        in_numpy = threefry.normal(threefry.key(seed), (1_000_000,), "float64")
+        np.testing.assert_allclose(in_numpy, expected, rtol=5e-15, atol=5e-16)
 
 
 def test_keys_can_be_mapped_over():
@@ -98,7 +100,7 @@ def test_keys_can_be_mapped_over():
     assert (mapped == torch.stack([random.normal(key, (3,)) for key in keys])).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_normal_numbers_are_the_same_compiled(dtype):
     compiled = torch.compile(lambda key: random.normal(key, (64,), dtype), fullgraph=True, backend="aot_eager")
     assert (compiled(random.key(3)) == random.normal(random.key(3), (64,), dtype)).all()

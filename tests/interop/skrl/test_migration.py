@@ -30,7 +30,7 @@ def make(factory=gaussjax.gaussian, network=None, **options):
     """A policy; without a network, that of a model of skrl whose `compute` returns a mean and a parameter."""
     policy = factory(network or policies.PlainNetwork(), 3, BOX, **options)
     params = policy.init(jax.random.key(0)) if network else {**policies.random_params(policy), "log_std": LOG_STD}
-    return policy, params, np.asarray(policy.apply(params, SEEN)[1]["mean_actions"])
+    return policy, params
 
 
 def density(actions, mean, log_std):
@@ -38,9 +38,9 @@ def density(actions, mean, log_std):
 
 
 def test_a_class_of_gaussian_mixin_is_gaussian():
-    policy, params, mean = make()
-    actions, log_prob, _ = policy.act(params, None, SEEN, noise=NOISE)
-    clipped = np.minimum(LOG_STD, 2.0)
+    policy, params = make()
+    actions, log_prob, outputs = policy.act(params, None, SEEN, noise=NOISE)
+    mean, clipped = np.asarray(outputs["mean_actions"]), np.minimum(LOG_STD, 2.0)
     np.testing.assert_allclose(actions, mean + np.exp(clipped) * NOISE, rtol=1e-5)
     np.testing.assert_allclose(log_prob, density(np.asarray(actions), mean, clipped).sum(-1)[:, None], rtol=1e-5)
 
@@ -57,15 +57,14 @@ def test_a_class_of_gaussian_mixin_in_torch_is_gaussian_of_torch():
 
 def test_a_class_of_multivariate_gaussian_mixin_is_multivariate_gaussian():
     # skrl's covariance is diagonal; here it starts so.
-    network = networks.MLP((8,), initial_log_std=-0.5)
-    policy, params, mean = make(gaussjax.multivariate_gaussian, network)
-    covariance = np.diag(np.exp([-1.0, -1.0]))
-    expected = [scipy.stats.multivariate_normal(m, covariance).logpdf(a) for m, a in zip(mean, TAKEN, strict=True)]
-    np.testing.assert_allclose(policy.evaluate(params, SEEN, TAKEN).log_prob[:, 0], expected, rtol=1e-5)
+    policy, params = make(gaussjax.multivariate_gaussian, networks.MLP((8,), initial_log_std=-0.5))
+    log_prob, _, outputs = policy.evaluate(params, SEEN, TAKEN)
+    normal = scipy.stats.multivariate_normal(np.zeros(2), np.diag(np.exp([-1.0, -1.0])))
+    np.testing.assert_allclose(log_prob[:, 0], normal.logpdf(TAKEN - outputs["mean_actions"]), rtol=1e-5)
 
 
 def test_act_of_a_profile_is_act_and_with_taken_actions_evaluate_without_a_draw():
-    policy, params, _ = make()
+    policy, params = make()
     act, expected = skrl.profile(policy, "2.1.1").act, policy.act(params, KEY, SEEN)
     actions, outputs = act(params, KEY, {"observations": SEEN}, role="policy")
     assert np.array_equal(actions, expected.actions)
@@ -78,7 +77,7 @@ def test_act_of_a_profile_is_act_and_with_taken_actions_evaluate_without_a_draw(
 
 
 def test_profiles_have_the_arity_names_and_shapes_of_their_versions():
-    policy, params, _ = make()
+    policy, params = make()
     old, middle, new = (skrl.profile(policy, version) for version in ("1.4.3", "2.0.0", "2.1.1"))
     before, now = {"states": SEEN}, {"observations": SEEN}
     expected = policy.act(params, KEY, SEEN)
@@ -101,9 +100,9 @@ def test_profiles_have_the_arity_names_and_shapes_of_their_versions():
 
 
 def test_distribution_is_what_apply_returns():
-    policy, params, mean = make()
-    distribution, _ = policy.apply(params, SEEN)
-    expected = density(TAKEN, mean, np.minimum(LOG_STD, 2.0)).sum(-1)
+    policy, params = make()
+    distribution, outputs = policy.apply(params, SEEN)
+    expected = density(TAKEN, np.asarray(outputs["mean_actions"]), np.minimum(LOG_STD, 2.0)).sum(-1)
     np.testing.assert_allclose(distribution.log_prob(TAKEN), expected, rtol=1e-5)
     theirs = distribution.as_distrax()
     np.testing.assert_allclose(theirs.stddev()[0], np.exp(np.minimum(LOG_STD, 2.0)), rtol=1e-6)
@@ -134,15 +133,16 @@ def test_rnn_of_inputs_and_outputs_is_the_carry_and_terminated_the_resets():
 
 def test_the_instantiator_of_a_gaussian_model_is_from_spec():
     nodes = [{"name": "net", "input": "observations", "layers": [8, 4], "activations": "elu"}]
-    policy, params, mean = make(network=networks.from_spec({"nodes": nodes, "output": "net", "initial_log_std": -1.0}))
-    assert mean.shape == (5, 2)
-    assert float(policy.log_std(params, SEEN)[0, 0]) == -1.0
+    network = networks.from_spec({"nodes": nodes, "output": "net", "initial_log_std": -1.0})
+    policy, params = make(network=network)
+    assert np.array_equal(params["params"]["head"]["log_std"], [-1.0, -1.0])
+    assert jax.eval_shape(policy.apply, params, SEEN)[1]["mean_actions"].shape == (5, 2)
     with pytest.raises(ValueError, match="activation"):
         networks.from_spec({"nodes": [{**nodes[0], "activations": "nonsense"}], "output": "net"})
 
 
 def test_init_parameters_and_init_biases_are_maps_over_the_tree():
-    policy, params, _ = make(network=networks.MLP((8,), initializer="orthogonal", scale=2.0, output_scale=0.01))
+    policy, params = make(network=networks.MLP((8,), initializer="orthogonal", scale=2.0, output_scale=0.01))
     kernel = np.asarray(params["params"]["layers"]["dense_0"]["kernel"])
     np.testing.assert_allclose(kernel @ kernel.T, 4.0 * np.eye(3), atol=1e-5)
 
@@ -157,14 +157,14 @@ def test_init_parameters_and_init_biases_are_maps_over_the_tree():
 
 
 def test_update_parameters_by_polyak_averages_is_incremental_update():
-    _, params, _ = make()
+    _, params = make()
     zeros = jax.tree.map(jnp.zeros_like, params)
     found = optax.incremental_update(params, zeros, 0.25)
     jax.tree.map(lambda f, p: np.testing.assert_allclose(f, 0.25 * p, rtol=1e-6), found, params)
 
 
 def test_freeze_parameters_is_a_stopped_gradient():
-    policy, params, _ = make()
+    policy, params = make()
     frozen = jax.grad(lambda p: policy.evaluate(jax.lax.stop_gradient(p), SEEN, TAKEN).log_prob.sum())(params)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(frozen))
 
