@@ -54,8 +54,6 @@ def test_catalogue_is_complete(record_bar):
     assert silent == 0
 
 
-# Random variants
-
 shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 reals = st.sampled_from([np.float32, np.float16, np.int32, np.int8, np.bool_, np.uint8])
 

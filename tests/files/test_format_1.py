@@ -23,9 +23,10 @@ def arrays(record):
 
 # One row for each way in which a file describes arrays. The slow tests load all files.
 FEW = ("gaussian_mlp", "squashed_state", "multivariate", "actor_critic_gru")
+ROWS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in ACTED]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in ACTED])
+@pytest.mark.parametrize("name", ROWS)
 def test_a_file_of_format_1_acts_as_it_did(name):
     loaded, record = gaussjax.load(FOLDER / f"{name}.safetensors"), ACTED[name]
     policy, observations, noise = loaded.policy, arrays(record["observations"]), np.array(record["noise"], np.float32)

@@ -19,13 +19,12 @@ def seen(policy, dtype):
     """Observations in that type; pixels too, which as bytes would be scaled in float32."""
     observations = policies.observations(policy, BATCH)
     pixels = dtype == "float64" and getattr(observations, "dtype", None) == np.uint8
-    return policies.as_type(observations.astype(dtype) if pixels else observations, dtype)
+    return jax.tree.map(np.asarray, policies.as_type(observations.astype(dtype) if pixels else observations, dtype))
 
 
 def compare_outputs(name: str, dtype: str) -> None:
     policy, twin, params, tensors = pair(name, dtype)
     observations = seen(policy, dtype)
-    observed = jax.tree.map(np.asarray, observations)
     noise = policies.noise(policy, BATCH).astype(dtype)
     ours, theirs = carries(policy, BATCH)
     bar, raw_alone = RELATIVE[dtype], dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
@@ -47,28 +46,28 @@ def compare_outputs(name: str, dtype: str) -> None:
 
     acted, scored, each, divergence = everything(params, observations)
     for options, expected in zip(calls, acted, strict=True):
-        found = twin.act(tensors, None, observed, **options, **theirs)
+        found = twin.act(tensors, None, observations, **options, **theirs)
         assert type(found) is type(expected)
         assert set(found.outputs) == set(expected.outputs)
         assert_same(expected, found, bar, f"act {sorted(options)}")
     for scoring, expected in zip(scorings, scored, strict=True):
-        assert_same(expected, twin.evaluate(tensors, observed, **scoring, **theirs), bar, f"evaluate {sorted(scoring)}")
+        found = twin.evaluate(tensors, observations, **scoring, **theirs)
+        assert_same(expected, found, bar, f"evaluate {sorted(scoring)}")
     for function, expected in each.items():
-        assert_same(expected, getattr(twin, function)(tensors, observed, **theirs), bar, function)
+        assert_same(expected, getattr(twin, function)(tensors, observations, **theirs), bar, function)
     others = {name: 1.25 * tensor for name, tensor in tensors.items()}
-    found = twin.apply(tensors, observed, **theirs)[0].kl_divergence(twin.apply(others, observed, **theirs)[0])
+    found = twin.apply(tensors, observations, **theirs)[0].kl_divergence(twin.apply(others, observations, **theirs)[0])
     assert_same(divergence, found, 10 * bar, "kl_divergence")
 
 
 def compare_gradients(name: str, dtype: str) -> None:
     policy, twin, params, tensors = pair(name, dtype)
     observations = seen(policy, dtype)
-    observed = jax.tree.map(np.asarray, observations)
     ours, theirs = carries(policy, BATCH)
     noise = policies.noise(policy, BATCH).astype(dtype)
     raw_alone = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
     scoring = {"raw_actions" if raw_alone else "taken_actions": 0.5 * np.tanh(noise)}
-    old = twin.evaluate(tensors, observed, **scoring, **theirs).log_prob.sum(-1).detach().numpy() + 0.1
+    old = twin.evaluate(tensors, observations, **scoring, **theirs).log_prob.sum(-1).detach().numpy() + 0.1
 
     def losses(policy, params, observations, memory, xp):
         """The surrogate of PPO with its bonus, and the loss of SAC's actor."""
@@ -82,7 +81,7 @@ def compare_gradients(name: str, dtype: str) -> None:
 
     expected = jax.jit(jax.jacrev(lambda p: losses(policy, p, observations, ours, jnp)))(params)
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
-    for loss, value in losses(twin, leaves, observed, theirs, torch).items():
+    for loss, value in losses(twin, leaves, observations, theirs, torch).items():
         options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
         found = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values()), **options), strict=True))
         largest = max(np.max(np.abs(gradient), initial=0.0) for gradient in jax.tree.leaves(expected[loss]))

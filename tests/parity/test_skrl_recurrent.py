@@ -101,8 +101,7 @@ def test_training_sequences_with_terminations_are_those_of_skrl(reference, name)
 
     twin = gaussjax.torch.from_spec(policy.spec)
     leaves = {key: tensor.requires_grad_() for key, tensor in to_torch(policy.spec, params).items()}
-    tensors = jax.tree.map(lambda array: torch.from_numpy(np.array(array)), (rolled, carry))
-    rolled, carry = tensors
+    rolled, carry = jax.tree.map(lambda array: torch.from_numpy(np.array(array)), (rolled, carry))
     options = {"carry": carry, "resets": rolled["resets"]}
     log_prob, _, outputs = twin.evaluate(leaves, rolled["observations"], rolled["actions"], **options)
     (torch.from_numpy(weights) * log_prob).sum().backward()

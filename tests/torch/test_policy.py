@@ -218,10 +218,9 @@ def test_what_is_no_key_is_refused(made, key):
 )
 def test_wrong_parameters_are_refused_by_name(made, params, error):
     policy, good = made
-    if params == {}:
-        params = {name: tensor for name, tensor in good.items() if name != "head.log_std"}
-    with pytest.raises((TypeError, ValueError), match=error):
-        policy.apply(params, torch.zeros(4, 3))
+    given = params or {name: tensor for name, tensor in good.items() if name != "head.log_std"}
+    with pytest.raises(TypeError if params else ValueError, match=error):
+        policy.apply(given, torch.zeros(4, 3))
 
 
 _ACT = """
