@@ -38,7 +38,7 @@ def reference(tmp_path_factory):
 def profiled(reference, framework, bounds, clip, reduction):
     """The policy under the calling convention of skrl 2.1.1, and its parameters."""
     options = {"clip_actions": clip, "clip_mean_actions": clip, "reduction": reduction}
-    box = gaussjax.spaces.as_space(gaussjax.spaces.Box(*BOUNDS[bounds], float("inf"), (2,)))
+    box = gaussjax.spaces.Box(*BOUNDS[bounds], (2,))
     if framework == "jax":
         policy = gaussjax.gaussian(policies.PlainNetwork(), 3, box, **options)
         return policy, {name: reference[name] for name in ("weights", "log_std")}
