@@ -16,17 +16,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks a `dear` (expensive) test as slow if its row of `policies.TABLE` is a variant of another row.
+    """Marks a test of a row of `policies.TABLE` as slow if another row tests the same.
 
-    A `dear` test of the density is also slow for every network but the MLP: the density is the same for all.
+    That is a `dear` (expensive) test of a variant of another row; a `dear` test of the `density` with a network other
+    than the MLP; and a test of what all rows have in `common`, but for the first row.
     """
     for item in items:
         row = getattr(item, "callspec", None) and item.callspec.params.get("name")
         case = policies.TABLE.get(row) if isinstance(row, str) else None
-        if case is not None and item.get_closest_marker("dear"):
-            of_density = item.get_closest_marker("density") and not isinstance(case.network, MLP)
-            if case.variant or of_density:
-                item.add_marker(pytest.mark.slow)
+        if case is None:
+            continue
+        marks = {mark.name for mark in item.iter_markers()}
+        others = case.variant or ("density" in marks and not isinstance(case.network, MLP))
+        if ("dear" in marks and others) or ("common" in marks and row != next(iter(policies.TABLE))):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

@@ -73,66 +73,40 @@ NESTED = Dict(
     )
 )
 
+
+def _variant(network: Any, observations: Any = 3, actions: Box = UNIT, **options: Any) -> Case:
+    return Case(gaussjax.gaussian, network, observations, actions, options, variant=True)
+
+
+GRAPH = Graph(
+    nodes=[
+        {"name": "seen", "layers": [{"conv": {"features": 3, "kernel": 3, "stride": 2}}, "relu", "flatten"]},
+        {"name": "both", "input": "seen", "layers": [8, "tanh"]},
+    ],
+    value="both",
+)
+SMALL_CNN = CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh")
+STATE_STD = MLP((8, 8), std="state", log_std_bounds=(-2.0, 2.0), norm="layer")
+FIXED_STD = MLP((8, 8), std="fixed", initial_log_std=-0.5)
+TWO_MEMORIES = ActorCritic(LSTM(hidden_size=4, sizes=()), critic=GRU(hidden_size=4, sizes=()))
+_clipped = functools.partial(_variant, MLP((8, 8)), actions=NARROW, clip_actions=True)
 TABLE: dict[str, Case] = {
     "gaussian": Case(gaussjax.gaussian, MLP((8, 8)), 3, UNIT),
-    "gaussian-clipped": Case(
-        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clip_mean_actions": True}, variant=True
-    ),
-    "gaussian-unclipped-density": Case(
-        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "unclipped"}, variant=True
-    ),
-    "gaussian-censored": Case(
-        gaussjax.gaussian, MLP((8, 8)), 3, NARROW, {"clip_actions": True, "clipped_log_prob": "censored"}, variant=True
-    ),
-    "gaussian-state-std": Case(
-        gaussjax.gaussian,
-        MLP((8, 8), std="state", log_std_bounds=(-2.0, 2.0), norm="layer"),
-        3,
-        UNIT,
-        {"clip_log_std": False},
-        variant=True,
-    ),
-    "gaussian-actor-critic": Case(
-        gaussjax.gaussian,
-        ActorCritic(MLP((8, 8), std="fixed", initial_log_std=-0.5), sizes=(8,)),
-        3,
-        UNIT,
-        variant=True,
-    ),
-    "gaussian-nested-spaces": Case(gaussjax.gaussian, MLP((8, 8)), NESTED, Box(-1.0, 1.0, (2, 2)), variant=True),
-    "gaussian-own-module": Case(gaussjax.gaussian, OwnModule(), 3, UNIT, variant=True),
-    "gaussian-plain-network": Case(gaussjax.gaussian, PlainNetwork(), 3, UNIT, variant=True),
-    "gaussian-cnn": Case(
-        gaussjax.gaussian,
-        CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh"),
-        Box(0.0, 255.0, (6, 6, 2), "uint8"),
-        UNIT,
-        variant=True,
-    ),
-    "gaussian-graph": Case(
-        gaussjax.gaussian,
-        Graph(
-            nodes=[
-                {"name": "seen", "layers": [{"conv": {"features": 3, "kernel": 3, "stride": 2}}, "relu", "flatten"]},
-                {"name": "both", "input": "seen", "layers": [8, "tanh"]},
-            ],
-            value="both",
-        ),
-        Box(shape=(6, 6, 2)),
-        UNIT,
-        variant=True,
-    ),
-    "gaussian-rnn": Case(gaussjax.gaussian, RNN(hidden_size=6, sizes=(8,)), 3, UNIT, variant=True),
-    "gaussian-gru": Case(gaussjax.gaussian, GRU(hidden_size=6, sizes=(8,)), 3, UNIT, variant=True),
+    "gaussian-clipped": _clipped(clip_mean_actions=True),
+    "gaussian-unclipped-density": _clipped(clipped_log_prob="unclipped"),
+    "gaussian-censored": _clipped(clipped_log_prob="censored"),
+    "gaussian-state-std": _variant(STATE_STD, clip_log_std=False),
+    "gaussian-actor-critic": _variant(ActorCritic(FIXED_STD, sizes=(8,))),
+    "gaussian-nested-spaces": _variant(MLP((8, 8)), NESTED, Box(-1.0, 1.0, (2, 2))),
+    "gaussian-own-module": _variant(OwnModule()),
+    "gaussian-plain-network": _variant(PlainNetwork()),
+    "gaussian-cnn": _variant(SMALL_CNN, Box(0.0, 255.0, (6, 6, 2), "uint8")),
+    "gaussian-graph": _variant(GRAPH, Box(shape=(6, 6, 2))),
+    "gaussian-rnn": _variant(RNN(hidden_size=6, sizes=(8,))),
+    "gaussian-gru": _variant(GRU(hidden_size=6, sizes=(8,))),
     "gaussian-lstm": Case(gaussjax.gaussian, LSTM(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT),
-    "gaussian-min-gru": Case(gaussjax.gaussian, MinGRU(hidden_size=6, num_layers=2, sizes=(8,)), 3, UNIT, variant=True),
-    "gaussian-recurrent-actor-critic": Case(
-        gaussjax.gaussian,
-        ActorCritic(LSTM(hidden_size=4, sizes=()), critic=GRU(hidden_size=4, sizes=())),
-        3,
-        UNIT,
-        variant=True,
-    ),
+    "gaussian-min-gru": _variant(MinGRU(hidden_size=6, num_layers=2, sizes=(8,))),
+    "gaussian-recurrent-actor-critic": _variant(TWO_MEMORIES),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((-1.0, 0.0), (1.0, 3.0), (2,))),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
@@ -146,15 +120,22 @@ def build(name: str, **options: Any) -> gaussjax.Policy:
 
 @functools.cache
 def make(name: str, **options: Any) -> tuple[gaussjax.Policy, Any]:
-    """Returns the policy of a row, with some options changed, and its parameters; cached for all tests of a file."""
+    """Returns the policy of a row, with some options changed, and random parameters; cached for all tests of a file."""
     policy = build(name, **options)
-    return policy, policy.init(jax.random.key(0))
+    return policy, random_params(policy)
 
 
 def random_params(policy: gaussjax.Policy, seed: int = 0) -> Any:
-    """Returns random parameters as NumPy arrays; `policy.init` would compile a program for each policy."""
-    generator, shapes = np.random.default_rng(seed), jax.eval_shape(policy.init, jax.random.key(0))
-    return jax.tree.map(lambda leaf: (0.3 * generator.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
+    """Returns random parameters as NumPy arrays, biases too; `policy.init` would compile a program for each policy."""
+    generator = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        values = generator.normal(size=leaf.shape)
+        values = 0.1 * values if len(leaf.shape) < 2 else values / np.sqrt(np.prod(leaf.shape[:-1]))
+        # The factor of a norm.
+        return (values + ("'scale'" in jax.tree_util.keystr(path[-1:]))).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(policy.init, jax.random.key(0)))
 
 
 def size(policy: gaussjax.Policy) -> int:
@@ -190,7 +171,7 @@ def scoring(policy: gaussjax.Policy, result: gaussjax.ActOutput) -> dict[str, An
 
 def only_noise(params: Any) -> Any:
     """Returns parameters of zero: with mean 0 and std 1 the raw actions equal the noise, bit for bit."""
-    return jax.tree.map(jnp.zeros_like, params)
+    return jax.tree.map(np.zeros_like, params)
 
 
 def _sample(space: Space, batch_shape: tuple[int, ...], generator: np.random.Generator) -> Any:

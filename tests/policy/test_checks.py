@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import normalize, spaces
+from gaussjax import from_spec, normalize, spaces
 from gaussjax.networks import CNN, GRU, MLP, RNN
 from gaussjax.spaces import Box
 from tests import policies
@@ -38,6 +38,23 @@ def zeros(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
 
+def scored(**actions):
+    return Fault(actions, "evaluate")
+
+
+def nested(**parts):
+    """Observations of which some parts are others."""
+    return Fault({"observations": {**NESTED, **parts}}, policy=WITH_PARTS)
+
+
+def gru(carry=zeros(4, 6), **arguments):  # noqa: B008
+    return Fault({"carry": (carry,), **arguments}, policy=WITH_GRU)
+
+
+def flags(*shape):
+    return zeros(*shape, dtype=bool)
+
+
 def changed_params(change):
     """Parameters of the "gaussian" row after `change`, which may return others or edit what it gets."""
     params = jax.tree.map(np.asarray, policies.make("gaussian")[1])
@@ -56,8 +73,12 @@ def with_wide_kernel(tree):
     tree["layers"]["dense_0"]["kernel"] = zeros(5, 8)
 
 
+# No array of JAX holds such arguments, or the program depends on them.
+ALONE = {"under_vmap": False}
+FLAT, TAKEN, UNCLIPPED = {"observations": zeros(4, 3)}, {"taken_actions": zeros(4, 2)}, "gaussian-unclipped-density"
 LSTM_CARRY = policies.make(WITH_LSTM)[0].initial_carry((4,))
 NESTED = policies.observations(policies.make(WITH_PARTS)[0], (4,))
+CAMERA = {"observations": {"camera": NESTED["camera"]}}
 
 # The class of an error and a part of its text: the call that raises it.
 FAULTS = {
@@ -65,84 +86,60 @@ FAULTS = {
     "ValueError: observations: expected (..., 3), got (4, 1).": given(observations=zeros(4, 1)),
     "ValueError: observations: expected (..., 3), got ().": given(observations=zeros()),
     "TypeError: expected real numbers, got complex64": given(observations=zeros(4, 3, dtype=np.complex64)),
-    "TypeError: observations: expected real numbers, got <U1. Convert": given(
-        observations=np.array([["a", "b", "c"]]), under_vmap=False
+    "TypeError: observations: expected real numbers, got <U1.": given(observations=np.array([[*"abc"]]), **ALONE),
+    "TypeError: expected real numbers, got object. Convert": given(observations=np.full((1, 3), None), **ALONE),
+    "ValueError: the keys ['camera', 'gear', 'rest'], got the keys ['camera']": Fault(CAMERA, policy=WITH_PARTS),
+    "ValueError: expected a dict with the keys ['camera', 'gear', 'rest'], got an array of": given(
+        policy=WITH_PARTS, **FLAT
     ),
-    "TypeError: observations: expected real numbers, got object. Convert": given(
-        observations=np.array([[None, 1.0, 2.0]], object), under_vmap=False
-    ),
-    "ValueError: with the keys ['camera', 'gear', 'rest'], got the keys ['camera', 'gear'].": given(
-        observations={"camera": NESTED["camera"], "gear": NESTED["gear"]}, policy=WITH_PARTS
-    ),
-    "ValueError: observations: expected a dict with the keys ['camera', 'gear', 'rest'], got an array of": given(
-        observations=zeros(4, 3), policy=WITH_PARTS
-    ),
-    "ValueError: observations['rest']: expected a tuple of 2 arrays, got 1 in a tuple.": given(
-        observations={**NESTED, "rest": NESTED["rest"][:1]}, policy=WITH_PARTS
-    ),
-    "ValueError: observations['rest'][0]: expected (..., 3), got (4, 7).": given(
-        observations={**NESTED, "rest": (zeros(4, 7), NESTED["rest"][1])}, policy=WITH_PARTS
-    ),
-    "TypeError: observations['gear']: expected integers for Discrete(n=3, start=1), got float32.": given(
-        observations={**NESTED, "gear": zeros(4)}, policy=WITH_PARTS
-    ),
-    "ValueError: the same leading dimensions in every part, got {'camera': (4,), 'gear': (3,)": given(
-        observations={**NESTED, "gear": zeros(3, dtype=np.int32)}, policy=WITH_PARTS
-    ),
+    "ValueError: observations['rest']: expected a tuple of 2 arrays, got 1 in a": nested(rest=NESTED["rest"][:1]),
+    "ValueError: observations['rest'][0]: expected (..., 3), got": nested(rest=(zeros(4, 7), NESTED["rest"][1])),
+    "TypeError: observations['gear']: expected integers for Discrete(n=3, start=1), got": nested(gear=zeros(4)),
+    "ValueError: in every part, got {'camera': (4,), 'gear': (3,)": nested(gear=np.zeros(3, np.int32)),
     "ValueError: taken_actions: expected shape (4, 2), got (2,). Nothing is": given(taken_actions=zeros(2)),
     "ValueError: taken_actions: expected shape (4, 2), got (4, 1).": given(taken_actions=zeros(4, 1)),
-    "ValueError: taken_actions: expected shape (4, 2), got (1, 4, 2).": given(
-        taken_actions=zeros(1, 4, 2), function="evaluate"
-    ),
-    "ValueError: taken_actions: expected shape (4, 2), got (4, 3).": given(
-        taken_actions=zeros(4, 3), function="evaluate"
-    ),
-    "TypeError: taken_actions: expected real numbers, got complex64.": given(
-        taken_actions=zeros(4, 2, dtype=np.complex64), function="evaluate"
-    ),
-    "ValueError: raw_actions: expected shape (4, 2), got (2,).": given(raw_actions=zeros(2), function="evaluate"),
+    "ValueError: taken_actions: expected shape (4, 2), got (1, 4, 2).": scored(taken_actions=zeros(1, 4, 2)),
+    "ValueError: taken_actions: expected shape (4, 2), got (4, 3).": scored(taken_actions=zeros(4, 3)),
+    "TypeError: taken_actions: expected real numbers, got complex64.": scored(taken_actions=zeros(4, 2, dtype="c8")),
+    "ValueError: raw_actions: expected shape (4, 2), got (2,).": scored(raw_actions=zeros(2)),
+    "TypeError: expected exactly one of raw_actions and taken_actions, got none": scored(),
+    "TypeError: raw_actions and taken_actions, got both": scored(taken_actions=zeros(4, 2), raw_actions=zeros(4, 2)),
+    "ValueError: taken_actions: expected None with clipped_log_prob='unclipped'": Fault(TAKEN, "evaluate", UNCLIPPED),
+    "ValueError: expected None with clipped_log_prob='unclipped', which": Fault(TAKEN, "act", UNCLIPPED),
     "ValueError: noise: expected shape (4, 2), got (2,).": given(noise=zeros(2)),
+    "ValueError: expected None for a deterministic action": given(noise=zeros(4, 2), deterministic=True, **ALONE),
+    "TypeError: key: expected one PRNG key, got an array of type": given(key=np.int32(3), deterministic=True, **ALONE),
+    "TypeError: key: expected one PRNG key, got an array": given(key=np.int32(3), noise=zeros(4, 2)),
     "TypeError: key: expected one PRNG key, got an array of type int32 and shape ().": given(key=np.int32(0)),
     "TypeError: key: expected one PRNG key, got None. Make one with jax.random.key(0)": given(key=None),
     "TypeError: got an array of type int32 and shape (2,).": given(key=zeros(2, dtype=np.int32)),
     "TypeError: got an array of type float32 and shape (2,).": given(key=zeros(2)),
-    "TypeError: Make one with jax.random.key(0); for several keys use jax.vmap": given(
-        key=jax.random.split(jax.random.key(0), 3)
-    ),
+    "TypeError: jax.random.key(0); for several keys use jax.vmap": given(key=jax.random.split(jax.random.key(0), 3)),
     "TypeError: got an array of type uint32 and shape (3, 2).": given(key=jax.random.split(jax.random.PRNGKey(0), 3)),
     "ValueError: carry: expected None, got arrays of shapes [(4, 8)]: this network is not": given(carry=zeros(4, 8)),
     "TypeError: floating numbers, got int32. Start with carry=policy.initial_carry((4,)) for one step": given(
         carry=jax.tree.map(lambda leaf: zeros(*leaf.shape, dtype=np.int32), LSTM_CARRY), policy=WITH_LSTM
     ),
-    "ValueError: resets: expected None, got arrays of shapes [(4,)]: this network is not recurrent.": given(
-        resets=zeros(4, dtype=bool)
-    ),
-    "ValueError: of this policy: ['params']['head']['log_std'] is missing (expected (2,)).": given(
+    "ValueError: resets: expected None, got arrays of shapes [(4,)]: this network is": given(resets=flags(4)),
+    "ValueError: of this policy: ['params']['head']['log_std'] is missing": given(
         params=changed_params(without_log_std)
     ),
-    "ValueError: params: the leaves are not those of this policy: ['params']['head']['gain'] is unknown": given(
+    "ValueError: not those of this policy: ['params']['head']['gain'] is unknown": given(
         params=changed_params(with_extra)
     ),
-    "ValueError: ['params']['layers']['dense_0']['kernel']: expected (3, 8), got (5, 8).": given(
-        params=changed_params(with_wide_kernel)
-    ),
+    "ValueError: ['dense_0']['kernel']: expected (3, 8), got (5, 8).": given(params=changed_params(with_wide_kernel)),
     "ValueError: ['head']['log_std'] is unknown (got (2,))": given(params=changed_params(lambda tree: tree)),
     "ValueError: ['params']['head']['log_std'] is missing (expected (2,))": given(params=None),
-    "ValueError: carry: expected the state of this recurrent network, got None.": given(policy=WITH_GRU),
-    "ValueError: carry: the leaves are not those of this policy: [0]: expected (4, 6), got (5, 6)": given(
-        carry=(zeros(5, 6),), policy=WITH_GRU
-    ),
-    "ValueError: [0]: expected (4, 6), got (4, 7)": given(carry=(zeros(4, 7),), policy=WITH_GRU),
+    "ValueError: got None. Start with carry=policy.initial_carry((4,)) for one step, or": given(policy=WITH_GRU),
+    "ValueError: carry: the leaves are not those of this policy: [0]: expected (4, 6), got (5, 6)": gru(zeros(5, 6)),
+    "ValueError: [0]: expected (4, 6), got (4, 7)": gru(zeros(4, 7)),
     "ValueError: is unknown (got (4, 6))": given(carry=LSTM_CARRY, policy=WITH_GRU),
     "ValueError: is missing (expected (4, 6))": given(carry=LSTM_CARRY[:1], policy=WITH_LSTM),
     "ValueError: [0] is missing (expected (4, 6))": given(carry=zeros(4, 6), policy=WITH_GRU),
-    "TypeError: resets: expected bool, got float32.": given(carry=(zeros(4, 6),), resets=zeros(4), policy=WITH_GRU),
-    "ValueError: resets: expected shape (4,), one for each observation, got (1,).": given(
-        carry=(zeros(4, 6),), resets=zeros(1, dtype=bool), policy=WITH_GRU
-    ),
-    "ValueError: resets: expected shape (4,), one for each observation, got (4, 1).": given(
-        carry=(zeros(4, 6),), resets=zeros(4, 1, dtype=bool), policy=WITH_GRU
-    ),
+    "TypeError: resets: expected bool, got float32.": gru(resets=zeros(4)),
+    "ValueError: resets: expected shape (4,), one for each observation, got (1,).": gru(resets=flags(1)),
+    "ValueError: resets: expected shape (4,), one for each observation, got (4, 1).": gru(resets=flags(4, 1)),
+    "ValueError: shape (5, 4), one for each observation, got (4,)": gru(resets=flags(4), observations=zeros(5, 4, 3)),
 }
 
 
@@ -175,30 +172,17 @@ def assert_raises(error, function):
     return str(caught.value)
 
 
-def test_the_error_names_expectation_fact_and_repair(error):
-    fault = FAULTS[error]
-    text = assert_raises(error, lambda: call(fault, fault.arguments))
-    assert re.search(r"expected .*(got|is missing|is unknown)|is (missing|unknown)", text)
-    assert len(text.split(". ")) >= 2, "an error ends with a repair"
-
-
-def test_the_error_under_jit_has_the_same_words(error):
+def test_the_error_names_expectation_fact_and_repair_bare_and_compiled_and_mapped(error):
     fault = FAULTS[error]
     bare = assert_raises(error, lambda: call(fault, fault.arguments))
+    assert re.search(r"expected .*(got|is missing|is unknown)|is (missing|unknown)", bare)
+    assert len(bare.split(". ")) >= 2, "an error ends with a repair"
+    # Constants of the caller's program in place of its arguments.
+    assert assert_raises(error, jax.jit(lambda: call(fault, fault.arguments))) == bare
     if fault.under_vmap:
         assert assert_raises(error, lambda: jax.jit(lambda arguments: call(fault, arguments))(fault.arguments)) == bare
-    # A constant of the caller's program instead of an argument.
-    assert assert_raises(error, jax.jit(lambda: call(fault, fault.arguments))) == bare
-
-
-def test_the_error_under_vmap_has_the_same_words(error):
-    fault = FAULTS[error]
-    if not fault.under_vmap:
-        pytest.skip("no array of JAX holds these")
-    bare = assert_raises(error, lambda: call(fault, fault.arguments))
-    stacked = jax.tree.map(twice, fault.arguments)
-    mapped = jax.vmap(lambda arguments, _: call(fault, arguments))
-    assert assert_raises(error, lambda: mapped(stacked, np.arange(2))) == bare
+        mapped = jax.vmap(lambda arguments, _: call(fault, arguments))
+        assert assert_raises(error, lambda: mapped(jax.tree.map(twice, fault.arguments), np.arange(2))) == bare
 
 
 @pytest.mark.parametrize("key", [0, 1.5, np.int64(3), None, jnp.zeros((3, 2), jnp.uint32)], ids=str)
@@ -207,22 +191,14 @@ def test_init_refuses_what_is_no_key(key):
         gaussjax.gaussian(MLP((8,)), 3, BOX).init(key)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.bool_, np.float16, np.float64])
-def test_other_real_numbers_are_cast_to_float32(dtype):
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.bool_, np.float16, np.float64, list])
+def test_other_real_numbers_and_lists_of_them_are_cast_to_float32(dtype):
     policy, params = policies.make("gaussian")
-    observations = np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype)
-    got = policy.act(params, jax.random.key(0), observations)
-    expected = policy.act(params, jax.random.key(0), observations.astype(np.float32))
-    assert got.log_prob.dtype == got.actions.dtype == np.float32
-    np.testing.assert_allclose(got.actions, expected.actions, rtol=2e-3 if dtype is np.float16 else 1e-6)
-
-
-def test_lists_of_numbers_are_observations_too():
-    policy, params = policies.make("gaussian")
-    rows = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
-    got = policy.act(params, jax.random.key(0), rows)
-    expected = policy.act(params, jax.random.key(0), np.array(rows, np.float32))
-    np.testing.assert_array_equal(got.actions, expected.actions)
+    rows = [[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]]
+    got = policy.apply(params, rows if dtype is list else np.array(rows).astype(dtype))[1]["mean_actions"]
+    assert got.dtype == np.float32
+    expected = policy.apply(params, np.array(rows, np.float32))[1]["mean_actions"]
+    np.testing.assert_allclose(got, expected, rtol=2e-3 if dtype is np.float16 else 1e-6)
 
 
 # Host rows: spaces and options
@@ -238,66 +214,46 @@ def start(network, space=3):
     return make(network, space).init(jax.random.key(0))
 
 
-DESCRIBED = policies.make("gaussian")[0].spec.to_dict()
+DESCRIBED, OWN = policies.make("gaussian")[0].spec.to_dict(), {"type": "custom", "name": "OwnModule"}
 HOST_FAULTS = {
-    "TypeError: a Box, got Discrete(4). A Gaussian policy acts on real": lambda: make(
-        actions=gymnasium.spaces.Discrete(4)
-    ),
-    "TypeError: action_space: expected a Box, got Dict(": lambda: make(
-        actions=gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(-1, 1, (2,))})
-    ),
-    "ValueError: a Box with at least one dimension, got Box(low=-inf, high=inf, shape=()": lambda: make(
-        actions=Box(shape=())
-    ),
+    "TypeError: a Box, got Discrete(4). A Gaussian policy acts on": lambda: make(actions=gymnasium.spaces.Discrete(4)),
+    "TypeError: action_space: expected a Box, got Dict(": lambda: make(actions=spaces.Dict((("a", BOX),))),
+    "ValueError: one dimension, got Box(low=-inf, high=inf, shape=()": lambda: make(actions=Box(shape=())),
     "ValueError: one dimension, got Box(low=-inf, high=inf, shape=(0,)": lambda: make(actions=Box(shape=(0,))),
-    "ValueError: low [3.] and high [2.] in the dimensions [1]": lambda: make(
-        actions=Box((-1.0, 3.0), (1.0, 2.0), (2,))
-    ),
+    "ValueError: low [3.] and high [2.] in the dimensions [1]": lambda: make(actions=Box((-1, 3), (1, 2), (2,))),
     "ValueError: space: expected low <= high, got low [nan]": lambda: make(space=Box(np.nan, 1.0, (2,))),
     "TypeError: Dict or Tuple, an int or a shape, got Text(": lambda: make(space=gymnasium.spaces.Text(5)),
-    "ValueError: min_log_std: expected a value <= max_log_std, got min_log_std=1.0": lambda: make(
-        min_log_std=1.0, max_log_std=-1.0
-    ),
+    "ValueError: min_log_std: expected a value <= max_log_std, got min_log_std=3.0": lambda: make(min_log_std=3.0),
     "ValueError: expected a value <= max_log_std, got min_log_std=nan": lambda: make(min_log_std=float("nan")),
-    "ValueError: max_log_std=1.0 apply only where log_std is clipped": lambda: make(
-        clip_log_std=False, max_log_std=1.0
-    ),
+    "ValueError: max_log_std=1.0 apply only where log_std is": lambda: make(clip_log_std=False, max_log_std=1.0),
     "ValueError: reduction: expected 'sum', 'mean', 'prod' or 'none', got 'max'.": lambda: make(reduction="max"),
     "ValueError: got 'censor'. Did you mean 'censored'?": lambda: make(clip_actions=True, clipped_log_prob="censor"),
     "ValueError: 'censored' applies to clipped actions only, got": lambda: make(clipped_log_prob="censored"),
     "ValueError: got 'rellu'. Did you mean 'relu'?": lambda: start(MLP(activation="rellu")),
     "TypeError: activation: expected a name from gaussjax.networks.ACTIVATIONS": lambda: start(MLP((8,), activation=3)),
-    "ValueError: ACTIVATIONS, or one for each of the 2 sizes, got ('relu',).": lambda: start(
-        MLP((8, 8), activation=("relu",))
-    ),
+    "ValueError: one for each of the 2 sizes, got ('relu',).": lambda: start(MLP((8, 8), activation=("relu",))),
     "TypeError: sizes: expected a tuple of widths, got 8. One layer of 64 units is sizes=(64,).": lambda: start(MLP(8)),
     "TypeError: sizes: expected a tuple of widths, got (8.0,).": lambda: start(MLP((8.0,))),
     "ValueError: one entry for each convolution, got 8, (8,": lambda: start(CNN(channels=8), Box(shape=(6, 6, 3))),
     "ValueError: expected one of ['celu', 'elu', 'gelu', 'identity',": lambda: start(MLP(output_activation="than")),
     "ValueError: std: expected one of ['fixed', 'parameter', 'state'], got": lambda: start(MLP(std="param")),
-    "ValueError: ['he_normal', 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(
-        MLP(initializer="ortho")
-    ),
+    "ValueError: 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(MLP(initializer="ortho")),
     "ValueError: norm: expected one of ['identity', 'layer'], got 'batch'.": lambda: start(MLP(norm="batch")),
-    "ValueError: a value in log_std_bounds, -5.0 to 2.0, got 3.0.": lambda: start(
-        MLP(initial_log_std=3.0, log_std_bounds=(-5.0, 2.0))
-    ),
+    "ValueError: in log_std_bounds, -5.0 to -1.0, got 0.0.": lambda: start(MLP(log_std_bounds=(-5.0, -1.0))),
     "ValueError: nonlinearity: expected one of ['relu', 'tanh'], got 'relue'": lambda: make(RNN(nonlinearity="relue")),
     "ValueError: num_layers: expected at least 1, got 0": lambda: make(GRU(num_layers=0)),
-    "ValueError: num_actions: expected a number, got None.": lambda: MLP().init(jax.random.key(0), jnp.zeros((1, 3))),
-    "ValueError: got one without ['action_space', 'kind', 'observation_space', 'options']": lambda: gaussjax.from_spec(
-        {"network": {"type": "MLP"}}
-    ),
-    "ValueError: got 'gausian'. Did you mean 'gaussian'?": lambda: gaussjax.from_spec({**DESCRIBED, "kind": "gausian"}),
-    "ValueError: got 'clip_action'. Did you mean": lambda: gaussjax.from_spec(
-        {**DESCRIBED, "options": {"clip_action": True}}
-    ),
-    "ValueError: own networks. Build it in your code and pass it as network=.": lambda: gaussjax.from_spec(
-        policies.make("gaussian-own-module")[0].spec.to_dict()
-    ),
-    "ValueError: batch: expected (..., 3), got (3, 2).": lambda: normalize.update(
-        normalize.init((3,)), jnp.zeros((3, 2))
-    ),
+    "TypeError: network: expected a module, got the class MLP. Make an instance: MLP(…).": lambda: make(MLP),
+    "TypeError: network: expected a flax.linen module, got str.": lambda: make("mlp"),
+    "TypeError: network: expected a flax.linen module, got function.": lambda: make(lambda observations: observations),
+    "ValueError: num_actions: expected a number, got None.": lambda: MLP(()).init(jax.random.key(0), zeros(1, 3)),
+    "ValueError: got None. Start with initial_carry(": lambda: GRU(num_actions=2).init(jax.random.key(0), zeros(1, 3)),
+    "ValueError: memory_steps: expected None, or at least 2": lambda: make(RNN(memory_steps=9)),
+    "ValueError: or at least 2 for a cell with gates": lambda: GRU(memory_steps=1).initial_carry(),
+    "ValueError: got one without ['action_space', 'kind', 'obs": lambda: from_spec({"network": {"type": "MLP"}}),
+    "ValueError: got 'gausian'. Did you mean 'gaussian'?": lambda: from_spec({**DESCRIBED, "kind": "gausian"}),
+    "ValueError: got 'clip_action'. Did you mean": lambda: from_spec({**DESCRIBED, "options": {"clip_action": True}}),
+    "ValueError: own networks. Build it in your code and pass it as": lambda: from_spec({**DESCRIBED, "network": OWN}),
+    "ValueError: batch: expected (..., 3), got (3, 2).": lambda: normalize.update(normalize.init((3,)), zeros(3, 2)),
     "ValueError: x: expected (..., 1), got (5, 2).": lambda: normalize.apply(normalize.init((1,)), jnp.zeros((5, 2))),
     "ValueError: MultiDiscrete, Dict or Tuple, got 'Sphere'.": lambda: spaces.from_dict({"type": "Sphere"}),
 }
@@ -324,28 +280,16 @@ class Returning:
 @pytest.mark.parametrize(
     ("returned", "error", "says"),
     [
-        (
-            (zeros(4, 2),),
-            TypeError,
-            "network: expected (mean, log_std, dict of outputs), got ndarray. Return all three.",
-        ),
-        ((zeros(4, 2), zeros(2)), TypeError, "network: expected (mean, log_std, dict of outputs), got tuple."),
-        ((zeros(4, 3), zeros(3), {}), ValueError, "network: expected a mean of shape (4, 2), got (4, 3)."),
-        ((zeros(2), zeros(2), {}), ValueError, "network: expected a mean of shape (4, 2), got (2,)."),
-        (
-            (zeros(4, 2), zeros(4, 1), {}),
-            ValueError,
-            "network: expected a log_std of shape (4, 2) or (2,), got (4, 1).",
-        ),
-        (
-            (zeros(4, 2), zeros(2), {"log_std": 1.0}),
-            ValueError,
-            "network: the outputs ['log_std'] are the policy's own. Give them another name.",
-        ),
+        ((zeros(4, 2),), TypeError, "expected (mean, log_std, dict of outputs), got ndarray. Return all three."),
+        ((zeros(4, 2), zeros(2)), TypeError, "expected (mean, log_std, dict of outputs), got tuple."),
+        ((zeros(4, 3), zeros(3), {}), ValueError, "expected a mean of shape (4, 2), got (4, 3)."),
+        ((zeros(2), zeros(2), {}), ValueError, "expected a mean of shape (4, 2), got (2,)."),
+        ((zeros(4, 2), zeros(4, 1), {}), ValueError, "expected a log_std of shape (4, 2) or (2,), got (4, 1)."),
+        ((zeros(4, 2), zeros(2), {"log_std": 1.0}), ValueError, "the outputs ['log_std'] are the policy's own. Give"),
     ],
     ids=["mean alone", "no outputs", "width", "no batch", "log_std", "taken name"],
 )
 def test_a_network_that_returns_something_else_is_named(returned, error, says):
     policy = gaussjax.gaussian(Returning(*returned), 3, BOX)
-    with pytest.raises(error, match=re.escape(says)):
+    with pytest.raises(error, match=re.escape(f"network: {says}")):
         policy.act({}, jax.random.key(0), zeros(4, 3))

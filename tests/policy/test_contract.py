@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import pickle
 
 import chex
 import jax
@@ -33,6 +34,41 @@ def params(name):
     return policies.make(name)[1]
 
 
+@pytest.fixture
+def observations(policy):
+    return policies.observations(policy, (4,))
+
+
+@pytest.fixture
+def answers(name):
+    """The results of all functions for a batch of four, from one compiled program."""
+    return _answers(name)
+
+
+@functools.cache
+def _answers(name):
+    policy, params = policies.make(name)
+
+    @jax.jit
+    def everything(params, observations, carry):
+        result = policy.act(params, KEY, observations, carry=carry)
+        scoring, raw_actions = policies.scoring(policy, result), {"raw_actions": result.outputs["raw_actions"]}
+        distribution, applied = policy.apply(params, observations, carry=carry)
+        scored, of_raw = (
+            policy.evaluate(params, observations, **actions, carry=carry) for actions in (scoring, raw_actions)
+        )
+        found = {"act": result, "evaluate": scored, "apply": (distribution, applied), "evaluate raw": of_raw}
+        found["deterministic"] = policy.act(params, None, observations, carry=carry, deterministic=True)
+        if "taken_actions" in scoring:
+            found["act taken"] = policy.act(params, KEY, observations, **scoring, carry=carry)
+            found["density"] = distribution.log_prob(result.actions)
+        for function in ("entropy", "log_std"):
+            found[function] = getattr(policy, function)(params, observations, carry=carry)
+        return {**found, "distributions": [policy.distribution(each.outputs) for each in (result, scored)]}
+
+    return everything(params, policies.observations(policy, (4,)), policy.initial_carry((4,)))
+
+
 def act(policy, params, key, observations, batch_shape=(), **options):
     """One step from the zero state, which for most networks is no state at all."""
     return policy.act(params, key, observations, carry=policy.initial_carry(batch_shape), **options)
@@ -48,31 +84,32 @@ def assert_close(got, expected, tolerance=3e-6):
     chex.assert_trees_all_close(got, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.dear
-def test_init_is_a_pure_function_of_the_key_and_needs_no_observations(policy, params):
-    chex.assert_trees_all_equal(policy.init(jax.random.key(0)), params)
-    chex.assert_trees_all_equal(policy.init(jax.random.key(0), policies.observations(policy, (4,))), params)
-    other = policy.init(jax.random.key(1))
-    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True))
+@pytest.mark.common
+def test_init_is_a_pure_function_of_the_key_and_needs_no_observations(policy, params, observations):
+    first, again, other = (policy.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    chex.assert_trees_all_equal(again, first)
+    chex.assert_trees_all_equal_shapes_and_dtypes(first, params)
+    same = jax.jit(lambda legacy: [policy.init(legacy), policy.init(jax.random.wrap_key_data(legacy), observations)])
+    chex.assert_trees_all_equal(*same(jax.random.PRNGKey(0)), first)
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
 
 
-@pytest.mark.dear
-def test_spec_is_hashable_json_and_rebuilds_the_same_numbers(policy, params):
+def test_a_policy_is_a_value_that_hashes_pickles_and_is_rebuilt_from_json(name, policy):
     description = policy.spec.to_dict()
     text = json.dumps(description, allow_nan=False)
-    network = policy.spec.network if description["network"]["type"] == "custom" else None
-    rebuilt = gaussjax.from_spec(json.loads(text), network)
-    assert rebuilt.spec == policy.spec
-    assert hash(rebuilt.spec) == hash(policy.spec)
+    custom = description["network"]["type"] == "custom"
+    rebuilt = gaussjax.from_spec(json.loads(text), policy.spec.network if custom else None)
+    assert rebuilt == policy == gaussjax.from_spec(policy.spec)
+    assert hash(rebuilt) == hash(policy)
     assert rebuilt.spec.to_dict() == description
-    observations = policies.observations(policy, (4,))
-    chex.assert_trees_all_equal(rebuilt.init(jax.random.key(0)), params)
-    chex.assert_trees_all_equal(*(act(each, params, KEY, observations, (4,)) for each in (rebuilt, policy)))
-    assert gaussjax.from_spec(policy.spec).spec == policy.spec
+    if not custom:
+        case = policies.TABLE[name]
+        assert pickle.loads(pickle.dumps(policy)) == copy.deepcopy(policy) == policy
+        assert policy != case.factory(case.network, case.observation_space, case.action_space, max_log_std=1.5)
 
 
 @pytest.mark.dear
-@pytest.mark.parametrize("batch_shape", [(), (0,), (4,), (3, 4)], ids=str)
+@pytest.mark.parametrize("batch_shape", [(), (0,), (3, 4)], ids=str)
 def test_results_have_the_leading_dimensions_of_the_observations(policy, params, batch_shape):
     observations, carry = policies.observations(policy, batch_shape), policy.initial_carry(batch_shape)
 
@@ -99,27 +136,29 @@ def test_results_have_the_leading_dimensions_of_the_observations(policy, params,
 
 @pytest.mark.dear
 def test_leading_dimensions_do_not_change_the_numbers(policy, params):
-    observations, noise = policies.observations(policy, (3, 4)), policies.noise(policy, (3, 4))
-    whole = act(policy, params, None, observations, (3, 4), noise=noise)
-    flat = jax.tree.map(lambda x: x.reshape(12, *x.shape[2:]), (observations, noise))
-    rows = act(policy, params, None, flat[0], (12,), noise=flat[1])
-    assert_close(jax.tree.map(lambda x: x.reshape(3, 4, *x.shape[1:]), rows[:2]), whole[:2])
-    for i, j in ((0, 0), (2, 3)):
-        one = act(policy, params, None, jax.tree.map(lambda x, at=(i, j): x[at], observations), noise=noise[i, j])
-        assert_close(one[:2], jax.tree.map(lambda x, at=(i, j): x[at], whole[:2]))
+    inputs = policies.observations(policy, (3, 4)), policies.noise(policy, (3, 4))
+
+    @jax.jit
+    def both(inputs):
+        flat = jax.tree.map(lambda x: x.reshape(12, *x.shape[2:]), inputs)
+        one = jax.tree.map(lambda x: x[2, 3], inputs)
+        batches = ((3, 4), inputs), ((12,), flat), ((), one)
+        return [act(policy, params, None, seen, shape, noise=noise)[:2] for shape, (seen, noise) in batches]
+
+    whole, rows, one = both(inputs)
+    assert_close(jax.tree.map(lambda x: x.reshape(3, 4, *x.shape[1:]), rows), whole)
+    assert_close(one, jax.tree.map(lambda x: x[2, 3], jax.device_get(whole)))
 
 
 @pytest.mark.dear
-def test_bfloat16_gives_float32_densities(policy, params):
-    observations = policies.as_type(policies.observations(policy, (4,)), jnp.bfloat16)
-
+def test_bfloat16_gives_float32_densities(policy, params, observations):
     @jax.jit
     def everything(low, observations):
         result = act(policy, low, KEY, observations, (4,))
         scored = evaluate(policy, low, observations, policies.as_type(result, jnp.bfloat16), (4,))
         return result, scored, policy.entropy(low, observations, carry=policy.initial_carry((4,)))
 
-    result, scored, entropy = everything(policies.as_type(params, jnp.bfloat16), observations)
+    result, scored, entropy = everything(*policies.as_type((params, observations), jnp.bfloat16))
     assert {leaf.dtype for leaf in (*result[:2], *scored[:2], entropy)} == {np.dtype(np.float32)}
     chex.assert_tree_all_finite((result[:2], scored[:2], entropy))
 
@@ -127,9 +166,8 @@ def test_bfloat16_gives_float32_densities(policy, params):
 @pytest.mark.dear
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64], ids=["bfloat16", "float32", "float64"])
-def test_with_x64_only_float64_inputs_give_float64(policy, params, dtype):
-    observations = policies.as_type(policies.observations(policy, (4,)), dtype)
-    cast = policies.as_type(params, dtype)
+def test_with_x64_only_float64_inputs_give_float64(policy, params, observations, dtype):
+    cast, observations = policies.as_type((params, observations), dtype)
     expected = {np.dtype(np.float64 if dtype == jnp.float64 else np.float32)}
 
     def both():
@@ -142,10 +180,7 @@ def test_with_x64_only_float64_inputs_give_float64(policy, params, dtype):
 
 
 @pytest.mark.dear
-def test_deterministic_and_random_results_have_one_structure(policy, params):
-    observations = policies.observations(policy, (4,))
-
-    @jax.jit
+def test_deterministic_and_random_results_have_one_structure(policy, params, observations):
     def either(deterministic, key):
         return jax.lax.cond(
             deterministic,
@@ -153,15 +188,14 @@ def test_deterministic_and_random_results_have_one_structure(policy, params):
             lambda: act(policy, params, key, observations, (4,)),
         )
 
-    assert_close(either(True, KEY), act(policy, params, None, observations, (4,), deterministic=True))
-    assert_close(either(False, KEY), act(policy, params, KEY, observations, (4,)))
+    jax.eval_shape(either, True, KEY)
 
 
 @pytest.mark.dear
-def test_inputs_are_never_mutated(policy, params):
+def test_inputs_are_never_mutated(policy, params, observations):
     inputs = {
         "params": jax.tree.map(np.array, params),
-        "observations": policies.observations(policy, (4,)),
+        "observations": observations,
         "noise": policies.noise(policy, (4,)),
         "raw_actions": np.zeros((4, policies.size(policy)), np.float32),
     }
@@ -170,41 +204,40 @@ def test_inputs_are_never_mutated(policy, params):
     result = act(policy, params, None, observations, (4,), noise=noise)
     result.outputs["mine"] = result.outputs.pop("mean_actions")
     policy.evaluate(params, observations, raw_actions=raw_actions, carry=policy.initial_carry((4,)))
-    policy.init(jax.random.key(0), observations)
+    jax.eval_shape(policy.init, jax.random.key(0), observations)
     chex.assert_trees_all_equal(inputs, before)
 
 
 @pytest.mark.dear
-def test_repeated_calls_compile_nothing(policy, params, traces):
+def test_repeated_calls_compile_nothing_and_give_the_numbers_of_one_program(policy, params, answers, traces):
     def call(seed):
-        key, observations = jax.random.key(seed), policies.observations(policy, (4,), seed)
+        key, observations = jax.random.key(7 + seed), policies.observations(policy, (4,), seed)
         carry, noise = policy.initial_carry((4,)), policies.noise(policy, (4,), seed)
         start = traces()
-        result = policy.act(params, key, observations, carry=carry)
+        found = {"act": policy.act(params, key, observations, carry=carry)}
         policy.act(params, None, observations, carry=carry, noise=noise)
-        policy.act(params, None, observations, carry=carry, deterministic=True)
-        policy.evaluate(params, observations, **policies.scoring(policy, result), carry=carry)
-        policy.entropy(params, observations, carry=carry)
-        policy.log_std(params, observations, carry=carry)
-        policy.apply(params, observations, carry=carry)
-        return traces() - start
+        found["deterministic"] = policy.act(params, None, observations, carry=carry, deterministic=True)
+        scoring = policies.scoring(policy, found["act"])
+        found["evaluate"] = policy.evaluate(params, observations, **scoring, carry=carry)
+        for function in ("entropy", "log_std", "apply"):
+            found[function] = getattr(policy, function)(params, observations, carry=carry)
+        return traces() - start, found
 
-    call(0)
-    assert [call(seed) for seed in (1, 2, 3)] == [0, 0, 0]
+    found = call(0)[1]
+    assert [call(seed)[0] for seed in (1, 2, 3)] == [0, 0, 0]
+    assert_close(found, {function: answers[function] for function in found})
 
 
-@pytest.mark.dear
-def test_a_callers_jit_holds_one_copy_and_leaks_nothing(policy, params):
-    observations = policies.observations(policy, (4,))
+@pytest.mark.common
+def test_a_callers_jit_holds_one_copy_and_leaks_nothing(policy, params, observations, answers):
     fresh = gaussjax.from_spec(policy.spec)
     with jax.checking_leaks():
         inside = jax.jit(lambda key: act(fresh, params, key, observations, (4,)))(KEY)
-    assert_close(inside, act(policy, params, KEY, observations, (4,)))
+    assert_close(inside, answers["act"])
 
 
-@pytest.mark.dear
-def test_act_consumes_its_key(policy, params):
-    observations = policies.observations(policy, (4,))
+@pytest.mark.common
+def test_act_consumes_its_key(policy, params, observations):
     with jax.debug_key_reuse(True):
         key = jax.random.key(11)
         act(policy, params, key, observations, (4,), deterministic=True)
@@ -213,23 +246,23 @@ def test_act_consumes_its_key(policy, params):
             act(policy, params, key, observations, (4,))
 
 
-@pytest.mark.dear
-def test_one_key_draws_one_noise_in_every_transformation(policy, params):
+@pytest.mark.common
+def test_each_key_draws_its_own_noise_and_the_same_in_every_transformation(policy, params, observations):
     params, keys = policies.only_noise(params), jax.random.split(KEY, 3)
-    observations = policies.observations(policy, (4,))
 
     def draw(key):
         return act(policy, params, key, observations, (4,)).outputs["raw_actions"]
 
     one_by_one = np.stack([draw(key) for key in keys])
+    assert np.unique(one_by_one).size == one_by_one.size, "keys, rows and dimensions draw differently"
     np.testing.assert_array_equal(jax.jit(draw)(keys[0]), one_by_one[0])
     np.testing.assert_array_equal(jax.vmap(draw)(keys), one_by_one)
     np.testing.assert_array_equal(jax.lax.map(draw, keys), one_by_one)
     np.testing.assert_array_equal(jax.jit(jax.vmap(draw))(keys), one_by_one)
+    np.testing.assert_array_equal(draw(jax.random.key_data(keys[0])), one_by_one[0])
 
 
-@pytest.mark.dear
-@pytest.mark.density
+@pytest.mark.common
 def test_padding_the_batch_does_not_change_the_noise(policy, params):
     params = policies.only_noise(params)
     draws = {
@@ -244,37 +277,18 @@ def test_padding_the_batch_does_not_change_the_noise(policy, params):
 
 @pytest.mark.dear
 @pytest.mark.density
-def test_typed_and_legacy_keys_draw_the_same(policy, params):
-    params, observations = policies.only_noise(params), policies.observations(policy, (4,))
-    legacy = act(policy, params, jax.random.PRNGKey(7), observations, (4,)).outputs["raw_actions"]
-    np.testing.assert_array_equal(legacy, act(policy, params, KEY, observations, (4,)).outputs["raw_actions"])
-    chex.assert_trees_all_equal(policy.init(jax.random.PRNGKey(3)), policy.init(jax.random.key(3)))
-
-
-@pytest.mark.dear
-def test_different_keys_rows_and_dimensions_draw_differently(policy, params):
-    observations = policies.observations(policy, (4,))
-    keys = jax.random.split(KEY, 3)
-    draws = jax.vmap(lambda key: act(policy, policies.only_noise(params), key, observations, (4,)))(keys)
-    raw_actions = np.asarray(draws.outputs["raw_actions"])
-    assert np.unique(raw_actions).size == raw_actions.size
-
-
-@pytest.mark.dear
-@pytest.mark.density
-def test_given_noise_takes_the_place_of_the_draw(policy, params):
-    observations = policies.observations(policy, (4,))
-    noise = jax.random.normal(KEY, (4, policies.size(policy)))
+def test_given_noise_takes_the_place_of_the_draw(policy, params, observations, answers):
+    noise = np.asarray(jax.random.normal(KEY, (4, policies.size(policy))))
     given = act(policy, params, None, observations, (4,), noise=noise)
-    assert_close(given, act(policy, params, KEY, observations, (4,)))
+    assert_close(given, answers["act"])
     centre = act(policy, params, None, observations, (4,), deterministic=True).outputs["raw_actions"]
     mirrored = act(policy, params, None, observations, (4,), noise=-noise)
     assert_close(given.outputs["raw_actions"] - centre, centre - mirrored.outputs["raw_actions"])
 
 
 @pytest.mark.dear
-def test_the_deterministic_action_knows_no_key(policy, params):
-    observations = policies.observations(policy, (4,))
+@pytest.mark.density
+def test_the_deterministic_action_knows_no_key(policy, params, observations):
     without = act(policy, params, None, observations, (4,), deterministic=True)
     chex.assert_trees_all_equal(act(policy, params, KEY, observations, (4,), deterministic=True), without)
     silent = np.zeros((4, policies.size(policy)), np.float32)
@@ -282,17 +296,14 @@ def test_the_deterministic_action_knows_no_key(policy, params):
 
 
 @pytest.mark.dear
-def test_vmap_over_stacked_params_is_a_loop_over_policies(policy):
-    members = [policy.init(jax.random.key(seed)) for seed in range(3)]
-    observations, keys = policies.observations(policy, (4,)), jax.random.split(KEY, 3)
+def test_vmap_over_stacked_params_is_a_loop_over_policies(policy, observations):
+    members = [policies.random_params(policy, seed) for seed in range(3)]
+    keys = jax.random.split(KEY, 3)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
     together = jax.vmap(lambda params, key: act(policy, params, key, observations, (4,)))(stacked, keys)
     for i, member in enumerate(members):
         alone = act(policy, member, keys[i], observations, (4,))
         assert_close(jax.tree.map(lambda x, i=i: np.asarray(x)[i], together), alone)
-    assert_close(
-        jax.vmap(policy.init)(jax.vmap(jax.random.key)(np.arange(3))), stacked
-    )  # the parameters can be made that way too
 
 
 @pytest.mark.dear
@@ -309,54 +320,28 @@ def test_scan_is_a_loop_over_steps(policy, params):
     for t, key in enumerate(keys):
         state, result = step(state, (key, jax.tree.map(lambda x, t=t: x[t], observations)))
         steps.append(result)
-    assert_close(scanned, jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps))
+    assert_close(scanned, jax.tree.map(lambda *leaves: np.stack(leaves), *steps))
     assert_close(carry, state)
 
 
 @pytest.mark.dear
 @pytest.mark.density
-def test_distributions_cross_every_boundary(policy, params):
-    observations = policies.observations(policy, (3, 4))
-    actions = act(policy, params, KEY, observations, (3, 4)).actions
-    distribution, _ = policy.apply(params, observations, carry=policy.initial_carry((3, 4)))
-    expected = distribution.log_prob(actions)
-
-    def one_step(observations):
-        return policy.apply(params, observations, carry=policy.initial_carry((4,)))[0]
-
-    mapped = jax.vmap(one_step)(observations)
-    _, scanned = jax.lax.scan(lambda _, x: (None, one_step(x)), None, observations)
-    assert_close(jax.jit(lambda d, a: d.log_prob(a))(distribution, actions), expected, 2e-5)
-    assert_close(jax.vmap(lambda d, a: d.log_prob(a))(mapped, actions), expected, 2e-5)
-    assert_close(jax.vmap(lambda d, a: d.log_prob(a))(scanned, actions), expected, 2e-5)
-
-
-@pytest.mark.dear
 @pytest.mark.usefixtures("x64")
-def test_gradients_equal_finite_differences(name, policy, params):
-    modes = ("fwd", "rev")
-    params = policies.as_type(params, jnp.float64)
-    observations = policies.as_type(policies.observations(policy, (3,)), jnp.float64)
-    noise = jnp.asarray(policies.noise(policy, (3,)), jnp.float64)
-    carry = policies.as_type(policy.initial_carry((3,)), jnp.float64)
-    scored = policies.scoring(policy, policy.act(params, None, observations, noise=noise, carry=carry))
+def test_gradients_equal_finite_differences(policy, params):
+    given = policies.observations(policy, (3,)), policies.noise(policy, (3,)), policy.initial_carry((3,))
+    params, (observations, noise, carry) = policies.as_type((params, given), jnp.float64)
+    taken = policies.scoring(policy, policy.act(params, None, observations, noise=noise, carry=carry))
 
     @jax.jit
-    def scores(params):
-        return policy.evaluate(params, observations, **scored, carry=carry)[:2]
+    def both(params, noise):
+        scores = policy.evaluate(params, observations, **taken, carry=carry)[:2]
+        return scores, policy.act(params, None, observations, noise=noise, carry=carry)[:2]
 
-    @jax.jit
-    def sample(params, noise):
-        return policy.act(params, None, observations, noise=noise, carry=carry)[:2]
-
-    check_grads(scores, (params,), order=1, modes=modes, eps=1e-6, atol=1e-6, rtol=1e-6)
-    check_grads(sample, (params, noise), order=1, modes=modes, eps=1e-6, atol=1e-6, rtol=1e-6)
+    check_grads(both, (params, noise), order=1, modes=("fwd", "rev"), eps=1e-6, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.dear
-def test_gradients_are_finite_bare_and_compiled(policy, params):
-    observations = policies.observations(policy, (4,))
-
+@pytest.mark.common
+def test_gradients_are_finite_bare_and_compiled(policy, params, observations):
     def loss(params):
         result = act(policy, params, KEY, observations, (4,))
         scored = evaluate(policy, params, observations, jax.lax.stop_gradient(result), (4,))
@@ -367,57 +352,49 @@ def test_gradients_are_finite_bare_and_compiled(policy, params):
     assert_close(jax.jit(jax.grad(loss))(params), gradient, 2e-5)
 
 
-def test_the_log_prob_of_an_action_is_that_of_evaluate(name, policy, params):
-    observations = policies.observations(policy, (4,))
-    result = act(policy, params, KEY, observations, (4,))
-    scored = evaluate(policy, params, observations, result, (4,))
+def test_the_log_prob_of_an_action_is_that_of_evaluate(name, answers):
+    result, scored = answers["act"], answers["evaluate"]
     assert_close(result.log_prob, scored.log_prob, 2e-5)
-    raw, carry = result.outputs["raw_actions"], policy.initial_carry((4,))
-    assert_close(policy.evaluate(params, observations, raw_actions=raw, carry=carry).log_prob, result.log_prob, 2e-5)
-    if "taken_actions" in policies.scoring(policy, result):
-        taken = act(policy, params, KEY, observations, (4,), taken_actions=result.actions)
+    assert_close(answers["evaluate raw"].log_prob, result.log_prob, 2e-5)
+    if taken := answers.get("act taken"):
         assert_close(taken.log_prob, scored.log_prob)
         assert_close(taken.actions, result.actions)
+        if "censored" not in name:
+            np.testing.assert_array_equal(scored.log_prob[..., 0], answers["density"])
 
 
-def test_outputs_of_all_functions_agree(policy, params):
-    observations, carry = policies.observations(policy, (4,)), policy.initial_carry((4,))
-    result = policy.act(params, KEY, observations, carry=carry)
-    scored = policy.evaluate(params, observations, **policies.scoring(policy, result), carry=carry)
-    distribution, applied = policy.apply(params, observations, carry=carry)
-    without_sample = {output: value for output, value in result.outputs.items() if output != "raw_actions"}
-    assert_close(scored.outputs, without_sample)
+def test_outputs_of_all_functions_agree(answers):
+    distribution, applied = answers["apply"]
+    outputs = answers["act"].outputs
+    without_sample = {output: value for output, value in outputs.items() if output != "raw_actions"}
+    assert_close(answers["evaluate"].outputs, without_sample)
     assert_close(applied, without_sample)
-    for outputs in (result.outputs, scored.outputs):
-        assert_close(policy.distribution(outputs), distribution)
-    assert_close(policy.log_std(params, observations, carry=carry), applied["log_std"])
+    assert_close(answers["distributions"], [distribution, distribution])
+    assert_close(answers["log_std"], applied["log_std"])
 
 
 @pytest.mark.dear
 @pytest.mark.density
-def test_reductions_are_of_the_terms_of_the_dimensions(name, policy, params):
+def test_reductions_are_of_the_terms_of_the_dimensions(name, params, observations, answers):
     reduce = {"sum": np.sum, "mean": np.mean, "prod": np.prod}
     reductions = policies.TABLE[name].reductions
     if "none" not in reductions:
         pytest.skip("this kind has no terms of single dimensions")
-    observations = policies.observations(policy, (4,))
-    actions = act(policy, params, KEY, observations, (4,))
-    terms = evaluate(policies.make(name, reduction="none")[0], params, observations, actions, (4,))
-    assert terms.log_prob.shape == terms.entropy.shape == (4, policies.size(policy))
-    for reduction in reductions:
-        if reduction == "none":
-            continue
-        reduced = evaluate(policies.make(name, reduction=reduction)[0], params, observations, actions, (4,))
-        expected = [reduce[reduction](np.asarray(terms[i]), axis=-1, keepdims=True) for i in (0, 1)]
-        assert_close([reduced.log_prob, reduced.entropy], expected, 2e-5)
 
+    variants = {reduction: policies.build(name, reduction=reduction) for reduction in reductions}
+    without = policies.build(name, keepdims=False)
 
-@pytest.mark.dear
-@pytest.mark.density
-def test_without_keepdims_the_reduced_axis_is_gone(name, policy, params):
-    flat = policies.make(name, keepdims=False)[0]
-    observations = policies.observations(policy, (4,))
-    kept, dropped = (act(each, params, KEY, observations, (4,)) for each in (policy, flat))
-    assert_close(dropped.log_prob, jnp.squeeze(kept.log_prob, -1))
-    kept, dropped = (evaluate(each, params, observations, kept, (4,)) for each in (policy, flat))
-    assert_close([dropped.log_prob, dropped.entropy], [jnp.squeeze(x, -1) for x in (kept.log_prob, kept.entropy)])
+    @jax.jit
+    def everything(observations, result):
+        scored = {name: evaluate(each, params, observations, result, (4,))[:2] for name, each in variants.items()}
+        acted = act(without, params, KEY, observations, (4,))
+        return scored, (acted.log_prob, *evaluate(without, params, observations, result, (4,))[:2])
+
+    found, flat = everything(observations, answers["act"])
+    terms = found.pop("none")
+    assert {leaf.shape for leaf in terms} == {answers["act"].actions.shape}
+    for reduction, reduced in found.items():
+        expected = [reduce[reduction](np.asarray(each), axis=-1, keepdims=True) for each in terms]
+        assert_close(list(reduced), expected, 2e-5)
+    kept = (answers["act"].log_prob, *answers["evaluate"][:2])
+    assert_close(flat, tuple(np.squeeze(each, -1) for each in kept))

@@ -1,33 +1,44 @@
 """The squashed and the full-covariance policies, where they differ from the diagonal one."""
 
 import math
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gaussjax
 from gaussjax.networks import MLP, ActorCritic
 from gaussjax.spaces import Box
+from tests import policies
 
 KEY = jax.random.key(0)
-OBSERVATIONS = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
+OBSERVATIONS = np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(4, 3)
+MANY = np.tile(OBSERVATIONS[:1], (100_000, 1))
 BOX = Box((-1.0, 0.0), (1.0, 3.0), (2,))
 
 
 @pytest.fixture(scope="module")
-def squashed() -> tuple[gaussjax.Policy, dict]:
+def squashed() -> SimpleNamespace:
+    """What a squashed policy does and says, from one program: calm, for many draws, and for noise of ±25."""
     policy = gaussjax.squashed_gaussian(MLP((8,), output_activation=None), 3, BOX)
-    return policy, policy.init(KEY)
 
+    @jax.jit
+    def everything(params, noise):
+        saturated = policy.act(params, None, OBSERVATIONS, noise=noise)
+        actions = {"raw_actions": saturated.outputs["raw_actions"]}, {"taken_actions": saturated.actions}
+        return {
+            "calm": policy.act(params, None, OBSERVATIONS, deterministic=True),
+            "drawn": policy.act(params, KEY, MANY),
+            "distribution": policy.apply(params, OBSERVATIONS)[0],
+            "entropy": policy.entropy(params, OBSERVATIONS),
+            "saturated": saturated.log_prob,
+            "scores": [policy.evaluate(params, OBSERVATIONS, **each).log_prob for each in actions],
+        }
 
-@pytest.fixture(scope="module")
-def multivariate() -> tuple[gaussjax.Policy, dict]:
-    policy = gaussjax.multivariate_gaussian(MLP((8,), std="state"), 3, Box(shape=(3,)))
-    params = policy.init(KEY)
-    return policy, jax.tree.map(lambda x: x + 0.1, params)
+    noise = 25.0 * np.sign(np.random.default_rng(0).normal(size=(4, 2)))
+    return SimpleNamespace(**jax.device_get(everything(policies.random_params(policy), noise)))
 
 
 def test_open_half_open_and_empty_dimensions_are_refused_by_number() -> None:
@@ -38,90 +49,75 @@ def test_open_half_open_and_empty_dimensions_are_refused_by_number() -> None:
 
 
 def test_the_deterministic_action_is_the_median_not_the_mode(squashed) -> None:
-    policy, params = squashed
-    result = policy.act(params, None, OBSERVATIONS, deterministic=True)
-    distribution, outputs = policy.apply(params, OBSERVATIONS)
-    np.testing.assert_allclose(result.actions, distribution.median(), rtol=1e-6)
-    np.testing.assert_allclose(result.actions[:, 0], jnp.tanh(outputs["mean_actions"][:, 0]), rtol=1e-6)
-    assert np.all(np.abs(result.actions - distribution.mode()) > 1e-3)
+    actions, distribution = squashed.calm.actions, squashed.distribution
+    np.testing.assert_allclose(actions, distribution.median(), rtol=1e-6)
+    np.testing.assert_allclose(actions[:, 0], np.tanh(squashed.calm.outputs["mean_actions"][:, 0]), rtol=1e-6)
+    assert np.all(np.abs(actions - distribution.mode()) > 1e-3)
 
 
 def test_actions_lie_in_the_box_and_raw_ones_lead_to_them(squashed) -> None:
-    policy, params = squashed
-    result = policy.act(params, KEY, jnp.tile(OBSERVATIONS, (1000, 1)))
-    low, high = (jnp.asarray(side)[None] for side in gaussjax.spaces.bounds(BOX))
-    assert bool(jnp.all((result.actions >= low) & (result.actions <= high)))
-    expected = jnp.asarray([[0.0, 1.5]]) + jnp.asarray([[1.0, 1.5]]) * jnp.tanh(result.outputs["raw_actions"])
-    np.testing.assert_allclose(result.actions, expected, atol=1e-6)
+    actions, raw_actions = squashed.drawn.actions, squashed.drawn.outputs["raw_actions"]
+    assert np.all((actions >= np.float32([[-1.0, 0.0]])) & (actions <= np.float32([[1.0, 3.0]])))
+    np.testing.assert_allclose(actions, [[0.0, 1.5]] + np.array([[1.0, 1.5]]) * np.tanh(raw_actions), atol=1e-6)
 
 
 def test_saturated_actions_are_scored_as_sampled_from_their_raw_ones(squashed) -> None:
-    policy, params = squashed
     # Noise of ±25 saturates tanh; the log-density of the sample is far from that of the edge.
-    noise = 25.0 * jnp.sign(jax.random.normal(KEY, (4, 2)))
-    result = policy.act(params, None, OBSERVATIONS, noise=noise)
-    raw = policy.evaluate(params, OBSERVATIONS, raw_actions=result.outputs["raw_actions"])
-    edge = policy.evaluate(params, OBSERVATIONS, result.actions)
-    np.testing.assert_allclose(raw.log_prob, result.log_prob, rtol=1e-5)
-    assert np.all(np.isfinite(edge.log_prob))
-    assert np.all(np.abs(edge.log_prob - raw.log_prob) > 10)
-
-
-@pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.multivariate_gaussian])
-def test_raw_actions_score_clipped_samples_before_the_clip(factory) -> None:
-    options = {"clip_actions": True, "clipped_log_prob": "unclipped"}
-    policy = factory(MLP((8,)), 3, Box(-0.1, 0.1, (2,)), **options)
-    params = policy.init(KEY)
-    result = policy.act(params, KEY, OBSERVATIONS)
-    assert bool(jnp.any(result.actions != result.outputs["raw_actions"]))
-    scored = policy.evaluate(params, OBSERVATIONS, raw_actions=result.outputs["raw_actions"])
-    np.testing.assert_allclose(scored.log_prob, result.log_prob, rtol=1e-5)
+    raw, edge = squashed.scores
+    np.testing.assert_allclose(raw, squashed.saturated, rtol=1e-5)
+    assert np.all(np.isfinite(edge))
+    assert np.all(np.abs(edge - raw) > 10)
 
 
 def test_entropy_of_the_policy_is_that_of_its_samples(squashed) -> None:
-    policy, params = squashed
-    result = policy.act(params, KEY, jnp.tile(OBSERVATIONS[:1], (100_000, 1)))
-    entropy = policy.entropy(params, OBSERVATIONS[:1]).sum()
-    error = float(result.log_prob.std()) / math.sqrt(100_000)
-    assert float(-result.log_prob.mean()) == pytest.approx(float(entropy), abs=5 * error)
+    log_prob = squashed.drawn.log_prob
+    error = float(log_prob.std()) / math.sqrt(100_000)
+    assert float(-log_prob.mean()) == pytest.approx(float(squashed.entropy[0].sum()), abs=5 * error)
+
+
+@pytest.mark.parametrize("options", [{"clipped_log_prob": "unclipped"}, {"reduction": "none"}], ids=str)
+def test_clipped_samples_of_correlated_dimensions_are_scored_as_they_were_drawn(options) -> None:
+    # A clipped dimension rescores those after it; raw actions are scored as before the clip.
+    box = Box((-0.1, -np.inf), (0.1, np.inf), (2,))
+    policy = gaussjax.multivariate_gaussian(MLP((8,)), 3, box, clip_actions=True, **options)
+
+    @jax.jit
+    def both(params):
+        result = policy.act(params, KEY, OBSERVATIONS)
+        raw = {"raw_actions": result.outputs["raw_actions"]} if "clipped_log_prob" in options else {}
+        return result, policy.evaluate(params, OBSERVATIONS, **(raw or {"taken_actions": result.actions})).log_prob
+
+    result, scored = both(policies.random_params(policy))
+    assert np.any(result.actions != result.outputs["raw_actions"])
+    np.testing.assert_allclose(scored, result.log_prob, rtol=1e-5)
 
 
 def test_any_network_of_ours_gives_the_correlations() -> None:
     for network in (MLP((8,)), MLP((8,), std="state"), ActorCritic(MLP((8,)))):
         policy = gaussjax.multivariate_gaussian(network, 3, Box(shape=(3,)))
-        distribution, outputs = policy.apply(policy.init(KEY), OBSERVATIONS)
-        assert outputs["off_diagonal"].shape == (4, 3)
-        np.testing.assert_array_equal(distribution.off_diagonal, np.zeros((4, 3)))
+        distribution, outputs = jax.eval_shape(policy.apply, policies.random_params(policy), OBSERVATIONS)
+        assert distribution.off_diagonal.shape == outputs["off_diagonal"].shape == (4, 3)
 
 
 def test_one_dimension_has_no_correlations() -> None:
     full, plain = (
         factory(MLP((8,)), 3, Box(shape=(1,))) for factory in (gaussjax.multivariate_gaussian, gaussjax.gaussian)
     )
-    params = plain.init(KEY)
+    params = policies.random_params(plain)
     for got, expected in zip(
-        full.act(params, KEY, OBSERVATIONS)[:2], plain.act(params, KEY, OBSERVATIONS)[:2], strict=True
+        *(jax.jit(each.act)(params, KEY, OBSERVATIONS)[:2] for each in (full, plain)), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_actions_are_correlated_as_the_network_says(multivariate) -> None:
-    policy, params = multivariate
+def test_actions_are_correlated_as_the_network_says() -> None:
+    policy = gaussjax.multivariate_gaussian(MLP((8,), std="state"), 3, Box(shape=(3,)))
+    params = policies.random_params(policy)
     distribution, outputs = policy.apply(params, OBSERVATIONS[:1])
-    assert float(jnp.abs(outputs["off_diagonal"]).min()) > 0.05
-    samples = policy.act(params, KEY, jnp.tile(OBSERVATIONS[:1], (100_000, 1))).actions
+    assert np.abs(outputs["off_diagonal"]).min() > 0.05
     covariance = np.asarray(distribution.covariance()[0])
-    np.testing.assert_allclose(np.cov(np.asarray(samples).T), covariance, atol=0.03 * covariance.max())
-
-
-def test_a_clipped_dimension_rescores_those_after_it() -> None:
-    policy = gaussjax.multivariate_gaussian(
-        MLP((8,)), 3, Box((-0.1, -np.inf), (0.1, np.inf), (2,)), clip_actions=True, reduction="none"
-    )
-    params = jax.tree.map(lambda x: x + 0.3, policy.init(KEY))
-    result = policy.act(params, KEY, OBSERVATIONS)
-    scored = policy.evaluate(params, OBSERVATIONS, result.actions)
-    np.testing.assert_allclose(result.log_prob, scored.log_prob, rtol=1e-5)
+    samples = np.asarray(policy.act(params, KEY, MANY).actions)
+    np.testing.assert_allclose(np.cov(samples.T), covariance, atol=0.03 * covariance.max())
 
 
 def test_the_censored_density_has_no_form_with_correlations() -> None:
@@ -129,19 +125,10 @@ def test_the_censored_density_has_no_form_with_correlations() -> None:
         gaussjax.multivariate_gaussian(MLP(), 3, BOX, clip_actions=True, clipped_log_prob="censored")
 
 
-class Plain(nn.Module):
-    num_actions: int | None = None
-
-    @nn.compact
-    def __call__(self, x):
-        return nn.Dense(self.num_actions)(x), jnp.zeros(self.num_actions), {}
-
-
 def test_a_network_without_correlations_is_told_what_to_give() -> None:
-    policy = gaussjax.multivariate_gaussian(Plain(), 3, Box(shape=(3,)))
-    params = policy.init(KEY)
+    policy = gaussjax.multivariate_gaussian(policies.OwnModule(), 3, Box(shape=(3,)))
     with pytest.raises(ValueError, match=r"expected outputs\['off_diagonal'\] of shape \(4, 3\) or \(3,\)"):
-        policy.apply(params, OBSERVATIONS)
+        policy.apply(policies.random_params(policy), OBSERVATIONS)
 
 
 @pytest.mark.parametrize(
@@ -157,59 +144,53 @@ def test_a_censored_action_whose_raw_one_is_on_the_bound_has_the_mass_of_its_sid
         clipped_log_prob="censored",
         reduction="none",
     )
-    params = jax.tree.map(jnp.zeros_like, policy.init(KEY))
-    params["params"]["head"]["mean"]["bias"] = jnp.array([20.0, -20.0])
-    actions, log_prob, outputs = policy.act(params, None, OBSERVATIONS, deterministic=True)
+    params = policies.only_noise(policies.random_params(policy))
+    params["params"]["head"]["mean"]["bias"] += np.float32([20.0, -20.0])
+
+    @jax.jit
+    def everything(params):
+        result = policy.act(params, None, OBSERVATIONS, deterministic=True)
+        taken = policy.act(params, None, OBSERVATIONS, taken_actions=result.actions, deterministic=True)
+        return result, taken.log_prob, policy.evaluate(params, OBSERVATIONS, result.actions).log_prob
+
+    (_, log_prob, outputs), taken, evaluated = everything(params)
     np.testing.assert_array_equal(outputs["raw_actions"], [[1.0, -1.0]] * 4)
     # Half of what is drawn around a bound is clipped to it.
     np.testing.assert_allclose(log_prob, np.full((4, 2), -0.6931472), rtol=1e-6)
-    taken = policy.act(params, None, OBSERVATIONS, taken_actions=actions, deterministic=True)
-    np.testing.assert_array_equal(taken.log_prob, log_prob)
-    np.testing.assert_array_equal(policy.evaluate(params, OBSERVATIONS, actions).log_prob, log_prob)
+    np.testing.assert_array_equal(taken, log_prob)
+    np.testing.assert_array_equal(evaluated, log_prob)
 
 
-@pytest.mark.parametrize("std", ["parameter", "state", "fixed"])
-@pytest.mark.parametrize("bounds", [None, (-3.0, 1.0)])
-def test_every_head_starts_at_its_log_std_and_stays_within_smooth_bounds(std: str, bounds) -> None:
-    network = MLP((8,), std=std, initial_log_std=-0.7, log_std_bounds=bounds)
+def test_a_policy_starts_at_its_log_std() -> None:
+    network = MLP((8,), std="state", initial_log_std=-0.7, log_std_bounds=(-3.0, 1.0))
     policy = gaussjax.squashed_gaussian(network, 3, BOX, clip_log_std=False)
-    params = policy.init(KEY)
-    np.testing.assert_allclose(policy.log_std(params, OBSERVATIONS), np.full((4, 2), -0.7), rtol=1e-5)
-    moved = jax.tree.map(lambda x: x + 0.5, params)
-    log_std = np.asarray(policy.log_std(moved, OBSERVATIONS))
-    if std == "fixed":
-        np.testing.assert_allclose(log_std, -0.7, rtol=1e-5)
-    elif bounds:
-        assert np.all((log_std > -0.7) & (log_std <= 1.0))
-    assert (np.ptp(log_std, axis=0) > 0).all() == (std == "state")
+    np.testing.assert_allclose(policy.log_std(policy.init(KEY), OBSERVATIONS), np.full((4, 2), -0.7), rtol=1e-5)
 
 
 def test_the_smooth_bound_keeps_a_gradient_where_the_hard_clip_has_none() -> None:
-    smooth = MLP((8,), initial_log_std=1.9, log_std_bounds=(-20.0, 2.0))
-    gradients = {}
-    for name, network in {"smooth": smooth, "hard": MLP((8,), initial_log_std=2.5)}.items():
-        policy = gaussjax.gaussian(network, 3, BOX)
-        params = policy.init(KEY)
-        gradient = jax.grad(lambda p, policy=policy: policy.entropy(p, OBSERVATIONS).sum())(params)
-        gradients[name] = float(jnp.abs(gradient["params"]["head"]["log_std"]).min())
-    assert gradients["smooth"] > 0.0
-    assert gradients["hard"] == 0.0
+    for bounds, moves in (((-20.0, 2.0), True), (None, False)):
+        policy = gaussjax.gaussian(MLP((8,), log_std_bounds=bounds), 3, BOX)
+        params = policies.random_params(policy)
+        params["params"]["head"]["log_std"] += 2.5
+        gradient = jax.jit(jax.grad(lambda p, policy=policy: policy.entropy(p, OBSERVATIONS).sum()))(params)
+        assert np.all((gradient["params"]["head"]["log_std"] > 0.0) == moves)
 
 
 @pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian])
 def test_a_bfloat16_trunk_has_a_float32_head(factory) -> None:
     policy = factory(MLP((8,), dtype="bfloat16", std="state"), 3, BOX)
-    params = policy.init(KEY)
-    result = policy.act(params, KEY, OBSERVATIONS)
-    scored = policy.evaluate(params, OBSERVATIONS, result.actions)
-    results = (result.actions, result.log_prob, scored.log_prob, scored.entropy, *result.outputs.values())
-    assert {x.dtype.name for x in results} == {"float32"}
+
+    def results(params):
+        result = policy.act(params, KEY, OBSERVATIONS)
+        return result, policy.evaluate(params, OBSERVATIONS, result.actions)
+
+    found = jax.eval_shape(results, policies.random_params(policy))
+    assert {x.dtype.name for x in jax.tree.leaves(found)} == {"float32"}
 
 
 @pytest.mark.parametrize("listed", [tuple, list])
 def test_modules_held_in_a_sequence_are_filled_in_too(listed):
-    head = gaussjax.networks.heads.GaussianHead()
-    network = nn.Sequential(listed([nn.Dense(8), nn.tanh, head]))
-    policy = gaussjax.gaussian(network, 3, gaussjax.spaces.Box(shape=(2,)))
-    params = policy.init(jax.random.key(0))
-    assert policy.act(params, None, jnp.ones((4, 3)), deterministic=True).actions.shape == (4, 2)
+    network = nn.Sequential(listed([nn.Dense(8), nn.tanh, gaussjax.networks.GaussianHead()]))
+    policy = gaussjax.gaussian(network, 3, Box(shape=(2,)))
+    found = jax.eval_shape(lambda params: policy.act(params, KEY, OBSERVATIONS), policies.random_params(policy))
+    assert found.actions.shape == (4, 2)

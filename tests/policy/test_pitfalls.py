@@ -34,37 +34,20 @@ def test_a_callers_jit_does_not_freeze_the_noise(policy, params):
     assert np.all(first != second)
 
 
-def test_every_step_of_a_scan_draws_anew(policy, params):
-    def step(key, _):
-        key, draw = jax.random.split(key)
-        return key, policy.act(params, draw, OBSERVATIONS).actions
-
-    _, actions = jax.lax.scan(step, jax.random.key(0), length=4)
-    assert np.unique(actions).size == actions.size
-
-
 def test_two_policies_share_no_state():
     twins = [gaussjax.gaussian(MLP((8, 8)), 3, BOX) for _ in range(2)]
-    params = twins[0].init(jax.random.key(0))
+    params = policies.random_params(twins[0])
     twins[0].act(params, jax.random.key(1), OBSERVATIONS)
     first, second = (twin.act(params, jax.random.key(2), OBSERVATIONS).actions for twin in twins)
     np.testing.assert_array_equal(first, second)
 
 
-def test_twins_from_different_keys_differ_in_every_kernel():
-    policy = gaussjax.gaussian(ActorCritic(MLP((8, 8)), sizes=(8, 8)), 3, BOX)
-    first, second = (policy.init(key) for key in jax.random.split(jax.random.key(0)))
-    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    differ = [np.all(a != b) for a, b in pairs if a.ndim == 2]
-    assert differ == [True] * 6
-
-
-def test_layers_of_one_shape_start_differently():
-    policy = gaussjax.gaussian(ActorCritic(MLP((3, 3, 3)), sizes=(3, 3, 3), initializer="lecun_normal"), 3, BOX)
-    leaves = jax.tree.leaves(policy.init(jax.random.key(0)))
-    square = [np.asarray(leaf) for leaf in leaves if leaf.shape == (3, 3)]
-    assert len(square) == 6
-    assert len({kernel.tobytes() for kernel in square}) == 6
+def test_kernels_of_one_shape_differ_among_layers_and_among_twins_from_different_keys():
+    policy = gaussjax.gaussian(ActorCritic(MLP((3, 3)), sizes=(3, 3), initializer="lecun_normal"), 3, BOX)
+    twins = [jax.tree.leaves(policy.init(key)) for key in jax.random.split(jax.random.key(0))]
+    assert all(np.all(one != other) for one, other in zip(*twins, strict=True) if one.ndim == 2)
+    square = {np.asarray(leaf).tobytes() for leaves in twins for leaf in leaves if leaf.shape == (3, 3)}
+    assert len(square) == 2 * 4
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["free", "clipped"])
@@ -78,13 +61,13 @@ def total(request):
         scored = policy.evaluate(params, OBSERVATIONS, taken_actions)
         return jnp.sum(sampled.log_prob) + jnp.sum(scored.log_prob)
 
-    return policy.init(jax.random.key(0))["params"], jax.jit(jax.value_and_grad(total))
+    return policies.random_params(policy)["params"], jax.jit(jax.value_and_grad(total))
 
 
 @pytest.mark.parametrize("log_std", [-60.0, -45.0, -20.0, 0.0, 40.0, 50.0])
 def test_densities_and_their_gradients_are_finite_at_any_log_std(total, log_std):
     params, function = total
-    head = {**params["head"], "log_std": jnp.full(2, log_std)}
+    head = {**params["head"], "log_std": np.full(2, log_std, np.float32)}
     value, gradient = function({"params": {**params, "head": head}})
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
@@ -94,9 +77,9 @@ def test_the_log_prob_of_a_narrow_policy_is_that_of_its_noise():
     # Around a mean of 0.9 float32 has steps of 6e-8 while the std is 2e-9: the action is the mean,
     # and a density recomputed from it would see no noise. -½·1 + 20 - c = 18.5810615
     policy = gaussjax.gaussian(MLP((8,)), 3, Box(shape=(1,)))
-    params = jax.tree.map(jnp.zeros_like, policy.init(jax.random.key(0)))
-    params["params"]["head"]["mean"]["bias"] = jnp.full(1, 1.4)
-    params["params"]["head"]["log_std"] = jnp.full(1, -20.0)
+    params = policies.only_noise(policies.random_params(policy))
+    params["params"]["head"]["mean"]["bias"] += 1.4
+    params["params"]["head"]["log_std"] -= 20.0
     result = policy.act(params, None, OBSERVATIONS, noise=np.ones((5, 1), np.float32))
     np.testing.assert_array_equal(result.actions, result.outputs["mean_actions"])
     np.testing.assert_allclose(result.log_prob, np.full((5, 1), 18.5810615), rtol=1e-6)

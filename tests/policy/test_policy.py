@@ -1,6 +1,5 @@
 """A policy as a value: equality, hashing, pickling, copies, noise and kinds of one's own."""
 
-import copy
 import functools
 import json
 import pickle
@@ -12,27 +11,13 @@ import pytest
 
 import gaussjax
 import gaussjax.torch
-from gaussjax import distributions
 from gaussjax.networks import MLP
 from gaussjax.policy import Kind, build
 from gaussjax.spaces import Box
 from tests import policies
+from tests.distributions.test_distribution import Laplace
 
 BOX = Box(-1.0, 1.0, (2,))
-ROWS = [row for row in policies.TABLE if "plain" not in row and "own" not in row]
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_policies_compare_by_their_spec_and_pickle(row):
-    case = policies.TABLE[row]
-    one, other = (
-        case.factory(case.network, case.observation_space, case.action_space, **case.options) for _ in range(2)
-    )
-    assert one == other
-    assert hash(one) == hash(other)
-    assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one
-    assert gaussjax.from_spec(json.loads(json.dumps(one.spec.to_dict()))) == one
-    assert one != case.factory(case.network, case.observation_space, case.action_space, max_log_std=1.5)
 
 
 def test_a_torch_policy_pickles_and_differs_from_its_twin():
@@ -52,14 +37,15 @@ def test_an_equal_policy_is_a_static_argument_that_does_not_retrace():
 
     for _ in range(3):
         policy = gaussjax.gaussian(MLP((4,)), 3, BOX)
-        act(policy, policy.init(jax.random.key(0)), np.zeros(3, np.float32))
+        act(policy, policies.random_params(policy), np.zeros(3, np.float32))
     assert len(traced) == 1
 
 
-@pytest.mark.parametrize("row", ["gaussian", "squashed", "multivariate", "gaussian-cnn"])
-@pytest.mark.parametrize("batch_shape", [(), (3,), (2, 3)])
-def test_noise_is_what_act_draws(row, batch_shape):
-    policy, params = policies.make(row)
+@pytest.mark.common
+@pytest.mark.parametrize("name", ["gaussian", "squashed", "multivariate", "gaussian-cnn"])
+@pytest.mark.parametrize("batch_shape", [(), (2, 3)])
+def test_noise_is_what_act_draws(name, batch_shape):
+    policy, params = policies.make(name)
     key, observations = jax.random.key(3), policies.observations(policy, batch_shape)
     drawn = policy.act(params, key, observations)
     given = policy.act(params, None, observations, noise=policy.noise(key, batch_shape))
@@ -83,43 +69,16 @@ def test_the_total_entropy_is_that_of_evaluate():
     assert policy.entropy(params, observations).shape == (4, 2)
 
 
-@distributions.register
-class Logistic(distributions.Distribution):
-    """A logistic distribution, as a user writes one."""
-
-    loc: jax.Array
-    log_std: jax.Array
-
-    def _scale(self):
-        return jnp.exp(self.log_std) * (3.0**0.5 / jnp.pi)
-
-    def from_noise(self, noise):
-        return self.loc + self._scale() * (jax.scipy.stats.norm.logcdf(noise) - jax.scipy.stats.norm.logcdf(-noise))
-
-    def noise_log_prob(self, noise, reduction="sum"):
-        return self.log_prob(self.from_noise(noise), reduction)
-
-    def log_prob(self, actions, reduction="sum"):
-        terms = jax.scipy.stats.logistic.logpdf(actions, self.loc, self._scale())
-        return distributions.reduce(terms, reduction)
-
-    def entropy(self, reduction="sum"):
-        return distributions.reduce(2.0 + jnp.log(self._scale()), reduction)
-
-    def mean(self):
-        return self.loc
+def make_laplace(mean, log_std, outputs):
+    return Laplace(mean, log_std - 0.5 * jnp.log(2.0))
 
 
-def make_logistic(mean, log_std, outputs):
-    return Logistic(mean, log_std)
-
-
-LOGISTIC = Kind("logistic", make_logistic)
+LAPLACE = Kind("laplace", make_laplace)
 
 
 def test_a_kind_of_ones_own_is_a_policy_like_any_other(tmp_path):
-    policy = build(LOGISTIC, MLP((8,)), 3, BOX, note="mine")
-    params, key = policy.init(jax.random.key(0)), jax.random.key(1)
+    policy = build(LAPLACE, MLP((8,)), 3, BOX, note="mine")
+    params, key = policies.random_params(policy), jax.random.key(1)
     observations = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
     result = jax.jit(policy.act)(params, key, observations)
     scored = policy.evaluate(params, observations, raw_actions=result.outputs["raw_actions"])
@@ -128,12 +87,12 @@ def test_a_kind_of_ones_own_is_a_policy_like_any_other(tmp_path):
     assert float(-jnp.mean(result.log_prob)) == pytest.approx(float(jnp.mean(scored.entropy)), abs=5 * error)
     calm = policy.act(params, None, observations, deterministic=True)
     np.testing.assert_allclose(calm.actions, result.outputs["mean_actions"], atol=1e-6)
-    assert pickle.loads(pickle.dumps(policy)) == policy == build(LOGISTIC, MLP((8,)), 3, BOX, note="mine")
+    assert pickle.loads(pickle.dumps(policy)) == policy == build(LAPLACE, MLP((8,)), 3, BOX, note="mine")
     described = policy.spec.to_dict()
-    assert (described["kind"], described["options"]["note"]) == ("logistic", "mine")
-    assert gaussjax.from_spec(json.loads(json.dumps(described)), kind=LOGISTIC) == policy
+    assert (described["kind"], described["options"]["note"]) == ("laplace", "mine")
+    assert gaussjax.from_spec(json.loads(json.dumps(described)), kind=LAPLACE) == policy
     with pytest.raises(ValueError, match="policy kind: expected one of"):
         gaussjax.from_spec(described)
-    with pytest.raises(ValueError, match="kind: expected the kind 'gaussian' that the spec names, got 'logistic'"):
-        gaussjax.from_spec(policies.make("gaussian")[0].spec, kind=LOGISTIC)
+    with pytest.raises(ValueError, match="kind: expected the kind 'gaussian' that the spec names, got 'laplace'"):
+        gaussjax.from_spec(policies.make("gaussian")[0].spec, kind=LAPLACE)
     gaussjax.strict(policy).act(params, key, observations[:2])

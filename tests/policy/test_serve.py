@@ -7,39 +7,40 @@ import pytest
 import gaussjax
 import gaussjax.torch
 from gaussjax import normalize
+from tests import policies
 
 BOX = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("key", [None, jax.random.key(1)], ids=["deterministic", "random"])
-@pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian])
-def test_served_actions_are_those_of_act(factory, key) -> None:
-    policy = factory(gaussjax.networks.MLP((8,), "elu"), 3, BOX)
-    params = policy.init(jax.random.key(0))
+@pytest.mark.common
+@pytest.mark.parametrize("name", ["gaussian", "squashed", "multivariate"])
+def test_served_actions_are_those_of_act(name) -> None:
+    policy, params = policies.make(name)
     statistics = normalize.update(normalize.init((3,)), 3.0 * OBSERVATIONS + 1.0)
     for normalizer in (None, statistics):
         seen = OBSERVATIONS if normalizer is None else normalize.apply(normalizer, OBSERVATIONS)
-        expected = policy.act(params, key, seen, deterministic=key is None).actions
         act = gaussjax.serve(policy, params, normalizer)
-        np.testing.assert_allclose(act(OBSERVATIONS, key), expected, rtol=1e-6, atol=1e-7)
+        for key in (None, jax.random.key(1)):
+            expected = policy.act(params, key, seen, deterministic=key is None).actions
+            np.testing.assert_allclose(act(OBSERVATIONS, key), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_a_recurrent_policy_is_refused() -> None:
     policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=4, sizes=(4,)), 3, BOX)
     with pytest.raises(ValueError, match=r"policy: expected a network that is not recurrent"):
-        gaussjax.serve(policy, policy.init(jax.random.key(0)))
+        gaussjax.serve(policy, policies.random_params(policy))
 
 
 @pytest.mark.parametrize("keys", [("state",), ("state", "mode")])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_critic_and_its_observations_are_not_needed(keys, shared) -> None:
     space = gaussjax.spaces.Dict(
         (("state", gaussjax.spaces.Box(shape=(3,))), ("mode", gaussjax.spaces.Discrete(2)), ("all", BOX))
     )
     network = gaussjax.networks.ActorCritic(gaussjax.networks.MLP((8,)), shared=shared, actor_keys=keys)
     policy = gaussjax.gaussian(network, space, BOX)
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     whole = {"state": OBSERVATIONS, "mode": np.array([0, 1, 1, 0, 1]), "all": np.zeros((5, 2), np.float32)}
     expected = policy.act(params, None, whole, deterministic=True).actions
     act = gaussjax.serve(policy, params)
@@ -57,7 +58,7 @@ def test_a_loaded_policy_acts_with_its_normaliser(tmp_path, recurrent, torch) ->
     sizes = {"hidden_size": 4, "sizes": (4,)} if recurrent else {"sizes": (8,)}
     network = gaussjax.networks.ActorCritic(make(**sizes), critic=make(**sizes))
     policy = gaussjax.gaussian(network, 3, BOX)
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     statistics = normalize.update(normalize.init((3,)), 3.0 * OBSERVATIONS + 1.0)
     file = tmp_path / "policy.safetensors"
     gaussjax.save(file, policy, params, normalizer=statistics)

@@ -1,8 +1,6 @@
 """The length of a first `act`: the files and functions of the package that a reader passes through."""
 
-import os
-import subprocess
-import sys
+from tests.test_package import run
 
 MOST_FILES, MOST_FUNCTIONS = 11, 43
 _WALK = """
@@ -13,7 +11,9 @@ import gaussjax
 root = str(pathlib.Path(gaussjax.__file__).parent)
 box = gaussjax.spaces.Box(-1.0, 1.0, (3,))
 policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), box, box)
-params, key, observations = policy.init(jax.random.key(0)), jax.random.key(1), np.zeros((4, 3), np.float32)
+key = jax.random.key(1)
+params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(policy.init, key))
+observations = np.zeros((4, 3), np.float32)
 walk = {}
 
 def profile(frame, event, _):
@@ -31,9 +31,7 @@ for file, function in walk:
 
 
 def test_a_first_act_is_a_short_walk(repository):
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    command = [sys.executable, "-c", _WALK]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    finished = run(repository, "-c", _WALK)
     assert finished.returncode == 0, finished.stderr
     walk = [line.split() for line in finished.stdout.splitlines()]
     print(finished.stdout)
