@@ -6,6 +6,7 @@ import pytest
 import gaussjax
 from gaussjax.networks import CNN, GRU, LSTM, MLP, ActorCritic
 from gaussjax.spaces import Box, Dict
+from tests import policies
 
 ACTIONS = Box(shape=(2,))
 SIGHT = Dict((("camera", Box(0, 255, (6, 6, 1), "uint8")), ("goal", Box(shape=(2,))), ("state", Box(shape=(4,)))))
@@ -22,26 +23,38 @@ def sights(batch, seed=0):
 
 def make(network, space=3):
     policy = gaussjax.gaussian(network, space, ACTIONS)
-    return policy, policy.init(jax.random.key(0))
+    return policy, policies.random_params(policy)
 
 
 def differs(a, b):
     return np.max(np.abs(np.asarray(a) - np.asarray(b))) > 1e-4
 
 
-def value_gradient(policy, params, observations, **memory):
-    return jax.grad(lambda p: jnp.sum(policy.apply(p, observations, **memory)[1]["value"]))(params)["params"]
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_value_trains_the_actors_trunk_only_if_it_is_shared(shared):
     policy, params = make(ActorCritic(MLP((8,)), shared=shared))
-    observations = np.ones((5, 3), np.float32)
-    assert policy.apply(params, observations)[1]["value"].shape == (5,)
-    gradient = value_gradient(policy, params, observations)
-    assert bool(jnp.any(gradient["actor"]["layers"]["dense_0"]["kernel"] != 0)) == shared
-    assert not jnp.any(gradient["actor"]["head"]["mean"]["kernel"] != 0)
     assert params["params"]["critic_value"]["kernel"].shape == ((8, 1) if shared else (64, 1))
+
+    def trained(output):
+        gradient = jax.grad(lambda p: jnp.sum(policy.apply(p, np.ones((5, 3), np.float32))[1][output]))
+        leaves = jax.tree_util.tree_leaves_with_path(jax.jit(gradient)(params)["params"])
+        return {jax.tree_util.keystr(path) for path, leaf in leaves if np.any(leaf)}
+
+    by_value, by_mean = trained("value"), trained("mean_actions")
+    assert not any("head" in path for path in by_value)
+    assert any("critic" in path for path in by_value)
+    assert any("head" in path for path in by_mean)
+    assert not any("critic" in path for path in by_mean)
+    assert by_value & by_mean == {path for path in by_mean if "layers" in path and shared}
+
+
+@pytest.mark.parametrize("batch_shape", [(), (5,), (4, 5)])
+def test_the_value_is_float32_and_has_no_last_axis_behind_bfloat16_trunks_too(batch_shape):
+    for dtype in (None, "bfloat16"):
+        policy, params = make(ActorCritic(MLP((8,), dtype=dtype), dtype=dtype))
+        distribution, outputs = jax.eval_shape(policy.apply, params, np.ones((*batch_shape, 3), np.float32))
+        assert outputs["value"].shape == batch_shape
+        assert outputs["value"].dtype == distribution.loc.dtype == jnp.float32
 
 
 def test_actor_and_critic_see_only_their_own_observations():
@@ -97,12 +110,6 @@ def test_a_critic_network_has_no_parameters_of_a_head():
     _, params = make(ActorCritic(MLP((8,)), critic=MLP((8, 6))))
     assert params["params"]["critic"].keys() == {"layers"}
     assert params["params"]["critic_value"]["kernel"].shape == (6, 1)
-
-
-def test_the_value_is_float32_behind_bfloat16_trunks():
-    policy, params = make(ActorCritic(MLP((8,), dtype="bfloat16"), dtype="bfloat16"))
-    distribution, outputs = policy.apply(params, np.ones((5, 3), np.float32))
-    assert outputs["value"].dtype == distribution.mean().dtype == jnp.float32
 
 
 def test_contradictions_are_refused():

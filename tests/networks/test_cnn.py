@@ -7,6 +7,7 @@ import torch
 import gaussjax
 from gaussjax.networks import CNN
 from gaussjax.torch import to_torch
+from tests import policies
 
 ACTIONS = gaussjax.spaces.Box(shape=(2,))
 SMALL = CNN(channels=(4, 5), kernels=(4, 3), strides=(2, 1), sizes=(8,), activation="tanh")
@@ -19,7 +20,7 @@ def images(shape, seed=0):
 def test_the_default_is_the_network_of_torch_with_the_flatten_order_permuted():
     space = gaussjax.spaces.Box(0, 255, (64, 64, 3), "uint8")
     policy = gaussjax.gaussian(CNN(output_activation=None), space, ACTIONS)
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     x = images((2, 64, 64, 3))
     tensors = to_torch(policy.spec, params)
 
@@ -39,7 +40,7 @@ def test_the_default_is_the_network_of_torch_with_the_flatten_order_permuted():
 
 def test_flat_images_have_the_numbers_of_shaped_ones():
     policy = gaussjax.gaussian(SMALL, gaussjax.spaces.Box(0, 255, (8, 9, 3), "uint8"), ACTIONS)
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     x = images((3, 2, 8, 9, 3))
     mean = policy.apply(params, x)[0].mean()
     assert mean.shape == (3, 2, 2)
@@ -48,11 +49,10 @@ def test_flat_images_have_the_numbers_of_shaped_ones():
 
 def test_pixels_of_a_uint8_space_are_scaled_and_others_are_not():
     x = images((2, 8, 8, 1))
-    params = None
     means = []
     for dtype, observations in (("uint8", x), ("float32", x / np.float32(255))):
         policy = gaussjax.gaussian(SMALL, gaussjax.spaces.Box(0, 255, (8, 8, 1), dtype), ACTIONS)
-        params = policy.init(jax.random.key(0)) if params is None else params
+        params = policies.random_params(policy)
         means.append(policy.apply(params, observations)[0].mean())
     np.testing.assert_allclose(*means, atol=1e-6)
     raw = gaussjax.gaussian(SMALL.clone(scale_pixels=False), gaussjax.spaces.Box(0, 255, (8, 8, 1), "uint8"), ACTIONS)
@@ -62,7 +62,7 @@ def test_pixels_of_a_uint8_space_are_scaled_and_others_are_not():
 def test_an_image_without_channels_has_one():
     plain = gaussjax.gaussian(SMALL, (8, 8), ACTIONS)
     with_channel = gaussjax.gaussian(SMALL, (8, 8, 1), ACTIONS)
-    params = plain.init(jax.random.key(0))
+    params = policies.random_params(plain)
     x = images((2, 8, 8)).astype(np.float32) / 255
     expected = with_channel.apply(params, x[..., None])[0].mean()
     np.testing.assert_array_equal(plain.apply(params, x)[0].mean(), expected)
@@ -79,26 +79,24 @@ def test_a_too_small_image_is_refused_with_the_sizes():
     jax.eval_shape(same.init, jax.random.key(0))
 
 
-def test_what_is_no_image_is_refused():
-    policy = gaussjax.gaussian(CNN(), 3, ACTIONS)
-    with pytest.raises(ValueError, match=r"expected a Box of shape \(height, width, channels\)"):
-        policy.init(jax.random.key(0))
-    with pytest.raises(ValueError, match="expected one entry for each convolution"):
-        gaussjax.gaussian(CNN(channels=(4,)), (64, 64, 3), ACTIONS).init(jax.random.key(0))
+@pytest.mark.parametrize(
+    ("network", "space", "says"),
+    [
+        (CNN(), 3, r"expected a Box of shape \(height, width, channels\)"),
+        (CNN(channels=(4,)), (64, 64, 3), "expected one entry for each convolution"),
+        *((CNN(padding=name), (64, 64, 3), r"padding: expected one of \['SAME', 'VALID'\]") for name in ("valid", 1)),
+    ],
+)
+def test_what_is_no_image_or_no_convolution_is_refused(network, space, says):
+    with pytest.raises(ValueError, match=says):
+        gaussjax.gaussian(network, space, ACTIONS).init(jax.random.key(0))
 
 
 def test_a_bfloat16_trunk_has_a_float32_head():
     policy = gaussjax.gaussian(SMALL.clone(dtype="bfloat16"), (8, 8, 1), ACTIONS)
     exact = gaussjax.gaussian(SMALL, (8, 8, 1), ACTIONS)
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     x = images((4, 8, 8, 1)).astype(np.float32) / 255
     mean = policy.apply(params, x)[0].mean()
     assert mean.dtype == jnp.float32
     np.testing.assert_allclose(mean, exact.apply(params, x)[0].mean(), atol=0.02)
-
-
-@pytest.mark.parametrize("padding", ["valid", "CIRCULAR", 1])
-def test_padding_of_another_name_is_refused(padding):
-    policy = gaussjax.gaussian(gaussjax.networks.CNN(padding=padding), gaussjax.spaces.Box(0, 255, (64, 64, 3)), (1,))
-    with pytest.raises(ValueError, match=r"padding: expected one of \['SAME', 'VALID'\], got"):
-        policy.init(jax.random.key(0))

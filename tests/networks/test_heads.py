@@ -16,35 +16,40 @@ def made(features=FEATURES, **options):
     return head, params
 
 
-@pytest.mark.parametrize(
-    ("std", "leaves"), [("parameter", {"log_std", "mean"}), ("fixed", {"mean"}), ("state", {"log_std", "mean"})]
-)
-def test_each_kind_of_std_has_its_parameters(std, leaves):
-    head, params = made(std=std, initial_log_std=-0.5)
-    assert params["params"].keys() == leaves
-    mean, log_std, _ = head.apply(params, FEATURES)
+@pytest.mark.parametrize("std", ["parameter", "state", "fixed"])
+@pytest.mark.parametrize("bounds", [None, (-3.0, 1.0)])
+def test_every_head_starts_at_its_log_std_and_stays_within_smooth_bounds(std, bounds):
+    head, params = made(std=std, initial_log_std=-0.7, log_std_bounds=bounds, off_diagonal=True)
+    assert params["params"].keys() == {"mean", "off_diagonal"} | (set() if std == "fixed" else {"log_std"})
+    mean, log_std, outputs = head.apply(params, FEATURES)
     assert mean.shape == (5, 2)
     assert log_std.shape == ((5, 2) if std == "state" else (2,))
-    np.testing.assert_allclose(log_std, np.full(log_std.shape, -0.5), rtol=1e-6)
+    np.testing.assert_allclose(log_std, np.full(log_std.shape, -0.7), rtol=1e-5)
+    np.testing.assert_array_equal(outputs["off_diagonal"], np.zeros((5, 1) if std == "state" else 1))
 
-
-def test_a_fixed_std_has_no_gradient_and_the_others_do():
-    for std, learns in (("parameter", True), ("state", True), ("fixed", False)):
-        head, params = made(std=std)
-        gradient = jax.grad(lambda params, head=head: jnp.sum(head.apply(params, FEATURES)[1]))(params)
-        assert any(np.any(leaf != 0.0) for leaf in jax.tree.leaves(gradient)) == learns
+    moved = np.asarray(head.apply(jax.tree.map(lambda x: np.asarray(x) + 0.5, params), np.abs(FEATURES))[1])
+    if std == "fixed":
+        np.testing.assert_allclose(moved, -0.7, rtol=1e-5)
+    else:
+        assert np.all((moved > -0.7) & (moved <= (1.0 if bounds else np.inf)))
+    assert (np.ptp(np.atleast_2d(moved), axis=0) > 0).all() == (std == "state")
 
 
 def test_the_smooth_bound_is_never_crossed_and_never_flat():
     # low + ½(high - low)(1 + tanh x), whose slope at x is ½(high - low)(1 - tanh² x).
     head, params = made(log_std_bounds=(-5.0, 2.0))
-    for x in (-4.0, -1.0, 0.0, 2.0, 4.0):
-        params["params"]["log_std"] = jnp.full(2, x)
-        log_std = head.apply(params, FEATURES)[1]
+
+    @jax.jit
+    def bounded(x):
+        changed = {"params": {**params["params"], "log_std": x}}
+        return head.apply(changed, FEATURES)[1]
+
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(bounded(x))))
+    for x in np.float32([-4.0, -1.0, 0.0, 2.0, 4.0]):
+        log_std = bounded(np.full(2, x))
         np.testing.assert_allclose(log_std, np.full(2, -5.0 + 3.5 * (1.0 + np.tanh(x))), rtol=1e-5)
         assert np.all((log_std > -5.0) & (log_std < 2.0))
-        gradient = jax.grad(lambda params: jnp.sum(head.apply(params, FEATURES)[1]))(params)["params"]["log_std"]
-        np.testing.assert_allclose(gradient, np.full(2, 3.5 * (1.0 - np.tanh(x) ** 2)), rtol=2e-3)
+        np.testing.assert_allclose(slope(np.full(2, x)), np.full(2, 3.5 * (1.0 - np.tanh(x) ** 2)), rtol=2e-3)
 
 
 def test_the_output_activation_bends_the_mean_alone():
@@ -56,8 +61,8 @@ def test_the_output_activation_bends_the_mean_alone():
 
 
 def test_features_in_bfloat16_leave_the_head_in_float32():
-    head, params = made(jnp.asarray(FEATURES, jnp.bfloat16), std="state")
-    mean, log_std, _ = head.apply(params, jnp.asarray(FEATURES, jnp.bfloat16))
+    head, params = made(std="state")
+    mean, log_std, _ = jax.eval_shape(head.apply, params, FEATURES.astype(jnp.bfloat16))
     assert mean.dtype == log_std.dtype == jnp.float32
 
 

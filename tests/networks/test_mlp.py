@@ -9,8 +9,9 @@ import pytest
 
 import gaussjax
 import gaussjax.torch
-from gaussjax.networks import MLP, ActorCritic, from_spec
+from gaussjax.networks import MLP, ActorCritic
 from gaussjax.spaces import Box
+from tests import policies
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 BOX = Box(-1.0, 1.0, (2,))
@@ -18,7 +19,13 @@ BOX = Box(-1.0, 1.0, (2,))
 
 def made(network):
     policy = gaussjax.gaussian(network, 3, BOX)
-    return policy, policy.init(jax.random.key(0))
+    return policy, policies.random_params(policy)
+
+
+def first(network, layer, inputs=3):
+    """The initial parameters of one layer alone, so that no others are compiled."""
+    policy = gaussjax.gaussian(network, inputs, BOX)
+    return jax.jit(lambda key: policy.init(key)["params"]["layers"][layer])(jax.random.key(0))
 
 
 def test_the_defaults_are_64_and_32_relu_units_and_a_tanh():
@@ -27,7 +34,7 @@ def test_the_defaults_are_64_and_32_relu_units_and_a_tanh():
     assert layers["dense_0"]["kernel"].shape == (3, 64)
     assert layers["dense_1"]["kernel"].shape == (64, 32)
     assert head["mean"]["kernel"].shape == (32, 2)
-    np.testing.assert_array_equal(head["log_std"], [0.0, 0.0])
+    assert MLP().initial_log_std == 0.0
     x = np.maximum(OBSERVATIONS @ layers["dense_0"]["kernel"] + np.asarray(layers["dense_0"]["bias"])[None], 0.0)
     x = np.maximum(x @ layers["dense_1"]["kernel"] + np.asarray(layers["dense_1"]["bias"])[None], 0.0)
     mean = np.tanh(x @ head["mean"]["kernel"] + np.asarray(head["mean"]["bias"])[None])
@@ -35,17 +42,14 @@ def test_the_defaults_are_64_and_32_relu_units_and_a_tanh():
 
 
 def test_biases_start_at_zero_and_kernels_at_the_scale_of_their_inputs():
-    policy = gaussjax.gaussian(MLP((400, 400)), 400, BOX)
-    layers = policy.init(jax.random.key(0))["params"]["layers"]
-    for layer in layers.values():
-        np.testing.assert_array_equal(layer["bias"], np.zeros(400))
-        # lecun_normal: variance 1/400; 160,000 numbers know their deviation to 0.2 %.
-        assert np.std(layer["kernel"]) == pytest.approx(1 / 20, rel=0.01)
+    layer = first(MLP((400,)), "dense_0", inputs=400)
+    np.testing.assert_array_equal(layer["bias"], np.zeros(400))
+    # lecun_normal: variance 1/400; 160,000 numbers know their deviation to 0.2 %.
+    assert np.std(layer["kernel"]) == pytest.approx(1 / 20, rel=0.01)
 
 
 def test_orthogonal_kernels_are_orthogonal_times_the_scale():
-    _, params = made(MLP((8, 8), initializer="orthogonal", scale=2.0))
-    kernel = np.asarray(params["params"]["layers"]["dense_1"]["kernel"])
+    kernel = np.asarray(first(MLP((8, 8), initializer="orthogonal", scale=2.0), "dense_1")["kernel"])
     np.testing.assert_allclose(kernel.T @ kernel, 4.0 * np.eye(8), atol=1e-5)
 
 
@@ -131,58 +135,6 @@ def test_a_bfloat16_trunk_keeps_float32_parameters_and_results():
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     mean = policy.apply(params, OBSERVATIONS)[1]["mean_actions"]
     assert mean.dtype == np.float32
-    exact = gaussjax.gaussian(MLP((8, 8)), 3, BOX).apply(params, OBSERVATIONS)[1]["mean_actions"]
+    exact = made(MLP((8, 8)))[0].apply(params, OBSERVATIONS)[1]["mean_actions"]
     np.testing.assert_allclose(mean, exact, atol=0.03)  # two layers of roundoff 2⁻⁸
     assert np.any(mean != exact)
-
-
-def test_the_value_depends_on_the_critic_alone_and_the_actions_on_the_actor_alone():
-    policy, params = made(ActorCritic(MLP((8,)), sizes=(8,)))
-
-    def influences(output):
-        gradient = jax.grad(lambda p: jnp.sum(policy.apply(p, OBSERVATIONS)[1][output]))(params)["params"]
-        return {part for part, leaves in gradient.items() if any(np.any(leaf) for leaf in jax.tree.leaves(leaves))}
-
-    of_value, of_mean = influences("value"), influences("mean_actions")
-    assert of_value
-    assert of_mean
-    assert not of_value & of_mean
-    assert all("critic" in part for part in of_value)
-
-
-def test_the_value_has_no_last_axis():
-    policy, params = made(ActorCritic(MLP((8,)), sizes=(8,)))
-    for batch_shape in ((), (5,), (4, 5)):
-        observations = np.zeros((*batch_shape, 3), np.float32)
-        assert policy.apply(params, observations)[1]["value"].shape == batch_shape
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        MLP(),
-        MLP((8,), activation="elu", std="state", log_std_bounds=(-5.0, 2.0), norm="layer", dtype="bfloat16"),
-        ActorCritic(MLP((8, 8), initializer="orthogonal", output_scale=0.01), sizes=(4,)),
-    ],
-    ids=["defaults", "options", "actor-critic"],
-)
-def test_a_described_network_starts_with_the_same_parameters(network):
-    policy, params = made(network)
-    rebuilt, same = made(from_spec(policy.spec.to_dict()["network"]))
-    assert rebuilt.spec == policy.spec
-    jax.tree.map(np.testing.assert_array_equal, same, params)
-
-
-@pytest.mark.parametrize(
-    ("description", "says"),
-    [
-        ({"type": "MPL"}, "got 'MPL'. Did you mean 'MLP'?"),
-        ({"type": "MLP", "size": [8]}, "got 'size'. Did you mean 'sizes'?"),
-        ({"sizes": [8]}, "expected a dict with the key 'type'"),
-        ({"type": "custom", "name": "Mine"}, "'Mine' is not one of gaussjax's own networks"),
-        ({"type": "ActorCritic", "actor": {"type": "MLP", "norms": None}}, "got 'norms'. Did you mean 'norm'?"),
-    ],
-)
-def test_an_unknown_name_in_a_description_is_refused(description, says):
-    with pytest.raises(ValueError, match=re.escape(says)):
-        from_spec(description)

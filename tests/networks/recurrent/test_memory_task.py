@@ -59,7 +59,7 @@ def train(network):
     "network",
     [
         pytest.param(GRU(hidden_size=16, sizes=(16,)), marks=pytest.mark.slow),
-        LSTM(hidden_size=16, sizes=(16,), memory_steps=40),
+        pytest.param(LSTM(hidden_size=16, sizes=(16,), memory_steps=40), marks=pytest.mark.slow),
         MinGRU(hidden_size=16, num_layers=2, sizes=(16,), memory_steps=40),
     ],
     ids=lambda network: type(network).__name__,
@@ -68,6 +68,7 @@ def test_a_recurrent_policy_recalls_the_cue(network):
     assert train(network) < 0.05
 
 
+@pytest.mark.slow
 def test_a_policy_without_memory_does_not():
     assert train(MLP((16, 16))) > 0.9
 

@@ -5,6 +5,7 @@ import pytest
 
 import gaussjax
 from gaussjax.networks import LSTM, episode_ends, episode_starts, to_sequences
+from tests import policies
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.float32], ids=lambda dtype: np.dtype(dtype).name)
@@ -37,7 +38,7 @@ def test_flags_that_do_not_fit_are_refused():
 
 def test_chunks_from_their_stored_carries_give_the_numbers_of_the_rollout():
     policy = gaussjax.gaussian(LSTM(hidden_size=5, sizes=()), 3, gaussjax.spaces.Box(shape=(2,)))
-    params = policy.init(jax.random.key(0))
+    params = policies.random_params(policy)
     generator = np.random.default_rng(0)
     steps, envs, length = 12, 2, 4
     observations = generator.normal(size=(steps, envs, 3)).astype(np.float32)
