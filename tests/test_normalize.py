@@ -12,10 +12,13 @@ from gaussjax import normalize
 X = np.random.default_rng(0).normal([0.0, 5.0, -300.0], [1.0, 0.01, 40.0], (240, 3)).astype(np.float32)
 
 
-def of(*batches, shape=(3,)):
+update = jax.jit(normalize.update)
+
+
+def of(*batches, shape=(3,), update=update):
     state = normalize.init(shape)
     for batch in batches:
-        state = normalize.update(state, batch)
+        state = update(state, batch)
     return state
 
 
@@ -95,14 +98,11 @@ def test_past_the_last_whole_float32_the_statistics_stand_still():
 
 def test_jit_scan_and_vmap_give_the_same_numbers():
     chunks = X.reshape(6, 40, 3)
-    expected = of(*chunks)
+    expected = of(*chunks, update=normalize.update)
     scanned, _ = jax.lax.scan(lambda s, x: (normalize.update(s, x), None), normalize.init((3,)), chunks)
-    looped = normalize.init((3,))
-    for chunk in chunks:
-        looped = jax.jit(normalize.update)(looped, chunk)
-    for state in (scanned, looped):
+    for state in (scanned, of(*chunks)):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state, expected)
-    mapped = jax.vmap(normalize.update)(jax.vmap(lambda _: normalize.init((3,)))(np.arange(6)), chunks)
+    mapped = jax.jit(jax.vmap(lambda chunk: normalize.update(normalize.init((3,)), chunk)))(chunks)
     for i, chunk in enumerate(chunks):
         alone = of(chunk)
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5), mapped, alone)
@@ -114,9 +114,7 @@ def test_jit_scan_and_vmap_give_the_same_numbers():
 
 def test_no_gradient_flows_into_the_statistics():
     state = of(X)
-    to_statistics, to_x = jax.grad(lambda s, x: jnp.sum(normalize.apply(s, x)), argnums=(0, 1))(
-        state, jnp.asarray(X[0])
-    )
+    to_statistics, to_x = jax.jit(jax.grad(lambda s, x: jnp.sum(normalize.apply(s, x)), (0, 1)))(state, X[0])
     assert all(np.all(leaf == 0.0) for leaf in jax.tree.leaves(to_statistics))
     np.testing.assert_allclose(to_x, 1.0 / np.asarray(X, np.float64).std(0), rtol=1e-4)
 

@@ -7,75 +7,65 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax.distributions import DiagGaussian, TanhGaussian
+from gaussjax.distributions import TanhGaussian
 from gaussjax.distributions.squashed import raw_mode
 
 
 def _one(mean: float, std: float) -> TanhGaussian:
-    return TanhGaussian(jnp.full((1,), mean), jnp.full((1,), math.log(std)), -1.0, 1.0)
+    return TanhGaussian(np.full((1,), mean, np.float32), np.full((1,), math.log(std), np.float32), -1.0, 1.0)
+
+
+_raw_mode = jax.jit(raw_mode)
+_centres = jax.jit(lambda one: (one.median(), one.mean(), one.mode()))
 
 
 def test_the_mode_has_the_highest_density() -> None:
     means, stds = np.meshgrid([-2.0, -0.5, -1e-3, 0.0, 1e-4, 0.3, 1.0, 4.0], [0.01, 0.3, 0.7, 0.75, 1.0, 2.0, 5.0])
-    mean, std = (jnp.asarray(x.ravel()[:, None], jnp.float32) for x in (means, stds))
-    one = TanhGaussian(mean, jnp.log(std), -1.0, 1.0)
+    mean, std = (np.float32(x.ravel()[:, None]) for x in (means, stds))
+    one = TanhGaussian(mean, np.log(std), -1.0, 1.0)
 
     @jax.jit
     def score(u: jax.Array) -> jax.Array:
         return one.log_prob(u, raw_actions=u)
 
     # Every u within eight standard deviations of the mean, and beyond where tanh pulls it to.
-    u = jnp.linspace(-1.0, 1.0, 20001)[:, None, None] * (8 * std + 2 * std**2)[None] + mean[None]
-    best = score(u).max(0)
-    assert np.all(score(raw_mode(mean, jnp.log(std))) >= best - 1e-5 * np.maximum(1.0, np.abs(best)))
+    u = np.linspace(-1.0, 1.0, 20001, dtype=np.float32)[:, None, None] * (8 * std + 2 * std**2)[None] + mean[None]
+    best = np.asarray(score(u)).max(0)
+    assert np.all(score(_raw_mode(mean, np.log(std))) >= best - 1e-5 * np.maximum(1.0, np.abs(best)))
 
 
 def test_two_equal_peaks_give_the_upper_one_and_its_mirror_for_a_mirrored_mean() -> None:
     # At a mean of 0 and a standard deviation of 1 the peaks solve u = 2 tanh(u): u = ±1.91500805.
-    np.testing.assert_allclose(raw_mode(jnp.zeros(1), jnp.zeros(1)), [1.915008048], rtol=1e-6)
-    above, below = _one(0.2, 1.5).mode(), _one(-0.2, 1.5).mode()
+    np.testing.assert_allclose(_raw_mode(np.zeros(1, np.float32), np.zeros(1, np.float32)), [1.915008048], rtol=1e-6)
+    above, below = (np.asarray(_centres(_one(mean, 1.5))[2]) for mean in (0.2, -0.2))
     assert float(above[0]) > 0.9
     np.testing.assert_array_equal(below, -above)
 
 
 def test_one_peak_below_the_critical_width_lies_at_the_mean_of_zero() -> None:
-    np.testing.assert_allclose(_one(0.0, 0.7).mode(), [0.0], atol=2e-3)
+    np.testing.assert_allclose(_centres(_one(0.0, 0.7))[2], [0.0], atol=2e-3)
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.3), (-1.0, 1.0), (0.1, 1.2), (2.0, 0.6)])
-def test_the_modes_gradient_is_that_of_differences(mean: float, std: float) -> None:
+def test_the_modes_gradient_is_that_of_differences() -> None:
     with jax.enable_x64(True):
-        point, step = (jnp.array([mean]), jnp.array([math.log(std)])), 1e-6
-        for i in (0, 1):
+        point, step = (np.array([0.5, -1.0, 0.1, 2.0]), np.log([0.3, 1.0, 1.2, 0.6])), 1e-6
+        gradients = jax.jit(jax.grad(lambda *x: raw_mode(*x).sum(), (0, 1)))(*point)
+        for i, gradient in enumerate(gradients):
             up, down = ([x + (step if j == i else 0.0) * s for j, x in enumerate(point)] for s in (1.0, -1.0))
-            expected = (raw_mode(*up) - raw_mode(*down)) / (2 * step)
-            gradient = jax.grad(lambda *x: raw_mode(*x).sum(), i)(*point)
-            np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+            np.testing.assert_allclose(gradient, (_raw_mode(*up) - _raw_mode(*down)) / (2 * step), rtol=1e-5)
 
 
 def test_median_mean_and_mode_are_three_different_actions() -> None:
-    one = _one(0.5, 1.0)
-    median, mean, mode = (float(x[0]) for x in (one.median(), one.mean(), one.mode()))
+    median, mean, mode = (float(x[0]) for x in _centres(_one(0.5, 1.0)))
     assert median == pytest.approx(math.tanh(0.5), rel=1e-6)
     assert mean < median < mode
 
 
-def test_density_is_per_unit_of_the_box() -> None:
-    # Stretching a Box by 4 divides the density by 4.
-    narrow = TanhGaussian(jnp.array([0.3]), jnp.array([-0.5]), -1.0, 1.0)
-    wide = TanhGaussian(jnp.array([0.3]), jnp.array([-0.5]), -1.0, 7.0)
-    action = jnp.array([0.25])
-    answers = jax.jit(lambda one, action: (one.log_prob(action), one.entropy(), one.stddev()))
-    log_prob, entropy, stddev = answers(narrow, action)
-    expected = log_prob - math.log(4.0), entropy + math.log(4.0), 4.0 * stddev
-    for found, value in zip(answers(wide, 4.0 * action + 3.0), expected, strict=True):
-        np.testing.assert_allclose(found, value, rtol=1e-6)
-
-
 @pytest.mark.parametrize(("low", "high"), [(0.1, 0.3), (-1e-3, 7.0), (100.0, 101.0), (-0.4, 0.4)])
 def test_actions_never_leave_the_box(low: float, high: float) -> None:
-    one = TanhGaussian(jnp.zeros(1), jnp.zeros(1), low, high)
-    actions = one.squash(jnp.linspace(-30.0, 30.0, 10001)[:, None])
+    actions = TanhGaussian(jnp.zeros(1), jnp.zeros(1), low, high).squash(
+        np.float32(np.linspace(-30, 30, 10001)[:, None])
+    )
     assert float(actions.min()) == np.float32(low)
     assert float(actions.max()) == np.float32(high)
 
@@ -86,13 +76,6 @@ def test_raw_actions_are_recovered_within_the_box() -> None:
     # tanh is within 5 roundoffs, the action, near 3, is rounded by 2⁻²³: together 6 roundoffs of
     # tanh, which the slope of its inverse, cosh², multiplies.
     np.testing.assert_allclose(one.unsquash(one.squash(raw)), raw, atol=2.0**-24 * 6 * math.cosh(4) ** 2)
-
-
-def test_kl_is_that_of_the_normals_it_squashes() -> None:
-    one = TanhGaussian(jnp.array([0.3, 1.0]), jnp.array([-0.5, 0.1]), -1.0, 1.0)
-    other = TanhGaussian(jnp.array([0.1, 1.2]), jnp.array([-0.2, 0.4]), -1.0, 1.0)
-    expected = DiagGaussian(one.loc, one.log_std).kl_divergence(DiagGaussian(other.loc, other.log_std))
-    np.testing.assert_array_equal(one.kl_divergence(other), expected)
 
 
 def test_kl_to_another_box_is_refused_also_under_jit() -> None:

@@ -1,5 +1,6 @@
 """Errors of a function over a grid, in units of roundoff."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -54,12 +55,19 @@ def evaluate_jax(
 ) -> list[np.ndarray]:
     """The function's values, then its gradients by the arguments `by`, element by element."""
 
+    run = _value_and_gradients(function, tuple(by), compiled)
+    return [np.asarray(result) for result in run(*map(jnp.asarray, inputs))]
+
+
+@functools.cache
+def _value_and_gradients(function: Callable[..., jax.Array], by: tuple[int, ...], compiled: bool) -> Callable:
+    """One function for all grids, so that it is compiled once."""
+
     def value_and_gradients(*arguments: jax.Array) -> list[jax.Array]:
-        gradients = jax.grad(lambda *x: jnp.sum(function(*x)), tuple(by))(*arguments) if by else ()
+        gradients = jax.grad(lambda *x: jnp.sum(function(*x)), by)(*arguments) if by else ()
         return [function(*arguments), *gradients]
 
-    run = jax.jit(value_and_gradients) if compiled else value_and_gradients
-    return [np.asarray(result) for result in run(*map(jnp.asarray, inputs))]
+    return jax.jit(value_and_gradients) if compiled else value_and_gradients
 
 
 def evaluate_torch(function: Callable[..., Any], inputs: Sequence[np.ndarray], by: Sequence[int]) -> list[np.ndarray]:
