@@ -10,15 +10,15 @@ import pytest
 
 collect_ignore_glob = ["*.py"]
 
-# The tests of these subjects are fast; their notebooks run in `make test-full`.
-SLOW = ("04_torch_parity.ipynb", "06_scaling.ipynb", "07_numerics.ipynb")
+# The subjects of the others have tests of their own; their notebooks run in `make test-full`.
+QUICK = "01_first_policy.ipynb"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the slow notebooks, which have no place for a mark."""
     for item in items:
-        if item.path.name in SLOW:
+        if item.path.suffix == ".ipynb" and item.path.name != QUICK:
             item.add_marker(pytest.mark.slow)
 
 

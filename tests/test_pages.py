@@ -57,14 +57,15 @@ def cells(page: str) -> Iterator[tuple[int, list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(request, tmp_path_factory):
+    """What the code of each selected page printed, and its error."""
     folder = tmp_path_factory.mktemp("pages")
     programs = {}
-    for page in PAGES:
-        lines = code(page, "python")
-        if any(lines):
+    for item in request.session.items:
+        if getattr(item, "originalname", None) == "test_the_code_of_the_page_runs":
+            page = item.callspec.params["page"]
             programs[page] = str(folder / page.replace("/", "_")) + ".py"
-            Path(programs[page]).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            Path(programs[page]).write_text("\n".join(code(page, "python")) + "\n", encoding="utf-8")
     command = [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(programs)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
@@ -72,7 +73,15 @@ def ran(tmp_path_factory):
     return json.loads(finished.stdout)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(code(page, "python"))])
+# Most of a page's time is compilation; the functions of the pages in docs/ have examples and tests that run always.
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page == "README.md" else pytest.mark.slow)
+        for page in PAGES
+        if any(code(page, "python"))
+    ],
+)
 def test_the_code_of_the_page_runs(ran, page):
     printed, error = ran[page]
     assert error == ""

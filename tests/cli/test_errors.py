@@ -1,4 +1,6 @@
-"""A command that cannot be carried out says why, and exits with 2."""
+"""A command that cannot be carried out says why and exits with 2; one that breaks off exits with 1."""
+
+import shutil
 
 import jax
 import pytest
@@ -6,19 +8,20 @@ import pytest
 import gaussjax
 from gaussjax.cli import main as cli
 from gaussjax.cli.options import Info
+from tests.training import probes
 
 
-def failed(capsys, *arguments, code=2) -> str:
-    """Standard error of a command that fails with this exit code."""
+def failed(capsys, *arguments, code=2) -> tuple[str, str]:
+    """Standard output and standard error of a command that fails with this exit code."""
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
     assert exit_.value.code == code
-    return capsys.readouterr().err
+    return capsys.readouterr()
 
 
 def refused(capsys, *arguments, code=2) -> str:
     """The one line on standard error of a command that fails with this exit code."""
-    lines = failed(capsys, *arguments, code=code).splitlines()
+    lines = failed(capsys, *arguments, code=code)[1].splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 
@@ -94,7 +97,7 @@ def test_wrong_commands_get_one_line_and_exit_code_2(line, says, tmp_path, capsy
     ],
 )
 def test_wrong_options_get_the_parsers_error_and_exit_code_2(line, says, capsys):
-    message = failed(capsys, *line.split())
+    _, message = failed(capsys, *line.split())
     assert "Traceback" not in message
     words = " ".join(line.strip("│╭╮╰╯─ ") for line in message.splitlines())
     assert [part for part in says if part not in words] == [], words
@@ -114,6 +117,62 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     line = refused(capsys, "train", "ppo", "Pendulum-v1", "--out", str(tmp_path / "file" / "run"))
     assert line == f"gaussjax: out: {tmp_path / 'file' / 'run'} cannot be made (Not a directory). Name another folder."
+
+
+TINY = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--hidden-sizes", "8"]
+
+
+@pytest.mark.parametrize("does", ["raises", pytest.param("returns NaN", marks=pytest.mark.slow)])
+def test_training_on_an_environment_at_fault_saves_its_policy(does, tmp_path, capsys):
+    closed = []
+
+    class Breaks(probes.Counter):
+        def __init__(self):
+            super().__init__(50, 40 if does == "returns NaN" else None)
+
+        def step(self, action):
+            if does == "raises" and self._steps == 39:
+                raise RuntimeError("the motor is hot")
+            return super().step(action)
+
+        def get_state(self):
+            if self._steps == 39:
+                raise OverflowError
+            return {"steps": self._steps}
+
+        def set_state(self, state):
+            self._steps = state["steps"]
+
+        def close(self):
+            closed.append(self)
+
+    out = tmp_path / "run"
+    with probes.registered(Breaks) as name:
+        command = ["train", "ppo", name, "--out", str(out), *TINY, "--checkpoint-every", "3"]
+        printed, line = failed(capsys, *command, code=1)
+    assert f"Stopped: the policy so far is {out / 'policy.safetensors'}. Go on with: gaussjax resume {out}" in printed
+    expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 40"
+    assert "environment 0: " in line
+    assert expected in line
+    # Four updates of 8 steps in 2 environments were whole, the last one after the checkpoint.
+    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 64
+    assert len(closed) >= 2
+
+
+def test_results_that_cannot_be_written_end_in_one_line(tmp_path, capsys):
+    out = tmp_path / "run"
+
+    class Removes(probes.Counter):
+        def step(self, action):
+            shutil.rmtree(out, ignore_errors=True)
+            return super().step(action)
+
+    with probes.registered(lambda: Removes(50)) as name:
+        command = ["train", "ppo", name, "--out", str(out), *TINY, "--total-steps", "64"]
+        printed, line = failed(capsys, *command, code=1)
+    assert "No learning curve: [Errno 2]" in printed
+    assert line.startswith("gaussjax: [Errno 2] No such file or directory")
+    assert line.count("\n") == 1
 
 
 def test_another_pipe_that_breaks_is_not_passed_over(capsys, monkeypatch):

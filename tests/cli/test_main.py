@@ -32,34 +32,48 @@ def test_a_reader_that_goes_away_is_no_error(words):
     assert process.returncode == 1
 
 
-def test_train_leaves_a_policy_that_evaluate_runs(tmp_path, capsys):
+def rows_of(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+FILES = {"checkpoint.safetensors", "policy.safetensors", "metrics.csv", "config.json", "learning_curve.png"}
+
+
+def test_an_interrupted_training_saves_its_policy_is_resumed_to_its_end_and_evaluated(tmp_path, capsys):
     out = tmp_path / "run"
-    options = ["--total-steps", "512", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]
+    options = ["--total-steps", "100000000", "--seed", "3", "--out", str(out), "--evaluation-episodes", "2", *SHORT]
     words = command("train", "ppo", "Pendulum-v1", *options)
-    trained = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert "mean return" in trained.stdout
-    assert "explained variance" in trained.stdout
-    assert trained.stderr == ""
-    assert {file.name for file in out.iterdir()} - {"best.safetensors"} == {
-        "checkpoint.safetensors",
-        "policy.safetensors",
-        "metrics.csv",
-        "config.json",
-        "learning_curve.png",
-    }
-    with (out / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["256", "512"]
-    assert float(rows[0]["steps_per_second"]) > 0
-    assert "episode_return" in rows[0]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 1200
+    while time.monotonic() < deadline and not ((out / "metrics.csv").exists() and len(rows_of(out)) > 2):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate(timeout=1200)
+    assert (process.returncode, errors) == (INTERRUPTED, "")
+    assert "Interrupted" in printed
+    assert "explained variance" in printed
+    assert {file.name for file in out.iterdir()} - {"best.safetensors", "checkpoint.previous.safetensors"} == FILES
+    steps = gaussjax.load(out / "policy.safetensors").metadata["steps"]
+    assert steps >= 3 * 256
     config = json.loads((out / "config.json").read_text())
     assert (config["environment"], config["seed"], config["num_envs"]) == ("Pendulum-v1", 3, 4)
-    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 512
 
-    capsys.readouterr()
+    # Three updates more; the metrics go on where they were.
+    (out / "config.json").write_text(json.dumps({**config, "total_steps": steps + 3 * 256}))
+    cli.main(["resume", str(out)])
+    resumed = capsys.readouterr().out
+    assert f"at step {steps:,}" in " ".join(resumed.split())
+    assert "mean return" in resumed
+    rows = rows_of(out)
+    assert [int(row["step"]) for row in rows] == list(range(256, steps + 3 * 256 + 1, 256))
+    assert float(rows[0]["steps_per_second"]) > 0
+    assert "episode_return" in rows[0]
+    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == steps + 3 * 256
+
     cli.main(["evaluate", str(out / "policy.safetensors"), "--episodes", "2", "--seed", "10003"])
     # The same seeds, the same policy: the very same table.
-    assert capsys.readouterr().out in trained.stdout
+    assert capsys.readouterr().out in resumed
 
 
 def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, capsys):
@@ -67,39 +81,12 @@ def test_compiled_training_of_the_command_line_leaves_the_same_files(tmp_path, c
     options = ["--backend", "jax", "--distributed", "local", "--total-steps", "512", "--evaluation-episodes", "2"]
     cli.main(["train", "ppo", "Pendulum-v1", "--out", str(out), *options, *SHORT])
     assert "mean return" in capsys.readouterr().out
-    with (out / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    assert {file.name for file in out.iterdir()} - {"best.safetensors"} == FILES
+    rows = rows_of(out)
     assert [row["step"] for row in rows] == ["256", "512"]
     assert float(rows[0]["steps_per_second"]) > 0
     assert json.loads((out / "config.json").read_text())["backend"] == "jax"
     assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 512
-
-
-def test_sigterm_saves_the_policy_and_exits_with_130(tmp_path, capsys):
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        command("train", "ppo", "Pendulum-v1", "--total-steps", "100000000", "--out", str(out), *SHORT),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    metrics = out / "metrics.csv"
-    deadline = time.monotonic() + 1200
-    while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=1200)
-    assert process.returncode == INTERRUPTED
-    assert "Interrupted" in printed
-    steps = gaussjax.load(out / "policy.safetensors").metadata["steps"]
-    assert steps >= 3 * 256
-
-    # Three updates more; the metrics go on where they were.
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**config, "total_steps": steps + 3 * 256, "evaluation_episodes": 1}))
-    cli.main(["resume", str(out)])
-    assert f"at step {steps:,}" in " ".join(capsys.readouterr().out.split())
-    with metrics.open() as file:
-        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(256, steps + 3 * 256 + 1, 256))
 
 
 def same_arrays(one, two):
@@ -153,14 +140,7 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
     out, options = tmp_path / "run", ["--batch-size", "64", "--hidden-sizes", "8", "--num-epochs", "3"]
     options += ["--evaluation-episodes", "1", "--dataset", str(tmp_path / "data.npz"), "--out", str(out)]
     cli.main(["train", "bc", "Pendulum-v1", *options])
-    assert {file.name for file in out.iterdir()} >= {
-        "best.safetensors",
-        "checkpoint.safetensors",
-        "policy.safetensors",
-        "metrics.csv",
-        "config.json",
-        "learning_curve.png",
-    }
+    assert {file.name for file in out.iterdir()} >= {"best.safetensors", *FILES}
     rows = output_files.read_metrics(out / "metrics.csv")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["mean_error"] < rows[0]["mean_error"]

@@ -91,13 +91,10 @@ def test_evaluate_cuts_episodes_without_end():
             self._length = 3 if seed == 0 else 10**9
             return super().reset(seed=seed)
 
-    gymnasium.register("gaussjax-test/Uneven-v0", Uneven)
     policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box(-1.0, 1.0, (1,)))
     params = policy.init(jax.random.key(0))
-    try:
-        episodes = rollout.evaluate(policy, params, "gaussjax-test/Uneven-v0", episodes=2, max_steps=7)
-    finally:
-        del gymnasium.registry["gaussjax-test/Uneven-v0"]
+    with probes.registered(Uneven) as name:
+        episodes = rollout.evaluate(policy, params, name, episodes=2, max_steps=7)
     assert (episodes.lengths, episodes.cut) == ([3, 7], 1)
     # The reward is the number of the step.
     assert episodes.returns == [6.0, 28.0]

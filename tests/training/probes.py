@@ -1,8 +1,12 @@
 """Small environments that isolate one mistake each."""
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 
 
@@ -91,3 +95,26 @@ def vector(make: Callable[[], gymnasium.Env], num_envs: int) -> gymnasium.vector
 def vector_of(makes: list[Callable[[], gymnasium.Env]]) -> gymnasium.vector.VectorEnv:
     """Different probes side by side."""
     return gymnasium.vector.SyncVectorEnv(makes, autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP)
+
+
+@contextlib.contextmanager
+def registered(make: Callable[[], gymnasium.Env]) -> Iterator[str]:
+    """Name by which Gymnasium makes a probe until the block ends."""
+    name = "gaussjax-test/Probe-v0"
+    gymnasium.register(name, make)
+    try:
+        yield name
+    finally:
+        del gymnasium.registry[name]
+
+
+def trained(module: Any, environments: Any, config: Any, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Policy, last state and last metrics of a whole training by `ppo` or `sac`."""
+    config = dataclasses.replace(config, **options)
+    algorithm = module.make(environments, config)
+    state = algorithm.init(jax.random.key(0))
+    while state.steps < config.total_steps:
+        state, metrics = algorithm.step(state)
+    if algorithm.runner is not None:
+        environments.close()
+    return algorithm.policy, state, metrics

@@ -1,33 +1,50 @@
-"""What every training algorithm asks of a policy."""
+"""What every training algorithm asks of its options and of a policy, and what its steps return."""
+
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
 from gaussjax import envs
 from gaussjax.training import bc, ppo, sac
+from tests.training import jax_probes
 
-BOX = gaussjax.spaces.Box(-2.0, 2.0, (1,))
-ENVIRONMENT = envs.from_functional(PendulumFunctional(), max_steps=200)
-DATASET = bc.Dataset(np.zeros((8, 3), np.float32), np.zeros((8, 1), np.float32))
-
-
+BOX = jax_probes.UNIT
+ENVIRONMENT = jax_probes.counter(5)
+DATASET = bc.Dataset(np.zeros((8, 1), np.float32), np.zeros((8, 1), np.float32))
+CONFIGS = {
+    "ppo": ppo.Config(num_envs=2, num_steps=8, batch_size=8, hidden_sizes=(8,), num_epochs=1),
+    "sac": sac.Config(num_envs=2, num_steps=4, batch_size=4, learning_starts=2, buffer_size=16, hidden_sizes=(8,)),
+    "bc": bc.Config(batch_size=4, hidden_sizes=(8,)),
+}
 LOOPS = {
-    "ppo": lambda policy: ppo.make(ENVIRONMENT, ppo.Config(num_envs=2, num_steps=8, batch_size=8), policy),
-    "sac": lambda policy: sac.make(
-        ENVIRONMENT, sac.Config(num_envs=2, num_steps=4, batch_size=4, learning_starts=2, buffer_size=16), policy
-    ),
-    "bc": lambda policy: bc.make(DATASET, policy, bc.Config(batch_size=4)),
+    "ppo": lambda policy=None: ppo.make(ENVIRONMENT, CONFIGS["ppo"], policy),
+    "sac": lambda policy=None: sac.make(ENVIRONMENT, CONFIGS["sac"], policy),
+    "bc": lambda policy=None: bc.make(DATASET, policy or bc.make_policy(1, BOX, CONFIGS["bc"]), CONFIGS["bc"]),
 }
 
 
 def policy_of(name, **options):
     actor = gaussjax.networks.MLP((8,), output_activation=None)
     if name == "ppo":
-        return gaussjax.gaussian(gaussjax.networks.ActorCritic(actor), 3, BOX, **options)
-    return (gaussjax.squashed_gaussian if name == "sac" else gaussjax.gaussian)(actor, 3, BOX, **options)
+        return gaussjax.gaussian(gaussjax.networks.ActorCritic(actor), 1, BOX, **options)
+    return (gaussjax.squashed_gaussian if name == "sac" else gaussjax.gaussian)(actor, 1, BOX, **options)
+
+
+def shapes(loop):
+    """Shapes and dtypes of the state and the metrics after a compiled step."""
+    return jax.eval_shape(loop.step, jax.eval_shape(loop.init, jax.random.key(0)))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_compiled_step_returns_scalars(name):
+    metrics = shapes(LOOPS[name]())[1]
+    assert type(metrics) is dict
+    assert {leaf.shape for leaf in metrics.values()} == {()}
+    assert metrics["step"].dtype == jnp.int32
 
 
 @pytest.mark.parametrize("reduction", ["mean", "prod", "none"])
@@ -37,13 +54,13 @@ def test_log_densities_that_are_no_sums_are_refused(name, reduction):
         LOOPS[name](policy_of(name, reduction=reduction))
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", ["ppo", "bc", pytest.param("sac", marks=pytest.mark.slow)])
 def test_both_shapes_of_a_sum_train_alike(name):
     """A trailing axis of keepdims would broadcast among advantages."""
+    first = jax.jit(LOOPS[name](policy_of(name)).init)(jax.random.key(0))
     states = []
     for keepdims in (True, False):
-        loop = LOOPS[name](policy_of(name, keepdims=keepdims))
-        state, metrics = loop.step(loop.init(jax.random.key(0)))
+        state, metrics = LOOPS[name](policy_of(name, keepdims=keepdims)).step(first)
         assert metrics["skipped"] == 0
         states.append(state.params)
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6), *states)
@@ -57,27 +74,17 @@ def test_ppo_refuses_the_density_of_clipped_actions():
 
 
 def test_a_policy_without_a_value_is_refused_by_ppo():
-    environments = envs.make_vector("Pendulum-v1", 2)
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, BOX, keepdims=False)
-    algorithm = ppo.make(environments, ppo.Config(num_envs=2, num_steps=8, batch_size=8), policy)
     with pytest.raises(ValueError, match="Put its network into"):
-        algorithm.step(algorithm.init(jax.random.key(0)))
-    environments.close()
+        shapes(LOOPS["ppo"](policy_of("bc", keepdims=False)))
 
 
 @pytest.mark.parametrize(
     ("key", "came"), [(0, "0|an array of type int32"), (jax.random.split(jax.random.key(0), 3), "3 keys in an array")]
 )
 def test_a_training_begins_with_one_key(key, came):
-    options = {"num_envs": 2, "num_steps": 8, "batch_size": 8}
     environments = envs.make_vector("Pendulum-v1", 2)
-    cloning = bc.Config(batch_size=4)
-    algorithms = [
-        algorithm.make(where, algorithm.Config(**options))
-        for algorithm in (ppo, sac)
-        for where in (environments, ENVIRONMENT)
-    ]
-    for algorithm in (*algorithms, bc.make(DATASET, bc.make_policy(3, BOX, cloning), cloning)):
+    on_host = [module.make(environments, CONFIGS[name]) for name, module in (("ppo", ppo), ("sac", sac))]
+    for algorithm in (*on_host, *(make() for make in LOOPS.values())):
         with pytest.raises(TypeError, match=f"key: expected one PRNG key, got ({came}).* Make one with jax.random.key"):
             algorithm.init(key)
     environments.close()
@@ -99,16 +106,40 @@ def test_options_that_are_no_finite_numbers_are_refused(config, name, value):
         config(**{name: float(value)})
 
 
-def test_options_with_which_nothing_would_be_learnt_are_refused():
-    for name in ("desired_kl", "target_kl"):
-        with pytest.raises(ValueError, match=f"{name}: expected several gradient steps an update, got one"):
-            ppo.Config(num_envs=2, num_steps=8, batch_size=16, num_epochs=1, **{name: 0.01})
-    with pytest.raises(ValueError, match="batch_size: expected 2 or more with normalize_advantages, got 1"):
-        ppo.Config(batch_size=1)
-    ppo.Config(batch_size=1, normalize_advantages=False)
+ONE_STEP = functools.partial(ppo.Config, num_envs=2, num_steps=8, batch_size=16, num_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        (ONE_STEP, {"desired_kl": 0.01}, "desired_kl: expected several gradient steps an update, got one"),
+        (ONE_STEP, {"target_kl": 0.01}, "target_kl: expected several gradient steps an update, got one"),
+        (ppo.Config, {"batch_size": 1}, "batch_size: expected 2 or more with normalize_advantages, got 1"),
+        *[
+            (ppo.Config, {"batch_size": size}, r"batch_size: expected a divisor of num_envs \* num_steps = 2048, got")
+            for size in (0, 100, 4096)
+        ],
+        (
+            ppo.Config,
+            {"num_steps": 8, "batch_size": 32, "network": "lstm", "sequence_length": 3},
+            "sequence_length: expected a divisor of num_steps = 8",
+        ),
+        *[
+            (sac.Config, {name: 0}, f"{name}: expected at least 1, got 0")
+            for name in ("num_envs", "num_steps", "batch_size", "num_critics")
+        ],
+    ],
+)
+def test_options_with_which_nothing_would_be_learnt_are_refused(config, options, message):
+    with pytest.raises(ValueError, match=message):
+        config(**options)
+
+
+def test_advantages_that_are_not_normalized_may_come_one_by_one():
+    assert ppo.Config(batch_size=1, normalize_advantages=False).batch_size == 1
 
 
 def test_sac_refuses_a_policy_of_an_open_box():
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(shape=(1,)))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 1, gaussjax.spaces.Box(shape=(1,)))
     with pytest.raises(ValueError, match=r"policy: expected actions of a Box with finite bounds, got \[-inf\]"):
-        sac.make(ENVIRONMENT, sac.Config(num_envs=2), policy)
+        LOOPS["sac"](policy)

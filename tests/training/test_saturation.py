@@ -28,6 +28,7 @@ def test_squashed_gaussian_is_at_a_bound_within_one_percent_of_the_half_width():
     assert saturation(policy, jnp.array([[0.019], [0.021], [3.979], [3.981]])) == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Gymnasium", "JAX"])
 def test_ppo_reports_the_fraction_of_its_samples_outside_the_box(kind):
     deviation = 2.0
