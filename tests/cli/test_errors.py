@@ -10,6 +10,9 @@ from gaussjax.cli import main as cli
 from gaussjax.cli.options import Info
 from tests.training import probes
 
+# With the programs of the example of `ppo.make`.
+SHORT = ["--num-envs", "4", "--num-steps", "16", "--batch-size", "32", "--num-epochs", "1"]
+
 
 def failed(capsys, *arguments, code=2) -> tuple[str, str]:
     """Standard output and standard error of a command that fails with this exit code."""
@@ -24,6 +27,14 @@ def refused(capsys, *arguments, code=2) -> str:
     lines = failed(capsys, *arguments, code=code)[1].splitlines()
     assert len(lines) == 1, lines
     return lines[0]
+
+
+def saved(folder, **metadata):
+    """Path of the file of a new policy for the pendulum, the policy and its parameters."""
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)), clip_actions=True)
+    params, path = policy.init(jax.random.key(0)), folder / "policy.safetensors"
+    gaussjax.save(path, policy, params, metadata=metadata)
+    return path, policy, params
 
 
 def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
@@ -104,9 +115,7 @@ def test_wrong_options_get_the_parsers_error_and_exit_code_2(line, says, capsys)
 
 
 def test_policy_of_another_environment_is_refused(tmp_path, capsys):
-    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
-    path = tmp_path / "policy.safetensors"
-    gaussjax.save(path, policy, policy.init(jax.random.key(0)))
+    path = saved(tmp_path)[0]
     line = refused(capsys, "evaluate", str(path), "--environment", "MountainCarContinuous-v0")
     assert "expected (..., 3), got (20, 2)" in line
     assert "names no environment. Name one with --environment." in refused(capsys, "evaluate", str(path))
@@ -115,28 +124,25 @@ def test_policy_of_another_environment_is_refused(tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    line = refused(capsys, "train", "ppo", "Pendulum-v1", "--out", str(tmp_path / "file" / "run"))
+    line = refused(capsys, "train", "ppo", "Pendulum-v1", *SHORT, "--out", str(tmp_path / "file" / "run"))
     assert line == f"gaussjax: out: {tmp_path / 'file' / 'run'} cannot be made (Not a directory). Name another folder."
-
-
-TINY = ["--num-envs", "2", "--num-steps", "8", "--batch-size", "16", "--num-epochs", "1", "--hidden-sizes", "8"]
 
 
 @pytest.mark.parametrize("does", ["raises", pytest.param("returns NaN", marks=pytest.mark.slow)])
 def test_training_on_an_environment_at_fault_saves_its_policy(does, tmp_path, capsys):
     closed = []
 
-    class Breaks(probes.Counter):
+    class Breaks(probes.Swings, probes.Counter):
         def __init__(self):
-            super().__init__(50, 40 if does == "returns NaN" else None)
+            super().__init__(1000, 72 if does == "returns NaN" else None)
 
         def step(self, action):
-            if does == "raises" and self._steps == 39:
+            if does == "raises" and self._steps == 71:
                 raise RuntimeError("the motor is hot")
             return super().step(action)
 
         def get_state(self):
-            if self._steps == 39:
+            if self._steps == 71:
                 raise OverflowError
             return {"steps": self._steps}
 
@@ -148,27 +154,27 @@ def test_training_on_an_environment_at_fault_saves_its_policy(does, tmp_path, ca
 
     out = tmp_path / "run"
     with probes.registered(Breaks) as name:
-        command = ["train", "ppo", name, "--out", str(out), *TINY, "--checkpoint-every", "3"]
+        command = ["train", "ppo", name, "--out", str(out), *SHORT, "--checkpoint-every", "3"]
         printed, line = failed(capsys, *command, code=1)
     assert f"Stopped: the policy so far is {out / 'policy.safetensors'}. Go on with: gaussjax resume {out}" in printed
-    expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 40"
+    expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 72"
     assert "environment 0: " in line
     assert expected in line
-    # Four updates of 8 steps in 2 environments were whole, the last one after the checkpoint.
-    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 64
-    assert len(closed) >= 2
+    # Four updates of 16 steps in 4 environments were whole, the last one after the checkpoint.
+    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 256
+    assert len(closed) >= 4
 
 
 def test_results_that_cannot_be_written_end_in_one_line(tmp_path, capsys):
     out = tmp_path / "run"
 
-    class Removes(probes.Counter):
+    class Removes(probes.Swings, probes.Counter):
         def step(self, action):
             shutil.rmtree(out, ignore_errors=True)
             return super().step(action)
 
     with probes.registered(lambda: Removes(50)) as name:
-        command = ["train", "ppo", name, "--out", str(out), *TINY, "--total-steps", "64"]
+        command = ["train", "ppo", name, "--out", str(out), *SHORT, "--checkpoint-every", "1"]
         printed, line = failed(capsys, *command, code=1)
     assert "No learning curve: [Errno 2]" in printed
     assert line.startswith("gaussjax: [Errno 2] No such file or directory")

@@ -10,11 +10,11 @@ from gaussjax.envs import snapshot
 from tests.training import probes
 
 
-class Opaque(probes.Bandit):
+class Opaque(probes.Swings, probes.Bandit):
     """Its state is not known to gaussjax."""
 
 
-class Open(probes.Bandit):
+class Open(probes.Swings, probes.Bandit):
     """It says itself what its state is."""
 
     def get_state(self):

@@ -82,20 +82,14 @@ def test_sums_of_episodes_are_those_counted_step_by_step(policy):
 
 
 @pytest.mark.parametrize("terminates", [True, False])
-def test_evaluation_counts_the_first_episode_only(policy, terminates):
+def test_evaluation_counts_the_first_episode_only_and_uses_each_key_once(policy, terminates):
     environment = jax_probes.counter(length=3, terminates=terminates)
-    params = policy.init(jax.random.key(0))
-    returns = rollout.compiled.evaluate(environment, policy, params, jax.random.key(0), episodes=4, max_steps=8)
-    np.testing.assert_array_equal(returns, [6.0] * 4)
-
-
-def test_evaluation_uses_each_key_once(policy):
-    environment = jax_probes.counter(3)
+    params, key = policy.init(jax.random.key(0)), jax.random.key(0)
     with jax.debug_key_reuse(True):
-        key = jax.random.key(0)
-        rollout.compiled.evaluate(environment, policy, policy.init(jax.random.key(1)), key, episodes=2, max_steps=3)
+        returns = rollout.compiled.evaluate(environment, policy, params, key, episodes=4, max_steps=8)
         with pytest.raises(jax.errors.KeyReuseError):
             jax.random.bits(key)
+    np.testing.assert_array_equal(returns, [6.0] * 4)
 
 
 def test_a_carry_is_zeroed_at_each_episode_and_recorded():

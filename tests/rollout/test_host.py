@@ -42,19 +42,21 @@ def test_episodes_are_counted_across_two_collections():
     assert second.lengths == [5]
 
 
-def test_nan_observation_names_the_environment_and_the_step():
-    makes = [lambda: probes.Counter(10), lambda: probes.Counter(10, breaks_at=4)]
+@pytest.mark.parametrize(
+    ("makes", "says"),
+    [
+        (
+            [lambda: probes.Counter(10), lambda: probes.Counter(10, breaks_at=4)],
+            r"environment 1: expected a finite observation at step 4, got \[nan\]",
+        ),
+        ([lambda: probes.Counter(length=2, breaks_at=2)], "environment 0: expected a finite observation at step 2"),
+    ],
+    ids=["within", "at its end"],
+)
+def test_nan_observation_names_the_environment_and_the_step_within_an_episode_and_at_its_end(makes, says):
     runner = rollout.Runner(probes.vector_of(makes))
-    with pytest.raises(
-        FloatingPointError, match=r"environment 1: expected a finite observation at step 4, got \[nan\]"
-    ):
+    with pytest.raises(FloatingPointError, match=says):
         collect(runner, runner.reset(0), 10)
-
-
-def test_nan_in_the_last_observation_of_an_episode_is_seen_too():
-    runner = rollout.Runner(probes.vector(lambda: probes.Counter(length=2, breaks_at=2), 1))
-    with pytest.raises(FloatingPointError, match="environment 0: expected a finite observation at step 2"):
-        collect(runner, runner.reset(0), 3)
 
 
 def test_other_autoreset_modes_are_refused():

@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 from jax.sharding import NamedSharding, PartitionSpec
@@ -63,9 +62,10 @@ def plain(tree):
     return [np.asarray(leaf, np.float64).ravel().tolist() for leaf in jax.tree.leaves(tree)]
 
 
-def collectives(function, *arguments):
-    """The communication in a compiled program."""
-    return re.findall(COLLECTIVES, jax.jit(function).lower(*arguments).compile().as_text())
+def compiled(function, *arguments):
+    """A compiled program and the communication in it."""
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, re.findall(COLLECTIVES, program.as_text())
 
 
 def difference(one, two):
@@ -112,7 +112,7 @@ def rollouts(mesh):
 
     standing = rollout.compiled.start(environment, policy, jax.random.key(1), 16)
     standing = jax.device_put(standing, NamedSharding(mesh, PartitionSpec("envs")))
-    yield "rollout_collectives", collectives(collect, standing, jax.random.key(2))
+    yield "rollout_collectives", compiled(collect, standing, jax.random.key(2))[1]
 
 
 def policies(mesh):
@@ -121,37 +121,38 @@ def policies(mesh):
         gaussjax.networks.MLP((8,), output_activation=None), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,))
     )
     params, key = policy.init(jax.random.key(0)), jax.random.key(1)
-    observations = jax.random.normal(jax.random.key(2), (64, 3))
-    acts = [policy.act(params, key, x) for x in (observations, jax.device_put(observations, spread))]
+    observations = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    both = observations, jax.device_put(observations, spread)
+    acts = [policy.act(params, key, x) for x in both]
     yield "actions_parts", acts[1].actions.addressable_shards[0].data.shape[0]
     yield "actions", difference(acts[0], acts[1])
     taken = [jax.device_put(acts[0].actions, to) for to in (None, spread)]
-    evaluations = [
-        policy.evaluate(params, x, a)
-        for x, a in zip((observations, jax.device_put(observations, spread)), taken, strict=True)
-    ]
-    yield "evaluations", difference(*evaluations)
+    yield "evaluations", difference(*(policy.evaluate(params, x, a) for x, a in zip(both, taken, strict=True)))
 
     def drawn(key):
         return parallel.spread(standard_normal(key, (64, 2)), mesh)
 
-    yield "noise", bool((np.asarray(jax.jit(drawn)(key)) == np.asarray(jax.random.normal(key, (64, 2)))).all())
-    yield "noise_collectives", collectives(drawn, key)
+    program, communication = compiled(drawn, key)
+    yield "noise", bool((np.asarray(program(key)) == np.asarray(jax.random.normal(key, (64, 2)))).all())
+    yield "noise_collectives", communication
 
 
 def statistics(mesh):
-    batch = 100.0 + jax.random.normal(jax.random.key(0), (64, 8, 3))
+    batch = (100.0 + np.random.default_rng(0).normal(size=(64, 8, 3))).astype(np.float32)
+    before = normalize.update(normalize.init((3,)), np.ones((5, 3), np.float32))
     many = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("envs")))
-    before = normalize.update(normalize.init((3,)), jnp.ones((5, 3)))
-    yield "statistics", difference(normalize.update(before, batch), jax.jit(normalize.update)(before, many))
-    yield "statistics_gathered", "all-gather" in collectives(normalize.update, before, many)
+    # The program wants all its arguments on all devices.
+    spread = jax.device_put(before, NamedSharding(mesh, PartitionSpec()))
+    program, communication = compiled(normalize.update, spread, many)
+    yield "statistics", difference(normalize.update(before, batch), program(spread, many))
+    yield "statistics_gathered", "all-gather" in communication
 
 
 def populations(mesh):
     algorithm = ppo.make(pendulum(), ppo.Config(**{**OPTIONS, "num_epochs": 1}))
     keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
     states = jax.jit(jax.vmap(algorithm.init))(keys)
-    yield "population_collectives", collectives(jax.vmap(algorithm.step), states)
+    yield "population_collectives", compiled(jax.vmap(algorithm.step), states)[1]
 
 
 def meshes(mesh):

@@ -10,6 +10,13 @@ import jax
 import numpy as np
 
 
+class Swings:
+    """Spaces of the pendulum: a training on a probe with them has the compiled programs of one on the pendulum."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+
 class Bandit(gymnasium.Env):
     """One step; the reward is highest, 0, at the action 0.5. Fails if the policy's gradient is wrong."""
 
@@ -18,10 +25,10 @@ class Bandit(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return np.ones(1, np.float32), {}
+        return np.ones(self.observation_space.shape, np.float32), {}
 
     def step(self, action):
-        return np.ones(1, np.float32), -float((action[0] - 0.5) ** 2), True, False, {}
+        return np.ones(self.observation_space.shape, np.float32), -float((action[0] - 0.5) ** 2), True, False, {}
 
 
 class DelayedReward(gymnasium.Env):
@@ -77,11 +84,11 @@ class Counter(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self._steps = 0
-        return np.zeros(1, np.float32), {}
+        return np.zeros(self.observation_space.shape, np.float32), {}
 
     def step(self, action):
         self._steps += 1
-        observation = np.full(1, self._steps, np.float32)
+        observation = np.full(self.observation_space.shape, self._steps, np.float32)
         if self._steps == self._breaks_at:
             observation[:] = np.nan
         return observation, float(self._steps), False, self._steps == self._length, {}

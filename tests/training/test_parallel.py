@@ -64,23 +64,22 @@ def pair(*options):
 
 def test_eight_devices_learn_what_one_learns(eight):
     assert eight["devices"] == 8
-    assert eight["learnt"] < ROUNDING
-    assert eight["metrics"] < ROUNDING
-    assert eight["standing"] < ROUNDING
+    assert max(eight["learnt"], eight["metrics"], eight["standing"]) < ROUNDING
     assert eight["ended"] == 5.0
-
-
-def test_environments_are_spread_and_the_rest_is_whole(eight):
+    # Environments are spread, and the rest is whole.
     assert eight["parts"] == [2]
     assert eight["whole"] is True
+    # A checkpoint goes on there and on one device.
+    assert eight["restored"] is True
+    assert eight["resumed_on_eight"] is True
+    assert eight["resumed_on_one"] < ROUNDING
 
 
 def test_policy_acts_and_evaluates_on_a_spread_batch_as_on_one_device(eight):
     assert eight["noise"] is True
     assert eight["noise_collectives"] == []
     assert eight["actions_parts"] == 8
-    assert eight["actions"] < 1e-6
-    assert eight["evaluations"] < 1e-6
+    assert max(eight["actions"], eight["evaluations"]) < 1e-6
 
 
 def test_observation_statistics_are_combined_by_sums(eight):
@@ -88,17 +87,8 @@ def test_observation_statistics_are_combined_by_sums(eight):
     assert eight["statistics_gathered"] is False
 
 
-def test_checkpoint_of_eight_devices_goes_on_there_and_on_one(eight):
-    assert eight["restored"] is True
-    assert eight["resumed_on_eight"] is True
-    assert eight["resumed_on_one"] < ROUNDING
-
-
-def test_mesh_of_any_shape_is_a_row_of_devices(eight):
+def test_mesh_of_any_shape_is_a_row_of_devices_over_which_the_counts_have_to_divide(eight):
     assert eight["own_mesh"] == 8
-
-
-def test_counts_that_do_not_divide_over_the_mesh_are_refused(eight):
     assert eight["num_envs"].startswith("num_envs: expected a multiple of the 8 devices of the mesh, got 12. Choose")
     assert eight["batch_size"].startswith("batch_size: expected a multiple of the 8 devices of the mesh, got 4.")
 
@@ -132,20 +122,16 @@ def test_gymnasium_environments_over_devices_and_processes_teach_what_one_learns
     assert_close(more["host_reference"], more["host"])
 
 
-def train(folder, *options, port, index):
-    command = [sys.executable, "-m", "gaussjax.cli.main", "train", "ppo", "Pendulum-v1", "--out", str(folder), *options]
-    command += ["--distributed", f"127.0.0.1:{port},2,{index}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture
 def two_trainings():
     """Starts both processes and waits for some updates; whatever a test leaves running is ended."""
     started = []
 
     def start_both(folder, *options):
-        port = free_port()
-        started.extend(train(folder, *SMALL.split(), *options, port=port, index=index) for index in range(2))
+        command = [sys.executable, "-m", "gaussjax.cli.main", "train", "ppo", "Pendulum-v1", "--out", str(folder)]
+        command += [*SMALL.split(), *options, "--distributed"]
+        port, pipes = free_port(), {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.extend(subprocess.Popen([*command, f"127.0.0.1:{port},2,{index}"], **pipes) for index in range(2))
         metrics = folder / "metrics.csv"
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):

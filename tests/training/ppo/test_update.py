@@ -50,7 +50,8 @@ def test_update_equals_a_plain_python_ppo():
     policy, optimizer, state = begun(config)
     taken, params = experience(), state.params
     epoch_keys = jax.random.split(jax.random.key(7), config.num_epochs)
-    updated, metrics = jax.jit(make_update(policy, optimizer, config))(state, taken, epoch_keys)
+    update = jax.jit(make_update(policy, optimizer, config))
+    updated, metrics = update(state, taken, epoch_keys)
 
     # Rewards: divided by the deviation of the discounted returns of this very rollout.
     running, returns = np.zeros(2), []
@@ -95,6 +96,10 @@ def test_update_equals_a_plain_python_ppo():
             expected, moments = applied(expected, moments, gradient(expected, *(column[rows] for column in flat)))
     found = updated.params, updated.optimizer
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), found, (expected, moments))
+    np.testing.assert_allclose(metrics["learning_rate"], 0.75e-3, rtol=1e-6)
+    # The schedule has run out after total_steps: another update leaves the parameters as they are.
+    beyond, _ = update(state._replace(steps=64), taken, epoch_keys)
+    jax.tree.map(np.testing.assert_array_equal, beyond.params, params)
     # The fraction of actions at a bound, here of the samples outside of the Box.
     np.testing.assert_allclose(metrics["saturation"], np.mean(np.abs(taken.raw_actions) >= 1.0), rtol=1e-6)
 

@@ -16,10 +16,9 @@ from gaussjax.files.container import PolicyFileError
 from gaussjax.training import ppo, replay, sac
 from gaussjax.training.run import checkpoint
 
-COMMON = {"num_envs": 4, "num_steps": 16, "hidden_sizes": (8,)}
-SHORT = {**COMMON, "batch_size": 32, "num_epochs": 1, "total_steps": 64 * 60}
-# The buffer is filled on the way.
-SHORT_SAC = {**COMMON, "batch_size": 8, "learning_starts": 100, "buffer_size": 600}
+# The options of the examples of `ppo.make` and `sac.make`, so that all have the same compiled programs.
+SHORT = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 1}
+SHORT_SAC = {"num_envs": 2, "num_steps": 16, "batch_size": 4, "learning_starts": 50, "hidden_sizes": (8,)}
 
 
 def same(one, two):
@@ -69,13 +68,16 @@ class Training:
 
 PENDULUM = envs.from_functional(PendulumFunctional(), max_steps=20)
 CASES = {
-    "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "recurrent_size": 4, "sequence_length": 8}),
-    "SAC, functional Pendulum": (PENDULUM, {"algorithm": sac}),
     "Pendulum": ("Pendulum-v1", {}),
+    "SAC": ("Pendulum-v1", {"algorithm": sac}),
     "MountainCarContinuous": ("MountainCarContinuous-v0", {}),
+    "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "recurrent_size": 8, "sequence_length": 8}),
     "functional Pendulum": (PENDULUM, {}),
-    "SAC": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True}),
+    # The buffer is filled on the way.
+    "SAC, full buffer": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True, "buffer_size": 300}),
+    "SAC, functional Pendulum": (PENDULUM, {"algorithm": sac, "buffer_size": 300}),
 }
+QUICK = ("Pendulum", "SAC")
 
 
 @functools.cache
@@ -85,10 +87,7 @@ def made(name):
     return Training(environment, **options)
 
 
-# The parts of the later rows are those of the first two.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if i > 1 else ()) for i, n in enumerate(CASES)]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in CASES])
 def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(name, tmp_path):
     training = made(name)
     training.restart()
@@ -129,7 +128,7 @@ def test_fifty_random_interruptions_change_nothing(tmp_path, record_bar):
 
 @pytest.fixture(scope="module")
 def begun():
-    training = made("Pendulum, with memory")
+    training = made("Pendulum")
     training.restart()
     training.steps(1)
     return training, training.state
@@ -179,9 +178,9 @@ def test_nan_never_becomes_the_latest_checkpoint(training, tmp_path):
 
 def test_checkpoint_of_other_options_is_refused_with_every_difference(training, tmp_path):
     training.save(tmp_path)
-    wider = jax.tree.map(lambda leaf: np.zeros([9 if n == 8 else n for n in leaf.shape], "f"), training.state.params)
+    wider = jax.tree.map(lambda leaf: np.zeros([65 if n == 64 else n for n in leaf.shape], "f"), training.state.params)
     with pytest.raises(
-        PolicyFileError, match=r"expected \(\(3, 9\), 'float32'\), got \(\(3, 8\), 'float32'\).*; .*\(9"
+        PolicyFileError, match=r"expected \(\(3, 65\), 'float32'\), got \(\(3, 64\), 'float32'\).*; .*\(65"
     ) as e:
         checkpoint.load(tmp_path, training.state._replace(params=wider))
     assert "Resume with the options of the training that wrote it." in str(e.value)

@@ -25,18 +25,11 @@ def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
         assert struct.unpack(">II", header[16:]) == (1050, 600)
 
 
-def test_a_row_that_was_broken_off_is_passed_over(tmp_path):
-    path = tmp_path / "metrics.csv"
-    path.write_text("step,entropy\n64,1.5\n128,1.25\n19")
-    assert [row["step"] for row in output_files.read_metrics(path)] == [64.0, 128.0]
-    path.write_text("step,entropy\n64,1.5\n128\n192,1.0\n")
-    assert [row["step"] for row in output_files.read_metrics(path)] == [64.0, 192.0]
-
-
 @pytest.mark.parametrize("torn", ["6", "64", "64,1", "640,1.0,2"])
-def test_a_row_of_metrics_that_was_broken_off_is_dropped(tmp_path, torn):
-    path = tmp_path / "metrics.csv"
-    whole = "step,entropy,kl\n64,1.5,0.5\n"
+def test_a_row_of_metrics_that_was_broken_off_is_passed_over_and_dropped(tmp_path, torn):
+    path, whole = tmp_path / "metrics.csv", "step,entropy,kl\n64,1.5,0.5\n"
+    path.write_text(whole + "128\n192,1.0,0.5\n" + torn)
+    assert [row["step"] for row in output_files.read_metrics(path)] == [64.0, 192.0]
     path.write_text(whole + torn)
     output_files.drop_later_rows(path, 640)
     assert path.read_text().split() == whole.split()

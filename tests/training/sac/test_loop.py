@@ -19,7 +19,8 @@ SOLVED = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n != "compiled" else ()) for n in SOLVED])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOLVED)
 def test_bandit_is_solved_and_the_temperature_falls(name):
     make, options, best, atol = SOLVED[name]
     policy, state, metrics = probes.trained(sac, make(), CONFIG, **options)
