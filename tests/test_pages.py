@@ -56,6 +56,9 @@ def cells(page: str) -> Iterator[tuple[int, list[str]]]:
             yield number, [cell.strip() for cell in line.strip("|").split("|")]
 
 
+WITH_CODE = [page for page in PAGES if any(code(page, "python"))]
+
+
 @pytest.fixture(scope="module")
 def ran(request, tmp_path_factory):
     """What the code of each selected page printed, and its error."""
@@ -75,12 +78,7 @@ def ran(request, tmp_path_factory):
 
 # Most of a page's time is compilation; the functions of the pages in docs/ have examples and tests that run always.
 @pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=() if page == "README.md" else pytest.mark.slow)
-        for page in PAGES
-        if any(code(page, "python"))
-    ],
+    "page", [pytest.param(p, marks=() if p == "README.md" else pytest.mark.slow) for p in WITH_CODE]
 )
 def test_the_code_of_the_page_runs(ran, page):
     printed, error = ran[page]

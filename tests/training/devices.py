@@ -205,8 +205,8 @@ def left_alone(index):
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     runs = {
-        "eight": lambda: eight(training, policies, statistics, meshes),
-        "more": lambda: eight(rollouts, populations, hosts),
+        "eight": lambda: eight(policies, statistics, meshes),
+        "more": lambda: eight(training, rollouts, populations, hosts),
         "pair": lambda: pair(*sys.argv[2:]),
     }
     print(json.dumps(runs[sys.argv[1]]()), flush=True)
