@@ -30,8 +30,9 @@ TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reo
 test: $(READY)
 	$(TEST) -m "not slow"
 
-test-full: $(READY)
-	$(TEST)
+# The long runs, after the others.
+test-full: test
+	$(TEST) -m slow
 
 # Faults of users, machines and files, in full numbers (minutes); the run writes the table of results.
 test-faults: $(READY)
