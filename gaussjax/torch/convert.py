@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
 from torch import nn
 
 from gaussjax.core.trees import check_shapes
@@ -62,7 +63,8 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
     """
     found = list(leaves(network(spec)))
     check_shapes(params, {"params": flax_shapes(found)}, "params")
-    return {leaf.torch: leaf.to_torch(tensor_of(_at(params["params"], leaf.flax))).contiguous() for leaf in found}
+    arrays = flatten_dict(params["params"])
+    return {leaf.torch: leaf.to_torch(tensor_of(arrays[leaf.flax])).contiguous() for leaf in found}
 
 
 def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -90,12 +92,14 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     found = list(leaves(network(spec)))
     check_shapes(dict(tensors), {leaf.torch: _like(leaf.shape) for leaf in found}, "params")
     arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
-    return {"params": nested(arrays)}
+    return {"params": unflatten_dict(arrays)}
 
 
 def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
     """Returns the Flax tree of these parameters, with a broadcast zero in place of each array to save memory."""
-    return nested({leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape) for leaf in found})
+    return unflatten_dict(
+        {leaf.flax: _like(leaf.to_flax(torch.empty(leaf.shape, device="meta")).shape) for leaf in found}
+    )
 
 
 def network(spec: Spec) -> nn.Module:
@@ -177,20 +181,3 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 def _like(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.float32(0), tuple(shape))
-
-
-def nested(arrays: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Returns nested dicts with the arrays at the paths that are their keys in `arrays`."""
-    tree: dict[str, Any] = {}
-    for (*folders, name), value in arrays.items():
-        branch = tree
-        for folder in folders:
-            branch = branch.setdefault(folder, {})
-        branch[name] = value
-    return tree
-
-
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        tree = tree[name]
-    return tree

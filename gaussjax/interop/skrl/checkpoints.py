@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import msgpack
 import numpy as np
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gaussjax import normalize
 from gaussjax.core.choices import choose
@@ -139,7 +139,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     if any(name.endswith((".kernel", ".scale")) for name in arrays):
         # A layer has the same name in torch and in Flax, but its arrays do not (weight in torch, kernel in Flax).
         in_flax = {f"{leaf.torch.rpartition('.')[0]}.{leaf.flax[-1]}": leaf.flax for leaf in found}
-        tree = convert.nested({in_flax.get(name, (name,)): array for name, array in arrays.items()})
+        tree = unflatten_dict({in_flax.get(name, (name,)): array for name, array in arrays.items()})
         check_shapes(tree, convert.flax_shapes(found), "params", _REPAIR)
         return {"params": tree}
     expected = {leaf.torch: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in found}
