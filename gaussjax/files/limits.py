@@ -16,9 +16,21 @@ _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "v
 _MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
-def refuse_bombs(description: Any, num_tensors: int) -> None:
+def refuse_bombs(description: Any, num_tensors: int, name: str = "policy") -> None:
     """Raises ValueError for a description whose network would take too much time or memory to build."""
-    _refuse(description, max(num_tensors, _MOST_LAYERS), "policy")
+    most_layers = max(num_tensors, _MOST_LAYERS)
+    if isinstance(description, dict):
+        for key, part in description.items():
+            refuse_bombs(part, num_tensors, key)
+    elif isinstance(description, list):
+        if name == "shape" and (len(description) > _MOST_AXES or abs(math.prod(description)) > _MOST_NUMBERS):
+            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {description[:_MOST_AXES]}")
+        if name not in ("low", "high", "nvec") and len(description) > most_layers:
+            raise ValueError(f"expected at most {most_layers} {name}, got {len(description)}")
+        for part in description:
+            refuse_bombs(part, num_tensors, name)
+    elif name == "num_layers" and isinstance(description, (int, float)) and description > most_layers:
+        raise ValueError(f"expected at most {most_layers} layers, got num_layers={description}")
 
 
 def part_faults(description: Mapping[str, Any]) -> list[str]:
@@ -61,18 +73,3 @@ def mismatches(
         elif kept(array.dtype) != array.dtype:  # Without x64, JAX converts 64 bits to 32.
             faults.append(f"{name}: expected 32 bits, got {array.dtype}, which needs jax_enable_x64")
     return faults
-
-
-def _refuse(description: Any, most_layers: int, name: str) -> None:
-    if isinstance(description, dict):
-        for key, part in description.items():
-            _refuse(part, most_layers, key)
-    elif isinstance(description, list):
-        if name == "shape" and (len(description) > _MOST_AXES or abs(math.prod(description)) > _MOST_NUMBERS):
-            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {description[:_MOST_AXES]}")
-        if name not in ("low", "high", "nvec") and len(description) > most_layers:
-            raise ValueError(f"expected at most {most_layers} {name}, got {len(description)}")
-        for part in description:
-            _refuse(part, most_layers, name)
-    elif name == "num_layers" and isinstance(description, (int, float)) and description > most_layers:
-        raise ValueError(f"expected at most {most_layers} layers, got num_layers={description}")

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
-from gaussjax import envs, normalize
+from gaussjax import envs, normalize, spaces
+from gaussjax.core.arrays import like_actions
 from gaussjax.policy import Policy
 
 
@@ -78,8 +80,8 @@ def policy_for(environments: Any, config: Any, policy: Policy | None, make_polic
     """Validates and returns the policy to train: `policy`, or the default from `make_policy` if `policy` is None."""
     if policy is None:
         prefix = "" if isinstance(environments, envs.Environment) else "single_"
-        spaces = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
-        policy = make_policy(*spaces, config)
+        both = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
+        policy = make_policy(*both, config)
     check_reduction(policy)
     return policy
 
@@ -92,6 +94,20 @@ def without_axis(policy: Policy, log_prob: Array) -> Array:
 def normalized(config: Any, statistics: normalize.Statistics, observations: Array) -> Array:
     """Observations for the policy and the critics, normalized if `config.normalize_observations` is true."""
     return normalize.apply(statistics, observations) if config.normalize_observations else observations
+
+
+def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
+    """Fraction of action components at a bound of the Box, before or after the clip to the Box; from 0 to 1.
+
+    Actions of a squashed policy never reach a bound, so components closer to it than 1% of half the Box's width
+    count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
+    """
+    low, high = (np.asarray(bound, np.float32) for bound in spaces.bounds(policy.spec.action_space))
+    if policy.kind.saturation_margin:
+        margin = policy.kind.saturation_margin * 0.5 * (high - low)
+        low, high = low + margin, high - margin
+    low, high = like_actions(low, high, actions)
+    return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
 
 
 def where(condition: Array, new: Any, old: Any) -> Any:

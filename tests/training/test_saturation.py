@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gaussjax
-from gaussjax.training.saturation import saturation
+from gaussjax.training.algorithm import saturation
 
 NETWORK = gaussjax.networks.MLP((4,))
 

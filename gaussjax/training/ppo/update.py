@@ -17,10 +17,9 @@ from gaussjax import normalize, rollout
 from gaussjax.policy import Params, Policy
 from gaussjax.random.permutation import permutation
 from gaussjax.training import losses, parallel
-from gaussjax.training.algorithm import where
+from gaussjax.training.algorithm import saturation, where
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
-from gaussjax.training.saturation import saturation
 
 # Factor and limits of the adaptive step size, as in rsl_rl and skrl.
 _KL_FACTOR, _LOWEST_RATE, _HIGHEST_RATE = 1.5, 1e-6, 1e-2

@@ -16,9 +16,8 @@ from gaussjax.core.arrays import like_actions
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.algorithm import normalized, where, without_axis
+from gaussjax.training.algorithm import normalized, saturation, where, without_axis
 from gaussjax.training.sac.config import Config, Learner, State, Transition
-from gaussjax.training.saturation import saturation
 
 # Metrics of a gradient step; `skipped` counts steps not taken because a loss or gradient was not finite.
 METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", "skipped")
