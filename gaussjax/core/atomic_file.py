@@ -11,7 +11,7 @@ from pathlib import Path
 def write(path: Path, payload: bytes) -> None:
     """Writes a file through a temporary file, so that a crash leaves either the old or the new content."""
     remove_stale(path)
-    handle, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.writer-{os.getpid()}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
@@ -30,13 +30,9 @@ def write(path: Path, payload: bytes) -> None:
         os.close(folder)
 
 
-def _prefix(path: Path) -> str:
-    return f".{path.name}.writer-"
-
-
 def remove_stale(path: Path) -> None:
     """Removes temporary files that `write` left behind for this path because its process ended too early."""
-    prefix = _prefix(path)
+    prefix = f".{path.name}.writer-"
     for temporary in path.parent.glob(f"{prefix}*"):
         process = temporary.name[len(prefix) :].partition(".")[0]
         if process.isdecimal() and not _alive(int(process)):

@@ -69,18 +69,19 @@ def _validated(
         # The arguments do not fit the signature; the call of the function then raises Python's own error.
         return arguments, dict(options)
 
-    def checked(name: str, value: Any) -> Any:
+    def argument(name: str, value: Any) -> Any:
         if name in static:
             return value
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: _checked(leaf, f"{name}{jax.tree_util.keystr(path)}", name), value
+            lambda path, leaf: checked(leaf, f"{name}{jax.tree_util.keystr(path)}", name), value
         )
 
-    positional = [checked(name, value) for name, value in zip(names, arguments, strict=False)]
-    return tuple(positional), {name: checked(name, value) for name, value in options.items()}
+    positional = [argument(name, value) for name, value in zip(names, arguments, strict=False)]
+    return tuple(positional), {name: argument(name, value) for name, value in options.items()}
 
 
-def _checked(leaf: Any, where: str, name: str) -> Any:
+def checked(leaf: Any, where: str, name: str) -> Any:
+    """Raises TypeError for a leaf that a library would misread; integers too large for int32 become float32."""
     if isinstance(leaf, (jax.Array, int, float)) or hasattr(leaf, "__jax_array__"):
         return leaf
     if not isinstance(leaf, (np.ndarray, np.generic)):

@@ -17,7 +17,7 @@ from gaussjax import networks, normalize
 from gaussjax.core.trees import check_shapes
 from gaussjax.files import container, limits
 from gaussjax.files.container import PolicyFileError
-from gaussjax.policy import ActOutput, Params, Policy, from_spec
+from gaussjax.policy import ActOutput, Kind, Params, Policy, from_spec
 from gaussjax.policy.serve import BoundAct, bound_act
 
 FORMAT = 1
@@ -128,12 +128,13 @@ def save(
     container.write(path, tensors, description)
 
 
-def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
+def load(path: str | os.PathLike[str], network: Any = None, kind: Kind | None = None) -> Loaded:
     """Reads a policy file.
 
     Args:
         path: Path of the file.
         network: Your own network, if the policy was made with a network that is not part of gaussjax.
+        kind: Your own kind, if the policy was made by `gaussjax.policy.build`.
 
     Returns:
         The policy, its parameters as JAX arrays, the observation statistics and the metadata.
@@ -155,7 +156,7 @@ def load(path: str | os.PathLike[str], network: Any = None) -> Loaded:
     """
     return assemble(
         path,
-        lambda spec: from_spec(spec, network),
+        lambda spec: from_spec(spec, network, kind),
         lambda policy: jax.eval_shape(policy.init, jax.random.key(0)),
         jnp.asarray,
     )

@@ -130,6 +130,8 @@ class Layers(nn.Module):
         sizes, chosen = self.sizes, self.activation
         if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
             raise TypeError(f"sizes: expected a tuple of widths, got {sizes!r}. One layer of 64 units is sizes=(64,).")
+        if any(width < 1 for width in sizes):
+            raise ValueError(f"sizes: expected widths of at least 1, got {sizes!r}. No hidden layer is sizes=().")
         if chosen is None or isinstance(chosen, str) or callable(chosen):
             return [(width, chosen) for width in sizes]
         expected = f"expected a name from gaussjax.networks.ACTIVATIONS, or one for each of the {len(sizes)} sizes"

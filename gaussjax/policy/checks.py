@@ -38,10 +38,13 @@ def key(value: Any) -> None:
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
-    """Raises ValueError if parameters differ in structure or shapes from the result of `expected()`."""
+    """Raises an error if parameters differ in structure, shapes or kind of numbers from the result of `expected()`."""
     wanted = expected()
     if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
         check_shapes(value, wanted, "params")
+    for leaf, other in zip(jax.tree.leaves(value), jax.tree.leaves(wanted), strict=True):
+        if xp.is_floating(other) and hasattr(leaf, "dtype") and not xp.is_floating(leaf):
+            raise TypeError(f"params: expected floating numbers, got {_dtype(leaf)}. Convert them to float32.")
 
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:

@@ -68,9 +68,9 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     select = networks.actor_observations(policy.spec.network)
     policy, params = networks.actor(policy, params)
     in_jax = isinstance(policy.init, Compiled)
-    if in_jax:
-        # NumPy arrays become constants of the program. JAX arrays would be passed to it again at each call.
-        params = jax.tree.map(np.asarray, params)
+    # A copy, which later changes do not reach. In JAX it is in NumPy arrays, which become constants of the program;
+    # JAX arrays would be passed to it again at each call.
+    params = jax.tree.map(np.array if in_jax else lambda leaf: leaf.detach().clone(), params)
 
     def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> Any:
         observations = select(observations)

@@ -81,9 +81,13 @@ def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None
     """Raises ValueError for NaN, inf or actions outside the support; under `jit`, when the program runs."""
     names, leaves = [], []
     for argument in _ARGUMENTS:
-        for path, leaf in jax.tree_util.tree_flatten_with_path(passed.get(argument))[0]:
+        value = passed.get(argument)
+        # A list of numbers is one array; a list of arrays is a pytree.
+        if isinstance(value, list) and not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
+            value = np.asarray(value)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
             leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-            if xp.is_floating(leaf):
+            if xp.is_floating(leaf) or argument == "taken_actions":
                 names.append((argument, jax.tree_util.keystr(path)))
                 leaves.append(leaf)
     check = functools.partial(_refuse, tuple(names), support)

@@ -128,6 +128,8 @@ def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., A
 
 
 def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) -> tuple[jax.Array, tuple[int, ...]]:
+    if isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected an array for {space}, got {_describe(value)}. Pass the array itself.")
     if not hasattr(value, "dtype"):
         traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
         value = jnp.asarray(value) if traced else np.asarray(value)

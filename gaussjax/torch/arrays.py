@@ -58,10 +58,6 @@ def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
     return tuple(tensor(value).to(dtype) for value in values)
 
 
-def _constant(value: Any, like: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(np.array(value), dtype=like.dtype, device=like.device)
-
-
 def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     # As in JAX, the limit may be a number, and two equal arguments share the gradient.
     def bound(x: torch.Tensor, limit: Any) -> torch.Tensor:
@@ -90,7 +86,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "at_least_float32": _at_least_float32,
     "clip": lambda x, low, high: minimum(maximum(x, low), high),
     "concatenate": lambda tensors, axis=0: torch.cat(tuple(tensors), axis),
-    "constant": _constant,
+    "constant": lambda value, like: torch.as_tensor(np.array(value), dtype=like.dtype, device=like.device),
     "einsum_exact": torch.einsum,
     "entry": lambda x, i: x[..., i],
     "expand_dims": torch.unsqueeze,

@@ -55,10 +55,11 @@ def _draw(key: torch.Tensor, shape: tuple[int, ...], initializer: str, scale: fl
     if initializer == "orthogonal":
         columns = math.prod(shape[:-1])
         tall = (max(shape[-1], columns), min(shape[-1], columns))
-        q, r = torch.linalg.qr(random.normal(key, tall))
+        # In double precision, because the digits that float32 leaves depend on the processor and on LAPACK.
+        q, r = torch.linalg.qr(random.normal(key, tall).double())
         q = q * torch.sign(torch.diagonal(r))
         q = q if shape[-1] > columns else q.mT
-        return scale * q.reshape(shape[-1], *shape[:-1]).movedim(0, -1)
+        return (scale * q.reshape(shape[-1], *shape[:-1]).movedim(0, -1)).float()
     gain, fan, distribution = choose(INITIALIZERS, initializer, "initializer")
     area = math.prod(shape[:-2])
     count = shape[-2] * area if fan == "fan_in" else (shape[-2] + shape[-1]) * area / 2.0

@@ -15,9 +15,9 @@ from torch.func import functional_call
 
 from gaussjax import networks, spaces
 from gaussjax import policy as policies
-from gaussjax.core.trees import check_shapes
+from gaussjax.core.compiled import checked
 from gaussjax.networks.description import bind
-from gaussjax.policy import Backend, Policy, Spec
+from gaussjax.policy import Backend, Policy, Spec, checks
 from gaussjax.torch import initial, random
 from gaussjax.torch.arrays import tensor
 from gaussjax.torch.networks import full, make_on_meta
@@ -88,17 +88,20 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
         leaves = params.values() if isinstance(params, Mapping) else ()
         wide = any(getattr(leaf, "dtype", None) == torch.float64 for leaf in leaves)
 
-        def convert(value: Any) -> Any:
+        def convert(value: Any, name: str) -> Any:
+            if not isinstance(value, (torch.Tensor, list, type(None))):
+                value = checked(value, name, name)
             if isinstance(value, (np.ndarray, np.generic, list, float)):
                 array = np.asarray(value)
                 if array.dtype == np.float64:
                     return torch.from_numpy(np.array(array)).to(torch.float64 if wide else torch.float32)
             return tensor(value)
 
-        positional = [
-            value if name in kept else _arrays(value, convert) for name, value in zip(names, arguments, strict=False)
-        ]
-        options = {name: value if name in kept else _arrays(value, convert) for name, value in options.items()}
+        def argument(name: str, value: Any) -> Any:
+            return value if name in kept else _arrays(value, functools.partial(convert, name=name))
+
+        positional = [argument(name, value) for name, value in zip(names, arguments, strict=False)]
+        options = {name: argument(name, value) for name, value in options.items()}
         return function(*positional, *arguments[len(names) :], **options)
 
     return converted
@@ -127,7 +130,7 @@ def _check_params(params: Any, expected: Callable[[], Any]) -> None:
             f"params: expected a dict of tensors, got {wrong[0]}. Make it with policy.init(key), with "
             f"dict(module.named_parameters()) for a module of yours, or with gaussjax.torch.to_torch from JAX's."
         )
-    check_shapes(params, expected(), "params")
+    checks.params(params, expected)
 
 
 TORCH = Backend(

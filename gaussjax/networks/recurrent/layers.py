@@ -51,8 +51,9 @@ class RecurrentLayers(_Options):
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
         """Returns for each layer zeros `(*batch_shape, hidden_size)`, or for an LSTM an `LSTMState` of two of them."""
         choose(CELL_NAMES, self.cell, "cell")
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers: expected at least 1, got {self.num_layers}.")
+        for name in ("num_layers", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
         if self.memory_steps is not None and (self.cell not in GATED or self.memory_steps < 2):
             raise ValueError(
                 f"memory_steps: expected None, or at least 2 for a cell with gates ({', '.join(GATED)}), got "
