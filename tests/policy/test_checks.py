@@ -69,6 +69,10 @@ def with_extra(tree):
     tree["head"]["gain"] = zeros(2)
 
 
+def as_integers(tree):
+    return {"params": jax.tree.map(lambda leaf: leaf.astype(np.int32), tree)}
+
+
 def with_wide_kernel(tree):
     tree["layers"]["dense_0"]["kernel"] = zeros(5, 8)
 
@@ -86,6 +90,10 @@ FAULTS = {
     "ValueError: observations: expected (..., 3), got (4, 1).": given(observations=zeros(4, 1)),
     "ValueError: observations: expected (..., 3), got ().": given(observations=zeros()),
     "TypeError: expected real numbers, got complex64": given(observations=zeros(4, 3, dtype=np.complex64)),
+    "TypeError: for Box(low=-inf, high=inf, shape=(3,), dtype='float32'), got the keys ['seen']. Pass": given(
+        observations={"seen": zeros(4, 3)}
+    ),
+    "TypeError: params: expected floating numbers, got int32. Convert": given(params=changed_params(as_integers)),
     "TypeError: observations: expected real numbers, got <U1.": given(observations=np.array([[*"abc"]]), **ALONE),
     "TypeError: expected real numbers, got object. Convert": given(observations=np.full((1, 3), None), **ALONE),
     "ValueError: the keys ['camera', 'gear', 'rest'], got the keys ['camera']": Fault(CAMERA, policy=WITH_PARTS),
@@ -234,6 +242,8 @@ HOST_FAULTS = {
     "ValueError: one for each of the 2 sizes, got ('relu',).": lambda: start(MLP((8, 8), activation=("relu",))),
     "TypeError: sizes: expected a tuple of widths, got 8. One layer of 64 units is sizes=(64,).": lambda: start(MLP(8)),
     "TypeError: sizes: expected a tuple of widths, got (8.0,).": lambda: start(MLP((8.0,))),
+    "ValueError: sizes: expected widths of at least 1, got (0,).": lambda: start(MLP((0,))),
+    "ValueError: hidden_size: expected at least 1, got 0": lambda: make(GRU(hidden_size=0)),
     "ValueError: one entry for each convolution, got 8, (8,": lambda: start(CNN(channels=8), Box(shape=(6, 6, 3))),
     "ValueError: expected one of ['celu', 'elu', 'gelu', 'identity',": lambda: start(MLP(output_activation="than")),
     "ValueError: std: expected one of ['fixed', 'parameter', 'state'], got": lambda: start(MLP(std="param")),

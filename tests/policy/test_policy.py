@@ -96,3 +96,5 @@ def test_a_kind_of_ones_own_is_a_policy_like_any_other(tmp_path):
     with pytest.raises(ValueError, match="kind: expected the kind 'gaussian' that the spec names, got 'laplace'"):
         gaussjax.from_spec(policies.make("gaussian")[0].spec, kind=LAPLACE)
     gaussjax.strict(policy).act(params, key, observations[:2])
+    gaussjax.save(tmp_path / "mine.safetensors", policy, params)
+    assert gaussjax.load(tmp_path / "mine.safetensors", kind=LAPLACE).policy == policy

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import torch
 
 import gaussjax
 import gaussjax.torch
@@ -24,6 +25,19 @@ def test_served_actions_are_those_of_act(name) -> None:
         for key in (None, jax.random.key(1)):
             expected = policy.act(params, key, seen, deterministic=key is None).actions
             np.testing.assert_allclose(act(OBSERVATIONS, key), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_later_changes_of_the_parameters_have_no_effect() -> None:
+    policy = policies.build("gaussian")
+    params = jax.tree.map(np.array, policies.random_params(policy))
+    tensors = gaussjax.torch.to_torch(policy.spec, params)
+    twin = gaussjax.torch.serve(gaussjax.torch.from_spec(policy.spec), tensors)
+    acts = (gaussjax.serve(policy, params), lambda seen: twin(torch.tensor(seen)))
+    before = [np.asarray(act(OBSERVATIONS)) for act in acts]
+    jax.tree.map(lambda leaf: leaf.fill_(5.0) if torch.is_tensor(leaf) else leaf.fill(5.0), (params, tensors))
+    for act, expected in zip(acts, before, strict=True):
+        # Another number of rows is another program.
+        np.testing.assert_allclose(act(OBSERVATIONS[:3]), expected[:3], rtol=1e-6)
 
 
 def test_a_recurrent_policy_is_refused() -> None:

@@ -33,6 +33,8 @@ VALUES = {
     "noise: expected finite numbers, got nan at [0, 1]": ("act", {"noise": bad(2, np.nan, (0, 1))}),
     "expected finite numbers, got nan at [3, 1]": ("evaluate", {"taken_actions": bad(2, np.nan, (3, 1))}),
     "got -0.5 at [0, 1] (1 of 8 entries). This policy never": ("act", {"taken_actions": bad(2, -0.5, (0, 1))}),
+    "got 4.0 at [0, 0] (8 of 8 entries)": ("evaluate", {"taken_actions": np.full((4, 2), 4)}),
+    "got 5.0 at [1, 0] (1 of 8 entries)": ("evaluate", {"taken_actions": [[0, 1], [5, 1], [0, 1], [0, 1]]}),
     "params['params']['head']['log_std']: expected finite numbers, got nan at [1]": (
         "log_std",
         {"params": nan_params()},

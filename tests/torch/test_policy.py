@@ -187,6 +187,10 @@ def test_bfloat16_trunks_give_float32_densities():
         lambda p, w, x, key: p.act(w, key, x, noise=x),
         lambda p, w, x, key: p.apply(w, x, resets=x[:, 0] > 0),
         lambda p, w, x, key: p.apply(w, np.array([["a", "b", "c"]])),
+        lambda p, w, x, key: p.apply(w, "abc"),
+        lambda p, w, x, key: p.apply(w, {"seen": x}),
+        lambda p, w, x, key: p.apply(w, np.ma.array(x)),
+        lambda p, w, x, key: p.apply(w, x.astype(">f4")),
     ],
 )
 def test_errors_read_the_same(made, call):
