@@ -1,4 +1,4 @@
-"""The files and functions that a reader of the package passes through; executing a module at its import does not count."""
+"""The files and functions of the package that a reader passes through; what an import executes does not count."""
 
 from tests.test_package import run
 
