@@ -10,7 +10,7 @@ import pytest
 
 collect_ignore_glob = ["*.py"]
 
-# The subjects of the others have tests of their own; their notebooks run in `make test-full`.
+# The only notebook of `make test`. The subjects of the other notebooks have tests; `make test-full` runs them all.
 QUICK = "01_first_policy.ipynb"
 
 

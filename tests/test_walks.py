@@ -50,6 +50,7 @@ for file, function in walk:
 def walked(repository, code, *arguments):
     finished = run(repository, "-c", _WALK + code + _PRINT, *arguments)
     assert finished.returncode == 0, finished.stderr
+    # pytest shows the walk if it is too long.
     print(finished.stdout)
     return [line.split()[1:] for line in finished.stdout.splitlines() if line.startswith("walk ")]
 

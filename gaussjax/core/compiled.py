@@ -81,7 +81,7 @@ def _validated(
 
 
 def checked(leaf: Any, where: str, name: str) -> Any:
-    """Raises TypeError for a leaf that a library would misread; integers too large for int32 become float32."""
+    """Returns a leaf, integers beyond int32 as float32; raises TypeError for masks, byte orders, text and objects."""
     if isinstance(leaf, (jax.Array, int, float)) or hasattr(leaf, "__jax_array__"):
         return leaf
     if not isinstance(leaf, (np.ndarray, np.generic)):

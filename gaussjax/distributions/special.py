@@ -153,7 +153,7 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
     sign = xp.astype(xp.where(t < 0, -1.0, 1.0), t.dtype)
     inner = xp.where(near, sign * t, 0.0)
     # XLA's log1p near -0.41 is 240 units in the last place off in float64 (CPU, jax 0.10.2), so log1p gets positive
-    # arguments here. Use arctanh(t) once the row "squashed log_prob" of tests/numerics/test_bars.py passes with it.
+    # arguments here. Use arctanh(t) once the row "squashed log_prob" of tests/numerics/rows.py passes with it.
     return xp.where(near, 0.5 * sign * xp.log1p(2.0 * inner / (1.0 - inner)), far)
 
 
@@ -175,7 +175,7 @@ def log_normal_cdf(x: Array) -> Array:
     below = -0.5 * xp.square(x) - HALF_LOG_2PI + xp.log(ratio)
     tail = _density(t) * ratio
     # Avoids log1p near -0.41, where XLA's result is 240 units in the last place off in float64 (CPU, jax 0.10.2).
-    # Use log1p throughout once the row "normal log-cdf" of tests/numerics/test_bars.py passes with it.
+    # Use log1p throughout once the row "normal log-cdf" of tests/numerics/rows.py passes with it.
     above = xp.where(tail > 0.25, xp.log(1.0 - tail), xp.log1p(-xp.minimum(tail, 0.25)))
     return xp.where(x < 0, below, above)
 
@@ -191,7 +191,7 @@ def _density(t: Array) -> Array:
     # split into two parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too. The
     # division by √(2π) keeps XLA from merging the two exponentials into one. The merged result is 65 units in the
     # last place off instead of 4 (CPU, jax 0.10.2). Without the division the row "normal log-cdf" of
-    # tests/numerics/test_bars.py fails.
+    # tests/numerics/rows.py fails.
     t = xp.minimum(t, 40.0)
     coarse = xp.floor(t * 64.0) / 64.0
     main = xp.exp(-0.5 * xp.square(coarse)) / math.sqrt(2.0 * math.pi)

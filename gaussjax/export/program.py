@@ -1,4 +1,4 @@
-"""Programs, which are policies as functions of named arrays, and their export as StableHLO and ONNX."""
+"""Programs: policies as functions of named arrays, which all formats share, and their export as StableHLO and ONNX."""
 
 from __future__ import annotations
 
@@ -98,11 +98,6 @@ def write(path: Path, program: Program, payload: bytes, run: Callable[[dict[str,
                     f"{batch}. Nothing was written; export in another format."
                 )
     atomic_file.write(path, payload)
-
-
-def _random(rng: np.random.Generator, like: jax.ShapeDtypeStruct) -> np.ndarray:
-    discrete = like.dtype == bool or jnp.issubdtype(like.dtype, jnp.integer)
-    return (rng.integers(0, 2, like.shape) if discrete else rng.normal(size=like.shape)).astype(like.dtype)
 
 
 def stablehlo(
@@ -210,3 +205,8 @@ def onnx(
 
     write(Path(path), program, payload, run)
     return program
+
+
+def _random(rng: np.random.Generator, like: jax.ShapeDtypeStruct) -> np.ndarray:
+    discrete = like.dtype == bool or jnp.issubdtype(like.dtype, jnp.integer)
+    return (rng.integers(0, 2, like.shape) if discrete else rng.normal(size=like.shape)).astype(like.dtype)

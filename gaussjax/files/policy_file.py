@@ -134,7 +134,7 @@ def load(path: str | os.PathLike[str], network: Any = None, kind: Kind | None = 
     Args:
         path: Path of the file.
         network: Your own network, if the policy was made with a network that is not part of gaussjax.
-        kind: Your own kind, if the policy was made by `gaussjax.policy.build`.
+        kind: Your own kind, if `gaussjax.policy.build` made the policy with a kind that is not part of gaussjax.
 
     Returns:
         The policy, its parameters as JAX arrays, the observation statistics and the metadata.

@@ -157,6 +157,43 @@ def part_of(space: spaces.Space, keys: tuple[str, ...] | None) -> spaces.Space:
     return chosen[0][1] if len(chosen) == 1 else spaces.Dict(chosen)
 
 
+class ActionValue(nn.Module):
+    """A network that maps an observation and an action to the action's value.
+
+    `jax.vmap` over parameters evaluates several critics at once, as in soft actor-critic.
+
+    Attributes:
+        sizes: Width of each hidden layer.
+        activation: Activation of the hidden layers, as in `MLP`.
+        norm: None, or "layer" for layer normalisation before each activation.
+        initializer: Name of the kernels' initialiser, as in `MLP`.
+        observation_space: Space of the observations; None means that they are vectors.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> critic = ActionValue((8,))
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> params = jax.vmap(lambda key: critic.init(key, jnp.zeros((1, 3)), jnp.zeros((1, 2))))(keys)
+        >>> jax.vmap(critic.apply, in_axes=(0, None, None))(params, jnp.zeros((5, 3)), jnp.zeros((5, 2))).shape
+        (2, 5)
+    """
+
+    sizes: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
+    norm: str | None = None
+    initializer: str = "lecun_normal"
+    observation_space: spaces.Space | None = None
+
+    @nn.compact
+    def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
+        """Returns the value of each action, of shape `(…)`."""
+        if self.observation_space is not None:
+            observations = spaces.flatten(self.observation_space, observations)
+        x = jnp.concatenate([observations, actions], axis=-1)
+        x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
+        return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)
+
+
 def actor(policy: Any, params: Any) -> tuple[Any, Any]:
     """Removes the critic, and the observations that only the critic needs, from a policy.
 
@@ -214,40 +251,3 @@ def actor_observations(network: Any) -> Callable[[Any], Any]:
         return select(observations, keys) if is_whole else observations
 
     return pick
-
-
-class ActionValue(nn.Module):
-    """A network that maps an observation and an action to the action's value.
-
-    `jax.vmap` over parameters evaluates several critics at once, as in soft actor-critic.
-
-    Attributes:
-        sizes: Width of each hidden layer.
-        activation: Activation of the hidden layers, as in `MLP`.
-        norm: None, or "layer" for layer normalisation before each activation.
-        initializer: Name of the kernels' initialiser, as in `MLP`.
-        observation_space: Space of the observations; None means that they are vectors.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> critic = ActionValue((8,))
-        >>> keys = jax.random.split(jax.random.key(0), 2)
-        >>> params = jax.vmap(lambda key: critic.init(key, jnp.zeros((1, 3)), jnp.zeros((1, 2))))(keys)
-        >>> jax.vmap(critic.apply, in_axes=(0, None, None))(params, jnp.zeros((5, 3)), jnp.zeros((5, 2))).shape
-        (2, 5)
-    """
-
-    sizes: tuple[int, ...] = (256, 256)
-    activation: Activation = "relu"
-    norm: str | None = None
-    initializer: str = "lecun_normal"
-    observation_space: spaces.Space | None = None
-
-    @nn.compact
-    def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
-        """Returns the value of each action, of shape `(…)`."""
-        if self.observation_space is not None:
-            observations = spaces.flatten(self.observation_space, observations)
-        x = jnp.concatenate([observations, actions], axis=-1)
-        x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
-        return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)

@@ -1,6 +1,7 @@
-"""Validation of a policy's arguments by shape, dtype and structure, and of its factory's options.
+"""Validation by shape, dtype and structure: arguments of a policy, results of its network, options of its factory.
 
-The checks of a call run while it is traced and cost nothing in a compiled program. Errors are the same under `jit`.
+In JAX the checks of a call run while it is traced, and cost nothing in a compiled program. Errors are the same under
+`jit`. In torch the checks run at each call.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def key(value: Any) -> None:
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if value.shape == ():
             return
-        found = f"{value.shape[0]} keys in an array of shape {value.shape}"
+        found = f"{value.size} keys in an array of shape {value.shape}"
     elif dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
         return
     elif dtype is None:
@@ -38,13 +39,15 @@ def key(value: Any) -> None:
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
-    """Raises an error if parameters differ in structure, shapes or kind of numbers from the result of `expected()`."""
+    """Raises ValueError for another structure or shape than that of `expected()`, and TypeError for integers."""
     wanted = expected()
     if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
         check_shapes(value, wanted, "params")
-    for leaf, other in zip(jax.tree.leaves(value), jax.tree.leaves(wanted), strict=True):
+    leaves = jax.tree_util.tree_flatten_with_path(value)[0]
+    for (path, leaf), other in zip(leaves, jax.tree.leaves(wanted), strict=True):
         if xp.is_floating(other) and hasattr(leaf, "dtype") and not xp.is_floating(leaf):
-            raise TypeError(f"params: expected floating numbers, got {_dtype(leaf)}. Convert them to float32.")
+            where = f"params{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{where}: expected floating numbers, got {_dtype(leaf)}. Convert it to float32.")
 
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
@@ -139,6 +142,29 @@ def no_carry(carry: Any, resets: Any) -> None:
         )
 
 
+def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
+    """Validates the result of a network; returns the mean and log_std in at least float32, and the outputs."""
+    if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
+        kind = type(returned).__name__
+        raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")
+    mean, log_std, outputs = returned
+    expected = (*batch_shape, num_actions)
+    if tuple(xp.shape(mean)) != expected:
+        raise ValueError(
+            f"network: expected a mean of shape {expected}, got {tuple(xp.shape(mean))}. Its last layer needs "
+            f"{num_actions} outputs."
+        )
+    if tuple(xp.shape(log_std)) not in (expected, (num_actions,)):
+        raise ValueError(
+            f"network: expected a log_std of shape {expected} or {(num_actions,)}, got {tuple(xp.shape(log_std))}."
+        )
+    taken = {"mean_actions", "log_std", "raw_actions"} & outputs.keys()
+    if taken:
+        raise ValueError(f"network: the outputs {sorted(taken)} are the policy's own. Give them another name.")
+    mean, log_std = xp.at_least_float32(mean, log_std)
+    return mean, log_std, outputs
+
+
 def network(value: Any) -> Any:
     """Returns the network; raises TypeError for a class and for an object without `init` and `apply`."""
     if isinstance(value, type):
@@ -166,29 +192,6 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
             f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
         )
     return {"clip_log_std": bool(clip_log_std), "min_log_std": float(min_log_std), "max_log_std": float(max_log_std)}
-
-
-def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
-    """Validates the result of a network; returns the mean and log_std in at least float32, and the outputs."""
-    if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
-        kind = type(returned).__name__
-        raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")
-    mean, log_std, outputs = returned
-    expected = (*batch_shape, num_actions)
-    if tuple(xp.shape(mean)) != expected:
-        raise ValueError(
-            f"network: expected a mean of shape {expected}, got {tuple(xp.shape(mean))}. Its last layer needs "
-            f"{num_actions} outputs."
-        )
-    if tuple(xp.shape(log_std)) not in (expected, (num_actions,)):
-        raise ValueError(
-            f"network: expected a log_std of shape {expected} or {(num_actions,)}, got {tuple(xp.shape(log_std))}."
-        )
-    taken = {"mean_actions", "log_std", "raw_actions"} & outputs.keys()
-    if taken:
-        raise ValueError(f"network: the outputs {sorted(taken)} are the policy's own. Give them another name.")
-    mean, log_std = xp.at_least_float32(mean, log_std)
-    return mean, log_std, outputs
 
 
 def _dtype(array: Any) -> str:

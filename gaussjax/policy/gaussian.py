@@ -12,9 +12,8 @@ from gaussjax import spaces
 from gaussjax.core.arrays import like_actions, xp
 from gaussjax.core.choices import choose
 from gaussjax.distributions import DiagGaussian, reduce
-from gaussjax.policy import checks
 from gaussjax.policy.build import build
-from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
+from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options, taken_actions_of_unclipped
 from gaussjax.policy.policy import Kind, MakeDistribution, Policy, Score
 
 
@@ -162,7 +161,7 @@ def clipping_kind(
         distribution,
         sample,
         raw_log_prob,
-        log_prob=checks.taken_actions_of_unclipped if density == "unclipped" else log_prob,
+        log_prob=taken_actions_of_unclipped if density == "unclipped" else log_prob,
         clip_mean=clip if options["clip_mean_actions"] else None,
         support=box if scores_clipped else None,
         **fields,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import jax
@@ -33,8 +34,8 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
     Args:
         policy: A policy of JAX or gaussjax.torch whose network is not recurrent.
-        params: Parameters of the policy. Later changes to them have no effect.
-        normalizer: Observation statistics of the training, if any.
+        params: Parameters of the policy.
+        normalizer: Observation statistics of the training, if any. Later changes to them or to params have no effect.
 
     Returns:
         `(observations, key=None) -> actions`, `(…, act)`. The key is consumed; without one the actions are
@@ -70,7 +71,7 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     in_jax = isinstance(policy.init, Compiled)
     # A copy, which later changes do not reach. In JAX it is in NumPy arrays, which become constants of the program;
     # JAX arrays would be passed to it again at each call.
-    params = jax.tree.map(np.array if in_jax else lambda leaf: leaf.detach().clone(), params)
+    params, normalizer = jax.tree.map(np.array if in_jax else copy.deepcopy, (params, normalizer))
 
     def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> Any:
         observations = select(observations)

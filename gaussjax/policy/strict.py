@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -82,9 +83,9 @@ def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None
     names, leaves = [], []
     for argument in _ARGUMENTS:
         value = passed.get(argument)
-        # A list of numbers is one array; a list of arrays is a pytree.
-        if isinstance(value, list) and not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
-            value = np.asarray(value)
+        if argument in ("noise", "taken_actions", "raw_actions") and isinstance(value, (list, tuple)):
+            # These are never pytrees, and a list under `jit` holds tracers.
+            value = jnp.asarray(value)
         for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
             leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
             if xp.is_floating(leaf) or argument == "taken_actions":

@@ -178,6 +178,7 @@ def as_space(space: Any) -> Space:
 
     Raises:
         TypeError: The kind of the space is not supported.
+        ValueError: A size is negative, or the bounds cross.
 
     Example:
         >>> as_space(3)

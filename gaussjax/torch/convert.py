@@ -14,7 +14,7 @@ from gaussjax.core.trees import check_shapes
 from gaussjax.networks.description import bind
 from gaussjax.policy import Spec, from_spec
 from gaussjax.spaces import size
-from gaussjax.torch.layers import NAMES, Conv, Dense, Norm, RecurrentLayers
+from gaussjax.torch.layers import RECURRENT_NAMES, Conv, Dense, Norm, RecurrentLayers
 from gaussjax.torch.networks import CNN, make_on_meta
 
 
@@ -112,7 +112,7 @@ def leaves(module: nn.Module, name: str = "", path: tuple[str, ...] = ()) -> Ite
     """Yields the parameters of a module that `gaussjax.torch.networks.make` built."""
     if isinstance(module, RecurrentLayers) and module.described.cell != "mingru":
         for i in range(module.described.num_layers):
-            for index, (ours, theirs) in enumerate(zip(NAMES, _RECURRENT, strict=True)):
+            for index, (ours, theirs) in enumerate(zip(RECURRENT_NAMES, _RECURRENT, strict=True)):
                 tensor = getattr(module, f"{ours}_l{i}")
                 turn = _transposed if tensor.ndim == 2 else _same
                 place = (*path, f"layer_{i}", theirs)

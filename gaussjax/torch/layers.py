@@ -148,7 +148,7 @@ class Layers(nn.Module):
         return x
 
 
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+RECURRENT_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class _Gates(nn.Module):
@@ -175,8 +175,9 @@ class RecurrentLayers(nn.Module):
                 self.add_module(f"layer_{i}", _Gates(described, features))
             else:
                 width = CELLS[described.cell].gates * hidden
-                self.starts |= {f"{name}_l{i}": start for name, start in zip(NAMES, starts, strict=True)}
-                for name, shape in zip(NAMES, ((width, features), (width, hidden), (width,), (width,)), strict=True):
+                self.starts |= {f"{name}_l{i}": start for name, start in zip(RECURRENT_NAMES, starts, strict=True)}
+                shapes = (width, features), (width, hidden), (width,), (width,)
+                for name, shape in zip(RECURRENT_NAMES, shapes, strict=True):
                     self.register_parameter(f"{name}_l{i}", nn.Parameter(torch.zeros(shape)))
             features = hidden
 
@@ -211,8 +212,8 @@ class RecurrentLayers(nn.Module):
             decay = torch.sigmoid(-gate)
             decay = decay if resets is None else torch.where(resets[..., None], torch.zeros_like(decay), decay)
             return decay * state + torch.sigmoid(gate) * candidate
-        kernels = [getattr(self, f"{name}_l{i}").mT for name in NAMES[:2]]
-        weights = Weights(*kernels, *(getattr(self, f"{name}_l{i}") for name in NAMES[2:]))
+        kernels = [getattr(self, f"{name}_l{i}").mT for name in RECURRENT_NAMES[:2]]
+        weights = Weights(*kernels, *(getattr(self, f"{name}_l{i}") for name in RECURRENT_NAMES[2:]))
         dtype = getattr(torch, self.described.dtype) if self.described.dtype else into
         return step(CELLS[self.described.cell], weights, state, x, resets, dtype)
 

@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str]) -> files.Loaded:
     """Reads a policy file written by `gaussjax.save` or `gaussjax.torch.save`.
 
     Args:
-        path: Path of the file. The policy's network must be part of gaussjax; others have no counterpart in torch.
+        path: Path of the file. The network and the kind of the policy must be part of gaussjax.
 
     Returns:
         The policy, its parameters as a dict of tensors, the observation statistics and the metadata.

@@ -10,7 +10,7 @@ from gaussjax.cli import main as cli
 from gaussjax.cli.options import Info
 from tests.training import probes
 
-# With the programs of the example of `ppo.make`.
+# The options of the example in the docstring of `ppo.make`, so that both share their compiled programs.
 SHORT = ["--num-envs", "4", "--num-steps", "16", "--batch-size", "32", "--num-epochs", "1"]
 
 

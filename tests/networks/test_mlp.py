@@ -34,7 +34,6 @@ def test_the_defaults_are_64_and_32_relu_units_and_a_tanh():
     assert layers["dense_0"]["kernel"].shape == (3, 64)
     assert layers["dense_1"]["kernel"].shape == (64, 32)
     assert head["mean"]["kernel"].shape == (32, 2)
-    assert MLP().initial_log_std == 0.0
     x = np.maximum(OBSERVATIONS @ layers["dense_0"]["kernel"] + np.asarray(layers["dense_0"]["bias"])[None], 0.0)
     x = np.maximum(x @ layers["dense_1"]["kernel"] + np.asarray(layers["dense_1"]["bias"])[None], 0.0)
     mean = np.tanh(x @ head["mean"]["kernel"] + np.asarray(head["mean"]["bias"])[None])

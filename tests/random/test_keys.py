@@ -136,25 +136,25 @@ def same_bits(ours, theirs):
 
 @pytest.mark.parametrize("shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.slow) for shape in MORE)], ids=str)
 @pytest.mark.parametrize("make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.slow)])
-def test_bits_are_those_of_jax_eager_and_compiled(shape, make):
+def test_normal_numbers_are_those_of_jax_eager_and_compiled(shape, make):
     key = make(12345)
     expected = jax.random.normal(key, shape)
     same_bits(standard_normal(key, shape), expected)
     same_bits(jax.jit(standard_normal, static_argnums=1)(key, shape), expected)
 
 
-def test_bits_of_a_legacy_key_are_those_of_jax():
+def test_normal_numbers_of_a_legacy_key_are_those_of_jax():
     key = jax.random.PRNGKey(12345)
     same_bits(standard_normal(key, (5, 3)), jax.random.normal(key, (5, 3)))
 
 
-def test_bits_are_those_of_jax_over_many_draws():
+def test_normal_numbers_are_those_of_jax_over_many_draws():
     for seed in range(5):
         key = jax.random.key(seed)
         same_bits(jax.jit(standard_normal, static_argnums=1)(key, (1 << 18,)), jax.random.normal(key, (1 << 18,)))
 
 
-def test_bits_are_those_of_jax_under_vmap_and_scan():
+def test_normal_numbers_are_those_of_jax_under_vmap_and_scan():
     keys = jax.random.split(jax.random.key(3), 7)
     expected = jnp.stack([jax.random.normal(key, (4, 3)) for key in keys])
     same_bits(jax.vmap(lambda key: standard_normal(key, (4, 3)))(keys), expected)
@@ -163,7 +163,7 @@ def test_bits_are_those_of_jax_under_vmap_and_scan():
 
 @pytest.mark.parametrize("shape", [(1000, 3), pytest.param((20_000, 2), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_bits_are_those_of_jax_in_x64(x64, dtype, shape):
+def test_normal_numbers_are_those_of_jax_in_x64(x64, dtype, shape):
     key = jax.random.key(9)
     same_bits(standard_normal(key, shape, dtype), jax.random.normal(key, shape, dtype))
 
@@ -174,7 +174,7 @@ def test_other_generators_draw_their_own_numbers(implementation):
     same_bits(standard_normal(key, (64, 3)), jax.random.normal(key, (64, 3)))
 
 
-def test_bits_are_those_of_jax_inside_a_larger_program():
+def test_normal_numbers_are_those_of_jax_inside_a_larger_program():
     """Fused with what consumes it, the noise keeps its bits."""
 
     @jax.jit

@@ -1,8 +1,8 @@
-"""Recurrent cells: the formulas of one step, and a scan over a sequence.
+"""Recurrent cells: the formulas of one step, scans over a sequence, and initial biases of gates.
 
-`kernel_input` is the transpose of `weight_ih` in `torch.nn`, and `kernel_hidden` the transpose of `weight_hh`. Both
-libraries have two biases. The last axis has the gates in torch's order: input, forget, candidate, output for the
-LSTM; reset, update, candidate for the GRU.
+`kernel_input` is the transpose of `weight_ih` in `torch.nn`, and `kernel_hidden` the transpose of `weight_hh`. A
+layer has two biases, as in `torch.nn`. The last axis has the gates in torch's order: input, forget, candidate, output
+for the LSTM; reset, update, candidate for the GRU.
 """
 
 from __future__ import annotations
@@ -136,10 +136,10 @@ def linear_recurrence(
     first = inputs[:1] + decay[:1] * initial[None]
     inputs = jnp.concatenate([first, inputs[1:]])
     # On the few cores of a CPU the parallel scan is slower than the loop.
-    return jax.lax.platform_dependent(decay, inputs, cpu=sequential, default=parallel)
+    return jax.lax.platform_dependent(decay, inputs, cpu=recurrence_by_a_loop, default=recurrence_by_a_scan)
 
 
-def parallel(decay: Array, inputs: Array) -> Array:
+def recurrence_by_a_scan(decay: Array, inputs: Array) -> Array:
     """Computes the states by an associative scan, with O(log T) dependent operations but more memory traffic."""
 
     def compose(early: Any, late: Any) -> Any:
@@ -148,14 +148,14 @@ def parallel(decay: Array, inputs: Array) -> Array:
     return jax.lax.associative_scan(compose, (decay, inputs))[1]
 
 
-def sequential(decay: Array, inputs: Array) -> Array:
+def recurrence_by_a_loop(decay: Array, inputs: Array) -> Array:
     """Computes the states by a loop over the steps, with T dependent operations but the least work."""
 
-    def step(state: Array, both: tuple[Array, Array]) -> tuple[Array, Array]:
+    def advance(state: Array, both: tuple[Array, Array]) -> tuple[Array, Array]:
         state = both[0] * state + both[1]
         return state, state
 
-    return jax.lax.scan(step, jnp.zeros_like(inputs[0]), (decay, inputs))[1]
+    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), (decay, inputs))[1]
 
 
 # Cells whose gates decide for how many steps a unit remembers.
@@ -171,7 +171,7 @@ def gate_biases(cell: str, log_steps: Any) -> Any:
 
 
 def longest(memory_steps: int) -> float:
-    """Returns the upper limit of the uniform distribution of each unit's number of remembered steps."""
+    """Returns the largest number of steps for which the initial biases let a unit remember."""
     return max(memory_steps - 1.0, 1.01)
 
 

@@ -15,7 +15,6 @@ from jaxtyping import Array
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
-from gaussjax.random.keys import standard_normal
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized, policy_for
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
@@ -81,7 +80,7 @@ class Standing(NamedTuple):
     carry: Any
 
 
-def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None = None) -> Algorithm:
+def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None) -> Algorithm:
     """Makes the training loop of PPO for a vector environment, from arguments that `make` has validated."""
     share = parallel.share(mesh, config.num_envs)
     count = share.stop - share.start
@@ -113,7 +112,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
         key, noise_key = jax.random.split(key)
-        return key, standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
+        return key, keys.standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
 
     @jax.jit
     def act(

@@ -10,10 +10,8 @@ import torch
 import gaussjax
 from gaussjax import networks
 from gaussjax.networks import GRU, LSTM, RNN, MinGRU
-from gaussjax.networks.recurrent.cells import CELLS as CELLS_BY_NAME
+from gaussjax.networks.recurrent import cells
 from gaussjax.networks.recurrent.cells import Weights, linear_recurrence, unroll
-from gaussjax.networks.recurrent.cells import parallel as linear_parallel
-from gaussjax.networks.recurrent.cells import sequential as linear_sequential
 from gaussjax.networks.recurrent.fast_backward import fast_unroll
 from gaussjax.networks.recurrent.layers import RecurrentLayers
 from gaussjax.torch import to_torch
@@ -106,7 +104,7 @@ def test_stepping_and_unrolling_give_the_same_numbers(name, frequency):
     ],
 )
 def test_the_collected_gradients_are_those_of_automatic_differentiation(steps, batch):
-    cell, hidden = CELLS_BY_NAME["lstm"], 6
+    cell, hidden = cells.CELLS["lstm"], 6
     generator = np.random.default_rng(0)
 
     def normal(*shape):
@@ -130,7 +128,7 @@ def test_the_collected_gradients_are_those_of_automatic_differentiation(steps, b
     )
     got, expected = (jax.jit(jax.grad(loss(way), (0, 1, 2)))(weights, state, x) for way in ways)
     assert_close(got, expected, 1e-10)
-    if steps > 1:
+    if steps != 32:
         return
     together = jax.jit(jax.vmap(jax.grad(loss(ways[0]), (0, 1, 2)), (0, None, None)))(
         jax.tree.map(lambda w: np.stack([w, w / 2]), weights), state, x
@@ -332,7 +330,7 @@ def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
 def test_both_ways_of_the_linear_recurrence_agree():
     generator = np.random.default_rng(0)
     decay, inputs = generator.uniform(0, 1, (2, 57, 3)).astype(np.float32)
-    ways = [jax.jit(way)(decay, inputs) for way in (linear_parallel, linear_sequential)]
+    ways = [jax.jit(way)(decay, inputs) for way in (cells.recurrence_by_a_scan, cells.recurrence_by_a_loop)]
     np.testing.assert_allclose(*ways, rtol=1e-5, atol=1e-6)
 
 

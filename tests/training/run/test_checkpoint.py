@@ -131,13 +131,14 @@ def begun():
     training = made("Pendulum")
     training.restart()
     training.steps(1)
-    return training, training.state
+    return training, training.state, training.algorithm.runner.capture()
 
 
 @pytest.fixture
 def training(begun):
     """After one step."""
-    training, training.state = begun
+    training, training.state, environments = begun
+    training.algorithm.runner.restore(environments)
     return training
 
 
