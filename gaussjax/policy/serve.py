@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Protocol
 
 import jax
@@ -71,7 +70,8 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     in_jax = isinstance(policy.init, Compiled)
     # A copy, which later changes do not reach. In JAX it is in NumPy arrays, which become constants of the program;
     # JAX arrays would be passed to it again at each call.
-    params, normalizer = jax.tree.map(np.array if in_jax else copy.deepcopy, (params, normalizer))
+    copied = np.array if in_jax else lambda leaf: leaf.detach().clone() if hasattr(leaf, "detach") else leaf
+    params, normalizer = jax.tree.map(copied, (params, normalizer))
 
     def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> Any:
         observations = select(observations)
