@@ -30,8 +30,8 @@ TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reo
 test: $(READY)
 	$(TEST) -m "not slow"
 
-# The long runs, after the others.
-test-full: test
+# The long runs after the others, and the comparison with skrl in an environment of its own.
+test-full: test .peers/skrl/.ready
 	$(TEST) -m slow
 
 # Faults of users, machines and files, in full numbers (minutes); the run writes the table of results.
