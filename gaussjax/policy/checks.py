@@ -1,7 +1,6 @@
 """Validation by shape, dtype and structure: arguments of a policy, results of its network, options of its factory.
 
-In JAX the checks of a call run while it is traced, and cost nothing in a compiled program. Errors are the same under
-`jit`. In torch the checks run at each call.
+In JAX the checks of a call run while it is traced, and cost nothing afterwards; in torch they run at each call.
 """
 
 from __future__ import annotations

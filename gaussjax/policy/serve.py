@@ -68,8 +68,7 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     select = networks.actor_observations(policy.spec.network)
     policy, params = networks.actor(policy, params)
     in_jax = isinstance(policy.init, Compiled)
-    # A copy, which later changes do not reach. In JAX it is in NumPy arrays, which become constants of the program;
-    # JAX arrays would be passed to it again at each call.
+    # Later changes do not reach a copy. NumPy arrays become constants of the program; JAX arrays would not.
     copied = np.array if in_jax else lambda leaf: leaf.detach().clone() if hasattr(leaf, "detach") else leaf
     params, normalizer = jax.tree.map(copied, (params, normalizer))
 
