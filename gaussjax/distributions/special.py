@@ -187,11 +187,10 @@ def _mills(t: Array) -> Array:
 
 
 def _density(t: Array) -> Array:
-    # The normal density φ(t). The exponential multiplies a relative error of its argument by t²/2, so t² is
-    # split into two parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too. The
-    # division by √(2π) keeps XLA from merging the two exponentials into one. The merged result is 65 units in the
-    # last place off instead of 4 (CPU, jax 0.10.2). Without the division the row "normal log-cdf" of
-    # tests/numerics/rows.py fails.
+    # The normal density φ(t). The exponential multiplies a relative error of its argument by t²/2, so t² is split into
+    # two parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too. The division by √(2π) keeps
+    # XLA from merging the two exponentials into one, which is 65 units in the last place off instead of 4 (CPU, jax
+    # 0.10.2). Without the division the row "normal log-cdf" of tests/numerics/rows.py fails.
     t = xp.minimum(t, 40.0)
     coarse = xp.floor(t * 64.0) / 64.0
     main = xp.exp(-0.5 * xp.square(coarse)) / math.sqrt(2.0 * math.pi)

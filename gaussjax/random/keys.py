@@ -1,15 +1,16 @@
 """Functions of `jax.random` that compile faster, with the same results, for typed and legacy keys.
 
-On CPU `jax.random` lowers each use of a threefry key to a while loop with a dozen kernels. Here the
-cipher of `gaussjax.random.threefry` is plain arithmetic, which fuses. `jax.random` itself is called for keys of
-other ciphers, for threefry that is not partitionable, and while JAX's checker of reused keys is on.
+On CPU `jax.random` lowers each use of a threefry key to a while loop with a dozen kernels. Here the cipher is plain
+arithmetic, which fuses; `gaussjax.random.threefry` and torch use the same cipher. `jax.random` itself is called for keys
+of other ciphers, for threefry that is not partitionable, and while JAX's checker of reused keys is on.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32, Integer, Key, UInt32
 
-from gaussjax.random.threefry import Operations, threefry2x32
-
 OneKey = Key[Array, ""] | UInt32[Array, "2"]
 """One PRNG key, typed or legacy."""
+
+# Constants of Threefry-2x32: bit rotations of two alternating groups of rounds, and parity of the key schedule.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
 
 
 def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
@@ -110,14 +113,72 @@ def standard_normal(key: OneKey, shape: tuple[int, ...], dtype: Any = jnp.float3
     # float in [1, 2), which is shifted and scaled to the open interval (-1, 1).
     finfo = jnp.finfo(dtype)
     wide = finfo.bits == 64
-    mantissas = (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low
-    uint, one = mantissas.dtype.type, np.array(1, dtype)
-    mantissas = (mantissas >> uint(finfo.bits - finfo.nmant)) | one.view(uint)
+    bits = (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low
+    uint, one = bits.dtype.type, np.array(1, dtype)
+    bits = (bits >> uint(finfo.bits - finfo.nmant)) | one.view(uint)
     # The lowest uniform number is the next float above -1, because erf_inv(-1) is infinite.
     minimum = np.nextafter(-one, np.array(0, dtype), dtype=dtype)
-    uniform = (lax.bitcast_convert_type(mantissas, dtype) - one) * (one - minimum) + minimum
+    uniform = (lax.bitcast_convert_type(bits, dtype) - one) * (one - minimum) + minimum
     uniform = lax.max(jnp.full(drawn, minimum), uniform)
     return once(lax.erf_inv(uniform) * np.array(np.sqrt(2), dtype), low).reshape(shape)
+
+
+def _like(key: Array, words: UInt32[Array, "... 2"]) -> Array:
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key)) if typed else words
+
+
+@functools.partial(jax.jit, inline=True)
+def _derived(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
+    """The words of the new keys, one key for each counter."""
+    # A select instead of a stack, because XLA would compute the hash twice, once for each operand of a stack.
+    shape = (*counters.shape, 2)
+    place = lax.broadcasted_iota(jnp.uint32, shape, counters.ndim)
+    first, second = hash_words(words, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))
+    chosen = lax.select(lax.eq(place, np.uint32(0)), first, second)
+    return once(chosen, chosen)
+
+
+class Operations(NamedTuple):
+    """Arithmetic on 32-bit words, as functions of one array library.
+
+    Attributes:
+        add: `(words, words) -> words`, modulo 2³².
+        xor: `(words, words) -> words`.
+        rotate: `(words, number of bits) -> words`, to the left.
+        word: `(int) -> word`, a constant.
+    """
+
+    add: Callable[[Any, Any], Any]
+    xor: Callable[[Any, Any], Any]
+    rotate: Callable[[Any, int], Any]
+    word: Callable[[int], Any]
+
+
+def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
+    """Encrypts the counter words (x0, x1) with the key (k0, k1) in 20 rounds; the result is two random words.
+
+    Source:
+        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
+    """
+    add, xor, rotate, word = operations
+    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
+    x0, x1 = add(x0, k0), add(x1, k1)
+    for group in range(5):
+        for bits in _ROTATIONS[group % 2]:
+            x0 = add(x0, x1)
+            x1 = xor(x0, rotate(x1, bits))
+        x0 = add(x0, keys[(group + 1) % 3])
+        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
+    return x0, x1
+
+
+def _rotate(x: Array, count: int) -> Array:
+    return lax.bitwise_or(lax.shift_left(x, np.uint32(count)), lax.shift_right_logical(x, np.uint32(32 - count)))
+
+
+# Functions of lax instead of operators such as `+`, because JAX traces each operator as a nested function.
+_JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)
 
 
 def hash_words(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> tuple[Array, Array]:
@@ -170,27 +231,3 @@ def counter(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
         index = index + step * np.uint32(stride) if number else step
         stride *= shape[axis]
     return index
-
-
-def _like(key: Array, words: UInt32[Array, "... 2"]) -> Array:
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key)) if typed else words
-
-
-@functools.partial(jax.jit, inline=True)
-def _derived(words: UInt32[Array, "2"], counters: UInt32[Array, "..."]) -> UInt32[Array, "... 2"]:
-    """The words of the new keys, one key for each counter."""
-    # A select instead of a stack, because XLA would compute the hash twice, once for each operand of a stack.
-    shape = (*counters.shape, 2)
-    place = lax.broadcasted_iota(jnp.uint32, shape, counters.ndim)
-    first, second = hash_words(words, lax.broadcast_in_dim(counters, shape, range(counters.ndim)))
-    chosen = lax.select(lax.eq(place, np.uint32(0)), first, second)
-    return once(chosen, chosen)
-
-
-def _rotate(x: Array, count: int) -> Array:
-    return lax.bitwise_or(lax.shift_left(x, np.uint32(count)), lax.shift_right_logical(x, np.uint32(32 - count)))
-
-
-# Functions of lax instead of operators such as `+`, because JAX traces each operator as a nested function.
-_JAX = Operations(lax.add, lax.bitwise_xor, _rotate, np.uint32)

@@ -1,4 +1,4 @@
-"""The cipher Threefry, and random numbers in NumPy with the bits that `jax.random` draws, computed without JAX.
+"""Random numbers in NumPy with the same bits for the same key as in `jax.random`, computed without JAX.
 
 A key consists of two uint32 words, the `jax.random.key_data` of a JAX key. The functions take the
 operations of an array library, `Words`, so that `gaussjax.torch.random` can use them on tensors.
@@ -13,43 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Constants of Threefry-2x32: bit rotations of two alternating groups of rounds, and parity of the key schedule.
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-
-
-class Operations(NamedTuple):
-    """Arithmetic on 32-bit words, as functions of one array library.
-
-    Attributes:
-        add: `(words, words) -> words`, modulo 2³².
-        xor: `(words, words) -> words`.
-        rotate: `(words, number of bits) -> words`, to the left.
-        word: `(int) -> word`, a constant.
-    """
-
-    add: Callable[[Any, Any], Any]
-    xor: Callable[[Any, Any], Any]
-    rotate: Callable[[Any, int], Any]
-    word: Callable[[int], Any]
-
-
-def threefry2x32(k0: Any, k1: Any, x0: Any, x1: Any, operations: Operations) -> tuple[Any, Any]:
-    """Encrypts the counter words (x0, x1) with the key (k0, k1) in 20 rounds; the result is two random words.
-
-    Source:
-        Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
-    """
-    add, xor, rotate, word = operations
-    keys = (k0, k1, xor(xor(k0, k1), word(_PARITY)))
-    x0, x1 = add(x0, k0), add(x1, k1)
-    for group in range(5):
-        for bits in _ROTATIONS[group % 2]:
-            x0 = add(x0, x1)
-            x1 = xor(x0, rotate(x1, bits))
-        x0 = add(x0, keys[(group + 1) % 3])
-        x1 = add(x1, add(keys[(group + 2) % 3], word(group + 1)))
-    return x0, x1
+from gaussjax.random.keys import Operations, threefry2x32
 
 
 class Words(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gaussjax.random import threefry
-from gaussjax.random.threefry import Operations
+from gaussjax.random.keys import Operations
 
 
 def key(seed: int) -> torch.Tensor:

@@ -91,7 +91,7 @@ FAULTS = {
     "ValueError: observations: expected (..., 3), got ().": given(observations=zeros()),
     "TypeError: expected real numbers, got complex64": given(observations=zeros(4, 3, dtype=np.complex64)),
     "TypeError: dtype='float32'), got the keys ['seen']. Pass the": given(observations={"seen": zeros(4, 3)}),
-    "TypeError: params: expected floating numbers, got int32. Convert": given(params=changed_params(as_integers)),
+    "TypeError: expected floating numbers, got int32. Convert it to": given(params=changed_params(as_integers)),
     "TypeError: observations: expected real numbers, got <U1.": given(observations=np.array([[*"abc"]]), **ALONE),
     "TypeError: expected real numbers, got object. Convert": given(observations=np.full((1, 3), None), **ALONE),
     "ValueError: the keys ['camera', 'gear', 'rest'], got the keys ['camera']": Fault(CAMERA, policy=WITH_PARTS),
