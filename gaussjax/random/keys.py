@@ -1,8 +1,8 @@
 """Functions of `jax.random` that compile faster, with the same results, for typed and legacy keys.
 
 On CPU `jax.random` lowers each use of a threefry key to a while loop with a dozen kernels. Here the cipher is plain
-arithmetic, which fuses; `gaussjax.random.threefry` and torch use the same cipher. `jax.random` itself is called for keys
-of other ciphers, for threefry that is not partitionable, and while JAX's checker of reused keys is on.
+arithmetic, which fuses; `gaussjax.random.threefry` and torch use the same cipher. `jax.random` itself is called for
+keys of other ciphers, for threefry that is not partitionable, and while JAX's checker of reused keys is on.
 """
 
 from __future__ import annotations
