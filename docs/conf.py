@@ -47,7 +47,7 @@ python_maximum_signature_line_length = 100
 # users never make one.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!gaussjax\.).*"),
-    ("py:class", r".*\.(Served|rollout\.host\.Act|tion\.T|nodes\.Layer|(recurrent\.)?layers\.(Recurrent)?Layers)"),
+    ("py:class", r".*\.(Served|rollout\.host\.Act|\w+\.T|nodes\.Layer|(recurrent\.)?layers\.(Recurrent)?Layers)"),
 ]
 
 
