@@ -38,7 +38,7 @@ def key(value: Any) -> None:
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
-    """Raises ValueError for another structure or shape than that of `expected()`, and TypeError for integers."""
+    """Raises ValueError if structure or shapes differ from those of `expected()`, TypeError if a leaf is not floating."""
     wanted = expected()
     if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
         check_shapes(value, wanted, "params")
