@@ -38,7 +38,7 @@ def key(value: Any) -> None:
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
-    """Raises ValueError if structure or shapes differ from those of `expected()`, TypeError if a leaf is not floating."""
+    """Raises ValueError if structure or shapes differ from `expected()`, and TypeError unless leaves are floating."""
     wanted = expected()
     if jax.tree.map(np.shape, value) != jax.tree.map(np.shape, wanted):
         check_shapes(value, wanted, "params")
