@@ -10,15 +10,12 @@ import pytest
 
 collect_ignore_glob = ["*.py"]
 
-# The only notebook of `make test`. The subjects of the other notebooks have tests; `make test-full` runs them all.
-QUICK = "01_first_policy.ipynb"
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the slow notebooks, which have no place for a mark."""
+    """Marks the notebooks as slow, because they have no place for a mark; `make test-full` runs them."""
     for item in items:
-        if item.path.suffix == ".ipynb" and item.path.name != QUICK:
+        if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.slow)
 
 

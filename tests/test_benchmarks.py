@@ -49,6 +49,7 @@ def test_summary_keeps_the_processes_apart() -> None:
     assert kept["processes"] == [1.0, 5.0, 2.0]
 
 
+@pytest.mark.slow
 def test_page_shows_the_measured_contenders_and_names_the_missing_ones(repository: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks"]
     options = ["--sizes", "16", "--processes", "1", "--rounds", "1", "--turn", "0.002"]

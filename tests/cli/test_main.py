@@ -151,6 +151,7 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
     assert "dataset: expected 2 observations and 1 actions a row, as the policy has, got 3 and 1" in line
 
 
+@pytest.mark.slow
 def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
     pytest.importorskip("pygame")
     # Its greeting is no output of the command.

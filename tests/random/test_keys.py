@@ -47,7 +47,9 @@ def rbg(seed):
     return jax.random.key(seed, impl="rbg")
 
 
-@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey, pytest.param(rbg, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "make", [jax.random.key, *(pytest.param(make, marks=pytest.mark.slow) for make in (jax.random.PRNGKey, rbg))]
+)
 def test_numbers_and_types_of_keys_are_those_of_jax(make):
     assert_same(jax.jit(ours)(make(3)), jax.jit(theirs)(make(3)))
 

@@ -12,6 +12,7 @@ from gaussjax.training import bc
 BOX = gaussjax.spaces.Box(-1.0, 1.0, (1,))
 
 
+@pytest.mark.slow
 def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
     rng = np.random.default_rng(0)
     seen = rng.uniform(-1, 1, (4096, 2)).astype(np.float32)

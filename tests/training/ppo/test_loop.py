@@ -52,6 +52,7 @@ def algorithm():
     return ppo.make(jax_probes.counter(5), ppo.Config(**SHORT, total_steps=512))
 
 
+@pytest.mark.slow
 def test_a_population_of_whole_trainings_is_one_program_equal_to_its_steps(algorithm):
     keys = jax.random.split(jax.random.key(0), 2)
     states = jax.jit(jax.vmap(algorithm.init))(keys)

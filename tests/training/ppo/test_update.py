@@ -141,6 +141,7 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted_and_leave_no_nan(
         np.testing.assert_allclose(metrics["std"], np.exp(0.5), atol=0.02)
 
 
+@pytest.mark.slow
 def test_target_kl_ends_an_update_early_and_the_step_size_follows_the_desired_kl():
     results, (policy, optimizer, before) = {}, begun(CONFIG)
     for name, target, desired in (("never", None, 1e3), ("far", 1e3, 1e3), ("near", 1e-9, 1e-9)):

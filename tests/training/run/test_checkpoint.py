@@ -77,7 +77,6 @@ CASES = {
     "SAC, full buffer": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True, "buffer_size": 300}),
     "SAC, functional Pendulum": (PENDULUM, {"algorithm": sac, "buffer_size": 300}),
 }
-QUICK = ("Pendulum", "SAC")
 
 
 @functools.cache
@@ -87,7 +86,7 @@ def made(name):
     return Training(environment, **options)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in CASES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "Pendulum" else pytest.mark.slow) for n in CASES])
 def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(name, tmp_path):
     training = made(name)
     training.restart()

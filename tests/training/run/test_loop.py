@@ -66,6 +66,7 @@ def test_run_goes_on_in_its_folder_and_measures_each_update_once(tmp_path):
 @pytest.mark.parametrize(
     ("calls", "error", "steps"), [(30, RuntimeError, 24), (6, RuntimeError, 0), (6, KeyboardInterrupt, 0)]
 )
+@pytest.mark.slow
 def test_an_update_in_place_that_breaks_leaves_the_policy_before_it(tmp_path, monkeypatch, calls, error, steps):
     """After the first gradient steps, which donate the learner; updates are of 4 steps in 2 environments."""
     folder, algorithm, state = make_run(tmp_path, Opaque, sac)

@@ -38,6 +38,7 @@ def test_credit_flows_back_to_the_first_of_two_actions():
     np.testing.assert_allclose(action, [[-0.25]], atol=0.2)
 
 
+@pytest.mark.slow
 def test_transitions_that_hold_nan_leave_no_trace():
     """Every fourth step of each episode of eight is broken, in the reward, in what is seen, or in both."""
 
