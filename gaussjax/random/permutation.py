@@ -41,8 +41,11 @@ def permutation(key: keys.OneKey, count: int) -> Int32[Array, " count"]:
     if count < _FEW:
         return jnp.argsort(keys.bits(key, (count,))).astype(jnp.int32)
     width = (count - 1).bit_length()
-    round_keys = keys.bits(key, (_ROUNDS,))
-    order = _enciphered(jnp.arange(count, dtype=jnp.uint32), round_keys, width)
+    words = keys.bits(key, (_ROUNDS + 1,))
+    round_keys, last = words[:_ROUNDS], words[_ROUNDS]
+    numbers = jnp.arange(count, dtype=jnp.uint32)
+    # Every round of the cipher is an even permutation. Swapping 0 and 1 by a random bit makes half of all orders odd.
+    order = _enciphered(numbers ^ jnp.where(numbers < 2, last >> 31, 0), round_keys, width)
     if count != 1 << width:
         order = jax.lax.while_loop(
             lambda order: jnp.any(order >= count),

@@ -61,6 +61,15 @@ def test_cycles_of_many_are_those_of_random_orders(count):
     assert stats.kstest((length - 0.5) / count, "uniform").pvalue > LEAST
 
 
+@pytest.mark.parametrize("count", [512, 1024, pytest.param(4096, marks=pytest.mark.slow)])
+def test_half_of_all_orders_are_odd(count):
+    found = orders(count, 64)
+    # The inversions of a permutation have the parity of its transpositions.
+    odd = [sum(np.sum(order[i + 1 :] < order[i]) for i in range(count)) % 2 for order in found]
+    # Binomial(64, 1/2): mean 32, deviation 4.
+    assert abs(sum(odd) - 32) < 5 * 4
+
+
 def test_keys_that_differ_by_a_bit_give_orders_that_have_nothing_in_common():
     one, other = (np.asarray(permutation(jax.random.key(seed), 4096)) for seed in (0, 1))
     assert abs(stats.pearsonr(one, other).statistic) < 4.0 / np.sqrt(4096)
