@@ -78,7 +78,9 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
 
 def _at_least_float32(*arrays: Any) -> tuple[Any, ...]:
     arrays = tuple(jnp.asarray(array) for array in arrays)
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    # The cast is explicit, so it is allowed while `jax_numpy_dtype_promotion` is "strict".
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
     return tuple(jnp.asarray(array, dtype) for array in arrays)
 
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
@@ -59,8 +60,8 @@ class GaussianHead(nn.Module):
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
         if self.std not in _STD_KINDS:
             choose(dict.fromkeys(_STD_KINDS), self.std, "std")
-        features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        mean = dense(self.num_actions, "mean", self.initializer, self.scale)(features)
+        (features,) = xp.at_least_float32(features)
+        mean = dense(self.num_actions, "mean", self.initializer, self.scale, features.dtype)(features)
         if self.output_activation in ACTIVATIONS:
             mean = activation(self.output_activation)(mean)
         elif self.output_activation is not None:
@@ -83,7 +84,10 @@ class GaussianHead(nn.Module):
         """Returns a trained vector, or for `std="state"` the output of a layer; all numbers are initially `start`."""
         initializer = nn.initializers.constant(start)
         if self.std == "state":
-            return nn.Dense(width, kernel_init=nn.initializers.zeros, bias_init=initializer, name=name)(features)
+            layer = nn.Dense(
+                width, dtype=features.dtype, kernel_init=nn.initializers.zeros, bias_init=initializer, name=name
+            )
+            return layer(features)
         return self.param(name, initializer, (width,), jnp.float32)
 
     @nn.nowrap

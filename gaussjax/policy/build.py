@@ -172,12 +172,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             noise = xp.astype(checks.noise(noise, mean.shape, deterministic), mean.dtype)
         elif not deterministic:
             noise = backend.draw(key, mean.shape, mean.dtype)
-        if kind.sample is not None:
-            raw_actions, actions, log_prob = kind.sample(distribution, noise, reduction)
-        else:
-            noise = xp.zeros_like(mean) if noise is None else noise
-            raw_actions = actions = distribution.from_noise(noise)
-            log_prob = distribution.noise_log_prob(noise, reduction)
+        raw_actions, actions, log_prob = kind.sample(distribution, noise, reduction)
         if taken_actions is not None:
             log_prob = scores(distribution, taken_actions, None, mean.shape)
         return ActOutput(actions, keep_axis(log_prob, reduction), {**outputs, "raw_actions": raw_actions})

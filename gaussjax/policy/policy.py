@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from jaxtyping import Array, Float
 
 from gaussjax import spaces
+from gaussjax.core.arrays import xp
 from gaussjax.distributions import Distribution
 from gaussjax.networks.description import to_dict
 
@@ -88,6 +89,12 @@ def _log_prob(distribution: Any, actions: Array, reduction: str) -> Array:
     return distribution.log_prob(actions, reduction)
 
 
+def _sample(distribution: Any, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    noise = xp.zeros_like(distribution.loc) if noise is None else noise
+    actions = distribution.from_noise(noise)
+    return actions, actions, distribution.noise_log_prob(noise, reduction)
+
+
 class Kind(NamedTuple):
     """A kind of policy: the distribution, and the conversion of its samples to actions and log-densities.
 
@@ -96,8 +103,8 @@ class Kind(NamedTuple):
     Attributes:
         name: Name of the kind in a spec.
         distribution: Function that makes the distribution from the outputs of the network.
-        sample: Function that samples actions and scores them. None: the policy calls `from_noise` and
-            `noise_log_prob` of the distribution, with zero noise for the deterministic action.
+        sample: Function that samples actions and scores them. By default it calls `from_noise` and `noise_log_prob`
+            of the distribution, with zero noise for the deterministic action.
         raw_log_prob: Function that scores raw actions exactly as `sample` does.
         log_prob: Function that scores actions whose raw actions are unknown.
         clip_mean: Function that clips the mean before the distribution is made, or None.
@@ -110,7 +117,7 @@ class Kind(NamedTuple):
 
     name: str
     distribution: MakeDistribution
-    sample: Sample | None = None
+    sample: Sample = _sample
     raw_log_prob: Score = _log_prob
     log_prob: Score = _log_prob
     clip_mean: Callable[[Array], Array] | None = None

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.networks.layers import dense, kernel_initializer
 from gaussjax.networks.recurrent import cells
@@ -91,7 +92,7 @@ class Layer(_Options):
             self.param("bias_hidden", nn.initializers.zeros_init(), (width,), jnp.float32),
         )
         before = state
-        into = jnp.result_type(x, weights.kernel_input, output(before), jnp.float32)
+        into = xp.at_least_float32(x, weights.kernel_input, output(before))[0].dtype
         state = jax.tree.map(lambda part: part.astype(into), before)
         dtype = jnp.dtype(into if self.dtype is None else self.dtype)
         if x.ndim == output(state).ndim:
@@ -113,7 +114,7 @@ class MinGRULayer(_Options):
         options = self.initializer, 1.0, self.dtype
         gate = dense(self.hidden_size, "update", *options, bias_init=self.start_biases)(x)
         candidate = dense(self.hidden_size, "candidate", *options)(x)
-        gate, candidate = (a.astype(jnp.result_type(a, state, jnp.float32)) for a in (gate, candidate))
+        gate, candidate = (xp.at_least_float32(a, state)[0] for a in (gate, candidate))
         before, state = state, state.astype(gate.dtype)
         decay, share = jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate)
         if resets is not None:
