@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Key
 
-from gaussjax import envs
+from gaussjax import envs, spaces
+from gaussjax.core.arrays import like_actions
 from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
@@ -39,7 +40,7 @@ class RolloutState(NamedTuple):
 
 
 class EpisodeSums(NamedTuple):
-    """Number of finished episodes, and the sums of their returns and lengths.
+    """Number of finished episodes, and the sums of their returns and lengths, as arrays or numbers.
 
     Attributes:
         count: Number of episodes.
@@ -47,26 +48,36 @@ class EpisodeSums(NamedTuple):
         lengths: Sum of their lengths, in environment steps.
     """
 
-    count: Float[Array, ""]
-    returns: Float[Array, ""]
-    lengths: Float[Array, ""]
+    count: Float[Any, ""]
+    returns: Float[Any, ""]
+    lengths: Float[Any, ""]
+
+    @classmethod
+    def zeros(cls) -> EpisodeSums:
+        """Sums over no episode."""
+        return cls(*(jnp.zeros(()) for _ in cls._fields))
 
 
-def episode_metrics(sums: EpisodeSums) -> dict[str, Array]:
-    """Mean return and mean length of finished episodes.
+def episode_metrics(ended: EpisodeSums, latest: EpisodeSums) -> dict[str, Array]:
+    """Number of episodes that ended in a step of a training, and mean return and mean length of the latest ones.
 
     Args:
-        sums: Sums over finished episodes.
+        ended: Sums over the episodes that ended in this step.
+        latest: Sums over the episodes of the latest step in which any ended.
 
     Returns:
-        `episode_return` and `episode_length`, in environment steps; both are NaN if no episode finished.
+        `episodes`, and the means `episode_return` and `episode_length`, in environment steps. Both means are 0
+        before the first episode has ended.
 
     Example:
-        >>> float(episode_metrics(EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0)))["episode_return"])
-        -3.0
+        >>> none, two = EpisodeSums.zeros(), EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0))
+        >>> {name: float(value) for name, value in episode_metrics(none, two).items()}
+        {'episodes': 0.0, 'episode_return': -3.0, 'episode_length': 200.0}
     """
-    count = jnp.where(sums.count > 0, sums.count, jnp.nan)
-    return {"episode_return": sums.returns / count, "episode_length": sums.lengths / count}
+    # No NaN for "none": jax_debug_nans would raise.
+    count = jnp.maximum(latest.count, 1.0)
+    means = {"episode_return": latest.returns / count, "episode_length": latest.lengths / count}
+    return {"episodes": ended.count, **means}
 
 
 def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int) -> RolloutState:
@@ -104,6 +115,7 @@ def collect(
     num_steps: int,
     *,
     deterministic: bool = False,
+    uniform: Bool[Array, ""] | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[Rollout, RolloutState, EpisodeSums]:
     """Runs a policy for `num_steps` steps in all copies; a copy starts a new episode when its episode ends.
@@ -117,6 +129,8 @@ def collect(
         key: PRNG key for noise and resets, consumed.
         num_steps: Environment steps of each copy.
         deterministic: True for deterministic actions.
+        uniform: Flag, which may be traced: True for actions that are uniform in the bounded Box of the policy. The
+            `raw_actions` of the experience are the policy's in any case.
         mesh: Devices that share the copies evenly. The noise and the resets are the same on every mesh.
 
     Returns:
@@ -142,18 +156,21 @@ def collect(
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
         act = policy.act(params, None, preprocess(state.observations), **draw, **recurrent_inputs)
-        stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, act.actions)
+        actions = act.actions
+        if uniform is not None:
+            actions = jnp.where(uniform, _uniform(policy, noise), actions)
+        stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, actions)
         done = stepped.terminated | stepped.truncated
 
         def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
             fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
-            return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(done, new, old), fresh, ended)
+            return jax.tree.map(partial(_chosen, done), fresh, ended)
 
         # In most steps no episode ends, and `cond` then skips the resets.
         after = stepped.state, stepped.observation
         states, observations = jax.lax.cond(jnp.any(done), reset, lambda ended: ended, after)
-        taken = state.observations, act.outputs["raw_actions"], act.actions
+        taken = state.observations, act.outputs["raw_actions"], actions
         row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
         returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
         # Inside the loop the sums are kept for each environment, in a single kernel; environments are summed after it.
@@ -179,6 +196,22 @@ def collect(
         )
     experience, last, sums = run(state, noise, jnp.arange(num_envs))
     return experience, last, EpisodeSums(*jnp.sum(sums, axis=1))
+
+
+def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
+    """Rows of `new` where `done` is True, and rows of `old` elsewhere; both may be arrays of keys."""
+    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+        # JAX's checker of reused keys takes a select of keys as a use of both.
+        data = _chosen(done, jax.random.key_data(new), jax.random.key_data(old))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
+    return jax.vmap(jnp.where)(done, new, old)
+
+
+def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+    """Actions uniform in the Box of the policy, made from standard normal noise by its distribution function."""
+    low, high = like_actions(*spaces.bounds(policy.spec.action_space), noise)
+    share = jax.scipy.special.ndtr(noise)
+    return jnp.clip(low * (1.0 - share) + high * share, low, high)
 
 
 def evaluate(

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import numbers
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float
 
 from gaussjax import envs, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.policy import Policy
+from gaussjax.rollout.compiled import EpisodeSums
+
+# Largest int32 number, at which the counters of steps stay.
+LAST_STEP = 2**31 - 1
+# Types of an option by its annotation, and the words for them in an error.
+_TYPES: dict[str, tuple[Any, str]] = {
+    "int": (numbers.Integral, "a whole number"),
+    "float": (numbers.Real, "a number"),
+    "bool": ((bool, np.bool_), "True or False"),
+}
+# Means that are 0 only if nothing was averaged, each with all means over the same episodes or gradient steps.
+_MEANS = {
+    "episode_length": ("episode_return", "episode_length"),
+    "temperature": (
+        *("critic_loss", "actor_loss", "value", "entropy"),
+        *("temperature", "std", "log_std_clipped", "saturation"),
+    ),
+}
 
 
 class Algorithm(NamedTuple):
@@ -23,12 +44,13 @@ class Algorithm(NamedTuple):
     Attributes:
         init: `(key) -> state`. Consumes the key and resets the environments.
         step: `(state) -> (state, metrics)`: one update of PPO with its rollout, `num_steps` environment
-            steps of SAC with their gradient steps, or one epoch of cloning. Metrics are a dict of scalars.
+            steps of SAC with their gradient steps, or one epoch of cloning. Metrics are a dict of scalars. A mean
+            over nothing is 0, such as `episode_return` before the first episode has ended.
         policy: The policy that is trained; its parameters are `state.params`.
         runner: The `rollout.Runner` of host environments, whose state is not part of `state`; otherwise None.
         on_policy: True if all actions of a step come from the parameters of its input state.
         in_place: True if a step donates the buffers of its input state.
-        random_steps: Environment steps at the start whose actions ignore the policy.
+        random_steps: Environment steps at the start whose actions are uniform in the Box and ignore the policy.
     """
 
     init: Callable[[Any], Any]
@@ -41,20 +63,49 @@ class Algorithm(NamedTuple):
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
-    """Raises ValueError unless all options are finite, counts >= 1, positive numbers > 0 and fractions in [0, 1]."""
-    for name, value in vars(config).items():
-        if value is None:
+    """Raises unless all options have their types and are finite, and some are in range.
+
+    Raises:
+        TypeError: An option annotated as int, float, bool or tuple[int, ...] has another type.
+        ValueError: A number is not finite, one of `counts` is below 1, one of `positive` is not above 0, or one of
+            `fractions` is outside [0, 1].
+    """
+    for field in dataclasses.fields(config):
+        annotation, *optional = str(field.type).split(" | ")
+        if optional and getattr(config, field.name) is None:
             continue
-        if isinstance(value, float) and not math.isfinite(value):
+        name, value = field.name, getattr(config, field.name)
+        _check_type(name, value, annotation, field.default)
+        if isinstance(value, (float, np.floating)) and not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value}.")
         if name in counts and not value >= 1:
             raise ValueError(f"{name}: expected at least 1, got {value}.")
-        if name in counts and value >= 2**31:
+        if name in counts and value > LAST_STEP:
             raise ValueError(f"{name}: expected less than 2**31, as steps are counted in 32 bits, got {value}.")
         if name in positive and not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}.")
         if name in fractions and not 0 <= value <= 1:
             raise ValueError(f"{name}: expected a number from 0 to 1, got {value}.")
+
+
+def _check_type(name: str, value: Any, annotation: str, default: Any) -> None:
+    values, words = [value], ""
+    if annotation == "tuple[int, ...]":
+        annotation, words = "int", "a tuple of whole numbers"
+        values = value if isinstance(value, (tuple, list)) else [None]
+    if annotation not in _TYPES:
+        return
+    types, word = _TYPES[annotation]
+    # Python counts True and False as whole numbers.
+    if not all(isinstance(entry, types) and isinstance(entry, bool) <= (annotation == "bool") for entry in values):
+        raise TypeError(f"{name}: expected {words or word}, got {value!r}. The default is {default!r}.")
+
+
+def check_argument(name: str, value: Any, kind: type, repair: str) -> None:
+    """Raises TypeError, which ends with the sentence `repair`, unless an argument has the public type `kind`."""
+    if not isinstance(value, kind):
+        module = kind.__module__.removesuffix(".config").removesuffix(".policy").removesuffix(".recorded")
+        raise TypeError(f"{name}: expected a {module}.{kind.__name__}, got {type(value).__name__}. {repair}")
 
 
 def check_reduction(policy: Policy) -> None:
@@ -76,14 +127,54 @@ def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
         )
 
 
-def policy_for(environments: Any, config: Any, policy: Policy | None, make_policy: Callable[..., Policy]) -> Policy:
-    """Validates and returns the policy to train: `policy`, or the default from `make_policy` if `policy` is None."""
+def policy_for(
+    environments: Any, config: Any, policy: Policy | None, config_type: type, make_policy: Callable[..., Policy]
+) -> Policy:
+    """Validates the arguments of `make`; returns the policy to train, from `make_policy` if `policy` is None."""
+    check_argument("config", config, config_type, "Call make(environments, config, policy).")
+    both = _spaces_of(environments)
     if policy is None:
-        prefix = "" if isinstance(environments, envs.Environment) else "single_"
-        both = (getattr(environments, f"{prefix}{name}_space") for name in ("observation", "action"))
         policy = make_policy(*both, config)
+    check_argument("policy", policy, Policy, "Make one with a factory such as gaussjax.gaussian.")
     check_reduction(policy)
     return policy
+
+
+def _spaces_of(environments: Any) -> tuple[Any, Any]:
+    if isinstance(environments, envs.Environment):
+        return environments.observation_space, environments.action_space
+    if not hasattr(environments, "single_action_space"):
+        raise TypeError(
+            f"environments: expected a Gymnasium vector environment or a gaussjax.envs.Environment, got "
+            f"{type(environments).__name__}. Make them with gaussjax.envs.make_vector."
+        )
+    return environments.single_observation_space, environments.single_action_space
+
+
+def check_spaces(environments: Any, policy: Policy) -> None:
+    """Raises ValueError unless the policy fits the spaces of the environments; bounds of observations may differ."""
+    found = _spaces_of(environments)
+    observed, acted = spaces.as_space(found[0]), spaces.action_box(found[1])
+
+    def form(space: spaces.Space) -> Any:
+        structure = jax.eval_shape(lambda: spaces.zeros(space, (1,)))
+        return jax.tree.map(lambda leaf: leaf.shape, structure), spaces.size(space)
+
+    def bounds(box: spaces.Box) -> list[list[float]]:
+        # A bound may be written as a float32 number or as a longer one.
+        with np.errstate(over="ignore"):
+            return [side.astype(np.float32).tolist() for side in spaces.bounds(box)]
+
+    ours = policy.spec.observation_space, policy.spec.action_space
+    for name, expected, space, same in (
+        ("observation", observed, ours[0], form(observed) == form(ours[0])),
+        ("action", acted, ours[1], bounds(acted) == bounds(ours[1])),
+    ):
+        if not same:
+            raise ValueError(
+                f"policy: expected the {name} space of the environments, {expected}, got {space}. Make the policy "
+                f"with the spaces of the environments, or wrap the environments."
+            )
 
 
 def without_axis(policy: Policy, log_prob: Array) -> Array:
@@ -110,16 +201,62 @@ def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Arr
     return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
 
 
+def log_std_clipped(policy: Policy, log_std: Float[Array, "*batch act"]) -> Float[Array, ""]:
+    """Fraction of clipped log standard deviations at `min_log_std` or `max_log_std`, where their gradient is 0."""
+    options = dict(policy.spec.options)
+    if not options.get("clip_log_std"):
+        return jnp.zeros(())
+    clipped = (log_std <= options["min_log_std"]) | (log_std >= options["max_log_std"])
+    return jnp.mean(clipped, dtype=jnp.float32)
+
+
+def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimizer with JAX's standard dtype promotion, whatever the option `jax_numpy_dtype_promotion` says."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        # Adam of optax 0.2.8 raises a float to the power of its int32 counter, which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(updates, state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
 def where(condition: Array, new: Any, old: Any) -> Any:
     """Returns the pytree `new` if the scalar condition is true, and the pytree `old` otherwise."""
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
 
 
-def host_metrics(steps: int, taken: int, start: float, episodes: float, returns: float, lengths: float) -> dict:
-    """Metrics of a training step, from sums over the episodes that finished in it; their means are NaN if none did."""
+def counted(steps: Any, more: int) -> Any:
+    """Adds to a counter of steps, an int or an int32 scalar, which stays at 2³¹ - 1 instead of wrapping around."""
+    if isinstance(steps, int):
+        return min(steps + more, LAST_STEP)
+    return steps + jnp.minimum(more, LAST_STEP - steps)
+
+
+def environment_seed(key: Array) -> int:
+    """A seed of 63 bits for the environments of the host, so that no two trainings share a seed; consumes the key."""
+    high, low = np.asarray(jax.random.bits(key, (2,), jnp.uint32)).tolist()
+    return (high << 32 | low) >> 1
+
+
+def host_metrics(steps: int, taken: int, start: float, ended: EpisodeSums, latest: EpisodeSums) -> dict[str, Any]:
+    """Metrics of a step on the host, with the numbers of `rollout.compiled.episode_metrics`."""
+    count = max(latest.count, 1.0)
     return {
         "step": steps,
         "steps_per_second": taken / (time.perf_counter() - start),
-        "episode_return": float(returns / episodes) if episodes else float("nan"),
-        "episode_length": float(lengths / episodes) if episodes else float("nan"),
+        "episodes": ended.count,
+        "episode_return": latest.returns / count,
+        "episode_length": latest.lengths / count,
     }
+
+
+def without_empty_means(row: Mapping[str, float]) -> dict[str, float]:
+    """Metrics for a file or a screen, with NaN in place of each mean over nothing.
+
+    Example:
+        >>> without_empty_means({"episodes": 0.0, "episode_return": 0.0, "episode_length": 0.0})
+        {'episodes': 0.0, 'episode_return': nan, 'episode_length': nan}
+    """
+    empty = {name for witness, names in _MEANS.items() if row.get(witness) == 0.0 for name in names}
+    return {name: math.nan if name in empty else value for name, value in row.items()}

@@ -17,7 +17,17 @@ from gaussjax.data.recorded import read_dataset as read_dataset
 from gaussjax.policy import Params, Policy, checks, gaussian
 from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import Algorithm as Algorithm
-from gaussjax.training.algorithm import check_options, check_reduction, normalized, where, without_axis
+from gaussjax.training.algorithm import (
+    check_argument,
+    check_options,
+    check_reduction,
+    counted,
+    log_std_clipped,
+    normalized,
+    promoting,
+    where,
+    without_axis,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +68,7 @@ class State(NamedTuple):
         optimizer: State of Adam.
         key: PRNG key of later epochs.
         observation_statistics: Statistics of the dataset for `gaussjax.normalize`.
-        steps: Epochs so far.
+        steps: Epochs so far, int32; the counter stays at 2³¹ - 1.
     """
 
     params: Params
@@ -95,7 +105,9 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     """A training loop that maximises the likelihood of a dataset.
 
     Plain maximum likelihood divides the errors of the mean by the variance. Pairs that are hard to predict then
-    increase the standard deviation instead of improving the mean; `variance_weight` counteracts this effect.
+    increase the standard deviation instead of improving the mean; `variance_weight` counteracts this effect. The weight
+    takes the variance from `distribution.stddev()`, in units of the action. A distribution of your own without
+    `stddev` is weighted by exp(2 log_std).
 
     Args:
         dataset: Result of `read_dataset`.
@@ -104,9 +116,11 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
 
     Returns:
         A loop whose `init` and `step` are pure and compiled; a step is an epoch. Gradients that are not finite
-        are skipped and counted in the metric `skipped`.
+        are skipped and counted in the metric `skipped`. The metric `mean_error` is the mean absolute difference of
+        the deterministic actions from the recorded ones.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: The dataset is smaller than a minibatch or does not fit the spaces of the policy, or the
             policy does not sum its log-densities.
 
@@ -118,12 +132,15 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         >>> loop = make(Dataset(observations, -observations), policy, config)
         >>> state, metrics = loop.step(loop.init(jax.random.key(0)))
         >>> sorted(metrics)
-        ['entropy', 'gradient_norm', 'log_prob', 'mean_error', 'skipped', 'step']
+        ['entropy', 'gradient_norm', 'log_prob', 'log_std_clipped', 'mean_error', 'skipped', 'step']
 
     Source:
         Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation; the weight:
         Seitzer et al. 2022, on the pitfalls of heteroscedastic uncertainty estimation (arXiv:2203.09168).
     """
+    order = "Call make(dataset, policy, config)."
+    for name, value, kind in (("dataset", dataset, Dataset), ("policy", policy, Policy), ("config", config, Config)):
+        check_argument(name, value, kind, order)
     check_reduction(policy)
     count = len(dataset.actions)
     if count < config.batch_size:
@@ -135,7 +152,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             f"dataset: expected {expected[0]} observations and {expected[1]} actions a row, as the policy has, got "
             f"{widths[0]} and {widths[1]}. Use a dataset of the same environment."
         )
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = promoting(optax.adam(config.learning_rate))
     unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
     scored = "raw_actions" if unclipped else "taken_actions"
     data = Dataset(jnp.asarray(dataset.observations), jnp.asarray(dataset.actions))
@@ -150,13 +167,21 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:
         log_prob, entropy, outputs = policy.evaluate(params, observations, **{scored: actions})
         log_prob, entropy = without_axis(policy, log_prob), without_axis(policy, entropy)
+        # Stop gradients of outputs that are used only for metrics and weights.
+        outputs = jax.lax.stop_gradient(outputs)
+        distribution = policy.distribution(outputs)
         # The weight is the geometric mean of the variances, to the power of variance_weight.
-        weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(outputs["log_std"], axis=-1))
-        weighted = jnp.mean(jax.lax.stop_gradient(weight) * log_prob)
+        weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(_log_stddev(distribution, outputs), axis=-1))
+        weighted = jnp.mean(weight * log_prob)
         log_prob, entropy = jnp.mean(log_prob), jnp.mean(entropy)
-        error = jnp.mean(jnp.abs(outputs["mean_actions"] - actions))
+        _, means, _ = policy.kind.sample(distribution, None, "sum")
         total = -weighted - config.entropy_coefficient * entropy
-        return total, {"log_prob": log_prob, "entropy": entropy, "mean_error": error}
+        return total, {
+            "log_prob": log_prob,
+            "entropy": entropy,
+            "mean_error": jnp.mean(jnp.abs(means - actions)),
+            "log_std_clipped": log_std_clipped(policy, outputs["log_std"]),
+        }
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
@@ -178,8 +203,18 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         carry, (metrics, usable) = jax.lax.scan(gradient_step, (state.params, state.optimizer), batches)
         # If all gradient steps were skipped, the mean over none makes the metrics NaN.
         metrics = {name: jnp.mean(metric, where=usable) for name, metric in metrics.items()}
-        steps = state.steps + 1
+        steps = counted(state.steps, 1)
         state = State(*carry, key, state.observation_statistics, steps)
         return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
 
     return Algorithm(init, step, policy)
+
+
+def _log_stddev(distribution: Any, outputs: dict[str, Any]) -> Array:
+    """Logarithm of the standard deviation of each action, or log_std if the distribution does not define it."""
+    try:
+        stddev = distribution.stddev()
+    except NotImplementedError:
+        return outputs["log_std"]
+    # A squashed action far beyond a bound may have a standard deviation that rounds to 0.
+    return jnp.log(jnp.maximum(stddev, jnp.finfo(stddev.dtype).tiny))

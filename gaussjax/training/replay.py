@@ -13,14 +13,20 @@ from gaussjax.random import keys
 
 
 class Buffer(NamedTuple):
-    """A replay buffer: rows as a pytree of leaves `(capacity, …)`, and the number of rows added so far."""
+    """A replay buffer.
+
+    Attributes:
+        rows: Pytree of leaves `(capacity, …)`.
+        added: Number of rows added so far, int32. Once the buffer is full, a multiple of the capacity is left out, so
+            that the number stays from capacity to 2·capacity - 1 and never overflows.
+    """
 
     rows: Any
     added: Int[Array, ""]
 
 
 def init(row: Any, capacity: int) -> Buffer:
-    """An empty buffer; `row` is an example with the shapes and dtypes of the rows to come.
+    """An empty buffer of at most 2³⁰ rows; `row` is an example with the shapes and dtypes of the rows to come.
 
     Example:
         >>> buffer = init({"reward": jnp.zeros(())}, capacity=3)
@@ -55,9 +61,13 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
     usable = _finite(rows)
     ahead = jnp.cumsum(usable.astype(jnp.int32))
     # A refused row gets an index beyond the end, which the scatter drops.
-    places = jnp.where(usable, (buffer.added + ahead - 1) % capacity(buffer), capacity(buffer))
+    room = capacity(buffer)
+    following = buffer.added % room + ahead
+    places = jnp.where(usable, (following - 1) % room, room)
     stored = jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), buffer.rows, rows)
-    return Buffer(stored, buffer.added + ahead[-1]), usable.size - ahead[-1]
+    full = (buffer.added >= room) | (following[-1] >= room)
+    added = jnp.where(full, room + following[-1] % room, following[-1])
+    return Buffer(stored, added), usable.size - ahead[-1]
 
 
 def sample(buffer: Buffer, key: Array, count: int) -> Any:

@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import gaussjax
-from gaussjax import envs, rollout
+from gaussjax import envs, rollout, spaces
 from tests.training import jax_probes
 
 
@@ -50,6 +51,27 @@ def test_actions_are_those_of_the_policy_for_the_noise_drawn(policy, collected):
     np.testing.assert_allclose(experience.raw_actions, expected.outputs["raw_actions"], atol=1e-6)
     np.testing.assert_allclose(experience.actions, expected.actions, atol=1e-6)
     assert not np.allclose(noise[0], noise[1])
+
+
+def test_uniform_actions_fill_the_box_whatever_the_policy_and_only_if_asked_for():
+    narrow, wide = (-1.0, 0.0), (3.0, 1e-3)
+    environment = jax_probes.counter(length=3)._replace(action_space=spaces.Box(narrow, wide, (2,)))
+    network = gaussjax.networks.MLP((4,), initial_log_std=-9.0)
+    policy = gaussjax.squashed_gaussian(network, 1, environment.action_space)
+    params, state = policy.init(jax.random.key(0)), rollout.compiled.start(environment, policy, jax.random.key(1), 100)
+
+    @jax.jit
+    def actions(uniform):
+        key = jax.random.key(2)
+        rows = rollout.compiled.collect(environment, policy, params, plain, state, key, 20, uniform=uniform)[0]
+        return rows.actions.reshape(-1, 2)
+
+    drawn = np.asarray(actions(True))
+    assert np.all((drawn >= narrow) & (drawn <= wide))
+    for column, low, high in zip(drawn.T, narrow, wide, strict=True):
+        assert stats.kstest((column - low) / (high - low), "uniform").pvalue > 1e-3
+    # The policy's own actions hardly vary.
+    assert np.all(np.std(np.asarray(actions(False)).reshape(20, 100, 2), axis=1) < 1e-3)
 
 
 def test_sums_of_episodes_are_those_counted_step_by_step(policy):

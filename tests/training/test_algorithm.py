@@ -2,6 +2,7 @@
 
 import functools
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 import gaussjax
 from gaussjax import envs
-from gaussjax.training import bc, ppo, sac
-from gaussjax.training.algorithm import saturation
+from gaussjax.training import bc, ppo, replay, sac
+from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
 from tests.training import jax_probes
 
 BOX = jax_probes.UNIT
@@ -138,6 +139,120 @@ def test_options_with_which_nothing_would_be_learnt_are_refused(config, options,
 
 def test_advantages_that_are_not_normalized_may_come_one_by_one():
     assert ppo.Config(batch_size=1, normalize_advantages=False).batch_size == 1
+
+
+WORDS = {
+    "a whole number": ("total_steps", "num_envs", "batch_size", "num_epochs", "gradient_steps"),
+    "a number": ("learning_rate", "gamma", "target_kl", "target_entropy", "variance_weight"),
+    "True or False": ("normalize_observations", "anneal_learning_rate"),
+    "a tuple of whole numbers": ("hidden_sizes",),
+}
+WRONG = {
+    "a whole number": (2.5, 64.0, "8", True, None),
+    "a number": ("1e-3", True, [0.5]),
+    "True or False": ("False", 1),
+    "a tuple of whole numbers": (64, (64.0,), "64", (True,)),
+}
+
+
+@pytest.mark.parametrize("config", [ppo.Config, sac.Config, bc.Config])
+@pytest.mark.parametrize("words", WORDS)
+def test_options_of_another_type_are_refused_with_the_type_and_the_default(config, words):
+    names = [name for name in WORDS[words] if hasattr(config, name)]
+    for name in names:
+        for value in WRONG[words]:
+            with pytest.raises(TypeError, match=rf"^{name}: expected {words}, got .*\. The default is"):
+                config(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert ppo.Config(num_envs=np.int64(4), learning_rate=np.float32(1e-3), gamma=1).num_envs == 4
+
+
+@pytest.mark.parametrize(("option", "near"), [({"network": "lstn"}, "lstm"), ({"entropy": "sampled"}, "sample")])
+def test_choices_that_do_not_exist_are_refused(option, near):
+    with pytest.raises(ValueError, match=rf"^{next(iter(option))}: expected one of .* Did you mean '{near}'\?"):
+        ppo.Config(**option)
+
+
+WIDER = gaussjax.spaces.Box(-2.0, 2.0, (1,))
+ARGUMENTS = {
+    "the wrong order": (lambda module, config: module.make(config, ENVIRONMENT), "config: expected a gaussjax.train"),
+    "another config": (lambda module, config: module.make(ENVIRONMENT, CONFIGS["bc"]), "got Config. Call make(envir"),
+    "no config": (lambda module, config: module.make(ENVIRONMENT, {}), "got dict. Call make(environments, config"),
+    "a single environment": (
+        lambda module, config: module.make(gymnasium.make("Pendulum-v1"), config),
+        "environments: expected a Gymnasium vector environment",
+    ),
+    "no policy": (lambda module, config: module.make(ENVIRONMENT, config, 3), "policy: expected a gaussjax.policy.P"),
+    "another Box": (
+        lambda module, config: module.make(ENVIRONMENT, config, module.make_policy(1, WIDER, config)),
+        "policy: expected the action space of the environments, Box(low=-1.0",
+    ),
+    "other observations": (
+        lambda module, config: module.make(ENVIRONMENT, config, module.make_policy(2, BOX, config)),
+        "policy: expected the observation space of the environments, Box(low=-inf",
+    ),
+    "another kind of observations": (
+        lambda module, config: module.make(
+            ENVIRONMENT, config, module.make_policy(gaussjax.spaces.Discrete(1), BOX, config)
+        ),
+        "policy: expected the observation space of the environments",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("module", [ppo, sac], ids=["ppo", "sac"])
+def test_arguments_that_do_not_fit_are_refused_with_the_repair(module, name):
+    call, says = ARGUMENTS[name]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(module, CONFIGS[module.__name__.rpartition(".")[2]])
+    assert says in str(caught.value)
+
+
+def test_cloning_refuses_arguments_in_the_wrong_order():
+    policy = bc.make_policy(1, BOX, CONFIGS["bc"])
+    with pytest.raises(TypeError, match=r"^policy: expected a gaussjax.policy.Policy, got Config. Call make\(dataset"):
+        bc.make(DATASET, CONFIGS["bc"], policy)
+
+
+def test_bounds_of_observations_may_differ():
+    policy = sac.make_policy(gaussjax.spaces.Box(-8.0, 8.0, (1,)), BOX, CONFIGS["sac"])
+    assert LOOPS["sac"](policy).policy == policy
+
+
+@pytest.mark.parametrize("trainings", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_trainings_of_64_environments_share_no_seed(trainings):
+    seeds = sorted(environment_seed(key) for key in jax.random.split(jax.random.key(0), trainings))
+    assert min(np.diff(seeds)) >= 64
+    assert 2**62 < seeds[-1] < 2**63
+
+
+@pytest.mark.parametrize("of", [int, jnp.int32])
+def test_counters_of_steps_stay_at_the_largest_number(of):
+    steps = of(2**31 - 100)
+    for expected in (2**31 - 36, 2**31 - 1, 2**31 - 1):
+        steps = jax.jit(counted)(steps, 64) if of is jnp.int32 else counted(steps, 64)
+        assert steps == expected
+        assert isinstance(steps, int) or steps.dtype == jnp.int32
+
+
+def test_counters_have_32_bits_with_x64_too(x64):
+    assert counted(jnp.int32(2**31 - 1), 64) == 2**31 - 1
+    buffer, _ = replay.add(replay.Buffer(jnp.zeros(4), jnp.int32(7)), jnp.ones(3))
+    assert counted(jnp.int32(0), 64).dtype == buffer.added.dtype == jnp.int32
+    assert buffer.added == 6
+
+
+def test_log_std_clipped_is_the_fraction_at_either_bound():
+    options = {"min_log_std": -1.7, "max_log_std": 0.3}
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, BOX, **options)
+    log_std = jnp.clip(jnp.array([[-3.0], [-1.7], [-1.6], [0.2], [0.3], [4.0], [0.0], [0.0]]), -1.7, 0.3)
+    assert log_std_clipped(policy, log_std) == 0.5
+    assert log_std_clipped(policy, log_std.astype(jnp.bfloat16)) == 0.5
+    free = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, BOX, clip_log_std=False)
+    assert log_std_clipped(free, log_std) == 0.0
 
 
 def test_sac_refuses_a_policy_of_an_open_box():

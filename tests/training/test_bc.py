@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,72 @@ def test_epoch_equals_one_written_by_hand():
     found = updated.params, updated.optimizer
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-6), found, (expected, moments))
     assert metrics["skipped"] == 0
+
+
+@gaussjax.distributions.register
+class Laplace(gaussjax.distributions.Distribution):
+    """A distribution of one's own, without `stddev`."""
+
+    loc: jax.Array
+    log_scale: jax.Array
+
+    def from_noise(self, noise):
+        tail = jnp.log(2.0) + jax.scipy.stats.norm.logcdf(-jnp.abs(noise))
+        return self.loc - jnp.sign(noise) * jnp.exp(self.log_scale) * tail
+
+    def log_prob(self, actions, reduction="sum"):
+        distance = jnp.abs(actions - self.loc) * jnp.exp(-self.log_scale)
+        return gaussjax.distributions.reduce(-distance - self.log_scale - jnp.log(2.0), reduction)
+
+    def entropy(self, reduction="sum"):
+        return gaussjax.distributions.reduce(1.0 + self.log_scale + jnp.log(2.0), reduction)
+
+    def mean(self):
+        return self.loc
+
+
+def laplace(network, observation_space, action_space, **options):
+    kind = gaussjax.policy.Kind("laplace", lambda mean, log_std, _: Laplace(mean, log_std))
+    return gaussjax.policy.build(kind, network, observation_space, action_space, **options)
+
+
+KINDS = {
+    "clipped": functools.partial(gaussjax.gaussian, clip_actions=True, clipped_log_prob="unclipped"),
+    "squashed": gaussjax.squashed_gaussian,
+    "multivariate": gaussjax.multivariate_gaussian,
+    "of one's own": laplace,
+}
+
+
+@pytest.mark.parametrize("name", ["squashed", *(pytest.param(n, marks=pytest.mark.slow) for n in KINDS if n[0] != "s")])
+def test_error_and_weight_are_in_units_of_the_action(name):
+    """Of a wide Box, and a mean and a deviation before any squash that differ from those of the action."""
+    config = bc.Config(batch_size=8, variance_weight=0.25, normalize_observations=False)
+    network = gaussjax.networks.MLP((8,), output_activation=None, output_scale=2.0, initial_log_std=0.5)
+    policy = KINDS[name](network, 1, gaussjax.spaces.Box(-3.0, 5.0, (2,)), keepdims=False)
+    rng = np.random.default_rng(0)
+    seen, done = rng.normal(size=(8, 1)).astype(np.float32), rng.uniform(-3, 5, (8, 2)).astype(np.float32)
+    algorithm = bc.make(bc.Dataset(seen, done), policy, config)
+    state = algorithm.init(jax.random.key(0))
+    _, metrics = algorithm.step(state)
+    actions = policy.act(state.params, None, seen, deterministic=True).actions
+    np.testing.assert_allclose(metrics["mean_error"], np.mean(np.abs(actions - done)), rtol=1e-5)
+
+    distribution, outputs = policy.apply(state.params, seen)
+    deviations = np.exp(outputs["log_std"])
+    if name != "of one's own":
+        noise = jax.random.normal(jax.random.key(1), (20_000, 8, 2))
+        deviations = np.std(distribution.from_noise(noise), axis=0)
+    weight = np.prod(deviations, axis=1) ** 0.25
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        scored = "raw_actions" if name == "clipped" else "taken_actions"
+        return -jnp.mean(weight * policy.evaluate(params, seen, **{scored: done}).log_prob)
+
+    # The deviations of 20,000 samples are within 1%.
+    np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(gradient(state.params)), rtol=0.02)
 
 
 def test_gradients_that_overflow_are_skipped():

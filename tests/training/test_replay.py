@@ -18,6 +18,18 @@ def test_rows_go_round_and_the_oldest_are_overwritten():
     assert replay.size(buffer) == 5
 
 
+def test_the_count_of_a_full_buffer_stays_below_twice_its_capacity():
+    buffer, stored = replay.init(jnp.zeros((), jnp.int32), capacity=5), [0] * 5
+    add = jax.jit(replay.add)
+    for start in range(0, 60, 3):
+        buffer, _ = add(buffer, jnp.arange(start, start + 3))
+        for number in range(start, start + 3):
+            stored[number % 5] = number
+        np.testing.assert_array_equal(buffer.rows, stored)
+        assert int(buffer.added) == (start + 3 if start + 3 < 5 else 5 + (start + 3) % 5)
+        assert int(replay.size(buffer)) == min(start + 3, 5)
+
+
 def test_only_what_was_added_is_drawn_and_all_of_it_evenly():
     buffer = replay.add(replay.init(jnp.zeros((), jnp.int32), capacity=100), jnp.arange(1, 5))[0]
     drawn = np.asarray(replay.sample(buffer, jax.random.key(0), 8000))

@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize
+from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy, gaussian
 from gaussjax.training.algorithm import check_options
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
+_CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}
+_ENTROPIES = ("exact", "sample")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Config:
     """Largest change of a predicted value in one update, or None for no limit."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
+    entropy: Literal["exact", "sample"] = "exact"
+    """Entropy of the distribution, or the estimate -log_prob of one sample, which is cheaper for squashed policies."""
     value_coefficient: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
@@ -62,6 +67,8 @@ class Config:
     """Scale observations to mean 0 and variance 1 by running statistics."""
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of the discounted return."""
+    clip_reward: float | None = 10.0
+    """Largest absolute value of a reward that is divided by the standard deviation, or None for no limit."""
     normalize_advantages: bool = True
     """Scale the advantages of a minibatch to mean 0 and variance 1."""
     network: Literal["mlp", "rnn", "gru", "lstm"] = "mlp"
@@ -80,7 +87,9 @@ class Config:
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
-        check_options(self, counts, positive, ("gamma", "gae_lambda"))
+        check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
+        choose(_CELLS, self.network, "network")
+        choose(dict.fromkeys(_ENTROPIES), self.entropy, "entropy")
         samples = self.num_envs * self.num_steps
         if self.batch_size < 1 or samples % self.batch_size:
             largest = max(min(samples, self.batch_size), 1)
@@ -148,8 +157,9 @@ class State(NamedTuple):
         return_statistics: Statistics of the discounted returns, which scale the rewards.
         discounted_returns: Current discounted return of each environment, `(N,)`.
         environment: State of the environments between two rollouts.
+        episodes: Sums over the episodes of the latest update in which any ended, for the metrics.
         hyperparameters: Options of the next update.
-        steps: Environment steps so far.
+        steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """
 
     params: Params
@@ -159,6 +169,7 @@ class State(NamedTuple):
     return_statistics: normalize.Statistics
     discounted_returns: Float[Array, " envs"]
     environment: Any
+    episodes: Any
     hyperparameters: Hyperparameters
     steps: Any
 
@@ -167,7 +178,7 @@ def initial_state(params: Params, optimizer: Any, key: Array, shape: tuple[int, 
     """Training state before the first step, without environments; `shape` is the shape of one observation."""
     statistics = normalize.init(shape), normalize.init(())
     returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
-    return State(params, optimizer.init(params), key, *statistics, returns, (), options, 0)
+    return State(params, optimizer.init(params), key, *statistics, returns, (), (), options, 0)
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
@@ -195,7 +206,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         actor = networks.MLP(config.hidden_sizes, **both, **head)
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation)
     else:
-        cell = {"rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}[config.network]
+        cell: Any = _CELLS[config.network]
         # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both))

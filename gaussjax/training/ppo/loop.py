@@ -15,8 +15,19 @@ from jaxtyping import Array
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
+from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import parallel
-from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized, policy_for
+from gaussjax.training.algorithm import (
+    Algorithm,
+    check_num_envs,
+    check_spaces,
+    counted,
+    environment_seed,
+    host_metrics,
+    normalized,
+    policy_for,
+    where,
+)
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
 from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
@@ -39,9 +50,10 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         apply. To start from other parameters use `loop.init(key)._replace(params=params)`.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: The number of environments differs from `config.num_envs` or is not a multiple of the number of
-            devices; or the policy does not sum its log-densities, scores clipped actions with the wrong density, or
-            is recurrent with sequences that do not divide the experience.
+            devices; or the policy has other spaces than the environments, does not sum its log-densities, scores
+            clipped actions with the wrong density, or is recurrent with sequences that do not divide the experience.
 
     Example:
         >>> import jax
@@ -55,7 +67,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     Source:
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
-    policy = policy_for(environments, config, policy, make_policy)
+    policy = policy_for(environments, config, policy, Config, make_policy)
+    check_spaces(environments, policy)
     options = dict(policy.spec.options)
     if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
         raise ValueError(
@@ -102,12 +115,12 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         checks.key(key)
         key, params_key, seed_key = jax.random.split(key, 3)
         # Adding `share.start` makes the seed of each environment independent of the number of processes.
-        observations = runner.reset(int(jax.random.bits(seed_key, dtype=jnp.uint16)) + share.start)
+        observations = runner.reset(environment_seed(seed_key) + share.start)
         state = initial_state(policy.init(params_key), optimizer, key, observations.shape[1:], config)
         if mesh is not None:
             state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
-        return state._replace(environment=standing, steps=0)
+        return state._replace(environment=standing, episodes=EpisodeSums(0.0, 0.0, 0.0), steps=0)
 
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
@@ -136,13 +149,14 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)
         experience = parallel.joined(experience, mesh, axis=1)
         taken = config.num_steps * config.num_envs
-        steps = state.steps + taken
-        state, metrics = update(state._replace(key=key, environment=()), experience)
-        state = state._replace(environment=Standing(*standing), steps=steps)
+        steps = counted(state.steps, taken)
+        sums = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)], np.float64)
+        ended = EpisodeSums(*(sums if mesh is None else parallel.total(sums)).tolist())
+        latest = ended if ended.count else state.episodes
+        state, metrics = update(state._replace(key=key, environment=(), episodes=()), experience)
+        state = state._replace(environment=Standing(*standing), episodes=latest, steps=steps)
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        sums = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)])
-        sums = sums if mesh is None else parallel.total(sums)
-        return state, {**host_metrics(steps, taken, start, *sums), **metrics}
+        return state, {**host_metrics(steps, taken, start, ended, latest), **metrics}
 
     return Algorithm(init, step, policy, runner, on_policy=True)
 
@@ -160,7 +174,7 @@ def _make_compiled(
         key, params_key, reset_key = keys.split(key, 3)
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         state = initial_state(policy.init(params_key), optimizer, key, started.observations.shape[1:], config)
-        state = state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
+        state = state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
         return parallel.shard_fields(state, mesh, SHARDED)
 
     @jax.jit
@@ -169,13 +183,14 @@ def _make_compiled(
         split = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = split[0], split[1], split[2:]
         preprocess = partial(normalized, config, state.observation_statistics)
-        experience, environments, episodes = rollout.compiled.collect(
+        experience, environments, ended = rollout.compiled.collect(
             environment, policy, state.params, preprocess, state.environment, rollout_key, config.num_steps, mesh=mesh
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
-        steps = state.steps + config.num_steps * config.num_envs
-        metrics = {"step": steps, **rollout.compiled.episode_metrics(episodes), **metrics}
-        state = state._replace(environment=environments, steps=steps)
+        steps = counted(state.steps, config.num_steps * config.num_envs)
+        latest = where(ended.count > 0, ended, state.episodes)
+        metrics = {"step": steps, **rollout.compiled.episode_metrics(ended, latest), **metrics}
+        state = state._replace(environment=environments, episodes=latest, steps=steps)
         return parallel.shard_fields(state, mesh, SHARDED), parallel.whole(metrics, mesh)
 
     return Algorithm(init, step, policy, on_policy=True)

@@ -125,4 +125,8 @@ def _scaled_rewards(
 
     last, returns = jax.lax.scan(accumulate, state.discounted_returns, (experience.rewards, ends))
     statistics = normalize.update(state.return_statistics, parallel.environments_first(returns, mesh))
-    return experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8), statistics, last
+    rewards = experience.rewards * jax.lax.rsqrt(normalize.variance(statistics) + 1e-8)
+    if config.clip_reward is not None:
+        # Equal returns have a variance of 0, and the factor is then 10⁴.
+        rewards = jnp.clip(rewards, -config.clip_reward, config.clip_reward)
+    return rewards, statistics, last

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from gaussjax.training import parallel
-from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.algorithm import Algorithm, without_empty_means
 from gaussjax.training.run import checkpoint, output_files
 from gaussjax.training.run.output_files import CONFIG, METRICS, POLICY
 
@@ -91,7 +91,7 @@ def train(
                 rate = (int(state.steps) - first) / (time.perf_counter() - began)
                 speed = {"steps_per_second": rate} if hasattr(state, "environment") else {}
                 # The step comes first, because `drop_later_rows` reads it from the first column of the file.
-                row = {"step": int(state.steps), **speed, **metrics}
+                row = without_empty_means({"step": int(state.steps), **speed, **metrics})
                 files.keep(state)
                 files.write(row)
                 for output in outputs:

@@ -98,8 +98,8 @@ class Results(MetricsFile):
             self._last = self._copy(state)
 
     def note_best(self, row: Mapping[str, float], before: Any, state: Any) -> None:
-        """Copies the policy to the host if its score is the best so far."""
-        reached = row[self.score]
+        """Copies the policy to the host if its score is the best so far; a score without new episodes is no new one."""
+        reached = row[self.score] if row.get("episodes", 1.0) else math.nan
         if math.isfinite(reached) and (self.best is None or reached > self.best):
             self.best, self._best = reached, self._copy(before if self.algorithm.on_policy else state)
 

@@ -33,9 +33,9 @@ class Config:
     batch_size: int = 256
     """Transitions in a minibatch."""
     buffer_size: int = 1_000_000
-    """Capacity of the replay buffer, in transitions."""
+    """Capacity of the replay buffer, in transitions; at most 2**30."""
     learning_starts: int = 5_000
-    """Steps before the first gradient step; their actions are uniform, or on JAX environments the policy's."""
+    """Steps before the first gradient step; their actions are uniform in the Box."""
     learning_rate: float = 3e-4
     """Step size of Adam for the actor, the critics and the temperature."""
     gamma: float = 0.99
@@ -63,9 +63,10 @@ class Config:
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
                 f"{self.learning_starts}: nothing would be learnt. Decrease it, or increase total_steps."
             )
-        if self.buffer_size < self.num_envs:
+        if not self.num_envs <= self.buffer_size <= 2**30:
             raise ValueError(
-                f"buffer_size: expected room for one step of all {self.num_envs} environments, got {self.buffer_size}."
+                f"buffer_size: expected room for one step of all {self.num_envs} environments and at most 2**30, got "
+                f"{self.buffer_size}."
             )
 
 
@@ -114,7 +115,8 @@ class State(NamedTuple):
         key: PRNG key of later steps.
         observation_statistics: Statistics for `gaussjax.normalize`.
         environment: State of the environments between two steps.
-        steps: Environment steps so far.
+        episodes: Sums over the episodes of the latest `step` of the loop in which any ended, for the metrics.
+        steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """
 
     learner: Learner
@@ -122,6 +124,7 @@ class State(NamedTuple):
     key: Array
     observation_statistics: normalize.Statistics
     environment: Any
+    episodes: Any
     steps: Any
 
     @property

@@ -14,8 +14,19 @@ from jaxtyping import Array
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
+from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import replay
-from gaussjax.training.algorithm import Algorithm, check_num_envs, host_metrics, normalized, policy_for
+from gaussjax.training.algorithm import (
+    Algorithm,
+    check_num_envs,
+    check_spaces,
+    counted,
+    environment_seed,
+    host_metrics,
+    normalized,
+    policy_for,
+    where,
+)
 from gaussjax.training.sac.config import Config, Learner, State, Transition, make_policy
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
@@ -34,8 +45,9 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
         apply. On a vector environment, `step` donates the buffers of its state.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: The number of environments differs from `config.num_envs`, a bound of the actions is
-            infinite, or the policy does not sum its log-densities.
+            infinite, or the policy has other spaces than the environments or does not sum its log-densities.
 
     Example:
         >>> import jax
@@ -50,8 +62,12 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     Source:
         Haarnoja et al. 2018, soft actor-critic algorithms and applications (arXiv:1812.05905).
     """
+    policy = policy_for(environments, config, policy, Config, make_policy)
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    return make_loop(environments, config, policy_for(environments, config, policy, make_policy))
+    loop = make_loop(environments, config, policy)
+    # The error of `make_loop` about an infinite bound says more.
+    check_spaces(environments, policy)
+    return loop
 
 
 def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
@@ -67,11 +83,12 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         key, learner_key, seed_key = jax.random.split(key, 3)
         observation = jnp.zeros(spaces.size(policy.spec.observation_space))
         state = initial_state(init_learner(learner_key), key, observation, policy, config)
-        return state, jax.random.bits(seed_key, dtype=jnp.uint16)
+        return state, seed_key
 
     def init(key: Array) -> State:
-        state, seed = begin(key)
-        return state._replace(environment=runner.reset(int(seed)), steps=0)
+        state, seed_key = begin(key)
+        observations = runner.reset(environment_seed(seed_key))
+        return state._replace(environment=observations, episodes=EpisodeSums(0.0, 0.0, 0.0), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
     def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array) -> Any:
@@ -91,7 +108,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
-        learner, buffer, key, statistics, observations, steps = state
+        learner, buffer, key, statistics, observations, latest, steps = state
         trained, refusals, finished = [], [], rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
@@ -105,7 +122,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
             taken = np.asarray(actions)
             following, rewards, terminated, _, last, episodes = runner.step(taken)
-            steps += config.num_envs
+            steps = counted(steps, config.num_envs)
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
             buffer, statistics, refused, key, learn_key, act_key = advance(buffer, statistics, key, transition)
             refusals.append(refused)
@@ -117,9 +134,10 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         totals = {name: sum(float(row[name]) for row in trained) for name in METRICS}
         metrics = means({**totals, "refused": sum(map(int, refusals))}, len(trained) * config.gradient_steps)
         metrics = {name: float(value) for name, value in metrics.items()}
-        sums = len(finished.returns), np.sum(finished.returns), np.sum(finished.lengths)
-        episodes = host_metrics(steps, config.num_steps * config.num_envs, start, *sums)
-        return State(learner, buffer, key, statistics, observations, steps), {**episodes, **metrics}
+        ended = EpisodeSums(*map(float, (len(finished.returns), sum(finished.returns), sum(finished.lengths))))
+        latest = ended if ended.count else latest
+        episodes = host_metrics(steps, config.num_steps * config.num_envs, start, ended, latest)
+        return State(learner, buffer, key, statistics, observations, latest, steps), {**episodes, **metrics}
 
     return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)
 
@@ -134,15 +152,15 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         key, learner_key, reset_key = jax.random.split(key, 3)
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         state = initial_state(init_learner(learner_key), key, started.observations[0], policy, config)
-        return state._replace(environment=started, steps=jnp.zeros((), jnp.int32))
+        return state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
         preprocess = partial(normalized, config, state.observation_statistics)
-        experience, environments, episodes = rollout.compiled.collect(
-            environment, policy, state.learner.actor, preprocess, state.environment, rollout_key, num_steps=1
-        )
-        steps = state.steps + config.num_envs
+        arguments = environment, policy, state.learner.actor, preprocess, state.environment, rollout_key
+        uniform = state.steps < config.learning_starts
+        experience, environments, ended = rollout.compiled.collect(*arguments, num_steps=1, uniform=uniform)
+        steps = counted(state.steps, config.num_envs)
         row = Transition(*(getattr(experience, name)[0] for name in Transition._fields))
         buffer, statistics, refused = remember(state.buffer, state.observation_statistics, row, config)
         batches = draw(buffer, update_key, config)
@@ -156,14 +174,16 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
 
         learner, metrics = jax.lax.cond(steps >= config.learning_starts, learn, wait, state.learner)
         metrics["refused"] = refused.astype(jnp.float32)
-        return State(learner, buffer, key, statistics, environments, steps), (metrics, episodes)
+        return State(learner, buffer, key, statistics, environments, state.episodes, steps), (metrics, ended)
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
-        state, (metrics, episodes) = jax.lax.scan(advance, state, None, length=config.num_steps)
-        metrics, episodes = jax.tree.map(jnp.sum, (metrics, episodes))
+        state, (metrics, ended) = jax.lax.scan(advance, state, None, length=config.num_steps)
+        metrics, ended = jax.tree.map(jnp.sum, (metrics, ended))
         learning = metrics.pop("learning")
         metrics = means(metrics, learning * config.gradient_steps)
-        return state, {"step": state.steps, **rollout.compiled.episode_metrics(episodes), **metrics}
+        latest = where(ended.count > 0, ended, state.episodes)
+        episodes = rollout.compiled.episode_metrics(ended, latest)
+        return state._replace(episodes=latest), {"step": state.steps, **episodes, **metrics}
 
     return Algorithm(init, step, policy, random_steps=config.learning_starts)

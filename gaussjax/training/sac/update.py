@@ -16,11 +16,14 @@ from gaussjax.core.arrays import like_actions
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.algorithm import normalized, saturation, where, without_axis
+from gaussjax.training.algorithm import log_std_clipped, normalized, promoting, saturation, where, without_axis
 from gaussjax.training.sac.config import Config, Learner, State, Transition
 
 # Metrics of a gradient step; `skipped` counts steps not taken because a loss or gradient was not finite.
-METRICS = ("critic_loss", "actor_loss", "value", "entropy", "temperature", "std", "saturation", "skipped")
+METRICS = (
+    *("critic_loss", "actor_loss", "value", "entropy", "temperature", "std"),
+    *("log_std_clipped", "saturation", "skipped"),
+)
 
 
 Update = Callable[[Learner, tuple[Transition, Array], normalize.Statistics], tuple[Learner, dict[str, Array]]]
@@ -35,7 +38,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     space = policy.spec.observation_space
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
     critic = networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = promoting(optax.adam(config.learning_rate))
     low, high = spaces.bounds(policy.spec.action_space)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(
@@ -90,6 +93,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
             "entropy": -jnp.mean(log_prob),
             "temperature": temperature,
             "std": jnp.mean(jnp.exp(outputs["log_std"])),
+            "log_std_clipped": log_std_clipped(policy, outputs["log_std"]),
             "saturation": saturation(policy, actions),
         }
 
@@ -119,7 +123,7 @@ def initial_state(learner: Learner, key: Array, observation: Array, policy: Poli
     """Training state before the first step, without environments; `observation` is an example observation."""
     action = jnp.zeros(spaces.size(policy.spec.action_space))
     row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
-    return State(learner, replay.init(row, config.buffer_size), key, normalize.init(observation.shape), (), 0)
+    return State(learner, replay.init(row, config.buffer_size), key, normalize.init(observation.shape), (), (), 0)
 
 
 def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
@@ -143,7 +147,11 @@ def remember(
 
 
 def means(totals: dict[str, Any], gradient_steps: Float[Array, ""] | int) -> dict[str, Any]:
-    """Divides sums of metrics by the number of gradient steps taken (NaN for none), except `skipped` and `refused`."""
+    """Divides sums of metrics by the number of gradient steps taken, except `skipped` and `refused`.
+
+    Without a gradient step the means are 0; NaN would make `jax_debug_nans` raise.
+    """
     taken = gradient_steps - totals["skipped"]
-    taken = jnp.where(taken > 0, taken, jnp.nan)
-    return {name: total if name in ("skipped", "refused") else total / taken for name, total in totals.items()}
+    count = jnp.maximum(taken, 1.0)
+    divided = {name: total if name in ("skipped", "refused") else total / count for name, total in totals.items()}
+    return {**divided, "gradient_steps": taken}

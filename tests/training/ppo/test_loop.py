@@ -71,6 +71,30 @@ def test_a_population_of_whole_trainings_is_one_program_equal_to_its_steps(algor
     np.testing.assert_allclose(last["episode_return"], 15.0)
 
 
+def test_returns_of_the_latest_episodes_stay_until_others_end(algorithm):
+    """The state counts the steps of an episode; beyond the length of the episode it never ends."""
+
+    def endless(state):
+        return state._replace(environment=state.environment._replace(environment_states=jnp.full(8, 100.0)))
+
+    began = algorithm.init(jax.random.key(0))
+    _, none = algorithm.step(endless(began))
+    assert [float(none[name]) for name in ("episodes", "episode_return", "episode_length")] == [0.0, 0.0, 0.0]
+    state, some = algorithm.step(began)
+    assert [float(some[name]) for name in ("episodes", "episode_return", "episode_length")] == [8.0, 15.0, 5.0]
+    for _ in range(2):
+        state, later = algorithm.step(endless(state))
+        assert [float(later[name]) for name in ("episodes", "episode_return", "episode_length")] == [0.0, 15.0, 5.0]
+
+
+def test_steps_beyond_32_bits_leave_the_learning_rate_at_zero(algorithm):
+    state = algorithm.init(jax.random.key(0))
+    for _ in range(2):
+        state, metrics = algorithm.step(state._replace(steps=state.steps + (2**31 - 65 if state.steps == 0 else 0)))
+    assert int(state.steps) == int(metrics["step"]) == 2**31 - 1
+    assert metrics["learning_rate"] == 0.0
+
+
 def test_same_key_trains_bitwise_the_same(algorithm):
     one, two = (algorithm.step(algorithm.init(jax.random.key(3)))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
@@ -90,7 +114,10 @@ def test_same_seed_gives_the_same_training_on_the_host_and_another_seed_another(
         return state, metrics
 
     (one, metrics), (two, _), (three, _) = first_updates(0), first_updates(0), first_updates(1)
+    # Seeds of 16 bits are equal for these two.
+    starts = [algorithm.init(jax.random.key(seed)).environment.observations for seed in (207, 358)]
     environments.close()
+    assert not np.any(starts[0] == starts[1])
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
     kernel = one.params["params"]["actor"]["layers"]["dense_0"]["kernel"]
     assert not np.array_equal(kernel, three.params["params"]["actor"]["layers"]["dense_0"]["kernel"])

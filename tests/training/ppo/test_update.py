@@ -13,6 +13,7 @@ from gaussjax import rollout, spaces
 from gaussjax.random.permutation import permutation
 from gaussjax.training import ppo
 from gaussjax.training.ppo.config import initial_state
+from gaussjax.training.ppo.samples import _scaled_rewards
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
 CONFIG = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=2, hidden_sizes=(8,), total_steps=64)
@@ -139,6 +140,34 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted_and_leave_no_nan(
     if skipped < 8:
         # Eight steps hardly move it from its first value.
         np.testing.assert_allclose(metrics["std"], np.exp(0.5), atol=0.02)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(10.0, 10.0), (0.5, 0.5), (None, 1e4)])
+def test_equal_returns_do_not_scale_rewards_beyond_the_limit(limit, expected):
+    config = dataclasses.replace(CONFIG, clip_reward=limit)
+    for sign in (1.0, -1.0):
+        taken = experience(rewards=(..., sign), terminated=(..., True))
+        rewards = _scaled_rewards(begun(config)[2], taken, config, None)[0]
+        np.testing.assert_allclose(rewards, np.full((8, 2), sign * expected), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_sampled_entropy_has_the_gradient_of_the_exact_one_for_a_gaussian():
+    """The reparametrised log-density of a Gaussian is that of its noise minus log_std."""
+    results = []
+    for entropy in ("exact", "sample"):
+        options = {"entropy": entropy, "entropy_coefficient": 0.5, "batch_size": 16, "num_epochs": 1}
+        config = dataclasses.replace(CONFIG, **options, initial_log_std=0.5)
+        policy, optimizer, state = begun(config)
+        results.append(
+            jax.jit(make_update(policy, optimizer, config))(state, experience(), jax.random.split(state.key, 1))
+        )
+    (exact, metrics), (sampled, estimates) = results
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), exact.params, sampled.params)
+    # Two actions of standard deviation e^0.5.
+    np.testing.assert_allclose(metrics["entropy"], 2 * (0.5 + 0.5 * np.log(2 * np.pi * np.e)), rtol=1e-6)
+    # The mean over 16 samples of half a chi-square of two degrees has the deviation 1/4.
+    assert 0.0 < abs(float(estimates["entropy"] - metrics["entropy"])) < 5 / 4
 
 
 @pytest.mark.slow

@@ -175,6 +175,22 @@ def test_random_actions_make_no_best_policy(tmp_path):
     assert (best["episode_return"], best["steps"]) == (2.0, 2 * 64)
 
 
+def test_a_mean_over_nothing_is_nan_in_the_file_and_older_episodes_make_no_best_policy(tmp_path):
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    rows = iter([(0.0, 0.0, 0.0), (0.0, 5.0, 1.0), (1.0, 2.0, 1.0)])
+
+    def step(before):
+        following, row = algorithm.step(before)
+        return following, {
+            **row,
+            **dict(zip(("episodes", "episode_return", "episode_length"), next(rows), strict=True)),
+        }
+
+    train(folder, algorithm._replace(step=step), state, 3)
+    assert [row["episode_return"] for row in rows_of(folder)] == ["nan", "5.0", "2.0"]
+    assert gaussjax.load(folder / output_files.BEST).metadata["episode_return"] == 2.0
+
+
 @pytest.mark.parametrize("bad", [{4}, {3, 4}])
 def test_updates_with_something_skipped_are_saved_when_they_are_over(tmp_path, bad):
     """At the next good one, or at the end: not at the next interval."""

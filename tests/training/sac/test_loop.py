@@ -1,9 +1,12 @@
 """SAC on environments of the host, and as one compiled program on JAX environments."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from gaussjax import envs, rollout, spaces
 from gaussjax.training import sac
@@ -61,6 +64,24 @@ def test_transitions_that_hold_nan_leave_no_trace():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept))
     # A step from NaN leaves the statistics as they are; there was one, of both environments.
     assert state.observation_statistics.count == 2 * 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [lambda: jax_probes.bandit(3.0), lambda: probes.vector(probes.Bandit, 2)])
+def test_first_actions_are_uniform_and_metrics_without_a_gradient_step_are_zero(make):
+    config = dataclasses.replace(CONFIG, num_steps=400, learning_starts=802, total_steps=803)
+    algorithm = sac.make(environments := make(), config)
+    state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+    half = float(spaces.bounds(algorithm.policy.spec.action_space)[1][0])
+    actions = np.asarray(state.buffer.rows.actions[:800, 0])
+    assert stats.kstest((actions + half) / (2.0 * half), "uniform").pvalue > 1e-3
+    assert [float(metrics[name]) for name in ("gradient_steps", "temperature", "critic_loss", "std")] == [0.0] * 4
+    state, metrics = algorithm.step(state)
+    # On the host, the gradient steps after a step of the environments run during the next one.
+    assert metrics["gradient_steps"] == 400 - (algorithm.runner is not None)
+    assert metrics["temperature"] > 0.0
+    if algorithm.runner is not None:
+        environments.close()
 
 
 @pytest.mark.slow
