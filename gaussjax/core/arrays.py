@@ -139,6 +139,17 @@ def align(*arrays: Any) -> Any:
     return tuple(xp.broadcast_to(array, shape) for array in arrays)
 
 
+def exact_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """Rounded sum `a + b` and its rounding error, whose sum is exactly `a + b`.
+
+    Source:
+        Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
+    """
+    total = a + b
+    added = total - a
+    return total, (a - (total - added)) + (b - added)
+
+
 def like_actions(low: Any, high: Any, actions: Any) -> tuple[Any, Any]:
     """Returns two vectors `(act,)`, such as the bounds of a Box, in the shape and the dtype of the actions."""
     lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))

@@ -52,12 +52,20 @@ def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
             f"dataset: expected one action for each observation, got {len(observations)} observations and "
             f"{len(actions)} actions."
         )
-    for name, column in (("observations", observations), ("actions", actions)):
-        broken = np.flatnonzero(~np.isfinite(column.reshape(len(column), -1)).all(axis=1))
+    dataset = Dataset(observations, actions.reshape(len(actions), -1))
+    refuse_infinite(dataset)
+    return dataset
+
+
+def refuse_infinite(dataset: Dataset) -> None:
+    """Raises ValueError if the dataset holds NaN or numbers that are infinite in float32."""
+    for name, column in dataset._asdict().items():
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(column, np.float32).reshape(len(column), -1)
+        broken = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
         if broken.size:
             rows = f"{broken.size} rows, first {broken[0]}"
             raise ValueError(f"dataset: expected finite {name}, got NaN or inf in {rows}.")
-    return Dataset(observations, actions.reshape(len(actions), -1))
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jaxtyping import Array
 
-from gaussjax.core.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, exact_sum, xp
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -86,14 +86,8 @@ def expm1_minus_x(x: Array) -> Array:
 
 
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded difference `a - b` and its rounding error, whose sum is exactly `a - b`.
-
-    Source:
-        Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
-    """
-    difference = a - b
-    minus_b = difference - a
-    return difference, (a - (difference - minus_b)) - (b + minus_b)
+    """Rounded difference `a - b` and its rounding error, whose sum is exactly `a - b`."""
+    return exact_sum(a, -b)
 
 
 def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:

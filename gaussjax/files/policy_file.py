@@ -79,12 +79,14 @@ def save(
         path: Path of the file; an older file is replaced.
         policy: The policy, whose spec is written.
         params: Parameters of the policy.
-        normalizer: Observation statistics, or None.
+        normalizer: Observation statistics with their clip, or None. The format is 1 still, but gaussjax from before
+            the clip refuses a file with statistics.
         metadata: JSON-able data, such as the name of the environment. `versions` is added.
 
     Raises:
         ValueError: The parameters do not fit the policy, hold NaN or are not in nested dicts; the normalizer has
-            another shape than the observations; or the metadata has an entry "versions" of its own.
+            another shape than the observations, or a negative or infinite spread; the observations are no Box; or the
+            metadata has an entry "versions" of its own.
         TypeError: The parameters hold a PRNG key, text or objects, or the normalizer has another type.
 
     Example:
@@ -119,9 +121,7 @@ def save(
             raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
         fault = limits.statistics_fault(normalizer, policy.spec.observation_space)
         if fault:
-            raise ValueError(
-                f"normalizer: {fault}. Begin with normalize.init(shape), for the shape of one observation."
-            )
+            raise ValueError(f"normalizer: {fault}.")
         tensors |= _flatten("normalizer", normalizer._asdict())
     container.refuse_nan(tensors, path)
     description = {"format": FORMAT, "policy": policy.spec.to_dict(), "cast": cast, "metadata": metadata}
@@ -248,14 +248,20 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
 def _statistics(
     tensors: Mapping[str, np.ndarray], policy: Policy, convert: Callable[[np.ndarray], Any]
 ) -> normalize.Statistics | None:
-    parts = _nest(tensors, "normalizer", convert)
+    parts = _nest(tensors, "normalizer", lambda array: array)
     if not parts:
         return None
+    names = normalize.Statistics._fields
+    # A file of an earlier version holds three entries, of integers too, and has the default clip.
+    if not isinstance(parts, dict) or set(parts) not in (set(names), set(names[:3])):
+        raise ValueError(f"normalizer: expected the entries {names}, got {sorted(parts)}")
+    if any(not isinstance(part, np.ndarray) or part.dtype.kind in "bc" for part in parts.values()):
+        raise ValueError("normalizer: expected arrays of real numbers, got others")
     statistics = normalize.Statistics(**parts)
     fault = limits.statistics_fault(statistics, policy.spec.observation_space)
     if fault:
         raise ValueError(f"normalizer: {fault}")
-    return statistics
+    return normalize.Statistics(*map(convert, statistics))
 
 
 def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from gaussjax import networks, normalize, spaces
 from gaussjax.data.recorded import Dataset as Dataset
 from gaussjax.data.recorded import read_dataset as read_dataset
+from gaussjax.data.recorded import refuse_infinite
 from gaussjax.policy import Params, Policy, checks, gaussian
 from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import Algorithm as Algorithm
@@ -121,8 +122,8 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: The dataset is smaller than a minibatch or does not fit the spaces of the policy, or the
-            policy does not sum its log-densities.
+        ValueError: The dataset is smaller than a minibatch, holds NaN or infinities or does not fit the spaces of the
+            policy, or the policy does not sum its log-densities.
 
     Example:
         >>> import gaussjax, numpy as np
@@ -152,6 +153,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             f"dataset: expected {expected[0]} observations and {expected[1]} actions a row, as the policy has, got "
             f"{widths[0]} and {widths[1]}. Use a dataset of the same environment."
         )
+    refuse_infinite(dataset)
     optimizer = promoting(optax.adam(config.learning_rate))
     unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
     scored = "raw_actions" if unclipped else "taken_actions"
@@ -161,7 +163,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         checks.key(key)
         key, params_key = jax.random.split(key)
         params = policy.init(params_key)
-        statistics = normalize.update(normalize.init(data.observations.shape[1:]), data.observations)
+        statistics = normalize.update(normalize.init(data.observations.shape[1:]), dataset.observations)
         return State(params, optimizer.init(params), key, statistics, jnp.zeros((), jnp.int32))
 
     def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:

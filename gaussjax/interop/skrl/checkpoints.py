@@ -147,13 +147,12 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in arrays.items()})
 
 
-def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
+def statistics(module: Mapping[str, Any], clip: float = 5.0) -> normalize.Statistics:
     """Converts the arrays of skrl's RunningStandardScaler to observation statistics.
-
-    skrl clips normalized observations to ±5; pass `clip=5.0` to `normalize.apply` to do the same.
 
     Args:
         module: Arrays of the scaler, from `read`.
+        clip: Bound on the absolute value of normalized observations; skrl's default is 5.
 
     Returns:
         Statistics for `gaussjax.normalize` and `gaussjax.save`.
@@ -169,8 +168,10 @@ def statistics(module: Mapping[str, Any]) -> normalize.Statistics:
     names = ("running_mean", "running_variance", "current_count")
     if not set(names) <= set(module):
         raise ValueError(f"module: expected the arrays {names}, got {sorted(module)}.")
-    mean, variance, count = (jnp.asarray(np.asarray(module[name]), jnp.float32) for name in names)
-    return normalize.Statistics(count.reshape(()), mean, variance * count)
+    # skrl computes in float64, whose digits float32 arrays keep as a sum.
+    mean, variance, count = (np.asarray(module[name], np.float64) for name in names)
+    count = count.reshape(())
+    return jax.tree.map(jnp.asarray, normalize.Statistics(count, mean, variance * count, clip))
 
 
 def _read_torch(payload: bytes) -> Any:
