@@ -261,7 +261,7 @@ def _statistics(
     fault = limits.statistics_fault(statistics, policy.spec.observation_space)
     if fault:
         raise ValueError(f"normalizer: {fault}")
-    return normalize.Statistics(*map(convert, statistics))
+    return jax.tree.map(convert, statistics)
 
 
 def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:

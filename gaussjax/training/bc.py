@@ -163,7 +163,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         checks.key(key)
         key, params_key = jax.random.split(key)
         params = policy.init(params_key)
-        statistics = normalize.update(normalize.init(data.observations.shape[1:]), dataset.observations)
+        statistics = normalize.update(normalize.init(data.observations.shape[1:]), data.observations)
         return State(params, optimizer.init(params), key, statistics, jnp.zeros((), jnp.int32))
 
     def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:

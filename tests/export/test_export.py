@@ -95,7 +95,7 @@ def test_stochastic_stablehlo_draws_the_numbers_of_act(tmp_path):
 
 def test_robot_needs_numpy_alone_and_sees_normalised_observations(tmp_path):
     policy, params = made("gaussian")
-    statistics = normalize.Statistics(*map(np.float32, (2.0, [2.0, 2.0, 6.0], [2.0, 0.0, 18.0])))
+    statistics = normalize.Statistics(*map(np.float64, (2.0, [2.0, 2.0, 6.0 + 1e-8], [2.0, 0.0, 18.0])), clip=0.4)
     export.numpy(tmp_path / "policy.npz", policy, params, normalizer=statistics)
     observations = np.array([[1.5, 2.0, 4.0]], np.float32)
     program = (
@@ -107,6 +107,7 @@ def test_robot_needs_numpy_alone_and_sees_normalised_observations(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True, env={"PATH": ""}
     ).stdout.splitlines()
     seen = normalize.apply(statistics, observations)
+    np.testing.assert_allclose(seen, [[-0.4, 0.0, -0.4]], rtol=1e-6)
     expected = policy.act(params, None, seen, deterministic=True).actions[0]
     np.testing.assert_allclose(np.array(printed[0].strip("[]").split(","), float), expected, rtol=1e-5)
     assert printed[1] == "[]"

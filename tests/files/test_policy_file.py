@@ -177,8 +177,30 @@ def with_nan(params):
     return {"params": {**params["params"], "head": {**params["params"]["head"], "log_std": np.array([0.0, np.nan])}}}
 
 
+def of_parts():
+    """A policy of a Dict space of three numbers, and its parameters."""
+    parts = gaussjax.spaces.Dict(
+        (("place", gaussjax.spaces.Box(shape=(1,))), ("speed", gaussjax.spaces.Box(shape=(2,))))
+    )
+    policy = gaussjax.gaussian(networks.MLP((8,)), parts, SPACE)
+    return policy, policies.random_params(policy)
+
+
 def of_statistics(shape):
     return rf"ValueError: normalizer: .* of shape \(3,\), got \(\), {re.escape(f'{shape} and {shape}')}\. Begin with"
+
+
+STATISTICS = normalize.update(normalize.init((3,)), np.random.default_rng(0).normal(size=(50, 3)))
+# Names of parts of statistics: a wrong value, what is expected, and how an error describes the value.
+WRONG = {
+    "count": (np.float32(-1.0), "finite and at least 0", "-1.0"),
+    "mean": (np.float32([0.0, np.inf, 0.0]), "finite", "inf"),
+    "m2": (np.float32([1.0, 1.0, -2.0]), "finite and at least 0", "-2.0"),
+    "clip": (np.float32(0.0), "above 0", "0.0"),
+    "count_rest": (np.zeros(3, np.float32), r"of shape \(2,\)", r"\(3,\)"),
+    "m2_rest": (np.full((2, 3), np.nan, np.float32), "finite", "nan"),
+    "mean_rest": (np.zeros((2, 3), np.int32), "as floats", "int32"),
+}
 
 
 # Class and text of an error: the arguments of `save` that raise it, made from good parameters.
@@ -200,6 +222,15 @@ UNSAVED = {
         "metadata": {"versions": {"robot": "2"}}
     },
     **{of_statistics(n): lambda params, n=n: {"normalizer": normalize.init(n)} for n in [(), (2,), (1, 3)]},
+    r"ValueError: normalizer: expected observations of a Box, got a Dict space, .*\. Save without normalizer=": (
+        lambda params: {**dict(zip(("policy", "params"), of_parts(), strict=True)), "normalizer": normalize.init((3,))}
+    ),
+    **{
+        rf"ValueError: normalizer: expected {name} {right}, got {wrong}\. Make them with normalize\.init": (
+            lambda params, name=name, part=part: {"normalizer": STATISTICS._replace(**{name: part})}
+        )
+        for name, (part, right, wrong) in WRONG.items()
+    },
 }
 
 
@@ -278,6 +309,36 @@ def test_statistics_of_other_observations_are_refused(own, shape):
     arrays = {f"normalizer/{name}": np.ones(part, np.float32) for name, part in statistics.items()}
     changed(own, lambda tensors: tensors.update(arrays))
     assert f"mean and m2 of shape (3,), got (), {shape} and {shape}" in refusal(own, network=Own())
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_statistics_that_no_update_makes_are_not_read(path, name):
+    gaussjax.save(path, *make(networks.MLP((8,))), normalizer=STATISTICS)
+    part, right, wrong = WRONG[name]
+    changed(path, lambda tensors: tensors.update({f"normalizer/{name}": np.asarray(part)}))
+    assert re.search(f"normalizer: expected {name} {right}, got {wrong}", refusal(path))
+    changed(path, lambda tensors: tensors.pop(f"normalizer/{name}"))
+    assert "normalizer: expected the entries ('count', 'mean', 'm2', 'clip', " in refusal(path)
+
+
+def test_statistics_of_a_dict_space_are_not_read(path):
+    gaussjax.save(path, *of_parts())
+    arrays = {f"normalizer/{name}": np.asarray(part) for name, part in STATISTICS._asdict().items()}
+    changed(path, lambda tensors: tensors.update(arrays))
+    assert "normalizer: expected observations of a Box, got a Dict space" in refusal(path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_three_numbers_of_an_earlier_version_are_statistics(path, dtype):
+    gaussjax.save(path, *make(networks.MLP((8,))))
+    three = {"count": 2**24 + 2, "mean": np.array([1, 2, 3]), "m2": np.full(3, 2**26)}
+    arrays = {f"normalizer/{name}": np.asarray(number, dtype) for name, number in three.items()}
+    changed(path, lambda tensors: tensors.update(arrays))
+    policy, params, statistics, _ = gaussjax.load(path)
+    assert_equal(statistics, normalize.Statistics(**three))
+    assert statistics.clip == 10.0
+    gaussjax.save(path, policy, params, normalizer=statistics)
+    assert_equal(gaussjax.load(path).normalizer, statistics)
 
 
 def test_unknown_option_of_a_newer_version_is_named(own):

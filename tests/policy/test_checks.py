@@ -263,6 +263,17 @@ HOST_FAULTS = {
     "ValueError: own networks. Build it in your code and pass it as": lambda: from_spec({**DESCRIBED, "network": OWN}),
     "ValueError: batch: expected (..., 3), got (3, 2).": lambda: normalize.update(normalize.init((3,)), zeros(3, 2)),
     "ValueError: x: expected (..., 1), got (5, 2).": lambda: normalize.apply(normalize.init((1,)), jnp.zeros((5, 2))),
+    "TypeError: x: expected one array, got a dict with the keys ['a', 'b'].": (
+        lambda: normalize.apply(normalize.init((3,)), {"b": zeros(1), "a": zeros(2)})
+    ),
+    "TypeError: batch: expected one array, got a dict": lambda: normalize.update(normalize.init((3,)), {"a": zeros(3)}),
+    "TypeError: state: expected Statistics, got tuple.": lambda: normalize.update((0.0, zeros(3), zeros(3)), zeros(3)),
+    "TypeError: batch: expected an array without a mask": (
+        lambda: normalize.update(normalize.init((3,)), np.ma.masked_less(np.zeros(3), 1.0))
+    ),
+    "TypeError: x: expected real numbers, got complex64.": (
+        lambda: normalize.apply(normalize.init((3,)), np.zeros(3, np.complex64))
+    ),
     "ValueError: MultiDiscrete, Dict or Tuple, got 'Sphere'.": lambda: spaces.from_dict({"type": "Sphere"}),
 }
 

@@ -73,10 +73,12 @@ def test_a_loaded_policy_acts_with_its_normaliser(tmp_path, recurrent, torch) ->
     network = gaussjax.networks.ActorCritic(make(**sizes), critic=make(**sizes))
     policy = gaussjax.gaussian(network, 3, BOX)
     params = policies.random_params(policy)
-    statistics = normalize.update(normalize.init((3,)), 3.0 * OBSERVATIONS + 1.0)
+    # The clip of a training is in its file, and bounds some of the observations.
+    statistics = normalize.update(normalize.init((3,), clip=0.25), 3.0 * OBSERVATIONS + 1.0)
     file = tmp_path / "policy.safetensors"
     gaussjax.save(file, policy, params, normalizer=statistics)
-    seen = normalize.apply(statistics, OBSERVATIONS)
+    seen = normalize.apply(statistics, OBSERVATIONS, clip=0.25)
+    assert np.any(np.abs(seen) == 0.25)
     memory = {"carry": policy.initial_carry((5,))} if recurrent else {}
     expected = policy.act(params, None, seen, deterministic=True, **memory)
     loaded = gaussjax.torch.load(file) if torch else gaussjax.load(file)

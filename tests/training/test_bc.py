@@ -138,6 +138,25 @@ def test_error_and_weight_are_in_units_of_the_action(name):
     np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(gradient(state.params)), rtol=0.02)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("column", ["observations", "actions"])
+def test_a_dataset_that_is_not_finite_in_float32_is_refused(column, value):
+    dataset = bc.Dataset(np.zeros((32, 1)), np.zeros((32, 1)))
+    getattr(dataset, column)[5] = value
+    config = bc.Config(batch_size=16, hidden_sizes=(4,))
+    with pytest.raises(ValueError, match=f"dataset: expected finite {column}, got NaN or inf in 1 rows, first 5"):
+        bc.make(dataset, bc.make_policy(1, BOX, config), config)
+
+
+def test_a_huge_observation_leaves_numbers():
+    observations = np.float32(np.r_[1e30, np.linspace(-1.0, 1.0, 31)])[:, None]
+    config = bc.Config(batch_size=16, hidden_sizes=(4,))
+    algorithm = bc.make(bc.Dataset(observations, np.zeros((32, 1))), bc.make_policy(1, BOX, config), config)
+    state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+    assert metrics["skipped"] == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.observation_statistics)))
+
+
 def test_gradients_that_overflow_are_skipped():
     config = bc.Config(batch_size=16, hidden_sizes=(4,), normalize_observations=False)
     dataset = bc.Dataset(np.ones((32, 1), np.float32), np.full((32, 1), 1e30, np.float32))

@@ -201,6 +201,9 @@ def test_a_running_standard_scaler_is_normalize():
     expected = np.clip((SEEN - batch.mean(0)) / batch.std(0), -5.0, 5.0)
     np.testing.assert_allclose(normalize.apply(statistics, SEEN, clip=5.0), expected, rtol=1e-4, atol=1e-4)
     module = {"running_mean": batch.mean(0), "running_variance": batch.var(0), "current_count": np.array(500.0)}
-    np.testing.assert_allclose(normalize.apply(skrl.statistics(module), SEEN, clip=5.0), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(normalize.apply(skrl.statistics(module), SEEN), expected, rtol=1e-4, atol=1e-4)
+    # skrl counts and averages in float64.
+    module = {"running_mean": np.array([1e8 + 1.0]), "running_variance": np.ones(1), "current_count": np.array(2e9)}
+    np.testing.assert_allclose(normalize.apply(skrl.statistics(module), np.array([1e8])), [-1.0], rtol=1e-6)
     with pytest.raises(ValueError, match="module: expected the arrays"):
         skrl.statistics({})
