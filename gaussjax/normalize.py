@@ -19,7 +19,6 @@ MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.
 _WORDS = 3
 # Finite observations beyond this count as this. Their squared differences are then finite in float32.
 _LARGEST = 2.0**62
-_UNSPLIT: Any = object()
 
 
 class _Fields(NamedTuple):
@@ -54,23 +53,13 @@ class Statistics(_Fields):
 
     __slots__ = ()
 
-    def __new__(
-        cls,
-        count: Any,
-        mean: Any,
-        m2: Any,
-        clip: Any = 10.0,
-        count_rest: Any = _UNSPLIT,
-        mean_rest: Any = _UNSPLIT,
-        m2_rest: Any = _UNSPLIT,
-    ) -> Statistics:
-        rests: Any = count_rest, mean_rest, m2_rest
-        if any(rest is _UNSPLIT for rest in rests):
+    def __new__(cls, count: Any, mean: Any, m2: Any, clip: Any = 10.0, *rests: Any) -> Statistics:
+        if not rests:
             split = [_words(part, _WORDS) for part in (count, mean, m2)]
             count, mean, m2 = (words[0] for words in split)
             # NumPy arrays stay NumPy arrays, so that torch reads a file without a device of JAX.
-            host = isinstance(mean, (np.ndarray, np.generic))
-            rests = [np.stack(words[1:]) if host else xp.stack(words[1:]) for words in split]
+            host = all(isinstance(words[0], (np.ndarray, np.generic)) for words in split)
+            rests = tuple(np.stack(words[1:]) if host else xp.stack(words[1:]) for words in split)
             clip = np.float32(clip) if host else xp.constant(clip, mean)
         return super().__new__(cls, count, mean, m2, clip, *rests)
 

@@ -257,7 +257,7 @@ def _statistics(
         raise ValueError(f"normalizer: expected the entries {names}, got {sorted(parts)}")
     if any(not isinstance(part, np.ndarray) or part.dtype.kind in "bc" for part in parts.values()):
         raise ValueError("normalizer: expected arrays of real numbers, got others")
-    statistics = normalize.Statistics(**parts)
+    statistics = normalize.Statistics(*(parts[name] for name in names if name in parts))
     fault = limits.statistics_fault(statistics, policy.spec.observation_space)
     if fault:
         raise ValueError(f"normalizer: {fault}")
