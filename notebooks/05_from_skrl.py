@@ -230,12 +230,12 @@ print(f"{np.abs(found.actions - expected).max():.1e}", found.outputs["log_std"][
 assert np.abs(found.actions - expected).max() < 1e-6
 
 # %% [markdown]
-# `statistics` converts a `RunningStandardScaler` for `gaussjax.normalize`. skrl clips to 5. In a file of skrl 1.4.3 the
+# `statistics` converts a `RunningStandardScaler` for `gaussjax.normalize`. They clip to 5, as skrl does. In a file of skrl 1.4.3 the
 # scaler is called `state_preprocessor`.
 
 # %%
 statistics = gaussjax.interop.skrl.statistics(modules["observation_preprocessor"])
-gaussjax.normalize.apply(statistics, observations, clip=5.0)
+gaussjax.normalize.apply(statistics, observations)
 
 # %% [markdown]
 # ## A recurrent checkpoint

@@ -55,7 +55,7 @@ def on_host(mesh, count):
 
 
 def learnt(state):
-    return state.params, state.optimizer, state.observation_statistics, state.return_statistics
+    return state.params, state.optimizer, state.observation_statistics[:3], state.return_statistics[:3]
 
 
 def plain(tree):
@@ -145,7 +145,8 @@ def statistics(mesh):
     # The program wants all its arguments on all devices.
     spread = jax.device_put(before, NamedSharding(mesh, PartitionSpec()))
     program, communication = compiled(normalize.update, spread, many)
-    yield "statistics", difference(normalize.update(before, batch), program(spread, many))
+    # The rests of count, mean and squares hold the roundoff of the sums, which depends on the devices.
+    yield "statistics", difference(normalize.update(before, batch)[:3], program(spread, many)[:3])
     yield "statistics_gathered", "all-gather" in communication
 
 
