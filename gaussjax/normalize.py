@@ -168,8 +168,8 @@ def apply(
     host, most = isinstance(numbers, np.ndarray), np.finfo(np.float32).max
     words = _words(np.clip(numbers, -most, most), 2) if host else [numbers]
     high, *low = (xp.at_least_float32(state.mean, word)[1] for word in words)
-    # Float32 cannot hold the mean of observations far from zero, so its rest is subtracted from a difference.
-    parts = state.mean, state.mean_rest[0] + state.mean_rest[1], xp.rsqrt(variance(state) + epsilon)
+    # Far from zero the mean needs more digits than float32 has. The second rest is below the roundoff of the result.
+    parts = state.mean, state.mean_rest[0], xp.rsqrt(variance(state) + epsilon)
     mean, rest, scale = (xp.broadcast_to(xp.astype(part, high.dtype), high.shape) for part in parts)
     limit = xp.astype(state.clip, high.dtype) if clip is None else clip
     return xp.clip(((high - mean) + (sum(low) - rest)) * scale, -limit, limit)
@@ -245,6 +245,8 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
         )
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     tensors = is_other(state.mean)
+    if is_other(x) and not tensors:
+        x = np.asarray(x)
     if isinstance(x, (np.ndarray, np.generic)):
         checked(x, name, name)
     if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8 and (tensors or not config.jax_enable_x64):

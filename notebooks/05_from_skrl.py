@@ -230,8 +230,8 @@ print(f"{np.abs(found.actions - expected).max():.1e}", found.outputs["log_std"][
 assert np.abs(found.actions - expected).max() < 1e-6
 
 # %% [markdown]
-# `statistics` converts a `RunningStandardScaler` for `gaussjax.normalize`. They clip to 5, as skrl does. In a file of skrl 1.4.3 the
-# scaler is called `state_preprocessor`.
+# `statistics` converts a `RunningStandardScaler` for `gaussjax.normalize`, with skrl's clip of 5. In a file of skrl
+# 1.4.3 the scaler is called `state_preprocessor`.
 
 # %%
 statistics = gaussjax.interop.skrl.statistics(modules["observation_preprocessor"])

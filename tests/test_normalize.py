@@ -238,6 +238,8 @@ def test_no_gradient_flows_into_the_statistics():
 
 def test_other_types_are_taken_as_float32():
     assert_describes(of(X.astype(np.float64)), X)
+    assert_describes(normalize.update(normalize.init((3,)), torch.from_numpy(X)), X)
+    np.testing.assert_array_equal(normalize.apply(of(X), torch.from_numpy(X)), normalize.apply(of(X), X))
     images = np.random.default_rng(1).integers(0, 256, (8, 3), dtype=np.uint8)
     assert_describes(of(images), images)
     assert normalize.apply(of(X), jnp.asarray(X, jnp.bfloat16)).dtype == jnp.float32

@@ -79,8 +79,8 @@ def save(
         path: Path of the file; an older file is replaced.
         policy: The policy, whose spec is written.
         params: Parameters of the policy.
-        normalizer: Observation statistics with their clip, or None. The format is 1 still, but gaussjax from before
-            the clip refuses a file with statistics.
+        normalizer: Observation statistics with their clip, or None. The format number stays 1. Versions that did not
+            store the clip raise an error for such a file, because they would act differently.
         metadata: JSON-able data, such as the name of the environment. `versions` is added.
 
     Raises:
