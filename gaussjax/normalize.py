@@ -228,8 +228,8 @@ def _total(*terms: Array) -> tuple[Array, Array]:
 
     column = jnp.stack(terms)
     zeros, zero = jnp.zeros_like(column), np.float32(0)
-    # XLA: outside of a reduction every reused value is a kernel of its own. This takes 0.3 s less to compile in PPO
-    # (jax 0.10.2, CPU).
+    # XLA: outside of a reduction each reused value becomes a kernel of its own, and the first update of PPO takes 1.2
+    # times as long (jax 0.10.2, CPU). test_a_reduction_needs_fewer_kernels fails once a plain loop is as good.
     words = jax.lax.reduce((column, zeros, zeros), (zero,) * 3, add, (0,))
     return words[0], jnp.stack(words[1:])
 

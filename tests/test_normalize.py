@@ -243,3 +243,21 @@ def test_other_types_are_taken_as_float32():
     images = np.random.default_rng(1).integers(0, 256, (8, 3), dtype=np.uint8)
     assert_describes(of(images), images)
     assert normalize.apply(of(X), jnp.asarray(X, jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_a_reduction_needs_fewer_kernels(monkeypatch):
+    """Holds as long as XLA does not fuse a chain of exact sums by itself."""
+
+    def kernels():
+        program = jax.jit(lambda *terms: normalize._total(*terms)).lower(*np.ones((5, 3), np.float32)).compile()
+        entry = program.as_text()[program.as_text().index("ENTRY") :]
+        return entry.count("calls=") + entry.count("to_apply=")
+
+    def loop(columns, start, add, axes):
+        for entries in zip(*columns, strict=True):
+            start = add(start, entries)
+        return start
+
+    one = kernels()
+    monkeypatch.setattr(jax.lax, "reduce", loop)
+    assert one < 0.5 * kernels()
