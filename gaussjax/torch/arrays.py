@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from gaussjax.core import arrays
 from gaussjax.torch import random
@@ -32,10 +33,22 @@ class _Elementwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         return None, None, *(gradient * slope for slope in ctx.slopes(*ctx.saved_tensors))
 
+
+class _ForwardElementwise(_Elementwise):
+    """The same function with forward mode, which torch.compile cannot trace."""
+
     @staticmethod
     def jvp(ctx: Any, _function: None, _slopes: None, *tangents: torch.Tensor) -> torch.Tensor:
-        terms = zip(ctx.slopes(*ctx.saved_tensors), tangents, strict=True)
-        return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
+        # torch disables forward mode within jvp, so a second forward derivative would be zero without an error.
+        with forward_ad._set_fwd_grad_enabled(True):
+            points = (forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
+            terms = zip(ctx.slopes(*points), tangents, strict=True)
+            return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
+
+
+def _elementwise(*arguments: Any) -> torch.Tensor:
+    kind = _Elementwise if torch.compiler.is_compiling() else _ForwardElementwise
+    return kind.apply(*arguments)
 
 
 def tensor(value: Any) -> Any:
@@ -67,11 +80,12 @@ def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _strictly_lower(entries: torch.Tensor, count: int) -> torch.Tensor:
-    # Elements below the diagonal are gathered from the entries, the others from a zero appended to the entries.
-    places = np.full((count, count), entries.shape[-1])
-    places[np.tril_indices(count, -1)] = np.arange(entries.shape[-1])
+    # Elements below the diagonal are gathered from the entries, the others from a zero appended to the entries. The
+    # places are lists, because torch.compile gives np.tril_indices another meaning (torch 2.13).
+    zero = entries.shape[-1]
+    places = [[i * (i - 1) // 2 + j if j < i else zero for j in range(count)] for i in range(count)]
     padded = torch.nn.functional.pad(entries, (0, 1))
-    return padded[..., torch.as_tensor(places, device=entries.device)]
+    return padded[..., torch.tensor(places, device=entries.device)]
 
 
 def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: Any) -> Any:
@@ -114,7 +128,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 class Library:
     """A namespace that has torch functions under their names in `jax.numpy`."""
 
-    elementwise = _Elementwise.apply
+    elementwise = staticmethod(_elementwise)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Returns the torch function that corresponds to a name of `jax.numpy`."""

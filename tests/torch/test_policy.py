@@ -12,6 +12,7 @@ import gaussjax.torch
 from gaussjax import networks
 from gaussjax.torch import random
 from tests import policies
+from tests.parity.twins import pair
 from tests.test_package import run
 
 FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian")
@@ -151,21 +152,30 @@ def test_members_of_a_population_are_mapped_over_and_their_gradients_are_those_o
             torch.testing.assert_close(torch.zeros_like(gradient[i]) if found is None else found, gradient[i])
 
 
+# torch.compile itself instantiates an autograd function, which torch has deprecated.
 @pytest.mark.slow
-@pytest.mark.parametrize("factory", ["gaussian", "multivariate_gaussian"])
-def test_a_policy_compiles_into_one_graph(factory):
-    policy = getattr(gaussjax.torch, factory)(networks.MLP((8,)), 3, BOX)
-    params, noise, key = policy.init(random.key(0)), random.normal(random.key(1), (5, 2)), random.key(2)
-    functions = (
-        lambda params, x: policy.act(params, None, x, noise=noise)[:2],
-        lambda params, x: policy.act(params, key, x)[:2],
-        lambda params, x: policy.evaluate(params, x, 0.1 * noise)[:2],
-    )
-    for function in functions:
-        # This backend traces the program and its gradient, and needs no C compiler.
-        found = torch.compile(function, backend="aot_eager", fullgraph=True)(params, torch.ones(5, 3))
-        for one, value in zip(found, function(params, torch.ones(5, 3)), strict=True):
-            torch.testing.assert_close(one, value)
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "name", ["gaussian-clipped", "gaussian-unclipped-density", "gaussian-censored", "squashed", "multivariate"]
+)
+def test_a_policy_and_its_gradient_compile_into_one_graph(name):
+    _, policy, _, params = pair(name)
+    noise, key, x = random.normal(random.key(1), (5, 2)), random.key(2), torch.ones(5, 3)
+    scoring = {"raw_actions" if "unclipped" in name else "taken_actions": 0.1 * noise}
+
+    def results(params):
+        drawn, given = policy.act(params, key, x), policy.act(params, None, x, noise=noise)
+        return *drawn[:2], *given[:2], *policy.evaluate(params, x, **scoring)[:2]
+
+    def differentiated(function):
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+        found = function(leaves)
+        sum(part.sum() for part in found).backward()
+        return found, {name: leaf.grad for name, leaf in leaves.items()}
+
+    # This backend traces the program and its gradient, and needs no C compiler.
+    compiled = torch.compile(results, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(differentiated(compiled), differentiated(results))
 
 
 def test_bfloat16_trunks_give_float32_densities():

@@ -1,0 +1,73 @@
+"""Torch's counterparts of the functions in `jax.numpy`: derivatives, and programs of torch.compile."""
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+
+import gaussjax
+import gaussjax.torch
+from gaussjax.distributions import MultivariateGaussian
+from gaussjax.distributions.quadrature import expected_log_det
+from gaussjax.distributions.special import expm1_minus_x, log_normal_cdf, scale_divergence, tanh_log_det
+from gaussjax.distributions.squashed import raw_mode
+from gaussjax.networks import MLP
+from gaussjax.torch import random
+
+# torch's own forward mode calls torch.jit.script, which torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+
+# Points away from the seams of the formulas, where central differences of one side are meaningless.
+ONE, OTHER = torch.tensor([-2.3, -0.4, 0.6, 1.7]).double(), torch.tensor([0.3, -0.8, -1.2, 0.5]).double()
+FUNCTIONS = {
+    "expm1_minus_x": (expm1_minus_x, (ONE,)),
+    "log_normal_cdf": (log_normal_cdf, (ONE,)),
+    "tanh_log_det": (tanh_log_det, (ONE,)),
+    "scale_divergence": (scale_divergence, (ONE, OTHER)),
+    "expected_log_det": (expected_log_det, (ONE, OTHER)),
+    "raw_mode": (raw_mode, (ONE, OTHER - 1.0)),
+}
+
+
+@pytest.fixture(params=FUNCTIONS)
+def case(request):
+    return FUNCTIONS[request.param]
+
+
+def test_first_and_second_derivatives_are_those_of_central_differences(case):
+    function, points = case
+    inputs = tuple(point.clone().requires_grad_() for point in points)
+    assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True, check_rev_over_rev=True)
+
+
+def test_all_four_orders_of_two_modes_agree(case):
+    function, points = case
+
+    def total(stacked):
+        return function(*stacked).sum()
+
+    stacked = torch.stack(points)
+    expected = jacrev(jacrev(total))(stacked)
+    for found in (jacfwd(jacfwd(total)), jacfwd(jacrev(total)), jacrev(jacfwd(total)), hessian(total)):
+        torch.testing.assert_close(found(stacked), expected, rtol=1e-9, atol=1e-9)
+    one_by_one = torch.stack([jacfwd(jacfwd(total))(column) for column in stacked.T[..., None]])
+    torch.testing.assert_close(vmap(jacfwd(jacfwd(total)))(stacked.T[..., None]), one_by_one)
+
+
+def test_the_third_derivative_is_right_in_forward_mode():
+    def third(x):
+        for_each = [tanh_log_det]
+        for _ in range(3):
+            for_each.append(lambda x, f=for_each[-1]: jvp(f, (x,), (torch.ones_like(x),))[1])
+        return for_each[-1](x)
+
+    tanh = torch.tanh(ONE)
+    torch.testing.assert_close(third(ONE), 4.0 * tanh * (1.0 - tanh**2), rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(vmap(grad(grad(grad(tanh_log_det))))(ONE), third(ONE), rtol=1e-12, atol=0.0)
+
+
+def test_dual_numbers_carry_the_slope():
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(tanh_log_det(forward_ad.make_dual(ONE, torch.ones_like(ONE)))).tangent
+    torch.testing.assert_close(found, -2.0 * torch.tanh(ONE), rtol=1e-12, atol=0.0)
