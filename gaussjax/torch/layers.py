@@ -16,7 +16,7 @@ from gaussjax.networks.expressions import apply_output_activation, parse_output_
 from gaussjax.networks.heads import GaussianHead
 from gaussjax.networks.layers import Activation, refuse_function
 from gaussjax.networks.layers import Layers as Described
-from gaussjax.networks.recurrent.cells import CELLS, Weights, output, step
+from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, output, step
 from gaussjax.networks.recurrent.layers import RecurrentLayers as DescribedRecurrence
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -115,7 +115,7 @@ class Conv(nn.Conv2d):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the features `(n, features, height, width)`."""
-        images, weight, bias = cast(self.compute, images, self.weight, self.bias)
+        images, weight, bias = cast(self.compute, images, _with_contiguous_gradient(self.weight), self.bias)
         if self.same:
             kernel, stride = self.kernel_size[0], self.stride[0]
             pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in images.shape[-2:]]
@@ -186,13 +186,13 @@ class RecurrentLayers(nn.Module):
         sequence = x.ndim > output(carry[0]).ndim
         states = []
         for i, before in enumerate(carry):
-            kernel = getattr(self, f"layer_{i}").update.weight if self._parallel else getattr(self, f"weight_ih_l{i}")
+            advance, kernel = self._cell(i)
             old: Any = output(before)
             into = functools.reduce(torch.promote_types, (x.dtype, kernel.dtype, old.dtype), torch.float32)
             state, outputs = _cast_state(before, into), []
             for t, observed in enumerate(x.unbind(0) if sequence else (x,)):
                 reset = resets if resets is None or not sequence else resets[t]
-                state = self._step(i, state, observed, reset, into)
+                state = advance(clear(state, reset), observed, into)
                 outputs.append(output(state))
             if sequence:
                 x = torch.stack(outputs) if outputs else torch.zeros((0, *old.shape), dtype=into, device=x.device)
@@ -201,21 +201,32 @@ class RecurrentLayers(nn.Module):
             states.append(_cast_state(state, old.dtype))
         return x, tuple(states)
 
-    @property
-    def _parallel(self) -> bool:
-        return self.described.cell == "mingru"
-
-    def _step(self, i: int, state: Any, x: Any, resets: Any, into: torch.dtype) -> Any:
-        if self._parallel:
+    def _cell(self, i: int) -> tuple[Callable[..., Any], torch.Tensor]:
+        """Returns the function `(state, x, dtype) -> state` of a layer's cell, and the layer's first kernel."""
+        if self.described.cell == "mingru":
             layer = getattr(self, f"layer_{i}")
-            gate, candidate = layer.update(x).to(into), layer.candidate(x).to(into)
-            decay = torch.sigmoid(-gate)
-            decay = decay if resets is None else torch.where(resets[..., None], torch.zeros_like(decay), decay)
-            return decay * state + torch.sigmoid(gate) * candidate
-        kernels = [getattr(self, f"{name}_l{i}").mT for name in RECURRENT_NAMES[:2]]
-        weights = Weights(*kernels, *(getattr(self, f"{name}_l{i}") for name in RECURRENT_NAMES[2:]))
-        dtype = getattr(torch, self.described.dtype) if self.described.dtype else into
-        return step(CELLS[self.described.cell], weights, state, x, resets, dtype)
+
+            def advance(state: Any, x: torch.Tensor, into: torch.dtype) -> Any:
+                gate, candidate = layer.update(x).to(into), layer.candidate(x).to(into)
+                return torch.sigmoid(-gate) * state + torch.sigmoid(gate) * candidate
+
+            return advance, layer.update.weight
+        cell = CELLS[self.described.cell]
+        kernels, biases = (
+            [getattr(self, f"{name}_l{i}") for name in names] for names in (RECURRENT_NAMES[:2], RECURRENT_NAMES[2:])
+        )
+        weights = Weights(*(_with_contiguous_gradient(kernel).mT for kernel in kernels), *biases)
+
+        def advance_cell(state: Any, x: torch.Tensor, into: torch.dtype) -> Any:
+            dtype = getattr(torch, self.described.dtype) if self.described.dtype else into
+            return step(cell, weights, state, x, None, dtype)
+
+        return advance_cell, kernels[0]
+
+
+def _with_contiguous_gradient(weight: torch.Tensor) -> torch.Tensor:
+    """Returns the weight. Its gradient is contiguous even if an operation on a transposed tensor computes it."""
+    return weight.reshape(-1).reshape(weight.shape)
 
 
 def _cast_state(state: Any, dtype: torch.dtype) -> Any:

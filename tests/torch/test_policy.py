@@ -12,7 +12,7 @@ import gaussjax.torch
 from gaussjax import networks
 from gaussjax.torch import random
 from tests import policies
-from tests.parity.twins import pair
+from tests.parity.twins import NAMES, carries, pair
 from tests.test_package import run
 
 FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian")
@@ -176,6 +176,26 @@ def test_a_policy_and_its_gradient_compile_into_one_graph(name):
     # This backend traces the program and its gradient, and needs no C compiler.
     compiled = torch.compile(results, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(differentiated(compiled), differentiated(results))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gaussian-cnn",
+        "gaussian-lstm",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in ("gaussian-cnn", "gaussian-lstm")),
+    ],
+)
+def test_gradients_have_the_layout_of_the_parameters(name):
+    policy, twin, _, params = pair(name)
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    for batch_shape in ((), (5,), (4, 5)):
+        noise = policies.noise(policy, batch_shape)
+        carry = carries(policy, batch_shape[-1:])[1]
+        acted = twin.act(leaves, None, policies.observations(policy, batch_shape), noise=noise, **carry)
+        loss = acted.actions.sum() + acted.log_prob.sum() + acted.outputs.get("value", torch.zeros(())).sum()
+        for tensor in torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True, allow_unused=True):
+            assert tensor.is_contiguous()
 
 
 def test_bfloat16_trunks_give_float32_densities():
