@@ -53,6 +53,14 @@ class CNN(Network):
     scale_pixels: bool | None = None
 
     def setup(self) -> None:
+        self.check()
+        shapes = zip(self.channels, self.kernels, self.strides, strict=True)
+        self.convolutions = [self.convolution(*shape, self.padding) for shape in shapes]
+        super().setup()
+
+    @nn.nowrap
+    def check(self) -> None:
+        """Raises ValueError if the fields do not describe convolutions."""
         fields = (self.channels, self.kernels, self.strides)
         if not all(isinstance(field, (tuple, list)) for field in fields) or len(set(map(len, fields))) > 1:
             raise ValueError(
@@ -60,8 +68,6 @@ class CNN(Network):
                 f"{self.kernels} and {self.strides}."
             )
         choose(dict.fromkeys(("VALID", "SAME")), self.padding, "padding")
-        self.convolutions = [self.convolution(*shape, self.padding) for shape in zip(*fields, strict=True)]
-        super().setup()
 
     def features(self, observations: Float[Array, "..."]) -> Float[Array, "*batch width"]:
         """Returns the trunk's output, which is the input of the head and of a shared critic."""

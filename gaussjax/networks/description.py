@@ -26,6 +26,8 @@ from gaussjax.networks.recurrent.networks import GRU, LSTM, RNN, MinGRU
 _NETWORKS: Mapping[str, type[nn.Module]] = {
     network.__name__: network for network in (ActorCritic, CNN, GRU, Graph, LSTM, MLP, MinGRU, RNN)
 }
+# Compute dtypes of the layers.
+_DTYPES = ("bfloat16", "float16", "float32", "float64")
 # Fields that Flax adds to each linen module; they do not describe the network.
 _LINEN = ("parent", "name")
 # An open field, which `bind` fills in, has the value None; only the fields below have another value.
@@ -39,6 +41,7 @@ def bind(
 
     A field is open if its value is None, or "auto" for `output_activation`. A user's own linen module may have open
     fields. A module whose submodules get different spaces has a method `part_spaces(space) -> {field: space}`.
+    Raises ValueError if the dtype of one of gaussjax's networks is not floating.
     """
     if not isinstance(network, nn.Module):
         return network
@@ -52,6 +55,8 @@ def bind(
             changes[field] = bind(value, space, num_actions, fields)
         elif type(value) in (list, tuple):
             changes[field] = tuple(bind(part, space, num_actions, fields) for part in value)
+        elif field == "dtype" and type(network) in _NETWORKS.values() and value is not None:
+            choose(dict.fromkeys(_DTYPES), value, "dtype")
         elif field in fill and (value is None or isinstance(value, str)) and value == _OPEN.get(field):
             changes[field] = fill[field]
     return network.clone(**changes)

@@ -167,12 +167,13 @@ def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> 
         return _Value(value.array.reshape(*batch_shape, math.prod(value.array.shape[len(batch_shape) :])), 1)
     if layer.kind == "conv":
         images = _expect(value, 3, where)
-        out = network.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
-        if 0 in out.shape[1:]:
+        options = dict(layer.options)
+        if options["padding"] == "VALID" and min(images.shape[-3:-1]) < options["kernel"]:
             raise ValueError(
-                f"{where}: expected images of at least its kernel, {dict(layer.options)['kernel']}, got "
+                f"{where}: expected images of at least its kernel, {options['kernel']}, got "
                 f"{images.shape[-3]} × {images.shape[-2]}. Choose smaller kernels or strides, or padding='SAME'."
             )
+        out = network.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
         return _Value(out.reshape(*batch_shape, *out.shape[1:]), 3)
     rank = 1 if layer.kind == "linear" else value.rank
     return _Value(network.parts[name](_expect(value, rank, where)), rank)

@@ -18,7 +18,7 @@ from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 # The mean `(…, act)`, log_std and a dict of further outputs. log_std is `(…, act)` for `std="state"`, else `(act,)`.
 NetworkOutput: TypeAlias = tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]
 
-_STD_KINDS = ("parameter", "fixed", "state")
+STD_KINDS = ("parameter", "fixed", "state")
 
 
 class GaussianHead(nn.Module):
@@ -58,8 +58,8 @@ class GaussianHead(nn.Module):
         """Returns the mean, log_std and a dict of further outputs."""
         if self.num_actions is None:
             raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
-        if self.std not in _STD_KINDS:
-            choose(dict.fromkeys(_STD_KINDS), self.std, "std")
+        if self.std not in STD_KINDS:
+            choose(dict.fromkeys(STD_KINDS), self.std, "std")
         (features,) = xp.at_least_float32(features)
         mean = dense(self.num_actions, "mean", self.initializer, self.scale, features.dtype)(features)
         if self.output_activation in ACTIVATIONS:

@@ -51,7 +51,7 @@ def params(value: Any, expected: Callable[[], Any]) -> None:
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     """Returns an array in a floating dtype; raises unless it holds real numbers and has the expected shape."""
-    array = array if hasattr(array, "dtype") else jnp.asarray(array)
+    array = array if hasattr(array, "dtype") else xp.asarray(array)
     if not xp.is_real(array):
         raise TypeError(
             f"{name}: expected real numbers, got {array.dtype}. Convert them first, with "
@@ -116,8 +116,8 @@ def carry_and_resets(
             raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
         return None
-    # jnp.asarray is used, because a list passed under jit holds tracers, which NumPy cannot convert.
-    resets = resets if hasattr(resets, "dtype") else jnp.asarray(resets)
+    # A list passed under jit holds tracers, which NumPy cannot convert.
+    resets = resets if hasattr(resets, "dtype") else xp.asarray(resets)
     if _dtype(resets) != "bool":
         raise TypeError(
             f"resets: expected bool, got {_dtype(resets)}. Make them with gaussjax.networks.episode_starts(terminated, "

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import is_other, xp
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 Observations = Any
@@ -131,8 +131,8 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
     if isinstance(value, Mapping):
         raise TypeError(f"{name}: expected an array for {space}, got {_describe(value)}. Pass the array itself.")
     if not hasattr(value, "dtype"):
-        traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
-        value = jnp.asarray(value) if traced else np.asarray(value)
+        traced = is_other(value) or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+        value = xp.asarray(value) if traced else np.asarray(value)
     if not (xp.is_floating(value) or xp.is_real(value) or str(value.dtype).removeprefix("torch.") == "bool"):
         raise TypeError(
             f"{name}: expected real numbers, got {value.dtype}. Convert them first, "

@@ -71,6 +71,11 @@ def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
     return tuple(tensor(value).to(dtype) for value in values)
 
 
+def _asarray(value: Any) -> torch.Tensor:
+    """Joins the tensors of nested lists."""
+    return value if isinstance(value, torch.Tensor) else torch.stack([_asarray(part) for part in value])
+
+
 def _bound(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     # As in JAX, the limit may be a number, and two equal arguments share the gradient.
     def bound(x: torch.Tensor, limit: Any) -> torch.Tensor:
@@ -96,6 +101,7 @@ def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: An
 
 maximum, minimum = _bound(torch.maximum), _bound(torch.minimum)
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "asarray": _asarray,
     "astype": lambda x, dtype: x.to(dtype),
     "at_least_float32": _at_least_float32,
     "clip": lambda x, low, high: minimum(maximum(x, low), high),

@@ -13,7 +13,7 @@ from torch import nn
 from gaussjax.core.choices import choose
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
-from gaussjax.networks.heads import GaussianHead
+from gaussjax.networks.heads import STD_KINDS, GaussianHead
 from gaussjax.networks.layers import Activation, refuse_function
 from gaussjax.networks.layers import Layers as Described
 from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, output, step
@@ -240,6 +240,7 @@ class Head(nn.Module):
     def __init__(self, described: GaussianHead, features: int) -> None:
         super().__init__()
         self.described = described
+        choose(dict.fromkeys(STD_KINDS), described.std, "std")
         actions = described.num_actions or 0
         self.output_activation = parse_output_activation(refuse_function(described.output_activation))
         self.mean = Dense(features, actions, kernel=Start(described.initializer, described.scale))

@@ -46,15 +46,16 @@ class CNN(Network):
     """The counterpart of `gaussjax.networks.CNN`. It flattens features in the order channel, height, width."""
 
     def __init__(self, described: networks.CNN) -> None:
-        height, width, channels = image = (*_space(described).shape, 1)[:3]  # type: ignore[union-attr]
-        described.refuse_small(image)
+        described.check()
+        images, _ = described.images(spaces.zeros(_space(described), (1,), full))
+        height, width, channels = images.shape[1:]
         convolutions, start = nn.ModuleList(), Start(described.initializer, described.scale)
         for wide, kernel, stride in zip(described.channels, described.kernels, described.strides, strict=True):
             convolutions.append(Conv(channels, wide, kernel, stride, described.padding, described.dtype, start))
             lost = kernel - 1 if described.padding == "VALID" else 0
             height, width, channels = -(-(height - lost) // stride), -(-(width - lost) // stride), wide
         super().__init__(described, height * width * channels)
-        self.convolutions = convolutions
+        self.convolutions, self.activate = convolutions, activation(described.convolution_activation)
         self.flattened = height, width, channels
 
     def features(self, observations: torch.Tensor) -> torch.Tensor:
@@ -62,7 +63,7 @@ class CNN(Network):
         images, batch_shape = self.described.images(observations)
         images = images.permute(0, 3, 1, 2)
         for convolution in self.convolutions:
-            images = activation(self.described.convolution_activation)(convolution(images))
+            images = self.activate(convolution(images))
         return self.layers(images.reshape(*batch_shape, math.prod(self.flattened)))
 
 

@@ -66,13 +66,16 @@ class _InTorch(NamedTuple):
     backend: Backend
 
 
-def _arrays(tree: Any, convert: Callable[[Any], Any]) -> Any:
+def _arrays(tree: Any, convert: Callable[[Any, str], Any], where: str) -> Any:
+    """Converts the leaves of a tree; lists are nodes of it, as in JAX, and `xp.asarray` joins their tensors."""
     if isinstance(tree, Mapping):
-        return {name: _arrays(part, convert) for name, part in tree.items()}
-    if isinstance(tree, tuple):
-        parts = [_arrays(part, convert) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    return convert(tree)
+        return {name: _arrays(part, convert, f"{where}[{name!r}]") for name, part in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        fields = getattr(tree, "_fields", None)
+        places = [f"[{i}]" for i in range(len(tree))] if fields is None else [f".{field}" for field in fields]
+        parts = [_arrays(part, convert, where + place) for part, place in zip(tree, places, strict=True)]
+        return type(tree)(parts) if fields is None else type(tree)(*parts)
+    return convert(tree, where)
 
 
 def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callable[..., Any]:
@@ -88,17 +91,15 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
         leaves = params.values() if isinstance(params, Mapping) else ()
         wide = any(getattr(leaf, "dtype", None) == torch.float64 for leaf in leaves)
 
-        def convert(value: Any, name: str) -> Any:
-            if not isinstance(value, (torch.Tensor, list, type(None))):
-                value = checked(value, name, name)
-            if isinstance(value, (np.ndarray, np.generic, list, float)):
-                array = np.asarray(value)
-                if array.dtype == np.float64:
-                    return torch.from_numpy(np.array(array)).to(torch.float64 if wide else torch.float32)
+        def convert(value: Any, name: str, where: str) -> Any:
+            if not isinstance(value, (torch.Tensor, type(None))):
+                value = checked(value, where, name)
+            if isinstance(value, (np.ndarray, np.generic, float)) and np.asarray(value).dtype == np.float64:
+                return torch.from_numpy(np.array(value)).to(torch.float64 if wide else torch.float32)
             return tensor(value)
 
         def argument(name: str, value: Any) -> Any:
-            return value if name in kept else _arrays(value, functools.partial(convert, name=name))
+            return value if name in kept else _arrays(value, lambda leaf, where: convert(leaf, name, where), name)
 
         positional = [argument(name, value) for name, value in zip(names, arguments, strict=False)]
         options = {name: argument(name, value) for name, value in options.items()}

@@ -234,6 +234,54 @@ def test_errors_read_the_same(made, call):
     assert str(found.value) == str(expected.value)
 
 
+IMAGES = gaussjax.spaces.Box(0, 255, (6, 6, 2), "uint8")
+SMALL = {"channels": (4,), "kernels": (3,), "strides": (2,), "sizes": (4,), "activation": "tanh"}
+LARGE_KERNEL = [{"name": "a", "layers": [{"conv": {"features": 3, "kernel": 9}}]}]
+
+
+@pytest.mark.parametrize(
+    ("network", "space", "says"),
+    [
+        (networks.MLP((4,), std="x"), 3, r"^std: expected one of \['fixed', 'parameter', 'state'\], got 'x'"),
+        (networks.MLP((4,), dtype="int32"), 3, r"^dtype: expected one of .*'float32', 'float64'\], got 'int32'"),
+        (networks.ActorCritic(networks.GRU(4, dtype="flot32")), 3, r"^dtype: .* got 'flot32'\. Did you mean 'float32'"),
+        (networks.CNN(**SMALL, padding="same"), IMAGES, r"^padding: expected one of \['SAME', 'VALID'\], got 'same'"),
+        (networks.CNN(**SMALL, convolution_activation="rleu"), IMAGES, "^activation: expected one of .* got 'rleu'"),
+        (networks.CNN(**{**SMALL, "strides": ()}), IMAGES, "^channels, kernels and strides: expected one entry for"),
+        (networks.CNN(**SMALL), 3, r"^observation_space: expected a Box of shape \(height, width, channels\)"),
+        (networks.Graph(nodes=LARGE_KERNEL), IMAGES, "expected images of at least its kernel, 9, got 6 × 6"),
+    ],
+)
+def test_networks_are_refused_with_the_words_of_jax(network, space, says):
+    errors = []
+    for library, key in ((gaussjax, jax.random.key(0)), (gaussjax.torch, random.key(0))):
+        with pytest.raises(ValueError, match=says) as raised:
+            library.gaussian(network, space, BOX).init(key)
+        errors.append(str(raised.value))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize(
+    "observations",
+    [
+        [[1.0, 2.0], [0.5, -1.0], 2],
+        [np.ones((5, 2), np.float32), [[0.0, 1.0]] * 5, np.array([0, 1, 2, 0, 0])],
+        (torch.ones(5, 2), [torch.zeros(2)] * 5, torch.tensor([0, 1, 2, 0, 0], dtype=torch.uint8)),
+    ],
+    ids=["numbers", "arrays", "tensors"],
+)
+def test_lists_are_taken_for_a_tuple_space_and_for_arrays(observations):
+    space = gaussjax.spaces.Tuple((gaussjax.spaces.Box(shape=(2,)),) * 2 + (gaussjax.spaces.Discrete(3),))
+    policy = gaussjax.gaussian(networks.MLP((4,)), space, BOX)
+    params = policies.random_params(policy)
+    found = gaussjax.torch.from_spec(policy.spec).act(
+        gaussjax.torch.to_torch(policy.spec, params), None, observations, deterministic=True
+    )
+    plain = jax.tree.map(np.asarray, observations)
+    expected = policy.act(params, None, plain, deterministic=True)
+    np.testing.assert_allclose(found.actions.numpy(), expected.actions, atol=1e-6)
+
+
 @pytest.mark.parametrize("key", [0, None, torch.zeros(2), torch.zeros(3, 2, dtype=torch.uint32)])
 def test_what_is_no_key_is_refused(made, key):
     policy, params = made
