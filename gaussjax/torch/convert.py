@@ -12,7 +12,7 @@ from torch import nn
 
 from gaussjax.core.trees import check_shapes
 from gaussjax.networks.description import bind
-from gaussjax.policy import Spec, from_spec
+from gaussjax.policy import Kind, Spec, from_spec
 from gaussjax.spaces import size
 from gaussjax.torch.layers import RECURRENT_NAMES, Conv, Dense, Norm, RecurrentLayers
 from gaussjax.torch.networks import CNN, make_on_meta
@@ -40,12 +40,13 @@ class Leaf(NamedTuple):
     owner: nn.Module
 
 
-def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
+def to_torch(spec: Spec, params: Any, kind: Kind | None = None) -> dict[str, torch.Tensor]:
     """Converts the parameters of a JAX policy to torch's names and layouts, without rounding.
 
     Args:
         spec: The spec of the JAX policy or of its torch counterpart.
         params: Parameters from the JAX policy's `init`, as JAX or NumPy arrays.
+        kind: Your own kind, if the spec names a kind that is not part of gaussjax.
 
     Returns:
         A dict of tensors by name, like the one that the torch policy's `init` returns.
@@ -61,18 +62,19 @@ def to_torch(spec: Spec, params: Any) -> dict[str, torch.Tensor]:
         >>> sorted(tensors)
         ['head.log_std', 'head.mean.bias', 'head.mean.weight', 'layers.dense_0.bias', 'layers.dense_0.weight']
     """
-    found = list(leaves(network(spec)))
+    found = list(leaves(network(spec, kind)))
     check_shapes(params, {"params": flax_shapes(found)}, "params")
     arrays = flatten_dict(params["params"])
     return {leaf.torch: leaf.to_torch(tensor_of(arrays[leaf.flax])).contiguous() for leaf in found}
 
 
-def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor], kind: Kind | None = None) -> dict[str, Any]:
     """Converts the parameters of a torch policy to the pytree of a JAX policy, without rounding.
 
     Args:
         spec: The spec of the torch policy or of its JAX counterpart.
         tensors: A dict of tensors by name, such as the torch policy's `init` returns.
+        kind: Your own kind, if the spec names a kind that is not part of gaussjax.
 
     Returns:
         A pytree of NumPy arrays, like the one that the JAX policy's `init` returns.
@@ -89,7 +91,7 @@ def to_flax(spec: Spec, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         >>> jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, back))
         True
     """
-    found = list(leaves(network(spec)))
+    found = list(leaves(network(spec, kind)))
     check_shapes(dict(tensors), {leaf.torch: _like(leaf.shape) for leaf in found}, "params")
     arrays = {leaf.flax: _array(leaf.to_flax(tensors[leaf.torch].detach().cpu())) for leaf in found}
     return {"params": unflatten_dict(arrays)}
@@ -102,9 +104,9 @@ def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
     )
 
 
-def network(spec: Spec) -> nn.Module:
+def network(spec: Spec, kind: Kind | None) -> nn.Module:
     """Builds the torch module of a spec on the meta device, where tensors have a shape but no data."""
-    fields = from_spec(spec).kind.network_fields
+    fields = from_spec(spec, kind=kind).kind.network_fields
     return make_on_meta(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
 
 

@@ -17,7 +17,7 @@ from gaussjax import networks, spaces
 from gaussjax import policy as policies
 from gaussjax.core.compiled import checked
 from gaussjax.networks.description import bind
-from gaussjax.policy import Backend, Policy, Spec, checks
+from gaussjax.policy import Backend, Kind, Policy, Spec, checks
 from gaussjax.torch import initial, random
 from gaussjax.torch.arrays import tensor
 from gaussjax.torch.networks import full, make_on_meta
@@ -167,18 +167,37 @@ multivariate_gaussian = _twin(policies.multivariate_gaussian)
 _TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivariate_gaussian)}
 
 
-def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) -> Policy:
+class _Own(NamedTuple):
+    """Factory of torch policies of a user's kind; a record, because records compare and pickle by value."""
+
+    kind: Kind
+
+    def __call__(self, network: Any, observation_space: Any, action_space: Any, **options: Any) -> Policy:
+        return policies.build(
+            self.kind._replace(factory=self), _InTorch(network, TORCH), observation_space, action_space, **options
+        )
+
+
+def own_kind(policy: Policy) -> Kind | None:
+    """Returns the kind of a policy that a user defined, or None for a kind of gaussjax."""
+    return None if policy.spec.kind in _TWINS else policy.kind._replace(factory=None)
+
+
+def from_spec(
+    spec: Spec | Mapping[str, Any], network: nn.Module | None = None, kind: Kind | None = None
+) -> Policy:
     """Builds the torch policy of a spec, which may be the spec of a JAX policy.
 
     Args:
         spec: A `policy.spec`, or the dict returned by `policy.spec.to_dict()`.
         network: Your own torch module, if the spec's network is not part of gaussjax.
+        kind: Your own kind, if the spec names a kind that is not part of gaussjax. Its functions get tensors.
 
     Returns:
         A policy whose parameters are a dict of tensors.
 
     Raises:
-        ValueError: A name in the description is unknown, or the network is missing.
+        ValueError: A name in the description is unknown, or the network or the kind is missing.
 
     Example:
         >>> import gaussjax
@@ -192,5 +211,6 @@ def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None) 
         given = spec.network if network is None else network
     elif network is None and "network" in spec:
         given = networks.from_spec(spec["network"])
-    policy = policies.from_spec(spec, _InTorch(given, TORCH))
-    return policy._replace(kind=policy.kind._replace(factory=_TWINS[policy.spec.kind]))
+    policy = policies.from_spec(spec, _InTorch(given, TORCH), kind)
+    factory = _TWINS[policy.spec.kind] if kind is None else _Own(kind)
+    return policy._replace(kind=policy.kind._replace(factory=factory))

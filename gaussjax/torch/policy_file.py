@@ -11,17 +11,18 @@ import torch
 
 from gaussjax import files, normalize
 from gaussjax import policy as policies
-from gaussjax.policy import Policy
+from gaussjax.policy import Kind, Policy
 from gaussjax.torch import convert
 from gaussjax.torch.arrays import tensor
-from gaussjax.torch.policy import from_spec
+from gaussjax.torch.policy import from_spec, own_kind
 
 
-def load(path: str | os.PathLike[str]) -> files.Loaded:
+def load(path: str | os.PathLike[str], kind: Kind | None = None) -> files.Loaded:
     """Reads a policy file written by `gaussjax.save` or `gaussjax.torch.save`.
 
     Args:
-        path: Path of the file. The network and the kind of the policy must be part of gaussjax.
+        path: Path of the file. The network of the policy must be part of gaussjax.
+        kind: Your own kind, if the kind of the policy is not part of gaussjax. Its functions get tensors.
 
     Returns:
         The policy, its parameters as a dict of tensors, the observation statistics and the metadata.
@@ -41,13 +42,13 @@ def load(path: str | os.PathLike[str]) -> files.Loaded:
     """
     loaded = files.assemble(
         path,
-        from_spec,
-        lambda policy: {"params": convert.flax_shapes(list(convert.leaves(convert.network(policy.spec))))},
+        lambda spec: from_spec(spec, kind=kind),
+        lambda policy: {"params": convert.flax_shapes(list(convert.leaves(convert.network(policy.spec, kind))))},
         lambda array: array,
     )
     statistics = loaded.normalizer
     return loaded._replace(
-        params=convert.to_torch(loaded.policy.spec, loaded.params),
+        params=convert.to_torch(loaded.policy.spec, loaded.params, kind),
         normalizer=None if statistics is None else normalize.Statistics(*map(tensor, statistics)),
     )
 
@@ -91,5 +92,6 @@ def save(
     if isinstance(normalizer, normalize.Statistics):
         parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
         statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]
-    twin, arrays = policies.from_spec(policy.spec), convert.to_flax(policy.spec, params)
+    kind = own_kind(policy)
+    twin, arrays = policies.from_spec(policy.spec, kind=kind), convert.to_flax(policy.spec, params, kind)
     files.save(path, twin, arrays, normalizer=statistics, metadata=metadata)

@@ -1,6 +1,7 @@
 """The policies in torch by themselves: transforms, errors, files."""
 
 import inspect
+import pickle
 
 import jax
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 import gaussjax
 import gaussjax.torch
 from gaussjax import networks
+from gaussjax.distributions import DiagGaussian, reduce, register
+from gaussjax.policy import Kind, build
 from gaussjax.torch import random
 from tests import policies
 from tests.parity.twins import NAMES, carries, pair
+from tests.policy.test_policy import LAPLACE
 from tests.test_package import run
 
 FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian")
@@ -337,6 +341,37 @@ def test_a_file_of_jax_acts_in_torch_with_no_device_of_jax(repository, tmp_path)
     again = gaussjax.load(tmp_path / "again")
     assert again.policy.spec == policy.spec
     jax.tree.map(np.testing.assert_array_equal, (again.params, again.normalizer), (params, statistics))
+
+
+def torch_laplace(mean, log_std, outputs):
+    return TorchLaplace(mean, log_std)
+
+
+@register
+class TorchLaplace(DiagGaussian):
+    """Independent double exponentials with the noise of a normal distribution's tails."""
+
+    def log_prob(self, actions, reduction="sum"):
+        terms = -torch.abs(actions - self.loc) * torch.exp(-self.log_std) - self.log_std - np.log(2.0)
+        return reduce(terms, reduction)
+
+
+def test_a_file_of_a_kind_of_ones_own_is_read_with_its_kind(tmp_path):
+    policy = build(LAPLACE, networks.MLP((8,)), 3, BOX)
+    params, kind = policies.random_params(policy), Kind("laplace", torch_laplace)
+    gaussjax.save(tmp_path / "policy", policy, params)
+    loaded = gaussjax.torch.load(tmp_path / "policy", kind=kind)
+    x, taken = np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
+    found = loaded.policy.act(loaded.params, None, x, taken_actions=taken, deterministic=True)
+    mean, log_std = (policy.apply(params, x)[1][name] for name in ("mean_actions", "log_std"))
+    expected = np.sum(-np.abs(mean) * np.exp(-log_std) - log_std - np.log(2.0), -1, keepdims=True)
+    np.testing.assert_allclose(found.log_prob.detach(), expected, rtol=1e-5)
+    again = pickle.loads(pickle.dumps(loaded.policy))
+    assert again == loaded.policy == gaussjax.torch.from_spec(policy.spec, kind=kind)
+    gaussjax.torch.save(tmp_path / "again", again, loaded.params)
+    jax.tree.map(np.testing.assert_array_equal, gaussjax.load(tmp_path / "again", kind=LAPLACE).params, params)
+    with pytest.raises(gaussjax.PolicyFileError, match="policy kind: expected one of"):
+        gaussjax.torch.load(tmp_path / "policy")
 
 
 def test_the_buffers_of_a_module_stay_as_they_are():
