@@ -183,9 +183,7 @@ def own_kind(policy: Policy) -> Kind | None:
     return None if policy.spec.kind in _TWINS else policy.kind._replace(factory=None)
 
 
-def from_spec(
-    spec: Spec | Mapping[str, Any], network: nn.Module | None = None, kind: Kind | None = None
-) -> Policy:
+def from_spec(spec: Spec | Mapping[str, Any], network: nn.Module | None = None, kind: Kind | None = None) -> Policy:
     """Builds the torch policy of a spec, which may be the spec of a JAX policy.
 
     Args:

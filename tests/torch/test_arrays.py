@@ -5,14 +5,9 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
-import gaussjax
-import gaussjax.torch
-from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.quadrature import expected_log_det
 from gaussjax.distributions.special import expm1_minus_x, log_normal_cdf, scale_divergence, tanh_log_det
 from gaussjax.distributions.squashed import raw_mode
-from gaussjax.networks import MLP
-from gaussjax.torch import random
 
 # torch's own forward mode calls torch.jit.script, which torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")

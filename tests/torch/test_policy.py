@@ -187,7 +187,11 @@ def test_a_policy_and_its_gradient_compile_into_one_graph(name):
     [
         "gaussian-cnn",
         "gaussian-lstm",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in ("gaussian-cnn", "gaussian-lstm")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in NAMES
+            if name not in ("gaussian-cnn", "gaussian-lstm")
+        ),
     ],
 )
 def test_gradients_have_the_layout_of_the_parameters(name):
