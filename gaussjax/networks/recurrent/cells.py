@@ -124,38 +124,46 @@ def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, reset
 
 
 def linear_recurrence(
-    decay: Float[Array, " time *shape"], inputs: Float[Array, " time *shape"], initial: Float[Array, " *shape"]
+    decay: Float[Array, " time *shape"],
+    inputs: Float[Array, " time *shape"],
+    initial: Float[Array, " *shape"],
+    resets: Bool[Array, " time *batch"],
 ) -> Float[Array, " time *shape"]:
     """Computes all states `h[t] = decay[t] * h[t-1] + inputs[t]`, elementwise, from `h[-1] = initial`.
 
-    A decay of 0 removes the influence of earlier steps, as the first step of an episode needs.
+    Where `resets[t]` is True, `h[t-1]` counts as zero, even if it is NaN or infinite.
 
     Source:
         Blelloch 1990, prefix sums and their applications, section 1.4.
     """
-    first = inputs[:1] + decay[:1] * initial[None]
+    first = inputs[:1] + decay[:1] * clear(initial, resets[0])[None]
     inputs = jnp.concatenate([first, inputs[1:]])
     # On the few cores of a CPU the parallel scan is slower than the loop.
-    return jax.lax.platform_dependent(decay, inputs, cpu=recurrence_by_a_loop, default=recurrence_by_a_scan)
+    ways = {"cpu": recurrence_by_a_loop, "default": recurrence_by_a_scan}
+    return jax.lax.platform_dependent(decay, inputs, resets, **ways)
 
 
-def recurrence_by_a_scan(decay: Array, inputs: Array) -> Array:
+def recurrence_by_a_scan(decay: Array, inputs: Array, resets: Array) -> Array:
     """Computes the states by an associative scan, with O(log T) dependent operations but more memory traffic."""
 
     def compose(early: Any, late: Any) -> Any:
-        return early[0] * late[0], late[0] * early[1] + late[1]
+        resets = late[2]
+        # Zeros replace both factors, because the gradient of a product with NaN or infinity would be NaN.
+        early_decay, early_state, decay = clear((early[0], early[1], late[0]), resets)
+        return early_decay * decay, decay * early_state + late[1], early[2] | resets
 
-    return jax.lax.associative_scan(compose, (decay, inputs))[1]
+    return jax.lax.associative_scan(compose, (decay, inputs, resets))[1]
 
 
-def recurrence_by_a_loop(decay: Array, inputs: Array) -> Array:
+def recurrence_by_a_loop(decay: Array, inputs: Array, resets: Array) -> Array:
     """Computes the states by a loop over the steps, with T dependent operations but the least work."""
 
-    def advance(state: Array, both: tuple[Array, Array]) -> tuple[Array, Array]:
-        state = both[0] * state + both[1]
+    def advance(state: Array, step: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        decay, inputs, resets = step
+        state = decay * clear(state, resets) + inputs
         return state, state
 
-    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), (decay, inputs))[1]
+    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), (decay, inputs, resets))[1]
 
 
 # Cells whose gates decide for how many steps a unit remembers.

@@ -117,13 +117,14 @@ class MinGRULayer(_Options):
         gate, candidate = (xp.at_least_float32(a, state)[0] for a in (gate, candidate))
         before, state = state, state.astype(gate.dtype)
         decay, share = jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate)
-        if resets is not None:
-            decay = jnp.where(resets[..., None], jnp.zeros((), decay.dtype), decay)
         if x.ndim == state.ndim:
-            state = decay * state + share * candidate
+            state = decay * cells.clear(state, resets) + share * candidate
             return state, state.astype(before.dtype)
-        states = linear_recurrence(decay, share * candidate, state)
-        return states, states[-1].astype(before.dtype) if x.shape[0] else before
+        if x.shape[0] == 0:
+            return share, before
+        resets = jnp.zeros(x.shape[:-1], bool) if resets is None else resets
+        states = linear_recurrence(decay, share * candidate, state, resets)
+        return states, states[-1].astype(before.dtype)
 
 
 def _orthogonal_gates(key: Array, shape: tuple[int, int]) -> Array:

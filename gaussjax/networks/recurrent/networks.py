@@ -23,6 +23,10 @@ class Recurrent(Network):
     Where `resets[t]` is True, observation t starts an episode, and the carry is zeroed before step t. Single steps
     and a sequence give the same results. The kernels of the hidden state are initially orthogonal matrices.
 
+    A reset removes a carry of NaN or infinities too. An observation that is not finite affects no step after the next
+    reset. But the gradient of these steps multiplies it by zero, in JAX and in torch, and is then NaN: replace such an
+    observation, or leave its steps out of the sequence.
+
     Attributes:
         hidden_size: Width of the recurrent layers.
         num_layers: Number of recurrent layers.

@@ -308,12 +308,12 @@ def test_bfloat16_products_keep_states_and_densities_in_float32():
 def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
     generator = np.random.default_rng(0)
     decay, inputs, initial = (generator.uniform(-1, 1, shape) for shape in ((11, 3), (11, 3), (3,)))
-    decay[4] = 0.0
+    resets = generator.random((11, 1)) < 0.3
 
-    def loop(decay, inputs, initial):
+    def loop(decay, inputs, initial, resets):
         states = []
-        for a, b in zip(decay, inputs, strict=True):
-            initial = a * initial + b
+        for a, b, reset in zip(decay, inputs, resets, strict=True):
+            initial = (0.0 if reset else a * initial) + b
             states.append(initial)
         return jnp.stack(states)
 
@@ -322,16 +322,69 @@ def test_the_linear_recurrence_is_the_loop_and_differentiates_as_one():
             decay, inputs, initial
         )
 
-    (found, gradients), (expected, others) = both(linear_recurrence), both(loop)
+    linear, loop = (functools.partial(way, resets=resets[:, 0]) for way in (linear_recurrence, loop))
+
+    (found, gradients), (expected, others) = both(linear), both(loop)
     np.testing.assert_allclose(found, expected, atol=1e-14)
     assert_close(gradients, others, 1e-13)
 
 
-def test_both_ways_of_the_linear_recurrence_agree():
+@pytest.mark.parametrize("way", [cells.recurrence_by_a_scan, cells.recurrence_by_a_loop])
+def test_both_ways_of_the_linear_recurrence_forget_any_state_at_a_reset(way):
     generator = np.random.default_rng(0)
-    decay, inputs = generator.uniform(0, 1, (2, 57, 3)).astype(np.float32)
-    ways = [jax.jit(way)(decay, inputs) for way in (cells.recurrence_by_a_scan, cells.recurrence_by_a_loop)]
-    np.testing.assert_allclose(*ways, rtol=1e-5, atol=1e-6)
+    decay, inputs = generator.uniform(0, 1, (2, 57, 3, 2)).astype(np.float32)
+    resets = generator.random((57, 3)) < 0.1
+    resets[20] = True
+    expected, state = [], np.zeros((3, 2))
+    for a, b, reset in zip(decay, inputs, resets, strict=True):
+        state = a * np.where(reset[:, None], 0.0, state) + b
+        expected.append(state)
+    np.testing.assert_allclose(jax.jit(way)(decay, inputs, resets), np.stack(expected), rtol=1e-5, atol=1e-6)
+    decay[7], inputs[11:13] = np.nan, np.inf
+    np.testing.assert_allclose(jax.jit(way)(decay, inputs, resets)[20:], np.stack(expected)[20:], rtol=1e-5, atol=1e-6)
+
+
+CELLS = ["mingru-2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "gru", "lstm", "lstm-2"))]
+
+
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_reset_forgets_a_carry_and_an_observation_that_are_not_finite(name, fast, value):
+    policy, params = make(name, fast_backward=fast)
+    observations, carry, resets = data(policy, frequency=0.0, steps=6)
+    resets[0] = resets[3] = True
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, value), carry)
+    for way in (unrolled, stepped):
+        found, gradients = differentiated(way, policy, params, observations, broken, resets)
+        expected, others = differentiated(way, policy, params, observations, carry, resets)
+        assert_close(found, expected, 0)
+        assert_close(gradients, others, 1e-6)
+        seen = observations.copy()
+        seen[1] = value
+        means, last = way(policy, params, seen, carry, resets)
+        np.testing.assert_array_equal(means[3:], expected[0][3:])
+        assert_close(last, expected[1], 0)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_reset_forgets_a_carry_that_is_not_finite_in_torch(name):
+    policy, params = make(name)
+    observations, carry, resets = data(policy, frequency=0.0, steps=6)
+    resets[0] = resets[3] = True
+    twin, results = gaussjax.torch.from_spec(policy.spec), []
+    for value in (0.0, np.nan, np.inf):
+        states = jax.tree.map(lambda leaf, value=value: torch.full(leaf.shape, value), carry)
+        leaves = {key: tensor.requires_grad_() for key, tensor in to_torch(policy.spec, params).items()}
+        outputs = twin.apply(leaves, observations, carry=states, resets=resets)[1]
+        (outputs["mean_actions"].sin().sum() + sum(leaf.sum() for leaf in jax.tree.leaves(outputs["carry"]))).backward()
+        results.append((outputs["mean_actions"], *(leaf.grad for leaf in leaves.values() if leaf.grad is not None)))
+        seen = observations.copy()
+        seen[1] = value
+        later = twin.apply(leaves, seen, carry=states, resets=resets)[1]["mean_actions"][3:]
+        torch.testing.assert_close(later, results[0][0][3:], rtol=0, atol=0)
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], rtol=0, atol=0)
 
 
 def test_the_specification_is_layers_by_environments_by_width():
