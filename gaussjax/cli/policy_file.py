@@ -84,17 +84,19 @@ def info(command: Info) -> None:
 def export(command: Export) -> None:
     """Writes a program that computes the actions of a policy, and prints the program's inputs and outputs."""
     with _readable(command.file):
-        policy, params, normalizer, _ = files.load(command.file)
+        policy, params, normalizer, metadata = files.load(command.file)
     write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
     path = command.out or command.file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
         program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
     reader = ", read by numpy_act.py beside it" if command.format == "numpy" else ""
-    raw = ", as the environment gives them" if normalizer is not None else ""
+    raw = ", not normalised" if normalizer is not None else ""
     print_line(
         f"{path}{reader}: {inputs}{raw} -> {', '.join(program.outputs)}; compared with policy.act on random inputs"
     )
+    if "environment" in metadata and len(getattr(policy.spec.observation_space, "shape", ())) == 1:
+        print_line("Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten.")
 
 
 @contextlib.contextmanager

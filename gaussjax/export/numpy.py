@@ -155,6 +155,10 @@ class _Builder:
                 numbers, sizes = options["dimension_numbers"], options["slice_sizes"]
                 axes, drop = numbers.start_index_map, numbers.collapsed_slice_dims
                 return [self.emit("window", inputs, axes=axes, sizes=[sizes[axis] for axis in axes], drop=drop)]
+            case "scatter" if _is_placement(equation):
+                numbers = options["dimension_numbers"]
+                axes, window = numbers.scatter_dims_to_operand_dims, numbers.update_window_dims
+                return [self.emit("place", inputs, axes=axes, window=window)]
             case "split":
                 return self.split(inputs, equation)
             case "integer_pow" | "pow":
@@ -227,3 +231,13 @@ def _is_window(equation: Any) -> bool:
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     whole = all(sizes[axis] == size for axis, size in enumerate(x.shape) if axis not in numbers.start_index_map)
     return whole and start.shape == (len(numbers.start_index_map),) and not numbers.operand_batching_dims
+
+
+def _is_placement(equation: Any) -> bool:
+    """True for a scatter that sets entries such as `x[..., rows, columns]` to numbers that do not overlap."""
+    x, _, updates = (variable.aval for variable in equation.invars)
+    numbers = equation.params["dimension_numbers"]
+    kept = [size for axis, size in enumerate(x.shape) if axis not in numbers.inserted_window_dims]
+    whole = kept == [updates.shape[axis] for axis in numbers.update_window_dims]
+    same = numbers.inserted_window_dims == tuple(sorted(numbers.scatter_dims_to_operand_dims))
+    return whole and same and not numbers.operand_batching_dims

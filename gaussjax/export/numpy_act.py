@@ -93,6 +93,15 @@ def _convolve(x, kernel, strides, padding):
     return np.einsum("bhwcij,ijco->bhwo", windows, kernel, optimize=True).astype(x.dtype)
 
 
+def _place(x, index, updates, axes, window):
+    # Sets x[:, i, j] for axes [1, 2] and the rows (i, j) of the index. The axes `window` of updates are whole axes of x.
+    result = np.array(x)
+    first = list(range(len(axes)))
+    last = list(range(-len(window), 0))
+    np.moveaxis(result, axes, first)[tuple(np.moveaxis(index, -1, 0))] = np.moveaxis(updates, window, last)
+    return result
+
+
 def _window(x, start, axes, sizes, drop):
     index = [slice(None)] * x.ndim
     for axis, size, first in zip(axes, sizes, np.ravel(start), strict=True):
@@ -123,6 +132,7 @@ OPERATIONS = {
     "erfc": _each(math.erfc),
     "iota": lambda shape, axis, dtype: np.indices(shape, dtype)[axis],
     "logistic": _logistic,
+    "place": _place,
     "power": lambda x, exponent: x**exponent,
     "reduce_max": lambda x, axes: x.max(tuple(axes)),
     "reduce_sum": lambda x, axes: x.sum(tuple(axes), dtype=x.dtype),

@@ -183,9 +183,9 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     for part in ("metadata: environment", "Pendulum-v1", "version: jax", "params/params/head/mean/kernel", "(8, 1)"):
         assert part in shown
     cli.main(["export", str(path), "--format", "numpy"])
-    assert "policy.npz, read by numpy_act.py beside it: observations float32['batch', 3] -> actions" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "policy.npz, read by numpy_act.py beside it: observations float32['batch', 3] -> actions" in said
+    assert "Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten." in said
     observations = np.ones((2, 3), np.float32)
     expected = policy.act(params, None, observations, deterministic=True).actions
     got = numpy_act.load(tmp_path / "policy.npz")(observations=observations)["actions"]
