@@ -94,7 +94,7 @@ def _convolve(x, kernel, strides, padding):
 
 
 def _place(x, index, updates, axes, window):
-    # Sets x[:, i, j] for axes [1, 2] and the rows (i, j) of the index. The axes `window` of updates are whole axes of x.
+    # Sets x[:, i, j] for axes [1, 2] and the rows (i, j) of the index; axes in `window` of updates are whole axes of x.
     result = np.array(x)
     first = list(range(len(axes)))
     last = list(range(-len(window), 0))
