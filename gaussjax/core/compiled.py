@@ -55,6 +55,9 @@ class Compiled:
             break
         return self.jit(*arguments, **options)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self.__wrapped__, self._static)  # type: ignore[attr-defined]
+
     def __repr__(self) -> str:
         return f"<compiled {getattr(self, '__qualname__', 'function')}>"
 

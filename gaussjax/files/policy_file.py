@@ -60,6 +60,9 @@ class Loaded(_Content):
         """Returns the first `carry`: zeros `(*batch_shape, …)`, or `()` for a network that is not recurrent."""
         return networks.actor(self.policy, self.params)[0].initial_carry(batch_shape)
 
+    def __getstate__(self) -> None:
+        """Returns None, because a copy compiles its own functions."""
+
     @functools.cached_property
     def _bound_act(self) -> BoundAct:
         return bound_act(self.policy, self.params, self.normalizer)

@@ -78,6 +78,26 @@ def hashable(network: Any) -> Any:
     return network.clone(**changes)
 
 
+def identity(value: Any) -> Any:
+    """Returns a hashable value that equals that of an equal network, whose fields may be arrays, dicts or lists."""
+    if isinstance(value, nn.Module):
+        return type(value), value.name, tuple((name, identity(field)) for name, field in _fields(value).items())
+    # A NumPy number is compared as an array too, because its comparison with a tuple is an array.
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)) and not isinstance(value, Tracer):
+        array = np.asarray(jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value)
+        return array.dtype.name, array.shape, array.tobytes()
+    if isinstance(value, Mapping):
+        return type(value), frozenset((name, identity(entry)) for name, entry in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        entries = map(identity, value)
+        return type(value), tuple(entries) if isinstance(value, (list, tuple)) else frozenset(entries)
+    try:
+        hash(value)
+    except TypeError:
+        return type(value), id(value)
+    return value
+
+
 def to_dict(network: Any) -> dict[str, Any]:
     """Describes a network as JSON data, without its observation space; a user's own network by its class name only."""
     if type(network) not in _NETWORKS.values():

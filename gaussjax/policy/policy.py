@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.distributions import Distribution
-from gaussjax.networks.description import to_dict
+from gaussjax.networks.description import identity, to_dict
 
 Params = Any
 """The pytree of parameters that the network's `init` returns."""
@@ -48,7 +49,7 @@ class EvaluateOutput(NamedTuple):
     outputs: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Spec:
     """Description of a policy, from which `gaussjax.from_spec` makes the same policy again.
 
@@ -65,6 +66,19 @@ class Spec:
     observation_space: spaces.Space
     action_space: spaces.Box
     options: tuple[tuple[str, Any], ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @functools.cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        return self.kind, identity(self.network), self.observation_space, self.action_space, self.options
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the spec as a dict of plain data that JSON can hold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import jax
@@ -65,20 +66,34 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
 def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: bool = False) -> Any:
     """Binds `policy.act` to parameters and observation statistics, and leaves out a critic."""
-    select = networks.actor_observations(policy.spec.network)
+    network = policy.spec.network
     policy, params = networks.actor(policy, params)
     in_jax = isinstance(policy.init, Compiled)
     # Later changes do not reach a copy. NumPy arrays become constants of the program; JAX arrays would not.
     copied = np.array if in_jax else lambda leaf: leaf.detach().clone() if hasattr(leaf, "detach") else leaf
     params, normalizer = jax.tree.map(copied, (params, normalizer))
 
-    def act(observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> Any:
-        observations = select(observations)
-        if normalizer is not None:
-            observations = normalize.apply(normalizer, observations)
-        if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
-            carry = carry.get("actor")
-        output = policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)
-        return output.actions if only_actions else output
-
+    # Pickle can write a partial call of a module's function, but no function that is defined here.
+    act = functools.partial(_act, network, policy, params, normalizer, only_actions)
     return Compiled(act) if in_jax else act
+
+
+def _act(
+    network: Any,
+    policy: Policy,
+    params: Params,
+    normalizer: Any,
+    only_actions: bool,
+    observations: Any,
+    key: Any = None,
+    *,
+    carry: Any = None,
+    resets: Any = None,
+) -> Any:
+    observations = networks.actor_observations(network)(observations)
+    if normalizer is not None:
+        observations = normalize.apply(normalizer, observations)
+    if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
+        carry = carry.get("actor")
+    output = policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)
+    return output.actions if only_actions else output
