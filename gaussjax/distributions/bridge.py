@@ -120,25 +120,23 @@ def distrax_class() -> type:
 
     def _gaussjax(distribution: Any) -> Any:
         """Returns a normal distribution of distrax or TFP as one of gaussjax, any other distribution unchanged."""
+        found: Any = distribution  # Typed as Any, because type checkers narrow `distribution` to classes of TFP.
         if isinstance(distribution, GaussjaxDistribution):
-            return distribution.distribution
+            return found.distribution
         if isinstance(distribution, (distrax.Independent, tfd.Independent)):
-            inner = distribution.distribution
-            if isinstance(inner, (distrax.Normal, tfd.Normal)) and len(distribution.event_shape) == 1:
-                shape = (*distribution.batch_shape, *distribution.event_shape)
+            inner: Any = found.distribution
+            if isinstance(found.distribution, (distrax.Normal, tfd.Normal)) and len(found.event_shape) == 1:
+                shape = (*found.batch_shape, *found.event_shape)
                 return DiagGaussian(*(jnp.broadcast_to(x, shape) for x in (inner.loc, jnp.log(inner.scale))))
         if isinstance(distribution, distrax.MultivariateNormalDiag):
-            return DiagGaussian(distribution.mean(), jnp.log(jnp.abs(distribution.scale_diag)))
+            return DiagGaussian(found.mean(), jnp.log(jnp.abs(found.scale_diag)))
         if isinstance(distribution, tfd.MultivariateNormalDiag):
-            return DiagGaussian(distribution.mean(), jnp.log(jnp.abs(distribution.scale.diag_part())))
-        if isinstance(distribution, _MultivariateNormal):
-            ours = isinstance(distribution, distrax.Distribution) and hasattr(distribution.scale, "matrix")
-            return _factorised(
-                distribution.mean(), distribution.scale.matrix if ours else distribution.scale.to_dense()
-            )
+            return DiagGaussian(found.mean(), jnp.log(jnp.abs(found.scale.diag_part())))
+        if isinstance(distribution, distrax.MultivariateNormalFromBijector):
+            return _factorised(found.mean(), found.scale.matrix)
+        if isinstance(distribution, tfd.MultivariateNormalLinearOperator):
+            return _factorised(found.mean(), found.scale.to_dense())
         return distribution
-
-    _MultivariateNormal = (distrax.MultivariateNormalFromBijector, tfd.MultivariateNormalLinearOperator)  # noqa: N806
 
     def _divergence(one: Any, other: Any, *_: Any, **__: Any) -> Any:
         names = [getattr(each, "name", type(each).__name__) for each in (one, other)]

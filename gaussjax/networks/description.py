@@ -84,7 +84,8 @@ def identity(value: Any) -> Any:
         return type(value), value.name, tuple((name, identity(field)) for name, field in _fields(value).items())
     # A NumPy number is compared as an array too, because its comparison with a tuple is an array.
     if isinstance(value, (np.ndarray, np.generic, jax.Array)) and not isinstance(value, Tracer):
-        array = np.asarray(jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value)
+        is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(value) if is_key else value)  # type: ignore[arg-type]
         return array.dtype.name, array.shape, array.tobytes()
     if isinstance(value, Mapping):
         return type(value), frozenset((name, identity(entry)) for name, entry in value.items())

@@ -212,16 +212,15 @@ class RecurrentLayers(nn.Module):
 
             return advance, layer.update.weight
         cell = CELLS[self.described.cell]
-        kernels, biases = (
-            [getattr(self, f"{name}_l{i}") for name in names] for names in (RECURRENT_NAMES[:2], RECURRENT_NAMES[2:])
-        )
-        weights = Weights(*(_with_contiguous_gradient(kernel).mT for kernel in kernels), *biases)
+        parameters: list[Any] = [getattr(self, f"{name}_l{i}") for name in RECURRENT_NAMES]
+        kernels: Any = [_with_contiguous_gradient(kernel).mT for kernel in parameters[:2]]
+        weights = Weights(*kernels, *parameters[2:])
 
-        def advance_cell(state: Any, x: torch.Tensor, into: torch.dtype) -> Any:
+        def advance_cell(state: Any, x: Any, into: torch.dtype) -> Any:
             dtype = getattr(torch, self.described.dtype) if self.described.dtype else into
             return step(cell, weights, state, x, None, dtype)
 
-        return advance_cell, kernels[0]
+        return advance_cell, parameters[0]
 
 
 def _with_contiguous_gradient(weight: torch.Tensor) -> torch.Tensor:
