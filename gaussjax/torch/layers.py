@@ -191,7 +191,7 @@ class RecurrentLayers(nn.Module):
             into = functools.reduce(torch.promote_types, (x.dtype, kernel.dtype, old.dtype), torch.float32)
             state, outputs = _cast_state(before, into), []
             for t, observed in enumerate(x.unbind(0) if sequence else (x,)):
-                reset = resets if resets is None or not sequence else resets[t]
+                reset: Any = resets if resets is None or not sequence else resets[t]
                 state = advance(clear(state, reset), observed, into)
                 outputs.append(output(state))
             if sequence:
