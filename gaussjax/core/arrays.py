@@ -93,6 +93,15 @@ def _solve_unit_lower(factor: Any, right: Any) -> Any:
     return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
 
 
+def _to_int32(array: Any) -> Any:
+    dtype: Any = array.dtype
+    if dtype.itemsize < 4 or dtype == np.int32:
+        return array.astype(np.int32)
+    library: Any = np if isinstance(array, (np.ndarray, np.generic)) else jnp
+    own, limits = np.iinfo(dtype), np.iinfo(np.int32)
+    return library.clip(array, max(own.min, limits.min), limits.max).astype(np.int32)
+
+
 # Functions of `xp` that jax.numpy lacks, or whose arguments in jax.numpy have no counterpart in torch.
 _JAX: dict[str, Callable[..., Any]] = {
     # Casts arrays to their common floating dtype, or to float32 if that is narrower.
@@ -105,6 +114,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,
     "fori_loop": jax.lax.fori_loop,
+    # Rounds bounds to the dtype of an array.
+    "inwards": lambda low, high, like: inwards_once(low, high, like.dtype),
     "is_floating": lambda array: jnp.issubdtype(array.dtype, jnp.floating),
     "is_real": lambda array: any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)),
     "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
@@ -118,6 +129,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     # Fills the part below the diagonal of a matrix of zeros with the entries, row by row.
     "strictly_lower": _strictly_lower,
     "to_float32": lambda array: array.astype(jnp.float32),
+    # Integers beyond int32 become its limits, because JAX's conversion wraps around.
+    "to_int32": _to_int32,
 }
 
 
@@ -150,9 +163,66 @@ def exact_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return total, (a - (total - added)) + (b - added)
 
 
+def inwards(low: Any, high: Any, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds two vectors of bounds to numbers of a dtype that lie between them: the lower up and the upper down.
+
+    Args:
+        low: Lower bounds, a float64 array of NumPy.
+        high: Upper bounds in the same form.
+        dtype: Floating dtype of NumPy or torch.
+
+    Returns:
+        The rounded bounds. Both are the nearest number to their bound where no number of the dtype lies between them.
+
+    Example:
+        >>> low, high = inwards(np.array([-0.1]), np.array([0.1]), np.dtype("float32"))
+        >>> float(low[0]) >= -0.1, float(high[0]) <= 0.1, float(np.float32(0.1)) <= 0.1
+        (True, True, False)
+    """
+    info, dtype = xp.finfo(dtype), jnp.dtype(str(dtype).removeprefix("torch."))
+    largest, least = float(info.max), float(info.tiny)
+    # XLA treats subnormal numbers as zero (CPU, jax 0.10.2), and a number beyond the largest would become infinite.
+    floor = np.where(np.abs(low) < least, np.where(low > 0.0, least, 0.0), low)
+    ceiling = np.where(np.abs(high) < least, np.where(high < 0.0, -least, 0.0), high)
+    floor, ceiling = (
+        np.where(np.isinf(side), side, np.clip(side, -largest, largest)).astype(dtype) for side in (floor, ceiling)
+    )
+    lowest = np.nextafter(floor, np.where(floor < low, ceiling, floor))
+    highest = np.nextafter(ceiling, np.where(ceiling > high, floor, ceiling))
+    between = (lowest >= low) & (lowest <= highest) & (highest <= high)
+    return np.where(between, lowest, np.minimum(floor, ceiling)), np.where(between, highest, ceiling)
+
+
+@functools.lru_cache(1024)
+def _inwards_of_bytes(low: bytes, high: bytes, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    return inwards(np.frombuffer(low), np.frombuffer(high), dtype)
+
+
+def inwards_once(low: np.ndarray, high: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Calls `inwards` once for each pair of bounds, because it takes longer than an eager call of a small policy."""
+    return _inwards_of_bytes(low.tobytes(), high.tobytes(), dtype)
+
+
 def like_actions(low: Any, high: Any, actions: Any) -> tuple[Any, Any]:
-    """Returns two vectors `(act,)`, such as the bounds of a Box, in the shape and the dtype of the actions."""
-    lowest, highest = (xp.broadcast_to(xp.constant(side, actions), actions.shape) for side in (low, high))
+    """Returns the bounds of a Box, two vectors `(act,)`, in the shape and the dtype of the actions, rounded inwards."""
+    return _like(actions, *xp.inwards(low, high, actions))
+
+
+def on_bounds(low: Any, high: Any, actions: Any) -> tuple[Any, Any]:
+    """Returns two masks: True for actions at or below the lower bounds, and at or above the upper bounds, of a Box.
+
+    Actions whose dtype is not float32 count as on a bound if they are copies of float32 actions on the bound.
+    """
+    below, above = _like(actions, *xp.inwards(low, high, xp.to_float32(actions)))
+    lowest, highest = like_actions(low, high, actions)
+    at_low = (actions <= xp.minimum(lowest, below)) | (actions == below)
+    return at_low, (actions >= xp.maximum(highest, above)) | (actions == above)
+
+
+def _like(actions: Any, low: np.ndarray, high: np.ndarray) -> tuple[Any, Any]:
+    # A float64 number of NumPy holds a number of every dtype, and torch reads no other bfloat16.
+    sides = (xp.constant(np.asarray(side, np.float64), actions) for side in (low, high))
+    lowest, highest = (xp.broadcast_to(side, actions.shape) for side in sides)
     return lowest, highest
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 # Argument types and dtypes that need no validation. Types of device arrays and tracers are added at their first use.
 _PASSED: set[type] = {bool, float}
@@ -25,6 +26,7 @@ class Compiled:
 
     Attributes:
         jit: The function compiled by `jax.jit`, without the validation.
+        static_argnames: Names of the arguments that are constants of the program: numbers, text or tuples.
 
     Example:
         >>> double = Compiled(lambda x: 2 * x)
@@ -38,7 +40,7 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...] = ()):
         functools.update_wrapper(self, function)
         self.jit: Any = jax.jit(function, static_argnames=static_argnames)
-        self._static = static_argnames
+        self.static_argnames = static_argnames
         self.lower, self.trace, self.eval_shape = self.jit.lower, self.jit.trace, self.jit.eval_shape
         self.clear_cache = self.jit.clear_cache
 
@@ -51,9 +53,13 @@ class Compiled:
             if isinstance(leaf, jax.Array):
                 _PASSED.add(kind)
                 continue
-            arguments, options = _validated(self.jit, self._static, arguments, options)
+            arguments, options = _validated(self.jit, self.static_argnames, arguments, options)
             break
-        return self.jit(*arguments, **options)
+        try:
+            return self.jit(*arguments, **options)
+        except (TypeError, ValueError):
+            _refuse_static(self.jit, self.static_argnames, arguments, options)
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self.__wrapped__, self._static)  # type: ignore[attr-defined]
@@ -81,6 +87,24 @@ def _validated(
 
     positional = [argument(name, value) for name, value in zip(names, arguments, strict=False)]
     return tuple(positional), {name: argument(name, value) for name, value in options.items()}
+
+
+def _refuse_static(
+    function: Callable[..., Any], static: tuple[str, ...], arguments: tuple[Any, ...], options: Mapping[str, Any]
+) -> None:
+    """Raises TypeError if a static argument is an array or cannot be hashed, which JAX reports without its name."""
+    try:
+        passed = inspect.signature(function).bind(*arguments, **options).arguments
+    except TypeError:
+        return
+    for name in static:
+        value = passed.get(name)
+        if isinstance(value, jax.Array) or not isinstance(value, Hashable):
+            kind = "a traced array" if isinstance(value, Tracer) else f"{type(value).__name__} {value!r}"
+            raise TypeError(
+                f"{name}: expected a constant of Python such as True, text or a tuple, got {kind}. Each value has a "
+                f"compiled program of its own; to choose inside a program, use jax.lax.cond with one call for each."
+            ) from None
 
 
 def checked(leaf: Any, where: str, name: str) -> Any:

@@ -111,6 +111,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "entry": lambda x, i: x[..., i],
     "expand_dims": torch.unsqueeze,
     "fori_loop": _fori_loop,
+    # torch.compile traces NumPy's functions, but not a cache.
+    "inwards": lambda low, high, like: (arrays.inwards if torch.compiler.is_compiling() else arrays.inwards_once)(
+        low, high, like.dtype
+    ),
     "is_floating": torch.is_floating_point,
     "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
     # torch cannot accumulate a product of narrow operands in a wider dtype, so the operands are converted first.
@@ -128,6 +132,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "stop_gradient": torch.Tensor.detach,
     "strictly_lower": _strictly_lower,
     "to_float32": torch.Tensor.float,
+    "to_int32": torch.Tensor.long,
 }
 
 

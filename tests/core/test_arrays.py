@@ -7,7 +7,7 @@ import torch
 from jax.test_util import check_grads
 
 import gaussjax.torch  # noqa: F401
-from gaussjax.core.arrays import elementwise, xp
+from gaussjax.core.arrays import elementwise, inwards, like_actions, on_bounds, xp
 
 
 @elementwise(lambda x, y: (y * xp.cos(x), xp.sin(x)))
@@ -33,3 +33,48 @@ def test_the_common_dtype_is_float32_at_the_least(array):
     for dtype in (np.int32, np.float16, np.float32):
         found = xp.at_least_float32(array(np.ones(2, dtype)), array(np.ones(3, np.float16)))
         assert [str(one.dtype).removeprefix("torch.") for one in found] == ["float32", "float32"]
+
+
+BOUNDS = np.array(
+    [[-0.1, 0.1], [-1 / 3, 1 / 3], [-0.7, 0.3], [1e-3, 0.7], [-2.0, 2.0], [-np.inf, 0.3], [-1e39, 1e39]]
+).T
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_bounds_are_rounded_to_the_nearest_numbers_between_them(dtype):
+    dtype = jnp.dtype(dtype)
+    (low, high), infinity = BOUNDS, np.array(np.inf, dtype)
+    lowest, highest = inwards(low, high, dtype)
+    assert lowest.dtype == highest.dtype == dtype
+    assert np.all((low <= lowest.astype(float)) & (highest.astype(float) <= high))
+    assert np.all(np.isinf(lowest) == np.isinf(low))
+    within = np.abs(low) < 1e4
+    assert np.all(np.nextafter(lowest[within], -infinity).astype(float) < low[within])
+    assert np.all(np.nextafter(highest[within], infinity).astype(float) > high[within])
+
+
+def test_bounds_without_a_number_between_them_become_the_nearest_one():
+    low, high = np.array([0.1, 1e-40, 0.5]), np.array([0.1 + 1e-12, 2e-40, 0.5])
+    for side in inwards(low, high, np.dtype("float32")):
+        np.testing.assert_array_equal(side, np.float32([0.1, 0.0, 0.5]))
+
+
+def test_zero_lies_between_subnormal_bounds():
+    # XLA treats subnormal numbers as zero.
+    lowest, highest = inwards(np.array([-1e-40, 1e-40]), np.array([1e-40, 1.0]), np.dtype("float32"))
+    np.testing.assert_array_equal(lowest, np.float32([0.0, 2.0**-126]))
+    np.testing.assert_array_equal(highest, np.float32([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("array", [jnp.asarray, lambda x, dtype: torch.tensor(x).to(getattr(torch, dtype))])
+def test_copies_of_actions_on_a_bound_are_on_it_in_every_dtype(dtype, array, x64):
+    low, high = BOUNDS[:, :4]
+    for precision in ("float32", "float64"):
+        lowest, highest = inwards(low, high, np.dtype(precision))
+        for actions, at_low, at_high in ((lowest, True, False), (highest, False, True), (lowest + 0.05, False, False)):
+            found = on_bounds(low, high, array(actions, dtype))
+            assert [np.asarray(side).tolist() for side in found] == [[at_low] * 4, [at_high] * 4]
+    sides = like_actions(low, high, array(low, dtype))
+    lowest, highest = (np.asarray(side.double() if torch.is_tensor(side) else side, float) for side in sides)
+    assert np.all((low <= lowest) & (highest <= high))
