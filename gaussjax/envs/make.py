@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gaussjax import spaces
 from gaussjax.envs.environment import Environment
 from gaussjax.envs.functional import from_functional
 
@@ -38,22 +40,26 @@ def make_functional(environment: str) -> Environment:
     return from_functional(PendulumFunctional(), gymnasium.spec(environment).max_episode_steps)
 
 
-def make_vector(environment: str, num_envs: int, **options: Any) -> gymnasium.vector.VectorEnv:
+def make_vector(
+    environment: str | Callable[..., gymnasium.Env], num_envs: int, **options: Any
+) -> gymnasium.vector.VectorEnv:
     """Makes copies of a Gymnasium environment, which step one after the other in this process.
 
     A finished episode is reset within the same step; its last observation is in `info["final_obs"]`.
     Observations that are not vectors (images, dicts, tuples, integers) are flattened.
 
     Args:
-        environment: Registered name, such as "Pendulum-v1".
+        environment: Registered name, such as "Pendulum-v1", or a function that makes one environment.
         num_envs: Number of copies.
-        **options: Options for `gymnasium.make`.
+        **options: Options for `gymnasium.make` or for the function.
 
     Returns:
         A vector environment whose observations are `(num_envs, features)`.
 
     Raises:
         gymnasium.error.Error: The environment is unknown, or a package that it needs is missing.
+        TypeError: `environment` is an environment, of which no copies can be made; or its observation space has no
+            flat vectors.
 
     Example:
         >>> environments = make_vector("Pendulum-v1", 4)
@@ -63,9 +69,19 @@ def make_vector(environment: str, num_envs: int, **options: Any) -> gymnasium.ve
     """
     import gymnasium
 
+    if isinstance(environment, gymnasium.Env):
+        raise TypeError(
+            f"environment: expected a name or a function that makes an environment, got {environment}. Pass its name, "
+            f"or a function such as lambda: gymnasium.make(name)."
+        )
+
     def make() -> gymnasium.Env:
-        made = gymnasium.make(environment, disable_env_checker=True, **options)
+        if callable(environment):
+            made = environment(**options)
+        else:
+            made = gymnasium.make(environment, disable_env_checker=True, **options)
         space = made.observation_space
+        spaces.as_space(space)
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             made = gymnasium.wrappers.FlattenObservation(made)
         return made

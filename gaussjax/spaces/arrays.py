@@ -1,4 +1,4 @@
-"""Conversion of observations to arrays and to flat vectors, and observations filled with zeros."""
+"""Conversion of observations to arrays and to flat vectors, bounds of a Box, and observations filled with zeros."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.core.arrays import is_other, xp
-from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
 Observations = Any
 """An array, or a dict or tuple of arrays with the structure of the observation space."""
 
 
-def cast(space: Space, observations: Observations, name: str = "observations") -> tuple[Observations, tuple[int, ...]]:
+def cast(space: Any, observations: Observations, name: str = "observations") -> tuple[Observations, tuple[int, ...]]:
     """Converts observations to arrays with the structure of the space; also returns their batch shape.
 
-    Integers and booleans in a Box become float32. Floating dtypes are kept (float64 with x64 only). Flat
-    vectors for a Box of several axes are reshaped.
+    Integers and booleans in a Box become float32, except the integers of `has_pixels` spaces. Floating dtypes are kept
+    (float64 with x64 only). Flat vectors for a Box of several axes are reshaped.
 
     Args:
-        space: Space of one observation.
+        space: Space of one observation, in any form that `as_space` converts.
         observations: Arrays of shape `(…, *shape)` or, for a Box, `(…, size)`; nested like the space.
         name: Name of the argument in errors.
 
@@ -55,8 +55,10 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
                     f"Give an array for each part of the space."
                 )
             parts = {i: cast(inner, observations[i], f"{name}[{i}]") for i, inner in enumerate(space.items)}
-        case _:
+        case Box() | Discrete() | MultiDiscrete():
             return _cast_array(space, observations, name)
+        case _:
+            return cast(as_space(space), observations, name)
     arrays, batches = ({key: part[i] for key, part in parts.items()} for i in range(2))
     if len(set(batches.values())) > 1:
         raise ValueError(
@@ -66,11 +68,13 @@ def cast(space: Space, observations: Observations, name: str = "observations") -
     return arrays if isinstance(space, Dict) else tuple(arrays.values()), next(iter(batches.values()), ())
 
 
-def flatten(space: Space, observations: Observations) -> jax.Array:
+def flatten(space: Any, observations: Observations) -> jax.Array:
     """Converts observations to flat float vectors like `gymnasium.spaces.flatten`; discrete parts become one-hot.
 
+    An integer that is no element of its discrete part becomes zeros; `gaussjax.strict` refuses it.
+
     Args:
-        space: Space of one observation.
+        space: Space of one observation, in any form that `as_space` converts.
         observations: Arrays as returned by `cast`.
 
     Returns:
@@ -82,27 +86,29 @@ def flatten(space: Space, observations: Observations) -> jax.Array:
                [1., 0., 0.]], dtype=float32)
     """
     match space:
-        case Box(shape=(_,)):
-            return observations
         case Box():
+            floats = observations if xp.is_floating(observations) else xp.to_float32(observations)
             batch = observations.shape[: observations.ndim - len(space.shape)]
-            return observations.reshape(*batch, math.prod(space.shape))
+            return floats if len(space.shape) == 1 else floats.reshape(*batch, math.prod(space.shape))
         case Discrete():
-            return xp.one_hot(observations - space.start, space.n)
+            return xp.one_hot(xp.to_int32(observations) - space.start, space.n)
         case MultiDiscrete():
-            parts = [xp.one_hot(xp.entry(observations, i), n) for i, n in enumerate(space.nvec)]
+            integers = xp.to_int32(observations)
+            parts = [xp.one_hot(xp.entry(integers, i), n) for i, n in enumerate(space.nvec)]
         case Dict():
             parts = [flatten(inner, observations[key]) for key, inner in space.items]
         case Tuple():
             parts = [flatten(inner, part) for inner, part in zip(space.items, observations, strict=True)]
+        case _:
+            return flatten(as_space(space), observations)
     return xp.concatenate(parts, axis=-1)
 
 
-def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
+def zeros(space: Any, batch_shape: tuple[int, ...] = (), full: Callable[..., Any] = jnp.full) -> Observations:
     """Observations filled with zeros; a Discrete space gives its lowest value, `start`.
 
     Args:
-        space: Space of one observation.
+        space: Space of one observation, in any form that `as_space` converts.
         batch_shape: Shape of the leading axes of each array.
         full: `(shape, value, dtype) -> array`; `np.full` makes NumPy arrays.
 
@@ -113,9 +119,9 @@ def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., A
         >>> zeros(Box(shape=(3,)), (5,)).shape
         (5, 3)
     """
-    match space:
+    match space := as_space(space):
         case Box():
-            dtype = space.dtype if np.issubdtype(space.dtype, np.floating) else "float32"
+            dtype = space.dtype if has_pixels(space) or np.issubdtype(space.dtype, np.floating) else "float32"
             return full((*batch_shape, *space.shape), 0, jax.dtypes.canonicalize_dtype(dtype))
         case Discrete():
             return full(batch_shape, space.start, np.int32)
@@ -125,6 +131,71 @@ def zeros(space: Space, batch_shape: tuple[int, ...] = (), full: Callable[..., A
             return {key: zeros(inner, batch_shape, full) for key, inner in space.items}
         case Tuple():
             return tuple(zeros(inner, batch_shape, full) for inner in space.items)
+
+
+def has_pixels(space: Any) -> bool:
+    """True for a Box of dtype uint8 with two or more axes, whose integers stay integers up to the network.
+
+    Args:
+        space: A gaussjax space.
+
+    Returns:
+        Whether its elements are images of integer pixels.
+
+    Example:
+        >>> has_pixels(Box(0, 255, (64, 64, 3), "uint8")), has_pixels(Box(0, 255, (128,), "uint8"))
+        (True, False)
+    """
+    return isinstance(space, Box) and space.dtype == "uint8" and len(space.shape) > 1
+
+
+def size(space: Any) -> int:
+    """Length of the flat vector to which `flatten` converts one element of a space.
+
+    Args:
+        space: A space in any form that `as_space` converts.
+
+    Returns:
+        Size of the last axis of the result of `flatten`.
+
+    Example:
+        >>> size(Tuple((Discrete(4), Box(shape=(2, 3)))))
+        10
+    """
+    match space := as_space(space):
+        case Box():
+            return math.prod(space.shape)
+        case Discrete():
+            return space.n
+        case MultiDiscrete():
+            return sum(space.nvec)
+        case Dict():
+            return sum(size(inner) for _, inner in space.items)
+        case Tuple():
+            return sum(size(inner) for inner in space.items)
+
+
+def bounds(box: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds of a Box as flat vectors.
+
+    Args:
+        box: A Box of any shape, of gaussjax or Gymnasium.
+
+    Returns:
+        Two float64 arrays `(size(box),)` in row-major order, with inf and -inf for no bound.
+
+    Raises:
+        TypeError: The space is not a Box.
+
+    Example:
+        >>> bounds(Box(-1.0, (1.0, 3.0), (2,)))
+        (array([-1., -1.]), array([1., 3.]))
+    """
+    box = as_space(box)
+    if not isinstance(box, Box):
+        raise TypeError(f"box: expected a Box, got {box}. Other spaces have no bounds.")
+    low, high = (np.broadcast_to(np.asarray(side, np.float64), size(box)) for side in (box.low, box.high))
+    return low, high
 
 
 def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) -> tuple[jax.Array, tuple[int, ...]]:
@@ -140,8 +211,8 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
         )
     array, element = xp.asarray(value), ()
     if isinstance(space, Box):
-        element = space.shape
-        array = array if xp.is_floating(array) else xp.to_float32(array)
+        element, is_integer = space.shape, xp.is_real(array) and not xp.is_floating(array)
+        array = array if xp.is_floating(array) or (is_integer and has_pixels(space)) else xp.to_float32(array)
     elif xp.is_floating(array) or not xp.is_real(array):
         raise TypeError(f"{name}: expected integers for {space}, got {array.dtype}. Use {name}.astype(jnp.int32).")
     elif isinstance(space, MultiDiscrete):

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple, as_space
 
 
-def to_dict(space: Space) -> dict[str, Any]:
+def to_dict(space: Any) -> dict[str, Any]:
     """Describes a space by a dict that JSON can store and `from_dict` converts back.
 
     Args:
-        space: A gaussjax space.
+        space: A space in any form that `as_space` converts.
 
     Returns:
         Dicts, lists, numbers and strings. Infinite bounds are "inf" and "-inf": JSON has no number for them.
@@ -22,7 +22,7 @@ def to_dict(space: Space) -> dict[str, Any]:
         >>> to_dict(Discrete(4))
         {'type': 'Discrete', 'n': 4, 'start': 0}
     """
-    match space:
+    match space := as_space(space):
         case Box():
             low, high = _write_bound(space.low), _write_bound(space.high)
             return {"type": "Box", "shape": list(space.shape), "low": low, "high": high, "dtype": space.dtype}

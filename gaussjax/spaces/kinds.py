@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jax import tree
+from jax.core import Tracer
 
 from gaussjax.core.arrays import fill
 
@@ -25,6 +27,7 @@ class Box:
         dtype: NumPy name of the dtype of one element.
 
     Example:
+        >>> from gaussjax.spaces import size
         >>> size(Box(-1.0, 1.0, (3,)))
         3
     """
@@ -36,6 +39,7 @@ class Box:
 
     def __post_init__(self) -> None:
         shape = self.shape
+        _refuse_traced(self, "low", "high")
         if shape is None and np.shape(self.low) == np.shape(self.high):
             shape = np.shape(self.low) or (1,)
         if np.ndim(shape) != 1 or not all(isinstance(n, (int, np.integer)) for n in shape):  # type: ignore[union-attr]
@@ -50,12 +54,12 @@ class Box:
         fill(self, low=low, high=high, shape=shape, dtype=np.dtype(self.dtype).name)
         # Scalar bounds are compared without a broadcast, because a huge shape from a file must not allocate memory.
         lowest, highest = np.atleast_1d(low), np.atleast_1d(high)
-        crossed = np.flatnonzero(~(lowest <= highest))
+        crossed = np.flatnonzero(~((lowest <= highest) & (lowest < math.inf) & (highest > -math.inf)))
         if crossed.size:
             low, high = (np.broadcast_to(side, max(lowest.size, highest.size))[crossed] for side in (lowest, highest))
             raise ValueError(
                 f"space: expected low <= high, got low {low} and high {high} in the dimensions {crossed.tolist()} of "
-                f"{self}."
+                f"{self}. A finite number has to lie between them."
             )
 
 
@@ -63,11 +67,18 @@ class Box:
 class Discrete:
     """Space of the integers from start to start + n - 1; an element is one-hot when flattened.
 
+    Any other integer is a vector of zeros when flattened; `gaussjax.strict` refuses it.
+
     Attributes:
-        n: Number of values.
+        n: Number of values, at least 1.
         start: Lowest value.
 
+    Raises:
+        ValueError: n is below 1.
+        TypeError: n or start is not an integer.
+
     Example:
+        >>> from gaussjax.spaces import size
         >>> size(Discrete(4))
         4
     """
@@ -75,20 +86,35 @@ class Discrete:
     n: int
     start: int = 0
 
+    def __post_init__(self) -> None:
+        _refuse_traced(self, "n", "start")
+        fill(self, n=_count(self.n, "n"), start=_integer(self.start, "start"))
+
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """Space of vectors of integers that start at 0; each integer is one-hot when flattened.
+    """Space of vectors of integers that start at 0; each integer is one-hot when flattened, like a Discrete one.
 
     Attributes:
-        nvec: Number of values of each integer.
+        nvec: Number of values of each integer, at least 1.
+
+    Raises:
+        ValueError: A number of values is below 1.
+        TypeError: The numbers of values are not integers in one axis.
 
     Example:
+        >>> from gaussjax.spaces import size
         >>> size(MultiDiscrete((3, 2)))
         5
     """
 
     nvec: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _refuse_traced(self, "nvec")
+        if np.ndim(self.nvec) != 1:
+            raise TypeError(f"nvec: expected a tuple of numbers of values, got {self.nvec!r}. One integer is (4,).")
+        fill(self, nvec=tuple(_count(n, "nvec") for n in self.nvec))
 
 
 @dataclass(frozen=True)
@@ -96,14 +122,24 @@ class Dict:
     """Space of dicts: named spaces, in the order in which their elements are flattened.
 
     Attributes:
-        items: Pairs of a name and a space.
+        items: Pairs of a name and a space in any form that `as_space` converts.
+
+    Raises:
+        ValueError: Two spaces have the same name.
 
     Example:
+        >>> from gaussjax.spaces import size
         >>> size(Dict((("image", Box(shape=(2, 2))), ("speed", Box(shape=(1,))))))
         5
     """
 
     items: tuple[tuple[str, Space], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.items]
+        if len(set(names)) < len(names):
+            raise ValueError(f"items: expected names that differ, got {names}. Give each space a name of its own.")
+        fill(self, items=tuple((name, as_space(inner)) for name, inner in self.items))
 
 
 @dataclass(frozen=True)
@@ -111,64 +147,27 @@ class Tuple:
     """Space of tuples: a sequence of spaces.
 
     Attributes:
-        items: Spaces of the entries of a tuple.
+        items: Spaces of the entries of a tuple, in any form that `as_space` converts.
 
     Example:
+        >>> from gaussjax.spaces import size
         >>> size(Tuple((Box(shape=(2,)), Discrete(3))))
         5
     """
 
     items: tuple[Space, ...]
 
+    def __post_init__(self) -> None:
+        fill(self, items=tuple(as_space(inner) for inner in self.items))
+
 
 Space = Box | Discrete | MultiDiscrete | Dict | Tuple
 
 
-def size(space: Space) -> int:
-    """Length of the flat vector to which `flatten` converts one element of a space.
-
-    Args:
-        space: A gaussjax space.
-
-    Returns:
-        Size of the last axis of the result of `flatten`.
-
-    Example:
-        >>> size(Tuple((Discrete(4), Box(shape=(2, 3)))))
-        10
-    """
-    match space:
-        case Box():
-            return math.prod(space.shape)
-        case Discrete():
-            return space.n
-        case MultiDiscrete():
-            return sum(space.nvec)
-        case Dict():
-            return sum(size(inner) for _, inner in space.items)
-        case Tuple():
-            return sum(size(inner) for inner in space.items)
-
-
-def bounds(box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds of a Box as flat vectors.
-
-    Args:
-        box: A Box of any shape.
-
-    Returns:
-        Two float64 arrays `(size(box),)` in row-major order, with inf and -inf for no bound.
-
-    Example:
-        >>> bounds(Box(-1.0, (1.0, 3.0), (2,)))
-        (array([-1., -1.]), array([1., 3.]))
-    """
-    low, high = (np.broadcast_to(np.asarray(side, np.float64), size(box)) for side in (box.low, box.high))
-    return low, high
-
-
 def as_space(space: Any) -> Space:
     """Converts a Gymnasium space, a vector length or a shape to a gaussjax space.
+
+    A MultiBinary space becomes a Box of dtype int8 from 0 to 1, which flattens alike.
 
     Args:
         space: A Gymnasium or gaussjax space, the length of an unbounded vector, or the shape of an unbounded array.
@@ -177,7 +176,8 @@ def as_space(space: Any) -> Space:
         A frozen, hashable space.
 
     Raises:
-        TypeError: The kind of the space is not supported.
+        TypeError: The kind of the space is not supported, such as OneOf, Text, Sequence and Graph; or the numbers in it
+            are traced arrays.
         ValueError: A size is negative, or the bounds cross.
 
     Example:
@@ -185,12 +185,8 @@ def as_space(space: Any) -> Space:
         Box(low=-inf, high=inf, shape=(3,), dtype='float32')
     """
     match space:
-        case Box() | Discrete() | MultiDiscrete():
+        case Box() | Discrete() | MultiDiscrete() | Dict() | Tuple():
             return space
-        case Dict():
-            return Dict(tuple((name, as_space(inner)) for name, inner in space.items))
-        case Tuple():
-            return Tuple(tuple(as_space(inner) for inner in space.items))
         case int() | np.integer() if not isinstance(space, bool):
             return Box(shape=(space,))
         case tuple() | list() if all(isinstance(n, (int, np.integer)) for n in space):
@@ -204,10 +200,13 @@ def as_space(space: Any) -> Space:
                 f"space: expected a MultiDiscrete that starts at 0 and has one axis, got {space}. "
                 f"Wrap the environment so that it has both."
             )
-        return MultiDiscrete(tuple(int(n) for n in space.nvec))
+        return MultiDiscrete(space.nvec)
     if hasattr(space, "n") and hasattr(space, "start"):
-        return Discrete(int(space.n), int(space.start))
-    inner_spaces = getattr(space, "spaces", None)
+        return Discrete(space.n, space.start)
+    if _is_called(space, "MultiBinary"):
+        return Box(0.0, 1.0, space.shape, "int8")
+    # The flat vector of a OneOf names the chosen space and has the largest length, unlike that of a Tuple.
+    inner_spaces = None if _is_called(space, "OneOf") else getattr(space, "spaces", None)
     if isinstance(inner_spaces, Mapping):
         return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))
     if isinstance(inner_spaces, tuple):
@@ -247,6 +246,32 @@ def action_box(space: Any) -> Box:
             f"{box.shape}. Give one action the shape (1,)."
         )
     return box
+
+
+def _is_called(space: Any, name: str) -> bool:
+    return any(cls.__name__ == name for cls in type(space).__mro__)
+
+
+def _refuse_traced(space: Any, *names: str) -> None:
+    for name in names:
+        if any(isinstance(leaf, Tracer) for leaf in tree.leaves(getattr(space, name))):
+            raise TypeError(
+                f"{name}: expected numbers, got a traced array in a {type(space).__name__}. Make the space outside of "
+                f"jit, or under jax.ensure_compile_time_eval()."
+            )
+
+
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {value!r}.")
+    return int(value)
+
+
+def _count(value: Any, name: str) -> int:
+    count = _integer(value, name)
+    if count < 1:
+        raise ValueError(f"{name}: expected at least 1 value, got {count}.")
+    return count
 
 
 def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:

@@ -9,6 +9,7 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
 from gaussjax import envs
+from tests.training import probes
 
 
 def test_functional_pendulum_is_gymnasiums_pendulum():
@@ -94,6 +95,32 @@ def test_gymnax_interface_draws_anew_at_each_step():
         places.append(float(stepped.observation[0]))
         state = stepped.state
     assert len(set(np.round(np.diff([0.0, *places]), 4))) == 4
+
+
+def test_a_function_makes_the_environments():
+    environments = envs.make_vector(lambda length: probes.Counter(length), 3, length=2)
+    assert environments.num_envs == 3
+    assert [each._length for each in environments.envs] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (gymnasium.spaces.Text(3), "got Text"),
+        (gymnasium.spaces.OneOf((gymnasium.spaces.Discrete(2),)), "got OneOf"),
+    ],
+)
+def test_observations_without_flat_vectors_are_refused(space, says):
+    class Speaking(probes.Counter):
+        observation_space = space
+
+    with pytest.raises(TypeError, match=f"space: expected a Box, .* {says}"):
+        envs.make_vector(lambda: Speaking(2), 2)
+
+
+def test_an_environment_is_no_name():
+    with pytest.raises(TypeError, match="environment: expected a name or a function that makes an environment, got <"):
+        envs.make_vector(probes.Counter(2), 2)
 
 
 def test_unknown_environment_is_named():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces as gym
 
+import gaussjax
 from gaussjax import spaces
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space, from_dict
 
@@ -28,6 +29,8 @@ SPACES = {
     "open": (gym.Box(-np.inf, np.inf, (2,)), Box(shape=(2,))),
     "discrete": (gym.Discrete(4), Discrete(4)),
     "discrete from -1": (gym.Discrete(3, start=-1), Discrete(3, -1)),
+    "binary": (gym.MultiBinary(3), Box(0.0, 1.0, (3,), "int8")),
+    "binary matrix": (gym.MultiBinary((2, 3)), Box(0.0, 1.0, (2, 3), "int8")),
     "multi": (gym.MultiDiscrete([2, 3, 4]), MultiDiscrete((2, 3, 4))),
     "dict": (
         gym.Dict({"z": gym.Discrete(2), "a": gym.Box(-1.0, 1.0, (2,))}),
@@ -160,7 +163,20 @@ REFUSED = {
     "ValueError: expected sizes of zero or more, got the shape \\(-3,\\)": lambda: as_space(-3),
     "TypeError: got Text": lambda: as_space(gym.Text(3)),
     "TypeError: got Graph": lambda: as_space(gym.Graph(gym.Discrete(2), None)),
-    "TypeError: got MultiBinary": lambda: as_space(gym.MultiBinary(3)),
+    "TypeError: got Sequence": lambda: as_space(gym.Sequence(gym.Discrete(2))),
+    # The flat vector of a OneOf has the length 3, and the vector of a Tuple of its spaces the length 4.
+    "TypeError: got OneOf": lambda: as_space(gym.OneOf((gym.Discrete(2), gym.Box(0, 1, (2,))))),
+    "TypeError: a shape, got OneOf": lambda: spaces.size(gym.Tuple((gym.OneOf((gym.Discrete(2),)),))),
+    "ValueError: n: expected at least 1 value, got -1": lambda: Discrete(-1),
+    "ValueError: n: expected at least 1 value, got 0": lambda: Discrete(0),
+    "TypeError: n: expected an integer, got 'a'": lambda: Discrete("a"),
+    "TypeError: n: expected an integer, got 2.5": lambda: Discrete(2.5),
+    "TypeError: start: expected an integer, got True": lambda: Discrete(2, True),
+    "ValueError: nvec: expected at least 1 value, got 0": lambda: MultiDiscrete((0, 2)),
+    "TypeError: nvec: expected a tuple of numbers of values, got 3": lambda: MultiDiscrete(3),
+    "ValueError: names that differ, got \\['a', 'a'\\]": lambda: Dict((("a", Discrete(2)), ("a", Discrete(3)))),
+    "ValueError: got low \\[inf\\] .* A finite number has to lie between them": lambda: Box(INF, INF, (2,)),
+    "TypeError: box: expected a Box, got Discrete": lambda: spaces.bounds(gym.Discrete(3)),
     "TypeError: a shape, got Text": lambda: as_space(gym.Dict(a=gym.Text(3))),
     "TypeError: expected a MultiDiscrete that starts at 0": lambda: as_space(gym.MultiDiscrete([2, 2], start=[1, 0])),
     "TypeError: has one axis": lambda: as_space(gym.MultiDiscrete([[2, 2]])),
@@ -215,3 +231,77 @@ def test_a_box_takes_the_arguments_of_gymnasiums():
         theirs, ours = gym.Box(*arguments), spaces.Box(*arguments)
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype.name if len(arguments) > 3 else "float32")
         assert as_space(theirs) == spaces.Box(theirs.low, theirs.high, theirs.shape, theirs.dtype)
+
+
+def test_every_function_takes_a_gymnasium_space(pair):
+    theirs, ours = pair
+    samples = stack([theirs.sample() for _ in range(4)])
+    assert spaces.size(theirs) == spaces.size(ours)
+    assert spaces.to_dict(theirs) == spaces.to_dict(ours)
+    assert jax.tree.map(np.shape, spaces.zeros(theirs, (2,))) == jax.tree.map(np.shape, spaces.zeros(ours, (2,)))
+    found, batch_shape = spaces.cast(theirs, samples)
+    assert batch_shape == (4,)
+    np.testing.assert_array_equal(spaces.flatten(theirs, found), spaces.flatten(ours, found))
+    if isinstance(ours, Box):
+        np.testing.assert_array_equal(spaces.bounds(theirs), spaces.bounds(ours))
+    assert Tuple((theirs,)) == Tuple((ours,))
+
+
+@pytest.mark.parametrize("library", [np.asarray, jnp.asarray, lambda x: jax.jit(lambda: jnp.asarray(x))()])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"])
+def test_integers_of_every_dtype_are_one_hot(dtype, library, x64):
+    x = library(np.array([[3, 1], [0, 0], [7, 2]], dtype))
+    # The last row starts with 7, which is no element.
+    expected = [[0, 0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(spaces.flatten(MultiDiscrete((4, 3)), x), expected)
+    np.testing.assert_array_equal(spaces.flatten(Discrete(3, start=-2), x[1]), np.eye(3)[[2, 2]])
+
+
+@pytest.mark.parametrize("number", [2**32 - 1, 2**32 + 1, 2**63])
+def test_an_integer_beyond_32_bits_is_no_element(number, x64):
+    for library in (np.asarray, jnp.asarray):
+        assert not np.any(spaces.flatten(Discrete(4, start=-2), library(np.array([number], np.uint64))))
+
+
+def test_an_integer_that_is_no_element_becomes_zeros():
+    assert not np.any(spaces.flatten(Discrete(5), jnp.array([7, -1])))
+    assert not np.any(spaces.flatten(Discrete(5, start=2), jnp.array([1, 7])))
+
+
+TRACED = {
+    "Box": lambda x: Box(-x, x, (2,)),
+    "Discrete": lambda x: Discrete(x),
+    "MultiDiscrete": lambda x: MultiDiscrete((x, 2)),
+    "factory": lambda x: gaussjax.gaussian(gaussjax.networks.MLP(), 3, Box(-x, 1.0, (2,))),
+}
+
+
+@pytest.mark.parametrize("make", TRACED.values(), ids=TRACED)
+def test_a_space_of_traced_numbers_is_refused_with_the_repair(make):
+    def trace(x):
+        make(x)
+        return x
+
+    with pytest.raises(
+        TypeError, match=r"traced array in a .* outside of jit, or under jax.ensure_compile_time_eval\(\)"
+    ):
+        jax.jit(trace)(2)
+
+    @jax.jit
+    def made_in_jit():
+        with jax.ensure_compile_time_eval():
+            make(jnp.asarray(2))
+        return 0
+
+    if make is TRACED["Box"]:
+        made_in_jit()
+
+
+def test_pixels_stay_integers_and_other_integers_become_float32():
+    images, matrix = Box(0, 255, (2, 2), "uint8"), np.ones((3, 2, 2), np.uint8)
+    for library in (np.asarray, jnp.asarray):
+        assert spaces.cast(images, library(matrix))[0].dtype == np.uint8
+    assert spaces.cast(images, matrix.astype(bool))[0].dtype == np.float32
+    assert spaces.zeros(images).dtype == np.uint8
+    assert spaces.flatten(images, matrix).dtype == np.float32
+    assert spaces.cast(Box(0, 255, (4,), "uint8"), matrix.reshape(3, 4))[0].dtype == np.float32
