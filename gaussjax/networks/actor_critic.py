@@ -13,10 +13,12 @@ from jaxtyping import Array, Float
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import NetworkOutput
 from gaussjax.networks.layers import Activation, Layers, dense
 from gaussjax.networks.recurrent.cells import refuse_none
+from gaussjax.spaces.arrays import has_pixels
 
 
 class ActorCritic(nn.Module):
@@ -189,6 +191,7 @@ class ActionValue(nn.Module):
         """Returns the value of each action, of shape `(…)`."""
         if self.observation_space is not None:
             observations = spaces.flatten(self.observation_space, observations)
+        observations = observations if xp.is_floating(observations) else xp.to_float32(observations)
         x = jnp.concatenate([observations, actions], axis=-1)
         x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
         return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)
@@ -228,6 +231,29 @@ def actor(policy: Any, params: Any) -> tuple[Any, Any]:
     else:
         return policy, params
     return policy.kind.factory(alone, space, spec.action_space, **dict(spec.options)), params
+
+
+def scales_pixels(network: Any, space: spaces.Space) -> bool:
+    """Returns True if a network divides the observations of a space by 255, so that statistics must not scale them.
+
+    Args:
+        network: A network, with or without a critic.
+        space: Space of the observations.
+
+    Returns:
+        True for a `CNN` that scales its pixels, for a `Graph` on images of dtype uint8, and for an `ActorCritic` that
+        has one of them.
+
+    Example:
+        >>> images = spaces.Box(0, 255, (64, 64, 3), "uint8")
+        >>> scales_pixels(CNN(), images), scales_pixels(CNN(scale_pixels=False), images)
+        (True, False)
+    """
+    if isinstance(network, ActorCritic):
+        return scales_pixels(network.actor, space) or scales_pixels(network.critic, space)
+    if isinstance(network, CNN) and network.scale_pixels is not None:
+        return network.scale_pixels
+    return isinstance(network, (CNN, Graph)) and has_pixels(space)
 
 
 def actor_observations(network: Any) -> Callable[[Any], Any]:

@@ -13,6 +13,7 @@ from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.networks.layers import Activation, activation
 from gaussjax.networks.mlp import Network
+from gaussjax.spaces.arrays import has_pixels
 
 
 class CNN(Network):
@@ -29,7 +30,10 @@ class CNN(Network):
         convolution_activation: Name or function of the activation after each convolution.
         sizes: Width of each dense layer.
         activation: Activation of the dense layers, as in `MLP`.
-        scale_pixels: Whether to divide the pixels by 255; None divides only pixels of dtype uint8.
+        scale_pixels: Whether to divide the pixels by 255. None divides them if the space has dtype uint8: they are
+            numbers from 0 to 255 then, integers or floats. Training loops, `serve` and other functions with observation
+            statistics do not normalise pixels that are divided. For pixels that you have scaled or normalised yourself
+            set False. Without a space None divides observations of dtype uint8.
 
     Example:
         >>> import jax, gaussjax
@@ -82,9 +86,9 @@ class CNN(Network):
         """Returns the observations as floating-point images with one batch axis, and their original batch shape."""
         space = self.observation_space
         if space is None:
-            shape, from_bytes = observations.shape[-3:], observations.dtype == jnp.uint8
+            shape, scales = observations.shape[-3:], observations.dtype == jnp.uint8
         elif isinstance(space, spaces.Box) and len(space.shape) in (2, 3):
-            shape, from_bytes = space.shape, space.dtype == "uint8"
+            shape, scales = space.shape, has_pixels(space)
         else:
             raise ValueError(
                 f"observation_space: expected a Box of shape (height, width, channels), got {space}. For a Dict "
@@ -94,7 +98,7 @@ class CNN(Network):
         shape = shape if len(shape) == 3 else (*shape, 1)
         self.refuse_small(shape)
         observations = observations if xp.is_floating(observations) else xp.to_float32(observations)
-        if from_bytes if self.scale_pixels is None else self.scale_pixels:
+        if scales if self.scale_pixels is None else self.scale_pixels:
             observations = observations / 255
         return observations.reshape(math.prod(batch_shape), *shape), batch_shape
 

@@ -18,6 +18,7 @@ from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
 from gaussjax.networks.recurrent.cells import refuse_none
 from gaussjax.networks.recurrent.layers import CELL_NAMES, RecurrentLayers
+from gaussjax.spaces.arrays import has_pixels
 
 
 class _Value(NamedTuple):
@@ -41,7 +42,8 @@ class Graph(Network):
         nodes: Dicts with `name`, `input` ("observations" by default), `layers` and optionally `activations` (one for
             all linear and conv layers, or a list). A layer is a width, the name of an activation, "flatten", "norm",
             `{"linear": 64}`, `{"conv": {"features": 32, "kernel": 8, "stride": 4}}`, or `{"lstm": 64}`. The layers
-            gru, rnn, rnn_relu and mingru are written like lstm.
+            gru, rnn, rnn_relu and mingru are written like lstm. Images of a Box of dtype uint8 are numbers from 0 to
+            255, integers or floats, which the graph divides by 255.
         output: Expression for the head's input; None means the last node.
         value: Expression for the input of the linear layer that computes `outputs["value"]`; None means no value.
 
@@ -242,8 +244,8 @@ def _as_value(value: Any, where: str) -> _Value:
         return value
     if isinstance(value.space, spaces.Box):
         array, rank = value.value, len(value.space.shape)
-        if value.space.dtype == "uint8" and rank > 1:
-            array = array / 255
+        if has_pixels(value.space):
+            array = (array if xp.is_floating(array) else xp.to_float32(array)) / 255
         return _Value(array, rank) if rank else _Value(array[..., None], 1)
     if value.space is not None:
         return _Value(spaces.flatten(value.space, value.value), 1)

@@ -57,7 +57,10 @@ class GaussianHead(nn.Module):
     def __call__(self, features: Float[Array, "*batch features"]) -> NetworkOutput:
         """Returns the mean, log_std and a dict of further outputs."""
         if self.num_actions is None:
-            raise ValueError("num_actions: expected a number, got None. A policy's factory fills it in.")
+            raise ValueError(
+                "num_actions: expected a number, got None. A policy's factory fills it in; inside a module of your own "
+                "pass num_actions=."
+            )
         if self.std not in STD_KINDS:
             choose(dict.fromkeys(STD_KINDS), self.std, "std")
         (features,) = xp.at_least_float32(features)
@@ -104,6 +107,8 @@ class GaussianHead(nn.Module):
         if self.log_std_bounds is None:
             return self.initial_log_std
         low, high = self.log_std_bounds
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"log_std_bounds: expected finite numbers, got {low} and {high}. None sets no bounds.")
         if not low < self.initial_log_std < high:
             raise ValueError(
                 f"initial_log_std: expected a value in log_std_bounds, {low} to {high}, got {self.initial_log_std}."

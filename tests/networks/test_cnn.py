@@ -1,3 +1,4 @@
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +6,13 @@ import pytest
 import torch
 
 import gaussjax
-from gaussjax.networks import CNN
+from gaussjax import envs, normalize
+from gaussjax.networks import CNN, MLP, ActorCritic, Graph
+from gaussjax.spaces import Box
 from gaussjax.torch import to_torch
+from gaussjax.training import ppo, sac
 from tests import policies
+from tests.training import probes
 
 ACTIONS = gaussjax.spaces.Box(shape=(2,))
 SMALL = CNN(channels=(4, 5), kernels=(4, 3), strides=(2, 1), sizes=(8,), activation="tanh")
@@ -100,3 +105,118 @@ def test_a_bfloat16_trunk_has_a_float32_head():
     mean = policy.apply(params, x)[0].mean()
     assert mean.dtype == jnp.float32
     np.testing.assert_allclose(mean, exact.apply(params, x)[0].mean(), atol=0.02)
+
+
+PIXELS = gaussjax.spaces.Box(0, 255, (8, 8, 1), "uint8")
+
+
+def first_input(monkeypatch):
+    """Records the images that enter the first convolution."""
+    seen = []
+    own = CNN.images
+
+    def images(self, observations):
+        found = own(self, observations)
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), found[0])
+        return found
+
+    monkeypatch.setattr(CNN, "images", images)
+    return seen
+
+
+class Camera(gymnasium.Env):
+    """Images of random pixels; an episode has one step."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 1), np.uint8)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 256, (8, 8, 1), np.uint8), {}
+
+    def step(self, action):
+        return self.np_random.integers(0, 256, (8, 8, 1), np.uint8), 1.0, True, False, {}
+
+
+def camera():
+    """The same as JAX functions."""
+
+    def image(key):
+        return jax.random.randint(key, (8, 8, 1), 0, 256).astype(jnp.uint8)
+
+    def step(state, action):
+        return envs.Step(state, image(jax.random.fold_in(state, 1)), jnp.ones(()), jnp.array(True), jnp.array(False))
+
+    return envs.Environment(lambda key: (key, image(key)), step, PIXELS, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+
+
+ACTOR = CNN(channels=(2,), kernels=(3,), strides=(3,), sizes=(4,), activation="tanh")
+GRAPH_ACTOR = Graph([{"name": "all", "layers": ["flatten", 4]}], value="all")
+LOOPS = {
+    "ppo on the host": (ppo, lambda: probes.vector(Camera, 2), True),
+    "ppo on the host without statistics": (ppo, lambda: probes.vector(Camera, 2), False),
+    "ppo on flat images": (ppo, lambda: envs.make_vector(Camera, 2), True),
+    "ppo compiled": (ppo, camera, True),
+    "sac on the host": (sac, lambda: probes.vector(Camera, 2), True),
+    "sac compiled": (sac, camera, True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("algorithm", "environments", "normalize_observations"), LOOPS.values(), ids=LOOPS)
+def test_training_scales_pixels_once(algorithm, environments, normalize_observations, monkeypatch):
+    seen, made = first_input(monkeypatch), environments()
+    options = {"num_envs": 2, "num_steps": 8, "batch_size": 8, "normalize_observations": normalize_observations}
+    if algorithm is ppo:
+        network = ActorCritic(ACTOR, shared=True)
+        policy = gaussjax.gaussian(network, PIXELS, Box(-1.0, 1.0, (2,)), keepdims=False)
+        loop = ppo.make(made, ppo.Config(**options, num_epochs=1), policy)
+    else:
+        policy = gaussjax.squashed_gaussian(ACTOR, PIXELS, Box(-1.0, 1.0, (2,)))
+        loop = sac.make(made, sac.Config(**options, learning_starts=4, buffer_size=64, hidden_sizes=(4,)), policy)
+    state, _ = loop.step(loop.init(jax.random.key(0)))
+    loop.step(state)
+    jax.effects_barrier()
+    # Pixels are uniform in [0, 1]. Initial observations of parameters, and an empty replay buffer, are zeros.
+    pixels = np.concatenate([x.ravel() for x in seen if x.any()])
+    assert pixels.max() == 1.0
+    assert np.std(pixels) == pytest.approx(12**-0.5, rel=0.1)
+    if loop.runner is not None:
+        made.close()
+
+
+SCALING = {
+    "cnn": (ACTOR, True),
+    "graph": (GRAPH_ACTOR, True),
+    "actor-critic": (ActorCritic(ACTOR, shared=True), True),
+    "unscaled": (ACTOR.clone(scale_pixels=False), False),
+    "mlp": (MLP((4,)), False),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(row, marks=pytest.mark.slow if row != "cnn" else ()) for row in SCALING])
+def test_statistics_do_not_change_pixels_that_a_network_scales(name, tmp_path):
+    (network, scales), x, file = SCALING[name], images((4, 8, 8, 1)), tmp_path / "policy.safetensors"
+    statistics = normalize.update(normalize.init((8, 8, 1)), x)
+    policy = gaussjax.gaussian(network, PIXELS, Box(-1.0, 1.0, (2,)))
+    params = policies.random_params(policy)
+    seen = x if scales else normalize.apply(statistics, x)
+    expected = policy.act(params, None, seen, deterministic=True).actions
+    gaussjax.save(file, policy, params, normalizer=statistics)
+    found = [gaussjax.serve(policy, params, statistics)(x), gaussjax.load(file).act(x).actions]
+    for actions in (*found, np.asarray(gaussjax.torch.load(file).act(x).actions)):
+        np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [ACTOR, pytest.param(GRAPH_ACTOR, marks=pytest.mark.slow)], ids=["cnn", "graph"])
+def test_pixels_given_by_hand_are_scaled_alike_as_integers_and_as_floats(network):
+    policy = gaussjax.gaussian(network, PIXELS, Box(-1.0, 1.0, (2,)))
+    params, x = policies.random_params(policy), images((3, 8, 8, 1))
+    twin = gaussjax.torch.from_spec(policy.spec)
+    tensors = to_torch(policy.spec, params)
+    expected = policy.apply(params, x)[0].mean()
+    for dtype in (np.uint8, np.int32, np.int64, np.float32):
+        for given in (x.astype(dtype), x.astype(dtype).reshape(3, 64)):
+            np.testing.assert_allclose(policy.apply(params, given)[0].mean(), expected, rtol=1e-6, atol=1e-6)
+            found = twin.apply(tensors, given)[0].mean().detach()
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
