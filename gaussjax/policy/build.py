@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,14 @@ from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
+from gaussjax.core.choices import choose, nearest
 from gaussjax.distributions.distribution import check_reduction
 from gaussjax.networks.description import hashable
 from gaussjax.policy import checks
 from gaussjax.policy.backend import JAX, Backend
 from gaussjax.policy.policy import ActOutput, EvaluateOutput, Kind, Params, Policy, Spec
+
+_OPTIONS = ("clip_actions", "clip_mean_actions", "clip_log_std", "min_log_std", "max_log_std", "clipped_log_prob")
 
 
 def build(
@@ -36,15 +40,16 @@ def build(
         action_space: As for `gaussjax.gaussian`.
         reduction: As for `gaussjax.gaussian`.
         keepdims: As for `gaussjax.gaussian`.
-        **options: Further options, plain data that the spec stores. `clip_log_std=True` with `min_log_std` and
-            `max_log_std` clips log_std; the kind interprets all other options.
+        **options: Plain data that the spec stores. `clip_log_std=True` with `min_log_std` and `max_log_std` clips
+            log_std. A kind with a factory has the factory's options; for another kind all other names are notes.
 
     Returns:
         The policy.
 
     Raises:
-        ValueError: The reduction does not exist, or the bounds of the Box cross.
-        TypeError: The action space is not a Box, or the network has no `init` and `apply`.
+        ValueError: The reduction does not exist, an option has no effect, the bounds of the Box cross, or the network's
+            initial_log_std is outside of the bounds of log_std.
+        TypeError: The action space is not a Box, the network has no `init` and `apply`, or an option has another type.
 
     Example:
         >>> import jax, jax.numpy as jnp, gaussjax
@@ -73,15 +78,32 @@ def build(
         True
     """
     check_reduction(reduction)
+    options = _checked_options(kind, options)
     # gaussjax.torch passes a record of the network and its backend in place of the network.
     backend: Backend = getattr(network, "backend", JAX)
     network = checks.network(network) if backend is JAX else network.network
     observed, box = spaces.as_space(observation_space), spaces.action_box(action_space)
-    options = {**options, "reduction": reduction, "keepdims": bool(keepdims)}
+    clips = options.get("clip_log_std", False)
+    checks.initial_log_std(network, **{name: options[name] for name in ("min_log_std", "max_log_std") if clips})
+    options = {**options, "reduction": reduction, "keepdims": checks.flag(keepdims, "keepdims")}
     spec = Spec(kind.name, hashable(network), observed, box, tuple(options.items()))
     if kind.factory is None:
         kind = kind._replace(factory=_Build(kind))
     return Policy(**_functions(spec, kind, backend, reduction, keepdims), spec=spec, kind=kind)
+
+
+def _checked_options(kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options; raises an error for an option without effect, unless it is a note of the user."""
+    clips = inspect.signature(checks.log_std_options).parameters
+    known = clips if kind.factory is None else inspect.signature(kind.factory).parameters
+    for name in options.keys() - known.keys():
+        # The spec keeps notes with a kind that has no factory, but no names that seem to be options.
+        if kind.factory is not None or nearest(name, _OPTIONS):
+            choose(known, name, f"option of {kind.name}")
+    if kind.factory is None and clips.keys() & options.keys():
+        defaults = dict(zip(clips, (False, *checks.LOG_STD_BOUNDS), strict=True))
+        return {**options, **checks.log_std_options(**{name: options.get(name, defaults[name]) for name in clips})}
+    return options
 
 
 class _Build(NamedTuple):
@@ -104,6 +126,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return backend.compile(function, static)
 
     def initial_carry(batch_shape: tuple[int, ...] = ()) -> Any:
+        batch_shape = checks.batch_shape(batch_shape)
         return network.initial_carry(batch_shape) if hasattr(network, "initial_carry") else ()
 
     recurrent = bool(jax.tree.leaves(backend.abstract(initial_carry)))
@@ -114,9 +137,11 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         if observations is None:
             observations = spaces.zeros(spec.observation_space, (1,), backend.full)
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
-        if recurrent:
-            return network.init(key, observations, initial_carry(batch_shape), None)
-        return network.init(key, observations)
+        state = (initial_carry(batch_shape), None) if recurrent else ()
+        try:
+            return network.init(key, observations, *state)
+        except checks.IMPURE as error:
+            raise checks.impure(error) from error
 
     @functools.cache
     def expected_params() -> Any:
@@ -130,12 +155,15 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
-            resets = checks.carry_and_resets(carry, resets, expected_carry, batch_shape)
-            returned = network.apply(params, observations, carry, resets)
+            state = carry, checks.carry_and_resets(carry, resets, expected_carry, batch_shape)
         else:
             if carry is not None or resets is not None:
                 checks.no_carry(carry, resets)
-            returned = network.apply(params, observations)
+            state = ()
+        try:
+            returned = network.apply(params, observations, *state)
+        except checks.IMPURE as error:
+            raise checks.impure(error) from error
         mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
         if clips_log_std:
             log_std = xp.clip(log_std, options["min_log_std"], options["max_log_std"])
@@ -156,6 +184,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return xp.expand_dims(reduced, -1) if keepdims and reduction != "none" else reduced
 
     def distribution_of(outputs: dict[str, Any]) -> Any:
+        checks.outputs(outputs)
         return kind.distribution(outputs["mean_actions"], outputs["log_std"], outputs)
 
     # The functions below have the types that `Policy` declares.
@@ -165,9 +194,9 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return distribution_of(outputs), outputs
 
     def act(params, key, observations, *, taken_actions=None, carry=None, resets=None, deterministic=False, noise=None):
-        distribution, outputs, mean = forward(params, observations, carry, resets)
         if key is not None or not (deterministic or noise is not None):
             backend.check_key(key)
+        distribution, outputs, mean = forward(params, observations, carry, resets)
         if noise is not None:
             noise = xp.astype(checks.noise(noise, mean.shape, deterministic), mean.dtype)
         elif not deterministic:
@@ -196,7 +225,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
 
     def noise(key, batch_shape=()):
         backend.check_key(key)
-        return backend.draw(key, (*batch_shape, num_actions), backend.float32)
+        return backend.draw(key, (*checks.batch_shape(batch_shape), num_actions), backend.float32)
 
     initial_carry.__qualname__ = "policy.initial_carry"
     return {

@@ -5,9 +5,11 @@ In JAX the checks of a call run while it is traced, and cost nothing afterwards;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,8 @@ from gaussjax.core.arrays import xp
 from gaussjax.core.trees import check_shapes
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
+IMPURE = (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError)
+KEY_IS_SECOND = "The key comes second in act(params, key, observations)."
 
 
 def key(value: Any) -> None:
@@ -28,13 +32,47 @@ def key(value: Any) -> None:
     elif dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
         return
     elif dtype is None:
-        found = repr(value)
+        found = f"a {type(value).__name__}" if isinstance(value, (dict, list, tuple)) else repr(value)
     else:
         found = f"an array of type {dtype} and shape {value.shape}"
     raise TypeError(
         f"key: expected one PRNG key, got {found}. Make one with jax.random.key(0); for several keys "
-        f"use jax.vmap, and jax.random.split for a new key at each call."
+        f"use jax.vmap, and jax.random.split for a new key at each call. {KEY_IS_SECOND}"
     )
+
+
+def policy(value: Any) -> None:
+    """Raises TypeError unless the value is a policy."""
+    if not hasattr(value, "spec") or not hasattr(value, "act"):
+        raise TypeError(
+            f"policy: expected a policy such as gaussjax.gaussian makes, got {type(value).__name__}. The policy comes "
+            f"before its parameters."
+        )
+
+
+def flag(value: Any, name: str) -> bool:
+    """Returns an option as a bool; raises TypeError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}. A text is always true: convert it first.")
+    return bool(value)
+
+
+def batch_shape(value: Any) -> tuple[int, ...]:
+    """Returns a batch shape; raises TypeError unless it is a tuple of sizes."""
+    # An exported program has symbols as sizes.
+    if not isinstance(value, (tuple, list)) or any(isinstance(n, (float, str)) for n in value):
+        raise TypeError(f"batch_shape: expected a tuple of sizes, got {value!r}. For one axis of length 4 pass (4,).")
+    return tuple(value)
+
+
+def outputs(value: Any) -> None:
+    """Raises ValueError unless the value holds the outputs that a distribution is made from."""
+    if not isinstance(value, dict) or not {"mean_actions", "log_std"} <= value.keys():
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise ValueError(
+            f"outputs: expected a dict with mean_actions and log_std, got {found}. Pass the outputs of act, apply or "
+            f"evaluate."
+        )
 
 
 def params(value: Any, expected: Callable[[], Any]) -> None:
@@ -164,6 +202,20 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
     return mean, log_std, outputs
 
 
+def impure(error: Exception) -> TypeError:
+    """Converts an `IMPURE` error of Flax, about variables that change or numbers that are drawn, to one of ours."""
+    found = f"Flax says: {str(error).splitlines()[0]}"
+    if isinstance(error, flax.errors.InvalidRngError):
+        return TypeError(
+            f"network: expected a module that draws no numbers, as nn.Dropout does, got one that needs a key. Set its "
+            f"deterministic=True. {found}"
+        )
+    return TypeError(
+        f"network: expected a module that changes no variables, such as those of nn.BatchNorm, got one that does. "
+        f"Use nn.LayerNorm, or BatchNorm with use_running_average=True. {found}"
+    )
+
+
 def network(value: Any) -> Any:
     """Returns the network; raises TypeError for a class and for an object without `init` and `apply`."""
     if isinstance(value, type):
@@ -180,6 +232,8 @@ def network(value: Any) -> Any:
 
 def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) -> dict[str, Any]:
     """Validates the options that clip log_std and returns them as a dict."""
+    clip_log_std = flag(clip_log_std, "clip_log_std")
+    min_log_std, max_log_std = number(min_log_std, "min_log_std"), number(max_log_std, "max_log_std")
     if not min_log_std <= max_log_std:
         raise ValueError(
             f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
@@ -190,7 +244,26 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
             f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
             f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
         )
-    return {"clip_log_std": bool(clip_log_std), "min_log_std": float(min_log_std), "max_log_std": float(max_log_std)}
+    return {"clip_log_std": clip_log_std, "min_log_std": min_log_std, "max_log_std": max_log_std}
+
+
+def number(value: Any, name: str) -> float:
+    """Returns an option as a float; raises TypeError unless it is a real number."""
+    kinds = (int, float, np.number, np.ndarray, jax.Array)
+    if isinstance(value, bool) or not isinstance(value, kinds) or np.ndim(value):
+        raise TypeError(f"{name}: expected a number, got {value!r}. Convert it first, with float.")
+    return float(value)
+
+
+def initial_log_std(network: Any, min_log_std: float = -math.inf, max_log_std: float = math.inf) -> None:
+    """Raises ValueError if a network starts with a log_std that the policy clips, which then has no gradient."""
+    network = getattr(network, "actor", network)
+    start = getattr(network, "initial_log_std", None)
+    if isinstance(start, (int, float)) and not (min_log_std <= start <= max_log_std and math.isfinite(start)):
+        raise ValueError(
+            f"initial_log_std: expected a value from min_log_std={min_log_std} to max_log_std={max_log_std}, got "
+            f"{start}: a clipped log_std has no gradient and would never change. Change one of them."
+        )
 
 
 def _dtype(array: Any) -> str:

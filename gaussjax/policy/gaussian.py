@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array
 
 from gaussjax import spaces
-from gaussjax.core.arrays import like_actions, xp
+from gaussjax.core.arrays import like_actions, on_bounds, xp
 from gaussjax.core.choices import choose
 from gaussjax.distributions import DiagGaussian, reduce
 from gaussjax.policy.build import build
-from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options, taken_actions_of_unclipped
+from gaussjax.policy.checks import LOG_STD_BOUNDS, flag, log_std_options, taken_actions_of_unclipped
 from gaussjax.policy.policy import Kind, MakeDistribution, Policy, Score
 
 
@@ -71,16 +70,13 @@ def gaussian(
         Williams 1992, simple statistical gradient-following algorithms, section 6.
     """
     options = {
-        "clip_actions": bool(clip_actions),
-        "clip_mean_actions": bool(clip_mean_actions),
+        "clip_actions": flag(clip_actions, "clip_actions"),
+        "clip_mean_actions": flag(clip_mean_actions, "clip_mean_actions"),
         **log_std_options(clip_log_std, min_log_std, max_log_std),
         "clipped_log_prob": clipped_log_prob,
     }
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    # float32 can round a bound to a value inside the Box. An action clipped to that value counts as on the bound.
-    with np.errstate(over="ignore"):
-        rounded = np.maximum(low, low.astype(np.float32)), np.minimum(high, high.astype(np.float32))
 
     def untouched(raw_actions: Array, actions: Array) -> Array:
         if clipped_log_prob != "censored":
@@ -93,10 +89,10 @@ def gaussian(
         if clipped_log_prob != "censored":
             return distribution.log_prob(actions, reduction)
         density = distribution.log_prob(actions, "none")
-        lowest, highest = like_actions(*rounded, actions)
+        lowest, highest = like_actions(low, high, *xp.at_least_float32(actions))
         # An action on or beyond a bound is scored with the probability of that tail. For other actions the mean
         # replaces the bound, because the gradient at an infinite bound is not finite.
-        at_low, at_high, mean = actions <= lowest, actions >= highest, distribution.mean()
+        (at_low, at_high), mean = on_bounds(low, high, actions), distribution.mean()
         above = distribution.log_survival(xp.where(at_high, highest, mean))
         below = distribution.log_cdf(xp.where(at_low, lowest, mean))
         terms = xp.where(at_low, below, xp.where(at_high, above, density))

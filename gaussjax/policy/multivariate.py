@@ -11,7 +11,7 @@ from gaussjax.core.arrays import xp
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.policy.build import build
-from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
+from gaussjax.policy.checks import LOG_STD_BOUNDS, flag, log_std_options
 from gaussjax.policy.gaussian import clipping_kind
 from gaussjax.policy.policy import Policy
 
@@ -70,8 +70,8 @@ def multivariate_gaussian(
         ((5, 1), (5, 2, 2))
     """
     options = {
-        "clip_actions": bool(clip_actions),
-        "clip_mean_actions": bool(clip_mean_actions),
+        "clip_actions": flag(clip_actions, "clip_actions"),
+        "clip_mean_actions": flag(clip_mean_actions, "clip_mean_actions"),
         **log_std_options(clip_log_std, min_log_std, max_log_std),
         "clipped_log_prob": clipped_log_prob,
     }

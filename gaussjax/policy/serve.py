@@ -11,6 +11,8 @@ from jaxtyping import Array
 
 from gaussjax import networks, normalize
 from gaussjax.core.compiled import Compiled
+from gaussjax.networks.actor_critic import scales_pixels
+from gaussjax.policy import checks
 from gaussjax.policy.policy import ActOutput, Params, Policy
 
 
@@ -36,6 +38,7 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
         policy: A policy of JAX or gaussjax.torch whose network is not recurrent.
         params: Parameters of the policy.
         normalizer: Observation statistics of the training, if any. Later changes to them or to params have no effect.
+            A network that scales its pixels gets them as they are.
 
     Returns:
         `(observations, key=None) -> actions`, `(…, act)`. The key is consumed; without one the actions are
@@ -43,6 +46,7 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
     Raises:
         ValueError: The network is recurrent, so that its carry has to be kept between calls.
+        TypeError: `policy` is not a policy.
 
     Note:
         On CPU, JAX runs each call in another thread, which takes longer than a small policy itself. A process that
@@ -56,6 +60,7 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
         >>> act(np.zeros((5, 3), np.float32)).shape, act(np.zeros(3, np.float32), jax.random.key(1)).shape
         ((5, 2), (2,))
     """
+    checks.policy(policy)
     if jax.tree.leaves(policy.initial_carry()):
         raise ValueError(
             "policy: expected a network that is not recurrent, got one whose carry has to be kept between calls. Call "
@@ -68,6 +73,8 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     """Binds `policy.act` to parameters and observation statistics, and leaves out a critic."""
     network = policy.spec.network
     policy, params = networks.actor(policy, params)
+    if scales_pixels(policy.spec.network, policy.spec.observation_space):
+        normalizer = None
     in_jax = isinstance(policy.init, Compiled)
     # Later changes do not reach a copy. NumPy arrays become constants of the program; JAX arrays would not.
     copied = np.array if in_jax else lambda leaf: leaf.detach().clone() if hasattr(leaf, "detach") else leaf

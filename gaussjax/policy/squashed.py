@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gaussjax import spaces
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import inwards, xp
 from gaussjax.distributions import TanhGaussian
 from gaussjax.policy.build import build
 from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
@@ -50,7 +50,8 @@ def squashed_gaussian(
         The policy.
 
     Raises:
-        ValueError: A dimension of the Box is unbounded or has no width, or an option has an unknown value.
+        ValueError: A dimension of the Box is unbounded, or its half-width is below 2⁻¹²⁶ or above 8.5e37; or an option
+            has an unknown value.
         TypeError: The action space is not a Box.
 
     Example:
@@ -68,15 +69,16 @@ def squashed_gaussian(
     options = log_std_options(clip_log_std, min_log_std, max_log_std)
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
-    # Actions are float32. Two close bounds may round to the same float32 number, and a large one to infinity.
-    with np.errstate(over="ignore"):
-        lower, upper = low.astype(np.float32), high.astype(np.float32)
-    unusable = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper)))
+    # Actions are float32: two close bounds may round to the same number, and the width may overflow or underflow.
+    lower, upper = (side.astype(np.float64) for side in inwards(low, high, np.dtype("float32")))
+    half = 0.5 * upper - 0.5 * lower
+    unusable = np.flatnonzero(~((lower < upper) & (half >= 2.0**-126) & (half <= 8.5e37)))
     if unusable.size:
         raise ValueError(
-            f"action_space: expected a Box with two finite bounds, low < high in float32, in every dimension, got low "
-            f"{low[unusable].tolist()} and high {high[unusable].tolist()} in the dimensions {unusable.tolist()}. "
-            f"Bound them in the environment (gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
+            f"action_space: expected a Box with two finite bounds, low < high in float32 and half a width from 2**-126 "
+            f"to 8.5e37, in every dimension, got low {low[unusable].tolist()} and high {high[unusable].tolist()} in "
+            f"the dimensions {unusable.tolist()}. Rescale the actions in the environment "
+            f"(gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
         )
     bounds = tuple(low.tolist()), tuple(high.tolist())
 

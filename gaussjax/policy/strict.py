@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,10 @@ from jax.core import Tracer
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
+from gaussjax.core.compiled import Compiled
+from gaussjax.policy import checks
 from gaussjax.policy.policy import Policy
+from gaussjax.spaces.arrays import has_pixels
 
 _ARGUMENTS = ("params", "observations", "carry", "noise", "taken_actions", "raw_actions")
 _REPAIRS = {
@@ -25,17 +28,22 @@ _REPAIRS = {
 
 
 def strict(policy: Policy) -> Policy:
-    """Returns a policy that raises for NaN, infinities and actions outside its support.
+    """Returns a policy that raises for NaN, infinities, and values outside its spaces.
 
     Its functions validate observations, carry, noise and the actions to be scored; parameters may be infinite but
-    not NaN. Each call copies its arguments from the device to the host. Outside `jit` a call raises ValueError.
-    Under `jit` the program validates: JAX raises its own error with the same text when the program runs.
+    not NaN. Observations of discrete spaces have to be elements of them, and images of dtype uint8 from 0 to 255. Each
+    call copies its arguments from the device to the host. Outside `jit` a call raises ValueError. Under `jit` the
+    program validates: JAX raises its own error with the same text when the program runs. This holds for the attribute
+    `jit` too.
 
     Args:
         policy: A policy of any kind, of JAX or gaussjax.torch.
 
     Returns:
         A policy with the same results, which does not compare equal to `policy`.
+
+    Raises:
+        TypeError: `policy` is not a policy.
 
     Example:
         >>> import gaussjax, jax, jax.numpy as jnp
@@ -45,8 +53,10 @@ def strict(policy: Policy) -> Policy:
         Traceback (most recent call last):
         ValueError: observations: expected finite numbers, got nan at [1] (1 of 3 entries). ...
     """
+    checks.policy(policy)
     names = ("apply", "act", "evaluate", "entropy", "log_std")
-    checked = {name: _Checked(getattr(policy, name), policy.kind.support) for name in names}
+    spaces_of = policy.spec.observation_space, policy.kind.support
+    checked = {name: _Checked(getattr(policy, name), *spaces_of) for name in names}
     factory = policy.kind.factory if isinstance(policy.kind.factory, _Strict) else _Strict(policy.kind.factory)
     return policy._replace(**checked, kind=policy.kind._replace(factory=factory))
 
@@ -61,15 +71,20 @@ class _Strict(NamedTuple):
 
 
 class _Checked:
-    """Wrapper that validates the arguments of a policy's function and passes its attributes through."""
+    """Wrapper that validates the arguments of a policy's function, and passes the attributes of torch's through."""
 
-    def __init__(self, function: Any, support: spaces.Box | None):
+    def __init__(self, function: Any, space: spaces.Space, support: spaces.Box | None):
         functools.update_wrapper(self, function)
-        self._function, self._support = function, support
+        self._function, self._space, self._support = function, space, support
+        if isinstance(function, Compiled):
+            validating = functools.wraps(function)(lambda *arguments, **options: self(*arguments, **options))
+            program = Compiled(validating, function.static_argnames)
+            for name in ("jit", "lower", "trace", "eval_shape", "clear_cache"):
+                setattr(self, name, getattr(program, name))
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         passed = inspect.signature(self._function).bind_partial(*arguments, **options).arguments
-        _check_values(passed, self._support)
+        _check_values(passed, self._space, self._support)
         return self._function(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -78,8 +93,17 @@ class _Checked:
         return getattr(self._function, name)
 
 
-def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None:
-    """Raises ValueError for NaN, inf or actions outside the support; under `jit`, when the program runs."""
+class _Limits(NamedTuple):
+    """Bounds of the entries of one argument, the error's text about them, and the repair."""
+
+    low: np.ndarray
+    high: np.ndarray
+    expected: str
+    repair: str
+
+
+def _check_values(passed: Mapping[str, Any], space: spaces.Space, support: spaces.Box | None) -> None:
+    """Raises ValueError for NaN, inf or values outside of the spaces; under `jit`, when the program runs."""
     names, leaves = [], []
     for argument in _ARGUMENTS:
         value = passed.get(argument)
@@ -89,29 +113,63 @@ def _check_values(passed: Mapping[str, Any], support: spaces.Box | None) -> None
         for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
             leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
             if xp.is_floating(leaf) or argument == "taken_actions":
-                names.append((argument, jax.tree_util.keystr(path)))
+                limits = _action_limits(support, leaf) if argument == "taken_actions" and support else None
+                names.append((argument, jax.tree_util.keystr(path), limits))
                 leaves.append(leaf)
-    check = functools.partial(_refuse, tuple(names), support)
+    for path, leaf, limits in _elements(space, passed.get("observations"), ""):
+        names.append(("observations", path, limits))
+        leaves.append(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
+    check = functools.partial(_refuse, tuple(names))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         jax.debug.callback(check, *leaves)
     else:
         check(*leaves)
 
 
-def _refuse(names: tuple[tuple[str, str], ...], support: spaces.Box | None, *leaves: Any) -> None:
-    for (argument, path), leaf in zip(names, leaves, strict=True):
+def _action_limits(support: spaces.Box, actions: Any) -> _Limits:
+    """Returns the bounds of the actions, widened to their copies in float32 and in the dtype of the actions."""
+    low, high = spaces.bounds(support)
+    text = f"actions within the Box from {low.tolist()} to {high.tolist()}"
+    own = jnp.dtype(str(actions.dtype).removeprefix("torch.")) if xp.is_floating(actions) else np.float32
+    with np.errstate(over="ignore"):
+        for dtype in (np.float32, own):
+            low, high = np.minimum(low, low.astype(dtype)), np.maximum(high, high.astype(dtype))
+    return _Limits(low, high, text, "This policy never takes them: use its own actions, or clip the others.")
+
+
+def _elements(space: spaces.Space, value: Any, path: str) -> Iterator[tuple[str, Any, _Limits]]:
+    """Yields the path, the array and the limits of each discrete part of the observations, and of images of uint8."""
+    match space:
+        case spaces.Discrete(n, start):
+            low, high = np.array(start), np.array(start + n - 1)
+        case spaces.MultiDiscrete(nvec):
+            low, high = np.zeros(len(nvec), int), np.array(nvec) - 1
+        case spaces.Box() if has_pixels(space):
+            low, high = np.array(0), np.array(255)
+        case spaces.Dict() | spaces.Tuple():
+            parts: Any = space.items if isinstance(space, spaces.Dict) else enumerate(space.items)
+            for key, inner in parts:
+                try:
+                    part = value[key]
+                except (TypeError, LookupError):
+                    continue  # The policy itself raises the error for observations of another structure.
+                yield from _elements(inner, part, f"{path}[{key!r}]")
+            return
+        case _:
+            return
+    text = f"elements of {space}, from {low.tolist()} to {high.tolist()}"
+    yield path, value, _Limits(low, high, text, "Correct the environment, its space, or the code that changes them.")
+
+
+def _refuse(names: tuple[tuple[str, str, _Limits | None], ...], *leaves: Any) -> None:
+    for (argument, path, limits), leaf in zip(names, leaves, strict=True):
         values = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf).astype(np.float64)
         bad = np.isnan(values) if argument == "params" else ~np.isfinite(values)
         expected = "finite numbers"
         repair = _REPAIRS.get(argument, "Check the values that they were computed from.")
-        if argument == "taken_actions" and support is not None and not bad.any():
-            # The bounds are rounded like the actions: a float32 action on a bound may lie just outside the Box.
-            dtype = np.float64 if str(leaf.dtype).endswith("float64") else np.float32
-            low, high = (side.astype(dtype).astype(np.float64) for side in spaces.bounds(support))
-            if values.shape[-1:] == low.shape:
-                bad = (values < low) | (values > high)
-                expected = f"actions within the Box from {low.tolist()} to {high.tolist()}"
-                repair = "This policy never takes them: use its own actions, or clip the others."
+        if limits is not None and not bad.any() and values.shape[values.ndim - limits.low.ndim :] == limits.low.shape:
+            bad = (values < limits.low) | (values > limits.high)
+            expected, repair = limits.expected, limits.repair
         if bad.any():
             first = np.argwhere(bad)[0]
             raise ValueError(

@@ -111,11 +111,12 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
 def _check_key(key: Any) -> None:
     if isinstance(key, torch.Tensor) and key.dtype == torch.uint32 and key.shape == (2,):
         return
-    got = f"a tensor of type {key.dtype} and shape {tuple(key.shape)}" if isinstance(key, torch.Tensor) else repr(key)
+    kind = "a tensor" if isinstance(key, torch.Tensor) else "an array"
+    got = f"{kind} of type {key.dtype} and shape {tuple(key.shape)}" if hasattr(key, "shape") else repr(key)
     raise TypeError(
         f"key: expected one PRNG key, got {got}. Make one with gaussjax.torch.random.key(0), or from a JAX key with "
         f"gaussjax.torch.random.from_jax; for several keys use torch.func.vmap, and random.split for a new key at "
-        f"each call."
+        f"each call. {checks.KEY_IS_SECOND}"
     )
 
 

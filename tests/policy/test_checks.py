@@ -3,6 +3,7 @@
 import re
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from gaussjax import from_spec, normalize, spaces
 from gaussjax.networks import CNN, GRU, MLP, RNN
+from gaussjax.policy import Kind
 from gaussjax.spaces import Box
 from tests import policies
 
@@ -220,6 +223,34 @@ def start(network, space=3):
     return make(network, space).init(jax.random.key(0))
 
 
+def build(kind=None, **options):
+    return gaussjax.policy.build(kind or make().kind, DEFAULT, 3, BOX, **options)
+
+
+def started(network):
+    return make(network).apply(start(network), zeros(4, 3))
+
+
+class Normalised(policies.OwnModule):
+    @nn.compact
+    def __call__(self, observations):
+        normal = nn.BatchNorm(use_running_average=False)(observations)
+        self.variable("batch_stats", "count", lambda: jnp.zeros(())).value += 1.0
+        return normal[..., :2], jnp.zeros(2), {}
+
+
+class Dropped(policies.OwnModule):
+    @nn.compact
+    def __call__(self, observations):
+        return nn.Dropout(0.5, deterministic=False)(observations)[..., :2], jnp.zeros(2), {}
+
+
+class Inside(policies.OwnModule):
+    @nn.compact
+    def __call__(self, observations):
+        return MLP((4,))(observations)
+
+
 DESCRIBED, OWN = policies.make("gaussian")[0].spec.to_dict(), {"type": "custom", "name": "OwnModule"}
 HOST_FAULTS = {
     "TypeError: a Box, got Discrete(4). A Gaussian policy acts on": lambda: make(actions=gymnasium.spaces.Discrete(4)),
@@ -258,6 +289,35 @@ HOST_FAULTS = {
     "ValueError: memory_steps: expected None, or at least 2": lambda: make(RNN(memory_steps=9)),
     "ValueError: or at least 2 for a cell with gates": lambda: GRU(memory_steps=1).initial_carry(),
     "ValueError: got one without ['action_space', 'kind', 'obs": lambda: from_spec({"network": {"type": "MLP"}}),
+    **{
+        f"TypeError: {name}: expected True or False, got 'False'.": lambda name=name: make(**{name: "False"})
+        for name in ("clip_actions", "clip_mean_actions", "clip_log_std", "keepdims")
+    },
+    "TypeError: min_log_std: expected a number, got 'a'.": lambda: make(min_log_std="a"),
+    "TypeError: max_log_std: expected a number, got None.": lambda: make(max_log_std=None),
+    "ValueError: log_std_bounds: expected finite numbers, got nan": lambda: start(MLP(log_std_bounds=(np.nan, 1.0))),
+    "ValueError: expected finite numbers, got -inf and 1.0. None": lambda: start(MLP(log_std_bounds=(-np.inf, 1.0))),
+    "ValueError: option of gaussian: expected one of ['action_space', 'clip_actions',": lambda: build(
+        clip_actoins=True
+    ),
+    "ValueError: option of mine: expected one of ['clip_log_std'": lambda: build(Kind("mine", None), clip_actoins=True),
+    "ValueError: ['clip_log_std', 'max_log_std', 'min_log_std'], got 'clip_a": lambda: build(
+        Kind("mine", None), clip_actions=True
+    ),
+    "TypeError: clip_log_std: expected True or False, got 1.": lambda: build(Kind("mine", None), clip_log_std=1),
+    "ValueError: outputs: expected a dict with mean_actions and log_std, got [].": lambda: make().distribution({}),
+    "TypeError: policy: expected a policy such as gaussjax.gaussian makes, got dict. The": lambda: gaussjax.serve(
+        {}, make()
+    ),
+    "TypeError: as gaussjax.gaussian makes, got dict. The policy comes": lambda: gaussjax.strict({}),
+    "TypeError: batch_shape: expected a tuple of sizes, got 4.": lambda: make().initial_carry(4),
+    "TypeError: expected a tuple of sizes, got 4. For one": lambda: make().noise(jax.random.key(0), 4),
+    "TypeError: reduction: expected a constant of Python such as True, text or a tuple, got list": lambda: (
+        make().entropy(policies.make("gaussian")[1], zeros(4, 3), reduction=["sum"])
+    ),
+    "TypeError: network: expected a module that changes no variables, such as": lambda: started(Normalised()),
+    "TypeError: network: expected a module that draws no numbers, as nn.Dropout": lambda: started(Dropped()),
+    "ValueError: inside a module of your own pass num_actions=.": lambda: start(Inside()),
     "ValueError: got 'gausian'. Did you mean 'gaussian'?": lambda: from_spec({**DESCRIBED, "kind": "gausian"}),
     "ValueError: got 'clip_action'. Did you mean": lambda: from_spec({**DESCRIBED, "options": {"clip_action": True}}),
     "ValueError: own networks. Build it in your code and pass it as": lambda: from_spec({**DESCRIBED, "network": OWN}),
@@ -312,3 +372,36 @@ def test_a_network_that_returns_something_else_is_named(returned, error, says):
     policy = gaussjax.gaussian(Returning(*returned), 3, BOX)
     with pytest.raises(error, match=re.escape(f"network: {says}")):
         policy.act({}, jax.random.key(0), zeros(4, 3))
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+def test_the_key_after_the_observations_is_refused_with_the_order(library):
+    module, key = (gaussjax, jax.random.key(0)) if library == "jax" else (gaussjax.torch, gaussjax.torch.key(0))
+    policy = module.gaussian(MLP((4,)), 3, BOX)
+    params = policy.init(key)
+    for options in ({}, {"deterministic": True}):
+        with pytest.raises(TypeError, match=r"^key: .* The key comes second in act\(params, key, observations\)"):
+            policy.act(params, zeros(4, 3), key, **options)
+
+
+@pytest.mark.parametrize("flag", [jnp.array(True), np.array(True)], ids=["jax", "numpy"])
+def test_a_flag_in_an_array_is_refused_bare_and_traced(flag):
+    policy, params = policies.make("gaussian")
+
+    def act(flag):
+        return policy.act(params, None, zeros(4, 3), deterministic=flag).actions
+
+    for call in (act, jax.jit(act)):
+        with pytest.raises(TypeError, match="deterministic: expected a constant of Python such as True"):
+            call(flag)
+
+
+def test_a_batch_norm_with_fixed_statistics_works():
+    class Fixed(policies.OwnModule):
+        @nn.compact
+        def __call__(self, observations):
+            return nn.BatchNorm(use_running_average=True)(observations)[..., :2], jnp.zeros(2), {}
+
+    policy = gaussjax.gaussian(Fixed(), 3, BOX)
+    params = policy.init(jax.random.key(0))
+    np.testing.assert_allclose(policy.apply(params, zeros(4, 3))[1]["mean_actions"], zeros(4, 2))

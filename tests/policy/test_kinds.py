@@ -1,14 +1,19 @@
 """The squashed and the full-covariance policies, where they differ from the diagonal one."""
 
+import functools
 import math
 from types import SimpleNamespace
 
 import flax.linen as nn
+import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import gaussjax
+import gaussjax.torch
 from gaussjax.networks import MLP, ActorCritic
 from gaussjax.spaces import Box
 from tests import policies
@@ -194,3 +199,118 @@ def test_modules_held_in_a_sequence_are_filled_in_too(listed):
     policy = gaussjax.gaussian(network, 3, Box(shape=(2,)))
     found = jax.eval_shape(lambda params: policy.act(params, KEY, OBSERVATIONS), policies.random_params(policy))
     assert found.actions.shape == (4, 2)
+
+
+class Given:
+    """A network that returns its observations as the mean, a standard deviation of e and no correlations."""
+
+    def init(self, key, observations):
+        return {}
+
+    def apply(self, params, observations):
+        return observations, jnp.ones(3), {"off_diagonal": jnp.zeros(3)}
+
+
+class GivenInTorch(torch.nn.Module):
+    def forward(self, observations):
+        return observations, torch.ones(3), {"off_diagonal": torch.zeros(3)}
+
+
+CLIPPING = {
+    "gaussian": {"clip_actions": True},
+    "multivariate_gaussian": {"clip_actions": True, "clip_mean_actions": True},
+    "squashed_gaussian": {},
+}
+EDGES = [(-0.1, 0.1), (-1 / 3, 1 / 3), (-0.7, 0.3), (1.0, 1.0 + 2.0**-9)]
+
+
+def contained(kind, library, box, count, batch):
+    """True if a Gymnasium Box contains all actions, for means up to four half-widths from its middle."""
+    module, network = (gaussjax, Given()) if library == "jax" else (gaussjax.torch, GivenInTorch())
+    policy = getattr(module, kind)(network, 3, box, **CLIPPING[kind])
+    act = functools.partial(policy.act, {}, None)
+    generator = np.random.default_rng(0)
+    low, high = (side.astype(np.float64) for side in (box.low, box.high))
+    for _ in range(-(-count // batch)):
+        spread = 6.0 if kind == "squashed_gaussian" else 2.0 * (high - low)
+        center = 0.0 if kind == "squashed_gaussian" else 0.5 * (low + high)
+        means = (center + spread * generator.normal(size=(batch, 3))).astype(np.float32)
+        result = act(means, noise=generator.normal(size=(batch, 3)).astype(np.float32))
+        for actions in (result.actions, act(means, deterministic=True).actions):
+            actions = np.asarray(actions).astype(box.dtype, casting="same_kind")
+            if not (np.all((box.low <= actions) & (actions <= box.high)) and box.contains(actions[0])):
+                return False
+    return True
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+@pytest.mark.parametrize("kind", CLIPPING)
+def test_the_box_contains_every_action(kind, library):
+    for dtype, edges in ((np.float64, EDGES[0]), (np.float64, EDGES[2]), (np.float16, EDGES[1])):
+        assert contained(kind, library, gymnasium.spaces.Box(*edges, (3,), dtype), 2_000, 2_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize("library", ["jax", "torch"])
+@pytest.mark.parametrize("kind", CLIPPING)
+def test_the_box_contains_ten_million_actions(kind, library, edges, dtype):
+    assert contained(kind, library, gymnasium.spaces.Box(*edges, (3,), dtype), 10_000_000, 500_000)
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["float32", "x64"])
+@pytest.mark.parametrize("edges", EDGES[:3])
+def test_a_censored_action_on_a_bound_that_float32_cannot_hold_has_the_mass_of_its_side(edges, wide, request):
+    if wide:
+        request.getfixturevalue("x64")
+    box = gymnasium.spaces.Box(*edges, (3,), np.float64)
+    policy = gaussjax.gaussian(Given(), 3, box, clip_actions=True, clipped_log_prob="censored", reduction="none")
+    mean, noise = np.array([[0.05, 0.05, 0.05]]), np.array([[-9.0, 9.0, 0.0]])
+    mean, noise = (x if wide else x.astype(np.float32) for x in (mean, noise))
+    actions, log_prob, outputs = policy.act({}, None, mean, noise=noise)
+    z = (np.array(edges) - 0.05) / np.e
+    mass = [math.log(0.5 * math.erfc(sign * x / 2**0.5)) for sign, x in ((-1.0, z[0]), (1.0, z[1]))]
+    density = -1.0 - 0.5 * math.log(2.0 * math.pi)
+    np.testing.assert_allclose(log_prob, [[*mass, density]], rtol=1e-6)
+    copies = [actions, np.asarray(actions, np.float32)]
+    if wide:
+        # The same float32 action, widened as an environment with a float64 Box widens it.
+        narrow = policy.act({}, None, mean.astype(np.float32), noise=noise.astype(np.float32)).actions
+        copies.append(np.asarray(narrow, np.float64))
+    for copy in copies:
+        np.testing.assert_allclose(policy.evaluate({}, mean, copy).log_prob, log_prob, rtol=1e-6)
+        gaussjax.strict(policy).evaluate({}, mean, copy)
+    np.testing.assert_allclose(
+        policy.evaluate({}, mean, raw_actions=outputs["raw_actions"]).log_prob, log_prob, rtol=1e-6
+    )
+
+
+def test_a_squashed_policy_refuses_half_widths_that_float32_cannot_compute_with():
+    low, high = (-1e38, -1e-39, -8.4e37, -1.2e-38), (1e38, 1e-39, 8.4e37, 1.2e-38)
+    with pytest.raises(ValueError, match=r"2\*\*-126 to 8.5e37, .* in the dimensions \[0, 1\]"):
+        gaussjax.squashed_gaussian(MLP(), 3, Box(low, high, (4,)))
+    policy = gaussjax.squashed_gaussian(Given(), 3, Box((-8.4e37, -1.2e-38, -1.0), (8.4e37, 1.2e-38, 1.0), (3,)))
+    result = policy.act({}, None, np.zeros((1, 3), np.float32), noise=np.ones((1, 3), np.float32))
+    assert np.all(np.isfinite(result.log_prob) & (result.actions != 0.0))
+
+
+@pytest.mark.parametrize("lead", [gaussjax, gaussjax.torch], ids=["jax", "torch"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        MLP((4,), initial_log_std=3.0),
+        gaussjax.networks.CNN(initial_log_std=3.0),
+        gaussjax.networks.LSTM(initial_log_std=-21.0),
+        ActorCritic(MLP((4,), initial_log_std=3.0)),
+        gaussjax.networks.Graph([{"name": "all", "layers": [4]}], initial_log_std=3.0),
+        MLP((4,), initial_log_std=math.nan),
+    ],
+    ids=["mlp", "cnn", "lstm", "actor-critic", "graph", "nan"],
+)
+def test_an_initial_log_std_that_would_be_clipped_for_ever_is_refused(network, lead):
+    with pytest.raises(
+        ValueError, match=r"initial_log_std: expected a value from min_log_std=-20\.0 to max_log_std=2\.0"
+    ):
+        lead.squashed_gaussian(network, 3, BOX)
+    lead.squashed_gaussian(MLP((4,), initial_log_std=2.0), 3, BOX)

@@ -80,6 +80,57 @@ def test_a_strict_policy_refuses_the_value_in_a_compiled_program(says, transform
         run()
 
 
+SEEN = gaussjax.spaces.Dict(
+    (
+        ("gear", gaussjax.spaces.Discrete(5, start=2)),
+        ("image", gaussjax.spaces.Box(0, 255, (2, 2), "uint8")),
+        ("keys", gaussjax.spaces.Tuple((gaussjax.spaces.MultiDiscrete((2, 3)),))),
+    )
+)
+ELEMENTS = {
+    "gear": np.array([2, 6]),
+    "image": np.zeros((2, 2, 2), np.uint8),
+    "keys": (np.array([[1, 2], [0, 0]]),),
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        (
+            "gear",
+            np.array([7, 2]),
+            "observations['gear']: expected elements of Discrete(n=5, start=2), from 2 to 6, got 7",
+        ),
+        ("gear", np.array([2, 1], np.uint8), "from 2 to 6, got 1.0 at [1] (1 of 2 entries)"),
+        ("image", np.full((2, 2, 2), -0.5), "from 0 to 255, got -0.5 at [0, 0, 0] (8 of 8 entries)"),
+        ("keys", (np.array([[1, 2], [0, 3]]),), "observations['keys'][0]: expected elements of MultiDiscrete("),
+    ],
+)
+@pytest.mark.parametrize("library", ["jax", "torch"])
+def test_a_strict_policy_refuses_observations_outside_of_discrete_spaces_and_images(part, value, says, library):
+    module, key = (gaussjax, jax.random.key(0)) if library == "jax" else (gaussjax.torch, gaussjax.torch.key(0))
+    policy = module.gaussian(gaussjax.networks.MLP((4,)), SEEN, gaussjax.spaces.Box(shape=(2,)))
+    params, strict = policy.init(key), gaussjax.strict(policy)
+    strict.apply(params, ELEMENTS)
+    policy.apply(params, {**ELEMENTS, part: value})
+    with pytest.raises(ValueError, match=re.escape(says)):
+        strict.apply(params, {**ELEMENTS, part: value})
+
+
+def test_the_attribute_jit_of_a_strict_function_validates_too():
+    policy, params = policies.make("squashed")
+    strict = gaussjax.strict(policy)
+
+    def run(observations):
+        strict.act.jit(params, None, observations, deterministic=True)
+        jax.effects_barrier()
+
+    run(np.zeros((4, 3), np.float32))
+    with pytest.raises(Exception, match=re.escape("got nan at [2, 1]")):
+        run(bad(3, np.nan, (2, 1)))
+
+
 def test_values_at_the_edge_half_open_boxes_and_infinite_parameters_pass():
     call("evaluate", {"taken_actions": np.tile(np.float32([1.0, 3.0]), (4, 1))}, strict=True)
     far, observations = np.tile(np.float32([1e6, -1e6]), (4, 1)), np.zeros((4, 3), np.float32)
