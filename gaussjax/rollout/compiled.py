@@ -120,6 +120,8 @@ def collect(
 ) -> tuple[Rollout, RolloutState, EpisodeSums]:
     """Runs a policy for `num_steps` steps in all copies; a copy starts a new episode when its episode ends.
 
+    The environment gets actions that are clipped to its Box in their dtype.
+
     Args:
         environment: One environment; it is vmapped.
         policy: The policy.
@@ -150,6 +152,7 @@ def collect(
     # Drawing all noise before the scan is cheaper than drawing it in each step.
     noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
+    bounds = spaces.bounds(spaces.action_box(environment.action_space))
 
     def step(indices: Array, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
         (state, sums), (noise, t) = carried, inputs
@@ -159,6 +162,7 @@ def collect(
         actions = act.actions
         if uniform is not None:
             actions = jnp.where(uniform, _uniform(policy, noise), actions)
+        actions = jnp.clip(actions, *like_actions(*bounds, actions))
         stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, actions)
         done = stepped.terminated | stepped.truncated
 

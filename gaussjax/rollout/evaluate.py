@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from gaussjax import envs, normalize
+from gaussjax.networks.actor_critic import scales_pixels
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout.host import Episodes, Runner
 
@@ -35,7 +36,7 @@ def evaluate(
         policy: The policy.
         params: Parameters of the policy.
         environment: Gymnasium name.
-        normalizer: Observation statistics of the training, or None.
+        normalizer: Observation statistics of the training, or None. They do not change pixels that the network scales.
         episodes: Number of episodes.
         seed: Random seed of the actions; the environment of episode i has the seed `seed + i`.
         deterministic: True for deterministic actions.
@@ -61,6 +62,9 @@ def evaluate(
     environments: Any = envs.make_vector(environment, episodes, **options)
     carry = policy.initial_carry((episodes,))
     carry = carry if jax.tree.leaves(carry) else None
+
+    if scales_pixels(policy.spec.network, policy.spec.observation_space):
+        normalizer = None
 
     @jax.jit
     def act(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from gaussjax import spaces
+from gaussjax.core.arrays import inwards_once
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded
 
@@ -33,9 +35,9 @@ class Rollout(NamedTuple):
     """Time-major experience of `N` environments over `T` steps, as arrays of NumPy or JAX.
 
     Attributes:
-        observations: Observations before each step, `(T, N, F)`.
+        observations: Observations before each step, `(T, N, F)` or `(T, N, height, width, channels)`.
         raw_actions: Samples before any clip or squash, `(T, N, A)`.
-        actions: Flat actions of the environments, `(T, N, A)`.
+        actions: Flat actions that the environments got, clipped to the Box, `(T, N, A)`.
         rewards: Rewards, `(T, N)`.
         terminated: Flags of steps after which the episode ended by itself, `(T, N)`.
         truncated: Flags of steps after which the episode was cut, `(T, N)`.
@@ -73,6 +75,7 @@ class Runner:
         environments: Vector environment with the autoreset mode SAME_STEP.
 
     Attributes:
+        observations: Shape and dtype of one observation: uint8 for a space of this dtype, else float32.
         timeout: Longest time for one step of all environments in seconds, or None for no limit.
 
     Example:
@@ -94,6 +97,15 @@ class Runner:
                 f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
             )
         self.environments = environments
+        space = environments.single_observation_space
+        if space.shape is None:
+            raise TypeError(
+                f"environments: expected observations in one array, got the space {space}. Flatten them with "
+                f"gymnasium.wrappers.FlattenObservation."
+            )
+        dtype = np.uint8 if space.dtype == np.uint8 else np.float32
+        self.observations = jax.ShapeDtypeStruct(space.shape, dtype)  # type: ignore[arg-type]
+        self._actions = spaces.as_space(environments.single_action_space)
         self.timeout: float | None = None
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
@@ -108,25 +120,33 @@ class Runner:
         with guarded(self.environments, "reset", self.timeout):
             observations, _ = self.environments.reset(seed=seed)
         self._returns[:], self._lengths[:], self._steps = 0.0, 0, 0
-        return self._checked(np.array(observations, np.float32), "reset")
+        return self._checked(np.array(observations, self.observations.dtype), "reset")
+
+    def clip(self, actions: np.ndarray) -> np.ndarray:
+        """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype."""
+        actions = np.asarray(actions)
+        if not isinstance(self._actions, spaces.Box):
+            return actions
+        actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
+        return np.clip(actions, *inwards_once(*spaces.bounds(self._actions), actions.dtype))
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
         """Steps every environment once.
 
         Args:
-            actions: Flat actions, `(N, A)`.
+            actions: Flat actions, `(N, A)`; `clip` clips them, and the environments get them in the dtype of the Box.
 
         Returns:
             Observations to act on next, rewards, terminated, truncated, observations after this step and before any
             reset, and the episodes that finished.
         """
-        space = self.environments.action_space
-        actions = np.asarray(actions, space.dtype).reshape(space.shape)  # type: ignore[arg-type]
+        space: Any = self.environments.action_space
+        actions = self.clip(actions).reshape(space.shape).astype(space.dtype)
         self._steps += 1
         when = f"step {self._steps}"
         with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
-        observations = self._checked(np.array(observations, np.float32), when)
+        observations = self._checked(np.array(observations, self.observations.dtype), when)
         self._checked(rewards, when, "reward")
         self._returns += rewards
         self._lengths += 1
@@ -194,7 +214,7 @@ def collect(
     carries, finished = [carry], Episodes([], [])
     for t in range(num_steps):
         actions, raw_actions, carry = act(t, observations, resets, carry)
-        actions, raw_actions = np.asarray(actions), np.asarray(raw_actions)
+        actions, raw_actions = runner.clip(actions), np.asarray(raw_actions)
         next_observations, rewards, terminated, truncated, last, episodes = runner.step(actions)
         rewards = rewards.astype(np.float32)
         rows.append((observations, raw_actions, actions, rewards, terminated, truncated, last, resets))

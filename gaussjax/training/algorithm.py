@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import envs, normalize, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.networks.actor_critic import scales_pixels
 from gaussjax.policy import Policy
 from gaussjax.rollout.compiled import EpisodeSums
 
@@ -118,6 +119,12 @@ def check_reduction(policy: Policy) -> None:
         )
 
 
+def without_pixels(config: Any, policy: Policy) -> Any:
+    """Returns the config, with `normalize_observations` switched off if the policy's network scales its pixels."""
+    scaled = scales_pixels(policy.spec.network, policy.spec.observation_space)
+    return dataclasses.replace(config, normalize_observations=False) if scaled else config
+
+
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
     """Raises ValueError unless this process has `share` environments, its part of the total `num_envs`."""
     if environments.num_envs != share:
@@ -166,8 +173,10 @@ def check_spaces(environments: Any, policy: Policy) -> None:
             return [side.astype(np.float32).tolist() for side in spaces.bounds(box)]
 
     ours = policy.spec.observation_space, policy.spec.action_space
+    # A policy reshapes flat vectors, such as those of images from make_vector.
+    flat = [form(spaces.Box(shape=(spaces.size(ours[0]),)))] if isinstance(ours[0], spaces.Box) else []
     for name, expected, space, same in (
-        ("observation", observed, ours[0], form(observed) == form(ours[0])),
+        ("observation", observed, ours[0], form(observed) in [form(ours[0]), *flat]),
         ("action", acted, ours[1], bounds(acted) == bounds(ours[1])),
     ):
         if not same:
@@ -193,7 +202,7 @@ def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Arr
     Actions of a squashed policy never reach a bound, so components closer to it than 1% of half the Box's width
     count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
     """
-    low, high = (np.asarray(bound, np.float32) for bound in spaces.bounds(policy.spec.action_space))
+    low, high = spaces.bounds(policy.spec.action_space)
     if policy.kind.saturation_margin:
         margin = policy.kind.saturation_margin * 0.5 * (high - low)
         low, high = low + margin, high - margin

@@ -28,6 +28,7 @@ from gaussjax.training.algorithm import (
     promoting,
     where,
     without_axis,
+    without_pixels,
 )
 
 
@@ -143,6 +144,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
     for name, value, kind in (("dataset", dataset, Dataset), ("policy", policy, Policy), ("config", config, Config)):
         check_argument(name, value, kind, order)
     check_reduction(policy)
+    config = without_pixels(config, policy)
     count = len(dataset.actions)
     if count < config.batch_size:
         raise ValueError(f"batch_size: expected at most the {count} pairs of the dataset, got {config.batch_size}.")

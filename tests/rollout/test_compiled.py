@@ -1,3 +1,4 @@
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +7,7 @@ from scipy import stats
 
 import gaussjax
 from gaussjax import envs, rollout, spaces
+from tests import policies
 from tests.training import jax_probes
 
 
@@ -137,3 +139,21 @@ def test_a_carry_is_zeroed_at_each_episode_and_recorded():
         for t in range(6)
     ]
     np.testing.assert_allclose(mean, jnp.stack(stepwise), atol=1e-6)
+
+
+def test_the_environment_gets_and_the_rollout_holds_actions_of_the_box():
+    box = gymnasium.spaces.Box(-0.7, 0.1, (1,), np.float64)
+
+    def step(state, action):
+        return envs.Step(action, action, action[0], jnp.asarray(False), jnp.asarray(False))
+
+    environment = envs.Environment(lambda key: (jnp.zeros(1), jnp.zeros(1)), step, jax_probes.UNIT, box)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,), initial_log_std=2.0), 1, box)
+    params, state = policies.random_params(policy), rollout.compiled.start(environment, policy, jax.random.key(0), 9)
+    experience, _, _ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(1), 9)
+    # The environment returns its actions as rewards.
+    np.testing.assert_array_equal(experience.rewards, experience.actions[..., 0])
+    for side, bound in ((experience.actions.min(), -0.7), (experience.actions.max(), 0.1)):
+        assert box.contains(np.array([side], np.float32))
+        np.testing.assert_allclose(side, bound, rtol=1e-6)
+    assert np.abs(experience.raw_actions).max() > 1.0

@@ -5,6 +5,7 @@ import pytest
 
 import gaussjax
 from gaussjax import envs, rollout
+from tests import policies
 from tests.training import probes
 
 
@@ -109,3 +110,79 @@ def test_vector_environment_flattens_other_observations():
     environments = envs.make_vector("CliffWalking-v1", 2)
     assert environments.single_observation_space.shape == (48,)
     environments.close()
+
+
+class Reach(gymnasium.Env):
+    """Ends at once; the reward is 1 if the Box contains the action."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+    def __init__(self, dtype=np.float64):
+        edges = (3, 250) if dtype is np.uint8 else (-0.7, 0.3)
+        self.action_space = gymnasium.spaces.Box(*edges, (2,), dtype)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(3, np.float32), {}
+
+    def step(self, action):
+        return np.ones(3, np.float32), float(self.action_space.contains(action)), True, False, {}
+
+
+@pytest.mark.parametrize(
+    ("factory", "options"),
+    [
+        (gaussjax.gaussian, {}),
+        (gaussjax.gaussian, {"clip_actions": True}),
+        (gaussjax.multivariate_gaussian, {}),
+        (gaussjax.squashed_gaussian, {}),
+    ],
+    ids=["unclipped", "clipped", "multivariate", "squashed"],
+)
+def test_environments_get_actions_of_their_box_in_its_dtype(factory, options):
+    network = gaussjax.networks.MLP((), initial_log_std=2.0)
+    policy = factory(network, 3, Reach().action_space, **options)
+    params = policies.random_params(policy)
+    with probes.registered(Reach) as name:
+        episodes = rollout.evaluate(policy, params, name, episodes=20, deterministic=False)
+    assert episodes.returns == [1.0] * 20
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8])
+def test_collect_records_the_actions_that_the_environments_got(dtype):
+    def wild(t, observations, resets, carry):
+        actions = np.float32([[-300.0, 0.1], [np.inf, 300.0]])
+        return actions, actions, carry
+
+    runner = rollout.Runner(probes.vector(lambda: Reach(dtype), 2))
+    experience, _, _ = rollout.collect(runner, wild, runner.reset(0), np.ones(2, bool), (), 2)
+    box = runner.environments.single_action_space
+    assert experience.rewards.tolist() == [[1.0, 1.0]] * 2
+    assert np.all((box.low <= experience.actions) & (experience.actions <= box.high))
+    np.testing.assert_array_equal(experience.raw_actions[0], np.float32([[-300.0, 0.1], [np.inf, 300.0]]))
+
+
+def test_pixels_stay_integers_and_other_observations_become_float32():
+    class Camera(probes.Counter):
+        observation_space = gymnasium.spaces.Box(0, 255, (2, 2), np.uint8)
+
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=seed)[0].astype(np.uint8), {}
+
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return observation.astype(np.uint8), *rest
+
+    runner = rollout.Runner(probes.vector(lambda: Camera(2), 2))
+    experience, _, _ = collect(runner, runner.reset(0), 3)
+    assert experience.observations.dtype == experience.next_observations.dtype == np.uint8
+    assert experience.next_observations[:, 0, 0, 0].tolist() == [1, 2, 1]
+    assert rollout.Runner(probes.vector(lambda: probes.Counter(2), 1)).reset(0).dtype == np.float32
+
+
+def test_observations_in_several_arrays_are_refused():
+    class Parts(probes.Counter):
+        observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})
+
+    with pytest.raises(TypeError, match="expected observations in one array, got the space Dict"):
+        rollout.Runner(probes.vector(lambda: Parts(2), 1))

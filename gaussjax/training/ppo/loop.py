@@ -27,6 +27,7 @@ from gaussjax.training.algorithm import (
     normalized,
     policy_for,
     where,
+    without_pixels,
 )
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
 from gaussjax.training.ppo.samples import memory
@@ -69,6 +70,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     """
     policy = policy_for(environments, config, policy, Config, make_policy)
     check_spaces(environments, policy)
+    config = without_pixels(config, policy)
     options = dict(policy.spec.options)
     if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
         raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gaussjax import envs, normalize, rollout, spaces
+from gaussjax.core.arrays import inwards
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
@@ -26,6 +27,7 @@ from gaussjax.training.algorithm import (
     normalized,
     policy_for,
     where,
+    without_pixels,
 )
 from gaussjax.training.sac.config import Config, Learner, State, Transition, make_policy
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
@@ -64,7 +66,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     """
     policy = policy_for(environments, config, policy, Config, make_policy)
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    loop = make_loop(environments, config, policy)
+    loop = make_loop(environments, without_pixels(config, policy), policy)
     # The error of `make_loop` about an infinite bound says more.
     check_spaces(environments, policy)
     return loop
@@ -75,13 +77,13 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
-    low, high = spaces.bounds(policy.spec.action_space)
+    low, high = inwards(*spaces.bounds(policy.spec.action_space), np.dtype("float32"))
 
     @jax.jit
     def begin(key: Array) -> tuple[State, Array]:
         checks.key(key)
         key, learner_key, seed_key = jax.random.split(key, 3)
-        observation = jnp.zeros(spaces.size(policy.spec.observation_space))
+        observation = jnp.zeros(runner.observations.shape, runner.observations.dtype)
         state = initial_state(init_learner(learner_key), key, observation, policy, config)
         return state, seed_key
 
@@ -120,7 +122,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
                 trained.append(metrics)
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
-            taken = np.asarray(actions)
+            taken = runner.clip(actions)
             following, rewards, terminated, _, last, episodes = runner.step(taken)
             steps = counted(steps, config.num_envs)
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)

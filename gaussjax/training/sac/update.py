@@ -45,7 +45,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
             f"policy: expected actions of a Box with finite bounds, got {low.tolist()} and {high.tolist()}. The "
             f"critics take actions in half widths of the Box."
         )
-    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    half = 0.5 * (high - low)
     target_entropy = config.target_entropy
     if target_entropy is None:
         # The usual target is for a Box of [-1, 1]. Densities are per unit of the Box, so log(width / 2) is added.
@@ -53,8 +53,9 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
 
     def values(params: Params, observations: Array, actions: Array) -> Any:
         # Division by half the width makes the critics' inputs of order one, whatever the units of the Box.
-        center, scale = like_actions(middle, half, actions)
-        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, (actions - center) / scale)
+        lowest, highest = like_actions(low, high, actions)
+        scaled = (actions - (0.5 * lowest + 0.5 * highest)) / (0.5 * highest - 0.5 * lowest)
+        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, scaled)
 
     def init(key: Array) -> Learner:
         actor_key, critic_key = jax.random.split(key)
