@@ -32,7 +32,12 @@ class PolicyFileError(ValueError):
     """Raised if a file is damaged, is no policy file, or does not fit this version of gaussjax or the network."""
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+def place(file: Any) -> Any:
+    """Returns an open file unchanged, and a path as a `Path`."""
+    return file if hasattr(file, "read") or hasattr(file, "write") else Path(file)
+
+
+def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
     """Writes a file of arrays, a description and library versions; if that fails, an older file is unchanged."""
     import safetensors.numpy  # Imported on first use, because few programs write a file.
 
@@ -44,14 +49,20 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[st
     versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
-    atomic_file.write(path, _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest()))
+    payload = _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest())
+    if isinstance(path, Path):
+        atomic_file.write(path, payload)
+    else:
+        path.write(payload)
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads the arrays and the description of a file; raises PolicyFileError unless `write` made the file."""
     import safetensors
 
-    payload = path.read_bytes()
+    payload = path.read_bytes() if isinstance(path, Path) else path.read()
+    if not isinstance(payload, bytes):
+        raise TypeError(f"{path}: expected a file opened for bytes, got text. Open it with mode 'rb'.")
     description = _verified_description(payload, path)
     try:
         tensors = {
@@ -63,14 +74,14 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return tensors, description
 
 
-def refuse_nan(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+def refuse_nan(tensors: Mapping[str, np.ndarray], path: Any) -> None:
     """Raises PolicyFileError if arrays hold NaN; the error names all of them."""
     broken = [name for name, value in tensors.items() if np.isnan(value).any()]
     if broken:
         raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
 
 
-def _verified_description(payload: bytes, path: Path) -> dict[str, Any]:
+def _verified_description(payload: bytes, path: Any) -> dict[str, Any]:
     damaged = f"{path}: expected a file written by gaussjax, got"
     if payload[:2] == b"PK":
         raise PolicyFileError(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -33,6 +34,25 @@ def refuse_bombs(description: Any, num_tensors: int, name: str = "policy") -> No
             refuse_bombs(part, num_tensors, name)
     elif name == "num_layers" and isinstance(description, (int, float)) and description > most_layers:
         raise ValueError(f"expected at most {most_layers} layers, got num_layers={description}")
+
+
+def plain(value: Any, where: str) -> Any:
+    """Returns a value as JSON can hold it; raises for NaN, infinities, keys that are not text, and other types."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"{where}: expected text as keys, got {list(value)[:20]}. Convert them with str.")
+        return {key: plain(part, f"{where}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        value = np.asarray(value).tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(
+            f"{where}: expected a finite number, got {value}: JSON has none for it. Leave it out, or use None."
+        )
+    if value is not None and not isinstance(value, (str, bool, int, float)):
+        raise TypeError(f"{where}: expected text, numbers, lists or dicts, got {type(value).__name__}. Use str(value).")
+    return value
 
 
 def part_faults(description: Mapping[str, Any]) -> list[str]:

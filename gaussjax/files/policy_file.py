@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from gaussjax import networks, normalize
 from gaussjax.core.trees import check_shapes
 from gaussjax.files import container, limits
 from gaussjax.files.container import PolicyFileError
-from gaussjax.policy import ActOutput, Kind, Params, Policy, from_spec
+from gaussjax.policy import ActOutput, Kind, Params, Policy, checks, from_spec
 from gaussjax.policy.serve import BoundAct, bound_act
 
 FORMAT = 1
@@ -69,7 +69,7 @@ class Loaded(_Content):
 
 
 def save(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     policy: Policy,
     params: Params,
     *,
@@ -79,18 +79,20 @@ def save(
     """Writes a policy to one file atomically: even after a crash, the path never holds an incomplete file.
 
     Args:
-        path: Path of the file; an older file is replaced.
+        path: Path of the file, where an older file is replaced; or an open binary file such as `io.BytesIO`.
         policy: The policy, whose spec is written.
         params: Parameters of the policy.
         normalizer: Observation statistics with their clip, or None. The format number stays 1. Versions that did not
             store the clip raise an error for such a file, because they would act differently.
-        metadata: JSON-able data, such as the name of the environment. `versions` is added.
+        metadata: JSON-able data, such as the name of the environment; numbers and arrays of NumPy become numbers and
+            lists. `versions` is added.
 
     Raises:
         ValueError: The parameters do not fit the policy, hold NaN or are not in nested dicts; the normalizer has
             another shape than the observations, or a negative or infinite spread; the observations are no Box; or the
-            metadata has an entry "versions" of its own.
-        TypeError: The parameters hold a PRNG key, text or objects, or the normalizer has another type.
+            metadata has an entry "versions" of its own, NaN or infinities.
+        TypeError: The parameters hold a PRNG key, text or objects; or the policy, the normalizer or the metadata has
+            another type.
 
     Example:
         >>> import gaussjax, os, tempfile
@@ -101,10 +103,10 @@ def save(
         >>> gaussjax.load(path).policy.spec == policy.spec
         True
     """
-    path = Path(path)
-    metadata = dict(metadata or {})
+    checks.policy(policy)
+    place, described = container.place(path), limits.plain(dict(metadata or {}), "metadata")
     # Metadata from `load` holds the library versions of the loaded file; the current versions replace them.
-    versions = metadata.pop("versions", {"gaussjax": ""})
+    versions = described.pop("versions", {"gaussjax": ""})
     if not isinstance(versions, Mapping) or "gaussjax" not in versions:
         raise ValueError(
             "metadata: expected names other than 'versions', got that one. It holds the versions of the libraries "
@@ -126,16 +128,16 @@ def save(
         if fault:
             raise ValueError(f"normalizer: {fault}.")
         tensors |= _flatten("normalizer", normalizer._asdict())
-    container.refuse_nan(tensors, path)
-    description = {"format": FORMAT, "policy": policy.spec.to_dict(), "cast": cast, "metadata": metadata}
-    container.write(path, tensors, description)
+    container.refuse_nan(tensors, place)
+    description = {"format": FORMAT, "policy": policy.spec.to_dict(), "cast": cast, "metadata": described}
+    container.write(place, tensors, description)
 
 
-def load(path: str | os.PathLike[str], network: Any = None, kind: Kind | None = None) -> Loaded:
+def load(path: str | os.PathLike[str] | BinaryIO, network: Any = None, kind: Kind | None = None) -> Loaded:
     """Reads a policy file.
 
     Args:
-        path: Path of the file.
+        path: Path of the file, or a binary file that is open at its start, such as `io.BytesIO`.
         network: Your own network, if the policy was made with a network that is not part of gaussjax.
         kind: Your own kind, if `gaussjax.policy.build` made the policy with a kind that is not part of gaussjax.
 
@@ -166,7 +168,7 @@ def load(path: str | os.PathLike[str], network: Any = None, kind: Kind | None = 
 
 
 def assemble(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     build: Callable[[Mapping[str, Any]], Policy],
     shapes: Callable[[Policy], Any],
     convert: Callable[[np.ndarray], Any],
@@ -174,7 +176,7 @@ def assemble(
     """Reads a policy file into arrays of JAX or of another library.
 
     Args:
-        path: Path of the file.
+        path: Path of the file, or an open binary file.
         build: Function `(description) -> policy`.
         shapes: Function `(policy) -> parameters` under Flax's names; each leaf has a shape and a dtype.
         convert: Function from a NumPy array to an array of the library.
@@ -183,8 +185,7 @@ def assemble(
         FileNotFoundError: The file does not exist.
         PolicyFileError: As for `load`.
     """
-    path = Path(path)
-    tensors, description = container.read(path)
+    tensors, description = container.read(container.place(path))
     faults = []
     if description.get("format") != FORMAT:
         versions = description.get("versions")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from gaussjax.torch.arrays import tensor
 from gaussjax.torch.policy import from_spec, own_kind
 
 
-def load(path: str | os.PathLike[str], kind: Kind | None = None) -> files.Loaded:
+def load(path: str | os.PathLike[str] | BinaryIO, kind: Kind | None = None) -> files.Loaded:
     """Reads a policy file written by `gaussjax.save` or `gaussjax.torch.save`.
 
     Args:
-        path: Path of the file. The network of the policy must be part of gaussjax.
+        path: Path of the file, or an open binary file. The network of the policy must be part of gaussjax.
         kind: Your own kind, if the kind of the policy is not part of gaussjax. Its functions get tensors.
 
     Returns:
@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str], kind: Kind | None = None) -> files.Loaded
 
 
 def save(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     policy: Policy,
     params: Mapping[str, torch.Tensor],
     *,
@@ -64,7 +64,7 @@ def save(
     """Writes a torch policy to a policy file, as `gaussjax.save` does for the corresponding JAX policy.
 
     Args:
-        path: Path of the file, which is replaced.
+        path: Path of the file, which is replaced, or an open binary file.
         policy: The torch policy, whose spec is written.
         params: Parameters of the policy, as a dict of tensors.
         normalizer: Observation statistics, or None.

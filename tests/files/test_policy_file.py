@@ -1,6 +1,7 @@
 """Policy files: what was saved comes back, and an error names each difference between a file and a policy."""
 
 import hashlib
+import io
 import json
 import re
 
@@ -13,6 +14,7 @@ import safetensors.numpy
 from flax import nnx
 
 import gaussjax
+import gaussjax.torch
 from gaussjax import files, networks, normalize
 from gaussjax.files import container
 from tests import policies
@@ -350,3 +352,46 @@ def test_unknown_option_of_a_newer_version_is_named(own):
 def test_arrays_of_another_program_are_refused(path):
     safetensors.numpy.save_file({"a": np.zeros(3)}, path)
     assert "got a header without its description" in refusal(path)
+
+
+@pytest.mark.parametrize("library", [gaussjax, gaussjax.torch], ids=["jax", "torch"])
+def test_open_files_hold_what_a_path_holds(path, library):
+    policy = gaussjax.gaussian(networks.MLP((8,)), 3, SPACE)
+    params = policies.random_params(policy)
+    gaussjax.save(path, policy, params)
+    file = io.BytesIO()
+    gaussjax.save(file, policy, params)
+    file.seek(0)
+    loaded = library.load(file)
+    assert loaded.policy.spec == policy.spec
+    with path.open("rb") as opened:
+        for other in (library.load(opened), library.load(path)):
+            assert_equal(other.params, loaded.params)
+    with pytest.raises(TypeError, match="opened for bytes"):
+        gaussjax.load(io.StringIO(""))
+
+
+def test_metadata_of_numpy_become_plain_numbers(path):
+    metadata = {"x": np.float32(0.5), "n": np.int64(3), "list": np.arange(2), "in": {"flag": np.bool_(True)}, "t": (1,)}
+    policy = gaussjax.gaussian(networks.MLP((8,)), 3, SPACE)
+    gaussjax.save(path, policy, policies.random_params(policy), metadata=metadata)
+    found = gaussjax.load(path).metadata
+    del found["versions"]
+    assert found == {"x": 0.5, "n": 3, "list": [0, 1], "in": {"flag": True}, "t": [1]}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"score": float("nan")}, r"metadata\['score'\]: expected a finite number, got nan"),
+        ({"a": [np.float32(np.inf)]}, r"metadata\['a'\]\[0\]: expected a finite number, got inf"),
+        ({"a": {1: 2}}, r"metadata\['a'\]: expected text as keys, got \[1\]"),
+        ({"a": {1, 2}}, r"metadata\['a'\]: expected text, numbers, lists or dicts, got set"),
+    ],
+    ids=str,
+)
+def test_metadata_that_json_cannot_hold_is_named(path, metadata, says):
+    policy = gaussjax.gaussian(networks.MLP((8,)), 3, SPACE)
+    with pytest.raises((TypeError, ValueError), match=says):
+        gaussjax.save(path, policy, policies.random_params(policy), metadata=metadata)
+    assert not path.exists()
