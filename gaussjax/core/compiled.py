@@ -62,7 +62,7 @@ class Compiled:
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Compiled, (self.__wrapped__, self._static)  # type: ignore[attr-defined]
+        return Compiled, (self.__wrapped__, self.static_argnames)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self, '__qualname__', 'function')}>"

@@ -104,7 +104,7 @@ def flax_shapes(found: list[Leaf]) -> dict[str, Any]:
     )
 
 
-def network(spec: Spec, kind: Kind | None) -> nn.Module:
+def network(spec: Spec, kind: Kind | None = None) -> nn.Module:
     """Builds the torch module of a spec on the meta device, where tensors have a shape but no data."""
     fields = from_spec(spec, kind=kind).kind.network_fields
     return make_on_meta(bind(spec.network, spec.observation_space, size(spec.action_space), fields))
