@@ -89,6 +89,16 @@ def _strictly_lower(entries: Any, count: int) -> Any:
     return jnp.zeros((*entries.shape[:-1], count, count), entries.dtype).at[..., rows, columns].set(entries)
 
 
+def _leading_half(array: Any) -> Any:
+    wide = jnp.finfo(array.dtype).bits == 64
+    word, mask = (jnp.uint64, np.uint64(2**64 - 2**27)) if wide else (jnp.uint32, np.uint32(2**32 - 2**12))
+    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(array, word) & mask, array.dtype)
+
+
+def _clip(array: Any, low: Any, high: Any) -> Any:
+    return jnp.where(array < low, low, jnp.where(array > high, high, array))
+
+
 def _solve_unit_lower(factor: Any, right: Any) -> Any:
     return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
 
@@ -106,6 +116,8 @@ def _to_int32(array: Any) -> Any:
 _JAX: dict[str, Callable[..., Any]] = {
     # Casts arrays to their common floating dtype, or to float32 if that is narrower.
     "at_least_float32": _at_least_float32,
+    # Unlike that of jnp.clip, the gradient at a bound is 1, not ½.
+    "clip": _clip,
     # Converts a NumPy array to the dtype and the device of another array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
@@ -116,6 +128,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "fori_loop": jax.lax.fori_loop,
     # Rounds bounds to the dtype of an array.
     "inwards": lambda low, high, like: inwards_once(low, high, like.dtype),
+    # Clears the lower half of the significand, so that a product of two such numbers is exact.
+    "leading_half": _leading_half,
     "is_floating": lambda array: jnp.issubdtype(array.dtype, jnp.floating),
     "is_real": lambda array: any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)),
     "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
@@ -131,6 +145,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "to_float32": lambda array: array.astype(jnp.float32),
     # Integers beyond int32 become its limits, because JAX's conversion wraps around.
     "to_int32": _to_int32,
+    # Returns `value`, or if an entry of the mask is False the result of a function with the same types.
+    "unless_all": lambda mask, function, value: jax.lax.cond(jnp.all(mask), lambda: value, function),
 }
 
 

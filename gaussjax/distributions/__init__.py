@@ -1,6 +1,7 @@
 """Gaussian distributions as frozen pytrees with accurate formulas, and a base class for your own distributions."""
 
 from gaussjax.core.arrays import align as align
+from gaussjax.distributions.censored import CensoredGaussian as CensoredGaussian
 from gaussjax.distributions.diagonal import DiagGaussian as DiagGaussian
 from gaussjax.distributions.distribution import Distribution as Distribution
 from gaussjax.distributions.distribution import reduce as reduce

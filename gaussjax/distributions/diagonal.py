@@ -8,17 +8,13 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, exact_difference, log_normal_cdf, scale_divergence
 
 
 class Normal(Distribution):
     """Base class of Gaussians whose log-density is `-noise²/2 - log_std - log(2π)/2` in each dimension."""
 
     log_std: Array
-
-    @abc.abstractmethod
-    def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise, of shape `(…, act)`, from which `from_noise` computes these actions."""
 
     def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density in nats of the actions `from_noise(noise)`, accurate even for a tiny standard deviation."""
@@ -29,9 +25,19 @@ class Normal(Distribution):
             return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
         return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
+    @abc.abstractmethod
+    def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
+        """The noise from which `from_noise` computes these actions, and what rounding removed, both `(…, act)`."""
+
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density in nats. With "none" each dimension is conditioned on the dimensions before it."""
-        return self.noise_log_prob(self.to_noise(actions), reduction)
+        noise, error = self.noise_and_error(actions)
+        # The term -noise²/2 would double the relative error of the noise. For infinite noise the error is NaN.
+        correction = noise * xp.stop_gradient(error)
+        correction = xp.where(correction == correction, correction, 0.0)
+        if reduction == "sum":
+            return self.noise_log_prob(noise) - xp.sum(correction, axis=-1)
+        return reduce(self.noise_log_prob(noise, "none") - correction, reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, which depends only on log_std."""
@@ -80,19 +86,21 @@ class DiagGaussian(Normal):
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * noise
 
-    def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise `(actions - loc) / exp(log_std)`."""
+    def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
+        """The noise `(actions - loc) / exp(log_std)`, and what the rounding of `actions - loc` removed from it."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
+        difference, lost = exact_difference(actions, loc)
         # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
-        return (actions - loc) * xp.exp(-log_std)
+        scale = xp.exp(-log_std)
+        return difference * scale, lost * scale
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a sample is at most `actions`, for each dimension, `(…, act)`."""
-        return log_normal_cdf(self.to_noise(actions))
+        return log_normal_cdf(self.noise_and_error(actions)[0])
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a sample exceeds `actions`, for each dimension, `(…, act)`."""
-        return log_normal_cdf(-self.to_noise(actions))
+        return log_normal_cdf(-self.noise_and_error(actions)[0])
 
     def kl_divergence(self, other: DiagGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats, reduced over the action axis; never negative, and accurate near zero.

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from gaussjax.core.arrays import align, xp
 from gaussjax.distributions.diagonal import Normal
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
-from gaussjax.distributions.special import exact_difference, scale_divergence
+from gaussjax.distributions.special import exact_difference, exact_product, scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:
@@ -54,11 +54,27 @@ class MultivariateGaussian(Normal):
         loc, log_std, noise = align(self.loc, self.log_std, noise)
         return loc + xp.exp(log_std) * (noise + xp.einsum_exact("...ij,...j->...i", self._factor(noise), noise))
 
-    def to_noise(self, actions: Float[Array, "*batch act"]) -> Array:
-        """The noise from which `from_noise` computes these actions, found by a triangular solve."""
+    def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
+        """The noise from which `from_noise` computes these actions, by a triangular solve, and what rounding removed.
+
+        One step of iterative refinement gives the error: the equations are solved for the exact residual.
+        """
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        scaled = (actions - loc) * xp.exp(-log_std)
-        return xp.squeeze(xp.solve_unit_lower(self._factor(scaled), xp.expand_dims(scaled, -1)), -1)
+        factor = self._factor(loc)
+
+        def solve(right: Array) -> Array:
+            return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
+
+        (difference, lost), scale = exact_difference(actions, loc), xp.exp(-log_std)
+        scaled, error = exact_product(difference, scale)
+        noise = solve(scaled)
+        products, errors = exact_product(factor, xp.expand_dims(noise, -2))
+        error = error + lost * scale - xp.sum(errors, -1)
+        residual = scaled
+        for term in (noise, *(xp.entry(products, i) for i in range(loc.shape[-1] - 1))):
+            residual, lost = exact_difference(residual, term)
+            error = error + lost
+        return noise, solve(residual + error)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats; never negative, and accurate near zero.

@@ -34,40 +34,83 @@ _LOG_COSH = (
     8.535013733711748074e-18,
     -6.820455024452699342e-19,
 )
-# Chebyshev coefficients of (1 + t) times the Mills ratio Φ(-t)/φ(t), computed at 300 bits. The variable of the
+# Chebyshev coefficients of (1 + t) exp(t²/2) Φ(-t), computed at 300 bits. The variable of the
 # series is (t - 4)/(t + 4), which maps [0, ∞) to [-1, 1). float32 needs fourteen terms, float64 all of them.
 _MILLS = (
-    1.167052535088247206,
-    -0.1610195767134653891,
-    -0.02800282182545297472,
-    0.03167452189239265886,
-    -0.01210323116234536866,
-    0.002705612976216709515,
-    -0.0002993163620270316593,
-    -0.00001716686526879361022,
-    0.00001017848926410986744,
-    -4.894829570004191772e-7,
-    -2.844006500151047843e-7,
-    3.076628371381150396e-8,
-    9.180378674469537201e-9,
-    -1.275610221380873622e-9,
-    -3.660279376104133827e-10,
-    4.592635934859520519e-11,
-    1.718931468764652685e-11,
-    -1.272683369870069402e-12,
-    -8.668081913316188435e-13,
-    1.106155720413674086e-15,
-    4.275021077010333383e-14,
-    3.790937692263904548e-15,
-    -1.847410301059233151e-15,
-    -4.041909413070817789e-16,
-    5.34085438501735783e-17,
-    2.941479937590055145e-17,
+    0.4655865996963783659,
+    -0.06423751712334330893,
+    -0.01117150959672121952,
+    0.01263630599437623013,
+    -0.004828490640131744018,
+    0.001079383410615601331,
+    -0.0001194099520285248006,
+    -6.848588377676676407e-6,
+    4.060629718065490888e-6,
+    -1.952754470833836418e-7,
+    -1.134594438646756516e-7,
+    1.227397138426542054e-8,
+    3.662441203341558957e-9,
+    -5.088948506210620984e-10,
+    -1.460240201209316418e-10,
+    1.832196652906422738e-11,
+    6.857544400027545883e-12,
+    -5.077272058049454842e-13,
+    -3.45806436520477391e-13,
+    4.412922855809207362e-16,
+    1.705486657226691142e-14,
+    1.512365327811506712e-15,
+    -7.370100783416677526e-16,
+    -1.61248855842648837e-16,
+    2.130692627650816051e-17,
+    1.173480714057240473e-17,
 )
 
 
-def chebyshev(coefficients: Sequence[float], x: Array) -> Array:
-    """Evaluates a Chebyshev series at x in [-1, 1] by Clenshaw's recurrence."""
+# Chebyshev coefficients of log Φ(x) for x from 0 to 1 and from 0 to -1, computed at 300 bits. The variable of the
+# series is 2|x| - 1. float32 needs eight terms, float64 all of them.
+_LOG_CDF_ABOVE = (
+    -0.4009761016620101642,
+    0.25879623274409054,
+    -0.03200185990008535154,
+    0.001402297352384867874,
+    0.00002765347898262090819,
+    -1.827484487624566527e-6,
+    -1.723511397128772674e-7,
+    -1.890162707060429631e-9,
+    6.428650929727303536e-10,
+    4.667596569629771677e-11,
+    -2.956425524493408724e-13,
+    -2.537388815509329955e-13,
+    -1.454568922971181979e-14,
+    4.023637430655108384e-16,
+    1.037704696814410755e-16,
+    4.598590388105318924e-18,
+    -2.647597966625658015e-19,
+)
+_LOG_CDF_BELOW = (
+    -1.221531438353135029,
+    -0.5730863192368737928,
+    -0.04558629477738995789,
+    -0.0008502557064729350497,
+    0.00003335135024769460695,
+    -6.611711211660505344e-7,
+    -3.081866523976460565e-8,
+    3.888762818858885382e-9,
+    -1.862258576784044405e-10,
+    1.093647286275735808e-12,
+    5.623085077445626228e-13,
+    -4.771741521494076233e-14,
+    1.683548252018608585e-15,
+    4.630879222622860439e-17,
+    -1.020980882087639669e-17,
+    6.465144608097952727e-19,
+    -1.236408410484441904e-20,
+)
+
+
+def chebyshev(coefficients: Sequence[float], narrow_terms: int, x: Array) -> Array:
+    """Evaluates a Chebyshev series at x in [-1, 1] by Clenshaw's recurrence; float32 uses the first `narrow_terms`."""
+    coefficients = coefficients if xp.finfo(x.dtype).bits == 64 else coefficients[:narrow_terms]
     last = before = xp.zeros_like(x)
     for coefficient in reversed(coefficients[1:]):
         last, before = 2.0 * x * last - before + coefficient, last
@@ -88,6 +131,22 @@ def expm1_minus_x(x: Array) -> Array:
 def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
     """Rounded difference `a - b` and its rounding error, whose sum is exactly `a - b`."""
     return exact_sum(a, -b)
+
+
+def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b` unless it over- or underflows.
+
+    Source:
+        Dekker 1971, a floating-point technique for extending the available precision.
+    """
+    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def absolute(x: Array) -> Array:
+    """Absolute value whose derivative at 0 is 1, so that formulas which agree on both sides keep their derivatives."""
+    return xp.where(x < 0, -x, x)
 
 
 def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
@@ -113,7 +172,18 @@ def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return 2.0 * difference, 2.0 * rest
 
 
-@elementwise(lambda u: (-2.0 * xp.tanh(u),))
+def _tanh_slope(u: Array) -> tuple[Array]:
+    power = xp.exp(-2.0 * absolute(u))
+    return (4.0 * power / xp.square(1.0 + power),)
+
+
+@elementwise(_tanh_slope)
+def tanh(u: Array) -> Array:
+    """Hyperbolic tangent with an accurate derivative; `1 - tanh²` is 0 in float32 from |u| = 8.7 on."""
+    return xp.tanh(u)
+
+
+@elementwise(lambda u: (-2.0 * tanh(u),))
 def tanh_log_det(u: Array) -> Array:
     """Logarithm of da/du in nats for `a = tanh(u)`; subtract it from the log-density of u.
 
@@ -125,7 +195,7 @@ def tanh_log_det(u: Array) -> Array:
     """
     size = xp.abs(u)
     square = xp.square(xp.minimum(size, 1.0))
-    near = square * chebyshev(_LOG_COSH if xp.finfo(u.dtype).bits == 64 else _LOG_COSH[:10], 2.0 * square - 1.0)
+    near = square * chebyshev(_LOG_COSH, 10, 2.0 * square - 1.0)
     far = 2.0 * (math.log(2.0) - size - xp.log1p(xp.exp(-2.0 * size)))
     return xp.where(size < 1.0, near, far)
 
@@ -152,9 +222,8 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
 
 
 def _cdf_slope(x: Array) -> tuple[Array]:
-    t = xp.abs(x)
-    ratio, density = _mills(t), _density(t)
-    return (xp.where(x < 0, 1.0 / ratio, density / (1.0 - density * ratio)),)
+    tail, ratio, decay = _tail(absolute(x))
+    return (xp.where(x < 0, 1.0 / ratio, decay / (1.0 - tail)) / math.sqrt(2.0 * math.pi),)
 
 
 @elementwise(_cdf_slope)
@@ -164,28 +233,26 @@ def log_normal_cdf(x: Array) -> Array:
     Source:
         Shepherd and Laframboise 1981, who compute erfc by a Chebyshev series in a fractional variable.
     """
-    t = xp.abs(x)
-    ratio = _mills(t)
-    below = -0.5 * xp.square(x) - HALF_LOG_2PI + xp.log(ratio)
-    tail = _density(t) * ratio
-    # Avoids log1p near -0.41, where XLA's result is 240 units in the last place off in float64 (CPU, jax 0.10.2).
-    # Use log1p throughout once the row "normal log-cdf" of tests/numerics/rows.py passes with it.
-    above = xp.where(tail > 0.25, xp.log(1.0 - tail), xp.log1p(-xp.minimum(tail, 0.25)))
-    return xp.where(x < 0, below, above)
+    t = absolute(x)
+    place = 2.0 * xp.where(t < 1.0, t, 1.0) - 1.0
+    near = xp.where(x < 0, chebyshev(_LOG_CDF_BELOW, 8, place), chebyshev(_LOG_CDF_ABOVE, 8, place))
+    tail, ratio, _ = _tail(t)
+    # Near 0 a series is used, because log1p near -0.41 is 240 units in the last place off in float64 (CPU, jax 0.10.2).
+    above = xp.log1p(-xp.where(t < 1.0, 0.0, tail))
+    return xp.where(t < 1.0, near, xp.where(x < 0, xp.log(ratio) - 0.5 * xp.square(x), above))
 
 
-def _mills(t: Array) -> Array:
-    # The Mills ratio Φ(-t)/φ(t) for t >= 0.
-    terms = _MILLS if xp.finfo(t.dtype).bits == 64 else _MILLS[:14]
-    return chebyshev(terms, (t - 4.0) / (t + 4.0)) / (1.0 + t)
-
-
-def _density(t: Array) -> Array:
-    # The normal density φ(t). The exponential multiplies a relative error of its argument by t²/2, so t² is split into
-    # two parts, of which the first is exact. Beyond t = 40 the density is 0 in float64 too. The division by √(2π) keeps
-    # XLA from merging the two exponentials into one, which is 65 units in the last place off instead of 4 (CPU, jax
-    # 0.10.2). Without the division the row "normal log-cdf" of tests/numerics/rows.py fails.
-    t = xp.minimum(t, 40.0)
-    coarse = xp.floor(t * 64.0) / 64.0
-    main = xp.exp(-0.5 * xp.square(coarse)) / math.sqrt(2.0 * math.pi)
-    return main * xp.exp(-0.5 * (t - coarse) * (t + coarse))
+def _tail(t: Array) -> tuple[Array, Array, Array]:
+    """For t >= 0: the probability Φ(-t), its ratio to exp(-t²/2), and exp(-t²/2)."""
+    # The exponential multiplies a relative error of its argument by t²/2, so t² is split into two parts, of which the
+    # first is exact. Beyond t = 40 the tail is 0 in float64 too.
+    near = xp.where(t < 40.0, t, 40.0)
+    coarse = xp.floor(near * 64.0) / 64.0
+    main, rest = -0.5 * xp.square(coarse), -0.5 * (near - coarse) * (near + coarse)
+    exponent, lost = exact_difference(main, -rest)
+    decay = xp.exp(exponent)
+    above_one, lost_there = exact_difference(t, -xp.ones_like(t))
+    series = chebyshev(_MILLS, 14, (t - 4.0) / (t + 4.0)) / above_one
+    ratio = series - series * (lost_there / above_one)
+    tail = decay * series
+    return tail + tail * (lost - lost_there / above_one), ratio, decay + decay * lost

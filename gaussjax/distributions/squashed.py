@@ -13,9 +13,10 @@ from gaussjax.core.arrays import elementwise, fill, like_actions, xp
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
-from gaussjax.distributions.special import inverse_affine_tanh, tanh_log_det
+from gaussjax.distributions.special import absolute, inverse_affine_tanh, tanh, tanh_log_det
 
-_NEWTON_STEPS = 24
+# Newton steps toward the mode, by the size of a float in bits. Where three roots merge, a step leaves ⅔ of the error.
+_NEWTON_STEPS = {32: 24, 64: 60}
 
 
 @register
@@ -64,7 +65,7 @@ class TanhGaussian(Distribution):
 
     def squash(self, raw_actions: Float[Array, "*batch act"]) -> Array:
         """Maps `raw_actions` u, `(…, act)`, to actions in the Box; rounding never moves an action out of it."""
-        return self._affine(xp.tanh(self._cast(raw_actions)))
+        return self._affine(tanh(self._cast(raw_actions)))
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
         """Maps actions in the Box, `(…, act)`, to raw actions u, which are finite even for an action at a bound."""
@@ -197,7 +198,7 @@ def raw_mode(mean: Array, log_std: Array) -> Array:
     difference of both sides is convex there, so Newton steps from outside never pass the root.
     """
     sign = xp.astype(xp.where(mean < 0, -1.0, 1.0), mean.dtype)
-    size = xp.abs(mean)
+    size = absolute(mean)
     # The limit of 1e4 keeps std² from overflowing. Above it tanh(u) at the mode rounds to 1 in any case.
     strength = 2.0 * xp.minimum(xp.exp(2.0 * log_std), 1e4)
 
@@ -208,4 +209,4 @@ def raw_mode(mean: Array, log_std: Array) -> Array:
         down = (u - size - strength * tanh) / xp.maximum(slope, xp.finfo(u.dtype).eps)
         return xp.clip(u - down, size, u)
 
-    return sign * xp.fori_loop(0, _NEWTON_STEPS, step, size + strength)
+    return sign * xp.fori_loop(0, _NEWTON_STEPS[xp.finfo(mean.dtype).bits], step, size + strength)

@@ -8,12 +8,12 @@ from typing import Any
 from jaxtyping import Array
 
 from gaussjax import spaces
-from gaussjax.core.arrays import like_actions, on_bounds, xp
+from gaussjax.core.arrays import like_actions, xp
 from gaussjax.core.choices import choose
-from gaussjax.distributions import DiagGaussian, reduce
+from gaussjax.distributions import CensoredGaussian, DiagGaussian, reduce
 from gaussjax.policy.build import build
 from gaussjax.policy.checks import LOG_STD_BOUNDS, flag, log_std_options, taken_actions_of_unclipped
-from gaussjax.policy.policy import Kind, MakeDistribution, Policy, Score
+from gaussjax.policy.policy import Kind, MakeDistribution, Policy
 
 
 def gaussian(
@@ -47,7 +47,7 @@ def gaussian(
             (product of log-densities, for compatibility) or "none".
         clipped_log_prob: Log-density of a clipped action: "density" (of the clipped value under the unclipped
             normal), "unclipped" (of the sample before the clip; such a policy scores raw actions only) or
-            "censored" (the probability of the tail beyond the bound).
+            "censored" (the probability of the tail beyond the bound, in the entropy as well).
         keepdims: Keep the reduced axis with size 1, `(…, 1)`.
 
     Returns:
@@ -78,25 +78,10 @@ def gaussian(
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
 
-    def untouched(raw_actions: Array, actions: Array) -> Array:
-        if clipped_log_prob != "censored":
-            return actions == raw_actions
-        # A sample exactly on a bound is scored with the tail probability, like a clipped sample.
-        lowest, highest = like_actions(low, high, raw_actions)
-        return (lowest < raw_actions) & (raw_actions < highest)
-
-    def log_prob(distribution: DiagGaussian, actions: Array, reduction: str) -> Array:
-        if clipped_log_prob != "censored":
-            return distribution.log_prob(actions, reduction)
-        density = distribution.log_prob(actions, "none")
-        lowest, highest = like_actions(low, high, *xp.at_least_float32(actions))
-        # An action on or beyond a bound is scored with the probability of that tail. For other actions the mean
-        # replaces the bound, because the gradient at an infinite bound is not finite.
-        (at_low, at_high), mean = on_bounds(low, high, actions), distribution.mean()
-        above = distribution.log_survival(xp.where(at_high, highest, mean))
-        below = distribution.log_cdf(xp.where(at_low, lowest, mean))
-        terms = xp.where(at_low, below, xp.where(at_high, above, density))
-        return reduce(xp.where(lowest == highest, 0.0, terms), reduction)
+    def censored(distribution: CensoredGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+        raw_actions = distribution.loc if noise is None else distribution.base.from_noise(noise)
+        noise = xp.zeros_like(raw_actions) if noise is None else noise
+        return raw_actions, distribution.clip(raw_actions), distribution.noise_log_prob(noise, reduction)
 
     kind = clipping_kind(
         "gaussian",
@@ -104,10 +89,16 @@ def gaussian(
         box,
         options,
         densities=("density", "unclipped", "censored"),
-        log_prob=log_prob,
-        untouched=untouched,
+        untouched=lambda raw_actions, actions: actions == raw_actions,
         factory=gaussian,
     )
+    if clipped_log_prob == "censored":
+        kind = kind._replace(
+            distribution=lambda mean, log_std, _: CensoredGaussian(mean, log_std, low, high),
+            sample=censored,
+            # Scores a raw action with the probability of the bound that it is clipped to.
+            raw_log_prob=lambda distribution, raw, reduction: distribution.log_prob(raw, reduction),
+        )
     return build(kind, network, observation_space, box, reduction=reduction, keepdims=keepdims, **options)
 
 
@@ -117,14 +108,13 @@ def clipping_kind(
     box: spaces.Box,
     options: Mapping[str, Any],
     densities: tuple[str, ...],
-    log_prob: Score,
     untouched: Callable[[Array, Array], Array],
     **fields: Any,
 ) -> Kind:
     """Makes a kind of policy whose options can clip the actions and the mean to a Box.
 
-    `densities` lists the valid values of the option `clipped_log_prob`; `log_prob` scores actions by the chosen one.
-    `untouched(raw_actions, actions)` returns a mask: True for log-density terms that the clip does not change.
+    `densities` lists the valid values of the option `clipped_log_prob`. `untouched(raw_actions, actions)` returns a
+    mask: True for log-density terms that the clip does not change.
     """
     density, clips = options["clipped_log_prob"], options["clip_actions"]
     if density not in densities:
@@ -146,19 +136,21 @@ def clipping_kind(
         actions = clip(raw_actions) if clips else raw_actions
         if not scores_clipped:
             return raw_actions, actions, distribution.noise_log_prob(noise, reduction)
-        mask, exact = untouched(raw_actions, actions), distribution.noise_log_prob(noise, "none")
-        return raw_actions, actions, reduce(xp.where(mask, exact, log_prob(distribution, actions, "none")), reduction)
+        # Terms that the clip does not change are computed from the noise, which has more digits than the action.
+        exact, clipped = distribution.noise_log_prob(noise, "none"), distribution.log_prob(actions, "none")
+        return raw_actions, actions, reduce(xp.where(untouched(raw_actions, actions), exact, clipped), reduction)
 
     def raw_log_prob(distribution: Any, raw_actions: Array, reduction: str) -> Array:
-        return log_prob(distribution, clip(raw_actions) if scores_clipped else raw_actions, reduction)
+        return distribution.log_prob(clip(raw_actions) if scores_clipped else raw_actions, reduction)
 
+    score = {"log_prob": taken_actions_of_unclipped} if density == "unclipped" else {}
     return Kind(
         name,
         distribution,
         sample,
         raw_log_prob,
-        log_prob=taken_actions_of_unclipped if density == "unclipped" else log_prob,
         clip_mean=clip if options["clip_mean_actions"] else None,
         support=box if scores_clipped else None,
+        **score,
         **fields,
     )

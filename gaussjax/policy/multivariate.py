@@ -81,7 +81,6 @@ def multivariate_gaussian(
         spaces.action_box(action_space),
         options,
         densities=("density", "unclipped"),
-        log_prob=lambda distribution, actions, reduction: distribution.log_prob(actions, reduction),
         # Clipping one dimension changes the log-densities of all later ones, which are conditional on it.
         untouched=lambda raw_actions, actions: xp.all(actions == raw_actions, axis=-1, keepdims=True),
         network_outputs=("off_diagonal",),

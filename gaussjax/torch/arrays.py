@@ -93,6 +93,12 @@ def _strictly_lower(entries: torch.Tensor, count: int) -> torch.Tensor:
     return padded[..., torch.tensor(places, device=entries.device)]
 
 
+def _leading_half(x: torch.Tensor) -> torch.Tensor:
+    # Veltkamp's split.
+    scaled = (2.0 ** (27 if x.dtype == torch.float64 else 12) + 1.0) * x
+    return scaled - (scaled - x)
+
+
 def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: Any) -> Any:
     for i in range(start, stop):
         value = step(i, value)
@@ -104,7 +110,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "asarray": _asarray,
     "astype": lambda x, dtype: x.to(dtype),
     "at_least_float32": _at_least_float32,
-    "clip": lambda x, low, high: minimum(maximum(x, low), high),
+    "clip": lambda x, low, high: torch.where(x < low, low, torch.where(x > high, high, x)),
     "concatenate": lambda tensors, axis=0: torch.cat(tuple(tensors), axis),
     "constant": lambda value, like: torch.as_tensor(np.array(value), dtype=like.dtype, device=like.device),
     "einsum_exact": torch.einsum,
@@ -119,6 +125,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
     # torch cannot accumulate a product of narrow operands in a wider dtype, so the operands are converted first.
     "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
+    "leading_half": _leading_half,
     "maximum": maximum,
     "minimum": minimum,
     "ndim": torch.Tensor.dim,
@@ -133,6 +140,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "strictly_lower": _strictly_lower,
     "to_float32": torch.Tensor.float,
     "to_int32": torch.Tensor.long,
+    "unless_all": lambda mask, function, value: function(),
 }
 
 

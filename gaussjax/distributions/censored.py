@@ -1,0 +1,165 @@
+"""Diagonal Gaussian whose samples are clipped to a Box, so that each bound has a probability."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from gaussjax.core.arrays import align, fill, like_actions, xp
+from gaussjax.distributions.diagonal import DiagGaussian
+from gaussjax.distributions.distribution import reduce, register, same_class, static
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+
+
+@register
+class CensoredGaussian(DiagGaussian):
+    """Independent normal distributions whose samples are clipped to the bounds of a Box.
+
+    A bound has the probability of the tail beyond it, and `log_prob` returns the logarithm of this probability for an
+    action on the bound. Between the bounds it returns a log-density. Entropy and divergence refer to this mixture.
+
+    Attributes:
+        loc: Mean before the clip, `(…, act)`.
+        log_std: Natural logarithm of the standard deviation before the clip, `(…, act)`. The constructor broadcasts
+            `(act,)`, `(…, 1)` and a scalar.
+        low: Lower bounds, a tuple of `act` numbers; -inf for no bound. The constructor takes any array that
+            broadcasts to `(act,)`.
+        high: Upper bounds in the same form; inf for no bound.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> one = CensoredGaussian(jnp.zeros(1), jnp.zeros(1), low=-1.0, high=1.0)
+        >>> jnp.exp(one.log_prob(jnp.ones(1))), one.entropy()
+        (Array(0.15865526, dtype=float32), Array(1.3490356, dtype=float32))
+
+    Source:
+        Tobin 1958, estimation of relationships for limited dependent variables.
+    """
+
+    loc: Float[Array, "*batch act"]
+    log_std: Float[Array, "*batch act"]
+    low: Any = static()
+    high: Any = static()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = (np.broadcast_to(np.asarray(side, np.float64), self.event_shape) for side in (self.low, self.high))
+        fill(self, low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+    @property
+    def base(self) -> DiagGaussian:
+        """Distribution of the samples before the clip."""
+        return DiagGaussian(self.loc, self.log_std)
+
+    def clip(self, raw_actions: Float[Array, "*batch act"]) -> Array:
+        """Clips samples of the base distribution to the bounds."""
+        return xp.clip(raw_actions, *self._bounds(raw_actions))
+
+    def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
+        """The actions `loc + exp(log_std) * noise`, clipped to the bounds."""
+        return self.clip(self.base.from_noise(noise))
+
+    def noise_log_prob(self, noise: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
+        """Log-density or log-probability in nats of the actions `from_noise(noise)`."""
+        inside = self.base.noise_log_prob(noise, "none")
+        return reduce(self._with_tails(self.base.from_noise(noise), inside), reduction)
+
+    def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
+        """Log-probability in nats of an action on or beyond a bound, log-density of another."""
+        return reduce(self._with_tails(actions, self.base.log_prob(actions, "none")), reduction)
+
+    def entropy(self, reduction: str = "sum") -> Array:
+        """Entropy in nats: of the probabilities of the bounds, plus the differential entropy between them."""
+        below, above, (inside, _, excess) = self._parts()
+        density = inside * (self.log_std + (0.5 + HALF_LOG_2PI)) + 0.5 * excess
+        terms = density - xp.exp(below) * _finite(below) - xp.exp(above) * _finite(above)
+        low, high = self._bounds(terms)
+        return reduce(xp.where(low == high, 0.0, terms), reduction)
+
+    def mean(self) -> Array:
+        """Expected action."""
+        return self.loc + self._shift()[0]
+
+    def median(self) -> Array:
+        """Median of each dimension of the action, which is the clipped mean."""
+        return self.clip(self.loc)
+
+    def mode(self) -> Array:
+        """Raises NotImplementedError, because a probability and a density cannot be compared."""
+        self._refuse("mode")
+
+    def stddev(self) -> Array:
+        """Standard deviation of each dimension, in units of the action."""
+        first, second = self._shift()
+        return xp.sqrt(xp.clip(second - xp.square(first), 0.0, float("inf")))
+
+    def kl_divergence(self, other: CensoredGaussian, reduction: str = "sum") -> Array:
+        """KL(self || other) in nats, of both the probabilities of the bounds and the density between them.
+
+        Raises:
+            TypeError: `other` is of another class.
+            ValueError: `other` has another Box.
+        """
+        same_class(self, other)
+        if (self.low, self.high) != (other.low, other.high):
+            raise ValueError(
+                f"other: expected the Box {self.low} to {self.high}, got {other.low} to {other.high}. The divergence "
+                f"is infinite; clip the actions to one Box."
+            )
+        loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
+        below, above, (inside, first, excess) = self._parts()
+        other_below, other_above, _ = other._parts()
+        # The log-ratio of the densities at loc + std z is a polynomial in z, whose moments are known.
+        shift, gap = (loc - other_loc) * xp.exp(-other_log_std), log_std - other_log_std
+        terms = inside * (scale_divergence(log_std, other_log_std) + 0.5 * xp.square(shift))
+        terms = terms + first * shift * xp.exp(gap) + 0.5 * excess * xp.expm1(2.0 * gap)
+        terms = terms + xp.exp(below) * (_finite(below) - _finite(other_below))
+        terms = terms + xp.exp(above) * (_finite(above) - _finite(other_above))
+        low, high = self._bounds(terms)
+        # Rounding can make a divergence near 0 negative.
+        return reduce(xp.where((low == high) | (terms < 0.0), 0.0, terms), reduction)
+
+    def _bounds(self, like: Array) -> tuple[Array, Array]:
+        return like_actions(np.asarray(self.low), np.asarray(self.high), like)
+
+    def _with_tails(self, actions: Array, inside: Array) -> Array:
+        low, high = self._bounds(actions)
+        at_low, at_high = actions <= low, actions >= high
+        # For other actions the mean replaces the bound, because the gradient at an infinite bound is not finite.
+        above = self.base.log_survival(xp.where(at_high, high, self.loc))
+        below = self.base.log_cdf(xp.where(at_low, low, self.loc))
+        terms = xp.where(at_low, below, xp.where(at_high, above, inside))
+        return xp.where(low == high, 0.0, terms)
+
+    def _parts(self) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+        """Log-probabilities of both bounds, and the moments of z between the bounds.
+
+        The moments are the integrals of the standard normal density times 1, z and z² - 1 over the values
+        `z = (actions - loc) / std` between the bounds.
+        """
+        low, high = self._bounds(self.loc)
+        # An open side has probability 0. The mean replaces its bound, because the gradient there is not finite.
+        open_low, open_high = xp.isinf(low), xp.isinf(high)
+        alpha = self.base.noise_and_error(xp.where(open_low, self.loc, low))[0]
+        beta = self.base.noise_and_error(xp.where(open_high, self.loc, high))[0]
+        below = xp.where(open_low, -float("inf"), log_normal_cdf(alpha))
+        above = xp.where(open_high, -float("inf"), log_normal_cdf(-beta))
+        at_low = xp.where(open_low, 0.0, xp.exp(-0.5 * xp.square(alpha) - HALF_LOG_2PI))
+        at_high = xp.where(open_high, 0.0, xp.exp(-0.5 * xp.square(beta) - HALF_LOG_2PI))
+        inside = 1.0 - xp.exp(below) - xp.exp(above)
+        return below, above, (inside, at_low - at_high, alpha * at_low - beta * at_high)
+
+    def _shift(self) -> tuple[Array, Array]:
+        """Expected action minus loc, and expected squared difference of action and loc."""
+        below, above, (inside, first, excess) = self._parts()
+        low, high = (_finite(side - self.loc) for side in self._bounds(self.loc))
+        std, below, above = xp.exp(self.log_std), xp.exp(below), xp.exp(above)
+        squares = xp.square(std) * (inside + excess) + xp.square(low) * below + xp.square(high) * above
+        return std * first + low * below + high * above, squares
+
+
+def _finite(x: Array) -> Array:
+    """Replaces infinities by 0: what has probability 0 contributes nothing."""
+    return xp.where(xp.isinf(x), xp.zeros_like(x), x)
