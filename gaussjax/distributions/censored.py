@@ -80,7 +80,7 @@ class CensoredGaussian(DiagGaussian):
 
     def mean(self) -> Array:
         """Expected action."""
-        return self.loc + self._shift()[0]
+        return self.median() + self._shift()[0]
 
     def median(self) -> Array:
         """Median of each dimension of the action, which is the clipped mean."""
@@ -93,7 +93,8 @@ class CensoredGaussian(DiagGaussian):
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the action."""
         first, second = self._shift()
-        return xp.sqrt(xp.clip(second - xp.square(first), 0.0, float("inf")))
+        variance, least = second - xp.square(first), float(xp.finfo(first.dtype).tiny)
+        return xp.sqrt(xp.where(variance > least, variance, least))
 
     def kl_divergence(self, other: CensoredGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats, of both the probabilities of the bounds and the density between them.
@@ -148,16 +149,21 @@ class CensoredGaussian(DiagGaussian):
         above = xp.where(open_high, -float("inf"), log_normal_cdf(-beta))
         at_low = xp.where(open_low, 0.0, xp.exp(-0.5 * xp.square(alpha) - HALF_LOG_2PI))
         at_high = xp.where(open_high, 0.0, xp.exp(-0.5 * xp.square(beta) - HALF_LOG_2PI))
-        inside = 1.0 - xp.exp(below) - xp.exp(above)
+        # If both bounds are on one side of the mean, the difference of their tails keeps its digits.
+        nearer = xp.exp(log_normal_cdf(xp.where(alpha > 0.0, -alpha, beta)))
+        inside = xp.where(beta < 0.0, nearer - xp.exp(below), 1.0 - xp.exp(below) - xp.exp(above))
+        inside = xp.where(alpha > 0.0, nearer - xp.exp(above), inside)
         return below, above, (inside, at_low - at_high, alpha * at_low - beta * at_high)
 
     def _shift(self) -> tuple[Array, Array]:
-        """Expected action minus loc, and expected squared difference of action and loc."""
+        """Expected difference of action and median, and expected squared difference."""
         below, above, (inside, first, excess) = self._parts()
-        low, high = (_finite(side - self.loc) for side in self._bounds(self.loc))
-        std, below, above = xp.exp(self.log_std), xp.exp(below), xp.exp(above)
-        squares = xp.square(std) * (inside + excess) + xp.square(low) * below + xp.square(high) * above
-        return std * first + low * below + high * above, squares
+        median = self.median()
+        low, high = (_finite(side - median) for side in self._bounds(median))
+        std, offset, below, above = xp.exp(self.log_std), self.loc - median, xp.exp(below), xp.exp(above)
+        squares = xp.square(offset) * inside + 2.0 * offset * std * first + xp.square(std) * (inside + excess)
+        squares = squares + xp.square(low) * below + xp.square(high) * above
+        return offset * inside + std * first + low * below + high * above, squares
 
 
 def _finite(x: Array) -> Array:

@@ -252,7 +252,9 @@ def _tail(t: Array) -> tuple[Array, Array, Array]:
     exponent, lost = exact_difference(main, -rest)
     decay = xp.exp(exponent)
     above_one, lost_there = exact_difference(t, -xp.ones_like(t))
-    series = chebyshev(_MILLS, 14, (t - 4.0) / (t + 4.0)) / above_one
-    ratio = series - series * (lost_there / above_one)
-    tail = decay * series
-    return tail + tail * (lost - lost_there / above_one), ratio, decay + decay * lost
+    series = chebyshev((0.0, *_MILLS[1:]), 14, (t - 4.0) / (t + 4.0))
+    # The corrections for rounding enter before the constant of the series, so that they are rounded with it.
+    shift = -lost_there / above_one
+    corrected = series + (series + _MILLS[0]) * shift
+    tail = decay * ((corrected + (series + _MILLS[0]) * lost + _MILLS[0]) / above_one)
+    return tail, (corrected + _MILLS[0]) / above_one, decay + decay * lost

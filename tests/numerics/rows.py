@@ -250,7 +250,7 @@ ROWS = (
     Row("normal log_prob", lambda: _normal_grid(-20, 2), _normal_truth, _normal, (0, 1), 6, 8, ALL),
     Row("normal log_prob, means of order one", _shifted_grid, _normal_truth, _normal, (0, 1), 6, 8),
     Row("normal log_prob, log_std in [-60, 40]", _wide_grid, _normal_truth, _normal, (0, 1, 2), 6, 8),
-    Row("normal log-cdf, x in [-60, 12]", lambda: (np.linspace(-60, 12, 500),), _cdf_truth, log_normal_cdf, (0,), 8, 8),
+    Row("normal log-cdf, x in [-60, 12]", lambda: (np.linspace(-60, 12, 500),), _cdf_truth, log_normal_cdf, (0,), 6, 8),
     Row("tanh log-det, u in [-30, 30]", _log_det_grid, _log_det_truth, tanh_log_det, (0,), 10, 8),
     Row("squashed log_prob of stored actions", _squashed_grid, _squashed_truth, _squashed, (0, 1), 10, 10, ALL),
     Row("KL, nearly equal", _near_grid, _divergence_truth, _divergence, (0, 1), 10, 10),

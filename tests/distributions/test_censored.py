@@ -1,0 +1,96 @@
+"""The clipped Gaussian against sums over its two probabilities and its density between them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from gaussjax.distributions import CensoredGaussian, DiagGaussian
+
+LOW, HIGH = np.array([-1.0, -np.inf, 0.5, -1.0]), np.array([1.0, 0.3, np.inf, 1.0])
+MEAN, LOG_STD = np.array([0.3, -0.2, 0.9, 6.0]), np.array([2.0, 0.4, -0.5, 0.0])
+
+
+def _numbers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Weights, values and log-densities of each dimension: the two bounds, then midpoints between them."""
+    rows = []
+    for m, s, low, high in zip(mean, np.exp(log_std), LOW, HIGH, strict=True):
+        normal = scipy.stats.norm(m, s)
+        ends = max(low, m - 12 * s), min(high, m + 12 * s)
+        if ends[0] >= ends[1]:
+            ends = low, high
+        step = (ends[1] - ends[0]) / 200_000
+        middles = ends[0] + step * (np.arange(200_000) + 0.5)
+        tails = np.array([normal.logcdf(low), normal.logsf(high)])
+        values = np.concatenate([np.where(np.isfinite([low, high]), [low, high], 0.0), middles])
+        log_density = np.concatenate([tails, normal.logpdf(middles)])
+        weights = np.exp(log_density) * np.concatenate([np.ones(2), np.full(200_000, step)])
+        rows.append((weights, values, np.where(np.isfinite(log_density), log_density, 0.0)))
+    return tuple(np.stack(column) for column in zip(*rows, strict=True))
+
+
+def test_entropy_moments_and_divergence_are_those_of_the_mixture() -> None:
+    one, other = (CensoredGaussian(MEAN + a, LOG_STD + b, LOW, HIGH) for a, b in ((0.0, 0.0), (0.4, -0.3)))
+    weights, values, log_density = _numbers(MEAN, LOG_STD)
+    np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(one.entropy("none"), -(weights * log_density).sum(1), atol=1e-5)
+    mean = (weights * values).sum(1)
+    np.testing.assert_allclose(one.mean(), mean, atol=1e-5)
+    np.testing.assert_allclose(one.stddev(), np.sqrt((weights * (values - mean[:, None]) ** 2).sum(1)), atol=1e-5)
+    ratio = log_density - _other_log_density(other, values)
+    np.testing.assert_allclose(one.kl_divergence(other, "none"), (weights * ratio).sum(1), atol=1e-5)
+
+
+def _other_log_density(other: CensoredGaussian, values: np.ndarray) -> np.ndarray:
+    with jax.enable_x64(True):
+        wide = CensoredGaussian(np.float64(other.loc), np.float64(other.log_std), LOW, HIGH)
+        found = np.asarray(wide.log_prob(np.float64(values.T), "none")).T
+    for side, bound in enumerate((LOW, HIGH)):
+        found[:, side] = np.where(np.isfinite(bound), found[:, side], 0.0)
+    return found
+
+
+def test_samples_are_scored_by_their_noise_and_their_mean_score_is_the_entropy() -> None:
+    one = CensoredGaussian(MEAN, LOG_STD, LOW, HIGH)
+    actions, log_prob = jax.jit(lambda key: one.sample_and_log_prob(key, (200_000,), "none"))(jax.random.key(0))
+    assert np.all((np.asarray(actions) >= LOW) & (np.asarray(actions) <= HIGH))
+    np.testing.assert_allclose(log_prob, one.log_prob(actions, "none"), atol=2e-4)
+    np.testing.assert_allclose(-np.mean(log_prob, 0), one.entropy("none"), atol=0.01)
+
+
+def test_gradients_are_finite_with_open_sides_and_far_tails() -> None:
+    mean, log_std = jnp.array([[0.0, 50.0, -50.0, 1.0]]), jnp.array([[-20.0, -3.0, 2.0, 0.0]])
+
+    def total(mean: jax.Array, log_std: jax.Array) -> jax.Array:
+        one, other = (CensoredGaussian(mean + shift, log_std + shift, LOW, HIGH) for shift in (0.0, 0.1))
+        parts = [one.entropy(), one.mean(), one.median(), one.stddev(), one.kl_divergence(other)]
+        return sum(jnp.sum(part) for part in [*parts, one.log_prob(jnp.array([1.0, 0.3, 0.5, 0.0]))])
+
+    for gradient in jax.jit(jax.grad(total, (0, 1)))(mean, log_std):
+        assert np.all(np.isfinite(gradient))
+
+
+def test_a_side_without_width_has_no_entropy_and_open_sides_have_that_of_the_normal() -> None:
+    fixed = CensoredGaussian(jnp.zeros(1), jnp.zeros(1), 0.5, 0.5)
+    assert float(fixed.entropy()) == float(fixed.log_prob(jnp.full(1, 0.5))) == 0.0
+    free = CensoredGaussian(MEAN, LOG_STD, -np.inf, np.inf)
+    np.testing.assert_allclose(free.entropy("none"), DiagGaussian(MEAN, LOG_STD).entropy("none"), rtol=1e-6)
+
+
+def test_divergence_of_nearly_equal_distributions_is_never_negative() -> None:
+    generator = np.random.default_rng(0)
+    mean, log_std = generator.normal(size=(100_000, 4)), generator.uniform(-3, 2, (100_000, 4))
+    near = 1e-4 * generator.normal(size=(2, 100_000, 4))
+    divergence = jax.jit(
+        lambda a, b, c, d: CensoredGaussian(a, b, LOW, HIGH).kl_divergence(CensoredGaussian(c, d, LOW, HIGH), "none")
+    )(mean, log_std, mean + near[0], log_std + near[1])
+    assert np.all(np.asarray(divergence) >= 0.0)
+
+
+def test_another_box_is_refused() -> None:
+    one, other = (CensoredGaussian(jnp.zeros(1), jnp.zeros(1), -1.0, high) for high in (1.0, 2.0))
+    with pytest.raises(ValueError, match="other: expected the Box"):
+        one.kl_divergence(other)
+    with pytest.raises(NotImplementedError, match="mode"):
+        one.mode()
