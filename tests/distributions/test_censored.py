@@ -45,7 +45,7 @@ def test_entropy_moments_and_divergence_are_those_of_the_mixture() -> None:
 def _other_log_density(other: CensoredGaussian, values: np.ndarray) -> np.ndarray:
     with jax.enable_x64(True):
         wide = CensoredGaussian(np.float64(other.loc), np.float64(other.log_std), LOW, HIGH)
-        found = np.asarray(wide.log_prob(np.float64(values.T), "none")).T
+        found = np.asarray(wide.log_prob(np.float64(values.T), "none")).T.copy()
     for side, bound in enumerate((LOW, HIGH)):
         found[:, side] = np.where(np.isfinite(bound), found[:, side], 0.0)
     return found
