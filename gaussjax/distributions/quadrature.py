@@ -51,11 +51,15 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
     is_narrow = std < _WIDE
     # Far from 0 the spread comes from the tail that is nearer to 0, which the many nodes of float64 reach.
     narrow = xp.where(is_narrow, std, _WIDE)
-    pairs = list(_pairs(size, narrow, 64))
-    center = sum(weight * fall for weight, _, _, _, fall in pairs)
-    # Divided by the small factors, because their squares would underflow.
-    squares = (w * (xp.square(half / narrow) + xp.square((fall - center) / narrow)) for w, _, _, half, fall in pairs)
-    narrow = xp.exp(-2.0 * size) * narrow * xp.sqrt(sum(squares))
+    pairs, least = list(_pairs(size, narrow, 64)), 0.5 * xp.square(1.0 + xp.exp(-2.0 * size))
+    # Half the difference of tanh at a pair of nodes, and the fall of its average from the pair with x = 0. Both are
+    # divided by exp(-2 size) and std, because the squares of small numbers would underflow.
+    halves = [sinh / (level * narrow) for _, _, level, _, sinh in pairs]
+    falls = [-0.5 * xp.expm1(-4.0 * size) * (cosh / (level * narrow) / least) for _, _, level, cosh, _ in pairs]
+    center = sum(weight * fall for (weight, *_), fall in zip(pairs, falls, strict=True))
+    terms = zip(pairs, halves, falls, strict=True)
+    squares = sum(w * (xp.square(half) + xp.square(fall - center)) for (w, *_), half, fall in terms)
+    narrow = xp.exp(-2.0 * size) * narrow * xp.sqrt(squares)
 
     # For a wide normal, (1 - tanh(u)) / 2 = sigmoid(-2u) is split into a step at u = 0 and a decaying rest.
     wide = xp.where(is_narrow, _WIDE, std)
@@ -86,11 +90,15 @@ def _expectations(mean: Array, log_std: Array) -> tuple[Array, Array, Array]:
 
 def _narrow(mean: Array, std: Array) -> tuple[Array, Array, Array]:
     size = absolute(mean)
-    pairs = list(_pairs(size, std, xp.finfo(std.dtype).bits))
-    log_det = math.log(2.0) - 2.0 * size - sum(weight * xp.log(level) for weight, _, level, _, _ in pairs)
-    tanh = -0.5 * xp.expm1(-4.0 * size) * sum(weight / level for weight, _, level, _, _ in pairs)
-    slope = sum((2.0 * weight * node) * half for weight, node, _, half, _ in pairs)
-    return log_det, xp.where(mean < 0, -tanh, tanh), -std * xp.exp(-2.0 * size) * slope
+    logs = inverses = slopes = 0.0
+    for weight, node, level, _, sinh in _pairs(size, std, xp.finfo(std.dtype).bits):
+        inverse = 1.0 / level
+        logs = logs + weight * xp.log(level)
+        inverses = inverses + weight * inverse
+        slopes = slopes + (2.0 * weight * node) * (sinh * inverse)
+    tanh = -0.5 * xp.expm1(-4.0 * size) * inverses
+    by_log_std = -std * xp.exp(-2.0 * size) * slopes
+    return math.log(2.0) - 2.0 * size - logs, xp.where(mean < 0, -tanh, tanh), by_log_std
 
 
 def _wide(mean: Array, std: Array) -> tuple[Array, Array, Array]:
@@ -107,24 +115,22 @@ def _wide(mean: Array, std: Array) -> tuple[Array, Array, Array]:
 
 
 def _pairs(size: Array, std: Array, bits: int) -> Iterator[tuple[float, float, Array, Array, Array]]:
-    """For each pair of nodes size ± std·x: its weight, x, and three arrays.
+    """For each pair of nodes size ± std·x: its weight, x, a level, cosh(2 std x) - 1 and sinh(2 std x).
 
-    The product of cosh at the two nodes is the first array times exp(2 size) / 2. The others, times exp(-2 size), are
-    half the difference of tanh at the nodes, and the fall of its average from the pair with x = 0.
+    The product of cosh at the two nodes is the level times exp(2 size) / 2.
     """
     step, count, _ = _NODES[bits]
     power = xp.exp(-2.0 * size)
     least = 0.5 * xp.square(1.0 + power)
     growth = xp.expm1(2.0 * step * std)
     shrunk = growth / (1.0 + growth)
-    # cosh(2 std x) - 1 and sinh(2 std x), from node to node. A small cosh - 1 keeps its digits.
+    # cosh - 1 instead of cosh, because a small one keeps its digits.
     first = 0.5 * growth * shrunk
     cosh, sinh = xp.zeros_like(std), xp.zeros_like(std)
     before = first, -0.5 * (growth + shrunk)
     weights = np.exp(-0.5 * np.square(step * np.arange(count))) * np.where(np.arange(count), 2.0, 1.0)
     for k, weight in enumerate(weights / weights.sum()):
-        level = least + power * cosh
-        yield float(weight), step * k, level, sinh / level, -0.5 * xp.expm1(-4.0 * size) * (cosh / level / least)
+        yield float(weight), step * k, least + power * cosh, cosh, sinh
         following = 2.0 * (cosh + first + first * cosh) - before[0], 2.0 * (sinh + first * sinh) - before[1]
         (cosh, sinh), before = following, (cosh, sinh)
 

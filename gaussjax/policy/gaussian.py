@@ -78,7 +78,7 @@ def gaussian(
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
 
-    def censored(distribution: CensoredGaussian, noise: Array | None, reduction: str) -> tuple[Array, Array, Array]:
+    def censored(distribution: CensoredGaussian, noise: Any, reduction: str) -> tuple[Array, Array, Array]:
         raw_actions = distribution.loc if noise is None else distribution.base.from_noise(noise)
         noise = xp.zeros_like(raw_actions) if noise is None else noise
         return raw_actions, distribution.clip(raw_actions), distribution.noise_log_prob(noise, reduction)
