@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, fill, like_actions, xp
+from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import reduce, register, same_class, static
 from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
@@ -126,8 +126,8 @@ class CensoredGaussian(DiagGaussian):
         return like_actions(np.asarray(self.low), np.asarray(self.high), like)
 
     def _with_tails(self, actions: Array, inside: Array) -> Array:
-        low, high = self._bounds(actions)
-        at_low, at_high = actions <= low, actions >= high
+        low, high = self._bounds(inside)
+        at_low, at_high = on_bounds(np.asarray(self.low), np.asarray(self.high), actions)
         # For other actions the mean replaces the bound, because the gradient at an infinite bound is not finite.
         above = self.base.log_survival(xp.where(at_high, high, self.loc))
         below = self.base.log_cdf(xp.where(at_low, low, self.loc))

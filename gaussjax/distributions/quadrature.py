@@ -11,7 +11,6 @@ sides of 0. The error of either rule is below 3e-7 in float32 and below 3e-12 in
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 
@@ -23,10 +22,6 @@ from gaussjax.distributions.special import absolute
 
 # From this standard deviation on, the rule for a wide normal replaces the rule for a narrow one.
 _WIDE = 1.1
-# For each size of a float in bits: distance and number of the trapezoidal rule's nodes, number of Gauss nodes.
-_NODES = {32: (0.5, 12, 10), 64: (0.3, 36, 24)}
-# Gauss–Legendre nodes for standard deviations end at |u| = _REACH, where exp(-2|u|) is below float64's last bit.
-_LEGENDRE_NODES, _REACH = 40, 16.0
 
 
 def _slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:
@@ -63,12 +58,10 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
 
     # For a wide normal, (1 - tanh(u)) / 2 = sigmoid(-2u) is split into a step at u = 0 and a decaying rest.
     wide = xp.where(is_narrow, _WIDE, std)
-    nodes, weights = _legendre()
-    (right, _), (left, _) = (_density(side, size, wide) for side in (nodes, -nodes))
-    once, squared = weights / (1.0 + np.exp(2.0 * nodes)), weights / np.square(1.0 + np.exp(2.0 * nodes))
+    (right, _), (left, _) = (_density(_LEGENDRE, size, wide, sign) for sign in (1.0, -1.0))
     beyond = 0.5 * xp.erfc(size / (wide * math.sqrt(2.0)))
-    first = beyond + _total(once, right - left)
-    second = beyond + _total(squared, right + left) - 2.0 * _total(once, left)
+    first = beyond + _total(_SIGMOID, right - left)
+    second = beyond + _total(_SQUARED_SIGMOID, right + left) - 2.0 * _total(_SIGMOID, left)
     spread = second - xp.square(first)
     least = float(xp.finfo(std.dtype).tiny)
     return xp.where(is_narrow, narrow, 2.0 * xp.sqrt(xp.where(spread > least, spread, least)))
@@ -102,8 +95,8 @@ def _narrow(mean: Array, std: Array) -> tuple[Array, Array, Array]:
 
 
 def _wide(mean: Array, std: Array) -> tuple[Array, Array, Array]:
-    nodes, weights = _gauss(xp.finfo(mean.dtype).bits)
-    (right, z_right), (left, z_left) = (_density(side, mean, std) for side in (nodes, -nodes))
+    nodes, weights = _GAUSS[xp.finfo(mean.dtype).bits]
+    (right, z_right), (left, z_left) = (_density(nodes, mean, std, sign) for sign in (1.0, -1.0))
     z = mean / std
     middle = math.sqrt(2.0 / math.pi) * std * xp.exp(-0.5 * xp.square(z))
     sign = xp.erf(z / math.sqrt(2.0))
@@ -119,7 +112,7 @@ def _pairs(size: Array, std: Array, bits: int) -> Iterator[tuple[float, float, A
 
     The product of cosh at the two nodes is the level times exp(2 size) / 2.
     """
-    step, count, _ = _NODES[bits]
+    step, weights = _TRAPEZOID[bits]
     power = xp.exp(-2.0 * size)
     least = 0.5 * xp.square(1.0 + power)
     growth = xp.expm1(2.0 * step * std)
@@ -128,17 +121,17 @@ def _pairs(size: Array, std: Array, bits: int) -> Iterator[tuple[float, float, A
     first = 0.5 * growth * shrunk
     cosh, sinh = xp.zeros_like(std), xp.zeros_like(std)
     before = first, -0.5 * (growth + shrunk)
-    weights = np.exp(-0.5 * np.square(step * np.arange(count))) * np.where(np.arange(count), 2.0, 1.0)
-    for k, weight in enumerate(weights / weights.sum()):
-        yield float(weight), step * k, least + power * cosh, cosh, sinh
+    for k, weight in enumerate(weights):
+        yield weight, step * k, least + power * cosh, cosh, sinh
         following = 2.0 * (cosh + first + first * cosh) - before[0], 2.0 * (sinh + first * sinh) - before[1]
         (cosh, sinh), before = following, (cosh, sinh)
 
 
-def _density(nodes: np.ndarray, mean: Array, std: Array) -> tuple[Array, Array]:
-    """Density of the normal at the nodes, and the nodes in standard deviations, along a new last axis."""
+def _density(nodes: np.ndarray, mean: Array, std: Array, sign: float) -> tuple[Array, Array]:
+    """Density of the normal at `sign` times the nodes, and these nodes in standard deviations, along a new axis."""
+    places = xp.reshape(sign * xp.constant(nodes, mean), (*(1,) * len(xp.shape(mean)), len(nodes)))
     mean, scale = xp.expand_dims(mean, -1), xp.expand_dims(1.0 / std, -1)
-    z = (xp.constant(nodes.reshape((1,) * (len(xp.shape(mean)) - 1) + (-1,)), mean) - mean) * scale
+    z = (places - mean) * scale
     return xp.exp(-0.5 * xp.square(z)) * (scale / math.sqrt(2.0 * math.pi)), z
 
 
@@ -146,14 +139,12 @@ def _total(weights: np.ndarray, values: Array) -> Array:
     return xp.einsum_exact("...k,k->...", values, xp.constant(weights, values))
 
 
-@functools.cache
-def _gauss(bits: int) -> tuple[np.ndarray, np.ndarray]:
+def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss nodes and weights of the integral over [0, ∞) of a smooth function times log(1 + exp(-2u)).
 
     The recurrence of the orthogonal polynomials gives the matrix whose eigenvalues are the nodes (Golub and Welsch
     1969).
     """
-    count = _NODES[bits][2]
     nodes, weights = np.polynomial.legendre.leggauss(60)
     u, weight = np.concatenate([nodes + 2 * i + 1 for i in range(20)]), np.tile(weights, 20)
     measure = weight * np.log1p(np.exp(-2.0 * u))
@@ -167,7 +158,19 @@ def _gauss(bits: int) -> tuple[np.ndarray, np.ndarray]:
     return found, measure.sum() * np.square(vectors[0])
 
 
-@functools.cache
-def _legendre() -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = np.polynomial.legendre.leggauss(_LEGENDRE_NODES)
-    return 0.5 * _REACH * (nodes + 1.0), 0.5 * _REACH * weights
+def _trapezoid(step: float, count: int) -> tuple[float, tuple[float, ...]]:
+    """Distance of the nodes, and the weight of each pair of nodes; the first pair is one node."""
+    weights = np.exp(-0.5 * np.square(step * np.arange(count))) * np.where(np.arange(count), 2.0, 1.0)
+    return step, tuple((weights / weights.sum()).tolist())
+
+
+# The rules by the size of a float in bits. They are made when the module is imported, because torch.compile cannot
+# trace how they are computed.
+_TRAPEZOID = {32: _trapezoid(0.5, 12), 64: _trapezoid(0.3, 36)}
+_GAUSS = {32: _gauss(10), 64: _gauss(24)}
+# Gauss–Legendre nodes for standard deviations end at |u| = 16, where exp(-2|u|) is below float64's last bit. Their
+# weights are multiplied by sigmoid(-2u) and by its square.
+_unit_nodes, _unit_weights = np.polynomial.legendre.leggauss(40)
+_LEGENDRE = 8.0 * (_unit_nodes + 1.0)
+_SIGMOID = 8.0 * _unit_weights / (1.0 + np.exp(2.0 * _LEGENDRE))
+_SQUARED_SIGMOID = _SIGMOID / (1.0 + np.exp(2.0 * _LEGENDRE))

@@ -157,9 +157,7 @@ def test_members_of_a_population_are_mapped_over_and_their_gradients_are_those_o
 
 
 COMPILED = ["gaussian-clipped", "gaussian-unclipped-density", "gaussian-censored", "squashed", "multivariate"]
-# torch.compile cannot trace the nodes of the squashed entropy, which NumPy computes.
 COMPILED = [(name, function) for name in COMPILED for function in ("act", "evaluate")]
-COMPILED.remove(("squashed", "evaluate"))
 
 
 # torch.compile itself instantiates an autograd function, which torch has deprecated.
