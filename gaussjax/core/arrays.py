@@ -95,10 +95,6 @@ def _leading_half(array: Any) -> Any:
     return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(array, word) & mask, array.dtype)
 
 
-def _clip(array: Any, low: Any, high: Any) -> Any:
-    return jnp.where(array < low, low, jnp.where(array > high, high, array))
-
-
 def _solve_unit_lower(factor: Any, right: Any) -> Any:
     return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, unit_diagonal=True)
 
@@ -117,7 +113,7 @@ _JAX: dict[str, Callable[..., Any]] = {
     # Casts arrays to their common floating dtype, or to float32 if that is narrower.
     "at_least_float32": _at_least_float32,
     # Unlike that of jnp.clip, the gradient at a bound is 1, not ½.
-    "clip": _clip,
+    "clip": lambda x, low, high: jnp.where(x < low, low, jnp.where(x > high, high, x)),
     # Converts a NumPy array to the dtype and the device of another array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),

@@ -54,7 +54,7 @@ class CensoredGaussian(DiagGaussian):
         return DiagGaussian(self.loc, self.log_std)
 
     def clip(self, raw_actions: Float[Array, "*batch act"]) -> Array:
-        """Clips samples of the base distribution to the bounds."""
+        """Clips `raw_actions`, samples of the base distribution, to the bounds."""
         return xp.clip(raw_actions, *self._bounds(raw_actions))
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:

@@ -20,7 +20,10 @@ class Normal(Distribution):
         """Log-density in nats of the actions `from_noise(noise)`, accurate even for a tiny standard deviation."""
         # Uses the noise, because `actions - loc` loses its digits if the standard deviation is far below loc.
         log_std, noise = align(self.log_std, noise)
-        return _log_density(noise, log_std + HALF_LOG_2PI, reduction)
+        if reduction == "sum":
+            # Two sums, because XLA then sums a log_std that all rows share only once, before it broadcasts the sum.
+            return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
+        return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     @abc.abstractmethod
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
@@ -32,8 +35,11 @@ class Normal(Distribution):
         # The term -noise²/2 would double the relative error of the noise. For infinite noise the error is NaN.
         correction = noise * xp.stop_gradient(error)
         correction = xp.where(correction == correction, correction, 0.0)
-        log_std, correction = align(self.log_std, correction)
-        return _log_density(noise, log_std + HALF_LOG_2PI + correction, reduction)
+        log_std, noise, correction = align(self.log_std, noise, correction)
+        rest = log_std + HALF_LOG_2PI + correction
+        if reduction == "sum":
+            return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(rest, axis=-1)
+        return reduce(-0.5 * xp.square(noise) - rest, reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, which depends only on log_std."""
@@ -50,13 +56,6 @@ class Normal(Distribution):
     def mode(self) -> Array:
         """Most likely action, which equals the mean."""
         return self.loc
-
-
-def _log_density(noise: Array, rest: Array, reduction: str) -> Array:
-    if reduction == "sum":
-        # Two sums, because XLA then sums a log_std that all rows share only once, before it broadcasts the sum.
-        return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(rest, axis=-1)
-    return reduce(-0.5 * xp.square(noise) - rest, reduction)
 
 
 @register

@@ -88,8 +88,9 @@ class Config:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
-        choose(_CELLS, self.network, "network")
-        choose(dict.fromkeys(_ENTROPIES), self.entropy, "entropy")
+        for name, known in (("network", tuple(_CELLS)), ("entropy", _ENTROPIES)):
+            if getattr(self, name) not in known:
+                choose(dict.fromkeys(known), getattr(self, name), name)
         samples = self.num_envs * self.num_steps
         if self.batch_size < 1 or samples % self.batch_size:
             largest = max(min(samples, self.batch_size), 1)
