@@ -46,15 +46,19 @@ def tanh_stddev(mean: Array, log_std: Array) -> Array:
     is_narrow = std < _WIDE
     # Far from 0 the spread comes from the tail that is nearer to 0, which the many nodes of float64 reach.
     narrow = xp.where(is_narrow, std, _WIDE)
-    pairs, least = list(_pairs(size, narrow, 64)), 0.5 * xp.square(1.0 + xp.exp(-2.0 * size))
-    # Half the difference of tanh at a pair of nodes, and the fall of its average from the pair with x = 0. Both are
+    power = xp.exp(-2.0 * size)
+    offset = _along_last(_PAIR_NODES, narrow) * xp.expand_dims(narrow, -1)
+    # cosh(2 offset) - 1. A small one keeps its digits in this form.
+    growth = 2.0 * xp.square(xp.sinh(offset))
+    least = xp.expand_dims(0.5 * xp.square(1.0 + power), -1)
+    level = least + xp.expand_dims(power, -1) * growth
+    # Half the difference of tanh at a pair of nodes, and the fall of its average from the pair at the mean. Both are
     # divided by exp(-2 size) and std, because the squares of small numbers would underflow.
-    halves = [sinh / (level * narrow) for _, _, level, _, sinh in pairs]
-    falls = [-0.5 * xp.expm1(-4.0 * size) * (cosh / (level * narrow) / least) for _, _, level, cosh, _ in pairs]
-    center = sum(weight * fall for (weight, *_), fall in zip(pairs, falls, strict=True))
-    terms = zip(pairs, halves, falls, strict=True)
-    squares = sum(w * (xp.square(half) + xp.square(fall - center)) for (w, *_), half, fall in terms)
-    narrow = xp.exp(-2.0 * size) * narrow * xp.sqrt(squares)
+    half = xp.sinh(2.0 * offset) / (level * xp.expand_dims(narrow, -1))
+    most = xp.expand_dims(0.5 * (1.0 - xp.square(power)), -1)
+    fall = most * growth / (level * least * xp.expand_dims(narrow, -1))
+    apart = fall - xp.expand_dims(_total(_PAIR_WEIGHTS, fall), -1)
+    narrow = power * narrow * xp.sqrt(_total(_PAIR_WEIGHTS, xp.square(half) + xp.square(apart)))
 
     # For a wide normal, (1 - tanh(u)) / 2 = sigmoid(-2u) is split into a step at u = 0 and a decaying rest.
     wide = xp.where(is_narrow, _WIDE, std)
@@ -84,7 +88,7 @@ def _expectations(mean: Array, log_std: Array) -> tuple[Array, Array, Array]:
 def _narrow(mean: Array, std: Array) -> tuple[Array, Array, Array]:
     size = absolute(mean)
     logs = inverses = slopes = 0.0
-    for weight, node, level, _, sinh in _pairs(size, std, xp.finfo(std.dtype).bits):
+    for weight, node, level, sinh in _pairs(size, std):
         inverse = 1.0 / level
         logs = logs + weight * xp.log(level)
         inverses = inverses + weight * inverse
@@ -107,12 +111,12 @@ def _wide(mean: Array, std: Array) -> tuple[Array, Array, Array]:
     return log_det, tanh, -2.0 * (middle + _total(weights, curvature))
 
 
-def _pairs(size: Array, std: Array, bits: int) -> Iterator[tuple[float, float, Array, Array, Array]]:
-    """For each pair of nodes size ± std·x: its weight, x, a level, cosh(2 std x) - 1 and sinh(2 std x).
+def _pairs(size: Array, std: Array) -> Iterator[tuple[float, float, Array, Array]]:
+    """For each pair of nodes size ± std·x: its weight, x, a level and sinh(2 std x).
 
     The product of cosh at the two nodes is the level times exp(2 size) / 2.
     """
-    step, weights = _TRAPEZOID[bits]
+    step, weights = _TRAPEZOID[xp.finfo(std.dtype).bits]
     power = xp.exp(-2.0 * size)
     least = 0.5 * xp.square(1.0 + power)
     growth = xp.expm1(2.0 * step * std)
@@ -122,17 +126,21 @@ def _pairs(size: Array, std: Array, bits: int) -> Iterator[tuple[float, float, A
     cosh, sinh = xp.zeros_like(std), xp.zeros_like(std)
     before = first, -0.5 * (growth + shrunk)
     for k, weight in enumerate(weights):
-        yield weight, step * k, least + power * cosh, cosh, sinh
+        yield weight, step * k, least + power * cosh, sinh
         following = 2.0 * (cosh + first + first * cosh) - before[0], 2.0 * (sinh + first * sinh) - before[1]
         (cosh, sinh), before = following, (cosh, sinh)
 
 
 def _density(nodes: np.ndarray, mean: Array, std: Array, sign: float) -> tuple[Array, Array]:
     """Density of the normal at `sign` times the nodes, and these nodes in standard deviations, along a new axis."""
-    places = xp.reshape(sign * xp.constant(nodes, mean), (*(1,) * len(xp.shape(mean)), len(nodes)))
-    mean, scale = xp.expand_dims(mean, -1), xp.expand_dims(1.0 / std, -1)
-    z = (places - mean) * scale
+    places = sign * _along_last(nodes, mean)
+    scale = xp.expand_dims(1.0 / std, -1)
+    z = (places - xp.expand_dims(mean, -1)) * scale
     return xp.exp(-0.5 * xp.square(z)) * (scale / math.sqrt(2.0 * math.pi)), z
+
+
+def _along_last(values: np.ndarray, like: Array) -> Array:
+    return xp.reshape(xp.constant(values, like), (*(1,) * len(xp.shape(like)), len(values)))
 
 
 def _total(weights: np.ndarray, values: Array) -> Array:
@@ -168,6 +176,7 @@ def _trapezoid(step: float, count: int) -> tuple[float, tuple[float, ...]]:
 # trace how they are computed.
 _TRAPEZOID = {32: _trapezoid(0.5, 12), 64: _trapezoid(0.3, 36)}
 _GAUSS = {32: _gauss(10), 64: _gauss(24)}
+_PAIR_NODES, _PAIR_WEIGHTS = 0.3 * np.arange(36), np.array(_TRAPEZOID[64][1])
 # Gauss–Legendre nodes for standard deviations end at |u| = 16, where exp(-2|u|) is below float64's last bit. Their
 # weights are multiplied by sigmoid(-2u) and by its square.
 _unit_nodes, _unit_weights = np.polynomial.legendre.leggauss(40)

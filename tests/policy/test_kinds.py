@@ -260,7 +260,7 @@ def test_the_box_contains_ten_million_actions(kind, library, edges, dtype):
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["float32", "x64"])
-@pytest.mark.parametrize("edges", EDGES[:3])
+@pytest.mark.parametrize("edges", [EDGES[0], *(pytest.param(e, marks=pytest.mark.slow) for e in EDGES[1:3])])
 def test_a_censored_action_on_a_bound_that_float32_cannot_hold_has_the_mass_of_its_side(edges, wide, request):
     if wide:
         request.getfixturevalue("x64")

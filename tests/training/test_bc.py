@@ -148,6 +148,7 @@ def test_a_dataset_that_is_not_finite_in_float32_is_refused(column, value):
         bc.make(dataset, bc.make_policy(1, BOX, config), config)
 
 
+@pytest.mark.slow
 def test_a_huge_observation_leaves_numbers():
     observations = np.float32(np.r_[1e30, np.linspace(-1.0, 1.0, 31)])[:, None]
     config = bc.Config(batch_size=16, hidden_sizes=(4,))

@@ -60,7 +60,7 @@ def train(network):
     [
         pytest.param(GRU(hidden_size=16, sizes=(16,)), marks=pytest.mark.slow),
         pytest.param(LSTM(hidden_size=16, sizes=(16,), memory_steps=40), marks=pytest.mark.slow),
-        MinGRU(hidden_size=16, num_layers=2, sizes=(16,), memory_steps=40),
+        pytest.param(MinGRU(hidden_size=16, num_layers=2, sizes=(16,), memory_steps=40), marks=pytest.mark.slow),
     ],
     ids=lambda network: type(network).__name__,
 )

@@ -71,6 +71,7 @@ def test_a_population_of_whole_trainings_is_one_program_equal_to_its_steps(algor
     np.testing.assert_allclose(last["episode_return"], 15.0)
 
 
+@pytest.mark.slow
 def test_returns_of_the_latest_episodes_stay_until_others_end(algorithm):
     """The state counts the steps of an episode; beyond the length of the episode it never ends."""
 
