@@ -98,7 +98,7 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
             64-bit integers, except as an argument of `jax.jit`.
 
     Returns:
-        Statistics of all observations. The count is exact up to 2**72.
+        Statistics of all observations. The count is exact up to 2**48.
 
     Raises:
         ValueError: The last axes do not have the shape of one observation.
@@ -189,12 +189,16 @@ def _merge(state: Statistics, high: Array, low: list[Array]) -> Statistics:
     between = jnp.square(coarse + fine) * (state.count * share)
     # The maximum is NaN, not inf, if a part is NaN.
     full = jnp.isinf(jnp.max(state.m2 + within + between, initial=0.0))
-    terms = _words(len(high), 2), (coarse * share, fine * share), (within, between)
-    counts, means, squares = (jax.tree.map(lambda term: jnp.where(full, 0.0, term), part) for part in terms)
-    count, count_rest = _total(state.count, *state.count_rest, *counts)
-    mean, mean_rest = _total(state.mean, *state.mean_rest, *means)
-    m2, m2_rest = _total(state.m2, *state.m2_rest, *squares)
-    return Statistics(count, mean, m2, state.clip, count_rest, mean_rest, m2_rest)
+    most, least = (jnp.where(full, 0.0, word) for word in _words(len(high), 2))
+    count, lost = exact_sum(state.count, most)
+    count, lost = exact_sum(count, lost + state.count_rest[0] + least)
+    # The mean and m2 side by side, as one sum.
+    added = jnp.where(
+        full, 0.0, jnp.stack([jnp.stack([coarse * share, fine * share]), jnp.stack([within, between])], 1)
+    )
+    before = jnp.stack([state.mean, state.m2]), *jnp.stack([state.mean_rest, state.m2_rest], 1)
+    (mean, m2), rests = _total(*before, *added)
+    return Statistics(count, mean, m2, state.clip, state.count_rest.at[0].set(lost), rests[:, 0], rests[:, 1])
 
 
 def _words(value: Any, count: int) -> list[Any]:
