@@ -103,3 +103,38 @@ def test_squash_and_unsquash_are_float32_at_the_least(dtype):
         found = function(ends)
         assert found.dtype == jnp.float32
         np.testing.assert_array_equal(found, function(ends.astype(jnp.float32)))
+
+
+def test_the_mode_where_three_roots_merge_is_the_middle_one_in_float64() -> None:
+    with jax.enable_x64(True):
+        assert abs(float(raw_mode(jnp.zeros(()), jnp.log(jnp.sqrt(0.5))))) < 1e-6
+
+
+@pytest.mark.parametrize("std", [0.7, 1.1])
+def test_gradients_of_the_entropy_are_whole_at_each_seam(std: float) -> None:
+    """Their finite differences agree on both sides, and derivatives of `minimum` at a tie would be halves."""
+    with jax.enable_x64(True):
+        log_std, step = jnp.log(jnp.float64(std)), 1e-5
+        entropy = jax.jit(lambda s: TanhGaussian(jnp.full(1, 0.4), s[None], -1.0, 1.0).entropy())
+        slope = jax.jit(jax.grad(lambda s: TanhGaussian(jnp.full(1, 0.4), s[None], -1.0, 1.0).entropy()))
+        for point in (log_std, jnp.nextafter(log_std, -9.0), jnp.nextafter(log_std, 9.0)):
+            expected = (entropy(point + step) - entropy(point - step)) / (2 * step)
+            np.testing.assert_allclose(slope(point), expected, rtol=1e-6)
+            curvature = (slope(point + step) - slope(point - step)) / (2 * step)
+            np.testing.assert_allclose(jax.grad(slope)(point), curvature, rtol=1e-4)
+
+
+def test_the_gradient_of_a_score_one_step_within_a_bound_is_that_of_its_neighbours() -> None:
+    one = TanhGaussian(jnp.zeros(1), jnp.zeros(1), -1.0, 1.0)
+    slope = jax.grad(lambda a: one.unsquash(a)[0])
+    edge = np.float32(1.0)
+    near = [float(slope(jnp.full(1, edge := np.nextafter(edge, np.float32(0))))[0]) for _ in range(4)]
+    # du/da is 1 / (1 - a²), which doubles where the distance from the bound halves.
+    distances = np.arange(1, 5) * 2.0**-24
+    np.testing.assert_allclose(near, 1.0 / (distances * (2.0 - distances)), rtol=1e-3)
+
+
+def test_squashed_actions_have_a_gradient_where_tanh_has_rounded_to_one() -> None:
+    one = TanhGaussian(jnp.zeros(1), jnp.zeros(1), -1.0, 1.0)
+    slopes = [float(jax.grad(lambda u: one.squash(u)[0])(jnp.full(1, u))[0]) for u in (5.0, 10.0, 20.0)]
+    np.testing.assert_allclose(slopes, 1.0 / np.cosh([5.0, 10.0, 20.0]) ** 2, rtol=1e-5)
