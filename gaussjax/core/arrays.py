@@ -116,7 +116,7 @@ def _to_int32(array: Any) -> Any:
 _JAX: dict[str, Callable[..., Any]] = {
     # Casts arrays to their common floating dtype, or to float32 if that is narrower.
     "at_least_float32": _at_least_float32,
-    # Unlike that of jnp.clip, the gradient at a bound is 1, not ½.
+    # The gradient at a bound is 1; jnp.clip has the gradient ½ there.
     "clip": lambda x, low, high: jnp.where(x < low, low, jnp.where(x > high, high, x)),
     # Converts a NumPy array to the dtype and the device of another array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),

@@ -6,7 +6,7 @@ needs one logarithm and one division, and a recurrence gives cosh(2x) from node 
 
 For a wide normal these nodes are too far apart to resolve tanh. So its integrand is split into a part with a closed
 form (|u| or the sign of u) and a rest that decays like exp(-2|u|). Gauss nodes for such a rest integrate it on both
-sides of 0. The error of either rule is below 3e-7 in float32 and below 3e-12 in float64.
+sides of 0. The error of either rule is below 1e-6 in float32 and below 1e-11 in float64.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ def _trapezoid(step: float, count: int) -> tuple[float, tuple[float, ...]]:
 # trace how they are computed.
 _TRAPEZOID = {32: _trapezoid(0.5, 12), 64: _trapezoid(0.3, 36)}
 _GAUSS = {32: _gauss(10), 64: _gauss(24)}
-_PAIR_NODES, _PAIR_WEIGHTS = 0.3 * np.arange(36), np.array(_TRAPEZOID[64][1])
+_PAIR_WEIGHTS = np.array(_TRAPEZOID[64][1])
+_PAIR_NODES = _TRAPEZOID[64][0] * np.arange(len(_PAIR_WEIGHTS))
 # Gauss–Legendre nodes for standard deviations end at |u| = 16, where exp(-2|u|) is below float64's last bit. Their
 # weights are multiplied by sigmoid(-2u) and by its square.
 _unit_nodes, _unit_weights = np.polynomial.legendre.leggauss(40)

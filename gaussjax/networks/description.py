@@ -79,7 +79,7 @@ def hashable(network: Any) -> Any:
 
 
 def identity(value: Any) -> Any:
-    """Returns a hashable value that equals that of an equal network, whose fields may be arrays, dicts or lists."""
+    """Returns a hashable value, the same for equal networks; their fields may be arrays, dicts or lists."""
     if isinstance(value, nn.Module):
         return type(value), value.name, tuple((name, identity(field)) for name, field in _fields(value).items())
     # A NumPy number is compared as an array too, because its comparison with a tuple is an array.

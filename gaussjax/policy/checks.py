@@ -211,7 +211,7 @@ def impure(error: Exception) -> TypeError:
             f"deterministic=True. {found}"
         )
     return TypeError(
-        f"network: expected a module that changes no variables, such as those of nn.BatchNorm, got one that does. "
+        f"network: expected a module that changes no variables, got one that does, as nn.BatchNorm does. "
         f"Use nn.LayerNorm, or BatchNorm with use_running_average=True. {found}"
     )
 

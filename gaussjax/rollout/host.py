@@ -105,7 +105,8 @@ class Runner:
             )
         dtype = np.uint8 if space.dtype == np.uint8 else np.float32
         self.observations = jax.ShapeDtypeStruct(space.shape, dtype)  # type: ignore[arg-type]
-        self._actions = spaces.as_space(environments.single_action_space)
+        actions = spaces.as_space(environments.single_action_space)
+        self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self.timeout: float | None = None
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
@@ -125,10 +126,10 @@ class Runner:
     def clip(self, actions: np.ndarray) -> np.ndarray:
         """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype."""
         actions = np.asarray(actions)
-        if not isinstance(self._actions, spaces.Box):
+        if self._bounds is None:
             return actions
         actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
-        return np.clip(actions, *inwards_once(*spaces.bounds(self._actions), actions.dtype))
+        return np.clip(actions, *inwards_once(*self._bounds, actions.dtype))
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
         """Steps every environment once.

@@ -205,7 +205,7 @@ def as_space(space: Any) -> Space:
         return Discrete(space.n, space.start)
     if _is_called(space, "MultiBinary"):
         return Box(0.0, 1.0, space.shape, "int8")
-    # The flat vector of a OneOf names the chosen space and has the largest length, unlike that of a Tuple.
+    # A OneOf flattens to the index of the chosen space and one element, a Tuple to the elements of all its spaces.
     inner_spaces = None if _is_called(space, "OneOf") else getattr(space, "spaces", None)
     if isinstance(inner_spaces, Mapping):
         return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))

@@ -173,7 +173,7 @@ def check_spaces(environments: Any, policy: Policy) -> None:
             return [side.astype(np.float32).tolist() for side in spaces.bounds(box)]
 
     ours = policy.spec.observation_space, policy.spec.action_space
-    # A policy reshapes flat vectors, such as those of images from make_vector.
+    # make_vector flattens images, and a policy reshapes the flat vectors.
     flat = [form(spaces.Box(shape=(spaces.size(ours[0]),)))] if isinstance(ours[0], spaces.Box) else []
     for name, expected, space, same in (
         ("observation", observed, ours[0], form(observed) in [form(ours[0]), *flat]),
