@@ -315,7 +315,7 @@ HOST_FAULTS = {
     "TypeError: reduction: expected a constant of Python such as True, text or a tuple, got list": lambda: (
         make().entropy(policies.make("gaussian")[1], zeros(4, 3), reduction=["sum"])
     ),
-    "TypeError: network: expected a module that changes no variables, such as": lambda: started(Normalised()),
+    "TypeError: network: expected a module that changes no variables, got one that does": lambda: started(Normalised()),
     "TypeError: network: expected a module that draws no numbers, as nn.Dropout": lambda: started(Dropped()),
     "ValueError: inside a module of your own pass num_actions=.": lambda: start(Inside()),
     "ValueError: got 'gausian'. Did you mean 'gaussian'?": lambda: from_spec({**DESCRIBED, "kind": "gausian"}),
