@@ -33,7 +33,7 @@ class ContenderError(Exception):
 class Worker:
     """The process of a contender, driven by lines of JSON (see `benchmarks.worker`)."""
 
-    def __init__(self, contender: Contender, options: argparse.Namespace):
+    def __init__(self, contender: Contender, options: argparse.Namespace, root: Path = ROOT):
         self.contender = contender
         python = interpreter(contender, options.environments)
         if python is None:
@@ -42,8 +42,8 @@ class Worker:
         module = f"benchmarks.contenders.{contender.module}"
         self._process = subprocess.Popen(
             [str(python), "-m", "benchmarks.worker", module, options.device],
-            cwd=ROOT,
-            env=surroundings(options.device, **contender.variables),
+            cwd=root,
+            env=surroundings(options.device, PYTHONPATH=str(root), **contender.variables),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -132,7 +132,7 @@ def measure(
             for name, worker in workers.items():
                 try:
                     answer = worker.ask(build=command, case={**case, **worker.contender.options})
-                    ready[name] = (worker, _calls(worker, options.turn))
+                    ready[name] = (worker, calls_a_turn(worker, options.turn))
                 except ContenderError as error:
                     refusals[i][name] = str(error)
                     continue
@@ -141,7 +141,7 @@ def measure(
             for name, check in checks.items():
                 reference = next(iter(checks.values()))
                 differences[i][name] = _difference(check, reference)
-            for name, (turns, others) in _turns(ready, options.rounds).items():
+            for name, (turns, others) in alternating(ready, options.rounds).items():
                 times[i][name].append([seconds / ready[name][1] for seconds in turns])
                 measured, foreign = measured + sum(turns), foreign + others
             _say(command, case, repetition, ready, times[i])
@@ -201,7 +201,7 @@ def _started(
     return workers
 
 
-def _calls(worker: Worker, turn: float) -> int:
+def calls_a_turn(worker: Worker, turn: float) -> int:
     """The number of calls in a turn of about `turn` seconds."""
     calls = 1
     while True:
@@ -211,7 +211,7 @@ def _calls(worker: Worker, turn: float) -> int:
         calls *= 4
 
 
-def _turns(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tuple[list[float], float]]:
+def alternating(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tuple[list[float], float]]:
     """Seconds of each turn, and CPU seconds of other processes in the meantime."""
     turns: dict[str, list[float]] = {name: [] for name in ready}
     others = dict.fromkeys(ready, 0.0)

@@ -189,16 +189,14 @@ def _merge(state: Statistics, high: Array, low: list[Array]) -> Statistics:
     between = jnp.square(coarse + fine) * (state.count * share)
     # The maximum is NaN, not inf, if a part is NaN.
     full = jnp.isinf(jnp.max(state.m2 + within + between, initial=0.0))
-    most, least = (jnp.where(full, 0.0, word) for word in _words(len(high), 2))
-    count, lost = exact_sum(state.count, most)
-    count, lost = exact_sum(count, lost + state.count_rest[0] + least)
-    # The mean and m2 side by side, as one sum.
-    added = jnp.where(
-        full, 0.0, jnp.stack([jnp.stack([coarse * share, fine * share]), jnp.stack([within, between])], 1)
-    )
-    before = jnp.stack([state.mean, state.m2]), *jnp.stack([state.mean_rest, state.m2_rest], 1)
-    (mean, m2), rests = _total(*before, *added)
-    return Statistics(count, mean, m2, state.clip, state.count_rest.at[0].set(lost), rests[:, 0], rests[:, 1])
+
+    def grown(word: Array, rests: Array, *terms: Any) -> tuple[Array, Array]:
+        return _total(word, rests[0], rests[1], *(jnp.where(full, 0.0, term) for term in terms))
+
+    count, count_rest = grown(state.count, state.count_rest, *_words(len(high), 2))
+    mean, mean_rest = grown(state.mean, state.mean_rest, coarse * share, fine * share)
+    m2, m2_rest = grown(state.m2, state.m2_rest, within, between)
+    return Statistics(count, mean, m2, state.clip, count_rest, mean_rest, m2_rest)
 
 
 def _words(value: Any, count: int) -> list[Any]:
