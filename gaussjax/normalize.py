@@ -82,8 +82,9 @@ def init(shape: tuple[int, ...], clip: float = 10.0) -> Statistics:
         Array([0., 0., 0.], dtype=float32)
     """
     _refuse_clip(clip)
-    count, zeros = jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32)
-    return Statistics(count, zeros, zeros, clip)
+    # Zeros of NumPy, because each shape of jnp.zeros would be compiled before a training starts.
+    count, moment, *rests = (np.zeros(size, np.float32) for size in ((), shape, (2,), (2, *shape), (2, *shape)))
+    return jax.tree.map(jnp.asarray, Statistics(count, moment, moment, np.float32(clip), *rests))
 
 
 def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics:
