@@ -45,8 +45,13 @@ class CensoredGaussian(DiagGaussian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = (np.broadcast_to(np.asarray(side, np.float64), self.event_shape) for side in (self.low, self.high))
-        fill(self, low=tuple(low.tolist()), high=tuple(high.tolist()))
+        fill(self, low=self._numbers(self.low), high=self._numbers(self.high))
+
+    def _numbers(self, side: Any) -> tuple[float, ...]:
+        # A policy gives tuples, because torch.compile cannot trace `tolist`.
+        if isinstance(side, tuple) and len(side) == self.event_shape[0]:
+            return side
+        return tuple(np.broadcast_to(np.asarray(side, np.float64), self.event_shape).tolist())
 
     @property
     def base(self) -> DiagGaussian:

@@ -93,8 +93,9 @@ def gaussian(
         factory=gaussian,
     )
     if clipped_log_prob == "censored":
+        sides = tuple(low.tolist()), tuple(high.tolist())
         kind = kind._replace(
-            distribution=lambda mean, log_std, _: CensoredGaussian(mean, log_std, low, high),
+            distribution=lambda mean, log_std, _: CensoredGaussian(mean, log_std, *sides),
             sample=censored,
             # Scores a raw action with the probability of the bound that it is clipped to.
             raw_log_prob=lambda distribution, raw, reduction: distribution.log_prob(raw, reduction),
