@@ -44,12 +44,12 @@ def environment_errors(environment: str) -> Iterator[None]:
 
     The module of a name such as my_module:MyEnv-v0 is imported from the working folder or from Python's usual path.
     """
-    import gymnasium
-
     if ":" in environment and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         with warnings.catch_warnings(record=True) as caught:
+            # A warning of Gymnasium, such as that of an old version, is no error, whatever Python's options are.
+            warnings.filterwarnings("always", message=_COLOURS.pattern)
             yield
     except KeyboardInterrupt:
         raise

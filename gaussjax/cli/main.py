@@ -93,9 +93,9 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def _choose(what: str, names: Sequence[str], words: list[str]) -> str:
     """Removes the first word, which has to be one of the names."""
-    word = words.pop(0) if words else None
+    word = words.pop(0) if words else ""
     if word not in names:
-        got = "none." if word is None else f"{word[:100]!r}.{nearest(word, names)}"
+        got = f"{word[:100]!r}.{nearest(word, names)}" if word else "none."
         raise UsageError(f"{what}: expected one of {', '.join(names)}, got {got} See gaussjax --help.")
     return word
 
@@ -280,10 +280,11 @@ def _unexpected(error: Exception) -> str:
         return "out of memory: use smaller hidden_sizes, or smaller numbers of environments, steps or rows."
     if os.environ.get("GAUSSJAX_TRACEBACK"):
         traceback.print_exception(error)
-    file, line = traceback.extract_tb(error.__traceback__)[-1][:2]
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = origin(error) or f" in {last.filename}, line {last.lineno}"
     return (
-        f"unexpected {type(error).__name__}{origin(error) or f' in {file}, line {line}'}: {str(error)[:300]}. Please report it with the traceback, "
-        f"which is printed if the environment variable GAUSSJAX_TRACEBACK is 1."
+        f"unexpected {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the traceback, which is "
+        f"printed if the environment variable GAUSSJAX_TRACEBACK is 1."
     )
 
 

@@ -288,10 +288,10 @@ def all_fields(kind: Any, nested: bool = False) -> list[Option]:
 def docstrings(kind: Any) -> dict[str, str]:
     """Docstrings of the fields of a command and of its config, read from the source."""
     found: dict[str, str] = {}
-    configs = [CONFIGS[kind.algorithm]] if kind in TRAIN.values() else []
-    for cls in filter(dataclasses.is_dataclass, (*kind.__mro__, *configs)):
+    classes: list[Any] = [*kind.__mro__, *([CONFIGS[kind.algorithm]] if kind in TRAIN.values() else [])]
+    for cls in filter(dataclasses.is_dataclass, classes):
         body: Any = ast.parse(inspect.getsource(cls)).body[0]
         for field, text in itertools.pairwise(body.body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found.setdefault(field.target.id, text.value.value)
+                found.setdefault(ast.unparse(field.target), ast.literal_eval(text.value))
     return found

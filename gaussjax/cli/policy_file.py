@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from gaussjax.cli.errors import UsageError, announce_environments, environment_e
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
 from gaussjax.training.run import POLICY
+
+# Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
+_REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
 
 
 def evaluate(command: Evaluate) -> None:
@@ -81,7 +85,7 @@ def info(command: Info) -> None:
         facts, arrays = files.summary(file)
     table = Table("", "", title=str(file), show_header=False)
     for name, value in facts.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Text(_REPEATED.sub(lambda found: f"{found[1]} × {found[0].count(',') + 1}", value)))
     listed = Table("array", "type", "shape")
     for row in arrays:
         listed.add_row(*(Text(cell) for cell in row))

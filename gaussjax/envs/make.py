@@ -78,10 +78,7 @@ def make_vector(
         )
 
     def make() -> gymnasium.Env:
-        if callable(environment):
-            made = environment(**options)
-        else:
-            made = _make(environment, **options)
+        made = environment(**options) if callable(environment) else _make(environment, **options)
         space = made.observation_space
         spaces.as_space(space)
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:

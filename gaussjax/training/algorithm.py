@@ -76,11 +76,13 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
         annotation, *optional = str(field.type).split(" | ")
         if optional and getattr(config, field.name) is None:
             continue
-        name, value = field.name, getattr(config, field.name)
+        name: str = field.name
+        value: Any = getattr(config, name)
         _check_type(name, value, annotation, field.default)
         if isinstance(value, (float, np.floating)) and not abs(float(value)) <= _LARGEST:
             raise ValueError(f"{name}: expected a finite number of float32, got {value}.")
-        for count in value if isinstance(value, (tuple, list)) else [value] if name in counts else []:
+        limited = value if annotation == "tuple[int, ...]" else [value] if name in counts else []
+        for count in limited:
             if not count >= 1:
                 raise ValueError(f"{name}: expected at least 1, got {count}.")
             if count > LAST_STEP:
