@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import decimal
 import inspect
+import io
 import os
 import platform
 import signal
@@ -48,6 +49,10 @@ _MODULES = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `gaussjax`. Every error is one line; the exit code of a UsageError is 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Some locales lack characters such as "…".
+            stream.reconfigure(errors="backslashreplace")
     try:
         with progress.answer_interrupts("Interrupted: the command stops as soon as it can."), resend_lost_interrupts():
             command = parse(sys.argv[1:] if arguments is None else arguments)
@@ -277,7 +282,7 @@ def _unexpected(error: Exception) -> str:
     if parallel.lost(error):
         return f"distributed: another process has ended ({str(error).splitlines()[0]})"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "out of memory: use smaller hidden_sizes, or smaller numbers of environments, steps or rows."
+        return "out of memory: use smaller hidden_sizes, or smaller numbers of environments, steps, epochs or rows."
     if os.environ.get("GAUSSJAX_TRACEBACK"):
         traceback.print_exception(error)
     last = traceback.extract_tb(error.__traceback__)[-1]

@@ -288,8 +288,8 @@ def all_fields(kind: Any, nested: bool = False) -> list[Option]:
 def docstrings(kind: Any) -> dict[str, str]:
     """Docstrings of the fields of a command and of its config, read from the source."""
     found: dict[str, str] = {}
-    classes: list[Any] = [*kind.__mro__, *([CONFIGS[kind.algorithm]] if kind in TRAIN.values() else [])]
-    for cls in filter(dataclasses.is_dataclass, classes):
+    configs = [CONFIGS[kind.algorithm]] if kind in TRAIN.values() else []
+    for cls in (*kind.__mro__[:-1], *configs):
         body: Any = ast.parse(inspect.getsource(cls)).body[0]
         for field, text in itertools.pairwise(body.body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):

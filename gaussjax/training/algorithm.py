@@ -81,7 +81,7 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
         _check_type(name, value, annotation, field.default)
         if isinstance(value, (float, np.floating)) and not abs(float(value)) <= _LARGEST:
             raise ValueError(f"{name}: expected a finite number of float32, got {value}.")
-        limited = value if annotation == "tuple[int, ...]" else [value] if name in counts else []
+        limited: Any = value if annotation == "tuple[int, ...]" else [value] if name in counts else []
         for count in limited:
             if not count >= 1:
                 raise ValueError(f"{name}: expected at least 1, got {count}.")
