@@ -20,7 +20,7 @@ _PACKAGE, _STANDARD = Path(__file__).parents[1], ("stdlib", "platstdlib")
 # Each environment is an object of this process, with kilobytes of its own.
 _MOST_ENVIRONMENTS, _MANY = 2**20, 2**10
 # Start and end of the text in a warning of Gymnasium.
-_COLOURS = re.compile(r"\x1b\[[\d;]*m(WARN: )?")
+GYMNASIUM = re.compile(r"\x1b\[[\d;]*m(WARN: )?")
 
 
 class UsageError(Exception):
@@ -49,14 +49,15 @@ def environment_errors(environment: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             # A warning of Gymnasium, such as that of an old version, is no error, whatever Python's options are.
-            warnings.filterwarnings("always", message=_COLOURS.pattern)
+            warnings.filterwarnings("always", message=GYMNASIUM.pattern)
             yield
     except KeyboardInterrupt:
         raise
     except (SystemExit, Exception) as error:
         raise UsageError(f"environment: {_fault(environment, error)}") from error
-    for warning in caught:
-        print(f"gaussjax: {' '.join(_COLOURS.sub('', str(warning.message)).split())}", file=sys.stderr, flush=True)
+    # Each of several environments has the same warning.
+    for text in dict.fromkeys(GYMNASIUM.sub("", str(warning.message)) for warning in caught):
+        print(f"gaussjax: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def announce_environments(option: str, environment: str, count: int) -> None:
@@ -79,24 +80,24 @@ def _fault(environment: str, error: BaseException) -> str:
     """Text of an error from making an environment."""
     import gymnasium
 
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    # Importing MuJoCo also imports its renderer; a missing graphics library raises one of these errors.
-    if "MUJOCO_GL" in os.environ and isinstance(first, (AttributeError, ImportError, RuntimeError)):
-        return (
-            f"{environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({first}). Install libegl1 for egl "
-            f"or libosmesa6 for osmesa, or unset MUJOCO_GL."
-        )
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, gymnasium.error.Error) or Path(frames[-1].filename).is_relative_to(_PACKAGE):
+        text = " ".join(str(error).split()).removeprefix("environment: ")
+        return text if text.endswith((".", "?")) else f"{text}."
+    # Gymnasium raises a new error if it cannot import the module of a name.
+    first = (error.__cause__ if isinstance(error, ModuleNotFoundError) else None) or error
     if isinstance(first, ModuleNotFoundError) and first.name in environment.partition(":")[0].split("."):
         return (
             f"expected the module {first.name} of {environment} in the folder {os.getcwd()} or on Python's path, got "
             f"none. Go to the folder of the module, or add that folder to PYTHONPATH."
         )
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, gymnasium.error.Error) or Path(frames[-1].filename).is_relative_to(_PACKAGE):
-        text = " ".join(str(error).split()).removeprefix("environment: ")
-        return text if text.endswith((".", "?")) else f"{text}."
+    # Importing MuJoCo also imports its renderer; a missing graphics library raises one of these errors.
+    drawing = isinstance(first, (AttributeError, ImportError, RuntimeError)) and ":" not in environment
+    if drawing and "MUJOCO_GL" in os.environ:
+        return (
+            f"{environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({first}). Install libegl1 for egl "
+            f"or libosmesa6 for osmesa, or unset MUJOCO_GL."
+        )
     text = " ".join(str(first.msg if isinstance(first, SyntaxError) else first).split()).rstrip(".")
     got = f"{type(first).__name__}{origin(first)}: {text}".rstrip(": ")
     return f"expected {environment} to be made, got {got}. Correct {'the module' if ':' in environment else 'it'}."

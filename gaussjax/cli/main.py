@@ -15,6 +15,7 @@ import textwrap
 import traceback
 import types
 import typing
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from typing import Any, NoReturn
 import jax
 
 import gaussjax
-from gaussjax.cli.errors import UsageError, origin, usage_errors
+from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Some locales lack characters such as "…".
             stream.reconfigure(errors="backslashreplace")
+    # `environment_errors` prints these warnings once, as a line.
+    warnings.filterwarnings("ignore", message=GYMNASIUM.pattern)
     try:
         with progress.answer_interrupts("Interrupted: the command stops as soon as it can."), resend_lost_interrupts():
             command = parse(sys.argv[1:] if arguments is None else arguments)
