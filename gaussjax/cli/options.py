@@ -226,7 +226,8 @@ class Export:
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
     format: Literal["stablehlo", "onnx", "numpy"]
-    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it."""
+    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it with Python 3.10 or newer and
+    NumPy."""
     out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
     """File to write."""
     stochastic: bool = False

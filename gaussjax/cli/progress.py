@@ -104,25 +104,30 @@ def _terminal(total_steps: int, first: int, unit: str) -> Iterator[_Show]:
 
 @contextlib.contextmanager
 def _lines(total_steps: int, first: int, unit: str) -> Iterator[_Show]:
-    started = printed = time.monotonic()
-    waiting = ""
-    print_line(f"{first:,} of {total_steps:,} {unit} · compiling the first update")
+    started, ended = time.monotonic(), threading.Event()
+    latest = f"{first:,} of {total_steps:,} {unit} · compiling the first update"
 
-    def show(step: int, latest: str, metrics: Text) -> None:
-        nonlocal printed, waiting
-        now = time.monotonic()
-        left = (now - started) / max(step - first, 1) * (total_steps - step)
-        parts = f"{step:,} of {total_steps:,} {unit}", " ".join(latest.split()), metrics.plain
-        waiting = " · ".join([*filter(None, parts), *([f"{left:,.0f} s left"] if step < total_steps else [])])
-        if now - printed >= _PAUSE:
-            print_line(waiting)
-            printed, waiting = now, ""
+    def show(step: int, speed: str, metrics: Text) -> None:
+        nonlocal latest
+        left = (time.monotonic() - started) / max(step - first, 1) * (total_steps - step)
+        parts = f"{step:,} of {total_steps:,} {unit}", " ".join(speed.split()), metrics.plain
+        latest = " · ".join([*filter(None, parts), *([f"{left:,.0f} s left"] if step < total_steps else [])])
 
+    def repeat() -> None:
+        # An update may take minutes, so a thread prints. It ends with its reader, such as `head`.
+        with contextlib.suppress(OSError):
+            while not ended.wait(_PAUSE):
+                print_line(f"{latest} · after {time.monotonic() - started:,.0f} s")
+
+    print_line(latest)
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
     try:
         yield show
     finally:
-        if waiting:
-            print_line(waiting)
+        ended.set()
+        thread.join()
+        print_line(latest)
 
 
 @contextlib.contextmanager
