@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gaussjax import envs
+from gaussjax.envs.guard import EnvironmentStepError
 from gaussjax.training import parallel
 
 _PACKAGE, _STANDARD = Path(__file__).parents[1], ("stdlib", "platstdlib")
@@ -51,9 +52,9 @@ def environment_errors(environment: str) -> Iterator[None]:
             # A warning of Gymnasium, such as that of an old version, is no error, whatever Python's options are.
             warnings.filterwarnings("always", message=GYMNASIUM.pattern)
             yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EnvironmentStepError):
         raise
-    except (SystemExit, Exception) as error:
+    except BaseException as error:
         raise UsageError(f"environment: {_fault(environment, error)}") from error
     # Each of several environments has the same warning.
     for text in dict.fromkeys(GYMNASIUM.sub("", str(warning.message)) for warning in caught):
