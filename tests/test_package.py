@@ -8,7 +8,7 @@ import sys
 import pytest
 
 # Each costs seconds, or is a dependency that only some users have.
-HEAVY = {"distrax", "gymnasium", "gymnasium.envs", "matplotlib", "tensorflow_probability", "torch", "tyro", "flax.nnx"}
+HEAVY = {"distrax", "gymnasium", "gymnasium.envs", "matplotlib", "tensorflow_probability", "torch", "flax.nnx"}
 
 
 def run(repository, *arguments, cwd=None):

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import sys
+import sysconfig
+import time
+import traceback
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
+from gaussjax import envs
+from gaussjax.envs.guard import EnvironmentStepError
 from gaussjax.training import parallel
+
+_PACKAGE, _STANDARD = Path(__file__).parents[1], ("stdlib", "platstdlib")
+# Each environment is an object of this process, with kilobytes of its own.
+_MOST_ENVIRONMENTS, _MANY = 2**20, 2**10
+# Start and end of the text in a warning of Gymnasium.
+GYMNASIUM = re.compile(r"\x1b\[[\d;]*m(WARN: )?")
 
 
 class UsageError(Exception):
@@ -26,18 +41,82 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def environment_errors(environment: str) -> Iterator[None]:
-    """Converts errors from making an environment to UsageError."""
+    """Converts all errors from making an environment to UsageError, and warnings to lines on standard error.
+
+    The module of a name such as my_module:MyEnv-v0 is imported from the working folder or from Python's usual path.
+    """
+    if ":" in environment and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            # A warning of Gymnasium, such as that of an old version, is no error, whatever Python's options are.
+            warnings.filterwarnings("always", message=GYMNASIUM.pattern)
+            yield
+    except (KeyboardInterrupt, EnvironmentStepError):
+        raise
+    except BaseException as error:
+        raise UsageError(f"environment: {_fault(environment, error)}") from error
+    # Each of several environments has the same warning.
+    for text in dict.fromkeys(GYMNASIUM.sub("", str(warning.message)) for warning in caught):
+        print(f"gaussjax: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def announce_environments(option: str, environment: str, count: int) -> None:
+    """Prints how long it takes to make many environments, measured with some; raises UsageError for too many."""
+    if count > _MOST_ENVIRONMENTS:
+        raise UsageError(
+            f"{option}: expected at most {_MOST_ENVIRONMENTS:,} environments in one process, got {count:,}. Choose a "
+            f"smaller number."
+        )
+    if count >= _MANY:
+        with environment_errors(environment):
+            envs.make_vector(environment, 1).close()
+            start, some = time.perf_counter(), 8
+            envs.make_vector(environment, some).close()
+        seconds = (time.perf_counter() - start) / some * count
+        print(f"Making {count:,} environments takes about {seconds:,.0f} s.", flush=True)
+
+
+def _fault(environment: str, error: BaseException) -> str:
+    """Text of an error from making an environment."""
     import gymnasium
 
-    try:
-        yield
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UsageError(f"environment: {' '.join(str(error).split())}") from error
-    except (AttributeError, ImportError, RuntimeError) as error:
-        # Importing MuJoCo also imports its renderer; a missing graphics library raises one of these errors.
-        if "MUJOCO_GL" not in os.environ:
-            raise
-        raise UsageError(
-            f"environment: {environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}). Install "
-            f"libegl1 for egl or libosmesa6 for osmesa, or unset MUJOCO_GL."
-        ) from error
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, gymnasium.error.Error) or Path(frames[-1].filename).is_relative_to(_PACKAGE):
+        text = " ".join(str(error).split()).removeprefix("environment: ")
+        return text if text.endswith((".", "?")) else f"{text}."
+    # Gymnasium raises a new error if it cannot import the module of a name.
+    first = (error.__cause__ if isinstance(error, ModuleNotFoundError) else None) or error
+    if isinstance(first, ModuleNotFoundError) and first.name in environment.partition(":")[0].split("."):
+        return (
+            f"expected the module {first.name} of {environment} in the folder {os.getcwd()} or on Python's path, got "
+            f"none. Go to the folder of the module, or add that folder to PYTHONPATH."
+        )
+    # Importing MuJoCo also imports its renderer; a missing graphics library raises one of these errors.
+    drawing = isinstance(first, (AttributeError, ImportError, RuntimeError)) and ":" not in environment
+    if drawing and "MUJOCO_GL" in os.environ:
+        return (
+            f"{environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({first}). Install libegl1 for egl "
+            f"or libosmesa6 for osmesa, or unset MUJOCO_GL."
+        )
+    text = " ".join(str(first.msg if isinstance(first, SyntaxError) else first).split()).rstrip(".")
+    got = f"{type(first).__name__}{origin(first)}: {text}".rstrip(": ")
+    return f"expected {environment} to be made, got {got}. Correct {'the module' if ':' in environment else 'it'}."
+
+
+def origin(error: BaseException) -> str:
+    """Place in the user's code that raised an error, such as " in robot.py, line 3", or an empty text."""
+    import gymnasium
+
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno))
+    libraries = [_PACKAGE, Path(gymnasium.__file__).parent, *(Path(sysconfig.get_path(name)) for name in _STANDARD)]
+    packages = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
+    theirs = [frame for frame in frames if not _is_inside(frame[0], libraries)]
+    own = [frame for frame in theirs if not _is_inside(frame[0], packages)]
+    return " in {}, line {}".format(*(own or theirs)[-1]) if theirs else ""
+
+
+def _is_inside(file: str, folders: list[Path]) -> bool:
+    return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in folders)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
+import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
 
 EVALUATION_SEED = 10_000
-
-# tyro adds no prefix to the options of a nested dataclass whose name is empty.
-_UNNAMED = arg(name="")
-_File = Annotated[Positional[Path], arg(metavar="FILE", help="Policy file, written by train or by gaussjax.save.")]
+_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
 
 
-def _default(text: str) -> Any:
-    """Annotation that makes the help show `text` in place of the default None."""
-    return arg(help_behavior_hint=f"(default: {text})")
+class Hint(NamedTuple):
+    """Annotation of a field for its help.
+
+    Attributes:
+        argument: Name of an argument that is no option, or an empty text.
+        default: Text in place of the default None.
+    """
+
+    argument: str = ""
+    default: str = ""
+
+
+def _default(text: str) -> Hint:
+    return Hint(default=text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +41,9 @@ class Train:
 
     algorithm: ClassVar[str]
 
-    environment: Annotated[Positional[str], arg(metavar="ENVIRONMENT")]
-    """Gymnasium name, such as Pendulum-v1."""
+    environment: Annotated[str, Hint("ENVIRONMENT")]
+    """Gymnasium name such as Pendulum-v1, or a module of yours and a name, such as myrobot:Reach-v0; Python imports the
+    module from the working folder or from its usual path."""
     seed: int = 0
     """Random seed for training."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
@@ -47,9 +58,9 @@ class Train:
     """Stop after this number of consecutive updates with a NaN or infinite loss, gradient or transition."""
     timeout: float = 300.0
     """Longest time for one step of all environments, in seconds."""
-    tensorboard: FlagCreatePairsOff[bool] = False
+    tensorboard: bool = False
     """Write the metrics for TensorBoard too, in the folder of the results."""
-    wandb: FlagCreatePairsOff[bool] = False
+    wandb: bool = False
     """Write the metrics to Weights & Biases too; WANDB_MODE=offline keeps them in the folder of the results."""
 
     def __post_init__(self) -> None:
@@ -64,39 +75,57 @@ class Train:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainPPO(Train):
-    """Train a policy with proximal policy optimisation (PPO)."""
+    """Train a policy with proximal policy optimisation (PPO).
+
+    Examples:
+        gaussjax train ppo Pendulum-v1 --seed 1 --total-steps 150_000
+        gaussjax train ppo Pendulum-v1 --backend jax --num-envs 64
+        gaussjax train ppo myrobot:Reach-v0 --network lstm --out runs/reach
+    """
 
     algorithm = "ppo"
 
     distributed: str | None = None
     """Train on many devices: local, auto, or COORDINATOR:PORT,PROCESSES,INDEX in each process."""
-    config: Annotated[ppo.Config, _UNNAMED] = dataclasses.field(default_factory=ppo.Config)
+    config: ppo.Config = dataclasses.field(default_factory=ppo.Config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSAC(Train):
-    """Train a policy with soft actor-critic (SAC)."""
+    """Train a policy with soft actor-critic (SAC).
+
+    Examples:
+        gaussjax train sac Pendulum-v1 --total-steps 2e4
+        gaussjax train sac HalfCheetah-v5 --num-envs 4 --gradient-steps 4
+        gaussjax train sac myrobot:Reach-v0 --tensorboard --out runs/reach
+    """
 
     algorithm = "sac"
 
     checkpoint_every: int = 100
     """Number of updates between two checkpoints for resume; 0 writes none. Each holds the replay buffer."""
-    config: Annotated[sac.Config, _UNNAMED] = dataclasses.field(default_factory=sac.Config)
+    config: sac.Config = dataclasses.field(default_factory=sac.Config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainBC(Train):
-    """Train a policy by behavioural cloning (BC) of recorded actions."""
+    """Train a policy by behavioural cloning (BC) of recorded actions.
+
+    Examples:
+        gaussjax train bc Pendulum-v1 --dataset recorded.npz
+        gaussjax train bc Pendulum-v1 --dataset recorded.csv --num-epochs 200
+        gaussjax train bc myrobot:Reach-v0 --dataset recorded.npz --out runs/cloned
+    """
 
     algorithm = "bc"
 
     dataset: Path
     """An .npz file with observations and actions, or a .csv file with columns observation_0, …, action_0, …."""
-    config: Annotated[bc.Config, _UNNAMED] = dataclasses.field(default_factory=bc.Config)
+    config: bc.Config = dataclasses.field(default_factory=bc.Config)
 
 
 TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
-_CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
+CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
 # Fields of the commands that `to_dict` does not save.
 _NOT_SAVED = ("out", "distributed", "config")
 
@@ -111,7 +140,7 @@ def to_dict(command: Any) -> dict[str, Any]:
 
 def from_dict(saved: Mapping[str, Any]) -> Any:
     """Training command with the options that `to_dict` saved; a missing or wrong option raises an error."""
-    kind, config = TRAIN[saved["algorithm"]], _CONFIGS[saved["algorithm"]]
+    kind, config = TRAIN[saved["algorithm"]], CONFIGS[saved["algorithm"]]
 
     def fields(cls: Any) -> dict[str, Any]:
         found = {field.name: saved[field.name] for field in dataclasses.fields(cls) if field.name not in _NOT_SAVED}
@@ -122,11 +151,18 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Run a policy file in its environment with deterministic actions."""
+    """Run a policy in its environment with deterministic actions.
 
-    file: _File
+    Examples:
+        gaussjax evaluate runs/pendulum
+        gaussjax evaluate runs/pendulum/best.safetensors --episodes 50
+        gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
+    """
+
+    file: Annotated[Path, Hint("POLICY")]
+    """Policy file, written by train or by gaussjax.save; or the folder of a training."""
     environment: Annotated[str | None, _default("the environment of the training")] = None
-    """Gymnasium name, such as Pendulum-v1."""
+    """Gymnasium name such as Pendulum-v1, or a module of yours and a name, such as myrobot:Reach-v0."""
     episodes: int = 20
     """Number of episodes."""
     seed: int = EVALUATION_SEED
@@ -141,15 +177,21 @@ class Evaluate:
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
             check_options(self, ("episodes", "max_steps"), ("timeout",))
-            if self.seed < 0:
-                raise ValueError(f"seed: expected 0 or more, got {self.seed}.")
+            if not 0 <= self.seed < 2**63:
+                raise ValueError(f"seed: expected a number from 0 to 2**63 - 1, got {self.seed}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Continue a training from its last checkpoint."""
+    """Continue a training from its last checkpoint.
 
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    Examples:
+        gaussjax resume runs/pendulum
+        gaussjax resume runs/reach --environment myrobot:Reach-v0
+        gaussjax resume runs/devices --distributed local
+    """
+
+    folder: Annotated[Path, Hint("FOLDER")]
     """Folder of the results, made by train."""
     distributed: str | None = None
     """Train on many devices, as for train ppo; each process reads the folder."""
@@ -159,33 +201,98 @@ class Resume:
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Show the contents of a policy file or a checkpoint."""
+    """Show the content of a policy file or a checkpoint.
 
-    file: _File
+    Examples:
+        gaussjax info runs/pendulum
+        gaussjax info runs/pendulum/best.safetensors
+        gaussjax info runs/pendulum/checkpoint.safetensors
+    """
+
+    file: Annotated[Path, Hint("FILE")]
+    """Policy file or checkpoint; or the folder of a training."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a policy file as a program for machines without gaussjax."""
+    """Write a policy as a program for machines without gaussjax.
 
-    file: _File
+    Examples:
+        gaussjax export runs/pendulum --format numpy
+        gaussjax export runs/pendulum/best.safetensors --format onnx --out robot.onnx
+        gaussjax export runs/pendulum --format stablehlo --stochastic --force
+    """
+
+    file: Annotated[Path, Hint("POLICY")]
+    """Policy file, written by train or by gaussjax.save; or the folder of a training."""
     format: Literal["stablehlo", "onnx", "numpy"]
-    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it."""
+    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it with Python 3.10 or newer and
+    NumPy."""
     out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
     """File to write."""
     stochastic: bool = False
     """Sample the actions; the program then takes a key (stablehlo) or noise (onnx, numpy) as an input."""
+    force: bool = False
+    """Replace an existing file."""
 
 
-_Algorithm = (
-    Annotated[TrainPPO, subcommand("ppo")]
-    | Annotated[TrainSAC, subcommand("sac")]
-    | Annotated[TrainBC, subcommand("bc")]
-)
-Command: Any = (
-    Annotated[_Algorithm, subcommand("train", description="Train a policy on a Gymnasium environment.")]
-    | Annotated[Resume, subcommand("resume")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Info, subcommand("info")]
-    | Annotated[Export, subcommand("export")]
-)
+# Each command by its words.
+COMMANDS: dict[str, Any] = {
+    **{f"train {name}": kind for name, kind in TRAIN.items()},
+    "resume": Resume,
+    "evaluate": Evaluate,
+    "info": Info,
+    "export": Export,
+}
+
+
+class Option(NamedTuple):
+    """Field of a command or of its config.
+
+    Attributes:
+        name: Name of the field.
+        form: Type of the field, without an annotation.
+        default: Default, or `dataclasses.MISSING`.
+        hint: Annotation for the help.
+        group: Heading in the help.
+        nested: True for a field of the config.
+    """
+
+    name: str
+    form: Any
+    default: Any
+    hint: Hint
+    group: str
+    nested: bool
+
+    @property
+    def word(self) -> str:
+        """Word on the command line, such as `--num-envs`."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def all_fields(kind: Any, nested: bool = False) -> list[Option]:
+    """All options of a command; the fields of its config follow its own."""
+    found, forms = [], typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        form, hint = forms[field.name], Hint()
+        if dataclasses.is_dataclass(form):
+            found += all_fields(form, nested=True)
+            continue
+        if typing.get_origin(form) is Annotated:
+            form, hint = typing.get_args(form)
+        group = "network" if field.name in _NETWORK else "algorithm" if nested else "options"
+        found.append(Option(field.name, form, field.default, hint, "arguments" if hint.argument else group, nested))
+    return found
+
+
+def docstrings(kind: Any) -> dict[str, str]:
+    """Docstrings of the fields of a command and of its config, read from the source."""
+    found: dict[str, str] = {}
+    configs = [CONFIGS[kind.algorithm]] if kind in TRAIN.values() else []
+    for cls in (*kind.__mro__[:-1], *configs):
+        body: Any = ast.parse(inspect.getsource(cls)).body[0]
+        for field, text in itertools.pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found.setdefault(ast.unparse(field.target), ast.literal_eval(text.value))
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,13 @@ from rich.text import Text
 from gaussjax import envs, files, rollout
 from gaussjax import export as programs
 from gaussjax.cli import gif
-from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
+from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
+from gaussjax.training.run import POLICY
+
+# Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
+_REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
 
 
 def evaluate(command: Evaluate) -> None:
@@ -27,15 +33,19 @@ def evaluate(command: Evaluate) -> None:
         raise UsageError(f"gif: expected a name that ends in .gif, got {command.gif}.")
     if command.gif and not command.gif.parent.is_dir():
         raise UsageError(f"gif: expected an existing folder, got {command.gif.parent}.")
-    with _readable(command.file):
-        loaded = files.load(command.file)
+    if command.gif and command.gif.is_dir():
+        raise UsageError(f"gif: expected the name of a file, got the folder {command.gif}.")
+    file = _policy(command.file)
+    with _readable(file):
+        loaded = files.load(file)
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
-        raise UsageError(f"environment: {command.file} names no environment. Name one with --environment.")
+        raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
     if command.environment is None:
-        refuse_import(environment, command.file)
+        refuse_import(environment, file)
     with environment_errors(environment):
-        envs.make_vector(environment, 1).close()
+        envs.make_vector(environment, 1, **({"render_mode": "rgb_array"} if command.gif else {})).close()
+    announce_environments("episodes", environment, episodes)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(
@@ -70,11 +80,12 @@ def evaluate(command: Evaluate) -> None:
 
 def info(command: Info) -> None:
     """Prints the description and the arrays of a file as two tables."""
-    with _readable(command.file):
-        facts, arrays = files.summary(command.file)
-    table = Table("", "", title=str(command.file), show_header=False)
+    file = _policy(command.file)
+    with _readable(file):
+        facts, arrays = files.summary(file)
+    table = Table("", "", title=str(file), show_header=False)
     for name, value in facts.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Text(_REPEATED.sub(lambda found: f"{found[1]} × {found[0].count(',') + 1}", value)))
     listed = Table("array", "type", "shape")
     for row in arrays:
         listed.add_row(*(Text(cell) for cell in row))
@@ -83,10 +94,15 @@ def info(command: Info) -> None:
 
 def export(command: Export) -> None:
     """Writes a program that computes the actions of a policy, and prints the program's inputs and outputs."""
-    with _readable(command.file):
-        policy, params, normalizer, metadata = files.load(command.file)
+    file = _policy(command.file)
     write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
-    path = command.out or command.file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
+    path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
+    # A link counts as a file, even if it leads nowhere.
+    if path.is_dir() or (os.path.lexists(path) and not command.force):
+        repair = "" if path.is_dir() else ", or replace this one with --force"
+        raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
+    with _readable(file):
+        policy, params, normalizer, metadata = files.load(file)
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
         program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
@@ -99,15 +115,26 @@ def export(command: Export) -> None:
         print_line("Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten.")
 
 
+def _policy(path: Path) -> Path:
+    """Path of a policy file; for the folder of a training, the path of its last policy."""
+    if not path.is_dir() or (path / POLICY).is_file():
+        return path / POLICY if path.is_dir() else path
+    inside = [file.name for file in sorted(path.glob("*.safetensors"))[:20]] if os.access(path, os.R_OK) else []
+    raise UsageError(
+        f"file: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
+        f"has {', '.join(inside) or 'no .safetensors file'}. Name a file."
+    )
+
+
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Turns a read error into UsageError. Users often name a folder, so the message lists the policy files in it."""
+    """Turns a read error into UsageError; the message lists the policy files beside the file."""
     try:
         yield
     except OSError as error:
-        folder = file if file.is_dir() else file.parent
-        inside = sorted(path.name for path in folder.glob("*.safetensors"))
-        hint = f" {folder} has {', '.join(inside)}." if inside else ""
+        beside = file.parent if os.access(file.parent, os.R_OK) else Path()
+        inside = [path.name for path in sorted(beside.glob("*.safetensors"))[:20]]
+        hint = f" {beside} has {', '.join(inside)}." if inside else ""
         raise UsageError(f"file: {file} cannot be read ({error.strerror}).{hint}") from error
 
 

@@ -1,9 +1,14 @@
-"""The progress bar of a training, with the latest metrics below it."""
+"""Signs of life on the terminal: the progress of a training with its latest metrics, and answers to Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rich.console import Console, RenderableType
@@ -24,6 +29,8 @@ _DETAILS = (
 )
 # A warning is shown if at least this fraction of actions is at a bound, since the policy then hardly learns.
 _HIGH_SATURATION = 0.5
+# Shortest time between two lines of progress without a terminal, in seconds.
+_PAUSE = 5.0
 
 
 def print_line(text: str) -> None:
@@ -61,19 +68,97 @@ class _Bar(Progress):
 
 @contextlib.contextmanager
 def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Shows a progress bar from step `first` to `total_steps`; yields a function that takes metrics and moves it."""
-    columns = TextColumn("{task.fields[latest]}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
-    mean_return = math.nan
-    with _Bar(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task("train", total=total_steps, completed=first, latest="compiling")
+    """Shows progress from step `first` to `total_steps`; yields a function that takes the metrics of each update.
+
+    A terminal has a progress bar. A file or a pipe gets a line every few seconds, and one at the end.
+    """
+    with _terminal(total_steps, first, unit) if Console().is_terminal else _lines(total_steps, first, unit) as show:
+        mean_return = math.nan
 
         def move(row: Mapping[str, float]) -> None:
             nonlocal mean_return
             if math.isfinite(row.get("episode_return", math.nan)):
                 mean_return = row["episode_return"]
-            reached = f"return {mean_return:9.1f}" if "episode_return" in row else ""
+            reached = "" if math.isnan(mean_return) else f"return {mean_return:9.1f}"
             rate = f"  {row['steps_per_second']:8,.0f} steps/s" if "steps_per_second" in row else ""
-            progress.line = details(row)
-            progress.update(task, completed=min(row["step"], total_steps), latest=f"{reached}{rate}".strip())
+            show(min(int(row["step"]), total_steps), f"{reached}{rate}".strip(), details(row))
 
         yield move
+
+
+_Show = Callable[[int, str, Text], None]
+
+
+@contextlib.contextmanager
+def _terminal(total_steps: int, first: int, unit: str) -> Iterator[_Show]:
+    columns = TextColumn("{task.fields[latest]}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
+    with _Bar(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task("train", total=total_steps, completed=first, latest="compiling")
+
+        def show(step: int, latest: str, metrics: Text) -> None:
+            progress.line = metrics
+            progress.update(task, completed=step, latest=latest)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _lines(total_steps: int, first: int, unit: str) -> Iterator[_Show]:
+    started, ended = time.monotonic(), threading.Event()
+    latest = f"{first:,} of {total_steps:,} {unit} · compiling the first update"
+
+    def show(step: int, speed: str, metrics: Text) -> None:
+        nonlocal latest
+        left = (time.monotonic() - started) / max(step - first, 1) * (total_steps - step)
+        parts = f"{step:,} of {total_steps:,} {unit}", " ".join(speed.split()), metrics.plain
+        latest = " · ".join([*filter(None, parts), *([f"{left:,.0f} s left"] if step < total_steps else [])])
+
+    def repeat() -> None:
+        # An update may take minutes, so a thread prints. It ends with its reader, such as `head`.
+        with contextlib.suppress(OSError):
+            while not ended.wait(_PAUSE):
+                print_line(f"{latest} · after {time.monotonic() - started:,.0f} s")
+
+    print_line(latest)
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield show
+    finally:
+        ended.set()
+        thread.join()
+        print_line(latest)
+
+
+@contextlib.contextmanager
+def answer_interrupts(*answers: str) -> Iterator[None]:
+    """Prints an answer to each Ctrl-C at once, until the block ends; later ones get the last answer.
+
+    Python runs signal handlers only between its own instructions, and a compilation may take a minute. A thread reads
+    the numbers of the signals from a pipe, to which Python writes them without this delay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiving, sending = os.pipe()
+    os.set_blocking(sending, False)
+
+    def listen() -> None:
+        count = 0
+        while number := os.read(receiving, 1):
+            if number[0] == signal.SIGINT:
+                # A terminal shows ^C, so the answer begins a new line.
+                start = "\n" if sys.stderr.isatty() else ""
+                print(f"{start}gaussjax: {answers[min(count, len(answers) - 1)]}", file=sys.stderr, flush=True)
+                count += 1
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        os.close(sending)
+        thread.join()
+        os.close(receiving)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+import os
+import re
 import shutil
 import sys
 import time
@@ -14,10 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from gaussjax import envs, files, rollout
+from gaussjax import envs, files, rollout, spaces
 from gaussjax.cli import options, progress
-from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
+from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.training import bc, parallel, ppo, run, sac
@@ -48,7 +52,7 @@ _CLONING = _Curve("epochs", "log_prob", ("epochs", "mean log-likelihood of the r
 def train(command: Any) -> None:
     """Trains and evaluates a policy, and writes the results to a new folder."""
     environment, algorithm, seed = command.environment, command.algorithm, command.seed
-    folder = command.out or Path("runs") / f"{environment.replace('/', '-')}-{algorithm}-seed{seed}"
+    folder = command.out or Path("runs") / f"{re.sub('[/:]', '-', environment)}-{algorithm}-seed{seed}"
     mesh = _connect(getattr(command, "distributed", None))
     if parallel.any_of(parallel.leads() and folder.exists()):
         raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
@@ -116,6 +120,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
             outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
+        stack.enter_context(_interruptible(folder))
         try:
             state, interrupted = run.train(
                 folder,
@@ -144,7 +149,10 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
     # Only the first process evaluates; the others need not wait for it.
     jax.distributed.shutdown()
     episodes, seed = command.evaluation_episodes, command.seed + options.EVALUATION_SEED
-    evaluate(options.Evaluate(folder / run.POLICY, command.environment, episodes, seed, timeout=command.timeout))
+    try:
+        evaluate(options.Evaluate(folder / run.POLICY, command.environment, episodes, seed, timeout=command.timeout))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the training is complete. Repeat: gaussjax evaluate {folder}") from None
     print_line(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
@@ -158,8 +166,27 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
 
 
 def _remains(folder: Path) -> str:
-    onward = f" Go on with: gaussjax resume {folder}" if (folder / checkpoint.LATEST).exists() else ""
-    return f"the policy so far is {folder / run.POLICY}.{onward}"
+    if not (folder / run.POLICY).exists():
+        return f"nothing was trained yet. Remove {folder} before you start again."
+    resumable = (folder / checkpoint.LATEST).exists()
+    onward = f"Go on with: gaussjax resume {folder}" if resumable else "There is no checkpoint to go on from."
+    return f"the policy so far is {folder / run.POLICY}. {onward}"
+
+
+@contextlib.contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Answers each Ctrl-C during a training; an interrupt that ends it says what remains."""
+    answers = (
+        "Interrupted: the running update, or its compilation, ends first; then all is saved. Press Ctrl-C again to "
+        "drop the update.",
+        "Interrupted again: the running update is dropped, and the last good state is saved. The last line says how to "
+        "go on.",
+    )
+    with progress.answer_interrupts(*answers):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_remains(folder)) from None
 
 
 @contextlib.contextmanager
@@ -175,25 +202,46 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 raise UsageError(f"distributed: expected ppo, got {command.algorithm}, which trains on one device.")
             if command.backend == "jax":
                 environments = envs.make_functional(name)
-                spaces = environments.observation_space, environments.action_space
+                both = environments.observation_space, environments.action_space
             else:
                 # Cloning has no num_envs; it makes one environment only to read the spaces.
                 share = parallel.share(mesh, getattr(config, "num_envs", 1))
+                announce_environments("num_envs", name, share.stop - share.start)
                 with environment_errors(name):
                     environments = envs.make_vector(name, share.stop - share.start)
                 stack.enter_context(contextlib.closing(environments))
-                spaces = environments.single_observation_space, environments.single_action_space
+                both = environments.single_observation_space, environments.single_action_space
             if names := _sinks(command):
                 sinks.check(names)
             if isinstance(config, bc.Config):
-                loop = bc.make(bc.read_dataset(command.dataset), bc.make_policy(*spaces, config), config)
+                loop = bc.make(bc.read_dataset(command.dataset), bc.make_policy(*both, config), config)
             elif isinstance(config, ppo.Config):
                 loop = ppo.make(environments, config, mesh=mesh)
             else:
                 loop = sac.make(environments, config)
+            _refuse_beyond_memory(loop.policy, config)
         if loop.runner is not None:
             loop.runner.timeout = command.timeout
         yield loop
+
+
+def _refuse_beyond_memory(policy: Any, config: Any) -> None:
+    """Raises ValueError if the parameters and the experience of a training cannot fit into the memory."""
+    leaves = jax.tree.leaves(jax.eval_shape(policy.init, jax.random.key(0)))
+    # The parameters have a gradient and two moments of Adam.
+    parameters = 4 * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    observed, acted = policy.spec.observation_space, policy.spec.action_space
+    pixels = getattr(observed, "dtype", None) == np.uint8
+    row = 2 * spaces.size(observed) * (1 if pixels else 4) + 4 * (spaces.size(acted) + 1)
+    rows = getattr(config, "buffer_size", 0) or getattr(config, "num_envs", 0) * getattr(config, "num_steps", 0)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    sizes = {"hidden_sizes": parameters, "buffer_size" if hasattr(config, "buffer_size") else "num_envs": rows * row}
+    if sum(sizes.values()) > memory:
+        name = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(
+            f"{name}: expected a training that fits into the {memory / 1e9:,.0f} GB of memory of this machine, got at "
+            f"least {sum(sizes.values()) / 1e9:,.0f} GB. Choose a smaller number."
+        )
 
 
 def _connect(distributed: str | None) -> Any:

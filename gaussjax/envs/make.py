@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gaussjax import spaces
+from gaussjax.core.choices import nearest
 from gaussjax.envs.environment import Environment
 from gaussjax.envs.functional import from_functional
 
@@ -57,7 +58,8 @@ def make_vector(
         A vector environment whose observations are `(num_envs, features)`.
 
     Raises:
-        gymnasium.error.Error: The environment is unknown, or a package that it needs is missing.
+        gymnasium.error.Error: The environment is unknown, or a package that it needs is missing; the text names the
+            nearest environment or a newer version.
         TypeError: `environment` is an environment, of which no copies can be made; or its observation space has no
             flat vectors.
 
@@ -76,10 +78,7 @@ def make_vector(
         )
 
     def make() -> gymnasium.Env:
-        if callable(environment):
-            made = environment(**options)
-        else:
-            made = gymnasium.make(environment, disable_env_checker=True, **options)
+        made = environment(**options) if callable(environment) else _make(environment, **options)
         space = made.observation_space
         spaces.as_space(space)
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
@@ -88,3 +87,25 @@ def make_vector(
 
     autoreset = gymnasium.vector.AutoresetMode.SAME_STEP
     return gymnasium.vector.SyncVectorEnv([make] * num_envs, autoreset_mode=autoreset)
+
+
+def _make(name: str, **options: Any) -> gymnasium.Env:
+    import gymnasium
+
+    try:
+        return gymnasium.make(name, disable_env_checker=True, **options)
+    except (gymnasium.error.DeprecatedEnv, gymnasium.error.UnregisteredEnv, ImportError) as error:
+        module, colon, plain = name.rpartition(":")
+        family = plain.rpartition("-v")[0]
+        versions = [spec for spec in gymnasium.registry.values() if family and spec.id.rpartition("-v")[0] == family]
+        newest = max(versions, key=lambda spec: spec.version or 0).id if versions else ""
+        if isinstance(error, gymnasium.error.NameNotFound):
+            text = f"expected a name that Gymnasium knows, got {name!r}.{nearest(plain, gymnasium.registry)}"
+        elif newest and newest != plain:
+            reason = " ".join(str(error).split()).rstrip(".")
+            text = f"expected a version that can be made, got {name!r} ({reason}). Did you mean {newest!r}?"
+        else:
+            raise
+        known = isinstance(error, gymnasium.error.Error)
+        kind = type(error) if known else gymnasium.error.DependencyNotInstalled
+        raise kind(f"environment: {text}".replace("mean '", f"mean '{module}{colon}")) from error

@@ -186,6 +186,11 @@ def assemble(
         PolicyFileError: As for `load`.
     """
     tensors, description = container.read(container.place(path))
+    if description.get("kind") == "checkpoint":
+        raise PolicyFileError(
+            f"{path}: expected a policy, got the checkpoint of a training. Use policy.safetensors beside it, or "
+            f"continue the training with gaussjax resume."
+        )
     faults = []
     if description.get("format") != FORMAT:
         versions = description.get("versions")

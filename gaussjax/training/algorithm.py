@@ -23,6 +23,7 @@ from gaussjax.rollout.compiled import EpisodeSums
 
 # Largest int32 number, at which the counters of steps stay.
 LAST_STEP = 2**31 - 1
+_LARGEST = float(np.finfo(np.float32).max)
 # Types of an option by its annotation, and the words for them in an error.
 _TYPES: dict[str, tuple[Any, str]] = {
     "int": (numbers.Integral, "a whole number"),
@@ -68,21 +69,24 @@ def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], f
 
     Raises:
         TypeError: An option annotated as int, float, bool or tuple[int, ...] has another type.
-        ValueError: A number is not finite, one of `counts` is below 1, one of `positive` is not above 0, or one of
-            `fractions` is outside [0, 1].
+        ValueError: A number is not finite in float32, one of `counts` or a number in a tuple is below 1, one of
+            `positive` is not above 0, or one of `fractions` is outside [0, 1].
     """
     for field in dataclasses.fields(config):
         annotation, *optional = str(field.type).split(" | ")
         if optional and getattr(config, field.name) is None:
             continue
-        name, value = field.name, getattr(config, field.name)
+        name: str = field.name
+        value: Any = getattr(config, name)
         _check_type(name, value, annotation, field.default)
-        if isinstance(value, (float, np.floating)) and not math.isfinite(value):
-            raise ValueError(f"{name}: expected a finite number, got {value}.")
-        if name in counts and not value >= 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}.")
-        if name in counts and value > LAST_STEP:
-            raise ValueError(f"{name}: expected less than 2**31, as steps are counted in 32 bits, got {value}.")
+        if isinstance(value, (float, np.floating)) and not abs(float(value)) <= _LARGEST:
+            raise ValueError(f"{name}: expected a finite number of float32, got {value}.")
+        limited: Any = value if annotation == "tuple[int, ...]" else [value] if name in counts else []
+        for count in limited:
+            if not count >= 1:
+                raise ValueError(f"{name}: expected at least 1, got {count}.")
+            if count > LAST_STEP:
+                raise ValueError(f"{name}: expected less than 2**31, as steps are counted in 32 bits, got {count}.")
         if name in positive and not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}.")
         if name in fractions and not 0 <= value <= 1:

@@ -1,8 +1,13 @@
 import csv
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +16,11 @@ from PIL import Image
 
 import gaussjax
 from gaussjax.cli import main as cli
+from gaussjax.cli import options, progress
 from gaussjax.cli.train import INTERRUPTED
 from gaussjax.training.run import output_files
 from tests.cli.test_errors import SHORT, failed, refused, saved
+from tests.test_package import run
 
 
 def command(*arguments):
@@ -26,6 +33,75 @@ def test_a_reader_that_goes_away_is_no_error(words):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+LOADING = """
+import signal, sys
+import gaussjax_command
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "gaussjax":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+gaussjax_command.main()
+"""
+
+
+def test_an_interrupt_while_the_command_loads_is_answered_by_a_line(repository):
+    finished = run(repository, "-c", LOADING)
+    assert finished.returncode == INTERRUPTED
+    assert finished.stderr.strip() == "gaussjax: interrupted while it was loading; nothing was written."
+
+
+def test_an_interrupt_is_answered_while_python_cannot_handle_it(capsys, monkeypatch):
+    """A signal handler of Python waits for the end of compiled code; the answer does not."""
+    seen = []
+    monkeypatch.setattr(sys.stderr, "write", lambda text: seen.extend(text.split()) or len(text))
+
+    def interrupt(answers):
+        os.kill(os.getpid(), signal.SIGINT)
+        while len(seen) - seen.count("handled") < 2 * answers:
+            time.sleep(0.001)
+
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append("handled"))
+    try:
+        with progress.answer_interrupts("once", "twice"):
+            threading.Thread(target=interrupt, args=(1,)).start()
+            # One call of compiled code that takes about a second and lets other threads run.
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
+            assert seen[:3] == ["gaussjax:", "once", "handled"]
+            interrupt(2)
+            interrupt(3)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [word for word in seen if word not in ("gaussjax:", "handled")] == ["once", "twice", "twice"]
+
+
+@pytest.mark.parametrize("words", ["", "train", *options.COMMANDS])
+def test_a_help_text_fits_80_columns_and_its_examples_are_commands(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*words.split(), "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    examples = text.partition("examples:\n")[2].strip().partition("\n\n")[0].splitlines()
+    assert len(examples) == 3
+    for example in examples:
+        assert example.split()[0] == "gaussjax"
+        assert isinstance(cli.parse(example.split()[1:]), tuple(options.COMMANDS.values()))
+
+
+def test_whole_numbers_of_all_forms_and_the_version(capsys):
+    for text in ("200000", "2e5", "200_000", "2E+5", "200000.0"):
+        command = cli.parse(["train", "ppo", "Pendulum-v1", "--total-steps", text, "--desired-kl", "none"])
+        assert (command.config.total_steps, command.config.desired_kl) == (200_000, None)
+    command = cli.parse(["train", "ppo", "--no_normalize_rewards", "Pendulum-v1", "--hidden-sizes=8"])
+    assert (command.config.normalize_rewards, command.config.hidden_sizes) == (False, (8,))
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith(f"gaussjax {gaussjax.__version__} (jax ")
 
 
 def rows_of(folder):
@@ -42,13 +118,16 @@ def test_sigterm_saves_the_policy_and_exits_with_130_and_resume_goes_on(tmp_path
     def write_and_stop(self, row):
         write(self, row)
         if row["step"] % 192 == 0:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM if row["step"] == 192 else signal.SIGINT)
 
     monkeypatch.setattr(output_files.MetricsFile, "write", write_and_stop)
     words = ["train", "ppo", "Pendulum-v1", "--seed", "3", "--out", str(out), *SHORT]
     printed, errors = failed(capsys, *words, code=INTERRUPTED)
     assert errors == ""
     assert "Interrupted" in printed
+    # Without a terminal, progress is printed as lines.
+    assert "0 of 200,000 steps · compiling the first update" in printed
+    assert "192 of 200,000 steps · " in printed
     assert "explained variance" in printed
     assert {file.name for file in out.iterdir()} - {"best.safetensors"} == FILES
     config = json.loads((out / "config.json").read_text())
@@ -56,7 +135,8 @@ def test_sigterm_saves_the_policy_and_exits_with_130_and_resume_goes_on(tmp_path
     assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 192
 
     # Three updates more; the metrics go on where they were.
-    printed, _ = failed(capsys, "resume", str(out), code=INTERRUPTED)
+    printed, errors = failed(capsys, "resume", str(out), code=INTERRUPTED)
+    assert "Interrupted: the running update, or its compilation, ends first" in errors
     assert "at step 192" in " ".join(printed.split())
     rows = rows_of(out)
     assert [int(row["step"]) for row in rows] == list(range(64, 385, 64))
@@ -110,10 +190,11 @@ def test_sac_trains_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, capsys)
 def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_path, monkeypatch, capsys):
     entry = "'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50"
     (tmp_path / "my_module.py").write_text(f"import gymnasium\n\ngymnasium.register('Mine-v0', {entry})\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    out, name = tmp_path / "run", "my_module:Mine-v0"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    out, name = Path("runs") / "my_module-Mine-v0-ppo-seed0", "my_module:Mine-v0"
     options = ["--total-steps", "128", "--evaluation-episodes", "2", "--checkpoint-every", "1", *SHORT]
-    cli.main(["train", "ppo", name, "--out", str(out), *options])
+    cli.main(["train", "ppo", name, *options])
     assert "2 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "total_steps": 192}))
@@ -182,7 +263,7 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     shown = capsys.readouterr().out
     for part in ("metadata: environment", "Pendulum-v1", "version: jax", "params/params/head/mean/kernel", "(8, 1)"):
         assert part in shown
-    cli.main(["export", str(path), "--format", "numpy"])
+    cli.main(["export", str(tmp_path), "--format", "numpy"])
     said = " ".join(capsys.readouterr().out.split())
     assert "policy.npz, read by numpy_act.py beside it: observations float32['batch', 3] -> actions" in said
     assert "Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten." in said
@@ -190,3 +271,8 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     expected = policy.act(params, None, observations, deterministic=True).actions
     got = numpy_act.load(tmp_path / "policy.npz")(observations=observations)["actions"]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+    line = refused(capsys, "export", str(path), "--format", "numpy")
+    assert line.endswith("policy.npz exists. Name another file with --out, or replace this one with --force.")
+    os.link(tmp_path / "policy.npz", tmp_path / "kept.npz")
+    cli.main(["export", str(path), "--format", "numpy", "--stochastic", "--force"])
+    assert numpy_act.load(tmp_path / "policy.npz").inputs != numpy_act.load(tmp_path / "kept.npz").inputs

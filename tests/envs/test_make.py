@@ -1,3 +1,4 @@
+import re
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -123,6 +124,16 @@ def test_an_environment_is_no_name():
         envs.make_vector(probes.Counter(2), 2)
 
 
-def test_unknown_environment_is_named():
-    with pytest.raises(gymnasium.error.NameNotFound, match="Did you mean: `Pendulum`"):
-        envs.make_vector("Pendulm-v1", 2)
+@pytest.mark.parametrize(
+    ("name", "kind", "says"),
+    [
+        ("Pendulm-v1", "NameNotFound", "got 'Pendulm-v1'. Did you mean 'Pendulum-v1'?"),
+        ("math:Pendulm-v1", "NameNotFound", "got 'math:Pendulm-v1'. Did you mean 'math:Pendulum-v1'?"),
+        ("Pendulum-v7", "VersionNotFound", "Did you mean 'Pendulum-v1'?"),
+        ("HalfCheetah-v2", "DependencyNotInstalled", "gymnasium-robotics)). Did you mean 'HalfCheetah-v5'?"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*is out of date")
+def test_an_environment_that_cannot_be_made_is_named_with_the_nearest_one(name, kind, says):
+    with pytest.raises(getattr(gymnasium.error, kind), match=f"^environment: expected .*{re.escape(says)}$"):
+        envs.make_vector(name, 2)

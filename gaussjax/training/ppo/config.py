@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float
 from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy, gaussian
-from gaussjax.training.algorithm import check_options
+from gaussjax.training.algorithm import LAST_STEP, check_options
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
@@ -92,9 +93,15 @@ class Config:
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         samples = self.num_envs * self.num_steps
+        if samples > LAST_STEP:
+            raise ValueError(
+                f"num_steps: expected fewer than 2**31 samples in an update, got num_envs * num_steps = {samples}. "
+                f"Decrease one of them."
+            )
         if self.batch_size < 1 or samples % self.batch_size:
             largest = max(min(samples, self.batch_size), 1)
-            nearest = next(size for size in range(largest, 0, -1) if samples % size == 0)
+            pairs = ((size, samples // size) for size in range(1, math.isqrt(samples) + 1) if samples % size == 0)
+            nearest = max(size for pair in pairs for size in pair if size <= largest)
             raise ValueError(
                 f"batch_size: expected a divisor of num_envs * num_steps = {samples}, got {self.batch_size}. "
                 f"Choose one such as {nearest}."
