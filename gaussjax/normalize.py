@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import exact_sum, is_other, xp
 from gaussjax.core.compiled import checked
+from gaussjax.core.trees import refuse_huge
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
 # A number is the unevaluated sum of this many float32: 72 bits, of which one sample in 10**12 changes the last 32.
@@ -82,6 +83,7 @@ def init(shape: tuple[int, ...], clip: float = 10.0) -> Statistics:
         Array([0., 0., 0.], dtype=float32)
     """
     _refuse_clip(clip)
+    refuse_huge(np.atleast_1d(shape).tolist(), "shape")
     count, zeros = jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32)
     return Statistics(count, zeros, zeros, clip)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 
 from gaussjax.core.arrays import xp
+from gaussjax.core.text import listed, quoted
 
+_MOST_NUMBERS = 2**40
 _MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."
 
 
@@ -15,7 +18,7 @@ def check_shapes(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAM
     """Raises ValueError if leaves of a pytree are missing, unexpected or of another shape than expected."""
     faults = differences(_shapes(value), _shapes(expected))
     if faults:
-        raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
+        raise ValueError(f"{name}: the leaves are not those of this policy: {listed(faults, '; ')}. {repair}")
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
@@ -24,6 +27,15 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     faults += [f"{path} is unknown (got {leaf})" for path, leaf in found.items() if path not in expected]
     common = ((path, leaf, found[path]) for path, leaf in expected.items() if path in found)
     return faults + [f"{path}: expected {leaf}, got {other}" for path, leaf, other in common if other != leaf]
+
+
+def refuse_huge(shape: Any, name: str) -> None:
+    """Raises ValueError for a shape so large that JAX would end the process, which Python cannot catch."""
+    if math.prod(shape) > _MOST_NUMBERS:
+        raise ValueError(
+            f"{name}: expected an array of at most 2**40 numbers, got the shape {quoted(tuple(shape))}. Choose smaller "
+            f"sizes."
+        )
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.core.arrays import is_other, xp
+from gaussjax.core.trees import refuse_huge
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
 Observations = Any
@@ -122,6 +123,7 @@ def zeros(space: Any, batch_shape: tuple[int, ...] = (), full: Callable[..., Any
     match space := as_space(space):
         case Box():
             dtype = space.dtype if has_pixels(space) or np.issubdtype(space.dtype, np.floating) else "float32"
+            refuse_huge((*batch_shape, *space.shape), "space")
             return full((*batch_shape, *space.shape), 0, jax.dtypes.canonicalize_dtype(dtype))
         case Discrete():
             return full(batch_shape, space.start, np.int32)
