@@ -13,6 +13,7 @@ import jax
 
 import gaussjax
 from gaussjax.cli.errors import UsageError, usage_errors
+from gaussjax.core.text import printable
 from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
@@ -82,7 +83,7 @@ def _cache_compiled_programs() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"gaussjax: {message}", file=sys.stderr, flush=True)
+    print(printable(f"gaussjax: {message}", keep="\n"), file=sys.stderr, flush=True)
     _exit(code)
 
 

@@ -18,6 +18,7 @@ from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
+from gaussjax.core.text import printable
 
 
 def evaluate(command: Evaluate) -> None:
@@ -52,7 +53,7 @@ def evaluate(command: Evaluate) -> None:
     except ValueError as error:
         raise UsageError(f"environment: {environment} does not fit this policy: {error}") from error
     returns = np.array(result.returns)
-    table = Table(title=f"{environment}: {episodes} episodes, deterministic actions")
+    table = Table(title=Text(f"{printable(environment)}: {episodes} episodes, deterministic actions"))
     for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
         table.add_column(name, justify="right")
     figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
@@ -72,7 +73,7 @@ def info(command: Info) -> None:
     """Prints the description and the arrays of a file as two tables."""
     with _readable(command.file):
         facts, arrays = files.summary(command.file)
-    table = Table("", "", title=str(command.file), show_header=False)
+    table = Table("", "", title=Text(printable(command.file)), show_header=False)
     for name, value in facts.items():
         table.add_row(Text(name), Text(value))
     listed = Table("array", "type", "shape")

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gaussjax.core.text import printable
 from gaussjax.training import parallel
 
 # Metric, label and number format of each value shown under the progress bar.
@@ -29,7 +30,7 @@ _HIGH_SATURATION = 0.5
 def print_line(text: str) -> None:
     """Prints a line without colours; of several processes only the first one prints."""
     if parallel.leads():
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+        Console().print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
 
 
 def details(row: Mapping[str, float]) -> Text:

@@ -7,8 +7,11 @@ most 10 s for a file of 1 MB; or it raises an error that names the file.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import re
 import stat
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +21,7 @@ from gaussjax.core.text import FileError
 DEEPEST = 50
 # Bytes that content may take: a multiple of the file's size, and a constant that leaves room for the reader itself.
 _TIMES, _SLACK = 10, 128 * 2**20
+_MOST_PARTS = 20_000
 # Bytes that Python's objects take for a character of JSON: dicts, lists, entries, names and texts.
 _JSON_BYTES = {b"{": 240, b"[": 90, b",": 40, b":": 80, b'"': 30}
 
@@ -42,6 +46,15 @@ def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[Bi
         if status.st_size > memory:
             raise error(f"{path}: expected a file that fits into {memory:,} bytes of memory, got {status.st_size:,}.")
         yield file, status.st_size
+
+
+def open_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """Opens a zip; raises ValueError for a zip of too many entries, whose directory would take many times its size."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        count = sum(1 for _ in re.finditer(rb"PK\x01\x02", content))
+    if count > _MOST_PARTS:
+        raise ValueError(f"expected a zip of at most {_MOST_PARTS:,} entries, got {count:,}")
+    return zipfile.ZipFile(file)
 
 
 def budget(size: int) -> int:

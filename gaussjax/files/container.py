@@ -145,7 +145,9 @@ def refuse_nan(tensors: Mapping[str, np.ndarray], path: Any) -> None:
     """Raises PolicyFileError if arrays hold NaN; the error names them."""
     broken = [name for name, value in tensors.items() if np.isnan(value).any()]
     if broken:
-        raise PolicyFileError(f"{path}: expected numbers, got NaN in {quoted(broken)}. Save the last good parameters instead.")
+        raise PolicyFileError(
+            f"{path}: expected numbers, got NaN in {quoted(broken)}. Save the last good parameters instead."
+        )
 
 
 def _with_digest(payload: bytes, old: str, new: str) -> bytes:

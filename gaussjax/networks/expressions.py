@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gaussjax.core.choices import choose, nearest
+from gaussjax.core.choices import choose
 from gaussjax.core.text import quoted
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation
 
@@ -31,7 +31,9 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
         tree = ast.parse(text.strip(), mode="eval").body
         return _read(tree, frozenset(names), where)
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where}: expected an expression such as observations['image'], got {quoted(text)}.") from error
+        raise ValueError(
+            f"{where}: expected an expression such as observations['image'], got {quoted(text)}."
+        ) from error
 
 
 def write(tree: tuple[Any, ...]) -> str:
@@ -59,7 +61,7 @@ def _read(tree: ast.expr, names: frozenset[str], where: str) -> tuple[Any, ...]:
         case ast.Name(id=name) if name in names:
             return "name", name
         case ast.Name(id=name):
-            raise ValueError(f"{where}: expected one of {quoted(sorted(names))}, got {quoted(name)}.{nearest(name, names)}")
+            choose(dict.fromkeys(names), name, where)
         case ast.Subscript(value=inner, slice=ast.Constant(value=str() | int() as key)) if not isinstance(key, bool):
             return "key", _read(inner, names, where), key
         case ast.Subscript(value=inner, slice=ast.Slice() | ast.Tuple() as index):
@@ -94,7 +96,9 @@ def _number(tree: ast.expr) -> float | None:
 def _slice(entry: ast.expr, where: str) -> tuple[int | None, ...]:
     if isinstance(entry, ast.Slice):
         return tuple(_bound(part, where) for part in (entry.lower, entry.upper, entry.step))
-    raise ValueError(f"{where}: expected a slice a:b, got {quoted(ast.unparse(entry))}. A single entry i is the slice i:i+1.")
+    raise ValueError(
+        f"{where}: expected a slice a:b, got {quoted(ast.unparse(entry))}. A single entry i is the slice i:i+1."
+    )
 
 
 def _bound(part: ast.expr | None, where: str) -> int | None:

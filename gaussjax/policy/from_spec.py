@@ -10,7 +10,6 @@ from typing import Any
 
 from gaussjax import networks, spaces
 from gaussjax.core.choices import choose
-from gaussjax.core.text import quoted
 from gaussjax.policy.build import build
 from gaussjax.policy.gaussian import gaussian
 from gaussjax.policy.multivariate import multivariate_gaussian

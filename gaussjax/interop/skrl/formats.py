@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,29 +14,37 @@ import msgpack
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from gaussjax.core import untrusted
+
 MOST_ENTRIES = 200_000
 # An agent in torch has some 20 opcodes for each array.
-_MOST_OPCODES, _MOST_PARTS = 1_000_000, 20_000
+_MOST_OPCODES = 1_000_000
 # Longest map of Flax, which bounds the memory of unfinished maps, and most axes of an array.
 _MOST_NAMES, _MOST_AXES = 2000, 32
 _INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
+# Dtypes of torch's storages, by the names of their classes.
 _STORAGES: Mapping[str, Any] = {
-    **{"torch BFloat16Storage": ml_dtypes.bfloat16, "torch HalfStorage": np.float16, "torch FloatStorage": np.float32},
-    **{"torch DoubleStorage": np.float64, "torch BoolStorage": np.bool_, "torch ByteStorage": np.uint8},
-    **{"torch CharStorage": np.int8, "torch ShortStorage": np.int16, "torch IntStorage": np.int32},
-    "torch LongStorage": np.int64,
+    f"torch {name}Storage": dtype
+    for name, dtype in (
+        ("BFloat16", ml_dtypes.bfloat16),
+        ("Half", np.float16),
+        ("Float", np.float32),
+        ("Double", np.float64),
+        ("Bool", np.bool_),
+        ("Byte", np.uint8),
+        ("Char", np.int8),
+        ("Short", np.int16),
+        ("Int", np.int32),
+        ("Long", np.int64),
+    )
 }
-_ORDERED_DICT, _TENSOR, _PARAMETER = (
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-)
+# The three functions that torch.save names.
+_ORDERED_DICT, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
+_PARAMETER = "torch._utils _rebuild_parameter"
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_NUMBERS_AND_TEXTS = frozenset(
-    "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
-    "SHORT_BINBYTES BINBYTES BINBYTES8".split()
-)
+_NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT")
+_TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
 _NEW = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -47,16 +55,15 @@ class _Global(str):
 
 def read_torch(file: BinaryIO) -> Any:
     """Reads a zip that torch.save wrote: plain data and arrays; bfloat16 becomes float32."""
-    payload = file.read()
-    # The directory is parsed as a whole, and takes many times its size.
-    if payload.count(b"PK\x01\x02") > _MOST_PARTS:
-        raise ValueError(f"more than {_MOST_PARTS:,} entries")
-    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+    size = os.fstat(file.fileno()).st_size
+    with untrusted.open_zip(file) as archive:
         entries = archive.infolist()
         # torch compresses nothing. Entries that overlap would be longer than the file together.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("a compressed entry")
-        if sum(entry.file_size for entry in entries) > len(payload) or len({entry.filename for entry in entries}) < len(entries):
+        if sum(entry.file_size for entry in entries) > len(payload) or len({entry.filename for entry in entries}) < len(
+            entries
+        ):
             raise ValueError("entries that overlap")
         parts = {entry.filename: _entry(archive, entry) for entry in entries}
     name = next((name for name in parts if name.endswith("/data.pkl")), None)
@@ -119,7 +126,7 @@ def unpickle(payload: bytes, storage: Callable[[Any], np.ndarray] | None) -> Any
         name = opcode.name
         if count > _MOST_OPCODES:
             raise ValueError(f"a pickle of more than {_MOST_OPCODES:,} opcodes")
-        if name in _NUMBERS_AND_TEXTS:
+        if name in _NUMBERS or name in _TEXTS:
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -174,8 +181,10 @@ def _call(function: Any, arguments: Any) -> Any:
     if function != _TENSOR:
         raise ValueError(f"a call of {function}")
     storage, offset, shape, strides = arguments[:4]
-    if len(shape) != len(strides) or len(shape) > _MOST_AXES or not all(
-        type(n) is int and n >= 0 for n in (offset, *shape, *strides)
+    if (
+        len(shape) != len(strides)
+        or len(shape) > _MOST_AXES
+        or not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides))
     ):
         raise ValueError("a tensor with a wrong shape")
     count = int(np.prod([*shape, 1], dtype=object))
