@@ -234,7 +234,11 @@ NO_NPZ = r"dataset: .*data.npz: expected an .npz file of arrays, got another"
         ("data.npz", b"", NO_NPZ),
         ("data.npz", b"PK\x03\x04 torn", NO_NPZ),
         ("data.npz", b"observation_0,action_0", NO_NPZ),
-        ("data.npz", {"observations": np.array([object()]), "actions": np.zeros(1)}, "observations has object of shape"),
+        (
+            "data.npz",
+            {"observations": np.array([object()]), "actions": np.zeros(1)},
+            "observations has object of shape",
+        ),
         ("data.npz", {"observations": np.zeros(1, complex), "actions": np.zeros(1)}, "real numbers .* got complex128"),
         ("data.npz", {"observations": np.array(["1"]), "actions": np.zeros(1)}, "data.npz: observations: .* got <U1"),
     ],

@@ -55,15 +55,13 @@ class _Global(str):
 
 def read_torch(file: BinaryIO) -> Any:
     """Reads a zip that torch.save wrote: plain data and arrays; bfloat16 becomes float32."""
-    size = os.fstat(file.fileno()).st_size
     with untrusted.open_zip(file) as archive:
         entries = archive.infolist()
         # torch compresses nothing. Entries that overlap would be longer than the file together.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("a compressed entry")
-        if sum(entry.file_size for entry in entries) > len(payload) or len({entry.filename for entry in entries}) < len(
-            entries
-        ):
+        size = os.fstat(file.fileno()).st_size
+        if sum(entry.file_size for entry in entries) > size or len(set(archive.namelist())) < len(entries):
             raise ValueError("entries that overlap")
         parts = {entry.filename: _entry(archive, entry) for entry in entries}
     name = next((name for name in parts if name.endswith("/data.pkl")), None)
