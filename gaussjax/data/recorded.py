@@ -74,7 +74,7 @@ def _dataset(columns: Mapping[str, Any], where: str) -> Dataset:
             f"{len(actions)} actions."
         )
     dataset = Dataset(observations, actions.reshape(len(actions), -1))
-    refuse_infinite(dataset)
+    refuse_infinite(dataset, where)
     return dataset
 
 
@@ -92,7 +92,7 @@ def _floats(column: Any, where: str) -> np.ndarray:
         return array.astype(np.float32, copy=False)
 
 
-def refuse_infinite(dataset: Dataset) -> None:
+def refuse_infinite(dataset: Dataset, where: str = "dataset") -> None:
     """Raises ValueError if the dataset holds NaN or numbers that are infinite in float32."""
     for name, column in dataset._asdict().items():
         with np.errstate(over="ignore"):
@@ -100,7 +100,7 @@ def refuse_infinite(dataset: Dataset) -> None:
         broken = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
         if broken.size:
             rows = f"{broken.size} rows, first {broken[0]}"
-            raise ValueError(f"dataset: expected finite {name}, got NaN or inf in {rows}.")
+            raise ValueError(f"{where}: expected finite {name}, got NaN or inf in {rows}.")
 
 
 def _read_npz(file: BinaryIO, size: int) -> dict[str, np.ndarray]:

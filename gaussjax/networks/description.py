@@ -31,7 +31,7 @@ _NETWORKS: Mapping[str, type[nn.Module]] = {
 # Compute dtypes of the layers.
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 # Limits on descriptions, far above those of real networks.
-_MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 500, 100_000
+_MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 256, 100_000
 # Fields that Flax adds to each linen module; they do not describe the network.
 _LINEN = ("parent", "name")
 # An open field, which `bind` fills in, has the value None; only the fields below have another value.
@@ -127,7 +127,7 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
 
     Raises:
         ValueError: The type, a field, or a name in a graph is unknown; the error suggests the nearest name. Or the
-            description is too large: more than 10,000 entries, 500 layers or 100,000 characters of YAML.
+            description is too large: more than 10,000 entries, 256 layers or 100,000 characters of YAML.
 
     Example:
         >>> network = from_spec('''

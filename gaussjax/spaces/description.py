@@ -12,7 +12,7 @@ from gaussjax.spaces.arrays import size
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple, as_space
 
 # Limits on described spaces, far above those of real ones: an observation of 4 images of 1000 × 800 pixels fits.
-_MOST_NUMBERS, _MOST_AXES = 10**7, 32
+_MOST_NUMBERS, _MOST_PARTS, _MOST_AXES = 10**7, 1000, 32
 
 
 def to_dict(space: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def from_dict(description: Mapping[str, Any]) -> Space:
         A space equal to the described one.
 
     Raises:
-        ValueError: The dict describes no space, or one with more than 10,000,000 numbers.
+        ValueError: The dict describes no space, or one with more than 10,000,000 numbers or 1,000 parts.
 
     Example:
         >>> from_dict(to_dict(Box(shape=(3,)))) == Box(shape=(3,))
@@ -63,6 +63,8 @@ def from_dict(description: Mapping[str, Any]) -> Space:
     except ValueError as error:
         raise ValueError(f"space: {error}.") from error
     space = _read(description)
+    if _parts(space) > _MOST_PARTS:
+        raise ValueError(f"space: expected at most {_MOST_PARTS:,} spaces in one, got {_parts(space):,}.")
     if size(space) > _MOST_NUMBERS:
         raise ValueError(f"space: expected at most {_MOST_NUMBERS:,} numbers, got {quoted(size(space))} in the space.")
     return space
@@ -90,6 +92,15 @@ def _read(description: Any) -> Space:
     raise ValueError(
         f"space: expected the type Box, Discrete, MultiDiscrete, Dict or Tuple, got {quoted(description['type'])}."
     )
+
+
+def _parts(space: Space) -> int:
+    match space:
+        case Dict():
+            return 1 + sum(_parts(inner) for _, inner in space.items)
+        case Tuple():
+            return 1 + sum(_parts(inner) for inner in space.items)
+    return 1
 
 
 def _write_bound(bound: float | tuple[float, ...]) -> Any:

@@ -1,6 +1,7 @@
 """Malicious files. `marker` is a path that exists if a file executed code."""
 
 import bz2
+import functools
 import gzip
 import hashlib
 import io
@@ -96,6 +97,26 @@ def whole(path: Path, described: Any, names: Mapping[str, str] = {}) -> bytes:
     tensors, _ = container.read(path)
     tensors = {names.get(name, name): array for name, array in tensors.items()}
     return signed(safetensors.numpy.save(tensors, {"gaussjax": json.dumps(described), "sha256": "0" * 64}))
+
+
+@functools.cache
+def named_arrays() -> dict[str, np.ndarray]:
+    """The arrays of a file of POLICY by name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(filled(1.0))
+    return {f"params/{jax.tree_util.keystr(path, simple=True, separator='/')}": leaf for path, leaf in leaves}
+
+
+def table(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], bytes]:
+    """The table of float32 arrays for a header, and their bytes."""
+    entries, data = {}, b""
+    for name, array in arrays.items():
+        entries[name] = {
+            "dtype": "F32",
+            "shape": list(array.shape),
+            "data_offsets": [len(data), len(data) + array.nbytes],
+        }
+        data += array.tobytes()
+    return entries, data
 
 
 def network(**changes: Any) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 import ast
 import contextlib
+import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -13,7 +17,8 @@ from gaussjax import files
 from gaussjax.cli import main as cli
 from gaussjax.export import numpy_act
 from gaussjax.training.run import checkpoint
-from tests.faults import malice
+from tests.faults import bombs, malice
+from tests.interop.skrl import test_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,54 @@ def test_other_readers_run_nothing_either(made):
             with harmless:
                 read(path)
             assert not marker.exists(), name
+
+
+# The first variant of each kind by two readers, or all files by all readers.
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository, record_bar):
+    _, marker, payloads = made
+    kinds = bombs.files(20 if full else 1)
+    bombs_of = {kind: rows.items() if full else [*rows.items()][:1] for kind, rows in kinds.items()}
+    rows = {f"{kind}: {name}": bomb for kind, variants in bombs_of.items() for name, bomb in variants}
+    if full:
+        rows |= {f"policy: {name}": (".safetensors", payload) for name, payload in payloads.items()}
+        rows |= {f"skrl: {i}": bomb for i, bomb in enumerate(test_checkpoints.malicious(marker))}
+    names = {f"file_{i:03}{suffix}": name for i, (name, (suffix, _)) in enumerate(rows.items())}
+    for name, (_, content) in zip(names, rows.values(), strict=True):
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.faults.readers", str(tmp_path)]
+    command += [] if full else ["load", "skrl", "dataset", "network"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{names.get(lines[-1].get('begin'))} ended the process: {done.stderr[-2000:]}"
+    found = [line for line in lines if "file" in line]
+    wrong = [(names[line["file"]], line) for line in found if fault(line)]
+    assert len(kinds) >= 25
+    assert {line["file"] for line in found} == set(names)
+    if full:
+        what = (
+            f"malicious files ({len(kinds) + 2} kinds) × readers, executed, over the limits or without one clear error"
+        )
+        record_bar("malice", what, len(found), len(wrong) + marker.exists(), 0)
+        for part, unit in (("memory", "memory"), ("seconds", "time")):
+            most = max(line[part] / line[f"allowed_{part}"] for line in found)
+            record_bar("malice", f"largest share of the promised {unit}", len(found), round(100 * most, 1), 100, " %")
+    assert wrong == []
+    assert not marker.exists()
+
+
+def fault(line):
+    """Whether a reading broke the promise: its limits, or one line that names the file."""
+    if line["seconds"] > line["allowed_seconds"] or line["memory"] > line["allowed_memory"]:
+        return True
+    if line["error"] is None:
+        # A summary describes a policy without building it.
+        return line["reader"] != "summary"
+    names_file = line["file"] in line["error"] or line["reader"] in ("network", "checkpoint")
+    allowed = {"PolicyFileError", "CheckpointError", "FileError", "ValueError"}
+    one_line = "\n" not in line["error"] and len(line["error"]) <= 6000
+    return not (names_file and one_line and line["causes"][0] in allowed and "MemoryError" not in line["causes"])
 
 
 def test_a_short_file_of_a_huge_network_is_refused_in_torch_before_it_is_built(tmp_path):

@@ -18,7 +18,7 @@ from gaussjax.core import untrusted
 
 MOST_ENTRIES = 200_000
 # An agent in torch has some 20 opcodes for each array.
-_MOST_OPCODES = 1_000_000
+_MOST_OPCODES = 500_000
 # Longest map of Flax, which bounds the memory of unfinished maps, and most axes of an array.
 _MOST_NAMES, _MOST_AXES = 2000, 32
 _INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
