@@ -38,7 +38,7 @@ def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[Bi
         OSError: The file cannot be opened or is a folder.
     """
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise error(f"{path}: expected a regular file, got a device, a FIFO or a socket. Copy it to a file first.")

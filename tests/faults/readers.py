@@ -80,9 +80,6 @@ def measured(path: Path, read) -> dict:
 
 def main() -> None:
     folder, chosen = Path(sys.argv[1]), sys.argv[2:]
-    readers = {
-        kind: {n: read for n, read in all_.items() if n in chosen or not chosen} for kind, all_ in READERS.items()
-    }
     # Libraries that a reader imports at its first use are no part of the promise.
     warm = folder / "warm.safetensors"
     gaussjax.save(warm, malice.POLICY, malice.filled(0.0))
