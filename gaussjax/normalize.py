@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import exact_sum, is_other, xp
 from gaussjax.core.compiled import checked
+from gaussjax.core.text import quoted
 from gaussjax.core.trees import refuse_huge
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
@@ -246,8 +247,8 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
         raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     if isinstance(x, Mapping):
         raise TypeError(
-            f"{name}: expected one array, got a dict with the keys {sorted(map(str, x))}. Normalise each of its "
-            f"arrays with statistics of its own."
+            f"{name}: expected one array, got a dict with the keys {quoted(sorted(map(str, x)))}. Normalise each of "
+            f"its arrays with statistics of its own."
         )
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     tensors = is_other(state.mean)

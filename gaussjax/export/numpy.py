@@ -15,6 +15,7 @@ from jax.extend.core import Literal
 
 from gaussjax import normalize
 from gaussjax.core import atomic_file
+from gaussjax.core.text import listed
 from gaussjax.export import numpy_act
 from gaussjax.export.program import Program, make_program, write
 from gaussjax.policy import Params, Policy
@@ -212,7 +213,7 @@ class _Builder:
         unknown = sorted({step[0] for step in kept} - set(numpy_act.OPERATIONS))
         if unknown:
             raise NotImplementedError(
-                f"numpy: expected operations that NumPy has, got {', '.join(unknown)}. Export it as stablehlo or onnx."
+                f"numpy: expected operations that NumPy has, got {listed(unknown)}. Export it as stablehlo or onnx."
             )
         program = {
             # Names are sorted, because JAX orders the leaves of a dict by name.

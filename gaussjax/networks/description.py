@@ -220,7 +220,9 @@ def _build(description: Any) -> nn.Module:
             arguments[name] = value if name == "nodes" else _read(value)
     lacking = [name for name, field in fields.items() if field.default is field.empty and name not in arguments]
     if lacking:
-        raise ValueError(f"{description['type']}: expected the fields {lacking}, got {sorted(arguments)}.")
+        raise ValueError(
+            f"{description['type']}: expected the fields {quoted(lacking)}, got {quoted(sorted(arguments))}."
+        )
     return cls(**arguments)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.core.arrays import is_other, xp
+from gaussjax.core.text import quoted
 from gaussjax.core.trees import refuse_huge
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
@@ -45,7 +46,7 @@ def cast(space: Any, observations: Observations, name: str = "observations") -> 
             names = tuple(key for key, _ in space.items)
             if not isinstance(observations, Mapping) or set(observations) != set(names):
                 raise ValueError(
-                    f"{name}: expected a dict with the keys {sorted(names)}, got {_describe(observations)}. "
+                    f"{name}: expected a dict with the keys {quoted(sorted(names))}, got {_describe(observations)}. "
                     f"Give an array for each key of the space."
                 )
             parts = {key: cast(inner, observations[key], f"{name}[{key!r}]") for key, inner in space.items}
@@ -234,7 +235,7 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
 
 def _describe(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"the keys {sorted(value)}"
+        return f"the keys {quoted(sorted(value))}"
     if isinstance(value, (tuple, list)):
         return f"{len(value)} in a {type(value).__name__}"
     return f"an array of shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__

@@ -70,7 +70,7 @@ def measured(path: Path, read) -> dict:
     seconds, peak = time.perf_counter() - start, memory("VmHWM") - before
     return {
         "seconds": seconds,
-        "allowed_seconds": SECONDS * -(-size // 2**20),
+        "allowed_seconds": SECONDS * max(1.0, size / 2**20),
         "memory": peak,
         "allowed_memory": TIMES * size + SLACK,
         "causes": causes(found),
