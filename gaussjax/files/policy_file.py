@@ -81,7 +81,8 @@ def save(
     """Writes a policy to one file atomically: even after a crash, the path never holds an incomplete file.
 
     Args:
-        path: Path of the file, where an older file is replaced; or an open binary file such as `io.BytesIO`.
+        path: Path of the file, or an open binary file such as `io.BytesIO`. An older file is replaced and keeps its
+            mode; a link is replaced too, and its target is unchanged.
         policy: The policy, whose spec is written.
         params: Parameters of the policy.
         normalizer: Observation statistics with their clip, or None. The format number stays 1. Versions that did not
@@ -95,6 +96,7 @@ def save(
             metadata has an entry "versions" of its own, NaN or infinities.
         TypeError: The parameters hold a PRNG key, text or objects; or the policy, the normalizer or the metadata has
             another type.
+        OSError: The file cannot be written; the error names the path, or its folder if that is missing.
 
     Example:
         >>> import gaussjax, os, tempfile
@@ -150,7 +152,8 @@ def load(path: str | os.PathLike[str] | BinaryIO, network: Any = None, kind: Kin
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PolicyFileError: The file is damaged, or does not fit this version or this network; all mismatches are listed.
+        PolicyFileError: The file is damaged, is a device or a FIFO, or describes more than it holds; or it does not fit
+            this version or this network, and the first 20 mismatches are listed.
 
     Example:
         >>> import gaussjax, os, tempfile

@@ -1,8 +1,8 @@
 """A process that reads files within their promise: `python -m tests.faults.readers FOLDER [READER …]`.
 
 The promise of every reader is 10 times the file's size and 256 MB of memory, and 10 s for each begun MB. Seconds of the
-processor count, because other work on the machine is no part of the promise. The limit on
-the address space is set for each file. A line of JSON goes to stdout before and after each reading.
+processor count, because other work on the machine is no part of the promise. The limit on the address space is set for
+each file. A line of JSON goes to stdout before and after each reading.
 """
 
 import json

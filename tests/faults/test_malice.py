@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 
 import gaussjax
@@ -16,7 +17,8 @@ import gaussjax.torch
 from gaussjax import files
 from gaussjax.cli import main as cli
 from gaussjax.export import numpy_act
-from gaussjax.training.run import checkpoint
+from gaussjax.training.run import checkpoint, learning_curve
+from tests.core import test_text
 from tests.faults import bombs, malice
 from tests.interop.skrl import test_checkpoints
 
@@ -130,6 +132,35 @@ def test_environment_named_by_a_file_is_not_imported(tmp_path, capsys, monkeypat
         cli.main(["evaluate", str(path)])
     assert "names 'evil:Pendulum-v1', which would import a module" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
+
+
+def test_text_of_a_file_reaches_no_terminal_and_no_title(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    hostile = "".join(test_text.HOSTILE.values())
+    path = tmp_path / "policy.safetensors"
+    described = malice.description({"kind": f"k{hostile}", "options": {f"o{hostile}": hostile}})
+    described |= {"metadata": {f"m{hostile}": [hostile], "environment": f"e{hostile}"}, "versions": {"x": hostile}}
+    tensors, data = malice.table(malice.named_arrays() | {f"params/t{hostile}": np.zeros(1, np.float32)})
+    path.write_bytes(malice.header(tensors, data, described))
+    gaussjax.save(tmp_path / "whole.safetensors", malice.POLICY, malice.filled(0.0), metadata=described["metadata"])
+    (tmp_path / "n\x1b[31m.safetensors").write_bytes(b"")
+    said = ""
+    for command in (
+        ["info", str(path)],
+        ["evaluate", str(path)],
+        ["export", str(path)],
+        ["evaluate", str(tmp_path / "whole.safetensors")],
+        ["info", str(tmp_path / "n\x1b[31m.safetensors")],
+        ["info", str(tmp_path / "missing.safetensors")],
+    ):
+        with contextlib.suppress(SystemExit):
+            cli.main(command)
+        captured = capsys.readouterr()
+        said += captured.out + captured.err
+    assert "Traceback" not in said
+    assert r"\x1b]52;c;AAAA\x07" in said
+    assert [character for character in said.replace("\n", "") if not character.isprintable()] == []
+    learning_curve.draw([{"step": 1, "episode_return": 1.0}], tmp_path / "a.png", f"${hostile}$ \\frac{{")
 
 
 # The source itself
