@@ -66,7 +66,8 @@ def temporary_path(path: Path) -> Path:
 def remove_stale(path: Path) -> None:
     """Removes temporary files of this path whose process on this machine ended, or that are older than a day."""
     prefix, here = _prefix(path), _here()
-    with os.scandir(path.parent) as entries:
+    # A folder may be writable without being readable.
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
             if not entry.name.startswith(prefix):
                 continue
@@ -86,12 +87,13 @@ def _prefix(path: Path) -> str:
 
 
 def _here() -> str:
-    """Name of this machine, and on Linux of the container, whose process numbers differ from the machine's."""
+    """Name of this machine; on Linux with its boot and container, because processes of others have the same numbers."""
     try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         container = os.readlink("/proc/self/ns/pid")
     except OSError:
-        container = ""
-    return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()[:40] + container)
+        boot = container = ""
+    return re.sub(r"[^A-Za-z0-9]", "", f"{socket.gethostname()[:40]}{boot}{container}")
 
 
 def _mode(path: Path) -> int | None:
