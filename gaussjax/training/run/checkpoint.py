@@ -95,6 +95,8 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     expected = {jax.tree_util.keystr(where): leaf for where, leaf in leaves}
     keys = description.get("keys", {})
+    if not isinstance(keys, dict):
+        raise PolicyFileError(f"{path}: expected the keys as a dict in the description, got {type(keys).__name__}.")
     tensors = {**tensors, **_whole_buffers(tensors, template)}
     faults = []
     if description.get("format") != FORMAT or description.get("kind") != "checkpoint":

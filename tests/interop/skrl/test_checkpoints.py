@@ -49,14 +49,13 @@ def test_torch_agents_are_read_and_mapped(policy, tmp_path):
     # A state_dict has an attribute, shared and transposed tensors have strides, and an optimizer has numbers.
     weight = torch.arange(6.0).reshape(2, 3)
     parts = {"a": weight, "b": weight.T, "c": weight[1:, ::2], "d": weight.bfloat16(), "e": torch.nn.Parameter(weight)}
-    torch.save(
-        {**parts, "net": net.state_dict(), "lr": 0.5, "betas": (0.9, None), "n": [2**70, True]}, tmp_path / "x.pt"
-    )
+    numbers = {"lr": 0.5, "betas": (0.9, None), "n": [2**70, True]}
+    torch.save({**parts, "net": net.state_dict(), **numbers}, tmp_path / "x.pt")
     found = skrl.read(tmp_path / "x.pt")
     for name, tensor in parts.items():
         assert np.array_equal(found[name], tensor.detach().float().numpy())
     assert np.array_equal(found["net"]["0.weight"], state["net.0.weight"].numpy())
-    assert (found["lr"], found["betas"], found["n"]) == (0.5, (0.9, None), [2**70, True])
+    assert {name: found[name] for name in numbers} == numbers
     module = skrl.read(tmp_path / "agent.pt")["policy"]
     assert all((module[name] == array).all() for name, array in skrl.read(tmp_path / "model.pt").items())
     # A name that is mapped to None is dropped.
