@@ -185,17 +185,15 @@ def _read_yaml(text: str) -> Any:
 
     if len(text) > _LONGEST_YAML:
         raise ValueError(f"network: expected YAML of at most {_LONGEST_YAML:,} characters, got {len(text):,}.")
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         # The nodes are counted before data is made of them, because an alias or a merge key repeats a node.
         node = loader.get_single_node()
         untrusted.refuse_large(node, _MOST_ENTRIES)
         return None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # PyYAML raises errors of many types for values that do not fit their tags.
         reason = printable(" ".join(str(error).split()))
         raise ValueError(f"network: expected YAML of plain data, got invalid YAML: {reason}") from error
-    finally:
-        loader.dispose()
 
 
 def _build(description: Any) -> nn.Module:
