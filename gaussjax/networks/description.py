@@ -16,7 +16,7 @@ from jax.core import Tracer
 from gaussjax import spaces
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
-from gaussjax.core.text import printable, quoted
+from gaussjax.core.text import printable, quoted, shortened
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
@@ -192,7 +192,7 @@ def _read_yaml(text: str) -> Any:
         untrusted.refuse_large(node, _MOST_ENTRIES)
         return None if node is None else loader.construct_document(node)
     except Exception as error:  # PyYAML raises errors of many types for values that do not fit their tags.
-        reason = printable(" ".join(str(error).split()))
+        reason = shortened(printable(" ".join(str(error).split())))
         raise ValueError(f"network: expected YAML of plain data, got invalid YAML: {reason}") from error
 
 
