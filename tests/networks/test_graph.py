@@ -199,7 +199,7 @@ def test_nothing_else_is_an_expression(text):
         ({"nodes": []}, "nodes: expected a list of nodes"),
         ({"type": "MLP", "sizes": LOOP}, "at most 10,000 entries that are nested at most 50 deep"),
         ({"type": "MLP", "sizes": [8] * 300}, "network: expected at most 256 layers, got 303"),
-        ({"type": "LSTM", "num_layers": 10**9}, "network: expected at most 256 layers, got 1,000,000,003"),
+        ({"type": "LSTM", "num_layers": 10**9}, "network: expected at most 256 layers, got 1,000,000,005"),
         ({"type": "GRU", "num_layers": float("inf")}, "network: expected at most 256 layers, got inf"),
         ({"nodes": [{"name": "a", "layers": [{"gru": {"hidden_size": 1, "num_layers": 300}}]}]}, "at most 256 layers"),
         ({"nodes": [{"name": f"n{i}", "input": "+".join(["observations"] * 9)} for i in range(200)]}, "most 20,000"),
