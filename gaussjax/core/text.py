@@ -53,8 +53,9 @@ def quoted(value: Any) -> str:
         '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 80 more]'
     """
     try:
-        if type(value) is list:
-            return f"[{listed(map(_short.repr, value))}]"
+        if type(value) in (list, tuple) and len(value) > _MOST_ITEMS:
+            opening, closing = "[]" if type(value) is list else "()"
+            return f"{opening}{listed(map(_short.repr, value))}{closing}"
         return shortened(_short.repr(value))
     except ValueError:  # Python refuses to write integers of more than 4300 digits.
         return f"a {type(value).__name__} with too many digits"

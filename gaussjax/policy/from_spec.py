@@ -10,6 +10,7 @@ from typing import Any
 
 from gaussjax import networks, spaces
 from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 from gaussjax.policy.build import build
 from gaussjax.policy.gaussian import gaussian
 from gaussjax.policy.multivariate import multivariate_gaussian
@@ -69,5 +70,5 @@ def _factory(name: str, kind: Kind | None) -> Callable[..., Policy]:
     if kind is None:
         return choose(_FACTORIES, name, "policy kind")
     if kind.name != name:
-        raise ValueError(f"kind: expected the kind {name!r} that the spec names, got {kind.name!r}.")
+        raise ValueError(f"kind: expected the kind {quoted(name)} that the spec names, got {kind.name!r}.")
     return functools.partial(build, kind)

@@ -35,6 +35,8 @@ def test_control_characters_are_escaped_and_letters_are_not(hostile):
 def test_long_texts_end_with_a_count():
     assert text.listed(map(str, range(500)), "; ").endswith("19 and 480 more")
     assert text.quoted(list(range(500))).endswith("18, 19 and 480 more]")
+    assert text.quoted((1,) * 500).endswith("1, 1 and 480 more)")
+    assert (text.quoted((1,)), text.quoted([]), text.quoted({"b": 1})) == ("(1,)", "[]", "{'b': 1}")
     assert text.quoted("a" * 10**6).startswith("'aaa")
     assert len(text.quoted({i: [[["a" * 1000] * 100] * 100] * 100 for i in range(100)})) < 400
     assert len(text.quoted(10**5000)) < 400
