@@ -130,7 +130,9 @@ class Layers(nn.Module):
         """Returns the width and the activation of each dense layer."""
         sizes, chosen = self.sizes, self.activation
         if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
-            raise TypeError(f"sizes: expected a tuple of widths, got {quoted(sizes)}. One layer of 64 units is sizes=(64,).")
+            raise TypeError(
+                f"sizes: expected a tuple of widths, got {quoted(sizes)}. One layer of 64 units is sizes=(64,)."
+            )
         if any(width < 1 for width in sizes):
             raise ValueError(f"sizes: expected widths of at least 1, got {quoted(sizes)}. No hidden layer is sizes=().")
         if chosen is None or isinstance(chosen, str) or callable(chosen):
