@@ -42,9 +42,9 @@ def tiny(count, shape=(1,)):
     return entries, bytes(count * size)
 
 
-def header_of(text):
-    """A policy file with any header text."""
-    return POLICY, malice.raw(text)
+def beside(*names):
+    """The tensors of POLICY and others of these names."""
+    return malice.table(malice.named_arrays() | dict.fromkeys(names, np.zeros(1, np.float32)))
 
 
 def inside(text):
@@ -140,6 +140,8 @@ def files(times=20):
     tree = malice.network()
     for _ in range(11):
         tree = {"type": "ActorCritic", "actor": tree, "critic": tree}
+    signs = {"type": "ActorCritic", "actor": {"type": "LSTM", "num_layers": 10**9}}
+    signs["critic"] = {"type": "LSTM", "num_layers": -(10**9)}
     bf16 = b"".join(text(f"{i}") + tensor((100_000,), (1,), "BFloat16Storage", count=100_000) for i in range(2000))
     views = b"".join(text(f"{i}") + tensor((100_000,), (1,), count=100_000) for i in range(5000))
     one = bytes(MB // 2)
@@ -163,6 +165,7 @@ def files(times=20):
         "huge observations": {
             "Box": policy({"observation_space": box(10**9, **low)}),
             "Discrete": policy({"observation_space": {"type": "Discrete", "n": 10**9, "start": 0}}),
+            "900 parts": policy({"observation_space": {**wide, "items": wide["items"][:900]}}),
             "MultiDiscrete": policy({"observation_space": {"type": "MultiDiscrete", "nvec": [10**8] * 20}}),
             "20,000 parts": policy({"observation_space": wide}),
             "30 parts of a million": policy({"observation_space": twice}),
@@ -173,22 +176,13 @@ def files(times=20):
             "500 × 40 linears": graph([{"name": f"n{i}", "layers": [linear] * 40} for i in range(500)]),
             "5000 activations": graph([{"name": "a", "layers": ["relu"] * 5000}]),
             "500 nodes of LSTMs": graph([{"name": f"n{i}", "layers": [lstm]} for i in range(500)]),
-            "negative layers beside positive ones": policy(
-                {
-                    "network": {
-                        "type": "ActorCritic",
-                        "actor": {"type": "LSTM", "num_layers": 10**9},
-                        "critic": {"type": "LSTM", "num_layers": -(10**9)},
-                    }
-                }
-            ),
-            "infinite layers": policy({"network": {"type": "GRU", "num_layers": float("inf")}}),
+            "negative layers beside positive ones": policy({"network": signs}),
         },
         "layers with tensors": {
-            "5000 tensors": policy({"network": malice.network(sizes=[1] * 2000)}, *tiny(5000)),
-            "400 LSTMs": policy({"network": {"type": "LSTM", "num_layers": 400, "hidden_size": 1}}, *tiny(5000)),
+            "2000 layers": policy({"network": malice.network(sizes=[1] * 2000)}, *tiny(5000)),
+            "250 LSTMs": policy({"network": {"type": "LSTM", "num_layers": 250, "hidden_size": 1}}, *tiny(5000)),
             "13,000 tensors": policy({}, *tiny(13_000)),
-            "500 layers": policy({"network": malice.network(sizes=[1] * 500)}, *tiny(5000)),
+            "250 layers": policy({"network": malice.network(sizes=[1] * 250)}, *tiny(5000)),
         },
         "wide layers": {
             "hidden_size": policy({"network": {"type": "LSTM", "hidden_size": 10**9}}),
@@ -209,25 +203,24 @@ def files(times=20):
             "lists in the description": inside(deep + "]" * 100_000),
             "900 lists in the description": inside("[" * 900 + "]" * 900),
             "900 dicts in metadata": inside('{"metadata":' * 900 + "{}" + "}" * 900),
-            "lists in the header": header_of(b"[" * 500_000),
-            "dicts in the header": header_of(b'{"a":' * 200_000),
+            "lists in the header": (POLICY, malice.raw(b"[" * 500_000)),
+            "dicts in the header": (POLICY, malice.raw(b'{"a":' * 200_000)),
         },
         "wide JSON": {
             "empty lists": inside("[" + "[]," * 300_000 + "[]]"),
             "many empty lists": inside("[" + "[]," * (350_000 * times) + "[]]"),
             "many dicts": inside("[" + '{"":0},' * (150_000 * times) + "0]"),
             "many chains": inside("[" + ("[" * 400 + "]" * 400 + ",") * (1250 * times) + "0]"),
-            "many lists in the header": header_of(b'{"a":[' + b"[[]]," * (200_000 * times) + b"[]]}"),
+            "many lists in the header": (POLICY, malice.raw(b'{"a":[' + b"[[]]," * (200_000 * times) + b"[]]}")),
             "names": inside("{" + ",".join(f'"{i:x}":0' for i in range(100_000)) + "}"),
             "one wide character": inside('{"a":"\U0001f600' + "a" * MB + '"}'),
             "a number of a million digits": inside('{"a":' + "9" * MB + "}"),
         },
         "long texts in a policy file": {
-            "name of a tensor": policy({}, {"params/" + "a" * MB: tiny(1)[0]["params/0"]}, bytes(4)),
-            "name with many slashes": policy({}, {"params/" + "a/" * 250_000: tiny(1)[0]["params/0"]}, bytes(4)),
-            "statistics with many slashes": policy(
-                {}, {"normalizer/" + "a/" * 250_000: tiny(1)[0]["params/0"]}, bytes(4)
-            ),
+            "name of a tensor": policy({}, *beside("params/" + "a" * MB)),
+            "name with many slashes": policy({}, *beside("params/" + "a/" * 250_000)),
+            "statistics with many slashes": policy({}, *beside("normalizer/" + "a/" * 250_000)),
+            "10,000 names": policy({}, *beside(*(f"params/{i}" * 9 for i in range(10_000)))),
             "kind": policy({"kind": "k" * MB}),
             "option": policy({"options": {"o" * MB: 1}}),
             "100,000 options": policy({"options": {str(i): 1 for i in range(100_000)}}),
@@ -235,9 +228,7 @@ def files(times=20):
             "activation": policy({"network": malice.network(activation="r" * MB)}),
         },
         "tensors that lie": {
-            "shape of 10,000 axes": policy(
-                {}, {"params/a": {**tiny(1)[0]["params/0"], "shape": [1] * 10_000}}, bytes(4)
-            ),
+            "shape of 10,000 axes": policy({}, *tiny(1, (1,) * 10_000)),
             "product of zero": policy({}, {"a": {"dtype": "F32", "shape": [2**60, 0], "data_offsets": [0, 0]}}),
             "floats for sizes": policy({}, {"a": {"dtype": "F32", "shape": [1e300], "data_offsets": [0, 4]}}, bytes(4)),
             "equal names": (POLICY, malice.raw(b'{"a":1,' * 100_000 + b'"b":1}')),
@@ -265,21 +256,17 @@ def files(times=20):
             "encode": torch_zip(named(b"c_codecs\nencode\n" + text("a" * 100_000) + text("punycode") + b"\x86R")),
             "OrderedDict of a list": torch_zip(named(b"ccollections\nOrderedDict\n]\x85R")),
             "storage": torch_zip(named(b"ctorch\nFloatStorage\nJ" + struct.pack("<i", 10**9) + b"\x85R")),
-            "new object": torch_zip(named(b"ctorch\nFloatStorage\n)\x81")),
-            "frozenset": torch_zip(named(b"(" + b"K\1" * 1000 + b"\x91")),
             "Size": torch_zip(named(b"ctorch\nSize\n(J" + struct.pack("<i", 10**9) + b"t\x85R")),
         },
         "memory by opcode (.pickle)": {
             "memo index": (PICKLE, b"\x80\x04Nr\xff\xff\xff\x7f."),
             "memo index of text": (PICKLE, b"Np9999999999\n."),
             "bytearray8": (PICKLE, b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"."),
-            "bytes8": (PICKLE, b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"."),
             "long4": (PICKLE, b"\x80\x04\x8b" + struct.pack("<i", 2**31 - 1) + b"."),
             "frame": (PICKLE, b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"N."),
             "digits": (PICKLE, b"L" + b"9" * MB + b"L\n."),
             "empty dicts": (PICKLE, b"\x80\x04](" + b"}" * 10 * MB + b"e."),
             "memos": (PICKLE, b"\x80\x04" + b"N\x94" * 5 * MB + b"."),
-            "extension": (PICKLE, b"\x80\x02\x82\x01."),
             "next buffer": (PICKLE, b"\x80\x05\x97."),
         },
         "one module many times (.pickle)": {
@@ -300,28 +287,22 @@ def files(times=20):
         "zips (.pt)": {
             "overlapping entries": overlapping(TORCH, 10_000, 200_000),
             "100,000 entries": overlapping(TORCH, 100_000, 8),
-            "compressed": (TORCH, malice.zipped({"archive/data.pkl": bytes(10 * MB)})),
             "big-endian": torch_zip(named(b"N"), **{"archive/byteorder": b"big"}),
-            "no pickle": (TORCH, malice.zipped({"archive/data/0": b""}, STORED)),
         },
         "prefixes (.flax)": {
             "lists": flax(b"\xdd\x00\x0f\xff\xff" * 200_000),
             "lists of the size of the file": flax((b"\xdc\xff\xff" * 500) + bytes(MB)),
             "maps": flax(b"\xdf\x00\x0f\xff\xff\xa1a" * 200_000),
-            "short maps": flax(b"\x81\xa1a" * 300_000),
             "empty lists": flax(b"\xdd" + struct.pack(">I", MB) + b"\x90" * MB),
             "empty maps": flax(b"\xde\xff\xff" + b"".join(b"\xa4%04x\x80" % i for i in range(65535))),
             "names": flax({f"{j}": {f"{i}": 0 for i in range(1999)} for j in range(150)}),
             "maps of maps": flax(b"\xde\x07\xcf" + b"".join(b"\xa3%03x\xde\x03\xe8" % i + many for i in range(999))),
-            "text": flax(b"\xdb\x7f\xff\xff\xff"),
             "extension": flax(b"\xc9\x7f\xff\xff\xff\x01"),
         },
         "arrays that lie (.flax)": {
             "huge shape": flax({"a": array((2**40,))}),
             "shape of 10,000 axes": flax({"a": array((1,) * 10_000)}),
             "shape of lists": flax({"a": array([[[[1]]]])}),
-            "objects": flax({"a": array((1,), "object", b"\0" * 8)}),
-            "text": flax({"a": array((1,), "U1000000", b"\0" * 4)}),
             "structures": flax({"a": array((1,), "f4,f4", b"\0" * 8)}),
             "inner extension": flax({"a": msgpack.ExtType(1, msgpack.packb(array((1,))))}),
         },
@@ -339,19 +320,16 @@ def files(times=20):
             "long header": npz({"observations": npy("{" + "'a': 1," * 200_000 + "}", version=2), "actions": b""}),
             "deep header": npz({"observations": npy("(" * 9000, version=2), "actions": b""}),
             "negative shape": npz({"observations": of_shape((-1, -4), data=bytes(16)), "actions": of_shape((1,))}),
-            "wide text": npz({"observations": of_shape((1,), "<U100000000"), "actions": of_shape((1,))}),
         },
         "tables (.csv)": {
             "one long line": (".csv", b"0," * 4 * MB),
             "a million columns": (".csv", b",".join(b"observation_%d" % i for i in range(200_000)) + b"\n"),
             "a long quoted field": (".csv", csv + b'"' + b"1\n" * MB),
             "long numbers": (".csv", csv + b"1," + b"9" * 100_000 + b"\n"),
-            "zeros": (".csv", bytes(MB)),
         },
         "aliases (.yaml)": {
             "a billion laughs": (".yaml", "\n".join(["a0: &a0 [x, x]", *alias]).encode()),
             "list in itself": (".yaml", b"type: &a [*a]"),
-            "dict in itself": (".yaml", b"&a {type: MLP, sizes: *a}"),
             "anchors": (".yaml", anchors.encode()),
         },
         "merges (.yaml)": {
@@ -363,9 +341,7 @@ def files(times=20):
             "100,000 layers": (".yaml", f"{{type: MLP, sizes: [{'8, ' * 100_000}8]}}".encode()),
             "30,000 layers": (".yaml", f"{{type: MLP, sizes: [{'8,' * 30_000}8]}}".encode()),
             "deep": (".yaml", b"[" * 50_000),
-            "quotes": (".yaml", b'"' + b"\\" * 50_000),
             "keys": (".yaml", "\n".join(f"? k{i}" for i in range(10_000)).encode()),
-            "indents": (".yaml", "\n".join(" " * i + "a:" for i in range(400)).encode()),
             "binary": (".yaml", b"!!binary " + b"A" * 90_000),
             "a long integer": (".yaml", b"{type: MLP, sizes: [" + b"9" * 50_000 + b"]}"),
             "base 60": (".yaml", b"{type: LSTM, num_layers: 1" + b":59" * 20_000 + b"}"),
