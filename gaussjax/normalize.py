@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import exact_sum, is_other, xp
+from gaussjax.core.arrays import exact_sum, is_other, refuse_huge, xp
 from gaussjax.core.compiled import checked
 from gaussjax.core.text import quoted
-from gaussjax.core.trees import refuse_huge
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
 # A number is the unevaluated sum of this many float32: 72 bits, of which one sample in 10**12 changes the last 32.

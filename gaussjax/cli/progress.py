@@ -30,7 +30,8 @@ _HIGH_SATURATION = 0.5
 def print_line(text: str) -> None:
     """Prints a line without colours; of several processes only the first one prints."""
     if parallel.leads():
-        Console().print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
+        text = text if text.isprintable() else printable(text, keep="\n")
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def details(row: Mapping[str, float]) -> Text:

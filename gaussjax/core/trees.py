@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
-import numpy as np
 
 from gaussjax.core.arrays import xp
-from gaussjax.core.text import listed, quoted
+from gaussjax.core.text import listed
 
-_MOST_NUMBERS = 2**40
 _MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."
 
 
@@ -28,16 +25,6 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     faults += [f"{path} is unknown (got {leaf})" for path, leaf in found.items() if path not in expected]
     common = ((path, leaf, found[path]) for path, leaf in expected.items() if path in found)
     return faults + [f"{path}: expected {leaf}, got {other}" for path, leaf, other in common if other != leaf]
-
-
-def refuse_huge(shape: Any, name: str) -> None:
-    """Raises ValueError for a shape so large that JAX would end the process, which Python cannot catch."""
-    # An exported program has symbolic sizes.
-    if math.prod(int(n) for n in shape if isinstance(n, (int, float, np.integer))) > _MOST_NUMBERS:
-        raise ValueError(
-            f"{name}: expected an array of at most 2**40 numbers, got the shape {quoted(tuple(shape))}. Choose smaller "
-            f"sizes."
-        )
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:

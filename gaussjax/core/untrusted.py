@@ -7,6 +7,7 @@ most 10 s for a file of 1 MB; or it raises an error that names the file.
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 import re
@@ -27,7 +28,7 @@ _JSON_BYTES = {b"{": 240, b"[": 90, b",": 40, b":": 80, b'"': 30}
 
 
 @contextlib.contextmanager
-def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[BinaryIO, int]]:
+def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[io.BufferedReader, int]]:
     """Opens a regular file; yields it with its size in bytes.
 
     Args:

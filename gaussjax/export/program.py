@@ -157,7 +157,7 @@ def _without_locations(exported: jax.export.Exported) -> jax.export.Exported:
     with ir.Context() as context:
         dialect.register_dialect(context)
         module = dialect.deserialize_portable_artifact(context, exported.mlir_module_serialized)
-        text = module.operation.get_asm(enable_debug_info=False)
+        text = str(module.operation.get_asm(enable_debug_info=False))
     # JAX writes for readers that are up to four weeks old.
     version = dialect.get_version_from_compatibility_requirement(dialect.StablehloCompatibilityRequirement.WEEK_4)
     return dataclasses.replace(exported, mlir_module_serialized=dialect.serialize_portable_artifact_str(text, version))

@@ -177,7 +177,7 @@ def widths(network: Any) -> Iterator[tuple[int, int]]:
 
 def _count(value: Any) -> int:
     # Other types have errors of their own when the network is made.
-    return max(0, value) if isinstance(value, (int, float)) else 0
+    return max(0, value) if isinstance(value, (int, float)) else 0  # type: ignore[return-value]
 
 
 def _read_yaml(text: str) -> Any:

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.arrays import is_other, xp
+from gaussjax.core.arrays import is_other, refuse_huge, xp
 from gaussjax.core.text import quoted
-from gaussjax.core.trees import refuse_huge
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
 Observations = Any

@@ -22,7 +22,7 @@ SPACE = Dict(
     )
 )
 # PyYAML raises an error of another type for each.
-BROKEN = ["a: [", "a: \x00", "!!timestamp a", "!!int ''", "!!bool a", "!!float a", "{[a]: 1}", "*a", "[" * 60 + "]" * 60]
+BROKEN = ["a: [", "a: \x00", "!!timestamp a", "!!int ''", "!!bool a", "!!float a", "{[a]: 1}", "*a", "[" * 60]
 # A list that is its own entry.
 LOOP: list = []
 LOOP.append(LOOP)

@@ -6,7 +6,7 @@ import os
 import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -120,8 +120,8 @@ def unpickle(payload: bytes, storage: Callable[[Any], np.ndarray] | None) -> Any
         items, stack = stack, marks.pop()
         return items
 
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(payload)):
-        name = opcode.name
+    for count, (opcode, found, _) in enumerate(pickletools.genops(payload)):
+        name, argument = opcode.name, cast(Any, found)
         if count > _MOST_OPCODES:
             raise ValueError(f"a pickle of more than {_MOST_OPCODES:,} opcodes")
         if name in _NUMBERS or name in _TEXTS:

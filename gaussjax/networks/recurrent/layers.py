@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import refuse_huge, xp
 from gaussjax.core.choices import choose
-from gaussjax.core.trees import refuse_huge
 from gaussjax.networks.layers import dense, kernel_initializer
 from gaussjax.networks.recurrent import cells
 from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, linear_recurrence, output
