@@ -22,9 +22,10 @@ from gaussjax.core.text import FileError
 DEEPEST = 50
 # Bytes that content may take: a multiple of the file's size, and a constant that leaves room for the reader itself.
 _TIMES, _SLACK = 10, 128 * 2**20
+_JSON_SLACK = 224 * 2**20
 _MOST_PARTS = 20_000
-# Bytes that Python's objects take for a character of JSON: dicts, lists, entries, names and texts.
-_JSON_BYTES = {b"{": 240, b"[": 90, b",": 40, b":": 80, b'"': 30}
+# Bytes that Python's objects take for a character of JSON, at most: dicts, lists, entries, names and texts.
+_JSON_BYTES = {"{": 240, "[": 90, ",": 40, ":": 80, '"': 30}
 
 
 @contextlib.contextmanager
@@ -63,14 +64,16 @@ def budget(size: int) -> int:
     return _TIMES * size + _SLACK
 
 
-def refuse_swollen(text: bytes) -> None:
+def refuse_swollen(text: str) -> None:
     """Raises ValueError if a JSON text would take too much memory when it is parsed."""
     taken = sum(count * text.count(character) for character, count in _JSON_BYTES.items())
-    if taken > budget(0) + 2 * len(text):
-        raise ValueError(f"expected JSON that takes at most {budget(0):,} bytes of memory, got {taken:,}")
+    # One wide character makes all characters of a text four bytes long.
+    most = _JSON_SLACK + (7 if text.isascii() else 3) * len(text)
+    if taken > most:
+        raise ValueError(f"expected JSON that takes at most {most:,} bytes of memory, got {taken:,}")
 
 
-def refuse_large(tree: Any, most: int, most_bytes: int | None = None) -> None:
+def refuse_large(tree: Any, most: int, most_bytes: int | None = None, deepest: int = DEEPEST) -> None:
     """Raises ValueError for nested lists and dicts with too many entries, too many bytes, or too deep nesting.
 
     A list that occurs several times counts each time, and a list inside itself is too deep.
@@ -79,6 +82,7 @@ def refuse_large(tree: Any, most: int, most_bytes: int | None = None) -> None:
         tree: Nested lists and dicts.
         most: Largest number of entries.
         most_bytes: Largest number of bytes in all arrays and texts, or None.
+        deepest: Largest number of lists and dicts within each other.
     """
     count, size, nodes = 0, 0, [(iter([tree]), 0)]
     while nodes:
@@ -90,8 +94,8 @@ def refuse_large(tree: Any, most: int, most_bytes: int | None = None) -> None:
         count += 1
         size += getattr(node, "nbytes", 0) or (len(node) if isinstance(node, (str, bytes)) else 0)
         inside = _children(node)
-        if count > most or (inside is not None and depth >= DEEPEST):
-            raise ValueError(f"expected at most {most:,} entries that are nested at most {DEEPEST} deep, got more")
+        if count > most or (inside is not None and depth >= deepest):
+            raise ValueError(f"expected at most {most:,} entries that are nested at most {deepest} deep, got more")
         if most_bytes is not None and size > most_bytes:
             raise ValueError(f"expected at most {most_bytes:,} bytes in the entries of this file, got more")
         if inside is not None:

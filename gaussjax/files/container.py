@@ -31,7 +31,8 @@ _SIGNED = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _UNSIGNED = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 _DTYPES: dict[str, Any] = {**_FLOATS, **_SIGNED, **_UNSIGNED, "BOOL": np.bool_}
 _MOST_AXES = 32
-_MOST_ENTRIES = 10**7
+# A checkpoint may hold the states of environments, which are large and nested.
+_MOST_ENTRIES, _DEEPEST = 10**7, 300
 _EXPECTED = "expected a file written by gaussjax, got"
 
 
@@ -56,8 +57,8 @@ def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str
     versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
     try:
-        untrusted.refuse_swollen(text.encode())
-        untrusted.refuse_large(description, _MOST_ENTRIES)
+        untrusted.refuse_swollen(text)
+        untrusted.refuse_large(description, _MOST_ENTRIES, deepest=_DEEPEST)
     except ValueError as error:
         raise ValueError(f"{path}: the description is too large for a file: {error}. Leave out metadata.") from error
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
@@ -74,22 +75,21 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         try:
             head, header = _read_header(file, size, path)
             metadata = header.pop("__metadata__")
-            digest, text = metadata["sha256"], metadata["gaussjax"].encode()
-            unsigned = _with_digest(head, digest, _NO_DIGEST)
+            digest, text = metadata["sha256"], metadata["gaussjax"]
             untrusted.refuse_swollen(text)
+            found = hashlib.sha256(_with_digest(head, digest, _NO_DIGEST))
         except PolicyFileError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             fault = f"{path}: {_EXPECTED} a header without its description. It may be damaged."
             raise PolicyFileError(fault) from error
         data = file.read(size - len(head))
-    found = hashlib.sha256(unsigned)
     found.update(data)
     if found.hexdigest() != digest:
         raise PolicyFileError(f"{path}: {_EXPECTED} bytes with another sha256 than in its header. Copy the file again.")
     try:
         description = json.loads(text)
-        untrusted.refuse_large(description, _MOST_ENTRIES)
+        untrusted.refuse_large(description, _MOST_ENTRIES, deepest=_DEEPEST)
         tensors = _tensors(header, data)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PolicyFileError(f"{path}: expected a description and arrays of numbers, got others ({error}).") from error
@@ -121,9 +121,10 @@ def _read_header(file: BinaryIO, size: int, path: Any) -> tuple[bytes, dict[str,
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > size - 8:
         raise PolicyFileError(f"{path}: {_EXPECTED} {size} bytes that end too early. Copy the file again.")
-    text = file.read(length)
+    head = start + file.read(length)
+    text = str(memoryview(head)[8:], "utf-8")
     untrusted.refuse_swollen(text)
-    return start + text, json.loads(text)
+    return head, json.loads(text)
 
 
 def _tensors(header: Mapping[str, Any], data: bytes) -> dict[str, np.ndarray]:

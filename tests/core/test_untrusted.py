@@ -93,4 +93,4 @@ def test_small_trees_pass():
     untrusted.refuse_large({"a": [0] * 998}, 1000)
     untrusted.refuse_large(deep(49), 1000)
     untrusted.refuse_large([np.zeros(10**6)], 10)
-    untrusted.refuse_swollen(b'{"a": [1, 2]}' * 1000)
+    untrusted.refuse_swollen('{"a": [1, 2]}' * 1000)
