@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import exact_sum, is_other, xp
+from gaussjax.core.arrays import exact_sum, is_other, refuse_huge, xp
 from gaussjax.core.compiled import checked
+from gaussjax.core.text import quoted
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
 # A number is the unevaluated sum of this many float32: 72 bits, of which one sample in 10**12 changes the last 32.
@@ -82,6 +83,7 @@ def init(shape: tuple[int, ...], clip: float = 10.0) -> Statistics:
         Array([0., 0., 0.], dtype=float32)
     """
     _refuse_clip(clip)
+    refuse_huge(np.atleast_1d(shape).tolist(), "shape")
     # Zeros of NumPy, because each shape of jnp.zeros would be compiled before a training starts.
     count, moment, *rests = (np.zeros(size, np.float32) for size in ((), shape, (2,), (2, *shape), (2, *shape)))
     return jax.tree.map(jnp.asarray, Statistics(count, moment, moment, np.float32(clip), *rests))
@@ -243,8 +245,8 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
         raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     if isinstance(x, Mapping):
         raise TypeError(
-            f"{name}: expected one array, got a dict with the keys {sorted(map(str, x))}. Normalise each of its "
-            f"arrays with statistics of its own."
+            f"{name}: expected one array, got a dict with the keys {quoted(sorted(map(str, x)))}. Normalise each of "
+            f"its arrays with statistics of its own."
         )
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     tensors = is_other(state.mean)

@@ -25,6 +25,7 @@ import jax
 import gaussjax
 from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
 from gaussjax.core.choices import choose, nearest
+from gaussjax.core.text import printable
 from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
@@ -297,7 +298,8 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"gaussjax: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr, flush=True)
+    text = " ".join(line.strip() for line in message.splitlines())
+    print(printable(f"gaussjax: {text}"), file=sys.stderr, flush=True)
     if parallel.several():
         # `sys.exit` would wait for the other processes, which may be waiting for this one.
         sys.stdout.flush()

@@ -20,6 +20,7 @@ from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
+from gaussjax.core.text import printable
 from gaussjax.training.run import POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
@@ -62,7 +63,7 @@ def evaluate(command: Evaluate) -> None:
     except ValueError as error:
         raise UsageError(f"environment: {environment} does not fit this policy: {error}") from error
     returns = np.array(result.returns)
-    table = Table(title=f"{environment}: {episodes} episodes, deterministic actions")
+    table = Table(title=Text(f"{printable(environment)}: {episodes} episodes, deterministic actions"))
     for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
         table.add_column(name, justify="right")
     figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
@@ -83,7 +84,7 @@ def info(command: Info) -> None:
     file = _policy(command.file)
     with _readable(file):
         facts, arrays = files.summary(file)
-    table = Table("", "", title=str(file), show_header=False)
+    table = Table("", "", title=Text(printable(file)), show_header=False)
     for name, value in facts.items():
         table.add_row(Text(name), Text(_REPEATED.sub(lambda found: f"{found[1]} × {found[0].count(',') + 1}", value)))
     listed = Table("array", "type", "shape")

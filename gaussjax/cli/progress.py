@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gaussjax.core.text import printable
 from gaussjax.training import parallel
 
 # Metric, label and number format of each value shown under the progress bar.
@@ -36,6 +37,7 @@ _PAUSE = 5.0
 def print_line(text: str) -> None:
     """Prints a line without colours; of several processes only the first one prints."""
     if parallel.leads():
+        text = text if text.isprintable() else printable(text, keep="\n")
         Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -24,6 +24,7 @@ from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
+from gaussjax.core import untrusted
 from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 
@@ -264,6 +265,9 @@ def _digest(command: Any) -> dict[str, str]:
     if not isinstance(command, options.TrainBC):
         return {}
     try:
-        return {"dataset_sha256": hashlib.sha256(Path(command.dataset).read_bytes()).hexdigest()}
+        with untrusted.opened(Path(command.dataset)) as (file, _):
+            return {"dataset_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except ValueError as error:
+        raise UsageError(f"dataset: {error}") from error
     except OSError as error:
         raise UsageError(f"dataset: {command.dataset} cannot be read ({error.strerror}).") from error

@@ -7,6 +7,7 @@ library, `xp.exp` calls the function of that name in the library. `gaussjax.torc
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaussjax.core.text import quoted
 from gaussjax.random.keys import standard_normal
 
+_MOST_NUMBERS = 2**40
 _registered: dict[str, Any] = {"types": (), "library": None}
 
 
@@ -274,3 +277,13 @@ def broadcast_leaves(value: Any) -> None:
         ) from error
     for name, leaf in zip(names, leaves, strict=True):
         object.__setattr__(value, name, xp.broadcast_to(leaf, (*batch, counts[name])))
+
+
+def refuse_huge(shape: Any, name: str) -> None:
+    """Raises ValueError for a shape so large that JAX would end the process, which Python cannot catch."""
+    # An exported program has symbolic sizes.
+    if math.prod(int(n) for n in shape if isinstance(n, (int, float, np.integer))) > _MOST_NUMBERS:
+        raise ValueError(
+            f"{name}: expected an array of at most 2**40 numbers, got the shape {quoted(tuple(shape))}. Choose smaller "
+            f"sizes."
+        )

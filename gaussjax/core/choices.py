@@ -6,6 +6,11 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gaussjax.core.text import quoted
+
+# The time of a comparison grows with the square of the length.
+_LONGEST_NAME = 100
+
 
 def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
     """Returns the table entry for a name; an unknown name raises a ValueError whose text starts with `what`.
@@ -16,7 +21,7 @@ def choose(table: Mapping[str, Any], name: Any, what: str) -> Any:
     """
     if isinstance(name, str) and name in table:
         return table[name]
-    raise ValueError(f"{what}: expected one of {sorted(table)}, got {name!r}.{nearest(name, table)}")
+    raise ValueError(f"{what}: expected one of {quoted(sorted(table))}, got {quoted(name)}.{nearest(name, table)}")
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
@@ -26,5 +31,7 @@ def nearest(name: Any, names: Iterable[str]) -> str:
         >>> nearest("rely", ["relu", "tanh"])
         " Did you mean 'relu'?"
     """
-    near = difflib.get_close_matches(str(name), list(names), n=1)
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        return ""
+    near = difflib.get_close_matches(name, list(names), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from gaussjax.core.arrays import xp
+from gaussjax.core.text import listed
 
 _MAKE_PARAMS = "Make them with policy.init, for the same network and the same spaces."
 
@@ -15,7 +16,7 @@ def check_shapes(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAM
     """Raises ValueError if leaves of a pytree are missing, unexpected or of another shape than expected."""
     faults = differences(_shapes(value), _shapes(expected))
     if faults:
-        raise ValueError(f"{name}: the leaves are not those of this policy: {'; '.join(faults)}. {repair}")
+        raise ValueError(f"{name}: the leaves are not those of this policy: {listed(faults, '; ')}. {repair}")
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, fill, like_actions, xp
+from gaussjax.core.text import quoted
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
@@ -174,9 +175,9 @@ def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], t
     narrow = np.flatnonzero(~(low < high) | ~np.isfinite(low) | ~np.isfinite(high))
     if narrow.size:
         raise ValueError(
-            f"low, high: expected finite bounds with low < high, got low {low[narrow].tolist()} and high "
-            f"{high[narrow].tolist()} in the dimensions {narrow.tolist()}. tanh needs both ends: bound these "
-            f"dimensions (gymnasium.wrappers.RescaleAction), or use an unsquashed Gaussian."
+            f"low, high: expected finite bounds with low < high, got low {quoted(low[narrow].tolist())} and high "
+            f"{quoted(high[narrow].tolist())} in the dimensions {quoted(narrow.tolist())}. tanh needs both ends: bound "
+            f"these dimensions (gymnasium.wrappers.RescaleAction), or use an unsquashed Gaussian."
         )
     return tuple(low.tolist()), tuple(high.tolist())
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gaussjax import spaces
+from gaussjax.core.text import listed
 from gaussjax.core.trees import differences
 from gaussjax.envs.environment import Environment, Step
 
@@ -65,8 +66,8 @@ def _check_alike(value: Any, before: Any, name: str) -> None:
         faults = [f"{name}: expected {jax.tree.structure(expected)}, got {jax.tree.structure(got)}"]
     if faults:
         raise ValueError(
-            f"{'; '.join(faults)}. A compiled loop carries the result of reset: step must keep its structure, shapes "
-            f"and dtypes. Use .reshape and .astype."
+            f"{listed(faults, '; ')}. A compiled loop carries the result of reset: step must keep its structure, "
+            f"shapes and dtypes. Use .reshape and .astype."
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 from jax.extend.core import Literal
 
 from gaussjax import normalize
+from gaussjax.core import atomic_file
+from gaussjax.core.text import listed
 from gaussjax.export import numpy_act
 from gaussjax.export.program import Program, make_program, write
 from gaussjax.policy import Params, Policy
@@ -61,7 +62,8 @@ def numpy(
         The exported program with the names of its inputs and outputs.
 
     Raises:
-        ValueError: The program and `policy.act` return different actions; nothing is written.
+        ValueError: The program and `policy.act` return different actions, or another file has the name `numpy_act.py`;
+            nothing is written.
         NotImplementedError: `numpy_act` lacks an operation of the policy.
 
     Example:
@@ -72,13 +74,20 @@ def numpy(
         >>> numpy_act.load(path)(observations=np.zeros((5, 3)))["actions"].shape
         (5, 1)
     """
-    path = Path(path)
+    path, reader = Path(path), Path(path).with_name("numpy_act.py")
+    source = Path(numpy_act.__file__).read_bytes()
+    title = source.partition(b"\n")[0]
+    if path == reader or (reader.exists() and not (reader.is_file() and reader.read_bytes().startswith(title[:30]))):
+        raise ValueError(
+            f"{path}: expected room for the program that reads it, got a file of yours named {reader}. Choose another "
+            f"name or folder."
+        )
     program = make_program(policy, params, normalizer, None if deterministic else "noise")
     (batch,) = jax.export.symbolic_shape("b")
     payload = build(program.function, program.shapes(batch), batch)
     act = numpy_act.load(io.BytesIO(payload))
     write(path, program, payload, lambda arrays: act(**arrays))
-    shutil.copyfile(numpy_act.__file__, path.parent / "numpy_act.py")
+    atomic_file.write(reader, source)
     return program
 
 
@@ -204,7 +213,7 @@ class _Builder:
         unknown = sorted({step[0] for step in kept} - set(numpy_act.OPERATIONS))
         if unknown:
             raise NotImplementedError(
-                f"numpy: expected operations that NumPy has, got {', '.join(unknown)}. Export it as stablehlo or onnx."
+                f"numpy: expected operations that NumPy has, got {listed(unknown)}. Export it as stablehlo or onnx."
             )
         program = {
             # Names are sorted, because JAX orders the leaves of a dict by name.

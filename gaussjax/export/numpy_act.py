@@ -1,10 +1,11 @@
-"""Executes an exported policy with Python and NumPy alone.
+"""Executes an exported policy with Python 3.10 or newer and NumPy alone.
 
     import numpy_act
     act = numpy_act.load("policy.npz")
     actions = act(observations=observations)["actions"]
 
-`act.inputs` and `act.outputs` name the arrays. The first axis is the batch; a single observation may omit it.
+`act.inputs` and `act.outputs` name the arrays; the name of an only input may be omitted. The first axis is the batch;
+a single observation may omit it.
 Copy this file and the policy to the machine that needs them.
 """
 
@@ -29,9 +30,13 @@ class Act:
         self.outputs = list(program["outputs"])
         self._program, self._constants = program, constants
 
-    def __call__(self, **arrays):
+    def __call__(self, *only, **arrays):
         """Runs the policy for one batch and returns a dict of output arrays by name."""
         names = [name for name, _, _ in self.inputs]
+        if only and len(only) == len(names) == 1 and not arrays:
+            arrays = {names[0]: only[0]}
+        elif only:
+            raise TypeError(f"inputs: expected the arrays {names} by name, got {len(only)} without a name.")
         if set(arrays) != set(names):
             raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")
         values, batches = [], set()

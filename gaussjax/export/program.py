@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo as dialect
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core import atomic_file
@@ -144,9 +147,20 @@ def stablehlo(
     program = make_program(policy, params, normalizer, None if deterministic else "key")
     (batch,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(program.function), platforms=("cpu", "cuda", "tpu"))(program.shapes(batch))
-    payload = bytes(exported.serialize())
+    payload = bytes(_without_locations(exported).serialize())
     write(Path(path), program, payload, jax.export.deserialize(bytearray(payload)).call)
     return program
+
+
+def _without_locations(exported: jax.export.Exported) -> jax.export.Exported:
+    """Returns a program without its source locations, which name files and functions of the user."""
+    with ir.Context() as context:
+        dialect.register_dialect(context)
+        module = dialect.deserialize_portable_artifact(context, exported.mlir_module_serialized)
+        text = str(module.operation.get_asm(enable_debug_info=False))
+    # JAX writes for readers that are up to four weeks old.
+    version = dialect.get_version_from_compatibility_requirement(dialect.StablehloCompatibilityRequirement.WEEK_4)
+    return dataclasses.replace(exported, mlir_module_serialized=dialect.serialize_portable_artifact_str(text, version))
 
 
 def onnx(

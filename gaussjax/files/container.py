@@ -6,17 +6,21 @@ the whole file, so that any change of a bit is detected. Nothing in a file is ex
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
-from gaussjax.core import atomic_file
+from gaussjax.core import atomic_file, untrusted
+from gaussjax.core.text import FileError, quoted
 
 _NO_DIGEST = "0" * 64
 # Form of the digest in a file's header. This text occurs only once, since JSON escapes quotes in the description.
@@ -26,9 +30,13 @@ _FLOATS = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F6
 _SIGNED = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _UNSIGNED = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 _DTYPES: dict[str, Any] = {**_FLOATS, **_SIGNED, **_UNSIGNED, "BOOL": np.bool_}
+_MOST_AXES = 32
+# A checkpoint may hold the states of environments, which are large and nested.
+_MOST_ENTRIES, _DEEPEST = 10**7, 300
+_EXPECTED = "expected a file written by gaussjax, got"
 
 
-class PolicyFileError(ValueError):
+class PolicyFileError(FileError):
     """Raised if a file is damaged, is no policy file, or does not fit this version of gaussjax or the network."""
 
 
@@ -45,9 +53,14 @@ def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     other = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
     if other:
-        raise TypeError(f"{path}: expected arrays of numbers, got {other}. Convert them first.")
+        raise TypeError(f"{path}: expected arrays of numbers, got {quoted(other)}. Convert them first.")
     versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
+    try:
+        untrusted.refuse_swollen(text)
+        untrusted.refuse_large(description, _MOST_ENTRIES, deepest=_DEEPEST)
+    except ValueError as error:
+        raise ValueError(f"{path}: the description is too large for a file: {error}. Leave out metadata.") from error
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
     payload = _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest())
     if isinstance(path, Path):
@@ -58,51 +71,84 @@ def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str
 
 def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads the arrays and the description of a file; raises PolicyFileError unless `write` made the file."""
-    import safetensors
-
-    payload = path.read_bytes() if isinstance(path, Path) else path.read()
-    if not isinstance(payload, bytes):
-        raise TypeError(f"{path}: expected a file opened for bytes, got text. Open it with mode 'rb'.")
-    description = _verified_description(payload, path)
+    with _opened(path) as (file, size):
+        try:
+            head, header = _read_header(file, size, path)
+            metadata = header.pop("__metadata__")
+            digest, text = metadata["sha256"], metadata["gaussjax"]
+            untrusted.refuse_swollen(text)
+            found = hashlib.sha256(_with_digest(head, digest, _NO_DIGEST))
+        except PolicyFileError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            fault = f"{path}: {_EXPECTED} a header without its description. It may be damaged."
+            raise PolicyFileError(fault) from error
+        data = file.read(size - len(head))
+    found.update(data)
+    if found.hexdigest() != digest:
+        raise PolicyFileError(f"{path}: {_EXPECTED} bytes with another sha256 than in its header. Copy the file again.")
     try:
-        tensors = {
-            name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-            for name, tensor in safetensors.deserialize(payload)
-        }
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise PolicyFileError(f"{path}: expected arrays of numbers, got other data ({error}).") from error
+        description = json.loads(text)
+        untrusted.refuse_large(description, _MOST_ENTRIES, deepest=_DEEPEST)
+        tensors = _tensors(header, data)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PolicyFileError(f"{path}: expected a description and arrays of numbers, got others ({error}).") from error
+    if not isinstance(description, dict):
+        raise PolicyFileError(f"{path}: {_EXPECTED} a description that is not a dict. Save it again.")
     return tensors, description
 
 
+@contextlib.contextmanager
+def _opened(path: Any) -> Iterator[tuple[BinaryIO, int]]:
+    """Yields a file and its size; an open file is read as a whole, because its size is unknown."""
+    if isinstance(path, Path):
+        with untrusted.opened(path, PolicyFileError) as opened:
+            yield opened
+        return
+    payload = path.read()
+    if not isinstance(payload, bytes):
+        raise TypeError(f"{path}: expected a file opened for bytes, got text. Open it with mode 'rb'.")
+    yield io.BytesIO(payload), len(payload)
+
+
+def _read_header(file: BinaryIO, size: int, path: Any) -> tuple[bytes, dict[str, Any]]:
+    """Reads the bytes before the arrays, and the table of arrays in them."""
+    start = file.read(8)
+    if start[:2] == b"PK":
+        raise PolicyFileError(
+            f"{path}: {_EXPECTED} a zip, as torch.save writes it. gaussjax.interop.skrl.read opens skrl's checkpoints."
+        )
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > size - 8:
+        raise PolicyFileError(f"{path}: {_EXPECTED} {size} bytes that end too early. Copy the file again.")
+    head = start + file.read(length)
+    text = str(memoryview(head)[8:], "utf-8")
+    untrusted.refuse_swollen(text)
+    return head, json.loads(text)
+
+
+def _tensors(header: Mapping[str, Any], data: bytes) -> dict[str, np.ndarray]:
+    """Returns the arrays of a table; together they must cover the data, without gaps and overlaps."""
+    tensors, end = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, shape, (start, stop) = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+        if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)) or len(shape) > _MOST_AXES:
+            raise ValueError(f"{name}: expected sizes of zero or more on at most {_MOST_AXES} axes")
+        if start != end or stop - start != math.prod(shape) * dtype.itemsize or stop > len(data):
+            raise ValueError(f"{name}: expected {math.prod(shape)} numbers at byte {end}")
+        tensors[name], end = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape), stop
+    if end != len(data):
+        raise ValueError(f"{len(data) - end} bytes that belong to no array")
+    return tensors
+
+
 def refuse_nan(tensors: Mapping[str, np.ndarray], path: Any) -> None:
-    """Raises PolicyFileError if arrays hold NaN; the error names all of them."""
+    """Raises PolicyFileError if arrays hold NaN; the error names them."""
     broken = [name for name, value in tensors.items() if np.isnan(value).any()]
     if broken:
-        raise PolicyFileError(f"{path}: expected numbers, got NaN in {broken}. Save the last good parameters instead.")
-
-
-def _verified_description(payload: bytes, path: Any) -> dict[str, Any]:
-    damaged = f"{path}: expected a file written by gaussjax, got"
-    if payload[:2] == b"PK":
         raise PolicyFileError(
-            f"{damaged} a zip, as torch.save writes it. gaussjax.interop.skrl.read opens skrl's checkpoints."
+            f"{path}: expected numbers, got NaN in {quoted(broken)}. Save the last good parameters instead."
         )
-    length = int.from_bytes(payload[:8], "little")
-    if len(payload) < 8 or length > len(payload) - 8:
-        raise PolicyFileError(f"{damaged} {len(payload)} bytes that end too early. Copy the file again.")
-    try:
-        header = json.loads(payload[8 : 8 + length])
-        digest = header["__metadata__"]["sha256"]
-        text = header["__metadata__"]["gaussjax"]
-        found = hashlib.sha256(_with_digest(payload, digest, _NO_DIGEST)).hexdigest()
-        description = json.loads(text) if found == digest else None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PolicyFileError(f"{damaged} a header without its description. It may be damaged.") from error
-    if found != digest:
-        raise PolicyFileError(f"{damaged} bytes with another sha256 than in its header. Copy the file again.")
-    if not isinstance(description, dict):
-        raise PolicyFileError(f"{damaged} a description that is not a dict. Save it again.")
-    return description
 
 
 def _with_digest(payload: bytes, old: str, new: str) -> bytes:

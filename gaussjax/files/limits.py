@@ -10,37 +10,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import normalize, spaces
+from gaussjax import networks, normalize, spaces
+from gaussjax.core.text import quoted
 from gaussjax.core.trees import differences
+from gaussjax.networks import description
+from gaussjax.policy import multivariate_gaussian
 
 _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
 _MAKE = normalize.MAKE_STATISTICS.removesuffix(".")
-# Limits on the size of a policy's description, far above any real policy.
-_MOST_LAYERS, _MOST_AXES, _MOST_NUMBERS = 500, 32, 10**8
 
 
-def refuse_bombs(description: Any, num_tensors: int, name: str = "policy") -> None:
-    """Raises ValueError for a description whose network would take too much time or memory to build."""
-    most_layers = max(num_tensors, _MOST_LAYERS)
-    if isinstance(description, dict):
-        for key, part in description.items():
-            refuse_bombs(part, num_tensors, key)
-    elif isinstance(description, list):
-        if name == "shape" and (len(description) > _MOST_AXES or abs(math.prod(description)) > _MOST_NUMBERS):
-            raise ValueError(f"expected a shape of at most {_MOST_NUMBERS} numbers, got {description[:_MOST_AXES]}")
-        if name not in ("low", "high", "nvec") and len(description) > most_layers:
-            raise ValueError(f"expected at most {most_layers} {name}, got {len(description)}")
-        for part in description:
-            refuse_bombs(part, num_tensors, name)
-    elif name == "num_layers" and isinstance(description, (int, float)) and description > most_layers:
-        raise ValueError(f"expected at most {most_layers} layers, got num_layers={description}")
+def refuse_other_size(spec: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError if a policy has more layers, parameters or actions than the file holds.
+
+    A policy takes memory and time when it is built, so the description is compared with the arrays before.
+    """
+    if not {"kind", "network", "action_space"} <= set(spec):
+        return  # `from_spec` names what is missing.
+    params = [array for name, array in tensors.items() if name.startswith("params/")]
+    num_actions = spaces.size(spaces.from_dict(spec["action_space"]))
+    described = spec["network"].get("type") != "custom"
+    layers = list(description.widths(networks.from_spec(spec["network"]))) if described else []
+    # Each action has a parameter of its own, and for a full covariance each pair of actions.
+    pairs = num_actions * (num_actions - 1) // 2 if spec["kind"] == multivariate_gaussian.__name__ else 0
+    wanted = num_actions + pairs if described else 0
+    for what, expected, found in (
+        ("layers", sum(count for width, count in layers if width), len(params)),
+        ("parameters", wanted + sum(width * count for width, count in layers), sum(array.size for array in params)),
+    ):
+        if expected > found:
+            raise ValueError(f"expected arrays of at least {quoted(expected)} {what}, got {found:,}")
 
 
 def plain(value: Any, where: str) -> Any:
     """Returns a value as JSON can hold it; raises for NaN, infinities, keys that are not text, and other types."""
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{where}: expected text as keys, got {list(value)[:20]}. Convert them with str.")
+            raise TypeError(f"{where}: expected text as keys, got {quoted(list(value))}. Convert them with str.")
         return {key: plain(part, f"{where}[{key!r}]") for key, part in value.items()}
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         value = np.asarray(value).tolist()
@@ -55,12 +61,12 @@ def plain(value: Any, where: str) -> Any:
     return value
 
 
-def part_faults(description: Mapping[str, Any]) -> list[str]:
+def part_faults(described: Mapping[str, Any]) -> list[str]:
     """Returns an error sentence for each part of a file's description that has the wrong type."""
     return [
-        f"{name}: expected a {kind.__name__} in the description, got {type(description[name]).__name__}"
+        f"{name}: expected a {kind.__name__} in the description, got {type(described[name]).__name__}"
         for name, kind in _PARTS.items()
-        if name in description and not isinstance(description[name], kind)
+        if name in described and not isinstance(described[name], kind)
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from gaussjax import networks, normalize
+from gaussjax.core.text import listed, printable, quoted, shortened
 from gaussjax.core.trees import check_shapes
 from gaussjax.files import container, limits
 from gaussjax.files.container import PolicyFileError
@@ -21,6 +22,7 @@ from gaussjax.policy import ActOutput, Kind, Params, Policy, checks, from_spec
 from gaussjax.policy.serve import BoundAct, bound_act
 
 FORMAT = 1
+_LONGEST_FACT = 2000
 _NEST_DICTS = (
     "A policy file holds nested dicts with text keys: give each layer of your network a name of its own, in place of "
     "a list of layers or an nnx.Sequential."
@@ -79,7 +81,8 @@ def save(
     """Writes a policy to one file atomically: even after a crash, the path never holds an incomplete file.
 
     Args:
-        path: Path of the file, where an older file is replaced; or an open binary file such as `io.BytesIO`.
+        path: Path of the file, or an open binary file such as `io.BytesIO`. An older file is replaced and keeps its
+            mode; a link is replaced too, and its target is unchanged.
         policy: The policy, whose spec is written.
         params: Parameters of the policy.
         normalizer: Observation statistics with their clip, or None. The format number stays 1. Versions that did not
@@ -93,6 +96,7 @@ def save(
             metadata has an entry "versions" of its own, NaN or infinities.
         TypeError: The parameters hold a PRNG key, text or objects; or the policy, the normalizer or the metadata has
             another type.
+        OSError: The file cannot be written; the error names the path, or its folder if that is missing.
 
     Example:
         >>> import gaussjax, os, tempfile
@@ -129,7 +133,9 @@ def save(
             raise ValueError(f"normalizer: {fault}.")
         tensors |= _flatten("normalizer", normalizer._asdict())
     container.refuse_nan(tensors, place)
-    description = {"format": FORMAT, "policy": policy.spec.to_dict(), "cast": cast, "metadata": described}
+    spec = policy.spec.to_dict()
+    limits.refuse_other_size(spec, tensors)
+    description = {"format": FORMAT, "policy": spec, "cast": cast, "metadata": described}
     container.write(place, tensors, description)
 
 
@@ -146,7 +152,8 @@ def load(path: str | os.PathLike[str] | BinaryIO, network: Any = None, kind: Kin
 
     Raises:
         FileNotFoundError: The file does not exist.
-        PolicyFileError: The file is damaged, or does not fit this version or this network; all mismatches are listed.
+        PolicyFileError: The file is damaged, is a device or a FIFO, or describes more than it holds; or it does not fit
+            this version or this network, and the first 20 mismatches are listed.
 
     Example:
         >>> import gaussjax, os, tempfile
@@ -196,30 +203,30 @@ def assemble(
         versions = description.get("versions")
         writer = versions.get("gaussjax") if isinstance(versions, dict) else None
         faults.append(
-            f"expected format {FORMAT}, got {description.get('format')}: it was written by gaussjax {writer}; "
+            f"expected format {FORMAT}, got {quoted(description.get('format'))}: it was written by gaussjax {writer}; "
             f"use that version or newer"
         )
     part_faults = limits.part_faults(description)
     if part_faults:
-        raise PolicyFileError(f"{path}: {'; '.join([*faults, *part_faults])}. Save it again.")
+        raise PolicyFileError(f"{path}: {listed([*faults, *part_faults], '; ')}. Save it again.")
     try:
         spec = description["policy"]
         # The network must be a dict. Text would be parsed as YAML, whose references can expand without bound.
         if not isinstance(spec.get("network"), dict):
             raise ValueError(f"expected the network as a dict, got {type(spec.get('network')).__name__}")
-        limits.refuse_bombs(spec, len(tensors))
+        limits.refuse_other_size(spec, tensors)
         policy = build(spec)
         expected = _leaves("params", shapes(policy))
         statistics = _statistics(tensors, policy, convert)
     except Exception as error:
         # A faulty description can cause any error here; it becomes a PolicyFileError, so that callers catch one type.
-        faults.append(f"expected a policy that can be built, got the error: {str(error)[:500]}")
-        raise PolicyFileError(f"{path}: {'; '.join(faults)}") from error
+        faults.append(f"expected a policy that can be built, got the error: {shortened(str(error), 500)}")
+        raise PolicyFileError(f"{path}: {listed(faults, '; ')}") from error
     kept = functools.cache(lambda dtype: convert(np.empty(0, dtype)).dtype)
     faults += limits.mismatches(tensors, expected, description.get("cast", ()), kept)
     if faults:
         raise PolicyFileError(
-            f"{path}: {'; '.join(faults)}. Load it with the gaussjax and the network= that it was saved with."
+            f"{path}: {listed(faults, '; ')}. Load it with the gaussjax and the network= that it was saved with."
         )
     container.refuse_nan(tensors, path)
     metadata = {**description.get("metadata", {}), "versions": description.get("versions")}
@@ -227,13 +234,14 @@ def assemble(
 
 
 def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """Returns the content of a policy file or a checkpoint as text, without building the policy.
+    """Returns the content of a policy file or a checkpoint as printable text, without building the policy.
 
     Args:
         path: Path of the file.
 
     Returns:
-        A dict of names and values in the description, and a list of the name, dtype and shape of each array.
+        A dict of names and values in the description, and a list of the name, dtype and shape of each array. Control
+        characters are escaped, and long values are shortened.
 
     Raises:
         PolicyFileError: The file is damaged, or a part of its description has the wrong type.
@@ -242,7 +250,7 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
     tensors, description = container.read(path)
     faults = limits.part_faults(description)
     if faults:
-        raise PolicyFileError(f"{path}: {'; '.join(faults)}. Save it again.")
+        raise PolicyFileError(f"{path}: {listed(faults, '; ')}. Save it again.")
     policy = description.get("policy", {})
     facts = {"format": description.get("format"), **policy}
     facts |= {f"metadata: {key}": value for key, value in description.get("metadata", {}).items()}
@@ -250,8 +258,12 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
     count = sum(array.size for name, array in tensors.items() if name.startswith("params/"))
     facts |= {"parameters": f"{count:,}"} if policy else {}
     facts |= {"bytes": f"{path.stat().st_size:,}", "sha256": "as written"}
-    arrays = [(name, str(array.dtype), str(array.shape)) for name, array in sorted(tensors.items())]
-    return {name: str(value) for name, value in facts.items()}, arrays
+    arrays = [(_fact(name), str(array.dtype), str(array.shape)) for name, array in sorted(tensors.items())]
+    return {_fact(name): _fact(value) for name, value in facts.items()}, arrays
+
+
+def _fact(value: Any) -> str:
+    return shortened(printable(value), _LONGEST_FACT)
 
 
 def _statistics(
@@ -263,7 +275,7 @@ def _statistics(
     names = normalize.Statistics._fields
     # A file of an earlier version holds three entries, of integers too, and has the default clip.
     if not isinstance(parts, dict) or set(parts) not in (set(names), set(names[:3])):
-        raise ValueError(f"normalizer: expected the entries {names}, got {sorted(parts)}")
+        raise ValueError(f"normalizer: expected the entries {names}, got {quoted(sorted(parts))}")
     if any(not isinstance(part, np.ndarray) or part.dtype.kind in "bc" for part in parts.values()):
         raise ValueError("normalizer: expected arrays of real numbers, got others")
     statistics = normalize.Statistics(*(parts[name] for name in names if name in parts))
@@ -287,7 +299,7 @@ def _leaves(prefix: str, tree: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in tree.items():
         if not isinstance(name, str) or "/" in name:
-            raise ValueError(f"{prefix}: expected names without '/' as keys, got {name!r}. {_NEST_DICTS}")
+            raise ValueError(f"{prefix}: expected names without '/' as keys, got {quoted(name)}. {_NEST_DICTS}")
         found |= _leaves(f"{prefix}/{name}", value)
     return found
 
@@ -306,6 +318,6 @@ def _refuse_keys(tree: Any, name: str) -> None:
     if typed:
         keys = [f"{name}{jax.tree_util.keystr(path)}" for path in typed]
         raise TypeError(
-            f"{', '.join(keys)}: expected arrays of numbers, got PRNG keys. Store jax.random.key_data(key), and "
+            f"{listed(keys)}: expected arrays of numbers, got PRNG keys. Store jax.random.key_data(key), and "
             f"make the key again with jax.random.wrap_key_data."
         )

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 from gaussjax.networks.layers import Activation, activation
 from gaussjax.networks.mlp import Network
 from gaussjax.spaces.arrays import has_pixels
@@ -68,8 +69,8 @@ class CNN(Network):
         fields = (self.channels, self.kernels, self.strides)
         if not all(isinstance(field, (tuple, list)) for field in fields) or len(set(map(len, fields))) > 1:
             raise ValueError(
-                f"channels, kernels and strides: expected one entry for each convolution, got {self.channels}, "
-                f"{self.kernels} and {self.strides}."
+                f"channels, kernels and strides: expected one entry for each convolution, got "
+                f"{', '.join(map(quoted, fields))}."
             )
         choose(dict.fromkeys(("VALID", "SAME")), self.padding, "padding")
 

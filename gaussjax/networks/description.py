@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,7 +14,9 @@ import numpy as np
 from jax.core import Tracer
 
 from gaussjax import spaces
+from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
+from gaussjax.core.text import printable, quoted, shortened
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
@@ -28,6 +30,8 @@ _NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 # Compute dtypes of the layers.
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
+# Limits on descriptions, far above those of real networks.
+_MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 256, 100_000
 # Fields that Flax adds to each linen module; they do not describe the network.
 _LINEN = ("parent", "name")
 # An open field, which `bind` fills in, has the value None; only the fields below have another value.
@@ -122,7 +126,8 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
         A module of `gaussjax.networks`.
 
     Raises:
-        ValueError: The type, a field, or a name in a graph is unknown; the error suggests the nearest name.
+        ValueError: The type, a field, or a name in a graph is unknown; the error suggests the nearest name. Or the
+            description is too large: more than 10,000 entries, 256 layers or 100,000 characters of YAML.
 
     Example:
         >>> network = from_spec('''
@@ -135,19 +140,71 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
         (5, 16)
     """
     if isinstance(description, str):
-        import yaml  # yaml is imported here because most programs never read YAML.
+        description = _read_yaml(description)
+    try:
+        untrusted.refuse_large(description, _MOST_ENTRIES)
+    except ValueError as error:
+        raise ValueError(f"network: {error}.") from error
+    network = _build(description)
+    num_layers = sum(count for _, count in widths(network))
+    if num_layers > _MOST_LAYERS:
+        raise ValueError(f"network: expected at most {_MOST_LAYERS} layers, got {num_layers:,}.")
+    return network
 
-        try:
-            description = yaml.safe_load(description)
-        except yaml.YAMLError as error:
-            raise ValueError(f"network: expected YAML of plain data, got invalid YAML: {error}") from error
+
+def widths(network: Any) -> Iterator[tuple[int, int]]:
+    """Yields the width and the number of equal layers for the layers that a network's fields name, without making them.
+
+    A layer has at least as many parameters as its width, which is 0 if it may have none. A user's own network yields
+    nothing.
+    """
+    fields = _fields(network) if type(network) in _NETWORKS.values() else {}
+    if fields:
+        yield 0, 3  # The head, or the critic's layers that no field names.
+    for name, value in fields.items():
+        if isinstance(value, nn.Module):
+            yield from widths(value)
+        elif name in ("sizes", "channels") and isinstance(value, tuple):
+            yield from ((_count(width), 1) for width in value)
+        elif name == "hidden_size":
+            yield _count(value), _count(fields["num_layers"])
+    if isinstance(network, Graph):
+        for layer in network.named_layers().values():
+            options = dict(layer.options)
+            width = options.get("features", 0) * options.get("kernel", 1) ** 2
+            yield width or options.get("hidden_size", 0), options.get("num_layers", 1)
+
+
+def _count(value: Any) -> int:
+    # Other types have errors of their own when the network is made.
+    return max(0, value) if isinstance(value, (int, float)) else 0  # type: ignore[return-value]
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml  # yaml is imported here because most programs never read YAML.
+
+    if len(text) > _LONGEST_YAML:
+        raise ValueError(f"network: expected YAML of at most {_LONGEST_YAML:,} characters, got {len(text):,}.")
+    try:
+        loader = yaml.SafeLoader(text)
+        # The nodes are counted before data is made of them, because an alias or a merge key repeats a node.
+        node = loader.get_single_node()
+        untrusted.refuse_large(node, _MOST_ENTRIES)
+        return None if node is None else loader.construct_document(node)
+    except Exception as error:  # PyYAML raises errors of many types for values that do not fit their tags.
+        reason = shortened(printable(" ".join(str(error).split())))
+        raise ValueError(f"network: expected YAML of plain data, got invalid YAML: {reason}") from error
+
+
+def _build(description: Any) -> nn.Module:
+    """Builds the network of a description whose size has been checked."""
     if isinstance(description, Mapping) and "type" not in description and "nodes" in description:
         description = {"type": "Graph", **description}
     if not isinstance(description, Mapping) or "type" not in description:
-        raise ValueError(f"network: expected a dict with the key 'type' or 'nodes', got {description!r}.")
+        raise ValueError(f"network: expected a dict with the key 'type' or 'nodes', got {quoted(description)}.")
     if description["type"] == "custom":
         raise ValueError(
-            f"network: {description.get('name')!r} is not one of gaussjax's own networks. "
+            f"network: {quoted(description.get('name'))} is not one of gaussjax's own networks. "
             f"Build it in your code and pass it as network=."
         )
     cls = choose(_NETWORKS, description["type"], "network type")
@@ -161,7 +218,9 @@ def from_spec(description: Mapping[str, Any] | str) -> nn.Module:
             arguments[name] = value if name == "nodes" else _read(value)
     lacking = [name for name, field in fields.items() if field.default is field.empty and name not in arguments]
     if lacking:
-        raise ValueError(f"{description['type']}: expected the fields {lacking}, got {sorted(arguments)}.")
+        raise ValueError(
+            f"{description['type']}: expected the fields {quoted(lacking)}, got {quoted(sorted(arguments))}."
+        )
     return cls(**arguments)
 
 
@@ -194,7 +253,7 @@ def _write(value: Any) -> Any:
 
 def _read(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return from_spec(value)
+        return _build(value)
     if isinstance(value, list):
         return tuple(_read(item) for item in value)
     return value

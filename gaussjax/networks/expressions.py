@@ -10,7 +10,8 @@ import ast
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gaussjax.core.choices import choose, nearest
+from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation
 
 _LONGEST = 1000
@@ -25,12 +26,14 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
     `("call", activation, tree)`.
     """
     if not isinstance(text, str) or len(text) > _LONGEST:
-        raise ValueError(f"{where}: expected a text of at most {_LONGEST} characters, got {str(text)[:80]!r}.")
+        raise ValueError(f"{where}: expected a text of at most {_LONGEST} characters, got {quoted(text)}.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        return _read(tree, tuple(names), where)
+        return _read(tree, frozenset(names), where)
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where}: expected an expression such as observations['image'], got {text!r}.") from error
+        raise ValueError(
+            f"{where}: expected an expression such as observations['image'], got {quoted(text)}."
+        ) from error
 
 
 def write(tree: tuple[Any, ...]) -> str:
@@ -53,12 +56,12 @@ def write(tree: tuple[Any, ...]) -> str:
     raise ValueError(f"expression: expected a tree from parse, got {tree!r}.")
 
 
-def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]:
+def _read(tree: ast.expr, names: frozenset[str], where: str) -> tuple[Any, ...]:
     match tree:
         case ast.Name(id=name) if name in names:
             return "name", name
         case ast.Name(id=name):
-            raise ValueError(f"{where}: expected one of {sorted(names)}, got {name!r}.{nearest(name, names)}")
+            choose(dict.fromkeys(names), name, where)
         case ast.Subscript(value=inner, slice=ast.Constant(value=str() | int() as key)) if not isinstance(key, bool):
             return "key", _read(inner, names, where), key
         case ast.Subscript(value=inner, slice=ast.Slice() | ast.Tuple() as index):
@@ -77,7 +80,7 @@ def _read(tree: ast.expr, names: tuple[str, ...], where: str) -> tuple[Any, ...]
             return "+" if isinstance(op, ast.Add) else "*", _read(left, names, where), _read(right, names, where)
     raise ValueError(
         f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a and activations as in tanh(a), "
-        f"got {ast.unparse(tree)!r}."
+        f"got {quoted(ast.unparse(tree))}."
     )
 
 
@@ -93,7 +96,9 @@ def _number(tree: ast.expr) -> float | None:
 def _slice(entry: ast.expr, where: str) -> tuple[int | None, ...]:
     if isinstance(entry, ast.Slice):
         return tuple(_bound(part, where) for part in (entry.lower, entry.upper, entry.step))
-    raise ValueError(f"{where}: expected a slice a:b, got {ast.unparse(entry)!r}. A single entry i is the slice i:i+1.")
+    raise ValueError(
+        f"{where}: expected a slice a:b, got {quoted(ast.unparse(entry))}. A single entry i is the slice i:i+1."
+    )
 
 
 def _bound(part: ast.expr | None, where: str) -> int | None:
@@ -104,7 +109,7 @@ def _bound(part: ast.expr | None, where: str) -> int | None:
             return int(value)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
             return -int(value)
-    raise ValueError(f"{where}: expected an integer in a slice, got {ast.unparse(part)!r}.")
+    raise ValueError(f"{where}: expected an integer in a slice, got {quoted(ast.unparse(part))}.")
 
 
 def _write_slice(entry: tuple[int | None, ...]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 
 Activation: TypeAlias = str | Callable[[Array], Array] | None
 
@@ -129,16 +130,18 @@ class Layers(nn.Module):
         """Returns the width and the activation of each dense layer."""
         sizes, chosen = self.sizes, self.activation
         if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
-            raise TypeError(f"sizes: expected a tuple of widths, got {sizes!r}. One layer of 64 units is sizes=(64,).")
+            raise TypeError(
+                f"sizes: expected a tuple of widths, got {quoted(sizes)}. One layer of 64 units is sizes=(64,)."
+            )
         if any(width < 1 for width in sizes):
-            raise ValueError(f"sizes: expected widths of at least 1, got {sizes!r}. No hidden layer is sizes=().")
+            raise ValueError(f"sizes: expected widths of at least 1, got {quoted(sizes)}. No hidden layer is sizes=().")
         if chosen is None or isinstance(chosen, str) or callable(chosen):
             return [(width, chosen) for width in sizes]
         expected = f"expected a name from gaussjax.networks.ACTIVATIONS, or one for each of the {len(sizes)} sizes"
         if not isinstance(chosen, (tuple, list)):
-            raise TypeError(f"activation: {expected}, got {chosen!r}. A function such as jax.nn.relu works too.")
+            raise TypeError(f"activation: {expected}, got {quoted(chosen)}. A function such as jax.nn.relu works too.")
         if len(chosen) != len(sizes):
-            raise ValueError(f"activation: {expected}, got {chosen}.")
+            raise ValueError(f"activation: {expected}, got {quoted(chosen)}.")
         return list(zip(sizes, chosen, strict=True))
 
     @nn.nowrap

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 from gaussjax.networks.expressions import parse, write
 from gaussjax.networks.layers import ACTIVATIONS, named
 from gaussjax.networks.recurrent.layers import CELL_NAMES
@@ -24,6 +26,8 @@ LAYERS: Mapping[str, Mapping[str, Any]] = {
 # Allowed values of the options that are not positive integers.
 _CHOICES = {"padding": dict.fromkeys(("VALID", "SAME")), "kind": {"layer": None}, "name": ACTIVATIONS}
 _RESERVED = ("observations", "concatenate")
+# Most characters in the inputs of all nodes, which bounds the operations of a graph.
+_MOST_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
@@ -54,27 +58,34 @@ class Node:
 def read_nodes(described: Any) -> tuple[Node, ...]:
     """Reads nodes from plain data. The input of a node may use the observations and earlier nodes."""
     if not isinstance(described, (list, tuple)) or not described:
-        raise ValueError(f"nodes: expected a list of nodes, got {described!r}.")
-    nodes: list[Node] = []
+        raise ValueError(f"nodes: expected a list of nodes, got {quoted(described)}.")
+    nodes: dict[str, Node] = {}
+    length = 0
     for entry in described:
         if isinstance(entry, Node):
             entry = entry.to_dict()
         if not isinstance(entry, Mapping):
-            raise ValueError(f"nodes: expected dicts with the keys name, input and layers, got {entry!r}.")
+            raise ValueError(f"nodes: expected dicts with the keys name, input and layers, got {quoted(entry)}.")
         for key in entry:
             choose({"name": 0, "input": 0, "layers": 0, "activations": 0}, key, "field of a node")
-        name, known = entry.get("name"), [node.name for node in nodes]
-        taken = [*_RESERVED, *known]
-        if not isinstance(name, str) or not name.isidentifier() or name in taken:
-            raise ValueError(f"nodes: expected an unused identifier as name, got {name!r}. In use: {taken}.")
-        where = f"node {name!r}"
-        tree = parse(entry.get("input", "observations"), ("observations", *known), f"{where}: input")
+        # Python normalises identifiers in expressions, full-width letters for one.
+        name = unicodedata.normalize("NFKC", str(entry.get("name")))
+        if not isinstance(entry.get("name"), str) or not name.isidentifier() or name in _RESERVED or name in nodes:
+            raise ValueError(
+                f"nodes: expected an unused identifier as name, got {quoted(entry.get('name'))}. "
+                f"In use: {quoted([*_RESERVED, *nodes])}."
+            )
+        where, text = f"node {quoted(name)}", entry.get("input", "observations")
+        length += len(str(text))
+        if length > _MOST_CHARACTERS:
+            raise ValueError(f"nodes: expected inputs of at most {_MOST_CHARACTERS:,} characters in all, got more.")
+        tree = parse(text, {"observations", *nodes}, f"{where}: input")
         layers = entry.get("layers", ())
         if not isinstance(layers, (list, tuple)):
-            raise ValueError(f"{where}: layers: expected a list, got {layers!r}.")
+            raise ValueError(f"{where}: layers: expected a list, got {quoted(layers)}.")
         read = [_read_layer(layer, where) for layer in layers]
-        nodes.append(Node(name, tree, _activate(read, entry.get("activations"), where)))
-    return tuple(nodes)
+        nodes[name] = Node(name, tree, _activate(read, entry.get("activations"), where))
+    return tuple(nodes.values())
 
 
 def _read_layer(described: Any, where: str) -> Layer:
@@ -86,12 +97,12 @@ def _read_layer(described: Any, where: str) -> Layer:
     if isinstance(described, str):
         described = {described: {}}
     if not isinstance(described, Mapping) or len(described) != 1:
-        raise ValueError(f"{where}: layer: expected a width, a name or {{'linear': 64}}, got {described!r}.")
+        raise ValueError(f"{where}: layer: expected a width, a name or {{'linear': 64}}, got {quoted(described)}.")
     kind, options = next(iter(described.items()))
     known = choose(LAYERS if kind in ACTIVATIONS else {**LAYERS, **ACTIVATIONS}, kind, f"{where}: layer")
     if options is not None and not isinstance(options, Mapping):
         if not known:
-            raise ValueError(f"{where}: {kind}: expected no options, got {options!r}.")
+            raise ValueError(f"{where}: {kind}: expected no options, got {quoted(options)}.")
         options = {next(iter(known)): options}
     options = options or {}
     for option in options:
@@ -103,7 +114,7 @@ def _read_layer(described: Any, where: str) -> Layer:
         if option in _CHOICES:
             choose(_CHOICES[option], value, f"{where}: {kind}: {option}")
         elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{where}: {kind}: {option}: expected a positive integer, got {value!r}.")
+            raise ValueError(f"{where}: {kind}: {option}: expected a positive integer, got {quoted(value)}.")
     return Layer(kind, tuple(complete.items()))
 
 
@@ -117,7 +128,7 @@ def _activate(layers: list[Layer], activations: Any, where: str) -> tuple[Layer,
     if not isinstance(names, (list, tuple)) or len(names) != len(places):
         raise ValueError(
             f"{where}: activations: expected one name or one for each of the {len(places)} linear and conv layers, "
-            f"got {activations!r}."
+            f"got {quoted(activations)}."
         )
     result = list(layers)
     for place, name in zip(places[::-1], names[::-1], strict=True):

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array
 
 from gaussjax import spaces
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import refuse_huge, xp
 from gaussjax.core.choices import choose, nearest
 from gaussjax.distributions.distribution import check_reduction
 from gaussjax.networks.description import hashable
@@ -139,9 +139,12 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         state = (initial_carry(batch_shape), None) if recurrent else ()
         try:
-            return network.init(key, observations, *state)
+            params = network.init(key, observations, *state)
         except checks.IMPURE as error:
             raise checks.impure(error) from error
+        for leaf in jax.tree.leaves(params):
+            refuse_huge(xp.shape(leaf), "params")
+        return params
 
     @functools.cache
     def expected_params() -> Any:
@@ -225,7 +228,9 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
 
     def noise(key, batch_shape=()):
         backend.check_key(key)
-        return backend.draw(key, (*checks.batch_shape(batch_shape), num_actions), backend.float32)
+        shape = (*checks.batch_shape(batch_shape), num_actions)
+        refuse_huge(shape, "noise")
+        return backend.draw(key, shape, backend.float32)
 
     initial_carry.__qualname__ = "policy.initial_carry"
     return {

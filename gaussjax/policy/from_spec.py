@@ -10,12 +10,15 @@ from typing import Any
 
 from gaussjax import networks, spaces
 from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 from gaussjax.policy.build import build
 from gaussjax.policy.gaussian import gaussian
 from gaussjax.policy.multivariate import multivariate_gaussian
 from gaussjax.policy.policy import Kind, Policy, Spec, remake
 from gaussjax.policy.squashed import squashed_gaussian
 
+# Most actions of a described policy, whose parts take some 100 bytes for each.
+_MOST_ACTIONS = 10**6
 _FACTORIES = {factory.__name__: factory for factory in (gaussian, multivariate_gaussian, squashed_gaussian)}
 
 
@@ -31,7 +34,8 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | 
         A policy with the same results as the policy that the spec was taken from.
 
     Raises:
-        ValueError: A name in the spec is unknown, or the network or the kind is missing.
+        ValueError: A name in the spec is unknown, the network or the kind is missing, or a network or a space is too
+            large.
 
     Example:
         >>> import gaussjax, json
@@ -51,10 +55,13 @@ def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | 
     if kind is None:
         for option in spec["options"]:
             choose(inspect.signature(factory).parameters, option, f"option of {spec['kind']}")
+    observed, actions = spaces.from_dict(spec["observation_space"]), spaces.from_dict(spec["action_space"])
+    if spaces.size(actions) > _MOST_ACTIONS:
+        raise ValueError(f"spec: expected at most {_MOST_ACTIONS:,} actions, got {spaces.size(actions):,}.")
     return factory(
         networks.from_spec(spec["network"]) if network is None else network,
-        spaces.from_dict(spec["observation_space"]),
-        spaces.from_dict(spec["action_space"]),
+        observed,
+        actions,
         **{name: float(value) if value in ("inf", "-inf") else value for name, value in spec["options"].items()},
     )
 
@@ -63,5 +70,5 @@ def _factory(name: str, kind: Kind | None) -> Callable[..., Policy]:
     if kind is None:
         return choose(_FACTORIES, name, "policy kind")
     if kind.name != name:
-        raise ValueError(f"kind: expected the kind {name!r} that the spec names, got {kind.name!r}.")
+        raise ValueError(f"kind: expected the kind {quoted(name)} that the spec names, got {kind.name!r}.")
     return functools.partial(build, kind)

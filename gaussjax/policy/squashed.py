@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import inwards, xp
+from gaussjax.core.text import quoted
 from gaussjax.distributions import TanhGaussian
 from gaussjax.policy.build import build
 from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
@@ -76,9 +77,9 @@ def squashed_gaussian(
     if unusable.size:
         raise ValueError(
             f"action_space: expected a Box with two finite bounds, low < high in float32 and half a width from 2**-126 "
-            f"to 8.5e37, in every dimension, got low {low[unusable].tolist()} and high {high[unusable].tolist()} in "
-            f"the dimensions {unusable.tolist()}. Rescale the actions in the environment "
-            f"(gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
+            f"to 8.5e37, in every dimension, got low {quoted(low[unusable].tolist())} and high "
+            f"{quoted(high[unusable].tolist())} in the dimensions {quoted(unusable.tolist())}. Rescale the actions in "
+            f"the environment (gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
         )
     bounds = tuple(low.tolist()), tuple(high.tolist())
 

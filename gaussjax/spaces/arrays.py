@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.arrays import is_other, xp
+from gaussjax.core.arrays import is_other, refuse_huge, xp
+from gaussjax.core.text import quoted
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
 Observations = Any
@@ -44,7 +45,7 @@ def cast(space: Any, observations: Observations, name: str = "observations") -> 
             names = tuple(key for key, _ in space.items)
             if not isinstance(observations, Mapping) or set(observations) != set(names):
                 raise ValueError(
-                    f"{name}: expected a dict with the keys {sorted(names)}, got {_describe(observations)}. "
+                    f"{name}: expected a dict with the keys {quoted(sorted(names))}, got {_describe(observations)}. "
                     f"Give an array for each key of the space."
                 )
             parts = {key: cast(inner, observations[key], f"{name}[{key!r}]") for key, inner in space.items}
@@ -122,6 +123,7 @@ def zeros(space: Any, batch_shape: tuple[int, ...] = (), full: Callable[..., Any
     match space := as_space(space):
         case Box():
             dtype = space.dtype if has_pixels(space) or np.issubdtype(space.dtype, np.floating) else "float32"
+            refuse_huge((*batch_shape, *space.shape), "space")
             return full((*batch_shape, *space.shape), 0, jax.dtypes.canonicalize_dtype(dtype))
         case Discrete():
             return full(batch_shape, space.start, np.int32)
@@ -232,7 +234,7 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
 
 def _describe(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"the keys {sorted(value)}"
+        return f"the keys {quoted(sorted(value))}"
     if isinstance(value, (tuple, list)):
         return f"{len(value)} in a {type(value).__name__}"
     return f"an array of shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__

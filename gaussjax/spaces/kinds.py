@@ -12,6 +12,7 @@ from jax import tree
 from jax.core import Tracer
 
 from gaussjax.core.arrays import fill
+from gaussjax.core.text import quoted
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Box:
         if crossed.size:
             low, high = (np.broadcast_to(side, max(lowest.size, highest.size))[crossed] for side in (lowest, highest))
             raise ValueError(
-                f"space: expected low <= high, got low {low} and high {high} in the dimensions {crossed.tolist()} of "
-                f"{self}. A finite number has to lie between them."
+                f"space: expected low <= high, got low {low} and high {high} in the dimensions "
+                f"{quoted(crossed.tolist())} of {quoted(self)}. A finite number has to lie between them."
             )
 
 
@@ -138,7 +139,9 @@ class Dict:
     def __post_init__(self) -> None:
         names = [name for name, _ in self.items]
         if len(set(names)) < len(names):
-            raise ValueError(f"items: expected names that differ, got {names}. Give each space a name of its own.")
+            raise ValueError(
+                f"items: expected names that differ, got {quoted(names)}. Give each space a name of its own."
+            )
         fill(self, items=tuple((name, as_space(inner)) for name, inner in self.items))
 
 
@@ -237,12 +240,12 @@ def action_box(space: Any) -> Box:
     box = as_space(space)
     if not isinstance(box, Box):
         raise TypeError(
-            f"action_space: expected a Box, got {space}. A Gaussian policy acts on real vectors; "
+            f"action_space: expected a Box, got {quoted(space)}. A Gaussian policy acts on real vectors; "
             f"use a categorical policy for discrete actions."
         )
     if not box.shape or 0 in box.shape:
         raise ValueError(
-            f"action_space: expected a Box with at least one dimension, got {space} of shape "
+            f"action_space: expected a Box with at least one dimension, got {quoted(space)} of shape "
             f"{box.shape}. Give one action the shape (1,)."
         )
     return box

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from gaussjax.core.arrays import refuse_huge
 from gaussjax.random import keys
 
 
@@ -33,6 +34,10 @@ def init(row: Any, capacity: int) -> Buffer:
         >>> buffer.rows["reward"].shape
         (3,)
     """
+    if not 1 <= capacity <= 2**30:
+        raise ValueError(f"capacity: expected from 1 to 2**30 rows, got {capacity}.")
+    for leaf in jax.tree.leaves(row):
+        refuse_huge((capacity, *jnp.shape(leaf)), "buffer")
     rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), leaf.dtype), row)
     return Buffer(rows, jnp.zeros((), jnp.int32))
 

@@ -5,6 +5,7 @@ import io
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -186,6 +187,43 @@ def test_exported_files_replace_each_other_whole(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"policy.npz", "numpy_act.py"}
     with pytest.raises(gaussjax.PolicyFileError):
         gaussjax.load(tmp_path / "policy.npz")
+
+
+def test_a_file_of_the_user_is_neither_replaced_nor_written_through(tmp_path):
+    policy, params = made("gaussian")
+    reader, target = tmp_path / "numpy_act.py", tmp_path / "target"
+    for content in (b"import numpy", b""):
+        reader.write_bytes(content)
+        with pytest.raises(ValueError, match=r"got a file of yours named .*numpy_act.py\. Choose another name"):
+            export.numpy(tmp_path / "policy.npz", policy, params)
+        assert reader.read_bytes() == content
+    reader.unlink()
+    with pytest.raises(ValueError, match="Choose another name"):
+        export.numpy(reader, policy, params)
+    assert list(tmp_path.iterdir()) == []
+    target.write_bytes(Path(numpy_act.__file__).read_bytes() + b"# mine")
+    for path in (tmp_path / "policy.npz", reader):
+        path.symlink_to(target)
+    export.numpy(tmp_path / "policy.npz", policy, params)
+    assert target.read_bytes().endswith(b"# mine")
+    assert not reader.is_symlink()
+    assert not (tmp_path / "policy.npz").is_symlink()
+
+
+def test_stablehlo_names_no_files(tmp_path, repository):
+    pytest.importorskip("flatbuffers")
+    policy, params = made("gaussian-lstm")
+    export.stablehlo(tmp_path / "x", policy, params, deterministic=False)
+    payload = (tmp_path / "x").read_bytes()
+    for text in (b".py", str(repository).encode(), sys.prefix.encode(), b"test_stablehlo"):
+        assert text not in payload
+
+
+def test_an_only_input_needs_no_name():
+    act = built(lambda x: {"y": 2 * x}, np.float32)
+    assert act(np.ones((1, 3)))["y"].tolist() == [[2, 2, 2]]
+    with pytest.raises(TypeError, match=r"expected the arrays \['x'\] by name, got 2 without a name"):
+        act(np.ones((1, 3)), np.ones((1, 3)))
 
 
 def test_parts_of_the_observation_are_named_as_in_the_space():

@@ -1,7 +1,9 @@
 """Malicious files. `marker` is a path that exists if a file executed code."""
 
 import bz2
+import functools
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -20,6 +22,7 @@ from typing import Any
 import jax
 import msgpack
 import numpy as np
+import safetensors.numpy
 
 import gaussjax
 from gaussjax.files import container
@@ -72,14 +75,15 @@ def raw(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
 
-def header(tensors: Mapping[str, Any], data: bytes = b"") -> bytes:
-    """A safetensors file with any table of tensors and a correct digest."""
-    import hashlib
-
-    good = {"gaussjax": json.dumps(description({})), "sha256": "0" * 64}
-    text = json.dumps({"__metadata__": good, **tensors}, separators=(",", ":")).encode()
-    payload = raw(text, data)
+def signed(payload: bytes) -> bytes:
+    """A file with the digest of its content in place of 64 zeros."""
     return payload.replace(b"0" * 64, hashlib.sha256(payload).hexdigest().encode(), 1)
+
+
+def header(tensors: Mapping[str, Any], data: bytes = b"", described: Any = None) -> bytes:
+    """A safetensors file with any table of tensors and a correct digest."""
+    good = {"gaussjax": json.dumps(described or description({})), "sha256": "0" * 64}
+    return signed(raw(json.dumps({"__metadata__": good, **tensors}, separators=(",", ":")).encode(), data))
 
 
 def description(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,8 +95,28 @@ def whole(path: Path, described: Any, names: Mapping[str, str] = {}) -> bytes:
     """An undamaged policy file with another description or other names."""
     gaussjax.save(path, POLICY, filled(1.0))
     tensors, _ = container.read(path)
-    container.write(path, {names.get(name, name): array for name, array in tensors.items()}, described)
-    return path.read_bytes()
+    tensors = {names.get(name, name): array for name, array in tensors.items()}
+    return signed(safetensors.numpy.save(tensors, {"gaussjax": json.dumps(described), "sha256": "0" * 64}))
+
+
+@functools.cache
+def named_arrays() -> dict[str, np.ndarray]:
+    """The arrays of a file of POLICY by name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(filled(1.0))
+    return {f"params/{jax.tree_util.keystr(path, simple=True, separator='/')}": leaf for path, leaf in leaves}
+
+
+def table(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], bytes]:
+    """The table of float32 arrays for a header, and their bytes."""
+    entries, data = {}, b""
+    for name, array in arrays.items():
+        entries[name] = {
+            "dtype": "F32",
+            "shape": list(array.shape),
+            "data_offsets": [len(data), len(data) + array.nbytes],
+        }
+        data += array.tobytes()
+    return entries, data
 
 
 def network(**changes: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+from gaussjax.core import atomic_file
 from gaussjax.files import container
 from tests.faults.malice import POLICY, filled
 
@@ -182,14 +183,23 @@ def test_bytes_reach_the_disk_before_the_name_does(path, monkeypatch):
     assert calls == [("fsync", "whole file"), ("replace", path.name), ("fsync", "folder")]
 
 
-def test_temporaries_of_dead_writers_go_and_those_of_living_ones_stay(path):
+def test_temporaries_of_dead_writers_go_and_those_of_living_and_foreign_ones_stay(path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    folder = path.parent
-    (folder / f".{path.name}.writer-{dead.pid}.abc").write_bytes(b"half")
-    living = folder / f".{path.name}.writer-{os.getppid()}.abc"
-    living.write_bytes(b"half")
-    other = folder / ".other.safetensors.writer-1.abc"
-    other.write_bytes(b"half")
+    here = atomic_file.temporary_path(path).name.rpartition("-")[0]
+    old = time.time() - 25 * 3600
+    # Writer, and whether its temporary file stays: by name, and by age where the writer may run elsewhere.
+    rows = {
+        f"{here}-{dead.pid}.abc": False,
+        f"{here}-{os.getppid()}.abc": True,
+        f".{path.name}.writer-anotherhost-{dead.pid}.abc": True,
+        f".{path.name}.writer-{dead.pid}.abc": True,
+        f".{path.name}.writer-oldhost-{os.getppid()}.abc": False,
+        ".other.safetensors.writer-1.abc": True,
+    }
+    for name in rows:
+        (path.parent / name).write_bytes(b"half")
+        if "oldhost" in name:
+            os.utime(path.parent / name, (old, old))
     save(path, 7)
-    assert set(temporaries(path)) == {living, other}
+    assert {file.name for file in temporaries(path)} == {name for name, stays in rows.items() if stays}

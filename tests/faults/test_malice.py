@@ -2,9 +2,14 @@
 
 import ast
 import contextlib
+import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
 
+import numpy as np
 import pytest
 
 import gaussjax
@@ -12,8 +17,10 @@ import gaussjax.torch
 from gaussjax import files
 from gaussjax.cli import main as cli
 from gaussjax.export import numpy_act
-from gaussjax.training.run import checkpoint
-from tests.faults import malice
+from gaussjax.training.run import checkpoint, learning_curve
+from tests.core import test_text
+from tests.faults import bombs, malice
+from tests.interop.skrl import test_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +65,59 @@ def test_other_readers_run_nothing_either(made):
             assert not marker.exists(), name
 
 
+# The first variant of each kind by two readers, or all files by all readers.
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository, record_bar):
+    _, marker, payloads = made
+    kinds = bombs.files(20 if full else 1)
+    bombs_of = {kind: rows.items() if full else [*rows.items()][:1] for kind, rows in kinds.items()}
+    rows = {f"{kind}: {name}": bomb for kind, variants in bombs_of.items() for name, bomb in variants}
+    if full:
+        rows |= {f"policy: {name}": (".safetensors", payload) for name, payload in payloads.items()}
+        rows |= {f"skrl: {i}": bomb for i, bomb in enumerate(test_checkpoints.malicious(marker))}
+    names = {f"file_{i:03}{suffix}": name for i, (name, (suffix, _)) in enumerate(rows.items())}
+    for name, (_, content) in zip(names, rows.values(), strict=True):
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.faults.readers", str(tmp_path)]
+    command += [] if full else ["load", "skrl", "dataset", "network"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{names.get(lines[-1].get('begin'))} ended the process: {done.stderr[-2000:]}"
+    found = [line for line in lines if "file" in line]
+    wrong = [(names[line["file"]], line) for line in found if fault(line)]
+    assert len(kinds) >= 25
+    assert {line["file"] for line in found} == set(names)
+    if full:
+        what = (
+            f"malicious files ({len(kinds) + 2} kinds) × readers, executed, over the limits or without one clear error"
+        )
+        record_bar("malice", what, len(found), len(wrong) + marker.exists(), 0)
+        for part, unit in (("memory", "memory"), ("seconds", "time")):
+            most = max(line[part] / line[f"allowed_{part}"] for line in found)
+            record_bar("malice", f"largest share of the promised {unit}", len(found), round(100 * most, 1), 100, " %")
+    assert wrong == []
+    assert not marker.exists()
+
+
+def fault(line):
+    """Whether a reading broke the promise: its limits, or one line that names the file."""
+    if line["seconds"] > line["allowed_seconds"] or line["memory"] > line["allowed_memory"]:
+        return True
+    if line["error"] is None:
+        # A summary describes a policy without building it.
+        return line["reader"] != "summary"
+    names_file = line["file"] in line["error"] or line["reader"] in ("network", "checkpoint")
+    allowed = {"PolicyFileError", "CheckpointError", "FileError", "ValueError"}
+    one_line = "\n" not in line["error"] and len(line["error"]) <= 6000
+    return not (names_file and one_line and line["causes"][0] in allowed and "MemoryError" not in line["causes"])
+
+
 def test_a_short_file_of_a_huge_network_is_refused_in_torch_before_it_is_built(tmp_path):
     described = malice.description({"network": malice.network(sizes=[10**6, 10**6])})
     (tmp_path / "policy").write_bytes(malice.whole(tmp_path / "draft", described))
     # Built, the second layer alone would have four terabytes.
-    says = r"dense_1/kernel: expected \(1000000, 1000000\), got \(64, 64\)"
+    says = "expected arrays of at least 2000002 parameters, got 4,548"
     with pytest.raises(gaussjax.PolicyFileError, match=says):
         gaussjax.torch.load(tmp_path / "policy")
 
@@ -77,6 +132,35 @@ def test_environment_named_by_a_file_is_not_imported(tmp_path, capsys, monkeypat
         cli.main(["evaluate", str(path)])
     assert "names 'evil:Pendulum-v1', which would import a module" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
+
+
+def test_text_of_a_file_reaches_no_terminal_and_no_title(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    hostile = "".join(test_text.HOSTILE.values())
+    path = tmp_path / "policy.safetensors"
+    described = malice.description({"kind": f"k{hostile}", "options": {f"o{hostile}": hostile}})
+    described |= {"metadata": {f"m{hostile}": [hostile], "environment": f"e{hostile}"}, "versions": {"x": hostile}}
+    tensors, data = malice.table(malice.named_arrays() | {f"params/t{hostile}": np.zeros(1, np.float32)})
+    path.write_bytes(malice.header(tensors, data, described))
+    gaussjax.save(tmp_path / "whole.safetensors", malice.POLICY, malice.filled(0.0), metadata=described["metadata"])
+    (tmp_path / "n\x1b[31m.safetensors").write_bytes(b"")
+    said = ""
+    for command in (
+        ["info", str(path)],
+        ["evaluate", str(path)],
+        ["export", str(path)],
+        ["evaluate", str(tmp_path / "whole.safetensors")],
+        ["info", str(tmp_path / "n\x1b[31m.safetensors")],
+        ["info", str(tmp_path / "missing.safetensors")],
+    ):
+        with contextlib.suppress(SystemExit):
+            cli.main(command)
+        captured = capsys.readouterr()
+        said += captured.out + captured.err
+    assert "Traceback" not in said
+    assert r"\x1b]52;c;AAAA\x07" in said
+    assert [character for character in said.replace("\n", "") if not character.isprintable()] == []
+    learning_curve.draw([{"step": 1, "episode_return": 1.0}], tmp_path / "a.png", f"${hostile}$ \\frac{{")
 
 
 # The source itself

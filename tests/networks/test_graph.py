@@ -7,6 +7,7 @@ import pytest
 import gaussjax
 import gaussjax.torch
 from gaussjax.networks import GRU, LSTM, MLP, ActorCritic, Graph, from_spec
+from gaussjax.networks.description import to_dict
 from gaussjax.networks.expressions import parse, write
 from gaussjax.spaces import Box, Dict, Discrete, Tuple
 from tests import policies
@@ -20,6 +21,11 @@ SPACE = Dict(
         ("pair", Tuple((Box(shape=(2,)), Box(shape=(4,))))),
     )
 )
+# PyYAML raises an error of another type for each.
+BROKEN = ["a: [", "a: \x00", "!!timestamp a", "!!int ''", "!!bool a", "!!float a", "{[a]: 1}", "*a", "[" * 60]
+# A list that is its own entry.
+LOOP: list = []
+LOOP.append(LOOP)
 TEXT = """
 nodes:
   - name: pixels
@@ -191,7 +197,17 @@ def test_nothing_else_is_an_expression(text):
         ({"nodes": [{"name": "a"}], "output": "aa"}, r"output: .*Did you mean 'a'"),
         ({"nodes": [{"name": "a", "input": "2 * tahn(observations)"}]}, r"node 'a': input: .*Did you mean 'tanh'"),
         ({"nodes": []}, "nodes: expected a list of nodes"),
-        ("a: [", "expected YAML of plain data"),
+        ({"type": "MLP", "sizes": LOOP}, "at most 10,000 entries that are nested at most 50 deep"),
+        ({"type": "MLP", "sizes": [8] * 300}, "network: expected at most 256 layers, got 303"),
+        ({"type": "LSTM", "num_layers": 10**9}, "network: expected at most 256 layers, got 1,000,000,005"),
+        ({"type": "GRU", "num_layers": float("inf")}, "network: expected at most 256 layers, got inf"),
+        ({"nodes": [{"name": "a", "layers": [{"gru": {"hidden_size": 1, "num_layers": 300}}]}]}, "at most 256 layers"),
+        ({"nodes": [{"name": f"n{i}", "input": "+".join(["observations"] * 9)} for i in range(200)]}, "most 20,000"),
+        ({"nodes": [{"name": "a"}, {"name": "ａ"}]}, "expected an unused identifier as name, got 'ａ'"),
+        ("a: " + "x" * 200_000, "expected YAML of at most 100,000 characters, got 200,003"),
+        ("type: &a [*a]", "at most 10,000 entries"),
+        ("{type: MLP, <<: {sizes: [8], sizees: [4]}}", "Did you mean 'sizes'"),
+        *((text, "expected YAML of plain data") for text in BROKEN),
         ("!!python/object/apply:os.system ['true']", "expected YAML of plain data"),
         ("just a text", "expected a dict with the key 'type' or 'nodes'"),
     ],
@@ -199,6 +215,19 @@ def test_nothing_else_is_an_expression(text):
 def test_faults_in_a_description_are_named_with_the_nearest_word(described, message):
     with pytest.raises(ValueError, match=message):
         from_spec(described)
+
+
+def test_names_are_normalised_as_python_normalises_them_in_expressions():
+    network = from_spec({"nodes": [{"name": "ｂｏｄｙ", "layers": [4]}, {"name": "ﬁn", "input": "ｂｏｄｙ + body"}]})
+    assert [node.name for node in network.nodes] == ["body", "fin"]
+    assert from_spec(to_dict(network)) == network
+
+
+def test_anchors_and_merge_keys_of_yaml_are_read():
+    layers = "{name: a, layers: &wide [8, relu]}, {name: b, layers: *wide}, {<<: {input: a}, name: c, layers: *wide}"
+    nodes = from_spec(f"nodes: [{layers}]").nodes
+    assert [node.to_dict()["layers"] for node in nodes] == 3 * [[{"linear": {"features": 8}}, "relu"]]
+    assert nodes[2].input == ("name", "a")
 
 
 def test_numbers_and_activations_of_an_expression_are_those_of_torch_and_survive_json():

@@ -191,7 +191,7 @@ REFUSED = {
     "ValueError: expected low as one number or of shape": lambda: from_dict(
         {"type": "Box", "shape": [2], "low": [0, 0, 0], "high": 1, "dtype": "float32"}
     ),
-    "ValueError: description made by to_dict, got {'type'": lambda: from_dict(
+    "ValueError: description made by to_dict, got {'dtype'": lambda: from_dict(
         {"type": "Box", "shape": [2], "low": 0, "high": 1, "dtype": "float33"}
     ),
 }
@@ -204,9 +204,26 @@ def test_what_is_no_space_is_refused(error, call):
     assert re.match(error.replace(": ", ": .*", 1), f"{caught.type.__name__}: {caught.value}", re.DOTALL)
 
 
-def test_a_description_of_a_huge_box_makes_no_array_of_its_size():
-    description = {"type": "Box", "shape": [10**6, 10**6, 10**6], "low": "-inf", "high": "inf", "dtype": "float32"}
-    assert spaces.size(from_dict(description)) == 10**18
+def described(**changes):
+    return {"type": "Box", "shape": [2], "low": "-inf", "high": "inf", "dtype": "float32", **changes}
+
+
+HUGE = {
+    "at most 10,000,000 numbers, got 1000000000000000000": described(shape=[10**6, 10**6, 10**6]),
+    "at most 10,000,000 numbers, got 12000000": {"type": "Tuple", "items": [described(shape=[6 * 10**6])] * 2},
+    "at most 32 axes, got 1,000": described(shape=[1] * 1000),
+    "at most 1,000 spaces in one, got 1,443": {
+        "type": "Dict",
+        "items": [[str(i), {"type": "Tuple", "items": [described()] * 102}] for i in range(14)],
+    },
+}
+
+
+@pytest.mark.parametrize("says", HUGE)
+def test_a_description_of_a_huge_space_is_refused_before_an_array_of_its_size_is_made(says):
+    with pytest.raises(ValueError, match=f"space: expected {says}"):
+        from_dict(HUGE[says])
+    assert spaces.size(Box(shape=(10**6, 10**6, 10**6))) == 10**18
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])

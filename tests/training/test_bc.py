@@ -171,13 +171,14 @@ def test_gradients_that_overflow_are_skipped():
 def test_reads_npz_csv_and_dicts_alike(tmp_path):
     seen = np.arange(6, dtype=np.float32).reshape(3, 2)
     done = np.array([[0.5], [0.25], [-1.0]], np.float32)
-    np.savez(tmp_path / "data.npz", observations=seen, actions=done)
+    np.savez_compressed(tmp_path / "data.npz", observations=np.asfortranarray(seen), actions=done, rewards=np.zeros(3))
+    (tmp_path / "data.NPZ").write_bytes((tmp_path / "data.npz").read_bytes())
     lines = ["action_0,observation_1,observation_0,reward"]
     lines += [f"{a[0]},{o[1]},{o[0]},0" for o, a in zip(seen, done, strict=True)]
     (tmp_path / "data.csv").write_text("\n".join(lines))
     # Minari keeps the observation after the last action.
     longer = {"observations": np.concatenate([seen, [[9, 9]]]), "actions": done}
-    for source in (tmp_path / "data.npz", str(tmp_path / "data.csv"), longer):
+    for source in (tmp_path / "data.npz", tmp_path / "data.NPZ", str(tmp_path / "data.csv"), longer):
         dataset = bc.read_dataset(source)
         np.testing.assert_array_equal(dataset.observations, seen)
         np.testing.assert_array_equal(dataset.actions, done)
@@ -187,6 +188,9 @@ def test_reads_npz_csv_and_dicts_alike(tmp_path):
     ("columns", "says"),
     [
         ({"observations": np.zeros((3, 2))}, "expected observations and actions, got"),
+        ({"observations": [[1.0], [1.0, 2.0]], "actions": np.zeros(2)}, "observations: expected rows of equal length"),
+        ({"observations": np.zeros(2), "actions": np.zeros(2, "M8[s]")}, "actions: .* got datetime64"),
+        ({"observations": np.ma.ones(2), "actions": np.zeros(2)}, "observations: .* got a masked array"),
         ({"observations": np.zeros((3, 2)), "actions": np.zeros((5, 1))}, "got 3 observations and 5 actions"),
         ({"observations": np.zeros((0, 2)), "actions": np.zeros((0, 1))}, "got 0 observations"),
         ({"observations": np.array([[0.0], [np.nan]]), "actions": np.zeros((2, 1))}, "in 1 rows, first 1"),
@@ -203,8 +207,8 @@ def test_dataset_smaller_than_a_batch_is_refused():
         bc.make(bc.Dataset(np.zeros((3, 2)), np.zeros((3, 1))), bc.make_policy(2, BOX, config), config)
 
 
-EMPTY = r"expected columns observation_0, observation_1, … in .*data.csv, got \[\]"
-NO_NPZ = r"dataset: expected an .npz file of arrays, got .*data.npz"
+EMPTY = r"data.csv: .* expected columns observation_0, observation_1, …, got \[\]"
+NO_NPZ = r"dataset: .*data.npz: expected an .npz file of arrays, got another"
 
 
 @pytest.mark.parametrize(
@@ -216,17 +220,27 @@ NO_NPZ = r"dataset: expected an .npz file of arrays, got .*data.npz"
         (
             "data.csv",
             b"observation_0,action_0\n1,2\n\n3\n",
-            r"expected 2 numbers as the header names columns, got 1 in .*, line 4",
+            r"expected 2 numbers as the header names columns, got 1 in line 4",
         ),
         (
             "data.csv",
             b"observation_0,action_0\n1,x\n",
-            r"expected numbers, got \['1', 'x'\] in .*data.csv, line 2",
+            r"data.csv: .* expected numbers, got \['1', 'x'\] in line 2",
         ),
+        ("data.csv", b"observation_0,action_0\n1,\xff\n", r"data.csv: .* can't decode"),
+        ("data.csv", b"observation_0,action_0,action_0\n1,2,3\n", "columns with different names"),
+        ("data.csv", b"observation_0,action_0\n1," + b"1" * 200_000, "field larger than field limit"),
+        ("data.csv", b"0" * 5_000_000, "lines of at most 4,194,304 bytes, got more in line 1"),
         ("data.npz", b"", NO_NPZ),
         ("data.npz", b"PK\x03\x04 torn", NO_NPZ),
         ("data.npz", b"observation_0,action_0", NO_NPZ),
-        ("data.npz", {"observations": np.array([object()]), "actions": np.zeros(1)}, "allow_pickle"),
+        (
+            "data.npz",
+            {"observations": np.array([object()]), "actions": np.zeros(1)},
+            "observations has object of shape",
+        ),
+        ("data.npz", {"observations": np.zeros(1, complex), "actions": np.zeros(1)}, "real numbers .* got complex128"),
+        ("data.npz", {"observations": np.array(["1"]), "actions": np.zeros(1)}, "data.npz: observations: .* got <U1"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_the_line(tmp_path, name, content, says):

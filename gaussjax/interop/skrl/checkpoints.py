@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import msgpack
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from gaussjax import normalize
+from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
+from gaussjax.core.text import FileError, quoted, shortened
 from gaussjax.core.trees import check_shapes
+from gaussjax.interop.skrl import formats
 from gaussjax.policy import Spec
 
-_INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_FLOATS = ("bfloat16", "float16", "float32", "float64")
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FileError):
     """Raised if a file is not a checkpoint of skrl or does not consist of arrays."""
 
 
@@ -44,7 +40,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        CheckpointError: The file is damaged, of another kind, or would run code.
+        CheckpointError: The file is damaged, of another kind, would run code, or its content takes more than 10 times
+            the size of the file and 128 MiB of memory.
 
     Example:
         >>> import flax.serialization, tempfile
@@ -54,16 +51,19 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         {'net.bias': array([0., 0.], dtype=float32)}
     """
     path = Path(path)
-    reader = choose({".pt": _read_torch, ".pickle": _read_pickle, ".flax": _read_flax}, path.suffix, f"{path}: suffix")
-    payload = path.read_bytes()
-    try:
-        content = reader(payload)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: expected a checkpoint of skrl that holds arrays alone, got one that cannot be read: {reason}. "
-            f"Save it again with agent.save or model.save of skrl."
-        ) from error
+    readers = {".pt": formats.read_torch, ".pickle": formats.read_pickle, ".flax": formats.read_flax}
+    reader = choose(readers, path.suffix, f"{path}: suffix")
+    with untrusted.opened(path, CheckpointError) as (file, size):
+        try:
+            content = reader(file)
+            # Lists and arrays may occur several times in the content.
+            untrusted.refuse_large(content, formats.MOST_ENTRIES, untrusted.budget(size))
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(
+                f"{path}: expected a checkpoint of skrl that holds arrays alone, got one that cannot be read: "
+                f"{shortened(reason)}. Save it again with agent.save or model.save of skrl."
+            ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected modules or arrays by name, got {type(content).__name__}.")
     return content
@@ -105,7 +105,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     modules = [name for name, part in module.items() if isinstance(part, Mapping)]
     if modules:
         raise ValueError(
-            f"module: expected the arrays of one model, got the modules {modules}. Pass one of them, such as "
+            f"module: expected the arrays of one model, got the modules {quoted(modules)}. Pass one of them, such as "
             f"modules['policy']."
         )
     try:
@@ -132,8 +132,8 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
             mapped[ours] = name, array
     if unknown:
         raise ValueError(
-            f"names: expected an entry for every array, got none for {unknown}. Add their names in gaussjax, "
-            f"the beginnings of {sorted(leaf.torch for leaf in found)}, or None to drop them."
+            f"names: expected an entry for every array, got none for {quoted(unknown)}. Add their names in gaussjax, "
+            f"the beginnings of {quoted(sorted(leaf.torch for leaf in found))}, or None to drop them."
         )
     arrays = {name: array for name, (_, array) in mapped.items()}
     if any(name.endswith((".kernel", ".scale")) for name in arrays):
@@ -167,73 +167,8 @@ def statistics(module: Mapping[str, Any], clip: float = 5.0) -> normalize.Statis
     """
     names = ("running_mean", "running_variance", "current_count")
     if not set(names) <= set(module):
-        raise ValueError(f"module: expected the arrays {names}, got {sorted(module)}.")
+        raise ValueError(f"module: expected the arrays {names}, got {quoted(sorted(module))}.")
     # skrl computes in float64, whose digits float32 arrays keep as a sum.
     mean, variance, count = (np.asarray(module[name], np.float64) for name in names)
     count = count.reshape(())
     return jax.tree.map(jnp.asarray, normalize.Statistics(count, mean, variance * count, clip))
-
-
-def _read_torch(payload: bytes) -> Any:
-    import torch
-
-    # Compressed entries are refused: torch writes none, and a small one could expand to fill the memory.
-    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise CheckpointError("a compressed entry")
-        damaged = archive.testzip()
-    if damaged:
-        raise CheckpointError(f"damaged bytes in {damaged}")
-    try:
-        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message is left out, because it advises the user to run the code in the file.
-        name = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(f"a reference to {name[1]}, which would run code" if name else "no arrays") from error
-
-    def arrays(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            # A damaged or hostile file can describe a huge tensor in a few bytes, with strides of 0.
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise CheckpointError(f"a tensor of shape {tuple(value.shape)} that holds fewer numbers")
-            return value.detach().float().numpy() if value.dtype == torch.bfloat16 else value.detach().numpy()
-        if isinstance(value, Mapping):
-            return {key: arrays(part) for key, part in value.items()}
-        return [arrays(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-    return arrays(content)
-
-
-class _Data(pickle.Unpickler):
-    """Unpickler of numbers, texts, bytes, lists and dicts; raises for classes and functions, which could run code."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        raise CheckpointError(f"a reference to {module_name}.{global_name}, which would run code")
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise CheckpointError("a reference to something outside the file")
-
-
-def _read_pickle(payload: bytes) -> Any:
-    content = _Data(io.BytesIO(payload)).load()
-    if isinstance(content, bytes):
-        return _read_flax(content)
-    if not isinstance(content, dict) or not all(isinstance(part, bytes) for part in content.values()):
-        raise CheckpointError("something other than modules in bytes")
-    return {name: _read_flax(part) for name, part in content.items()}
-
-
-def _read_flax(payload: bytes) -> Any:
-    tree = msgpack.unpackb(payload, ext_hook=_array, raw=False, strict_map_key=True)
-    tree = tree["params"] if isinstance(tree, dict) and set(tree) == {"params"} else tree
-    return flatten_dict(tree, sep=".") if isinstance(tree, dict) else {"": tree}
-
-
-def _array(code: int, data: bytes) -> np.ndarray:
-    # Flax encodes an array (code 1) and a NumPy scalar (code 3) as a shape, the name of the dtype, and bytes.
-    if code not in (1, 3):
-        raise CheckpointError(f"an entry of the unknown type {code}")
-    shape, name, buffer = msgpack.unpackb(data, raw=True)
-    if name.decode() not in _INTEGERS + _FLOATS:
-        raise CheckpointError(f"an array of the type {name!r}")
-    return np.frombuffer(buffer, jnp.dtype(name.decode())).reshape(shape)

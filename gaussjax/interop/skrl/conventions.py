@@ -10,6 +10,7 @@ import jax
 
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.core.text import quoted
 from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy
 
@@ -112,7 +113,7 @@ class _Call(NamedTuple):
 def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
     """Converts the inputs of a skrl model, with observations under `name`, to arguments of a policy."""
     if name not in inputs:
-        raise ValueError(f"inputs: expected the observations as {name!r}, got the names {sorted(inputs)}.")
+        raise ValueError(f"inputs: expected the observations as {name!r}, got the names {quoted(sorted(inputs))}.")
     observations, taken = inputs[name], inputs.get("taken_actions")
     template = policy.initial_carry()
     if not jax.tree.leaves(template):

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import refuse_huge, xp
 from gaussjax.core.choices import choose
 from gaussjax.networks.layers import dense, kernel_initializer
 from gaussjax.networks.recurrent import cells
 from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, linear_recurrence, output
 from gaussjax.networks.recurrent.fast_backward import fast_unroll, supports
 
+_MOST_LAYERS = 1000
 CELL_NAMES: Mapping[str, str] = {name: name for name in (*CELLS, "mingru")}
 
 
@@ -55,12 +56,15 @@ class RecurrentLayers(_Options):
         for name in ("num_layers", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
+        if self.num_layers > _MOST_LAYERS:
+            raise ValueError(f"num_layers: expected at most {_MOST_LAYERS}, got {self.num_layers}.")
         if self.memory_steps is not None and (self.cell not in GATED or self.memory_steps < 2):
             raise ValueError(
                 f"memory_steps: expected None, or at least 2 for a cell with gates ({', '.join(GATED)}), got "
                 f"{self.memory_steps} for {self.cell!r}."
             )
         shape = (*batch_shape, self.hidden_size)
+        refuse_huge((*shape, self.num_layers), "carry")
         start = jnp.zeros(shape, jnp.float32) if zeros is None else zeros(shape)
         return (LSTMState(start, start) if self.cell == "lstm" else start,) * self.num_layers
 

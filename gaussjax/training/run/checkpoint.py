@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.core import atomic_file, trees
+from gaussjax.core.text import listed
 from gaussjax.files import container
 from gaussjax.files.container import PolicyFileError
 from gaussjax.training import parallel, replay
@@ -69,8 +70,7 @@ def _keep(latest: Path, previous: Path) -> None:
         # A damaged file must not replace a good one.
         return
     atomic_file.remove_stale(previous)
-    link = previous.with_name(f".{previous.name}.writer-{os.getpid()}.link")
-    link.unlink(missing_ok=True)
+    link = atomic_file.temporary_path(previous)
     try:
         os.link(latest, link)
     except OSError:
@@ -95,6 +95,8 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     expected = {jax.tree_util.keystr(where): leaf for where, leaf in leaves}
     keys = description.get("keys", {})
+    if not isinstance(keys, dict):
+        raise PolicyFileError(f"{path}: expected the keys as a dict in the description, got {type(keys).__name__}.")
     tensors = {**tensors, **_whole_buffers(tensors, template)}
     faults = []
     if description.get("format") != FORMAT or description.get("kind") != "checkpoint":
@@ -102,7 +104,7 @@ def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping
     found = {name: (array.shape, _dtype(array, keys.get(name))) for name, array in tensors.items()}
     faults += trees.differences(found, {name: _describe(leaf) for name, leaf in expected.items()})
     if faults:
-        raise PolicyFileError(f"{path}: {'; '.join(faults)}. Resume with the options of the training that wrote it.")
+        raise PolicyFileError(f"{path}: {listed(faults, '; ')}. Resume with the options of the training that wrote it.")
     return structure.unflatten([_like(leaf, tensors[name], keys.get(name)) for name, leaf in expected.items()])
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gaussjax.core.text import printable
+
 
 def draw(
     rows: Sequence[Mapping[str, float]],
@@ -40,7 +42,8 @@ def draw(
     if points:
         steps, scores = zip(*points, strict=True)
         axes.plot(steps, scores, marker=".", markersize=4, linewidth=1.5)
-    axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+    axes.set_title(printable(title), parse_math=False)
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.core.text import quoted
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
@@ -42,8 +43,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     low, high = spaces.bounds(policy.spec.action_space)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(
-            f"policy: expected actions of a Box with finite bounds, got {low.tolist()} and {high.tolist()}. The "
-            f"critics take actions in half widths of the Box."
+            f"policy: expected actions of a Box with finite bounds, got {quoted(low.tolist())} and "
+            f"{quoted(high.tolist())}. The critics take actions in half widths of the Box."
         )
     half = 0.5 * (high - low)
     target_entropy = config.target_entropy

@@ -46,6 +46,16 @@ def test_torch_agents_are_read_and_mapped(policy, tmp_path):
     optimizer = torch.optim.Adam(net.parameters())
     torch.save({"policy": state, "optimizer": optimizer.state_dict()}, tmp_path / "agent.pt")
     torch.save(state, tmp_path / "model.pt")
+    # A state_dict has an attribute, shared and transposed tensors have strides, and an optimizer has numbers.
+    weight = torch.arange(6.0).reshape(2, 3)
+    parts = {"a": weight, "b": weight.T, "c": weight[1:, ::2], "d": weight.bfloat16(), "e": torch.nn.Parameter(weight)}
+    numbers = {"lr": 0.5, "betas": (0.9, None), "n": [2**70, True]}
+    torch.save({**parts, "net": net.state_dict(), **numbers}, tmp_path / "x.pt")
+    found = skrl.read(tmp_path / "x.pt")
+    for name, tensor in parts.items():
+        assert np.array_equal(found[name], tensor.detach().float().numpy())
+    assert np.array_equal(found["net"]["0.weight"], state["net.0.weight"].numpy())
+    assert {name: found[name] for name in numbers} == numbers
     module = skrl.read(tmp_path / "agent.pt")["policy"]
     assert all((module[name] == array).all() for name, array in skrl.read(tmp_path / "model.pt").items())
     # A name that is mapped to None is dropped.
