@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rich.console import Console, RenderableType
@@ -30,6 +33,15 @@ def print_line(text: str) -> None:
     """Prints a line without colours; of several processes only the first one prints."""
     if parallel.leads():
         Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def leave_terminal() -> None:
+    """Drops later output to a terminal that was closed, where printing would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        # A stream in memory has no descriptor. A closed terminal is a device, but no longer a terminal by `isatty`.
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def details(row: Mapping[str, float]) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def write(path: Path, payload: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def link(path: Path, other: Path) -> None:
+    """Gives a file a second, new name; where the file system has no links, the second name is a copy."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def remove_stale(path: Path) -> None:
