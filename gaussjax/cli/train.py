@@ -131,11 +131,11 @@ def _options(command: options.Resume) -> tuple[dict[str, Any], Any, str, str]:
         raise UsageError(f"folder: {path} is not a file that train wrote ({error}).") from error
     known = checkpoint.options(folder) or {}
     remove = f"Correct it, or remove {path} to resume with the options in the checkpoint." if known else "Correct it."
-    changed = [name for name in options.FIXED if name in known and saved.get(name, known[name]) != known[name]]
-    if changed:
-        was = ", ".join(f"{name} = {known[name]!r}" for name in changed)
-        raise UsageError(f"folder: {path}: expected {was}, as in the checkpoint, got another value. {remove}")
     saved = {**known, **saved}
+    for name in options.FIXED:
+        if name in known and saved[name] != known[name]:
+            was = f"{name}: expected {known[name]!r} as in the checkpoint, got {repr(saved[name])[:80]}"
+            raise UsageError(f"folder: {path} is not the file of this run ({was}). {remove}")
     try:
         started = options.from_dict(saved)
     except (ValueError, TypeError, UsageError) as error:
@@ -155,7 +155,8 @@ def _is_used(folder: Path) -> bool:
     """False if the folder is new, or if a training was killed in it before its options were written."""
     if not folder.is_dir():
         return os.path.lexists(folder)
-    return any(not path.name.startswith((LOCK, f".{run.CONFIG}.")) for path in folder.iterdir())
+    names = {path.name for path in folder.iterdir()} - {LOCK}
+    return any(not name.startswith(f".{run.CONFIG}.writer-") for name in names)
 
 
 def _hold(folder: Path, stack: contextlib.ExitStack, option: str) -> None:
@@ -188,12 +189,11 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
     with contextlib.ExitStack() as stack:
         outputs = []
-        if parallel.leads():
+        if parallel.leads() and first < total:
             if names := _sinks(command):
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
-            if first < total:
-                outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
+            outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
         try:
             state, interruption = run.train(
                 folder,

@@ -157,6 +157,7 @@ GOES_ON = {
     "policy that is a folder": (replaced(run.POLICY, os.mkdir), "policy.safetensors is not a regular file: it is kept"),
     "picture that is a folder": (replaced(output_files.CURVE, os.mkdir), "it is kept as learning_curve.png.damaged."),
     "checkpoint that is a folder": (replaced(checkpoint.LATEST, os.mkdir), "missing. Going on from the previous"),
+    "checkpoint that is a pipe": (replaced(checkpoint.LATEST, os.mkfifo), "missing. Going on from the previous"),
     "no options": (lambda folder: (folder / run.CONFIG).unlink(), "the options are from the checkpoint. Resuming"),
     "empty options": (written(run.CONFIG, b""), "from the checkpoint. config.json: it is kept as config.json.damaged."),
     "options of NUL bytes": (written(run.CONFIG, bytes(9)), "the options are from the checkpoint."),
@@ -183,11 +184,11 @@ def test_damage_beside_a_whole_checkpoint_does_not_block_it(name, finished, caps
 
 
 REFUSED = {
-    "number of text": (changed(num_envs="4"), "expected num_envs = 4, as in the checkpoint, got another value."),
-    "more environments": (changed(num_envs=10**9), "expected num_envs = 4, as in the checkpoint"),
-    "another environment": (changed(environment="Ant-v5"), "expected environment = 'Pendulum-v1', as in"),
-    "another algorithm": (changed(algorithm="trpo"), "expected algorithm = 'ppo'"),
-    "other widths": (changed(hidden_sizes=[10**9]), "expected hidden_sizes = [64, 64], as in the checkpoint"),
+    "number of text": (changed(num_envs="4"), "num_envs: expected 4 as in the checkpoint, got '4'). Correct it, or"),
+    "more environments": (changed(num_envs=10**9), "num_envs: expected 4 as in the checkpoint, got 1000000000"),
+    "another environment": (changed(environment="Ant-v5"), "environment: expected 'Pendulum-v1' as in the check"),
+    "another algorithm": (changed(algorithm="trpo"), "algorithm: expected 'ppo' as in"),
+    "other widths": (changed(hidden_sizes=[10**9]), "hidden_sizes: expected [64, 64] as in the checkpoint"),
     "seed of text": (changed(seed="x"), "seed: expected a whole number, got 'x'"),
     "rate that is not finite": (changed(learning_rate=float("inf")), "learning_rate: expected a finite number"),
     "flag of text": (changed(tensorboard="yes"), "tensorboard: expected bool, got 'yes'). Correct it, or remove"),

@@ -111,6 +111,7 @@ def test_a_training_killed_anywhere_ends_as_an_uninterrupted_one(name, ask, tmp_
         if killed:
             ask(onward(folder, options), folder)
         lost += results(folder) != expected
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
         if kills >= wanted:
             break
     where = ", ".join(f"{count} {part}" for part, count in sorted(instants.items()))

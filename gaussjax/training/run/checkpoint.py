@@ -61,7 +61,8 @@ def _read(folder: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, Any], st
     """Path, tensors and description of the latest checkpoint that can be read, and the notice of `Restored`."""
     faults = []
     for path in (folder / LATEST, folder / PREVIOUS):
-        if not path.exists():
+        # A pipe under this name would be read for ever.
+        if not path.is_file():
             continue
         try:
             tensors, description = container.read(path)

@@ -105,7 +105,8 @@ def _environments_fault(algorithm: Algorithm, saved: Any) -> str:
         with guarded(runner.environments, "restore", runner.timeout):
             runner.restore(saved)
     except EnvironmentStepError as error:
-        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        cause = error.__cause__ or error
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split()).rstrip(".:")
         return f"The saved state does not fit these environments ({reason})"
     return ""
 
@@ -183,7 +184,7 @@ def train(
 class Interruption:
     """The user's request to stop: a first signal lets the running update finish, a second raises KeyboardInterrupt.
 
-    A terminal that is closed may send SIGHUP twice. A second one is no second request, and it is ignored after the block.
+    A closed terminal may send SIGHUP twice. A second one is no second request, and it is ignored after the block too.
     """
 
     def __init__(self) -> None:

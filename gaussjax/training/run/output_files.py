@@ -109,9 +109,14 @@ def set_aside(path: Path, move: Callable[[Path, Path], Any] = os.rename) -> str:
 
 
 def clear_names(folder: Path) -> list[str]:
-    """Gives folders, pipes and devices under the names of a run's files other names; returns sentences about them."""
-    names = (CONFIG, POLICY, BEST, CURVE, checkpoint.LATEST, checkpoint.PREVIOUS)
-    strange = [folder / name for name in names if (folder / name).exists() and not (folder / name).is_file()]
+    """Gives folders, pipes and devices under the names of a run's files other names; returns sentences about them.
+
+    Temporary files of killed processes are removed.
+    """
+    paths = [folder / name for name in (CONFIG, POLICY, BEST, CURVE, checkpoint.LATEST, checkpoint.PREVIOUS)]
+    for path in (*paths, folder / METRICS):
+        atomic_file.remove_stale(path)
+    strange = [path for path in paths if path.exists() and not path.is_file()]
     return [f"{path.name} is not a regular file: {set_aside(path)}" for path in strange]
 
 
