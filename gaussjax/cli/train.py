@@ -109,7 +109,7 @@ def resume(command: options.Resume) -> None:
         written = {**options.to_dict(started), **saved, curve.total: getattr(started.config, curve.total)}
         if parallel.leads() and (damaged or written != saved):
             if damaged and (folder / run.CONFIG).is_file():
-                damaged += f" {run.CONFIG}: {output_files.set_aside(folder / run.CONFIG)}"
+                damaged += f" The file is kept as {output_files.set_aside(folder / run.CONFIG)}."
             run.start(folder, written)
         for notice in filter(None, [damaged, defaults, *resumed.notices]):
             print_line(notice)
@@ -139,7 +139,8 @@ def _options(command: options.Resume) -> tuple[dict[str, Any], Any, str, str]:
     try:
         started = options.from_dict(saved)
     except (ValueError, TypeError, UsageError) as error:
-        raise UsageError(f"folder: {path} is not a file that train wrote ({error}). {remove}") from error
+        reason = str(error).rstrip(".")
+        raise UsageError(f"folder: {path} is not a file that train wrote ({reason}). {remove}") from error
     if command.environment is None:
         refuse_import(started.environment, path)
     elif command.environment != started.environment:

@@ -62,7 +62,7 @@ def read_options(folder: Path) -> tuple[dict[str, Any], str]:
         if options is None:
             raise
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        return options, f"{path} cannot be read ({reason}): the options are from the checkpoint."
+        return options, f"{path} cannot be read ({reason}). The options are from the checkpoint."
     return found, ""
 
 

@@ -87,25 +87,28 @@ def drop_later_rows(path: Path, steps: int) -> str:
     try:
         rows, others = _rows(path)
     except OSError as error:
-        return f"{path.name} cannot be read ({error.strerror}): {set_aside(path)}"
+        return f"{path.name} cannot be read ({error.strerror}): it is kept as {set_aside(path)}."
     if others and not rows:
-        return f"{path.name} has no names of metrics in its first line: {set_aside(path)}"
+        return f"{path.name} has no names of metrics in its first line: it is kept as {set_aside(path)}."
     notice = ""
     if others:
         # The file keeps its name until the good rows replace it.
         kept = set_aside(path, atomic_file.link)
-        notice = f"{path.name} has {others:,} lines that are no rows of metrics in order: {kept}"
+        notice = (
+            f"{path.name} has lines that are no rows of metrics in order ({others:,}): it is kept as {kept}, and the "
+            f"other rows stay."
+        )
     if rows:
         _write_rows(path, rows[0], [dict(zip(rows[0], row, strict=True)) for row in rows[1:] if int(row[0]) <= steps])
     return notice
 
 
 def set_aside(path: Path, move: Callable[[Path, Path], Any] = os.rename) -> str:
-    """Gives a damaged file another name, and returns the end of a sentence with this name."""
+    """Gives a damaged file another name, and returns the name."""
     names = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.chain([""], itertools.count(2)))
     other = next(name for name in names if not os.path.lexists(name))
     move(path, other)
-    return f"it is kept as {other.name}."
+    return other.name
 
 
 def clear_names(folder: Path) -> list[str]:
@@ -117,7 +120,7 @@ def clear_names(folder: Path) -> list[str]:
     for path in (*paths, folder / METRICS):
         atomic_file.remove_stale(path)
     strange = [path for path in paths if path.exists() and not path.is_file()]
-    return [f"{path.name} is not a regular file: {set_aside(path)}" for path in strange]
+    return [f"{path.name} is not a regular file: it is kept as {set_aside(path)}." for path in strange]
 
 
 def read_regular(path: Path, most: int = _MOST_BYTES) -> bytes:

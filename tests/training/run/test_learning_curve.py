@@ -39,14 +39,14 @@ def test_a_row_of_metrics_that_was_broken_off_is_passed_over_and_dropped(tmp_pat
 WHOLE = "step,entropy,kl\n64,1.5,nan\n128,1.0,0.5\n192,0.5,0.25\n"
 DAMAGE = {
     "later rows": (WHOLE + "256,1.0,1.0\n", ""),
-    "row of another length": (WHOLE + "192\n", "metrics.csv has 1 lines that are no rows of metrics in order: it is"),
-    "doubled rows": (WHOLE + "128,1.0,0.5\n192,0.5,0.25\n", "has 2 lines"),
-    "text": (WHOLE + "200,much,0.5\n", "has 1 lines"),
-    "step of many digits": (WHOLE + "9" * 5000 + ",1.0,0.5\n", "has 1 lines"),
-    "step that is no whole number": (WHOLE + "200.5,1.0,0.5\n", "has 1 lines"),
-    "NUL bytes": (WHOLE + "\0\0\0\n", "has 1 lines"),
-    "field of a megabyte": (WHOLE + "1" * 10**6 + "\n", "has 1 lines"),
-    "open quote": (WHOLE + '200,"1.0,0.5\n', "has 1 lines"),
+    "row of another length": (WHOLE + "192\n", "in order (1): it is kept as metrics.csv.damaged"),
+    "doubled rows": (WHOLE + "128,1.0,0.5\n192,0.5,0.25\n", "in order (2)"),
+    "text": (WHOLE + "200,much,0.5\n", "in order (1)"),
+    "step of many digits": (WHOLE + "9" * 5000 + ",1.0,0.5\n", "in order (1)"),
+    "step that is no whole number": (WHOLE + "200.5,1.0,0.5\n", "in order (1)"),
+    "NUL bytes": (WHOLE + "\0\0\0\n", "in order (1)"),
+    "field of a megabyte": (WHOLE + "1" * 10**6 + "\n", "in order (1)"),
+    "open quote": (WHOLE + '200,"1.0,0.5\n', "in order (1)"),
     "other end of lines": (WHOLE.replace("\n", "\r\n"), ""),
 }
 
