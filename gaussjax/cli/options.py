@@ -123,7 +123,7 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
         if not isinstance(saved.get(name, kind()), kind):
             raise TypeError(f"{name}: expected {kind.__name__}, got {saved[name]!r}")
     algorithm = saved.get("algorithm")
-    kind, config = choose(TRAIN, algorithm, "algorithm"), _CONFIGS[algorithm]
+    kind, config = (choose(table, algorithm, "algorithm") for table in (TRAIN, _CONFIGS))
     choose(dict.fromkeys(("gymnasium", "jax")), saved.get("backend", "gymnasium"), "backend")
 
     def fields(cls: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array
 
@@ -97,7 +98,7 @@ def _noticing_the_end(step: Any, config: Config) -> Any:
     def noticing(state: State) -> tuple[State, dict[str, Any]]:
         nonlocal updates
         # Under `jit` and `vmap` the counter has no value.
-        if isinstance(state.steps, jax.core.Tracer):
+        if isinstance(state.steps, Tracer):
             return step(state)
         if updates == 0:
             # Reading the counter waits for the update before, so it is read once the total may be reached.
