@@ -137,7 +137,7 @@ def test_fifty_rounds_of_killing_and_resuming_measure_each_update_once_and_in_or
 
 def test_a_second_process_on_a_run_is_refused_in_one_line(ask, tmp_path, repository, record_bar):
     """It resumes the run, or trains into its folder, while the first one works."""
-    options = CASES["classic control"].replace("512", "1000000000")
+    options = CASES["classic control"].replace("512", "2000000")
     folder, wrong = tmp_path / "run", 0
     first = threading.Thread(target=ask, args=(onward(folder, options), folder))
     first.start()
