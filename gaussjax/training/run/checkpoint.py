@@ -105,6 +105,8 @@ def _keep(latest: Path, previous: Path) -> None:
     link.unlink(missing_ok=True)
     atomic_file.link(latest, link)
     os.replace(link, previous)
+    # Renaming does nothing if both names are links to one file, as after a crash between this line and the next write.
+    link.unlink(missing_ok=True)
 
 
 def _flatten(state: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
