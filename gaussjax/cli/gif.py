@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from gaussjax.cli.errors import UsageError
+from gaussjax.core import atomic_file
 
 # Largest height and width of a GIF in pixels, and its highest frame rate in pictures a second.
 SIZE, RATE = 320, 25
@@ -42,7 +43,8 @@ class Recorder:
 
     def save(self, path: Path) -> None:
         """Writes the pictures as a GIF that repeats for ever."""
-        imageio.v3.imwrite(path, self.pictures, extension=".gif", duration=self._milliseconds, loop=0)
+        options = {"extension": ".gif", "duration": self._milliseconds, "loop": 0}
+        atomic_file.write(path, imageio.v3.imwrite("<bytes>", self.pictures, **options))
 
 
 def _draw(environment: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
+from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
 
@@ -128,6 +129,13 @@ TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
 CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
 # Fields of the commands that `to_dict` does not save.
 _NOT_SAVED = ("out", "distributed", "config")
+# Types of saved options that no other check looks at.
+_TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": bool, "wandb": bool}
+# Options that a resumed training shares with its checkpoint.
+FIXED = (
+    *("algorithm", "environment", "backend", "num_envs", "network", "recurrent_size", "hidden_sizes"),
+    *("buffer_size", "num_critics", "normalize_observations"),
+)
 
 
 def to_dict(command: Any) -> dict[str, Any]:
@@ -139,14 +147,23 @@ def to_dict(command: Any) -> dict[str, Any]:
 
 
 def from_dict(saved: Mapping[str, Any]) -> Any:
-    """Training command with the options that `to_dict` saved; a missing or wrong option raises an error."""
-    kind, config = TRAIN[saved["algorithm"]], CONFIGS[saved["algorithm"]]
+    """Training command with the options that `to_dict` saved, and defaults for missing ones; a wrong one raises."""
+    for name, kind in _TYPES.items():
+        if not isinstance(saved.get(name, kind()), kind):
+            raise TypeError(f"{name}: expected {kind.__name__}, got {saved[name]!r}")
+    algorithm = saved.get("algorithm")
+    kind, config = (choose(table, algorithm, "algorithm") for table in (TRAIN, CONFIGS))
+    choose(dict.fromkeys(("gymnasium", "jax")), saved.get("backend", "gymnasium"), "backend")
 
     def fields(cls: Any) -> dict[str, Any]:
-        found = {field.name: saved[field.name] for field in dataclasses.fields(cls) if field.name not in _NOT_SAVED}
+        names = {field.name for field in dataclasses.fields(cls)} - {*_NOT_SAVED}
+        found = {name: saved[name] for name in names & {*saved}}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
-    return kind(**fields(kind), config=config(**fields(config)))
+    found = fields(kind)
+    if "dataset" in found:
+        found["dataset"] = Path(found["dataset"])
+    return kind(**found, config=config(**fields(config)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +205,7 @@ class Resume:
     Examples:
         gaussjax resume runs/pendulum
         gaussjax resume runs/reach --environment myrobot:Reach-v0
-        gaussjax resume runs/devices --distributed local
+        gaussjax resume runs/pendulum --total-steps 1e6
     """
 
     folder: Annotated[Path, Hint("FOLDER")]
@@ -197,6 +214,12 @@ class Resume:
     """Train on many devices, as for train ppo; each process reads the folder."""
     environment: str | None = None
     """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
+    total_steps: Annotated[int | None, _default("the total of the run")] = None
+    """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
+
+    def __post_init__(self) -> None:
+        with usage_errors(ValueError):
+            check_options(self, ("total_steps",), ())
 
 
 @dataclasses.dataclass(frozen=True)

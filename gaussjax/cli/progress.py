@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -39,6 +40,15 @@ def print_line(text: str) -> None:
     if parallel.leads():
         text = text if text.isprintable() else printable(text, keep="\n")
         Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def leave_terminal() -> None:
+    """Drops later output to a terminal that was closed, where printing would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        # A stream in memory has no descriptor. A closed terminal is a device, but no longer a terminal by `isatty`.
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def details(row: Mapping[str, float]) -> Text:

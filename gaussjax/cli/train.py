@@ -5,30 +5,32 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from gaussjax import envs, files, rollout, spaces
+from gaussjax import envs, files, rollout
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.core import untrusted
 from gaussjax.training import bc, parallel, ppo, run, sac
+from gaussjax.training.algorithm import check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
+from gaussjax.training.run.owner import LOCK
 
-INTERRUPTED = 130
+INTERRUPTED, HUNG_UP = 130, 128 + signal.SIGHUP
 FAULTS = (
     files.PolicyFileError,
     FloatingPointError,
@@ -40,14 +42,15 @@ FAULTS = (
 
 
 class _Curve(NamedTuple):
-    """A learning curve: unit of the steps, metric that is highest for the best policy, and labels of both axes."""
+    """A learning curve: unit of the steps, metric that is highest for the best policy, axis labels, option of steps."""
 
     unit: str = "steps"
     score: str = "episode_return"
     labels: tuple[str, str] = ("environment steps", "mean return of the episodes that ended")
+    total: str = "total_steps"
 
 
-_CLONING = _Curve("epochs", "log_prob", ("epochs", "mean log-likelihood of the recorded actions, nats"))
+_CLONING = _Curve("epochs", "log_prob", ("epochs", "mean log-likelihood of the recorded actions, nats"), "num_epochs")
 
 
 def train(command: Any) -> None:
@@ -55,14 +58,20 @@ def train(command: Any) -> None:
     environment, algorithm, seed = command.environment, command.algorithm, command.seed
     folder = command.out or Path("runs") / f"{re.sub('[/:]', '-', environment)}-{algorithm}-seed{seed}"
     mesh = _connect(getattr(command, "distributed", None))
-    if parallel.any_of(parallel.leads() and folder.exists()):
-        raise UsageError(f"out: {folder} exists. Name another folder with --out, or remove this one.")
+    used = f"out: {folder} exists. Name another folder with --out, or remove this one."
+    if parallel.any_of(parallel.leads() and _is_used(folder)):
+        with _owner_errors("out"):
+            run.refuse_held(folder)
+        raise UsageError(used)
     saved = {**options.to_dict(command), **_digest(command)}
-    with _loop(command, mesh) as loop:
+    with _loop(command, mesh) as loop, contextlib.ExitStack() as stack:
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(seed))
         if parallel.leads():
             try:
+                _hold(folder, stack, "out")
+                if _is_used(folder):
+                    raise UsageError(used)
                 run.start(folder, saved)
             except OSError as error:
                 raise UsageError(f"out: {folder} cannot be made ({error.strerror}). Name another folder.") from error
@@ -77,53 +86,121 @@ def train(command: Any) -> None:
 
 def resume(command: options.Resume) -> None:
     """Continues a training from its last checkpoint, with the options that it was started with."""
+    folder = command.folder
+    saved, started, damaged, defaults = _options(command)
+    curve = _curve(started)
+    if command.total_steps is not None:
+        with usage_errors(ValueError):
+            started = replace(started, config=replace(started.config, **{curve.total: command.total_steps}))
+    mesh = _connect(command.distributed)
+    with contextlib.ExitStack() as stack:
+        if parallel.leads():
+            _hold(folder, stack, "folder")
+        loop = stack.enter_context(_loop(started, mesh))
+        with usage_errors(TypeError, ValueError):
+            state = loop.init(jax.random.key(started.seed))
+        try:
+            resumed = run.restore(folder, loop, state)
+        except FileNotFoundError as error:
+            raise UsageError(str(error)) from error
+        steps = int(resumed.state.steps)
+        if command.total_steps is not None and command.total_steps < steps:
+            raise UsageError(
+                f"total_steps: expected at least the {steps:,} {curve.unit} that are done, got "
+                f"{command.total_steps:,}. Choose a larger number."
+            )
+        written = {**options.to_dict(started), **saved, curve.total: getattr(started.config, curve.total)}
+        if parallel.leads() and (damaged or written != saved):
+            if damaged and (folder / run.CONFIG).is_file():
+                damaged += f" The file is kept as {output_files.set_aside(folder / run.CONFIG)}."
+            run.start(folder, written)
+        for notice in filter(None, [damaged, defaults, *resumed.notices]):
+            print_line(notice)
+        print_line(f"Resuming {folder} at step {steps:,} of {written[curve.total]:,}")
+        _run(folder, loop, resumed.state, started, resumed.best)
+
+
+def _options(command: options.Resume) -> tuple[dict[str, Any], Any, str, str]:
+    """Saved options of a run, its training command, and sentences about a damaged file and about missing options."""
     folder, path = command.folder, command.folder / run.CONFIG
     try:
-        saved = json.loads(path.read_text())
-        started = options.from_dict(saved)
+        saved, damaged = run.read_options(folder)
     except OSError as error:
-        raise UsageError(f"folder: {folder} is not a training folder ({error.strerror}: {run.CONFIG}).") from error
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise UsageError(
+            f"folder: {folder} is not a training folder ({error.strerror}: {run.CONFIG}). If its training was killed "
+            f"before it began, repeat the command that started it."
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"folder: {path} is not a file that train wrote ({error}).") from error
+    known = checkpoint.options(folder) or {}
+    remove = f"Correct it, or remove {path} to resume with the options in the checkpoint." if known else "Correct it."
+    saved = {**known, **saved}
+    for name in options.FIXED:
+        if name in known and saved[name] != known[name]:
+            was = f"{name}: expected {known[name]!r} as in the checkpoint, got {repr(saved[name])[:80]}"
+            raise UsageError(f"folder: {path} is not the file of this run ({was}). {remove}")
+    try:
+        started = options.from_dict(saved)
+    except (ValueError, TypeError, UsageError) as error:
+        reason = str(error).rstrip(".")
+        raise UsageError(f"folder: {path} is not a file that train wrote ({reason}). {remove}") from error
     if command.environment is None:
         refuse_import(started.environment, path)
     elif command.environment != started.environment:
         raise UsageError(f"environment: expected {started.environment}, as the run has it. Leave the option out.")
-    if {**saved, **_digest(started)} != saved:
+    if {**_digest(started), **saved} != {**saved, **_digest(started)}:
         raise UsageError(f"dataset: {started.dataset} has changed since the training began. Restore it, or train anew.")
-    with _loop(started, _connect(command.distributed)) as loop:
-        try:
-            resumed = run.restore(folder, loop, loop.init(jax.random.key(started.seed)))
-        except FileNotFoundError as error:
-            raise UsageError(str(error)) from error
-        for notice in resumed.notices:
-            print_line(notice)
-        print_line(f"Resuming {folder} at step {int(resumed.state.steps):,}")
-        _run(folder, loop, resumed.state, started, resumed.best)
+    added = [f"{name} = {value!r}" for name, value in options.to_dict(started).items() if name not in saved]
+    defaults = f"{path} lacks options, whose defaults are used: {', '.join(added)}." if added else ""
+    return saved, started, damaged, defaults
+
+
+def _is_used(folder: Path) -> bool:
+    """False if the folder is new, or if a training was killed in it before its options were written."""
+    if not folder.is_dir():
+        return os.path.lexists(folder)
+    names = {path.name for path in folder.iterdir()} - {LOCK}
+    return any(not name.startswith(f".{run.CONFIG}.writer-") for name in names)
+
+
+def _hold(folder: Path, stack: contextlib.ExitStack, option: str) -> None:
+    """Makes this process the owner of a folder until the stack is closed."""
+    with _owner_errors(option):
+        notice = stack.enter_context(run.hold(folder))
+    if notice:
+        print_line(notice)
+
+
+@contextlib.contextmanager
+def _owner_errors(option: str) -> Iterator[None]:
+    try:
+        yield
+    except run.HeldError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def _curve(command: Any) -> _Curve:
+    return _CLONING if isinstance(command, options.TrainBC) else _Curve()
 
 
 def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None = None) -> None:
     """Trains to the end with a progress bar, then evaluates the policy."""
-    first, start = int(state.steps), time.perf_counter()
-    cloning = isinstance(command, options.TrainBC)
-    curve = _CLONING if cloning else _Curve()
-    total = command.config.num_epochs if cloning else command.config.total_steps
-    if first >= total:
-        raise UsageError(f"folder: {folder} is trained to its end, {first:,} {curve.unit}. There is nothing to resume.")
+    first, start, curve = int(state.steps), time.perf_counter(), _curve(command)
+    total = getattr(command.config, curve.total)
     metadata = {name: getattr(command, name) for name in ("environment", "algorithm", "seed")}
     full = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer)) if isinstance(state, sac.State) else 0
     if full >= 1e6 and command.checkpoint_every:
         print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
     with contextlib.ExitStack() as stack:
         outputs = []
-        if parallel.leads():
+        if parallel.leads() and first < total:
             if names := _sinks(command):
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
             outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
         stack.enter_context(_interruptible(folder))
         try:
-            state, interrupted = run.train(
+            state, interruption = run.train(
                 folder,
                 loop,
                 state,
@@ -141,10 +218,12 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         finally:
             if parallel.leads():
                 _draw(folder, f"{command.algorithm} on {command.environment}, seed {command.seed}", curve)
+        if interruption == signal.SIGHUP:
+            progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
-    if interrupted:
+    if interruption:
         print_line(f"Interrupted: {_remains(folder)}")
-        sys.exit(INTERRUPTED)
+        sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
     if not parallel.leads():
         return
     # Only the first process evaluates; the others need not wait for it.
@@ -154,24 +233,25 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         evaluate(options.Evaluate(folder / run.POLICY, command.environment, episodes, seed, timeout=command.timeout))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the training is complete. Repeat: gaussjax evaluate {folder}") from None
-    print_line(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    names = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    print_line(f"{folder}: {', '.join(names)}")
 
 
 def _draw(folder: Path, title: str, curve: _Curve) -> None:
     try:
         rows = output_files.read_metrics(folder / run.METRICS)
-        learning_curve.draw(rows, folder / "learning_curve.png", title, score=curve.score, labels=curve.labels)
+        learning_curve.draw(rows, folder / output_files.CURVE, title, score=curve.score, labels=curve.labels)
     except OSError as error:
         # Do not raise here: the error that ended the training, such as a full disk, matters more.
         print_line(f"No learning curve: {error}.")
 
 
 def _remains(folder: Path) -> str:
-    if not (folder / run.POLICY).exists():
-        return f"nothing was trained yet. Remove {folder} before you start again."
+    policy, onward = folder / run.POLICY, f"Go on with: gaussjax resume {folder}"
+    if not policy.exists():
+        return f"nothing was trained yet. {onward}"
     resumable = (folder / checkpoint.LATEST).exists()
-    onward = f"Go on with: gaussjax resume {folder}" if resumable else "There is no checkpoint to go on from."
-    return f"the policy so far is {folder / run.POLICY}. {onward}"
+    return f"the policy so far is {policy}. {onward if resumable else 'There is no checkpoint to go on from.'}"
 
 
 @contextlib.contextmanager
@@ -220,29 +300,10 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 loop = ppo.make(environments, config, mesh=mesh)
             else:
                 loop = sac.make(environments, config)
-            _refuse_beyond_memory(loop.policy, config)
+            check_memory(loop.policy, config)
         if loop.runner is not None:
             loop.runner.timeout = command.timeout
         yield loop
-
-
-def _refuse_beyond_memory(policy: Any, config: Any) -> None:
-    """Raises ValueError if the parameters and the experience of a training cannot fit into the memory."""
-    leaves = jax.tree.leaves(jax.eval_shape(policy.init, jax.random.key(0)))
-    # The parameters have a gradient and two moments of Adam.
-    parameters = 4 * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    observed, acted = policy.spec.observation_space, policy.spec.action_space
-    pixels = getattr(observed, "dtype", None) == np.uint8
-    row = 2 * spaces.size(observed) * (1 if pixels else 4) + 4 * (spaces.size(acted) + 1)
-    rows = getattr(config, "buffer_size", 0) or getattr(config, "num_envs", 0) * getattr(config, "num_steps", 0)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    sizes = {"hidden_sizes": parameters, "buffer_size" if hasattr(config, "buffer_size") else "num_envs": rows * row}
-    if sum(sizes.values()) > memory:
-        name = max(sizes, key=lambda name: sizes[name])
-        raise ValueError(
-            f"{name}: expected a training that fits into the {memory / 1e9:,.0f} GB of memory of this machine, got at "
-            f"least {sum(sizes.values()) / 1e9:,.0f} GB. Choose a smaller number."
-        )
 
 
 def _connect(distributed: str | None) -> Any:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import time
@@ -61,6 +62,14 @@ def _write(path: Path, payload: bytes) -> None:
 def temporary_path(path: Path) -> Path:
     """An unused path beside a path; its name holds the machine and the process, for `remove_stale`."""
     return path.with_name(f"{_prefix(path)}{_here()}-{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def link(path: Path, other: Path) -> None:
+    """Gives a file a second, new name; where the file system has no links, the second name is a copy."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def remove_stale(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -120,6 +121,25 @@ def check_reduction(policy: Policy) -> None:
         raise ValueError(
             f"policy: expected log-densities summed over the actions, got reduction={reduction!r}. Make the policy "
             f"with reduction='sum'."
+        )
+
+
+def check_memory(policy: Any, config: Any) -> None:
+    """Raises ValueError if the parameters and the experience of a training cannot fit into the memory."""
+    leaves = jax.tree.leaves(jax.eval_shape(policy.init, jax.random.key(0)))
+    # The parameters have a gradient and two moments of Adam.
+    parameters = 4 * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    observed, acted = policy.spec.observation_space, policy.spec.action_space
+    pixels = getattr(observed, "dtype", None) == np.uint8
+    row = 2 * spaces.size(observed) * (1 if pixels else 4) + 4 * (spaces.size(acted) + 1)
+    rows = getattr(config, "buffer_size", 0) or getattr(config, "num_envs", 0) * getattr(config, "num_steps", 0)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    sizes = {"hidden_sizes": parameters, "buffer_size" if hasattr(config, "buffer_size") else "num_envs": rows * row}
+    if sum(sizes.values()) > memory:
+        name = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(
+            f"{name}: expected a training that fits into the {memory / 1e9:,.0f} GB of memory of this machine, got at "
+            f"least {sum(sizes.values()) / 1e9:,.0f} GB. Choose a smaller number."
         )
 
 

@@ -221,9 +221,7 @@ def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path,
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["mean_error"] < rows[0]["mean_error"]
     assert gaussjax.load(out / "policy.safetensors").normalizer is not None
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**config, "num_epochs": 5}))
-    cli.main(["resume", str(out)])
+    cli.main(["resume", str(out), "--total-steps", "5"])
     assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [1, 2, 3, 4, 5]
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, 1:2])
     capsys.readouterr()

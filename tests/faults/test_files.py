@@ -78,8 +78,12 @@ def test_kill_9_during_a_save_loses_nothing_and_tears_nothing(path, repository, 
     generator = np.random.default_rng(0)
     with writers(path, 200, repository) as ask:
         for _ in range(kills):
+            before = set(temporaries(path))
             victim = int(ask(0))
-            time.sleep(generator.uniform(0.005, 0.05))
+            # On a busy machine a process may not even begin to write within the time below.
+            while not set(temporaries(path)) - before:
+                time.sleep(0.001)
+            time.sleep(generator.uniform(0.0, 0.045))
             os.kill(victim, 9)
             assert ask("wait") == f"{victim}\n"
             left += bool(temporaries(path))

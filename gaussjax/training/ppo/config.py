@@ -43,7 +43,7 @@ class Config:
     learning_rate: float = 1e-3
     """Initial step size of Adam."""
     anneal_learning_rate: bool = True
-    """Decrease the step size linearly to zero over the training."""
+    """Decrease the step size linearly to zero at total_steps; later updates change nothing, and the first one warns."""
     desired_kl: float | None = None
     """Adapt the step size after each epoch to keep the KL divergence of an update near this many nats, or None."""
     target_kl: float | None = None

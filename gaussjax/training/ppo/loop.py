@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array
 
@@ -84,7 +87,35 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         rows, name = rows // config.sequence_length, "batch_size / sequence_length"
     mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    return make_loop(environments, config, policy, mesh)
+    loop = make_loop(environments, config, policy, mesh)
+    return loop._replace(step=_noticing_the_end(loop.step, config)) if config.anneal_learning_rate else loop
+
+
+def _noticing_the_end(step: Any, config: Config) -> Any:
+    """The function `step`, which warns once if the learning rate of a loop is annealed to 0 already."""
+    updates: float = 0
+
+    def noticing(state: State) -> tuple[State, dict[str, Any]]:
+        nonlocal updates
+        # Under `jit` and `vmap` the counter has no value.
+        if isinstance(state.steps, Tracer):
+            return step(state)
+        if updates == 0:
+            # Reading the counter waits for the update before, so it is read once the total may be reached.
+            steps = int(state.steps)
+            updates = math.ceil((config.total_steps - steps) / (config.num_steps * config.num_envs))
+            if updates <= 0:
+                updates = math.inf
+                warnings.warn(
+                    f"total_steps: expected no update beyond {config.total_steps:,} steps, where the annealed learning "
+                    f"rate is 0, got one at step {steps:,}. It changes no parameter: increase total_steps, or make the "
+                    f"loop with anneal_learning_rate=False.",
+                    stacklevel=2,
+                )
+        updates -= 1
+        return step(state)
+
+    return noticing
 
 
 class Standing(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,38 +44,69 @@ def save(folder: Path, state: Any, extra: Mapping[str, Any]) -> None:
 
 def load(folder: Path, template: Any) -> Restored:
     """Reads the latest checkpoint, or the previous one if it is damaged; `template` is a state of equal structure."""
-    paths = [path for path in (folder / LATEST, folder / PREVIOUS) if path.exists()]
-    if not paths:
-        raise FileNotFoundError(f"{folder}: expected a checkpoint, got none. Was it trained with checkpoints?")
+    path, tensors, description, notice = _read(folder)
+    return Restored(_restore(path, tensors, description, template), _extra(path, description), notice)
+
+
+def options(folder: Path) -> dict[str, Any] | None:
+    """Options of the run that wrote the checkpoint; None if there is no checkpoint or it does not hold them."""
+    try:
+        path, _, description, _ = _read(folder)
+        found = _extra(path, description).get("options")
+    except (OSError, PolicyFileError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _read(folder: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, Any], str]:
+    """Path, tensors and description of the latest checkpoint that can be read, and the notice of `Restored`."""
     faults = []
-    for path in paths:
+    for path in (folder / LATEST, folder / PREVIOUS):
+        # A pipe under this name would be read for ever.
+        if not path.is_file():
+            continue
         try:
             tensors, description = container.read(path)
-        except PolicyFileError as error:
+        except (OSError, PolicyFileError) as error:
             faults.append(str(error))
             continue
         if path.name == PREVIOUS:
             faults = faults or [f"{folder / LATEST} is missing."]
-        notice = f"{' '.join(faults)} Going on from the previous checkpoint." if faults else ""
-        return Restored(_restore(path, tensors, description, template), description.get("extra", {}), notice)
-    raise PolicyFileError(" ".join(faults))
+        return (
+            path,
+            tensors,
+            description,
+            f"{' '.join(faults)} Going on from the previous checkpoint." if faults else "",
+        )
+    if faults:
+        raise PolicyFileError(" ".join(faults))
+    raise FileNotFoundError(
+        f"{folder}: expected a checkpoint, got none. It was trained without checkpoints, or they were removed: train "
+        f"anew into another folder."
+    )
+
+
+def _extra(path: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON-able data of a checkpoint, with None for a best score that is no number."""
+    extra = description.get("extra", {})
+    if not isinstance(extra, dict):
+        raise PolicyFileError(f"{path}: expected a dict of data, got {type(extra).__name__}. Copy the file again.")
+    return {**extra, "best": extra["best"] if isinstance(extra.get("best"), float) else None}
 
 
 def _keep(latest: Path, previous: Path) -> None:
     """Links the latest checkpoint under the name of the previous one, so that one exists while the next is written."""
     try:
         container.read(latest)
-    except (FileNotFoundError, PolicyFileError):
+    except (OSError, PolicyFileError):
         # A damaged file must not replace a good one.
         return
     atomic_file.remove_stale(previous)
     link = atomic_file.temporary_path(previous)
-    try:
-        os.link(latest, link)
-    except OSError:
-        # The file system may not support links.
-        shutil.copyfile(latest, link)
+    atomic_file.link(latest, link)
     os.replace(link, previous)
+    # Renaming does nothing if both names are links to one file, as after a crash between this line and the next write.
+    link.unlink(missing_ok=True)
 
 
 def _flatten(state: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -94,9 +124,8 @@ def _flatten(state: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def _restore(path: Path, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any], template: Any) -> Any:
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     expected = {jax.tree_util.keystr(where): leaf for where, leaf in leaves}
-    keys = description.get("keys", {})
-    if not isinstance(keys, dict):
-        raise PolicyFileError(f"{path}: expected the keys as a dict in the description, got {type(keys).__name__}.")
+    keys = description.get("keys")
+    keys = keys if isinstance(keys, dict) else {}
     tensors = {**tensors, **_whole_buffers(tensors, template)}
     faults = []
     if description.get("format") != FORMAT or description.get("kind") != "checkpoint":

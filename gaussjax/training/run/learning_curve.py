@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gaussjax.core import atomic_file
 from gaussjax.core.text import printable
 
 
@@ -20,7 +22,7 @@ def draw(
     """Draws a metric over the training steps and writes the picture as a PNG file.
 
     Args:
-        rows: Metrics of each update, with `step` and the score; rows whose score is not finite are left out.
+        rows: Metrics of each update, with `step` and the score; rows without a finite score are left out.
         path: Path of the PNG file.
         title: Title above the picture.
         score: Name of the metric.
@@ -36,7 +38,7 @@ def draw(
     # Unlike pyplot, matplotlib's object interface needs no window system and has no global state.
     from matplotlib.figure import Figure
 
-    points = [(row["step"], row[score]) for row in rows if math.isfinite(row[score])]
+    points = [(row["step"], row[score]) for row in rows if math.isfinite(row.get(score, math.nan))]
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
     if points:
@@ -47,4 +49,6 @@ def draw(
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    atomic_file.write(path, picture.getvalue())

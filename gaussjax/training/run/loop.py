@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gaussjax.core import atomic_file
+from gaussjax.envs.guard import EnvironmentStepError, guarded
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import Algorithm, without_empty_means
 from gaussjax.training.run import checkpoint, output_files
@@ -35,27 +37,78 @@ class Resumed(NamedTuple):
 
 
 def start(folder: Path, options: Mapping[str, Any]) -> None:
-    """Makes the folder of a run and writes the options of the run."""
-    folder.mkdir(parents=True)
-    (folder / CONFIG).write_text(json.dumps(options, indent=2) + "\n")
+    """Writes the options of a run into its folder, which is made if there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_file.write(folder / CONFIG, (json.dumps(options, indent=2) + "\n").encode())
+
+
+def read_options(folder: Path) -> tuple[dict[str, Any], str]:
+    """Options of a run, from its checkpoint if the file of options is missing or damaged.
+
+    Returns:
+        The options, and a sentence for the user if they are from the checkpoint, else an empty text.
+
+    Raises:
+        OSError: The file of options cannot be read, and no checkpoint holds the options.
+        ValueError: The file of options is damaged, and no checkpoint holds the options.
+    """
+    path = folder / CONFIG
+    try:
+        found = json.loads(output_files.read_regular(path, most=10**6))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected a dict of options, got {type(found).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        options = checkpoint.options(folder)
+        if options is None:
+            raise
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        return options, f"{path} cannot be read ({reason}). The options are from the checkpoint."
+    return found, ""
 
 
 def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
-    """Reads the checkpoint of a run, given a state from `algorithm.init`, and removes the metrics of later steps."""
-    state, extra, notice = checkpoint.load(folder, state)
-    notices, runner = [notice] if notice else [], algorithm.runner
-    if runner is not None and extra.get("environments") is not None:
-        runner.restore(extra["environments"])
-    elif runner is not None:
-        # The checkpoint has no environments, so `init` resets them and returns their first observations and the carry.
-        state = state._replace(environment=algorithm.init(state.key).environment)
-        notices.append(
-            "The state of these environments is not saved: they start new episodes, so the training differs from an "
-            "uninterrupted one."
-        )
+    """Reads the checkpoint of a run, given a state from `algorithm.init`, and removes the metrics of later steps.
+
+    A training that was killed before its first checkpoint begins anew, with the given state.
+
+    Raises:
+        FileNotFoundError: The run has a trained policy and no checkpoint.
+        PolicyFileError: The checkpoints are damaged, or do not fit the state.
+    """
+    notices = output_files.clear_names(folder) if parallel.leads() else []
+    try:
+        state, extra, notice = checkpoint.load(folder, state)
+    except FileNotFoundError:
+        if (folder / POLICY).exists() and output_files.saved(folder / POLICY, "steps") != 0:
+            raise
+        extra, notice = {}, f"{folder} has no checkpoint yet: the training begins anew."
+    else:
+        fault = _environments_fault(algorithm, extra.get("environments"))
+        if fault:
+            # `init` resets the environments and returns their first observations and the carry.
+            state = state._replace(environment=algorithm.init(state.key).environment)
+            notices.append(f"{fault}: they start new episodes, so the training differs from an uninterrupted one.")
+    notices += [notice]
     if parallel.leads():
-        output_files.drop_later_rows(folder / METRICS, int(state.steps))
-    return Resumed(state, extra.get("best"), notices)
+        notices.append(output_files.drop_later_rows(folder / METRICS, int(state.steps)))
+    return Resumed(state, extra.get("best"), [text for text in notices if text])
+
+
+def _environments_fault(algorithm: Algorithm, saved: Any) -> str:
+    """Restores the environments on the host; returns the reason if that is impossible, and otherwise an empty text."""
+    runner = algorithm.runner
+    if runner is None:
+        return ""
+    if saved is None:
+        return "The state of these environments is not saved"
+    try:
+        with guarded(runner.environments, "restore", runner.timeout):
+            runner.restore(saved)
+    except EnvironmentStepError as error:
+        cause = error.__cause__ or error
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split()).rstrip(".:")
+        return f"The saved state does not fit these environments ({reason})"
+    return ""
 
 
 def train(
@@ -70,16 +123,17 @@ def train(
     best: float | None = None,
     score: str = "episode_return",
     outputs: Sequence[Callable[[Mapping[str, float]], None]] = (),
-) -> tuple[Any, bool]:
+) -> tuple[Any, int]:
     """Trains until `state.steps` reaches `total_steps`, and writes all results even after an error.
 
     `score` names the metric that is highest for the best policy; each of `outputs` is called with the metrics of each
-    update. Returns the last state, and True if the user interrupted. Of several processes only the first one writes.
+    update. Returns the last state, and the number of the signal that interrupted the training, or 0 at its end. In a
+    training of several processes only the first one writes.
     """
     writer = output_files.Results if parallel.leads() else output_files.Follower
     files = writer(folder, algorithm, metadata, score, best)
     files.keep(state)
-    bad, updates, unsaved, stopped = 0, 0, 0, False
+    bad, updates, unsaved, stopped = 0, 0, 0, 0
     with files, Interruption().handle_signals() as interruption:
         try:
             while int(state.steps) < total_steps and not (stopped := interruption.requested_anywhere()):
@@ -87,13 +141,15 @@ def train(
                 following, metrics = algorithm.step(state)
                 # The update runs asynchronously: keep the old state until the metrics of the update have arrived.
                 metrics = {name: np.asarray(value).item() for name, value in jax.device_get(metrics).items()}
-                before, state = state, following
-                rate = (int(state.steps) - first) / (time.perf_counter() - began)
+                steps = int(following.steps)
+                rate = (steps - first) / (time.perf_counter() - began)
                 speed = {"steps_per_second": rate} if hasattr(state, "environment") else {}
                 # The step comes first, because `drop_later_rows` reads it from the first column of the file.
-                row = without_empty_means({"step": int(state.steps), **speed, **metrics})
-                files.keep(state)
+                row = without_empty_means({"step": steps, **speed, **metrics})
+                # A row comes before its state: after an interruption here, `drop_later_rows` removes it again.
                 files.write(row)
+                before, state = state, following
+                files.keep(state)
                 for output in outputs:
                     output(row)
                 updates, unsaved = updates + 1, unsaved + 1
@@ -116,7 +172,7 @@ def train(
                 files.rescue(state)
             if not isinstance(error, KeyboardInterrupt):
                 raise
-            stopped = True
+            stopped = interruption.number or signal.SIGINT
         else:
             if checkpoint_every and unsaved:
                 files.checkpoint(state)
@@ -126,31 +182,37 @@ def train(
 
 
 class Interruption:
-    """The user's request to stop: a first signal lets the running update finish, a second raises KeyboardInterrupt."""
+    """The user's request to stop: a first signal lets the running update finish, a second raises KeyboardInterrupt.
+
+    A closed terminal may send SIGHUP twice. A second one is no second request, and it is ignored after the block too.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.number = 0
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[Interruption]:
-        """Handles Ctrl-C and SIGTERM until the block ends; outside the main thread it does nothing."""
+        """Handles Ctrl-C, SIGTERM and SIGHUP until the block ends; outside the main thread it does nothing."""
         main = threading.current_thread() is threading.main_thread()
-        names = (signal.SIGINT, signal.SIGTERM) if main else ()
+        # nohup ignores SIGHUP, so that the training continues after the end of the session.
+        kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        names = (signal.SIGINT, signal.SIGTERM, *(() if kept else (signal.SIGHUP,))) if main else ()
         before = {name: signal.signal(name, self._handle) for name in names}
         try:
             yield self
         finally:
             for name, handler in before.items():
-                signal.signal(name, handler)
+                ended = name == self.number == signal.SIGHUP
+                signal.signal(name, signal.SIG_IGN if ended else handler)
 
-    def requested_anywhere(self) -> bool:
-        """True if the user of any process asked to stop, so that all processes stop after the same update."""
-        return parallel.any_of(self.requested)
+    def requested_anywhere(self) -> int:
+        """Number of the signal if the user of any process asked to stop, else 0: all stop after the same update."""
+        return (self.number or signal.SIGINT) if parallel.any_of(self.number > 0) else 0
 
-    def _handle(self, *_: object) -> None:
-        if self.requested:
+    def _handle(self, number: int, _: object) -> None:
+        if self.number and number != signal.SIGHUP:
             raise KeyboardInterrupt
-        self.requested = True
+        self.number = self.number or number
 
 
 @contextlib.contextmanager

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import io
+import itertools
 import json
 import math
-from collections.abc import Mapping
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from gaussjax import files
+from gaussjax.core import atomic_file
 from gaussjax.envs.snapshot import UnsavableError
 from gaussjax.files import container
 from gaussjax.training import parallel
@@ -20,54 +27,149 @@ from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.run import checkpoint
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
+CURVE = "learning_curve.png"
+# Far above the metrics of a long training.
+_MOST_BYTES = 2**30
+_STEP = re.compile(r"[0-9]{1,10}")
 
 
 class MetricsFile:
     """Writer of metrics to a CSV file, one flushed row for each update; it appends to an existing file."""
 
     def __init__(self, path: Path):
-        # The first row of an existing file names the columns.
-        columns = path.read_text().partition("\n")[0].strip() if path.exists() else ""
-        self._file = path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, columns.split(",")) if columns else None
+        self._path = path
+        self._stack = contextlib.ExitStack()
+        self._writer: csv.DictWriter[str] | None = None
 
     def __enter__(self) -> MetricsFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._stack.close()
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Writes a row; the names in the first row become the columns."""
+        """Writes a row; its names become columns, with NaN in the earlier rows of the file."""
         if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row))
-            self._writer.writeheader()
+            earlier = _rows(self._path)[0] if self._path.exists() else []
+            names = earlier[0] if earlier else []
+            columns = [*row, *(name for name in names if name not in row)]
+            if names != columns:
+                _write_rows(self._path, columns, [dict(zip(names, values, strict=True)) for values in earlier[1:]])
+            # A link could lead out of the folder.
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            self._file = self._stack.enter_context(os.fdopen(descriptor, "a", newline=""))
+            self._writer = csv.DictWriter(self._file, columns, restval="nan")
         self._writer.writerow(row)
         self._file.flush()
 
-
-def whole_rows(path: Path) -> list[list[str]]:
-    """Rows of a CSV file as text, the column names first; a last row that a crash cut off is dropped."""
-    # A row that a crash cut off has no end of line.
-    whole, _, _ = path.read_text().rpartition("\n")
-    rows = list(csv.reader(whole.splitlines()))
-    return [row for row in rows if len(row) == len(rows[0])]
+    def sync(self) -> None:
+        """Waits until the rows are on the disk, so that a power cut does not lose them."""
+        if self._writer is not None:
+            os.fsync(self._file.fileno())
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Metrics of each update, read from a CSV file; a last row that a crash cut off is dropped."""
-    rows = whole_rows(path)
+    """Metrics of each update, read from a CSV file; lines that are no rows of metrics are left out."""
+    rows, _ = _rows(path)
     return [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
 
 
-def drop_later_rows(path: Path, steps: int) -> None:
-    """Removes the rows after step `steps` from a metrics file, because a resumed training writes them again."""
-    if not path.exists():
-        return
-    rows = whole_rows(path)
-    kept = rows[:1] + [row for row in rows[1:] if row[0].isdecimal() and int(row[0]) <= steps]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(kept)
+def drop_later_rows(path: Path, steps: int) -> str:
+    """Removes the rows after step `steps` from a metrics file, because a resumed training writes them again.
+
+    A damaged file is kept under another name, and the rows that can be read stay.
+
+    Returns:
+        A sentence for the user about a damaged file, or an empty text.
+    """
+    if not os.path.lexists(path):
+        return ""
+    try:
+        rows, others = _rows(path)
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror}): it is kept as {set_aside(path)}."
+    if others and not rows:
+        return f"{path.name} has no names of metrics in its first line: it is kept as {set_aside(path)}."
+    notice = ""
+    if others:
+        # The file keeps its name until the good rows replace it.
+        kept = set_aside(path, atomic_file.link)
+        notice = (
+            f"{path.name} has lines that are no rows of metrics in order ({others:,}): it is kept as {kept}, and the "
+            f"other rows stay."
+        )
+    if rows:
+        _write_rows(path, rows[0], [dict(zip(rows[0], row, strict=True)) for row in rows[1:] if int(row[0]) <= steps])
+    return notice
+
+
+def set_aside(path: Path, move: Callable[[Path, Path], Any] = os.rename) -> str:
+    """Gives a damaged file another name, and returns the name."""
+    names = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.chain([""], itertools.count(2)))
+    other = next(name for name in names if not os.path.lexists(name))
+    move(path, other)
+    return other.name
+
+
+def clear_names(folder: Path) -> list[str]:
+    """Gives folders, pipes and devices under the names of a run's files other names; returns sentences about them.
+
+    Temporary files of killed processes are removed.
+    """
+    paths = [folder / name for name in (CONFIG, POLICY, BEST, CURVE, checkpoint.LATEST, checkpoint.PREVIOUS)]
+    for path in (*paths, folder / METRICS):
+        atomic_file.remove_stale(path)
+    strange = [path for path in paths if path.exists() and not path.is_file()]
+    return [f"{path.name} is not a regular file: it is kept as {set_aside(path)}." for path in strange]
+
+
+def read_regular(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """Content of a regular file; raises OSError for a folder, a pipe, a device or more than `most` bytes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        raise OSError(errno.EINVAL, f"expected a regular file of at most {most:,} bytes", str(path))
+    return path.read_bytes()
+
+
+def _rows(path: Path) -> tuple[list[list[str]], int]:
+    """Rows of a metrics file as text, the column names first, and the number of lines that are no rows in order.
+
+    A last line without an end is neither, because a crash cuts it off.
+    """
+    lines = read_regular(path).decode("utf-8", "replace").split("\n")[:-1]
+    columns, *others = map(_fields, lines or [""])
+    if columns[:1] != ["step"] or len({*columns}) < len(columns) or not all(name.isprintable() for name in columns):
+        return [], len(lines)
+    rows, last = [columns], -1
+    for row in others:
+        if len(row) == len(columns) and all(map(_is_number, row)) and _STEP.fullmatch(row[0]) and int(row[0]) > last:
+            rows.append(row)
+            last = int(row[0])
+    return rows, len(lines) - len(rows)
+
+
+def _fields(line: str) -> list[str]:
+    """The fields of a line, none if it is no line of a CSV file."""
+    try:
+        return next(csv.reader([line.rstrip("\r")]), [])
+    except csv.Error:
+        return []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="nan")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_file.write(path, text.getvalue().encode())
 
 
 class _Kept(NamedTuple):
@@ -84,10 +186,11 @@ class Results(MetricsFile):
     def __init__(self, folder: Path, algorithm: Algorithm, metadata: Mapping[str, Any], score: str, best: float | None):
         self.folder, self.algorithm, self.metadata = folder, algorithm, metadata
         # An interrupted run may have saved a better policy after its last checkpoint, so the saved score counts too.
-        saved = _saved_score(folder / BEST, score) if (folder / BEST).exists() else None
-        self.score, self.best = score, max((value for value in (best, saved) if value is not None), default=None)
-        options = json.loads((folder / CONFIG).read_text())
-        self._normalized = options.get("normalize_observations", False)
+        kept = saved(folder / BEST, score) if (folder / BEST).exists() else None
+        scores = [value for value in (best, kept) if isinstance(value, float) and math.isfinite(value)]
+        self.score, self.best = score, max(scores, default=None)
+        self._options = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        self._normalized = self._options.get("normalize_observations", False)
         self._best: _Kept | None = None
         self._last: _Kept | None = None
         super().__init__(folder / METRICS)
@@ -118,9 +221,13 @@ class Results(MetricsFile):
         """Writes a checkpoint and a new best policy; if `moved`, host environments are past this state and left out."""
         # Only the first process writes, and it could save only its own environments.
         environments = None if moved or parallel.several() else self._environments()
-        extra = {"best": self.best, **({} if self.algorithm.runner is None else {"environments": environments})}
-        checkpoint.save(self.folder, parallel.fetched(state), extra)
+        extra = {"best": self.best, "options": self._options}
+        if self.algorithm.runner is not None:
+            extra["environments"] = environments
+        # A crash leaves a best policy and rows that the checkpoint does not know, but never the reverse.
         self._save_best()
+        self.sync()
+        checkpoint.save(self.folder, parallel.fetched(state), extra)
 
     def finish(self, state: Any) -> None:
         """Writes the policy of the last complete update, and a new best policy."""
@@ -150,13 +257,12 @@ class Results(MetricsFile):
         files.save(path, policy, kept.params, normalizer=kept.statistics, metadata=metadata)
 
 
-def _saved_score(path: Path, score: str) -> float | None:
-    """Score in the metadata of a policy file, or None if it cannot be read."""
+def saved(path: Path, name: str) -> Any:
+    """An entry in the metadata of a policy file, or None if it cannot be read."""
     try:
-        found = container.read(path)[1]["metadata"][score]
+        return container.read(path)[1]["metadata"][name]
     except (OSError, KeyError, TypeError, files.PolicyFileError):
         return None
-    return found if isinstance(found, float) else None
 
 
 class Follower(contextlib.nullcontext[None]):

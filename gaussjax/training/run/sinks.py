@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gaussjax.core import atomic_file
+
 Write = Callable[[Mapping[str, float]], None]
 
 # Python package that each sink needs. The extra of gaussjax with the sink's name installs it.
@@ -104,7 +106,7 @@ def _wandb(folder: Path, options: Mapping[str, Any], first: int) -> Iterator[Cal
     except wandb.errors.Error as error:
         raise SinkError(f"wandb: {error} To keep the run in its folder set WANDB_MODE=offline.") from error
     with run:
-        path.write_text(f"{run.id}\n")
+        atomic_file.write(path, f"{run.id}\n".encode())
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
             run.log(dict(metrics), step=step)

@@ -90,10 +90,28 @@ def test_returns_of_the_latest_episodes_stay_until_others_end(algorithm):
 
 def test_steps_beyond_32_bits_leave_the_learning_rate_at_zero(algorithm):
     state = algorithm.init(jax.random.key(0))
-    for _ in range(2):
-        state, metrics = algorithm.step(state._replace(steps=state.steps + (2**31 - 65 if state.steps == 0 else 0)))
+    with pytest.warns(UserWarning, match="no update beyond"):
+        state, _ = algorithm.step(state._replace(steps=state.steps + (2**31 - 65)))
+    state, metrics = algorithm.step(state)
     assert int(state.steps) == int(metrics["step"]) == 2**31 - 1
     assert metrics["learning_rate"] == 0.0
+
+
+@pytest.mark.parametrize("compiled", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_first_update_beyond_the_total_warns_that_the_learning_rate_is_zero(compiled):
+    environments = jax_probes.bandit(1.0) if compiled else probes.vector(probes.Bandit, 4)
+    config = ppo.Config(num_envs=4, num_steps=16, batch_size=32, num_epochs=1, total_steps=100)
+    loop = ppo.make(environments, config)
+    # Two updates of 64 steps reach the total; a state that begins again is no update beyond it.
+    for _ in range(2):
+        state = loop.init(jax.random.key(0))
+        for _ in range(2):
+            state, _ = loop.step(state)
+    with pytest.warns(UserWarning, match="no update beyond 100 steps, where the annealed .* got one at step 128"):
+        state, metrics = loop.step(state)
+    assert metrics["learning_rate"] == 0
+    # Warnings are errors here, so a second one would be raised.
+    loop.step(state)
 
 
 def test_same_key_trains_bitwise_the_same(algorithm):

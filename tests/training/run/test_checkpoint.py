@@ -235,3 +235,8 @@ def test_some_checkpoint_is_in_the_folder_at_every_moment(training, tmp_path, mo
                 patched.setattr(os, name, stopping(getattr(os, name), count))
                 training.save(tmp_path)
             assert checkpoint.load(tmp_path, training.state).notice == ""
+    # A crash before the write of the latest one leaves two names of one file, between which a rename does nothing.
+    (tmp_path / checkpoint.PREVIOUS).unlink()
+    os.link(tmp_path / checkpoint.LATEST, tmp_path / checkpoint.PREVIOUS)
+    training.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {checkpoint.LATEST, checkpoint.PREVIOUS}

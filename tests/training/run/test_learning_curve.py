@@ -1,4 +1,5 @@
 import csv
+import math
 import struct
 
 import pytest
@@ -31,5 +32,57 @@ def test_a_row_of_metrics_that_was_broken_off_is_passed_over_and_dropped(tmp_pat
     path.write_text(whole + "128\n192,1.0,0.5\n" + torn)
     assert [row["step"] for row in output_files.read_metrics(path)] == [64.0, 192.0]
     path.write_text(whole + torn)
-    output_files.drop_later_rows(path, 640)
+    assert output_files.drop_later_rows(path, 640) == ""
     assert path.read_text().split() == whole.split()
+
+
+WHOLE = "step,entropy,kl\n64,1.5,nan\n128,1.0,0.5\n192,0.5,0.25\n"
+DAMAGE = {
+    "later rows": (WHOLE + "256,1.0,1.0\n", ""),
+    "row of another length": (WHOLE + "192\n", "in order (1): it is kept as metrics.csv.damaged"),
+    "doubled rows": (WHOLE + "128,1.0,0.5\n192,0.5,0.25\n", "in order (2)"),
+    "text": (WHOLE + "200,much,0.5\n", "in order (1)"),
+    "step of many digits": (WHOLE + "9" * 5000 + ",1.0,0.5\n", "in order (1)"),
+    "step that is no whole number": (WHOLE + "200.5,1.0,0.5\n", "in order (1)"),
+    "NUL bytes": (WHOLE + "\0\0\0\n", "in order (1)"),
+    "field of a megabyte": (WHOLE + "1" * 10**6 + "\n", "in order (1)"),
+    "open quote": (WHOLE + '200,"1.0,0.5\n', "in order (1)"),
+    "other end of lines": (WHOLE.replace("\n", "\r\n"), ""),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_rows_that_can_be_read_stay_and_a_damaged_file_is_kept_under_another_name(name, tmp_path):
+    path, (text, says) = tmp_path / "metrics.csv", DAMAGE[name]
+    for number in ("", "2"):
+        path.write_text(text, newline="")
+        assert says in output_files.drop_later_rows(path, 192)
+        assert path.read_text() == WHOLE
+        other = tmp_path / f"metrics.csv.damaged{number}"
+        assert not says or other.read_text() == text.replace("\r", "")
+    assert len(list(tmp_path.iterdir())) == (3 if says else 1)
+
+
+def test_a_file_behind_a_link_is_not_changed(tmp_path):
+    outside, path = tmp_path / "outside.csv", tmp_path / "metrics.csv"
+    outside.write_text(WHOLE)
+    path.symlink_to(outside)
+    with output_files.MetricsFile(path) as metrics, pytest.raises(OSError, match=r"metrics\.csv"):
+        metrics.write({"step": 256, "entropy": 0.0, "kl": 0.0})
+    output_files.drop_later_rows(path, 64)
+    with output_files.MetricsFile(path) as metrics:
+        metrics.write({"step": 128, "entropy": 0.0, "kl": 0.0})
+    assert outside.read_text() == WHOLE
+    assert [row["step"] for row in output_files.read_metrics(path)] == [64, 128]
+
+
+def test_rows_of_other_metrics_share_a_file_by_the_names_of_both(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(WHOLE)
+    with output_files.MetricsFile(path) as metrics:
+        metrics.write({"step": 256, "kl": 0.125, "std": 1.0})
+    rows = output_files.read_metrics(path)
+    assert list(rows[0]) == ["step", "kl", "std", "entropy"]
+    assert [row["kl"] for row in rows[1:]] == [0.5, 0.25, 0.125]
+    assert (rows[0]["entropy"], rows[3]["std"]) == (1.5, 1.0)
+    assert all(math.isnan(value) for value in (rows[0]["std"], rows[3]["entropy"]))

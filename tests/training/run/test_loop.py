@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import functools
 import gc
+import re
 import signal
 import sys
 import time
@@ -167,6 +168,63 @@ def test_a_better_policy_that_a_checkpoint_does_not_know_is_kept(tmp_path):
     assert gaussjax.load(folder / output_files.BEST).metadata["episode_return"] == 800.0
 
 
+def test_the_best_policy_is_on_the_disk_before_the_checkpoint_that_knows_its_score(tmp_path, monkeypatch):
+    """Killed between the two, a resumed training would never write it, because no later score is better."""
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    save, found = checkpoint.save, []
+
+    def noted(folder, *arguments):
+        found.append(gaussjax.load(folder / output_files.BEST).metadata["episode_return"])
+        save(folder, *arguments)
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    train(folder, scored(algorithm, [7.0, 8.0]), state, 2, checkpoint_every=1)
+    assert found == [7.0, 8.0]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_an_interruption_at_a_row_of_metrics_leaves_each_update_once(written, tmp_path, monkeypatch):
+    """A row without its state is removed again; a state without its row could not be repaired."""
+    folder, algorithm, state = make_run(tmp_path, Opaque)
+    write = output_files.MetricsFile.write
+
+    def interrupted(self, row):
+        if written or row["step"] < 128:
+            write(self, row)
+        if row["step"] == 128:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(output_files.MetricsFile, "write", interrupted)
+    assert train(folder, algorithm, state, 6, checkpoint_every=20)[1] == signal.SIGINT
+    monkeypatch.undo()
+    resumed = run.restore(*make_run(tmp_path, Opaque))
+    assert resumed.state.steps == 64
+    train(folder, algorithm, resumed.state, 3)
+    assert [row["step"] for row in rows_of(folder)] == ["64", "128", "192"]
+
+
+class Closed(Open):
+    """A newer version of an environment, which refuses the states of the older one."""
+
+    __module__, __qualname__ = Open.__module__, "Open"
+
+    def set_state(self, state):
+        raise SystemExit("no such state")
+
+
+class Renamed(Open):
+    """An environment whose class has another name than in the checkpoint."""
+
+
+@pytest.mark.parametrize(("make", "reason"), [(Closed, "no such state"), (Renamed, "expected .*:Open in 0 wrappers")])
+def test_environments_that_refuse_their_saved_state_start_new_episodes(make, reason, tmp_path):
+    folder, algorithm, state = make_run(tmp_path, Open)
+    train(folder, algorithm, state, 2)
+    resumed = run.restore(*make_run(tmp_path, make))
+    assert re.search(rf"does not fit these environments \(.*{reason}.*\): they start new episodes", resumed.notices[0])
+    assert train(folder, algorithm, resumed.state, 3)[0].steps == 3 * 64
+
+
 def test_random_actions_make_no_best_policy(tmp_path):
     """As of SAC before its first gradient step; the score is not one of the policy's."""
     folder, algorithm, state = make_run(tmp_path, Opaque)
@@ -230,6 +288,25 @@ def test_first_signal_is_a_request_and_the_second_one_stops(name):
     assert signal.getsignal(name) is before
 
 
+def test_a_terminal_that_is_closed_twice_is_one_request_and_nohup_is_respected():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        with run.Interruption().handle_signals() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+            assert interruption.requested_anywhere() == signal.SIGHUP
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        # One that comes while the results are written does not end the process.
+        signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with run.Interruption().handle_signals() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.requested_anywhere()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def press(phase="start", _=None):
     if phase == "start":
         signal.raise_signal(signal.SIGINT)
@@ -257,8 +334,13 @@ def test_an_interrupt_that_python_drops_is_sent_again(pressed):
         pressed()
         time.sleep(600)
 
-    with run.resend_lost_interrupts(), pytest.raises(KeyboardInterrupt):
-        wait()
+    # A shell starts processes in its background with SIGINT ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with run.resend_lost_interrupts(), pytest.raises(KeyboardInterrupt):
+            wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_other_errors_that_python_drops_are_reported_as_before(monkeypatch):
