@@ -56,11 +56,7 @@ def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str
         raise TypeError(f"{path}: expected arrays of numbers, got {quoted(other)}. Convert them first.")
     versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
-    try:
-        untrusted.refuse_swollen(text)
-        untrusted.refuse_large(description, _MOST_ENTRIES, deepest=_DEEPEST)
-    except ValueError as error:
-        raise ValueError(f"{path}: the description is too large for a file: {error}. Leave out metadata.") from error
+    refuse_large(description, f"{path}: the description", text)
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
     payload = _with_digest(payload, _NO_DIGEST, hashlib.sha256(payload).hexdigest())
     if isinstance(path, Path):
@@ -140,6 +136,15 @@ def _tensors(header: Mapping[str, Any], data: bytes) -> dict[str, np.ndarray]:
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes that belong to no array")
     return tensors
+
+
+def refuse_large(description: Any, name: str, text: str = "") -> None:
+    """Raises ValueError for a description, and its JSON text, that `read` would refuse."""
+    try:
+        untrusted.refuse_large(description, _MOST_ENTRIES, deepest=_DEEPEST)
+        untrusted.refuse_swollen(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}. Save less metadata.") from error
 
 
 def refuse_nan(tensors: Mapping[str, np.ndarray], path: Any) -> None:

@@ -108,7 +108,9 @@ def save(
         True
     """
     checks.policy(policy)
-    place, described = container.place(path), limits.plain(dict(metadata or {}), "metadata")
+    place = container.place(path)
+    container.refuse_large(metadata or {}, "metadata")
+    described = limits.plain(dict(metadata or {}), "metadata")
     # Metadata from `load` holds the library versions of the loaded file; the current versions replace them.
     versions = described.pop("versions", {"gaussjax": ""})
     if not isinstance(versions, Mapping) or "gaussjax" not in versions:

@@ -371,6 +371,10 @@ def test_open_files_hold_what_a_path_holds(path, library):
         gaussjax.load(io.StringIO(""))
 
 
+LOOP: dict = {}
+LOOP["a"] = LOOP
+
+
 def test_metadata_of_numpy_become_plain_numbers(path):
     metadata = {"x": np.float32(0.5), "n": np.int64(3), "list": np.arange(2), "in": {"flag": np.bool_(True)}, "t": (1,)}
     policy = gaussjax.gaussian(networks.MLP((8,)), 3, SPACE)
@@ -385,6 +389,8 @@ def test_metadata_of_numpy_become_plain_numbers(path):
     [
         ({"score": float("nan")}, r"metadata\['score'\]: expected a finite number, got nan"),
         ({"a": [np.float32(np.inf)]}, r"metadata\['a'\]\[0\]: expected a finite number, got inf"),
+        (LOOP, r"metadata: expected at most 10,000,000 entries that are nested at most 300 deep, got more\. Save less"),
+        ({"a": ["[" * 10**7]}, r"policy.safetensors: the description: expected JSON that takes at most .* bytes"),
         ({"a": {1: 2}}, r"metadata\['a'\]: expected text as keys, got \[1\]"),
         ({"a": {1, 2}}, r"metadata\['a'\]: expected text, numbers, lists or dicts, got set"),
     ],
