@@ -28,7 +28,7 @@ from gaussjax.core import untrusted
 from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.algorithm import check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
-from gaussjax.training.run.owner import LOCK
+from gaussjax.training.run.loop import LOCK
 
 INTERRUPTED, HUNG_UP = 130, 128 + signal.SIGHUP
 FAULTS = (

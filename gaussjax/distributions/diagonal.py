@@ -6,9 +6,9 @@ import abc
 
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, xp
+from gaussjax.core.arrays import align, exact_sum, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
-from gaussjax.distributions.special import HALF_LOG_2PI, exact_difference, log_normal_cdf, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
 
 
 class Normal(Distribution):
@@ -91,7 +91,7 @@ class DiagGaussian(Normal):
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
         """The noise `(actions - loc) / exp(log_std)`, and what the rounding of `actions - loc` removed from it."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        difference, lost = exact_difference(actions, loc)
+        difference, lost = exact_sum(actions, -loc)
         # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
         scale = xp.exp(-log_std)
         return difference * scale, lost * scale

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, xp
+from gaussjax.core.arrays import align, exact_sum, xp
 from gaussjax.distributions.diagonal import Normal
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
-from gaussjax.distributions.special import exact_difference, exact_product, scale_divergence
+from gaussjax.distributions.special import exact_product, scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:
@@ -65,14 +65,14 @@ class MultivariateGaussian(Normal):
         def solve(right: Array) -> Array:
             return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
 
-        (difference, lost), scale = exact_difference(actions, loc), xp.exp(-log_std)
+        (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
         scaled, error = exact_product(difference, scale)
         noise = solve(scaled)
         products, errors = exact_product(factor, xp.expand_dims(noise, -2))
         error = error + lost * scale - xp.sum(errors, -1)
         residual = scaled
         for term in (noise, *(xp.entry(products, i) for i in range(loc.shape[-1] - 1))):
-            residual, lost = exact_difference(residual, term)
+            residual, lost = exact_sum(residual, -term)
             error = error + lost
         return noise, solve(residual + error)
 
@@ -90,7 +90,7 @@ class MultivariateGaussian(Normal):
         # The divergence needs the matrix M with (factor of other) M = (factor of self). M is diag(ratio) plus
         # a strictly lower X. With N' the N of other, (I + N') X = diag(ratio) N - N' diag(ratio). The right side
         # is written so that it is exactly zero for equal distributions.
-        gap, rest = exact_difference(log_std, other_log_std)
+        gap, rest = exact_sum(log_std, -other_log_std)
         ratio = xp.exp(gap) * (1.0 + rest)
         along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
         difference = xp.expand_dims(ratio, -1) * (factor - other_factor)

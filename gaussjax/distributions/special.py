@@ -128,11 +128,6 @@ def expm1_minus_x(x: Array) -> Array:
     return xp.where(near, xp.square(small) * series, xp.expm1(x) - x)
 
 
-def exact_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded difference `a - b` and its rounding error, whose sum is exactly `a - b`."""
-    return exact_sum(a, -b)
-
-
 def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
     """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b` unless it over- or underflows.
 
@@ -168,7 +163,7 @@ def scale_divergence(log_std: Array, other_log_std: Array) -> Array:
 
 
 def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
-    difference, rest = exact_difference(a, b)
+    difference, rest = exact_sum(a, -b)
     return 2.0 * difference, 2.0 * rest
 
 
@@ -249,9 +244,9 @@ def _tail(t: Array) -> tuple[Array, Array, Array]:
     near = xp.where(t < 40.0, t, 40.0)
     coarse = xp.floor(near * 64.0) / 64.0
     main, rest = -0.5 * xp.square(coarse), -0.5 * (near - coarse) * (near + coarse)
-    exponent, lost = exact_difference(main, -rest)
+    exponent, lost = exact_sum(main, rest)
     decay = xp.exp(exponent)
-    above_one, lost_there = exact_difference(t, -xp.ones_like(t))
+    above_one, lost_there = exact_sum(t, xp.ones_like(t))
     series = chebyshev((0.0, *_MILLS[1:]), 14, (t - 4.0) / (t + 4.0))
     # The corrections for rounding enter before the constant of the series, so that they are rounded with it.
     shift = -lost_there / above_one

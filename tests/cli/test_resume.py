@@ -14,7 +14,7 @@ from gaussjax.cli import main as cli
 from gaussjax.cli.train import HUNG_UP, INTERRUPTED
 from gaussjax.files import container
 from gaussjax.training import run
-from gaussjax.training.run import checkpoint, output_files, owner
+from gaussjax.training.run import checkpoint, loop, output_files
 from tests.cli.test_errors import SHORT, failed, refused
 
 TRAIN = ["train", "ppo", "Pendulum-v1", "--evaluation-episodes", "1", "--checkpoint-every", "1", *SHORT]
@@ -90,7 +90,7 @@ def test_a_training_killed_before_its_first_checkpoint_begins_anew(finished, cap
 def test_a_training_killed_before_its_options_were_written_is_started_again(tmp_path, capsys):
     out = tmp_path / "run"
     out.mkdir()
-    (out / owner.LOCK).write_text("of a dead owner")
+    (out / loop.LOCK).write_text("of a dead owner")
     (out / f".{run.CONFIG}.writer-1.abc").write_text("half")
     assert "repeat the command that started it." in refused(capsys, "resume", str(out))
     cli.main([*TRAIN, "--total-steps", "64", "--out", str(out)])

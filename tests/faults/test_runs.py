@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gaussjax.files import container
-from gaussjax.training.run import CONFIG, METRICS, POLICY, checkpoint, output_files, owner
+from gaussjax.training.run import CONFIG, METRICS, POLICY, checkpoint, loop, output_files
 
 pytestmark = pytest.mark.slow
 FULL = bool(os.environ.get("FAULTS_RECORD"))
@@ -143,7 +143,7 @@ def test_a_second_process_on_a_run_is_refused_in_one_line(ask, tmp_path, reposit
     first.start()
     while not (folder / checkpoint.LATEST).exists():
         time.sleep(0.1)
-    number = int((folder / owner.LOCK).read_text().split()[1])
+    number = int((folder / loop.LOCK).read_text().split()[1])
     before = (folder / METRICS).read_text()
     commands = ["resume", str(folder)], ["train", *options.split(), "--out", str(folder)]
     try:
