@@ -166,9 +166,6 @@ class Tanh(tfb.Tanh):
     def _forward_log_det_jacobian(self, x: jax.Array) -> jax.Array:
         return tanh_log_det(x)
 
-    def _inverse_log_det_jacobian(self, y: jax.Array) -> jax.Array:
-        return -tanh_log_det(self._inverse(y))
-
 
 def _divergence(one: Any, other: Any, name: Any = None) -> jax.Array:
     return one._ours().as_distrax().kl_divergence(other._ours().as_distrax())
