@@ -192,7 +192,8 @@ def page(results: list[Result], folder: Path) -> str:
         f"Written by `make test-peers`: gaussjax {gaussjax.__version__}, {versions}, Python "
         f"{platform.python_version()}, {platform.system()}. The peers' own test files run with our distributions in "
         "the place of the classes in the third column, through the adapters in `tests/peers`. Constructors, checks of "
-        "arguments and slices may be the peer's; ours compute every result. No file is changed; the "
+        "arguments, slices and transformations other than tanh are the peer's; ours compute every other "
+        "result. No file is changed; the "
         "second column has the first digits of its SHA-256. Tests about other distributions are left out, and so are "
         "truncated normal distributions and covariances of low rank, which gaussjax does not have. Where a test goes "
         "through examples of all distributions of torch, it goes through those of the three classes.",
