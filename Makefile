@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults lint docs format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -39,6 +39,13 @@ test-faults: $(READY)
 	rm -f .faults.jsonl
 	FAULTS_RECORD=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -q tests/faults tests/training/run/test_checkpoint.py
 	$(BIN)/python -m tests.faults.record .faults.jsonl benchmarks/results/faults.md
+
+# The tests of distrax, TFP and torch.distributions with our distributions in their place (half an hour). The folder
+# holds the checkouts probability (github.com/tensorflow) and pytorch (github.com/pytorch, tag v2.6.0).
+PEER_TESTS ?= .peers/tests
+test-peers: .peers/distributions/.ready
+	rm -rf .peers/outcomes
+	.peers/distributions/bin/python -m tests.peers.run $(PEER_TESTS) --out benchmarks/results/peer_tests.md
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -74,7 +81,8 @@ bench: $(READY)
 # An environment for each peer. torch is installed first and alone: its plain pin finds the small build.
 bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 
-.peers/%/.ready: benchmarks/peers/%.txt
+vpath %.txt benchmarks/peers tests/peers
+.peers/%/.ready: %.txt
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/python -m pip install --quiet --upgrade pip -c constraints.txt
 	grep '^torch==' $< | xargs --no-run-if-empty .peers/$*/bin/python -m pip install --quiet

@@ -133,9 +133,9 @@ def distrax_class() -> type:
         if isinstance(distribution, tfd.MultivariateNormalDiag):
             return DiagGaussian(found.mean(), jnp.log(jnp.abs(found.scale.diag_part())))
         if isinstance(distribution, distrax.MultivariateNormalFromBijector):
-            return _factorised(found.mean(), found.scale.matrix)
+            return factorised(found.mean(), found.scale.matrix)
         if isinstance(distribution, tfd.MultivariateNormalLinearOperator):
-            return _factorised(found.mean(), found.scale.to_dense())
+            return factorised(found.mean(), found.scale.to_dense())
         return distribution
 
     def _divergence(one: Any, other: Any, *_: Any, **__: Any) -> Any:
@@ -167,7 +167,7 @@ def _full(one: Any) -> MultivariateGaussian:
     return MultivariateGaussian(one.loc, one.log_std, jnp.zeros(num_pairs(*one.event_shape), one.loc.dtype))
 
 
-def _factorised(mean: Any, scale: Any) -> MultivariateGaussian:
+def factorised(mean: Any, scale: Any) -> MultivariateGaussian:
     """Makes the normal distribution with the covariance `scale @ scale.T`, for square matrices `(…, act, act)`."""
     factor = jnp.linalg.qr(scale.mT, mode="r").mT
     diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)

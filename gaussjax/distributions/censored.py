@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,14 @@ class CensoredGaussian(DiagGaussian):
         """Log-probability in nats of an action on or beyond a bound, log-density of another."""
         return reduce(self._with_tails(actions, self.base.log_prob(actions, "none")), reduction)
 
+    def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
+        """Log-probability in nats that a clipped sample is at most `actions`, for each dimension, `(…, act)`."""
+        return self._beyond(actions, -float("inf"), self.base.log_cdf, 0.0)
+
+    def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
+        """Log-probability in nats that a clipped sample exceeds `actions`, for each dimension, `(…, act)`."""
+        return self._beyond(actions, 0.0, self.base.log_survival, -float("inf"))
+
     def entropy(self, reduction: str = "sum") -> Array:
         """Entropy in nats: of the probabilities of the bounds, plus the differential entropy between them."""
         below, above, (inside, _, excess) = self._parts()
@@ -129,6 +138,15 @@ class CensoredGaussian(DiagGaussian):
 
     def _bounds(self, like: Array) -> tuple[Array, Array]:
         return like_actions(np.asarray(self.low), np.asarray(self.high), like)
+
+    def _beyond(self, actions: Array, below: float, inside: Callable[[Array], Array], above: float) -> Array:
+        """`inside(actions)` from the lower bound on, `below` under it, and `above` from the upper bound on."""
+        actions = xp.at_least_float32(self.loc, actions)[1]
+        _, at_high = on_bounds(np.asarray(self.low), np.asarray(self.high), actions)
+        under = actions < self._bounds(actions)[0]
+        # The mean replaces actions beyond the bounds, because the gradient at an infinite action is not finite.
+        terms = inside(xp.where(under | at_high, self.loc, actions))
+        return xp.where(at_high, above, xp.where(under, below, terms))
 
     def _with_tails(self, actions: Array, inside: Array) -> Array:
         low, high = self._bounds(inside)

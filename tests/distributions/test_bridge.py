@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax.distributions import DiagGaussian, Distribution, MultivariateGaussian, TanhGaussian
+from gaussjax.distributions import CensoredGaussian, DiagGaussian, Distribution, MultivariateGaussian, TanhGaussian
 
 with warnings.catch_warnings():
     # distrax loads TensorFlow Probability, which uses what JAX has deprecated.
@@ -201,10 +201,12 @@ def test_the_diagonal_kind_has_the_methods_of_distraxs_diagonal_normal() -> None
         ours[0][0]
 
 
-def test_the_cumulative_probability_of_a_squashed_action_is_that_of_its_sample() -> None:
+def test_the_cumulative_probability_of_a_squashed_or_clipped_action_is_that_of_its_sample() -> None:
     one = TanhGaussian(jnp.zeros((1,)), jnp.zeros((1,)), -2.0, 2.0).as_distrax()
     actions = np.float32([[-2.0], [0.0], [2.0 * np.tanh(0.5)], [2.0], [3.0]])
     np.testing.assert_allclose(one.cdf(actions), [0.0, 0.5, 0.69146246, 1.0, 1.0], rtol=1e-6)
+    clipped = CensoredGaussian(jnp.zeros((1,)), jnp.zeros((1,)), -2.0, 2.0).as_distrax()
+    np.testing.assert_allclose(clipped.cdf(actions), [0.02275013, 0.5, 0.82232, 1.0, 1.0], rtol=1e-5)
     full = KINDS["multivariate"](MEAN).as_distrax()
     np.testing.assert_allclose(full.scale @ full.scale.mT, full.covariance(), rtol=1e-6)
     with pytest.raises(

@@ -1,11 +1,15 @@
 """The clipped Gaussian against sums over its two probabilities and its density between them."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
+import gaussjax.torch  # noqa: F401
 from gaussjax.distributions import CensoredGaussian, DiagGaussian
 
 LOW, HIGH = np.array([-1.0, -np.inf, 0.5, -1.0]), np.array([1.0, 0.3, np.inf, 1.0])
@@ -51,6 +55,19 @@ def _other_log_density(other: CensoredGaussian, values: np.ndarray) -> np.ndarra
     return found
 
 
+@pytest.mark.parametrize("array", [jnp.asarray, torch.tensor], ids=["jax", "torch"])
+def test_cumulative_probability_jumps_at_the_bounds(array: Callable) -> None:
+    one = CensoredGaussian(array(np.float32(MEAN)), array(np.float32(LOG_STD)), LOW, HIGH)
+    normal = scipy.stats.norm(np.float32(MEAN), np.exp(np.float32(LOG_STD)))
+    for actions in ([-1.1, -5.0, 0.4, -1.5], [-1.0, 0.2, 0.5, 0.9], [0.0, 0.25, 2.0, 0.0], [1.0, 0.3, np.inf, 1.2]):
+        actions = np.float32(actions)
+        below, above = actions < np.float32(LOW), actions >= np.float32(HIGH)
+        probability = np.where(above, 1.0, np.where(below, 0.0, normal.cdf(actions)))
+        np.testing.assert_allclose(np.exp(np.asarray(one.log_cdf(array(actions)))), probability, rtol=2e-6)
+        survival = np.where(above, 0.0, np.where(below, 1.0, normal.sf(actions)))
+        np.testing.assert_allclose(np.exp(np.asarray(one.log_survival(array(actions)))), survival, rtol=2e-6)
+
+
 def test_samples_are_scored_by_their_noise_and_their_mean_score_is_the_entropy() -> None:
     one = CensoredGaussian(MEAN, LOG_STD, LOW, HIGH)
     actions, log_prob = jax.jit(lambda key: one.sample_and_log_prob(key, (200_000,), "none"))(jax.random.key(0))
@@ -65,6 +82,10 @@ def test_gradients_are_finite_with_open_sides_and_far_tails() -> None:
     def total(mean: jax.Array, log_std: jax.Array) -> jax.Array:
         one, other = (CensoredGaussian(mean + shift, log_std + shift, LOW, HIGH) for shift in (0.0, 0.1))
         parts = [one.entropy(), one.mean(), one.median(), one.stddev(), one.kl_divergence(other)]
+        parts += [
+            one.log_cdf(jnp.array([1.0, 0.2, jnp.inf, -1.0]))[..., :2],
+            one.log_survival(jnp.full(4, -0.9))[..., 0],
+        ]
         return sum(jnp.sum(part) for part in [*parts, one.log_prob(jnp.array([1.0, 0.3, 0.5, 0.0]))])
 
     for gradient in jax.jit(jax.grad(total, (0, 1)))(mean, log_std):

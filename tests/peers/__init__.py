@@ -1,0 +1,1 @@
+"""Tests of distrax, TensorFlow Probability and torch.distributions, run with our distributions in their place."""
