@@ -287,7 +287,7 @@ class Interruption:
     def handle_signals(self) -> Iterator[Interruption]:
         """Handles Ctrl-C, SIGTERM and SIGHUP until the block ends; outside the main thread it does nothing."""
         main = threading.current_thread() is threading.main_thread()
-        # nohup ignores SIGHUP, so that the training continues after the end of the session.
+        # nohup ignores SIGHUP, so that the training goes on without its terminal.
         kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         names = (signal.SIGINT, signal.SIGTERM, *(() if kept else (signal.SIGHUP,))) if main else ()
         before = {name: signal.signal(name, self._handle) for name in names}
