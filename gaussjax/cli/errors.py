@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from gaussjax.envs.guard import EnvironmentStepError, place
 from gaussjax.training import parallel
 
 
@@ -33,11 +34,16 @@ def environment_errors(environment: str) -> Iterator[None]:
         yield
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UsageError(f"environment: {' '.join(str(error).split())}") from error
-    except (AttributeError, ImportError, RuntimeError) as error:
+    except (KeyboardInterrupt, EnvironmentStepError):
+        raise
+    except BaseException as error:
         # Importing MuJoCo also imports its renderer; a missing graphics library raises one of these errors.
-        if "MUJOCO_GL" not in os.environ:
+        if isinstance(error, (AttributeError, ImportError, RuntimeError)) and "MUJOCO_GL" in os.environ:
+            raise UsageError(
+                f"environment: {environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}). "
+                f"Install libegl1 for egl or libosmesa6 for osmesa, or unset MUJOCO_GL."
+            ) from error
+        if not (where := place(error.__traceback__)):
             raise
-        raise UsageError(
-            f"environment: {environment} cannot be made with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}). Install "
-            f"libegl1 for egl or libosmesa6 for osmesa, or unset MUJOCO_GL."
-        ) from error
+        got = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"environment: {environment} cannot be made, got {got} ({where}). Correct it.") from error

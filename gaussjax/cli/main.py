@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ import jax
 
 import gaussjax
 from gaussjax.cli.errors import UsageError, usage_errors
+from gaussjax.envs.guard import left_threads
 from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
@@ -32,8 +35,25 @@ _RUN = {
 }
 
 
+# Seconds that threads of an environment get to end by themselves.
+_GRACE = 5.0
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `gaussjax`; the exit code of a UsageError is 2."""
+    code: Any = 0
+    try:
+        _main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+        raise
+    finally:
+        # Without arguments of a caller, the process ends with the command.
+        if arguments is None and left_threads():
+            threading.Thread(target=_end, args=(code,), daemon=True).start()
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     try:
         command = _parse(arguments)
         _cache_compiled_programs()
@@ -79,6 +99,18 @@ def _cache_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "gaussjax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _end(code: Any) -> None:
+    """Ends the process after a grace period; Python itself would wait for threads that are no daemons."""
+    time.sleep(_GRACE)
+    print(
+        f"gaussjax: environment: expected no running threads at the end, got {', '.join(left_threads())}. The results "
+        f"are saved; end the threads in the environment's close().",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(code or 1)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -18,6 +18,7 @@ from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
+from gaussjax.envs.guard import close
 
 
 def evaluate(command: Evaluate) -> None:
@@ -35,7 +36,7 @@ def evaluate(command: Evaluate) -> None:
     if command.environment is None:
         refuse_import(environment, command.file)
     with environment_errors(environment):
-        envs.make_vector(environment, 1).close()
+        close(envs.make_vector(environment, 1), command.timeout)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(

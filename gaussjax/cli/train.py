@@ -20,6 +20,7 @@ from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
+from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 
@@ -181,7 +182,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 share = parallel.share(mesh, getattr(config, "num_envs", 1))
                 with environment_errors(name):
                     environments = envs.make_vector(name, share.stop - share.start)
-                stack.enter_context(contextlib.closing(environments))
+                stack.enter_context(closing(environments, command.timeout))
                 spaces = environments.single_observation_space, environments.single_action_space
             if names := _sinks(command):
                 sinks.check(names)
