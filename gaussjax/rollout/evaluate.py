@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from gaussjax import envs, normalize
-from gaussjax.core.compiled import count
+from gaussjax.core.compiled import count, number
 from gaussjax.envs.guard import closing
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
@@ -53,8 +53,8 @@ def evaluate(
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
         EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
-        ValueError: `episodes` is below 1 or `seed` below 0.
-        TypeError: `episodes` or `seed` is not an integer.
+        ValueError: `episodes` is below 1, `seed` below 0, or `timeout` not above 0.
+        TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.
 
     Example:
         >>> import gaussjax
@@ -64,6 +64,8 @@ def evaluate(
     """
     count(episodes, "episodes")
     count(seed, "seed", 0)
+    if timeout is not None and not number(timeout, "timeout") > 0.0:
+        raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
     options = {} if on_step is None else {"render_mode": "rgb_array"}
     environments: Any = envs.make_vector(environment, episodes, **options)
     carry = policy.initial_carry((episodes,))

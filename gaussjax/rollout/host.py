@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from gaussjax import spaces
 from gaussjax.core.arrays import inwards_once
+from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded, named, wrong_shape
 
@@ -217,6 +218,10 @@ def collect(
     Returns:
         The experience; `(observations, resets, carry)` for the next call; and the finished episodes.
 
+    Raises:
+        ValueError: `num_steps` is below 1.
+        TypeError: `num_steps` is not an integer.
+
     Example:
         >>> from gaussjax import envs
         >>> runner = Runner(envs.make_vector("Pendulum-v1", 2))
@@ -227,6 +232,7 @@ def collect(
         ((3, 2, 3), (3, 2))
         >>> runner.environments.close()
     """
+    count(num_steps, "num_steps")
     rows: list[tuple[np.ndarray, ...]] = []
     carries, finished = [carry], Episodes([], [])
     for t in range(num_steps):

@@ -396,6 +396,18 @@ def training_rows() -> dict[str, tuple[str, Callable[[], Any]]]:
         for value in values:
             says = f"TypeError: {name}: expected an integer, got {value!r}"
             rows[f"evaluate({name}={value!r})"] = says, lambda o={name: value}: evaluate(**o)
+    for value in (0.0, -1.0, NAN):
+        says = "ValueError: timeout: expected a number of seconds above 0"
+        rows[f"evaluate(timeout={value})"] = says, lambda v=value: evaluate(timeout=v)
+    rows["evaluate(timeout='1')"] = "TypeError: timeout: expected a number, got '1'", lambda: evaluate(timeout="1")
+    for value, says in (
+        (0, "ValueError: num_steps: expected at least 1, got 0"),
+        (2.5, "TypeError: num_steps: expected an"),
+    ):
+        rows[f"collect(num_steps={value})"] = (
+            says,
+            lambda v=value: rollout.collect(None, None, zeros(1), zeros(1), (), v),
+        )
     for name, value in (("episodes", 0), ("seed", -1)):
         rows[f"evaluate({name}={value})"] = (
             f"ValueError: {name}: expected at least",
