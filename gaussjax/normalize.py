@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import exact_sum, is_other, refuse_huge, xp
-from gaussjax.core.compiled import checked
+from gaussjax.core.arrays import as_array, exact_sum, is_other, refuse_huge, xp
+from gaussjax.core.compiled import checked, number
 from gaussjax.core.text import quoted
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
@@ -82,7 +82,7 @@ def init(shape: tuple[int, ...], clip: float = 10.0) -> Statistics:
         >>> init((3,)).mean
         Array([0., 0., 0.], dtype=float32)
     """
-    _refuse_clip(clip)
+    _check_number(clip, "clip", "above 0", lambda number: number > 0.0)
     refuse_huge(np.atleast_1d(shape).tolist(), "shape")
     # Zeros of NumPy, because each shape of jnp.zeros would be compiled before a training starts.
     count, moment, *rests = (np.zeros(size, np.float32) for size in ((), shape, (2,), (2, *shape), (2, *shape)))
@@ -142,7 +142,11 @@ def variance(state: Statistics) -> Float[Array, "*shape"]:
 
 
 def apply(
-    state: Statistics, x: Float[Array, "*batch shape"], clip: float | None = None, epsilon: float = 1e-8
+    state: Statistics,
+    x: Float[Array, "*batch shape"],
+    clip: float | None = None,
+    epsilon: float = 1e-8,
+    name: str = "x",
 ) -> Float[Array, "*batch shape"]:
     """Normalises observations to mean zero and variance one.
 
@@ -152,20 +156,24 @@ def apply(
             integers, except as an argument of `jax.jit`.
         clip: Bound on the absolute value of the result, in standard deviations, or None for `state.clip`.
         epsilon: Added to the variance, so that a constant dimension gives zero.
+        name: Name of the argument `x` in errors.
 
     Returns:
         `(x - mean) / sqrt(variance + epsilon)`, clipped, float32 at the least.
 
     Raises:
-        ValueError: The last axes do not have the shape of one observation, or `clip` is not above 0.
+        ValueError: The last axes do not have the shape of one observation, `clip` is not above 0, or `epsilon` is
+            negative.
         TypeError: `state` is not a `Statistics`, or `x` is a dict or not an array of real numbers.
 
     Example:
         >>> apply(update(init((1,)), jnp.array([[1.0], [3.0]])), jnp.array([4.0]))
         Array([2.], dtype=float32)
     """
-    numbers = _numbers(state, x, "x")
-    _refuse_clip(clip)
+    numbers = _numbers(state, x, name)
+    if clip is not None:
+        _check_number(clip, "clip", "above 0", lambda number: number > 0.0)
+    _check_number(epsilon, "epsilon", "of 0 or more", lambda number: 0.0 <= number < math.inf)
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     # Beyond float32 a word is infinite and the next one NaN; float32's largest number leads to the clip too.
     host, most = isinstance(numbers, np.ndarray), np.finfo(np.float32).max
@@ -252,15 +260,18 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
     tensors = is_other(state.mean)
     if is_other(x) and not tensors:
         x = np.asarray(x)
+    x = as_array(x, name)
     if isinstance(x, (np.ndarray, np.generic)):
         checked(x, name, name)
+    elif not (xp.is_real(x) or str(x.dtype).removeprefix("torch.") == "bool"):
+        raise TypeError(f"{name}: expected real numbers, got {x.dtype}. Convert them first, with np.asarray.")
     if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8 and (tensors or not config.jax_enable_x64):
         x = np.asarray(x, np.float64)
     elif tensors:
         # Converts lists and NumPy arrays to the array library of the statistics, such as torch.
         x = xp.at_least_float32(state.mean, x)[1]
     else:
-        x = xp.at_least_float32(x if hasattr(x, "dtype") else jnp.asarray(x))[0]
+        x = xp.at_least_float32(x)[0]
     shape = tuple(state.mean.shape)
     if x.ndim < len(shape) or tuple(x.shape[x.ndim - len(shape) :]) != shape:
         expected = ", ".join(["...", *map(str, shape)])
@@ -271,6 +282,9 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
     return x
 
 
-def _refuse_clip(clip: Any) -> None:
-    if isinstance(clip, (int, float)) and not clip > 0:
-        raise ValueError(f"clip: expected a number above 0, got {clip}. Use math.inf for no clip.")
+def _check_number(value: Any, name: str, words: str, holds: Callable[[float], bool]) -> None:
+    """Raises unless an option is a number for which `holds` is true; arrays may be traced, and only have to be real."""
+    if isinstance(value, jax.Array) or is_other(value):
+        return
+    if not holds(number(value, name)):
+        raise ValueError(f"{name}: expected a number {words}, got {value}. Leave it out for the default.")

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import sys
-import sysconfig
 import time
 import traceback
 import warnings
@@ -14,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gaussjax import envs
-from gaussjax.envs.guard import EnvironmentStepError
+from gaussjax.envs.guard import EnvironmentStepError, place
 from gaussjax.training import parallel
 
-_PACKAGE, _STANDARD = Path(__file__).parents[1], ("stdlib", "platstdlib")
+_PACKAGE = Path(__file__).parents[1]
 # Each environment is an object of this process, with kilobytes of its own.
 _MOST_ENVIRONMENTS, _MANY = 2**20, 2**10
 # Start and end of the text in a warning of Gymnasium.
@@ -106,17 +105,7 @@ def _fault(environment: str, error: BaseException) -> str:
 
 def origin(error: BaseException) -> str:
     """Place in the user's code that raised an error, such as " in robot.py, line 3", or an empty text."""
-    import gymnasium
-
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    where = place(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
-        frames.append((error.filename, error.lineno))
-    libraries = [_PACKAGE, Path(gymnasium.__file__).parent, *(Path(sysconfig.get_path(name)) for name in _STANDARD)]
-    packages = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-    theirs = [frame for frame in frames if not _is_inside(frame[0], libraries)]
-    own = [frame for frame in theirs if not _is_inside(frame[0], packages)]
-    return " in {}, line {}".format(*(own or theirs)[-1]) if theirs else ""
-
-
-def _is_inside(file: str, folders: list[Path]) -> bool:
-    return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in folders)
+        where = f"{error.filename}, line {error.lineno}"
+    return f" in {where}" if where and f"{os.sep}gymnasium{os.sep}" not in where else ""

@@ -12,6 +12,8 @@ import platform
 import signal
 import sys
 import textwrap
+import threading
+import time
 import traceback
 import types
 import typing
@@ -26,6 +28,7 @@ import gaussjax
 from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
+from gaussjax.envs.guard import left_threads
 from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
@@ -47,10 +50,25 @@ _MODULES = (
     "An environment of yours has the name of its module in front, such as myrobot:Reach-v0. The module registers the "
     "environment in Gymnasium; it is imported from the working folder or from Python's usual path."
 )
+# Seconds that threads of an environment get to end by themselves.
+_GRACE = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command `gaussjax`. Every error is one line; the exit code of a UsageError is 2."""
+    code: Any = 0
+    try:
+        _main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+        raise
+    finally:
+        # Without arguments of a caller, the process ends with the command.
+        if arguments is None and left_threads():
+            threading.Thread(target=_end, args=(code,), daemon=True).start()
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Some locales lack characters such as "…".
@@ -295,6 +313,18 @@ def _unexpected(error: Exception) -> str:
         f"unexpected {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the traceback, which is "
         f"printed if the environment variable GAUSSJAX_TRACEBACK is 1."
     )
+
+
+def _end(code: Any) -> None:
+    """Ends the process after a grace period; Python itself would wait for threads that are no daemons."""
+    time.sleep(_GRACE)
+    print(
+        f"gaussjax: environment: expected no running threads at the end, got {', '.join(left_threads())}. The results "
+        f"are saved; end the threads in the environment's close().",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(code or 1)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -21,6 +21,7 @@ from gaussjax.cli.errors import UsageError, announce_environments, environment_e
 from gaussjax.cli.options import Evaluate, Export, Info
 from gaussjax.cli.progress import print_line
 from gaussjax.core.text import printable
+from gaussjax.envs.guard import close
 from gaussjax.training.run import POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
@@ -45,7 +46,8 @@ def evaluate(command: Evaluate) -> None:
     if command.environment is None:
         refuse_import(environment, file)
     with environment_errors(environment):
-        envs.make_vector(environment, 1, **({"render_mode": "rgb_array"} if command.gif else {})).close()
+        render = {"render_mode": "rgb_array"} if command.gif else {}
+        close(envs.make_vector(environment, 1, **render), command.timeout)
     announce_environments("episodes", environment, episodes)
     recorder = gif.Recorder()
     try:

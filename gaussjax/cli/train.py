@@ -25,6 +25,7 @@ from gaussjax.cli.errors import UsageError, announce_environments, environment_e
 from gaussjax.cli.policy_file import evaluate, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.core import untrusted
+from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.algorithm import check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
@@ -290,7 +291,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
                 announce_environments("num_envs", name, share.stop - share.start)
                 with environment_errors(name):
                     environments = envs.make_vector(name, share.stop - share.start)
-                stack.enter_context(contextlib.closing(environments))
+                stack.enter_context(closing(environments, command.timeout))
                 both = environments.single_observation_space, environments.single_action_space
             if names := _sinks(command):
                 sinks.check(names)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaussjax.core.compiled import FLOATING, checked
 from gaussjax.core.text import quoted
 from gaussjax.random.keys import standard_normal
 
@@ -80,7 +81,9 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
 
 
 def _at_least_float32(*arrays: Any) -> tuple[Any, ...]:
-    arrays = tuple(jnp.asarray(array) for array in arrays)
+    # JAX ignores the byte order and the mask of a NumPy array.
+    numpy = (np.ndarray, np.generic)
+    arrays = tuple(jnp.asarray(checked(x, "array", "array") if isinstance(x, numpy) else x) for x in arrays)
     # The cast is explicit, so it is allowed while `jax_numpy_dtype_promotion` is "strict".
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
@@ -133,8 +136,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "inwards": lambda low, high, like: inwards_once(low, high, like.dtype),
     # Clears the lower half of the significand, so that a product of two such numbers is exact.
     "leading_half": _leading_half,
-    "is_floating": lambda array: jnp.issubdtype(array.dtype, jnp.floating),
-    "is_real": lambda array: any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)),
+    "is_floating": lambda array: array.dtype in FLOATING,
+    "is_real": lambda array: array.dtype in FLOATING or jnp.issubdtype(array.dtype, jnp.integer),
     "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
@@ -153,6 +156,26 @@ _JAX: dict[str, Callable[..., Any]] = {
 }
 
 
+def as_array(value: Any, name: str) -> Any:
+    """Returns an array unchanged, and a number or nested lists as an array; raises ValueError for ragged lists.
+
+    Example:
+        >>> as_array([[1.0], [2.0, 3.0]], "noise")
+        Traceback (most recent call last):
+        ValueError: noise: expected lists of equal lengths, got ragged ones. Pad the shorter lists, or pass one array.
+    """
+    if hasattr(value, "dtype"):
+        return value
+    # NumPy converts neither tracers nor tensors.
+    foreign = is_other(value) or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    try:
+        return xp.asarray(value) if foreign else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: expected lists of equal lengths, got ragged ones. Pad the shorter lists, or pass one array."
+        ) from error
+
+
 def align(*arrays: Any) -> Any:
     """Casts arrays to one dtype and broadcasts them to one shape.
 
@@ -162,11 +185,18 @@ def align(*arrays: Any) -> Any:
     Returns:
         A tuple of the arrays in their common floating dtype, or in float32 if that is narrower.
 
+    Raises:
+        ValueError: The last axes differ in length.
+
     Example:
         >>> [array.shape for array in align(jnp.zeros((4, 2)), jnp.zeros((7, 4, 2)))]
         [(7, 4, 2), (7, 4, 2)]
     """
     arrays = xp.at_least_float32(*arrays)
+    count = arrays[0].shape[-1]
+    for array in arrays[1:]:
+        if array.shape[-1:] != (count,):
+            raise _wrong_last_axis(array, count)
     shape = xp.broadcast_shapes(*(array.shape for array in arrays))
     return tuple(xp.broadcast_to(array, shape) for array in arrays)
 
@@ -238,7 +268,16 @@ def on_bounds(low: Any, high: Any, actions: Any) -> tuple[Any, Any]:
     return at_low, (actions >= xp.maximum(highest, above)) | (actions == above)
 
 
+def _wrong_last_axis(actions: Any, count: int) -> ValueError:
+    return ValueError(
+        f"actions: expected (..., {count}), got {tuple(actions.shape)}. The last axis has the dimensions of one action "
+        f"and is never broadcast."
+    )
+
+
 def _like(actions: Any, low: np.ndarray, high: np.ndarray) -> tuple[Any, Any]:
+    if actions.shape[-1:] != low.shape:
+        raise _wrong_last_axis(actions, low.shape[-1])
     # A float64 number of NumPy holds a number of every dtype, and torch reads no other bfloat16.
     sides = (xp.constant(np.asarray(side, np.float64), actions) for side in (low, high))
     lowest, highest = (xp.broadcast_to(side, actions.shape) for side in sides)

@@ -1,4 +1,4 @@
-"""Compiled functions that validate NumPy arguments before JAX reads their memory."""
+"""Compiled functions, and the validation of arguments and options: arrays, numbers, flags and counts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ import numpy as np
 from jax.core import Tracer
 
 # Argument types and dtypes that need no validation. Types of device arrays and tracers are added at their first use.
-_PASSED: set[type] = {bool, float}
+_PASSED: set[type] = {bool, float, type(None)}
+_FLOAT32 = np.dtype("f4")
 _PLAIN = {np.dtype(name) for name in ("bool", "f2", "f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")}
+
+# Floating dtypes of arguments. JAX promotes no narrower ones and has no wider ones.
+FLOATING = {np.dtype(name) for name in ("f2", "f4", "f8", jnp.bfloat16)}
 
 
 class Compiled:
     """A pure function compiled by `jax.jit` that validates its NumPy arguments before each call.
 
     JAX ignores the byte order and the mask of a NumPy array. The validation raises TypeError for such arrays,
-    text and objects, and keeps 64-bit integers from wrapping around. It takes at most 3 µs. Inside another `jit`,
-    `vmap`, `grad` or `scan` the function becomes part of that program.
+    text and objects, and keeps large integers from wrapping around. `benchmarks/NOTES.md` has its time. Inside
+    another `jit`, `vmap`, `grad` or `scan` the function becomes part of that program.
 
     Attributes:
         jit: The function compiled by `jax.jit`, without the validation.
@@ -46,20 +50,54 @@ class Compiled:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Validates the arguments and returns the result of the compiled function."""
-        for leaf in jax.tree_util.tree_leaves((arguments, options)):
-            kind = type(leaf)
-            if kind in _PASSED or (kind is np.ndarray and leaf.dtype in _PLAIN):
-                continue
-            if isinstance(leaf, jax.Array):
-                _PASSED.add(kind)
-                continue
-            arguments, options = _validated(self.jit, self.static_argnames, arguments, options)
-            break
+        groups: list[Any] = [arguments, options.values()] if options else [arguments]
+        # A loop that appends the entries of dicts; JAX's tree_leaves sorts the keys, which takes longer.
+        for group in groups:
+            for value in group:
+                kind = type(value)
+                if kind in _PASSED:
+                    continue
+                if kind is dict:
+                    groups.append(value.values())
+                elif kind is np.ndarray and (value.dtype is _FLOAT32 or value.dtype in _PLAIN):
+                    continue
+                elif isinstance(value, jax.Array):
+                    _PASSED.add(kind)
+                elif leaves := _leaves(value):
+                    groups.append(leaves)
+                else:
+                    arguments, options = self.validated(arguments, options)
+                    groups.clear()
+                    break
         try:
             return self.jit(*arguments, **options)
         except (TypeError, ValueError):
+            # JAX reports keys that it cannot sort and static arguments that are arrays without a name.
+            self.validated(arguments, options)
             _refuse_static(self.jit, self.static_argnames, arguments, options)
             raise
+
+    def validated(self, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict]:
+        """Validates every leaf of the arguments and returns them; integers too large for int32 become float32."""
+        try:
+            names = list(inspect.signature(self.jit).bind(*arguments, **options).arguments)
+        except TypeError:
+            # The arguments do not fit the signature; the call of the function then raises Python's own error.
+            return arguments, dict(options)
+
+        def argument(name: str, value: Any) -> Any:
+            if name in self.static_argnames:
+                return value
+            if name != "key":
+                return checked_tree(value, name)
+            try:
+                return checked(value, name, name)
+            except TypeError:
+                self.__wrapped__(*arguments, **options)  # type: ignore[attr-defined]  # It raises the error about keys.
+                raise
+
+        positional = [argument(name, value) for name, value in zip(names, arguments, strict=False)]
+        return tuple(positional), {name: argument(name, value) for name, value in options.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self.__wrapped__, self.static_argnames)  # type: ignore[attr-defined]
@@ -68,25 +106,10 @@ class Compiled:
         return f"<compiled {getattr(self, '__qualname__', 'function')}>"
 
 
-def _validated(
-    function: Callable[..., Any], static: tuple[str, ...], arguments: tuple[Any, ...], options: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Validates every leaf of the arguments and returns them; integers too large for int32 become float32."""
-    try:
-        names = list(inspect.signature(function).bind(*arguments, **options).arguments)
-    except TypeError:
-        # The arguments do not fit the signature; the call of the function then raises Python's own error.
-        return arguments, dict(options)
-
-    def argument(name: str, value: Any) -> Any:
-        if name in static:
-            return value
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: checked(leaf, f"{name}{jax.tree_util.keystr(path)}", name), value
-        )
-
-    positional = [argument(name, value) for name, value in zip(names, arguments, strict=False)]
-    return tuple(positional), {name: argument(name, value) for name, value in options.items()}
+def _leaves(value: Any) -> list[Any]:
+    """Returns the leaves of a pytree, or an empty list for a leaf."""
+    leaves = jax.tree_util.tree_leaves(value)
+    return [] if len(leaves) == 1 and leaves[0] is value else [None, *leaves]
 
 
 def _refuse_static(
@@ -107,9 +130,27 @@ def _refuse_static(
             ) from None
 
 
+def checked_tree(value: Any, name: str) -> Any:
+    """Calls `checked` for every leaf of a pytree; raises TypeError for dicts whose keys JAX cannot sort."""
+    try:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(value)
+    except (TypeError, ValueError) as error:
+        raise unsorted_keys(name) from error
+    return structure.unflatten(checked(leaf, f"{name}{jax.tree_util.keystr(path)}", name) for path, leaf in leaves)
+
+
+def unsorted_keys(name: str) -> TypeError:
+    """Makes the error about a dict with keys of several types."""
+    return TypeError(
+        f"{name}: expected dicts with keys of one type, got keys that cannot be sorted. Use text for every key."
+    )
+
+
 def checked(leaf: Any, where: str, name: str) -> Any:
-    """Returns a leaf, integers beyond int32 as float32; raises TypeError for masks, byte orders, text and objects."""
-    if isinstance(leaf, (jax.Array, int, float)) or hasattr(leaf, "__jax_array__"):
+    """Returns a leaf, large integers as float32; raises TypeError for masks, byte orders, text and other objects."""
+    if isinstance(leaf, int) and not isinstance(leaf, bool):
+        return _without_wrap(leaf, where)
+    if leaf is None or isinstance(leaf, (jax.Array, bool, float)) or hasattr(leaf, "__jax_array__"):
         return leaf
     if not isinstance(leaf, (np.ndarray, np.generic)):
         kind = type(leaf).__name__
@@ -124,7 +165,7 @@ def checked(leaf: Any, where: str, name: str) -> Any:
             f"{where}: expected native byte order, got {leaf.dtype.str}. "
             f"Use {name}.astype({name}.dtype.newbyteorder('='))."
         )
-    if leaf.dtype.kind not in "biuf" and not jnp.issubdtype(leaf.dtype, jnp.floating):
+    if leaf.dtype.kind not in "biu" and leaf.dtype not in FLOATING:
         raise TypeError(
             f"{where}: expected real numbers, got {leaf.dtype}. Convert them first, with "
             f"np.asarray({name}, np.float32)."
@@ -135,3 +176,46 @@ def checked(leaf: Any, where: str, name: str) -> Any:
         limits = np.iinfo(np.int32)
         return leaf if limits.min <= leaf.min() and leaf.max() <= limits.max else leaf.astype(np.float32)
     return leaf
+
+
+def _without_wrap(number: int, where: str) -> int | float:
+    config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
+    bits = 64 if config.jax_enable_x64 else 32
+    if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        return number
+    try:
+        return float(number)
+    except OverflowError as error:
+        raise ValueError(
+            f"{where}: expected numbers below 1.8e308, got an integer of {number.bit_length()} bits. Rescale it."
+        ) from error
+
+
+def flag(value: Any, name: str) -> bool:
+    """Returns an option as a bool; raises TypeError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}. A text is always true: convert it first.")
+    return bool(value)
+
+
+def number(value: Any, name: str) -> float:
+    """Returns an option as a float; raises TypeError unless it is a real number."""
+    kinds = (int, float, np.number, np.ndarray, jax.Array)
+    if isinstance(value, bool) or not isinstance(value, kinds) or np.ndim(value) or np.iscomplexobj(value):
+        raise TypeError(f"{name}: expected a number, got {value!r}. Convert it first, with float.")
+    return float(value)
+
+
+def integer(value: Any, name: str) -> int:
+    """Returns an option as an int; raises TypeError unless it is an integer, which True and False are not."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {value!r}. Convert it first, with int.")
+    return int(value)
+
+
+def count(value: Any, name: str, least: int = 1) -> int:
+    """Returns an option as an int; raises TypeError unless it is an integer, and ValueError if it is below `least`."""
+    whole = integer(value, name)
+    if whole < least:
+        raise ValueError(f"{name}: expected at least {least}, got {whole}.")
+    return whole

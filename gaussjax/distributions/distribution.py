@@ -161,12 +161,14 @@ class Distribution(abc.ABC):
 
 
 def same_class(one: Distribution, other: Any) -> None:
-    """Raises TypeError if two distributions are of different classes."""
+    """Raises TypeError if two distributions are of different classes, and ValueError if their dimensions differ."""
     if type(one) is not type(other):
         raise TypeError(
             f"other: expected a {type(one).__name__}, got {type(other).__name__}. "
             f"The divergence between two classes has no closed form; estimate it from samples and log_prob."
         )
+    if one.event_shape != other.event_shape:
+        raise ValueError(f"other: expected actions of {one.event_shape[0]} dimensions, got {other.event_shape[0]}.")
 
 
 def check_reduction(reduction: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -37,7 +36,8 @@ class TanhGaussian(Distribution):
 
     Raises:
         TypeError: A bound is a traced array.
-        ValueError: A bound is infinite, `low` is not below `high`, or `log_std` does not fit `loc`.
+        ValueError: A bound is infinite, `low` is not below `high`, half the width is below 2⁻¹²⁶ or above 8.5e37, or
+            `log_std` does not fit `loc`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -56,7 +56,7 @@ class TanhGaussian(Distribution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = bounded(self.low, self.high, *self.event_shape)
+        low, high = bounded(self.low, self.high, *self.event_shape, float(xp.finfo(self.loc.dtype).eps))
         fill(self, low=low, high=high)
 
     @property
@@ -160,26 +160,38 @@ class TanhGaussian(Distribution):
         return xp.where(size < 0.5, (0.5 * low + 0.5 * high) + half * t, outer)
 
 
-def bounded(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Converts the bounds of a Box, which must be finite, to tuples with one Python float for each dimension."""
+def usable(low: float, high: float, eps: float = 0.0) -> bool:
+    """True if tanh can map to these two bounds: they differ, and float32 holds the half-width and its reciprocal."""
+    half = 0.5 * high - 0.5 * low
+    return low < high and 2.0**-126 <= half <= 8.5e37 and 4.0 * half >= eps * max(abs(low), abs(high))
+
+
+def bounded(low: Any, high: Any, num_actions: int, eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Converts the bounds of a Box to tuples with one Python float for each dimension; `eps` is that of the dtype."""
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
-    if numbers and all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=True)):
+    if numbers and all(usable(a, b, eps) for a, b in zip(low, high, strict=True)):
         return low, high
     try:
-        low, high = (np.broadcast_to(np.asarray(side, np.float64), (num_actions,)) for side in (low, high))
+        sides = [np.broadcast_to(np.asarray(side, np.float64), (num_actions,)).tolist() for side in (low, high)]
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             "low, high: expected numbers, got traced arrays. "
             "The Box is static: make it from NumPy arrays or tuples outside of jit."
         ) from error
-    narrow = np.flatnonzero(~(low < high) | ~np.isfinite(low) | ~np.isfinite(high))
-    if narrow.size:
+    except ValueError as error:
         raise ValueError(
-            f"low, high: expected finite bounds with low < high, got low {quoted(low[narrow].tolist())} and high "
-            f"{quoted(high[narrow].tolist())} in the dimensions {quoted(narrow.tolist())}. tanh needs both ends: bound "
-            f"these dimensions (gymnasium.wrappers.RescaleAction), or use an unsquashed Gaussian."
+            f"low, high: expected numbers for {num_actions} dimensions, got {quoted(low)} and {quoted(high)}. Pass one "
+            f"number, or one for each dimension."
+        ) from error
+    narrow = [i for i, (a, b) in enumerate(zip(*sides, strict=True)) if not usable(a, b, eps)]
+    if narrow:
+        lows, highs = (quoted([side[i] for i in narrow]) for side in sides)
+        raise ValueError(
+            f"low, high: expected finite bounds with low < high and half a width from 2**-126 to 8.5e37, got low "
+            f"{lows} and high {highs} in the dimensions {quoted(narrow)}. tanh needs both ends: bound these dimensions "
+            f"(gymnasium.wrappers.RescaleAction), or use an unsquashed Gaussian."
         )
-    return tuple(low.tolist()), tuple(high.tolist())
+    return tuple(sides[0]), tuple(sides[1])
 
 
 def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from gaussjax import spaces
 from gaussjax.core.choices import nearest
+from gaussjax.core.compiled import count
 from gaussjax.envs.environment import Environment
 from gaussjax.envs.functional import from_functional
+from gaussjax.envs.guard import contained
 
 if TYPE_CHECKING:
     import gymnasium
@@ -60,8 +62,9 @@ def make_vector(
     Raises:
         gymnasium.error.Error: The environment is unknown, or a package that it needs is missing; the text names the
             nearest environment or a newer version.
-        TypeError: `environment` is an environment, of which no copies can be made; or its observation space has no
-            flat vectors.
+        TypeError: `environment` is an environment, of which no copies can be made; its observation space has no flat
+            vectors; or `num_envs` is not an integer.
+        ValueError: `num_envs` is below 1.
 
     Example:
         >>> environments = make_vector("Pendulum-v1", 4)
@@ -71,6 +74,8 @@ def make_vector(
     """
     import gymnasium
 
+    if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
+        count(num_envs, "num_envs")
     if isinstance(environment, gymnasium.Env):
         raise TypeError(
             f"environment: expected a name or a function that makes an environment, got {environment}. Pass its name, "
@@ -86,7 +91,8 @@ def make_vector(
         return made
 
     autoreset = gymnasium.vector.AutoresetMode.SAME_STEP
-    return gymnasium.vector.SyncVectorEnv([make] * num_envs, autoreset_mode=autoreset)
+    with contained():
+        return gymnasium.vector.SyncVectorEnv([make] * num_envs, autoreset_mode=autoreset)
 
 
 def _make(name: str, **options: Any) -> gymnasium.Env:

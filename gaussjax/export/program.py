@@ -18,7 +18,7 @@ from jax.extend.mlir.dialects import stablehlo as dialect
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core import atomic_file
-from gaussjax.networks.actor_critic import scales_pixels
+from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
 
 # Largest allowed difference between an exported program and policy.act, in units of 1 + |value|.
@@ -54,8 +54,7 @@ def make_program(
 ) -> Program:
     """Makes a program of a policy's `act`; `source` names the input for sampling: "key", "noise" or None."""
     policy, params = networks.actor(policy, params)
-    if scales_pixels(policy.spec.network, policy.spec.observation_space):
-        normalizer = None
+    normalizer = statistics_for(policy, normalizer)
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
     parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]

@@ -25,7 +25,8 @@ class ActorCritic(nn.Module):
     """A network with an actor and a critic; `outputs["value"]` has the critic's value, of shape `(…)`.
 
     The critic's dense layers get the observations, the features of a second network (`critic=`) or the features of
-    the actor (`shared=True`). The carry is a dict with the entries "actor" and "critic", if these are recurrent.
+    the actor (`shared=True`). Pixels that the actor divides by 255 are divided for the critic too. The carry is a dict
+    with the entries "actor" and "critic", if these are recurrent.
 
     Attributes:
         actor: The policy's network, such as `MLP` or `LSTM`.
@@ -131,7 +132,11 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
         features = select(observations, network.critic_keys)
         if network.critic is None:
             if network.observation_space is not None:
-                features = spaces.flatten(part_of(network.observation_space, network.critic_keys), features)
+                space = part_of(network.observation_space, network.critic_keys)
+                features = spaces.flatten(space, features)
+                # Statistics leave pixels alone that the actor divides, so the critic has to divide them too.
+                actor = getattr(network.actor, "described", network.actor)
+                features = features / 255 if has_pixels(space) and scales_pixels(actor, space) else features
         elif "critic" in expected:
             features, carries["critic"] = network.critic.features(features, carry["critic"], resets)
         else:
@@ -254,6 +259,26 @@ def scales_pixels(network: Any, space: spaces.Space) -> bool:
     if isinstance(network, CNN) and network.scale_pixels is not None:
         return network.scale_pixels
     return isinstance(network, (CNN, Graph)) and has_pixels(space)
+
+
+def statistics_for(policy: Any, statistics: Any) -> Any:
+    """Returns the observation statistics that a policy's observations are normalised with.
+
+    Args:
+        policy: A policy of any kind.
+        statistics: Statistics of the observations, or None.
+
+    Returns:
+        None for a network that scales its pixels, else `statistics`.
+
+    Example:
+        >>> import gaussjax
+        >>> statistics = gaussjax.normalize.init((3,))
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, spaces.Box(-1.0, 1.0, (2,)))
+        >>> statistics_for(policy, statistics) is statistics
+        True
+    """
+    return None if scales_pixels(policy.spec.network, policy.spec.observation_space) else statistics
 
 
 def actor_observations(network: Any) -> Callable[[Any], Any]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import count
 from gaussjax.core.text import quoted
 from gaussjax.networks.layers import Activation, activation
 from gaussjax.networks.mlp import Network
@@ -65,13 +66,16 @@ class CNN(Network):
 
     @nn.nowrap
     def check(self) -> None:
-        """Raises ValueError if the fields do not describe convolutions."""
+        """Raises ValueError or TypeError if the fields do not describe convolutions."""
         fields = (self.channels, self.kernels, self.strides)
         if not all(isinstance(field, (tuple, list)) for field in fields) or len(set(map(len, fields))) > 1:
             raise ValueError(
                 f"channels, kernels and strides: expected one entry for each convolution, got "
                 f"{', '.join(map(quoted, fields))}."
             )
+        for name, field in zip(("channels", "kernels", "strides"), fields, strict=True):
+            for entry in field:
+                count(entry, name)
         choose(dict.fromkeys(("VALID", "SAME")), self.padding, "padding")
 
     def features(self, observations: Float[Array, "..."]) -> Float[Array, "*batch width"]:

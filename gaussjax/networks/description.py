@@ -16,11 +16,13 @@ from jax.core import Tracer
 from gaussjax import spaces
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import count, flag, integer
 from gaussjax.core.text import printable, quoted, shortened
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
-from gaussjax.networks.layers import named, refuse_function
+from gaussjax.networks.heads import STD_KINDS, log_std
+from gaussjax.networks.layers import INITIALIZERS, NORMS, factor, named, refuse_function
 from gaussjax.networks.mlp import MLP
 from gaussjax.networks.nodes import Node
 from gaussjax.networks.recurrent.networks import GRU, LSTM, RNN, MinGRU
@@ -32,6 +34,21 @@ _NETWORKS: Mapping[str, type[nn.Module]] = {
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
 # Limits on descriptions, far above those of real networks.
 _MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 256, 100_000
+# Functions `(value, name)` that raise an error for a wrong value of a field of one of gaussjax's networks. None is
+# valid for a field whose default is None.
+_CHECKS: Mapping[str, Any] = {
+    "initial_log_std": log_std,
+    **dict.fromkeys(("scale", "output_scale"), factor),
+    **dict.fromkeys(("shared", "fast_backward", "off_diagonal", "scale_pixels"), flag),
+    **dict.fromkeys(("hidden_size", "num_layers", "sequence_length"), count),
+    "memory_steps": integer,
+    "std": lambda value, name: choose(dict.fromkeys(STD_KINDS), value, name),
+    "norm": lambda value, name: choose(NORMS, value, name),
+    "initializer": lambda value, name: (
+        None if isinstance(value, str) and value in INITIALIZERS else choose(INITIALIZERS, value, name)
+    ),
+    "dtype": lambda value, name: choose(dict.fromkeys(_DTYPES), value, name),
+}
 # Fields that Flax adds to each linen module; they do not describe the network.
 _LINEN = ("parent", "name")
 # An open field, which `bind` fills in, has the value None; only the fields below have another value.
@@ -45,10 +62,12 @@ def bind(
 
     A field is open if its value is None, or "auto" for `output_activation`. A user's own linen module may have open
     fields. A module whose submodules get different spaces has a method `part_spaces(space) -> {field: space}`.
-    Raises ValueError if the dtype of one of gaussjax's networks is not floating.
+    Raises TypeError or ValueError for a wrong field of one of gaussjax's networks.
     """
     if not isinstance(network, nn.Module):
         return network
+    if type(network) in _NETWORKS.values():
+        _check_fields(network)
     fields = tuple(fields)
     fill = {**dict(fields), "num_actions": num_actions, "observation_space": observation_space}
     parts = network.part_spaces(observation_space) if hasattr(network, "part_spaces") else {}
@@ -59,11 +78,24 @@ def bind(
             changes[field] = bind(value, space, num_actions, fields)
         elif type(value) in (list, tuple):
             changes[field] = tuple(bind(part, space, num_actions, fields) for part in value)
-        elif field == "dtype" and type(network) in _NETWORKS.values() and value is not None:
-            choose(dict.fromkeys(_DTYPES), value, "dtype")
         elif field in fill and (value is None or isinstance(value, str)) and value == _OPEN.get(field):
             changes[field] = fill[field]
     return network.clone(**changes)
+
+
+def _check_fields(network: Any) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(network)}
+    for field, value in _fields(network).items():
+        is_default = type(value) is type(defaults[field]) and value == defaults[field]
+        # A field may be traced, such as the initial_log_std of a population.
+        if field in _CHECKS and not is_default and not isinstance(value, Tracer):
+            _CHECKS[field](value, field)
+    if hasattr(network, "check"):
+        network.check()
+    if hasattr(network, "sizes"):
+        network.dense_layers(parent=None).widths_and_activations()
+    if hasattr(network, "gaussian_head"):
+        network.gaussian_head(parent=None).start()
 
 
 def hashable(network: Any) -> Any:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import number
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
@@ -19,6 +20,15 @@ from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 NetworkOutput: TypeAlias = tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]
 
 STD_KINDS = ("parameter", "fixed", "state")
+# Limits of log_std between which float32 holds the standard deviation and its reciprocal.
+LOWEST, HIGHEST = -87.0, 88.0
+
+
+def log_std(value: Any, name: str) -> float:
+    """Returns a log standard deviation as a float; raises unless float32 holds the standard deviation."""
+    if not LOWEST <= (log := number(value, name)) <= HIGHEST:
+        raise ValueError(f"{name}: expected a number from {LOWEST:g} to {HIGHEST:g}, got {value}. It is a logarithm.")
+    return log
 
 
 class GaussianHead(nn.Module):
@@ -106,9 +116,11 @@ class GaussianHead(nn.Module):
         """Returns the number that `bounded` maps to `initial_log_std`."""
         if self.log_std_bounds is None:
             return self.initial_log_std
-        low, high = self.log_std_bounds
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"log_std_bounds: expected finite numbers, got {low} and {high}. None sets no bounds.")
+        if not isinstance(self.log_std_bounds, (tuple, list)) or len(self.log_std_bounds) != 2:
+            raise TypeError(
+                f"log_std_bounds: expected (lower, upper), got {self.log_std_bounds!r}. None sets no bounds."
+            )
+        low, high = (log_std(bound, "log_std_bounds") for bound in self.log_std_bounds)
         if not low < self.initial_log_std < high:
             raise ValueError(
                 f"initial_log_std: expected a value in log_std_bounds, {low} to {high}, got {self.initial_log_std}."

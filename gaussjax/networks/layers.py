@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import number
 from gaussjax.core.text import quoted
 
 Activation: TypeAlias = str | Callable[[Array], Array] | None
@@ -66,6 +68,16 @@ INITIALIZERS: Mapping[str, Any] = {
     "xavier_uniform": (1.0, "fan_avg", "uniform"),
     "orthogonal": None,
 }
+
+
+# Whether a layer norm follows each dense layer.
+NORMS: Mapping[str, bool] = {"identity": False, "layer": True}
+
+
+def factor(value: Any, name: str) -> None:
+    """Raises TypeError unless the factor on initial kernels is a number, and ValueError unless it is finite."""
+    if not math.isfinite(value if isinstance(value, float) else number(value, name)):
+        raise ValueError(f"{name}: expected a finite number, got {value}. The default is 1.")
 
 
 def activation(chosen: Activation) -> Callable[[Array], Array]:
@@ -129,7 +141,8 @@ class Layers(nn.Module):
     def widths_and_activations(self) -> list[tuple[int, Activation]]:
         """Returns the width and the activation of each dense layer."""
         sizes, chosen = self.sizes, self.activation
-        if not isinstance(sizes, (tuple, list)) or not all(isinstance(width, (int, np.integer)) for width in sizes):
+        integers = isinstance(sizes, (tuple, list)) and all(isinstance(width, (int, np.integer)) for width in sizes)
+        if not integers or any(isinstance(width, bool) for width in sizes):
             raise TypeError(
                 f"sizes: expected a tuple of widths, got {quoted(sizes)}. One layer of 64 units is sizes=(64,)."
             )
@@ -147,4 +160,4 @@ class Layers(nn.Module):
     @nn.nowrap
     def normalised(self) -> bool:
         """Returns True if a layer norm follows each dense layer."""
-        return self.norm is not None and choose({"identity": False, "layer": True}, self.norm, "norm")
+        return self.norm is not None and choose(NORMS, self.norm, "norm")

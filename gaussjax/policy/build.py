@@ -12,6 +12,7 @@ from jaxtyping import Array
 from gaussjax import spaces
 from gaussjax.core.arrays import refuse_huge, xp
 from gaussjax.core.choices import choose, nearest
+from gaussjax.core.compiled import flag
 from gaussjax.distributions.distribution import check_reduction
 from gaussjax.networks.description import hashable
 from gaussjax.policy import checks
@@ -83,9 +84,11 @@ def build(
     backend: Backend = getattr(network, "backend", JAX)
     network = checks.network(network) if backend is JAX else network.network
     observed, box = spaces.as_space(observation_space), spaces.action_box(action_space)
+    if not spaces.size(observed):
+        raise ValueError(f"observation_space: expected at least one number, got {observed}, whose elements are empty.")
     clips = options.get("clip_log_std", False)
     checks.initial_log_std(network, **{name: options[name] for name in ("min_log_std", "max_log_std") if clips})
-    options = {**options, "reduction": reduction, "keepdims": checks.flag(keepdims, "keepdims")}
+    options = {**options, "reduction": reduction, "keepdims": flag(keepdims, "keepdims")}
     spec = Spec(kind.name, hashable(network), observed, box, tuple(options.items()))
     if kind.factory is None:
         kind = kind._replace(factory=_Build(kind))

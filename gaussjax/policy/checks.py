@@ -5,40 +5,28 @@ In JAX the checks of a call run while it is traced, and cost nothing afterwards;
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.errors
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import as_array, xp
+from gaussjax.core.compiled import flag, number
 from gaussjax.core.trees import check_shapes
+from gaussjax.networks.heads import HIGHEST, LOWEST
+from gaussjax.random import keys
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
 IMPURE = (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError)
-KEY_IS_SECOND = "The key comes second in act(params, key, observations)."
+KEY_IS_SECOND = " The key comes second in act(params, key, observations)."
 
 
-def key(value: Any) -> None:
-    """Raises TypeError unless the value is one PRNG key, typed or legacy."""
-    dtype = getattr(value, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        if value.shape == ():
-            return
-        found = f"{value.size} keys in an array of shape {value.shape}"
-    elif dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
-        return
-    elif dtype is None:
-        found = f"a {type(value).__name__}" if isinstance(value, (dict, list, tuple)) else repr(value)
-    else:
-        found = f"an array of type {dtype} and shape {value.shape}"
-    raise TypeError(
-        f"key: expected one PRNG key, got {found}. Make one with jax.random.key(0); for several keys "
-        f"use jax.vmap, and jax.random.split for a new key at each call. {KEY_IS_SECOND}"
-    )
+# Raises TypeError unless its argument is one PRNG key, typed or legacy.
+key = functools.partial(keys.check, note=KEY_IS_SECOND)
 
 
 def policy(value: Any) -> None:
@@ -48,13 +36,6 @@ def policy(value: Any) -> None:
             f"policy: expected a policy such as gaussjax.gaussian makes, got {type(value).__name__}. The policy comes "
             f"before its parameters."
         )
-
-
-def flag(value: Any, name: str) -> bool:
-    """Returns an option as a bool; raises TypeError unless it is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}. A text is always true: convert it first.")
-    return bool(value)
 
 
 def batch_shape(value: Any) -> tuple[int, ...]:
@@ -89,7 +70,7 @@ def params(value: Any, expected: Callable[[], Any]) -> None:
 
 def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     """Returns an array in a floating dtype; raises unless it holds real numbers and has the expected shape."""
-    array = array if hasattr(array, "dtype") else xp.asarray(array)
+    array = as_array(array, name)
     if not xp.is_real(array):
         raise TypeError(
             f"{name}: expected real numbers, got {array.dtype}. Convert them first, with "
@@ -154,8 +135,7 @@ def carry_and_resets(
             raise TypeError(f"carry: expected floating numbers, got {_dtype(leaf)}. {repair}")
     if resets is None:
         return None
-    # A list passed under jit holds tracers, which NumPy cannot convert.
-    resets = resets if hasattr(resets, "dtype") else xp.asarray(resets)
+    resets = as_array(resets, "resets")
     if _dtype(resets) != "bool":
         raise TypeError(
             f"resets: expected bool, got {_dtype(resets)}. Make them with gaussjax.networks.episode_starts(terminated, "
@@ -239,20 +219,17 @@ def log_std_options(clip_log_std: bool, min_log_std: float, max_log_std: float) 
             f"min_log_std: expected a value <= max_log_std, got min_log_std={min_log_std} and "
             f"max_log_std={max_log_std}."
         )
+    if min_log_std > HIGHEST or max_log_std < LOWEST:
+        raise ValueError(
+            f"min_log_std: expected at most {HIGHEST:g}, and max_log_std at least {LOWEST:g}, got {min_log_std:g} and "
+            f"{max_log_std:g}. float32 holds no standard deviation beyond these logarithms."
+        )
     if not clip_log_std and (min_log_std, max_log_std) != LOG_STD_BOUNDS:
         raise ValueError(
             f"clip_log_std: min_log_std={min_log_std} and max_log_std={max_log_std} apply only where log_std is "
             f"clipped, got clip_log_std=False. Set clip_log_std=True or leave the bounds out."
         )
     return {"clip_log_std": clip_log_std, "min_log_std": min_log_std, "max_log_std": max_log_std}
-
-
-def number(value: Any, name: str) -> float:
-    """Returns an option as a float; raises TypeError unless it is a real number."""
-    kinds = (int, float, np.number, np.ndarray, jax.Array)
-    if isinstance(value, bool) or not isinstance(value, kinds) or np.ndim(value):
-        raise TypeError(f"{name}: expected a number, got {value!r}. Convert it first, with float.")
-    return float(value)
 
 
 def initial_log_std(network: Any, min_log_std: float = -math.inf, max_log_std: float = math.inf) -> None:

@@ -10,9 +10,10 @@ from jaxtyping import Array
 from gaussjax import spaces
 from gaussjax.core.arrays import like_actions, xp
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import flag
 from gaussjax.distributions import CensoredGaussian, DiagGaussian, reduce
 from gaussjax.policy.build import build
-from gaussjax.policy.checks import LOG_STD_BOUNDS, flag, log_std_options, taken_actions_of_unclipped
+from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options, taken_actions_of_unclipped
 from gaussjax.policy.policy import Kind, MakeDistribution, Policy
 
 

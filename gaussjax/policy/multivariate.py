@@ -8,10 +8,11 @@ from jaxtyping import Array
 
 from gaussjax import spaces
 from gaussjax.core.arrays import xp
+from gaussjax.core.compiled import flag
 from gaussjax.distributions import MultivariateGaussian
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.policy.build import build
-from gaussjax.policy.checks import LOG_STD_BOUNDS, flag, log_std_options
+from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.gaussian import clipping_kind
 from gaussjax.policy.policy import Policy
 

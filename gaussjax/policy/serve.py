@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from gaussjax import networks, normalize
-from gaussjax.core.compiled import Compiled
-from gaussjax.networks.actor_critic import scales_pixels
+from gaussjax.core.compiled import Compiled, checked_tree
+from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import checks
 from gaussjax.policy.policy import ActOutput, Params, Policy
 
@@ -46,7 +46,7 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
     Raises:
         ValueError: The network is recurrent, so that its carry has to be kept between calls.
-        TypeError: `policy` is not a policy.
+        TypeError: `policy` is not a policy, `normalizer` is no `Statistics`, or a leaf of `params` is no array.
 
     Note:
         On CPU, JAX runs each call in another thread, which takes longer than a small policy itself. A process that
@@ -71,11 +71,15 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
 def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: bool = False) -> Any:
     """Binds `policy.act` to parameters and observation statistics, and leaves out a critic."""
+    if not isinstance(normalizer, (normalize.Statistics, type(None))):
+        kind = type(normalizer).__name__
+        raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
     network = policy.spec.network
+    if in_jax := isinstance(policy.init, Compiled):
+        # A copy of an array loses its mask, so the copy would pass the checks of the call.
+        params = checked_tree(params, "params")
     policy, params = networks.actor(policy, params)
-    if scales_pixels(policy.spec.network, policy.spec.observation_space):
-        normalizer = None
-    in_jax = isinstance(policy.init, Compiled)
+    normalizer = statistics_for(policy, normalizer)
     # Later changes do not reach a copy. NumPy arrays become constants of the program; JAX arrays would not.
     copied = np.array if in_jax else lambda leaf: leaf.detach().clone() if hasattr(leaf, "detach") else leaf
     params, normalizer = jax.tree.map(copied, (params, normalizer))
@@ -99,7 +103,7 @@ def _act(
 ) -> Any:
     observations = networks.actor_observations(network)(observations)
     if normalizer is not None:
-        observations = normalize.apply(normalizer, observations)
+        observations = normalize.apply(normalizer, observations, name="observations")
     if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
         carry = carry.get("actor")
     output = policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)

@@ -11,6 +11,7 @@ from gaussjax import spaces
 from gaussjax.core.arrays import inwards, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions import TanhGaussian
+from gaussjax.distributions.squashed import usable
 from gaussjax.policy.build import build
 from gaussjax.policy.checks import LOG_STD_BOUNDS, log_std_options
 from gaussjax.policy.policy import Kind, Policy
@@ -71,10 +72,9 @@ def squashed_gaussian(
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
     # Actions are float32: two close bounds may round to the same number, and the width may overflow or underflow.
-    lower, upper = (side.astype(np.float64) for side in inwards(low, high, np.dtype("float32")))
-    half = 0.5 * upper - 0.5 * lower
-    unusable = np.flatnonzero(~((lower < upper) & (half >= 2.0**-126) & (half <= 8.5e37)))
-    if unusable.size:
+    sides = (side.astype(np.float64).tolist() for side in inwards(low, high, np.dtype("float32")))
+    unusable = [i for i, bounds in enumerate(zip(*sides, strict=True)) if not usable(*bounds)]
+    if unusable:
         raise ValueError(
             f"action_space: expected a Box with two finite bounds, low < high in float32 and half a width from 2**-126 "
             f"to 8.5e37, in every dimension, got low {quoted(low[unusable].tolist())} and high "

@@ -83,6 +83,8 @@ class _Checked:
                 setattr(self, name, getattr(program, name))
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if isinstance(self._function, Compiled):
+            arguments, options = self._function.validated(arguments, options)
         passed = inspect.signature(self._function).bind_partial(*arguments, **options).arguments
         _check_values(passed, self._space, self._support)
         return self._function(*arguments, **options)
@@ -104,7 +106,22 @@ class _Limits(NamedTuple):
 
 def _check_values(passed: Mapping[str, Any], space: spaces.Space, support: spaces.Box | None) -> None:
     """Raises ValueError for NaN, inf or values outside of the spaces; under `jit`, when the program runs."""
-    names, leaves = [], []
+    try:
+        values = list(_values(passed, space, support))
+    except (TypeError, ValueError):
+        return  # The policy itself raises the error for arguments that are not arrays of numbers.
+    names, leaves = [value[:3] for value in values], [value[3] for value in values]
+    check = functools.partial(_refuse, tuple(names))
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        jax.debug.callback(check, *leaves)
+    else:
+        check(*leaves)
+
+
+def _values(
+    passed: Mapping[str, Any], space: spaces.Space, support: spaces.Box | None
+) -> Iterator[tuple[str, str, _Limits | None, Any]]:
+    """Yields the argument, the path, the limits and the array of each leaf to be checked."""
     for argument in _ARGUMENTS:
         value = passed.get(argument)
         if argument in ("noise", "taken_actions", "raw_actions") and isinstance(value, (list, tuple)):
@@ -112,18 +129,13 @@ def _check_values(passed: Mapping[str, Any], space: spaces.Space, support: space
             value = jnp.asarray(value)
         for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
             leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-            if xp.is_floating(leaf) or argument == "taken_actions":
+            if xp.is_floating(leaf) or (argument == "taken_actions" and xp.is_real(leaf)):
                 limits = _action_limits(support, leaf) if argument == "taken_actions" and support else None
-                names.append((argument, jax.tree_util.keystr(path), limits))
-                leaves.append(leaf)
+                yield argument, jax.tree_util.keystr(path), limits, leaf
     for path, leaf, limits in _elements(space, passed.get("observations"), ""):
-        names.append(("observations", path, limits))
-        leaves.append(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
-    check = functools.partial(_refuse, tuple(names))
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
-        jax.debug.callback(check, *leaves)
-    else:
-        check(*leaves)
+        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        if xp.is_real(leaf):
+            yield "observations", path, limits, leaf
 
 
 def _action_limits(support: spaces.Box, actions: Any) -> _Limits:

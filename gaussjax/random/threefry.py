@@ -23,6 +23,7 @@ class Words(NamedTuple):
         library: Module with the functions `stack`, `where`, `sqrt` and `copysign`.
         cast: `(array, "float32" or "float64") -> array`.
         quantile: `(float64 array) -> float64 array`, the quantile function of the normal distribution.
+        check: Raises TypeError unless its argument is the two words of a key.
         read: `(uint32 array) -> words`.
         write: `(words) -> uint32 array`.
         count: `(number, like) -> words` 0, 1, …, number - 1 on the device of the array `like`.
@@ -35,6 +36,7 @@ class Words(NamedTuple):
     library: Any
     cast: Callable[[Any, str], Any]
     quantile: Callable[[Any], Any]
+    check: Callable[..., None]
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
     count: Callable[[int, Any], Any]
@@ -51,6 +53,7 @@ class Words(NamedTuple):
 
     def draw(self, key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Draws two arrays of random words of shape `shape` with the key."""
+        self.check(key)
         size = math.prod(shape)
         if size >= 2**32:
             raise ValueError(f"shape: expected fewer than 2**32 numbers, got {shape}. Draw them in parts.")
@@ -74,9 +77,7 @@ def key(seed: int) -> np.ndarray:
         >>> key(7).tolist()
         [0, 7]
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: expected an integer from 0 to 2**32 - 1, got {seed!r}.")
-    return np.array([0, seed], np.uint32)
+    return np.array([0, _integer(seed, "seed")], np.uint32)
 
 
 def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
@@ -90,12 +91,18 @@ def split(key: Any, num: int = 2, words: Words | None = None) -> Any:
     Returns:
         A uint32 array `(num, 2)`.
 
+    Raises:
+        TypeError: `key` is not two words.
+        ValueError: `num` is not an integer of 0 or more.
+
     Example:
         >>> one, other = split(key(0))
         >>> one.tolist()
         [1797259609, 2579123966]
     """
     words = words or NUMPY
+    words.check(key)
+    num = _integer(num, "num")
     return words.write(words.library.stack(words.hash(key, words.count(num, key)), -1))
 
 
@@ -110,11 +117,17 @@ def fold_in(key: Any, data: int, words: Words | None = None) -> Any:
     Returns:
         A uint32 array `(2,)`.
 
+    Raises:
+        TypeError: `key` is not two words.
+        ValueError: `data` is outside this range.
+
     Example:
         >>> fold_in(key(0), 1).tolist()
         [928981903, 3453687069]
     """
     words = words or NUMPY
+    words.check(key)
+    data = _integer(data, "data")
     counter = words.count(1, key) + words.operations.word(data)
     return words.write(words.library.stack(words.hash(key, counter), -1)[0])
 
@@ -238,6 +251,25 @@ def _single(number: float) -> float:
     return scaled - (scaled - number)
 
 
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**32:
+        raise ValueError(f"{name}: expected an integer from 0 to 2**32 - 1, got {value!r}.")
+    return int(value)
+
+
+def _check(key: Any) -> None:
+    # The words of a key may also be an array of JAX, which this file does not import.
+    words = np.asarray(key) if isinstance(key, (list, tuple)) or str(getattr(key, "dtype", "")) == "uint32" else key
+    array = isinstance(words, np.ndarray) and not isinstance(key, np.ma.MaskedArray)
+    if not array or words.shape != (2,) or words.dtype.kind not in "iu" or not np.all((words >= 0) & (words < 2**32)):
+        found = (
+            f"an array of type {words.dtype} and shape {words.shape}"
+            if array
+            else f"a value of type {type(key).__name__}"
+        )
+        raise TypeError(f"key: expected the two words of a key, got {found}. Make one with threefry.key(0).")
+
+
 def _rotate(words: np.ndarray, bits: int) -> np.ndarray:
     return (words << np.uint32(bits)) | (words >> np.uint32(32 - bits))
 
@@ -258,6 +290,7 @@ NUMPY = Words(
     library=np,
     cast=lambda x, dtype: x.astype(dtype),
     quantile=_quantile,
+    check=_check,
     read=lambda key: np.asarray(key, np.uint32)[:, None],
     write=np.asarray,
     count=lambda number, _: np.arange(number, dtype=np.uint32),

@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 from gaussjax import envs, normalize
-from gaussjax.networks.actor_critic import scales_pixels
+from gaussjax.core.compiled import count, number
+from gaussjax.envs.guard import closing
+from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout.host import Episodes, Runner
 
@@ -50,7 +52,9 @@ def evaluate(
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
-        EnvironmentStepError: An environment raised, tried to exit the program, or hung.
+        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
+        ValueError: `episodes` is below 1, `seed` below 0, or `timeout` not above 0.
+        TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.
 
     Example:
         >>> import gaussjax
@@ -58,18 +62,21 @@ def evaluate(
         >>> evaluate(policy, policy.init(jax.random.key(0)), "Pendulum-v1", episodes=2).lengths
         [200, 200]
     """
+    count(episodes, "episodes")
+    count(seed, "seed", 0)
+    if timeout is not None and not number(timeout, "timeout") > 0.0:
+        raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
     options = {} if on_step is None else {"render_mode": "rgb_array"}
     environments: Any = envs.make_vector(environment, episodes, **options)
     carry = policy.initial_carry((episodes,))
     carry = carry if jax.tree.leaves(carry) else None
 
-    if scales_pixels(policy.spec.network, policy.spec.observation_space):
-        normalizer = None
+    normalizer = statistics_for(policy, normalizer)
 
     @jax.jit
     def act(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         if normalizer is not None:
-            observations = normalize.apply(normalizer, observations)
+            observations = normalize.apply(normalizer, observations, name="observations")
         # The policy needs no resets, because only the first episode of each environment counts.
         output = policy.act(params, key, observations, deterministic=deterministic, carry=carry)
         return output.actions, output.outputs.get("carry")
@@ -78,7 +85,7 @@ def evaluate(
     runner.timeout = timeout
     returns, lengths, steps = np.zeros(episodes), np.zeros(episodes, int), 0
     running = np.ones(episodes, bool)
-    try:
+    with closing(environments, timeout):
         observations = runner.reset(seed)
         key = jax.random.key(seed)
         while running.any() and (max_steps is None or steps < max_steps):
@@ -90,6 +97,4 @@ def evaluate(
             returns[running] += rewards[running]
             lengths[running] += 1
             running &= ~(terminated | truncated)
-    finally:
-        environments.close()
     return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 
 from gaussjax import spaces
 from gaussjax.core.arrays import inwards_once
+from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
-from gaussjax.envs.guard import guarded
+from gaussjax.envs.guard import guarded, named, wrong_shape
 
 if TYPE_CHECKING:
     import gymnasium
@@ -120,8 +121,9 @@ class Runner:
         """
         with guarded(self.environments, "reset", self.timeout):
             observations, _ = self.environments.reset(seed=seed)
+            observations = self._array(observations, "reset")
         self._returns[:], self._lengths[:], self._steps = 0.0, 0, 0
-        return self._checked(np.array(observations, self.observations.dtype), "reset")
+        return self._checked(observations, "reset")
 
     def clip(self, actions: np.ndarray) -> np.ndarray:
         """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype."""
@@ -131,32 +133,36 @@ class Runner:
         actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
         return np.clip(actions, *inwards_once(*self._bounds, actions.dtype))
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
+    def step(
+        self, actions: np.ndarray, *, clip: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
         """Steps every environment once.
 
         Args:
-            actions: Flat actions, `(N, A)`; `clip` clips them, and the environments get them in the dtype of the Box.
+            actions: Flat actions, `(N, A)`; the environments get them in the dtype of the Box.
+            clip: False for actions that the method `clip` returned.
 
         Returns:
             Observations to act on next, rewards, terminated, truncated, observations after this step and before any
             reset, and the episodes that finished.
         """
         space: Any = self.environments.action_space
-        actions = self.clip(actions).reshape(space.shape).astype(space.dtype)
+        actions = (self.clip(actions) if clip else actions).reshape(space.shape).astype(space.dtype)
         self._steps += 1
         when = f"step {self._steps}"
         with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
-        observations = self._checked(np.array(observations, self.observations.dtype), when)
+            observations, done = self._array(observations, when), terminated | truncated
+            last = observations.copy() if done.any() else observations
+            for i in np.flatnonzero(done):
+                self._check_shape(np.shape(info["final_obs"][i]), when, int(i))
+                last[i] = info["final_obs"][i]
+        self._checked(observations, when)
         self._checked(rewards, when, "reward")
         self._returns += rewards
         self._lengths += 1
-        done = terminated | truncated
-        last, episodes = observations, Episodes([], [])
+        episodes = Episodes([], [])
         if done.any():
-            last = observations.copy()
-            for i in np.flatnonzero(done):
-                last[i] = info["final_obs"][i]
             episodes = Episodes(self._returns[done].tolist(), self._lengths[done].tolist())
             self._checked(last, when)
             self._returns[done], self._lengths[done] = 0.0, 0
@@ -173,12 +179,23 @@ class Runner:
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]
 
+    def _array(self, observations: Any, when: str) -> np.ndarray:
+        array = np.array(observations, self.observations.dtype)
+        if len(array) != self.environments.num_envs:
+            raise ValueError(f"{len(array)} observations, not one for each of {self.environments.num_envs}")
+        self._check_shape(array.shape[1:], when, None)
+        return array
+
+    def _check_shape(self, shape: tuple[int, ...], when: str, index: int | None) -> None:
+        if shape != self.observations.shape:
+            raise wrong_shape(self.environments, index, shape, when)
+
     def _checked(self, values: np.ndarray, when: str, what: str = "observation") -> np.ndarray:
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
             index = int(np.argmin(finite))
             raise FloatingPointError(
-                f"environment {index}: expected a finite {what} at {when}, got {values[index]} "
+                f"{named(self.environments, index)}: expected a finite {what} at {when}, got {values[index]} "
                 f"({int((~finite).sum())} of {len(values)} environments). The environment has diverged; "
                 f"check its actions, rewards and time step."
             )
@@ -201,6 +218,10 @@ def collect(
     Returns:
         The experience; `(observations, resets, carry)` for the next call; and the finished episodes.
 
+    Raises:
+        ValueError: `num_steps` is below 1.
+        TypeError: `num_steps` is not an integer.
+
     Example:
         >>> from gaussjax import envs
         >>> runner = Runner(envs.make_vector("Pendulum-v1", 2))
@@ -211,12 +232,13 @@ def collect(
         ((3, 2, 3), (3, 2))
         >>> runner.environments.close()
     """
+    count(num_steps, "num_steps")
     rows: list[tuple[np.ndarray, ...]] = []
     carries, finished = [carry], Episodes([], [])
     for t in range(num_steps):
         actions, raw_actions, carry = act(t, observations, resets, carry)
         actions, raw_actions = runner.clip(actions), np.asarray(raw_actions)
-        next_observations, rewards, terminated, truncated, last, episodes = runner.step(actions)
+        next_observations, rewards, terminated, truncated, last, episodes = runner.step(actions, clip=False)
         rewards = rewards.astype(np.float32)
         rows.append((observations, raw_actions, actions, rewards, terminated, truncated, last, resets))
         carries.append(carry)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.arrays import is_other, refuse_huge, xp
+from gaussjax.core.arrays import as_array, refuse_huge, xp
+from gaussjax.core.compiled import checked
 from gaussjax.core.text import quoted
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
@@ -203,9 +204,9 @@ def bounds(box: Any) -> tuple[np.ndarray, np.ndarray]:
 def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) -> tuple[jax.Array, tuple[int, ...]]:
     if isinstance(value, Mapping):
         raise TypeError(f"{name}: expected an array for {space}, got {_describe(value)}. Pass the array itself.")
-    if not hasattr(value, "dtype"):
-        traced = is_other(value) or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
-        value = xp.asarray(value) if traced else np.asarray(value)
+    value = value if hasattr(value, "dtype") else as_array(value, name)
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = checked(value, name, name)
     if not (xp.is_floating(value) or xp.is_real(value) or str(value.dtype).removeprefix("torch.") == "bool"):
         raise TypeError(
             f"{name}: expected real numbers, got {value.dtype}. Convert them first, "
@@ -213,8 +214,8 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
         )
     array, element = xp.asarray(value), ()
     if isinstance(space, Box):
-        element, is_integer = space.shape, xp.is_real(array) and not xp.is_floating(array)
-        array = array if xp.is_floating(array) or (is_integer and has_pixels(space)) else xp.to_float32(array)
+        element, kept = space.shape, xp.is_floating(array) or (has_pixels(space) and xp.is_real(array))
+        array = array if kept else xp.to_float32(array)
     elif xp.is_floating(array) or not xp.is_real(array):
         raise TypeError(f"{name}: expected integers for {space}, got {array.dtype}. Use {name}.astype(jnp.int32).")
     elif isinstance(space, MultiDiscrete):
@@ -234,7 +235,7 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
 
 def _describe(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"the keys {quoted(sorted(value))}"
+        return f"the keys {quoted(sorted(value, key=str))}"
     if isinstance(value, (tuple, list)):
         return f"{len(value)} in a {type(value).__name__}"
     return f"an array of shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__

@@ -12,6 +12,7 @@ from jax import tree
 from jax.core import Tracer
 
 from gaussjax.core.arrays import fill
+from gaussjax.core.compiled import FLOATING, count, integer
 from gaussjax.core.text import quoted
 
 
@@ -26,6 +27,10 @@ class Box:
         high: Upper bounds in the same form; inf for no bound.
         shape: Shape of one element. By default the common shape of the bounds, or (1,) for two numbers.
         dtype: NumPy name of the dtype of one element.
+
+    Raises:
+        TypeError: The shape is not a tuple of sizes, or a bound or the dtype is not of real numbers.
+        ValueError: A bound has another shape, or the bounds cross.
 
     Example:
         >>> from gaussjax.spaces import size
@@ -52,7 +57,7 @@ class Box:
         if any(n < 0 for n in shape):
             raise ValueError(f"space: expected sizes of zero or more, got the shape {shape}.")
         low, high = _compact(self.low, shape, "low"), _compact(self.high, shape, "high")
-        fill(self, low=low, high=high, shape=shape, dtype=np.dtype(self.dtype).name)
+        fill(self, low=low, high=high, shape=shape, dtype=_real(self.dtype))
         # Scalar bounds are compared without a broadcast, because a huge shape from a file must not allocate memory.
         lowest, highest = np.atleast_1d(low), np.atleast_1d(high)
         crossed = np.flatnonzero(~((lowest <= highest) & (lowest < math.inf) & (highest > -math.inf)))
@@ -89,7 +94,7 @@ class Discrete:
 
     def __post_init__(self) -> None:
         _refuse_traced(self, "n", "start")
-        fill(self, n=_count(self.n, "n"), start=_integer(self.start, "start"))
+        fill(self, n=count(self.n, "n"), start=integer(self.start, "start"))
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class MultiDiscrete:
         _refuse_traced(self, "nvec")
         if np.ndim(self.nvec) != 1:
             raise TypeError(f"nvec: expected a tuple of numbers of values, got {self.nvec!r}. One integer is (4,).")
-        fill(self, nvec=tuple(_count(n, "nvec") for n in self.nvec))
+        fill(self, nvec=tuple(count(n, "nvec") for n in self.nvec))
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ class Dict:
 
     Raises:
         ValueError: Two spaces have the same name.
+        TypeError: A name is not text.
 
     Example:
         >>> from gaussjax.spaces import size
@@ -138,6 +144,8 @@ class Dict:
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.items]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"items: expected texts as names, got {names}. JAX sorts the names of a dict.")
         if len(set(names)) < len(names):
             raise ValueError(
                 f"items: expected names that differ, got {quoted(names)}. Give each space a name of its own."
@@ -264,24 +272,28 @@ def _refuse_traced(space: Any, *names: str) -> None:
             )
 
 
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {value!r}.")
-    return int(value)
-
-
-def _count(value: Any, name: str) -> int:
-    count = _integer(value, name)
-    if count < 1:
-        raise ValueError(f"{name}: expected at least 1 value, got {count}.")
-    return count
-
-
 def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:
     """Converts a bound to one number if all entries are equal, otherwise to a tuple of numbers."""
-    values = np.asarray(bound, np.float64)
+    try:
+        values = np.asarray(bound)
+    except ValueError as error:
+        raise ValueError(f"space: expected {name} as one number or of shape {shape}, got ragged lists.") from error
+    if values.dtype.kind not in "biu" and values.dtype not in FLOATING:
+        raise TypeError(f"{name}: expected real numbers, got {values.dtype}. Convert them first, with np.asarray.")
+    values = values.astype(np.float64)
     if values.ndim and values.shape not in (shape, (math.prod(shape),)):
         raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")
     if values.size and np.all(values == values.flat[0]):
         return float(values.flat[0])
     return tuple(float(value) for value in values.flat)
+
+
+def _real(dtype: Any) -> str:
+    """Returns NumPy's name of a dtype of real numbers."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype: expected a dtype of real numbers such as 'float32', got {dtype!r}.") from error
+    if found.kind not in "biu" and found not in FLOATING:
+        raise TypeError(f"dtype: expected a dtype of real numbers such as 'float32', got {found}.")
+    return found.name

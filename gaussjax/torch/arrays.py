@@ -99,6 +99,11 @@ def _leading_half(x: torch.Tensor) -> torch.Tensor:
     return scaled - (scaled - x)
 
 
+def _is_floating(x: torch.Tensor) -> bool:
+    # As in JAX, floats of 8 bits do not count, because they are promoted to no wider dtype.
+    return x.is_floating_point() and x.element_size() > 1
+
+
 def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: Any) -> Any:
     for i in range(start, stop):
         value = step(i, value)
@@ -121,8 +126,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "inwards": lambda low, high, like: (arrays.inwards if torch.compiler.is_compiling() else arrays.inwards_once)(
         low, high, like.dtype
     ),
-    "is_floating": torch.is_floating_point,
-    "is_real": lambda x: not (x.is_complex() or x.dtype == torch.bool),
+    "is_floating": _is_floating,
+    "is_real": lambda x: _is_floating(x) or not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool),
     # torch cannot accumulate a product of narrow operands in a wider dtype, so the operands are converted first.
     "matmul": lambda a, b, preferred_element_type: a.to(preferred_element_type) @ b.to(preferred_element_type),
     "leading_half": _leading_half,

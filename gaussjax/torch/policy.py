@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from gaussjax import networks, spaces
 from gaussjax import policy as policies
-from gaussjax.core.compiled import checked
+from gaussjax.core.compiled import checked, unsorted_keys
 from gaussjax.networks.description import bind
 from gaussjax.policy import Backend, Kind, Policy, Spec, checks
 from gaussjax.torch import initial, random
@@ -69,6 +69,8 @@ class _InTorch(NamedTuple):
 def _arrays(tree: Any, convert: Callable[[Any, str], Any], where: str) -> Any:
     """Converts the leaves of a tree; lists are nodes of it, as in JAX, and `xp.asarray` joins their tensors."""
     if isinstance(tree, Mapping):
+        if len(set(map(type, tree))) > 1:
+            raise unsorted_keys(where)
         return {name: _arrays(part, convert, f"{where}[{name!r}]") for name, part in tree.items()}
     if isinstance(tree, (tuple, list)):
         fields = getattr(tree, "_fields", None)
@@ -108,25 +110,17 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
     return converted
 
 
-def _check_key(key: Any) -> None:
-    if isinstance(key, torch.Tensor) and key.dtype == torch.uint32 and key.shape == (2,):
-        return
-    kind = "a tensor" if isinstance(key, torch.Tensor) else "an array"
-    got = f"{kind} of type {key.dtype} and shape {tuple(key.shape)}" if hasattr(key, "shape") else repr(key)
-    raise TypeError(
-        f"key: expected one PRNG key, got {got}. Make one with gaussjax.torch.random.key(0), or from a JAX key with "
-        f"gaussjax.torch.random.from_jax; for several keys use torch.func.vmap, and random.split for a new key at "
-        f"each call. {checks.KEY_IS_SECOND}"
-    )
-
-
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
     # torch.compile cannot trace JAX's pytree functions, so a compiled call does not check the parameters.
     if torch.compiler.is_compiling():
         return
     wrong = [] if isinstance(params, Mapping) else [type(params).__name__]
     if not wrong:
-        wrong = [f"{type(leaf).__name__} for {name!r}" for name, leaf in params.items() if not torch.is_tensor(leaf)]
+        wrong = [
+            f"{type(leaf).__name__} for {name!r}"
+            for name, leaf in params.items()
+            if not (torch.is_tensor(leaf) and isinstance(name, str))
+        ]
     if wrong:
         raise TypeError(
             f"params: expected a dict of tensors, got {wrong[0]}. Make it with policy.init(key), with "
@@ -141,7 +135,7 @@ TORCH = Backend(
     full=full,
     draw=lambda key, shape, dtype: random.normal(key, tuple(shape), dtype),
     float32=torch.float32,
-    check_key=_check_key,
+    check_key=functools.partial(random.WORDS.check, note=checks.KEY_IS_SECOND),
     check_params=_check_params,
     abstract=lambda function, *arguments: function(*arguments),
     key=lambda: random.key(0),

@@ -41,16 +41,25 @@ def from_jax(key: Any) -> torch.Tensor:
     Returns:
         A uint32 tensor `(2,)`.
 
+    Raises:
+        TypeError: `key` is not one threefry key.
+
     Example:
         >>> import jax
         >>> from_jax(jax.random.key(7)).tolist()
         [0, 7]
     """
-    if hasattr(key, "dtype") and "key<" in str(key.dtype):
-        import jax
+    found = f"a value of type {type(key).__name__}"
+    if hasattr(key, "dtype"):
+        found = f"an array of type {key.dtype} and shape {tuple(key.shape)}"
+        if str(key.dtype) == "key<fry>" and key.shape == ():
+            import jax
 
-        key = jax.random.key_data(key)
-    return torch.from_numpy(np.array(key, np.uint32))
+            key = jax.random.key_data(key)
+    masked = isinstance(key, np.ma.MaskedArray)
+    if not masked and str(getattr(key, "dtype", "")) == "uint32" and key.shape == (2,):
+        return torch.from_numpy(np.array(key))
+    raise TypeError(f"key: expected one threefry key of JAX, got {found}. Make one with jax.random.key(0).")
 
 
 def split(key: torch.Tensor, num: int = 2) -> torch.Tensor:
@@ -167,10 +176,24 @@ def _float64(high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
     return (mantissa | (0x3FF << 52)).view(torch.float64)
 
 
+def _check(key: Any, note: str = "") -> None:
+    """Raises TypeError, which ends with `note`, unless the argument is one key: the two words of a JAX key."""
+    if isinstance(key, torch.Tensor) and key.dtype == torch.uint32 and key.shape == (2,):
+        return
+    kind = "a tensor" if isinstance(key, torch.Tensor) else "an array"
+    got = f"{kind} of type {key.dtype} and shape {tuple(key.shape)}" if hasattr(key, "shape") else repr(key)
+    raise TypeError(
+        f"key: expected one PRNG key, got {got}. Make one with gaussjax.torch.random.key(0), or from a JAX key with "
+        f"gaussjax.torch.random.from_jax; for several keys use torch.func.vmap, and random.split for a new key at "
+        f"each call.{note}"
+    )
+
+
 WORDS = threefry.Words(
     library=torch,
     cast=lambda x, dtype: x.to(getattr(torch, dtype)),
     quantile=torch.special.ndtri,
+    check=_check,
     read=lambda key: key.view(torch.int32).unsqueeze(-1),
     write=lambda words: words.view(torch.uint32),
     count=lambda number, like: torch.arange(number, dtype=torch.int32, device=like.device),

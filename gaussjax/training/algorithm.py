@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import envs, normalize, spaces
 from gaussjax.core.arrays import like_actions
-from gaussjax.networks.actor_critic import scales_pixels
+from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Policy
 from gaussjax.rollout.compiled import EpisodeSums
 
@@ -145,8 +145,8 @@ def check_memory(policy: Any, config: Any) -> None:
 
 def without_pixels(config: Any, policy: Policy) -> Any:
     """Returns the config, with `normalize_observations` switched off if the policy's network scales its pixels."""
-    scaled = scales_pixels(policy.spec.network, policy.spec.observation_space)
-    return dataclasses.replace(config, normalize_observations=False) if scaled else config
+    normalizes = config.normalize_observations and statistics_for(policy, True)
+    return config if normalizes else dataclasses.replace(config, normalize_observations=False)
 
 
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:

@@ -1,13 +1,19 @@
 """A command that cannot be carried out says why and exits with 2; one that breaks off exits with 1."""
 
+import contextlib
+import os
 import random
+import re
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import zlib
 
 import gymnasium
 import jax
+import numpy as np
 import pytest
 
 import gaussjax
@@ -224,21 +230,55 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     assert line == f"gaussjax: out: {tmp_path / 'file' / 'run'} cannot be made (Not a directory). Name another folder."
 
 
-@pytest.mark.parametrize("does", ["raises", pytest.param("returns NaN", marks=pytest.mark.slow)])
-def test_training_on_an_environment_at_fault_saves_its_policy(does, tmp_path, capsys):
+def hot(observation):
+    raise RuntimeError("the motor is hot")
+
+
+def stop(observation):
+    return next(iter(()))
+
+
+def leave(observation):
+    os._exit(0)
+
+
+def hang(observation):
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(signal.SIGALRM)
+    while True:
+        try:
+            signal.pause()
+        except:  # noqa: E722
+            continue
+
+
+# What an environment does with the observation of its 72nd step, and the line that the user gets.
+DOES = {
+    hot: "at step 72, got RuntimeError: the motor is hot.",
+    stop: "at step 72, got StopIteration.",
+    leave: "at step 72, got a call of os._exit: code 0.",
+    hang: "expected an answer to step 72 within 300 s, got none.",
+    (lambda observation: observation * np.nan): "expected a finite observation at step 72",
+    (lambda observation: observation[:2]): "expected an observation of shape (3,) at step 72, got (2,)",
+}
+
+
+@pytest.mark.parametrize(
+    "does", [pytest.param(does, marks=pytest.mark.slow if i else ()) for i, does in enumerate(DOES)]
+)
+def test_training_on_an_environment_at_fault_saves_its_policy(does, tmp_path, capsys, monkeypatch):
     closed = []
 
     class Breaks(probes.Swings, probes.Counter):
         def __init__(self):
-            super().__init__(1000, 72 if does == "returns NaN" else None)
+            super().__init__(1000)
 
         def step(self, action):
-            if does == "raises" and self._steps == 71:
-                raise RuntimeError("the motor is hot")
-            return super().step(action)
+            observation, *rest = super().step(action)
+            return does(observation) if self._steps == 72 else observation, *rest
 
         def get_state(self):
-            if self._steps == 71:
+            if self._steps >= 71:
                 raise OverflowError
             return {"steps": self._steps}
 
@@ -247,18 +287,75 @@ def test_training_on_an_environment_at_fault_saves_its_policy(does, tmp_path, ca
 
         def close(self):
             closed.append(self)
+            raise RuntimeError("stuck")
 
-    out = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
     with probes.registered(Breaks) as name:
-        command = ["train", "ppo", name, "--out", str(out), *SHORT, "--checkpoint-every", "3"]
+        command = ["train", "ppo", name, "--out", "run", *SHORT, "--checkpoint-every", "3"]
         printed, line = failed(capsys, *command, code=1)
-    assert f"Stopped: the policy so far is {out / 'policy.safetensors'}. Go on with: gaussjax resume {out}" in printed
-    expected = "got RuntimeError: the motor is hot." if does == "raises" else "expected a finite observation at step 72"
-    assert "environment 0: " in line
-    assert expected in line
+    assert "Stopped: the policy so far is run/policy.safetensors. Go on with: gaussjax resume run" in printed
+    assert line.startswith("gaussjax: environment 0 (")
+    assert line.count("\n") == 1
+    assert f"{__file__}, line " in line
+    assert DOES[does] in line
     # Four updates of 16 steps in 4 environments were whole, the last one after the checkpoint.
-    assert gaussjax.load(out / "policy.safetensors").metadata["steps"] == 256
+    assert gaussjax.load("run/policy.safetensors").metadata["steps"] == 256
     assert len(closed) >= 4
+
+
+@pytest.mark.slow
+def test_an_environment_that_leaves_things_behind_ends_with_its_policy(tmp_path, repository):
+    """Its thread keeps the process alive, it changes the folder, and it cannot be closed."""
+    (tmp_path / "messy.py").write_text(
+        """
+import os, threading
+import gymnasium
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Messy(PendulumEnv):
+    def __init__(self, **options):
+        super().__init__(**options)
+        os.chdir("/")
+        threading.Thread(target=threading.Event().wait).start()
+
+    def step(self, action):
+        os.chdir("/")
+        return super().step(action)
+
+    def close(self):
+        raise OSError("no such port")
+
+gymnasium.register("Messy-v0", Messy, max_episode_steps=20)
+"""
+    )
+    words = [
+        "train",
+        "ppo",
+        "messy:Messy-v0",
+        "--out",
+        "run",
+        *SHORT,
+        "--total-steps",
+        "64",
+        "--evaluation-episodes",
+        "1",
+    ]
+    path = os.pathsep.join([str(repository), str(tmp_path)])
+    ended = subprocess.run(
+        [sys.executable, "-m", "gaussjax.cli.main", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    closing, threads = ended.stderr.splitlines()
+    assert re.search(
+        r"^gaussjax: environment 0 \(.*messy\.py, line 17\): .* at close, got OSError: no such port\.", closing
+    )
+    assert re.search(r"^gaussjax: environment: expected no running threads at the end, got Thread-\d+", threads)
+    assert gaussjax.load(tmp_path / "run" / "policy.safetensors").metadata["steps"] == 64
 
 
 def test_results_that_cannot_be_written_end_in_one_line(tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests import policies
+from tests.faults import arguments, catalogue
 from tests.policy import test_checks as test_faults
 from tests.policy import test_strict as test_strictness
 from tests.policy.test_checks import Fault, twice, zeros
@@ -52,6 +53,18 @@ def test_catalogue_is_complete(record_bar):
     tried = 3 * len(test_faults.FAULTS) + len(host) + len(values)
     record_bar("inputs", "rows of the catalogue × {eager, jit, vmap}, silent", tried, silent, 0)
     assert silent == 0
+
+
+@pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_wrong_value_gets_its_text_bare_and_compiled(every, record_bar):
+    rows = list(catalogue.rows())
+    calls = [(row, traced) for row in rows for traced in (False, True) if row.traced or not traced][::every]
+    wrong = [error for row, traced in calls if (error := arguments.fault(row, traced))]
+    if every == 1:
+        assert len(calls) >= 600
+        what = "wrong values and options, bare and under jit, silent or with another text"
+        record_bar("inputs", what, len(calls), len(wrong), 0)
+    assert wrong == []
 
 
 shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+import gaussjax.torch
 from gaussjax.networks import CNN, GRU, LSTM, MLP, ActorCritic
 from gaussjax.spaces import Box, Dict
 from tests import policies
@@ -119,3 +120,19 @@ def test_contradictions_are_refused():
         make(ActorCritic(MLP(), critic_keys=("gaol",)), SIGHT)
     with pytest.raises(ValueError, match="keys: expected names of entries of a Dict observation space"):
         make(ActorCritic(MLP(), actor_keys=("goal",)))
+
+
+def test_the_critic_gets_the_pixels_scaled_as_the_actor_does():
+    images = Box(0, 255, (6, 6, 2), "uint8")
+
+    def make(scale_pixels):
+        actor = CNN((3,), (3,), (2,), sizes=(4,), activation="tanh", scale_pixels=scale_pixels)
+        network = ActorCritic(actor, sizes=(4,))
+        return gaussjax.gaussian(network, images, ACTIONS)
+
+    policy, pixels = make(None), np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2)).astype(np.uint8)
+    params = policies.random_params(policy)
+    expected = make(False).apply(params, pixels.astype(np.float32) / 255)[1]["value"]
+    twin = gaussjax.torch.from_spec(policy.spec).apply(gaussjax.torch.to_torch(policy.spec, params), pixels)
+    for value in (policy.apply(params, pixels)[1]["value"], twin[1]["value"].detach()):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)

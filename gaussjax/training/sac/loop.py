@@ -123,7 +123,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
             taken = runner.clip(actions)
-            following, rewards, terminated, _, last, episodes = runner.step(taken)
+            following, rewards, terminated, _, last, episodes = runner.step(taken, clip=False)
             steps = counted(steps, config.num_envs)
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
             buffer, statistics, refused, key, learn_key, act_key = advance(buffer, statistics, key, transition)
