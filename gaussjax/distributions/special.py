@@ -149,10 +149,20 @@ def absolute(x: Array) -> Array:
     return xp.where(x < 0, -x, x)
 
 
-def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
+def _ratio_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
     gap, rest = _twice_difference(log_std, other_log_std)
-    slope = xp.expm1(gap)
-    slope = slope * (1.0 + rest) + rest
+    slope = 2.0 * xp.exp(gap) * (1.0 + rest)
+    return slope, -slope
+
+
+@elementwise(_ratio_slopes)
+def _ratio_minus_one(log_std: Array, other_log_std: Array) -> Array:
+    gap, rest = _twice_difference(log_std, other_log_std)
+    return xp.expm1(gap) * (1.0 + rest) + rest
+
+
+def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
+    slope = _ratio_minus_one(log_std, other_log_std)
     return slope, -slope
 
 
@@ -172,12 +182,13 @@ def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return 2.0 * difference, 2.0 * rest
 
 
-def _tanh_slope(u: Array) -> tuple[Array]:
-    power = xp.exp(-2.0 * absolute(u))
-    return (4.0 * power / xp.square(1.0 + power),)
+@elementwise(lambda u: (-2.0 * tanh(u) * _tanh_slope(u),))
+def _tanh_slope(u: Array) -> Array:
+    power = xp.exp(-2.0 * xp.abs(u))
+    return 4.0 * power / xp.square(1.0 + power)
 
 
-@elementwise(_tanh_slope)
+@elementwise(lambda u: (_tanh_slope(u),))
 def tanh(u: Array) -> Array:
     """Hyperbolic tangent with an accurate derivative; `1 - tanh²` is 0 in float32 from |u| = 8.7 on."""
     return xp.tanh(u)
