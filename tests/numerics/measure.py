@@ -104,10 +104,10 @@ def errors(row: Row, inputs: Inputs, mode: str, truth: Sequence[Exact], order: i
     with jax.enable_x64(dtype == "float64"):
         got = evaluate(row.function, inputs, row.by, _units(row, inputs) if order == 2 else (), mode)
     number, first = len(row.by), [np.asarray(x, np.float64) for x in truth[: len(row.by) + 1]]
-    scales = [
-        *row.scales(first, wide),
-        *(np.maximum(np.abs(np.asarray(x, np.float64)), row.floor) for x in truth[number + 1 :]),
-    ]
+    scales = row.scales(first, wide)
+    natural = [s * u.reshape(len(s), -1) for s, u in zip(scales[1:], row.units(*wide), strict=True)]
+    for k, true in enumerate(truth[number + 1 :]):
+        scales.append(np.maximum(np.abs(np.asarray(true, np.float64)), row.floor * natural[k % number]))
     unit = UNIT["float32" if dtype == "bfloat16" else dtype]
     units = [unit, *[UNIT[dtype]] * number, *[1.0] * (len(got) - 1 - number)]
     found = []

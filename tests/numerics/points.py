@@ -27,8 +27,8 @@ class Draw:
         ends = self.generator.choice(np.array([-np.inf, np.inf]).astype(self.dtype), self.count)
         chosen = self.generator.integers(0, 8, self.count)
         near = np.nextafter(places, ends)
-        # XLA treats subnormal numbers as zero, so the neighbours of 0 are the smallest normal numbers.
-        near = np.where(places == 0, np.sign(ends) * ml_dtypes.finfo(self.dtype).smallest_normal, near)
+        # XLA treats subnormal numbers as zero. Differences and products of these neighbours of 0 are normal numbers.
+        near = np.where(places == 0, np.sign(ends) * 2.0**-60, near)
         return np.where(chosen == 0, np.float64(places), np.where(chosen == 1, np.float64(near), x))
 
     def normal(self, *shape: int) -> np.ndarray:

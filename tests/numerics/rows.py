@@ -33,7 +33,7 @@ class Row:
         bars: Largest errors of the value and of the gradients, in units of roundoff times the scale.
         by: The arguments of the gradients.
         units: `(inputs) -> natural unit of each argument in by`. A second derivative is multiplied by two units.
-        floor: Second derivatives smaller than this in natural units are measured against it.
+        floor: Second derivatives below this share of the gradient's scale, in natural units, are measured against it.
         wide: The bars in float64, if they are others.
         points: Number of points in float32 under `jit`; a two-hundredth of it in every other case.
         exact: Number of points that are compared with the truth.

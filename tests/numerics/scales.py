@@ -73,12 +73,17 @@ def clipped(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
 
 
 def correlated(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
-    log_std = inputs[1]
+    mean, log_std, pairs, actions = inputs
     noise = np.asarray(reference.correlated_noise(*inputs, exp=np.exp), np.float64)
-    # Gradients are solutions of a second triangular system, which may be larger than the noise.
-    solution = results[1] * np.exp(log_std)
-    size = np.sqrt(np.maximum((noise * noise).sum(-1), (solution * solution).sum(-1)))[:, None]
-    return [(noise * noise / 2 + np.abs(log_std) + 0.92).sum(-1), size * np.exp(-log_std), size * size + 1]
+    scaled = np.abs((actions - mean) * np.exp(-log_std))
+    # The noise solves (I + N) noise = scaled, and gradients solve (I + N)ᵀ x = noise. Roundoff moves both this much.
+    factor = np.zeros((*noise.shape, noise.shape[-1]))
+    factor[:, *np.tril_indices(noise.shape[-1], -1)] = pairs
+    inverse, sizes = np.abs(np.linalg.inv(factor + np.eye(noise.shape[-1]))), np.abs(factor)
+    moved = np.einsum("nij,nj->ni", inverse, scaled + np.einsum("nij,nj->ni", sizes, np.abs(noise)))
+    moved = moved + np.einsum("nij,ni->nj", sizes, np.abs(results[1] * np.exp(log_std)))
+    moved = np.einsum("nij,ni->nj", inverse, moved)
+    return [(noise * noise / 2 + np.abs(log_std) + 0.92).sum(-1), moved * np.exp(-log_std), moved * scaled + 1]
 
 
 def std(mean: np.ndarray, log_std: np.ndarray, *_: np.ndarray) -> list[np.ndarray]:
