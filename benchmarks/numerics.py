@@ -1,15 +1,16 @@
-"""Accuracy of gaussjax beside distrax, torch, jax.scipy and TFP, against 200-bit references.
+"""Accuracy of gaussjax beside distrax, torch, jax.scipy and TFP, against references of 330 bits.
 
-The grids, references and functions are those of the tests in `tests/numerics`. A peer that cannot be imported is
+The points, references and functions are those of the tests in `tests/numerics`. A peer that cannot be imported is
 listed as "not measured".
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import importlib
 import importlib.util
+import itertools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tests.numerics.measure import UNIT, Error, compare, evaluate_jax, evaluate_torch
-from tests.numerics.rows import ROWS, Row
+from tests.numerics.measure import errors, truths
+from tests.numerics.points import Inputs
+from tests.numerics.rows import ROWS, WIDE, Row
 
 DESCRIPTION = "Accuracy of densities, entropies and divergences in units of roundoff."
 PEERS = ("distrax", "torch", "jax.scipy", "TFP")
+POINTS = 1000
 PAGE = Path(__file__).parent / "results" / "numerics.md"
 
 
@@ -31,17 +35,19 @@ def run(options: argparse.Namespace | None = None) -> dict[str, Any]:
     """Errors of every row, dtype and library as plain data; with all libraries the page is written too."""
     chosen = getattr(options, "peers", None)
     names = PEERS if chosen is None else tuple(name for name in PEERS if name in chosen.split(","))
-    functions = {name: _functions(name) for name in names}
+    functions = {name: _functions(name) or {} for name in names}
+    compared = [row for row in ROWS.values() if any(_key(row) in table for table in functions.values())]
     rows = []
-    for row in ROWS:
-        for dtype in row.dtypes:
-            entry: dict[str, Any] = {"row": row.name, "dtype": dtype, "bars": row.bars(dtype)}
-            entry["gaussjax"] = _measure(row, dtype, row.ours, torch=False)
-            for name, table in functions.items():
-                function = None if table is None else table.get(_key(row))
-                missing = "not measured" if table is None else "has none"
-                entry[name] = missing if function is None else _measure(row, dtype, function, name == "torch")
-            rows.append(entry)
+    for row, dtype in itertools.product(compared, WIDE):
+        inputs = row.inputs(POINTS, dtype, seed=0)
+        truth = truths(row, inputs, 1, by_formula=False)
+        entry: dict[str, Any] = {"row": row.name, "dtype": dtype, "gaussjax": _measure(row, inputs, truth, "JAX jit")}
+        for name, table in functions.items():
+            missing = "has none" if table else "not measured"
+            theirs, mode = table.get(_key(row)), "torch eager" if name == "torch" else "JAX jit"
+            one = row if theirs is None else dataclasses.replace(row, function=theirs)
+            entry[name] = missing if theirs is None else _measure(one, inputs, truth, mode)
+        rows.append(entry)
     results = {"jax": jax.__version__, "platform": jax.default_backend(), "rows": rows}
     if names == PEERS:
         PAGE.parent.mkdir(parents=True, exist_ok=True)
@@ -53,57 +59,44 @@ def markdown(results: dict[str, Any]) -> str:
     """The Markdown page with the table."""
     names = [name for name in ("gaussjax", *PEERS) if all(name in entry for entry in results["rows"])]
     lines = [
-        "# Accuracy",
+        "# Accuracy beside other libraries",
         "",
-        f"Greatest error over a grid, in units of roundoff (float32 2⁻²⁴, float64 2⁻⁵³; for bfloat16 inputs those of "
-        f"float32): of the value, then of its gradients. References: 200 bits, on the exact inputs. "
+        f"Largest error among {POINTS:,} random points, seams included, in units of roundoff (float32 2⁻²⁴, float64 "
+        f"2⁻⁵³): of the value, then of its gradients. References: 330 bits, on the exact inputs. "
         f"jax {results['jax']}, {results['platform']}.",
         "",
-        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, entropies of squashed Gaussians against 1 nat "
-        'at least, all else against the true result. "n bad" counts results that are not finite, on a grid where every '
-        "true result is; the error is that of the others.",
+        "Log-densities are measured against `z²/2 + |log_std| + 0.92`, all else against the true result. "
+        '"n bad" counts results that are not finite, although every true result is; the error is that of the others.',
         "",
-        "| what | type | bar | " + " | ".join(names) + " |",
-        "|---|---|---|" + "---|" * len(names),
+        "| function | type | " + " | ".join(names) + " |",
+        "|---|---|" + "---|" * len(names),
     ]
     for entry in results["rows"]:
-        bars = " / ".join(_number(bar) for bar in entry["bars"][:2])
-        cells = [_cell(entry[name]) for name in names]
-        lines.append("| " + " | ".join([entry["row"], entry["dtype"], bars, *cells]) + " |")
+        lines.append("| " + " | ".join([entry["row"], entry["dtype"], *(_cell(entry[name]) for name in names)]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _measure(row: Row, dtype: str, function: Callable[..., Any], torch: bool) -> Any:
-    with jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext():
-        inputs = row.rounded(dtype)
-        try:
-            by = row.gradients_by(dtype)
-            results = evaluate_torch(function, inputs, by) if torch else evaluate_jax(function, inputs, by, True)
-        except (NotImplementedError, ValueError, RuntimeError) as error:
-            return f"raises {type(error).__name__}"
-    unit, truths = UNIT["float32" if dtype == "bfloat16" else dtype], row.truths(dtype)[: len(results)]
-    errors = [compare(got, truth, unit) for got, truth in zip(results, truths, strict=True)]
-    return [error._asdict() for error in errors]
+def _measure(row: Row, inputs: Inputs, truth: list[Any], mode: str) -> Any:
+    try:
+        found = errors(row, inputs, mode, truth, 1)
+    except (NotImplementedError, ValueError, RuntimeError) as error:
+        return f"raises {type(error).__name__}"
+    # The largest finite error, and the number of results that are not finite.
+    return [[float(error[np.isfinite(error)].max(initial=0.0)), int(np.isinf(error).sum())] for error in found]
 
 
 def _cell(measured: Any) -> str:
     if isinstance(measured, str):
         return measured
-    errors = [Error(**error) for error in measured]
-    parts = [_number(error.units) + (f" ({error.bad} bad)" if error.bad else "") for error in errors]
-    return " / ".join(parts)
+    return " / ".join(_number(units) + (f" ({bad} bad)" if bad else "") for units, bad in measured)
 
 
-def _number(units: float | None) -> str:
-    if units is None:
-        return "–"
-    if units != units:
-        return "none finite"
+def _number(units: float) -> str:
     return f"{units:.1f}" if units < 1e4 else f"{units:.0e}"
 
 
 def _key(row: Row) -> str:
-    # The name of the function without the grid.
+    # The name of the function without the points.
     return row.name.split(",")[0]
 
 
@@ -151,7 +144,7 @@ def _torch(torch: ModuleType) -> dict[str, Callable[..., Any]]:
         "KL": lambda m, s, m2, s2: d.kl_divergence(
             d.Normal(m, s.exp(), validate_args=False), d.Normal(m2, s2.exp(), validate_args=False)
         ),
-        "entropy": lambda s: d.Normal(torch.zeros_like(s), s.exp(), validate_args=False).entropy(),
+        "normal entropy": lambda s: d.Normal(torch.zeros_like(s), s.exp(), validate_args=False).entropy(),
         "full covariance": correlated,
     }
 
@@ -169,7 +162,7 @@ def _tfp(tfp: ModuleType) -> dict[str, Callable[..., Any]]:
         "tanh log-det": lambda u: b.Tanh().forward_log_det_jacobian(u, 0),
         "squashed log_prob of stored actions": squashed,
         "KL": lambda m, s, m2, s2: d.Normal(m, jnp.exp(s)).kl_divergence(d.Normal(m2, jnp.exp(s2))),
-        "entropy": lambda s: d.Normal(jnp.zeros_like(s), jnp.exp(s)).entropy(),
+        "normal entropy": lambda s: d.Normal(jnp.zeros_like(s), jnp.exp(s)).entropy(),
         "full covariance": lambda m, s, n, a: d.MultivariateNormalFullCovariance(m, _covariance(jnp, s, n)).log_prob(a),
     }
 
@@ -185,7 +178,7 @@ def _distrax(distrax: ModuleType) -> dict[str, Callable[..., Any]]:
         "tanh log-det": distrax.Tanh().forward_log_det_jacobian,
         "squashed log_prob of stored actions": squashed,
         "KL": lambda m, s, m2, s2: distrax.Normal(m, jnp.exp(s)).kl_divergence(distrax.Normal(m2, jnp.exp(s2))),
-        "entropy": lambda s: distrax.Normal(jnp.zeros_like(s), jnp.exp(s)).entropy(),
+        "normal entropy": lambda s: distrax.Normal(jnp.zeros_like(s), jnp.exp(s)).entropy(),
         "full covariance": lambda m, s, n, a: distrax.MultivariateNormalFullCovariance(
             m, _covariance(jnp, s, n)
         ).log_prob(a),

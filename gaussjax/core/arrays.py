@@ -212,6 +212,20 @@ def exact_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return total, (a - (total - added)) + (b - added)
 
 
+def exact_product(a: Any, b: Any) -> tuple[Any, Any]:
+    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
+
+    Source:
+        Dekker 1971, a floating-point technique for extending the available precision.
+    """
+    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
+    info = xp.finfo(product.dtype)
+    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
+
+
 def inwards(low: Any, high: Any, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rounds two vectors of bounds to numbers of a dtype that lie between them: the lower up and the upper down.
 

@@ -132,9 +132,10 @@ class CensoredGaussian(DiagGaussian):
         terms = terms + first * shift * xp.exp(gap) + 0.5 * excess * xp.expm1(2.0 * gap)
         terms = terms + xp.exp(below) * (_finite(below) - _finite(other_below))
         terms = terms + xp.exp(above) * (_finite(above) - _finite(other_above))
+        # Rounding can make a divergence near 0 negative. It is 0 then, but keeps its derivatives.
+        terms = xp.where(terms < 0.0, terms - xp.stop_gradient(terms), terms)
         low, high = self._bounds(terms)
-        # Rounding can make a divergence near 0 negative.
-        return reduce(xp.where((low == high) | (terms < 0.0), 0.0, terms), reduction)
+        return reduce(xp.where(low == high, 0.0, terms), reduction)
 
     def _bounds(self, like: Array) -> tuple[Array, Array]:
         return like_actions(np.asarray(self.low), np.asarray(self.high), like)

@@ -6,7 +6,7 @@ import abc
 
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, exact_sum, xp
+from gaussjax.core.arrays import align, exact_product, exact_sum, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
 from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
 
@@ -89,12 +89,13 @@ class DiagGaussian(Normal):
         return loc + xp.exp(log_std) * noise
 
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
-        """The noise `(actions - loc) / exp(log_std)`, and what the rounding of `actions - loc` removed from it."""
+        """The noise `(actions - loc) / exp(log_std)`, and what rounding removed from it."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         difference, lost = exact_sum(actions, -loc)
         # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
         scale = xp.exp(-log_std)
-        return difference * scale, lost * scale
+        noise, error = exact_product(difference, scale)
+        return noise, error + lost * scale
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a sample is at most `actions`, for each dimension, `(…, act)`."""

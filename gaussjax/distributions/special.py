@@ -128,26 +128,25 @@ def expm1_minus_x(x: Array) -> Array:
     return xp.where(near, xp.square(small) * series, xp.expm1(x) - x)
 
 
-def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b` unless it over- or underflows.
-
-    Source:
-        Dekker 1971, a floating-point technique for extending the available precision.
-    """
-    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-
-
 def absolute(x: Array) -> Array:
     """Absolute value whose derivative at 0 is 1, so that formulas which agree on both sides keep their derivatives."""
     return xp.where(x < 0, -x, x)
 
 
-def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
+def _ratio_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
     gap, rest = _twice_difference(log_std, other_log_std)
-    slope = xp.expm1(gap)
-    slope = slope * (1.0 + rest) + rest
+    slope = 2.0 * xp.exp(gap) * (1.0 + rest)
+    return slope, -slope
+
+
+@elementwise(_ratio_slopes)
+def _ratio_minus_one(log_std: Array, other_log_std: Array) -> Array:
+    gap, rest = _twice_difference(log_std, other_log_std)
+    return xp.expm1(gap) * (1.0 + rest) + rest
+
+
+def _divergence_slopes(log_std: Array, other_log_std: Array) -> tuple[Array, Array]:
+    slope = _ratio_minus_one(log_std, other_log_std)
     return slope, -slope
 
 
@@ -167,12 +166,13 @@ def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return 2.0 * difference, 2.0 * rest
 
 
-def _tanh_slope(u: Array) -> tuple[Array]:
-    power = xp.exp(-2.0 * absolute(u))
-    return (4.0 * power / xp.square(1.0 + power),)
+@elementwise(lambda u: (-2.0 * tanh(u) * _tanh_slope(u),))
+def _tanh_slope(u: Array) -> Array:
+    power = xp.exp(-2.0 * xp.abs(u))
+    return 4.0 * power / xp.square(1.0 + power)
 
 
-@elementwise(_tanh_slope)
+@elementwise(lambda u: (_tanh_slope(u),))
 def tanh(u: Array) -> Array:
     """Hyperbolic tangent with an accurate derivative; `1 - tanh²` is 0 in float32 from |u| = 8.7 on."""
     return xp.tanh(u)

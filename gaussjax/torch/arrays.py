@@ -104,6 +104,15 @@ def _is_floating(x: torch.Tensor) -> bool:
     return x.is_floating_point() and x.element_size() > 1
 
 
+def _expm1(x: torch.Tensor) -> torch.Tensor:
+    # torch.compile computes expm1(x) as exp(x) - 1, which loses all digits near 0 (CPU, torch 2.13). Remove this when
+    # the column "torch compile" of benchmarks/results/search.md shows no difference.
+    if not torch.compiler.is_compiling():
+        return torch.expm1(x)
+    near = torch.where(x.abs() < 1.0, 0.5 * x, 0.0)
+    return torch.where(x.abs() < 1.0, 2.0 * torch.exp(near) * torch.sinh(near), torch.exp(x) - 1.0)
+
+
 def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: Any) -> Any:
     for i in range(start, stop):
         value = step(i, value)
@@ -121,6 +130,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "einsum_exact": torch.einsum,
     "entry": lambda x, i: x[..., i],
     "expand_dims": torch.unsqueeze,
+    "expm1": _expm1,
     "fori_loop": _fori_loop,
     # torch.compile traces NumPy's functions, but not a cache.
     "inwards": lambda low, high, like: (arrays.inwards if torch.compiler.is_compiling() else arrays.inwards_once)(

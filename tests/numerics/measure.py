@@ -1,4 +1,4 @@
-"""Errors of a function over a grid, in units of roundoff."""
+"""Values and derivatives of a function in one library and mode, and how far they are from the truth."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,79 +7,125 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 
-from tests.numerics.reference import Exact, exact
+from gaussjax.core.arrays import xp
+from tests.numerics.points import TYPES, Inputs
+from tests.numerics.reference import Exact, exact, results
+from tests.numerics.rows import UNIT, Row
 
-UNIT = {"bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
-"""Unit roundoff of each type: half the distance from 1 to the next number."""
+MODES = ("JAX jit", "JAX eager", "JAX vmap", "torch eager", "torch compile", "torch vmap")
+"""Libraries, and how they evaluate: on whole arrays, or by `vmap` of a function of one point."""
 
 
-class Error(NamedTuple):
-    """How far results are from the truth.
-
-    Attributes:
-        units: Greatest error in units of roundoff times the scale.
-        bad: How many results are not finite.
-        count: How many results there are.
-    """
+class Worst(NamedTuple):
+    """The largest error, in units of roundoff times the scale, and the point where it was found."""
 
     units: float
-    bad: int
-    count: int
+    point: list[list[float]]
 
 
-class Truth(NamedTuple):
-    """True results, and what an error is measured against.
-
-    Attributes:
-        value: At 200 bits.
-        scale: Positive, of the same shape.
-    """
-
-    value: Exact
-    scale: Exact
+class _Library(NamedTuple):
+    grad: Callable[..., Any]
+    jvp: Callable[..., Any]
+    vmap: Callable[..., Any]
+    compile: Callable[..., Any]
 
 
-def compare(got: Any, truth: Truth, unit: float) -> Error:
-    """The greatest error of results that are finite, and the number of those that are not."""
-    got = np.asarray(got, np.float64).ravel()
-    finite = np.isfinite(got)
-    scale = np.broadcast_to(truth.scale, truth.value.shape).ravel()
-    difference = np.abs(exact(got[finite]) - truth.value.ravel()[finite]) / scale[finite]
-    worst = float(difference.max()) / unit if finite.any() else float("nan")
-    return Error(worst, int((~finite).sum()), got.size)
+_LIBRARIES = {
+    "JAX": _Library(jax.grad, jax.jvp, jax.vmap, jax.jit),
+    "torch": _Library(torch.func.grad, torch.func.jvp, torch.func.vmap, torch.compile),
+}
 
 
-def evaluate_jax(
-    function: Callable[..., jax.Array], inputs: Sequence[np.ndarray], by: Sequence[int], compiled: bool
+def evaluate(
+    function: Callable[..., Any],
+    inputs: Sequence[Any],
+    by: Sequence[int] = (),
+    units: Sequence[np.ndarray] = (),
+    mode: str = "JAX jit",
 ) -> list[np.ndarray]:
-    """The function's values, then its gradients by the arguments `by`, element by element."""
+    """The value `(n,)`; its gradients `(n, k)` by the arguments `by`; and with units its second derivatives `(n, k)`.
 
-    run = _value_and_gradients(function, tuple(by), compiled)
-    return [np.asarray(result) for result in run(*map(jnp.asarray, inputs))]
-
-
-@functools.cache
-def _value_and_gradients(function: Callable[..., jax.Array], by: tuple[int, ...], compiled: bool) -> Callable:
-    """One function for all grids, so that it is compiled once."""
-
-    def value_and_gradients(*arguments: jax.Array) -> list[jax.Array]:
-        gradients = jax.grad(lambda *x: jnp.sum(function(*x)), by)(*arguments) if by else ()
-        return [function(*arguments), *gradients]
-
-    return jax.jit(value_and_gradients) if compiled else value_and_gradients
+    Second derivatives are taken forward over reverse, along the units of one argument and times those of the other.
+    """
+    run = _program(function, tuple(by), bool(units), mode)
+    found = run(*(_array(x, mode) for x in (*inputs, *units)))
+    numbers = [np.asarray(x) if mode.startswith("JAX") else x.double().numpy() for x in found]
+    flat = [numbers[0], *(x.reshape(len(x), -1) for x in numbers[1:])]
+    second = len(by) + 1
+    sizes = [np.asarray(unit, np.float64).reshape(len(unit), -1) for unit in units]
+    return [*flat[:second], *(x * sizes[k % len(by)] for k, x in enumerate(flat[second:]))]
 
 
-def evaluate_torch(function: Callable[..., Any], inputs: Sequence[np.ndarray], by: Sequence[int]) -> list[np.ndarray]:
-    """The same for a function of torch tensors."""
-    import torch
+def _array(x: np.ndarray, mode: str) -> Any:
+    if mode.startswith("JAX"):
+        return jnp.asarray(x)
+    return torch.tensor(x.astype(np.float32)).bfloat16() if x.dtype == TYPES["bfloat16"] else torch.tensor(x)
 
-    arguments = [
-        torch.tensor(x) if x.dtype != "bfloat16" else torch.tensor(x.astype(np.float32)).to(torch.bfloat16)
-        for x in inputs
+
+@functools.lru_cache(64)
+def _program(function: Callable[..., Any], by: tuple[int, ...], second: bool, mode: str) -> Callable[..., Any]:
+    name, how = mode.split()
+    library = _LIBRARIES[name]
+
+    def run(*arrays: Any) -> list[Any]:
+        count = len(arrays) - len(by) * second
+        inputs, units = arrays[:count], arrays[count:]
+        gradient = library.grad(lambda *x: xp.sum(function(*x)), by) if by else lambda *_: ()
+        found = [function(*inputs), *gradient(*inputs)]
+        for i, unit in zip(by, units, strict=False):
+            tangents = tuple(unit if k == i else xp.zeros_like(x) for k, x in enumerate(inputs))
+            found += library.jvp(gradient, inputs, tangents)[1]
+        return found
+
+    run = library.vmap(run) if how == "vmap" else run
+    return run if how == "eager" or mode == "torch vmap" else library.compile(run)
+
+
+def truths(row: Row, inputs: Inputs, order: int, by_formula: bool) -> list[Any]:
+    """The true results: of our formula in float64, compiled, or of the reference at 330 bits."""
+    wide = tuple(np.asarray(x, np.float64) for x in inputs)
+    units = _units(row, inputs) if order == 2 else ()
+    if by_formula:
+        with jax.enable_x64(True):
+            return evaluate(row.function, wide, row.by, [np.asarray(u, np.float64) for u in units])
+    units = [np.asarray(u, np.float64) for u in _units(row, inputs)]
+    return results(row.truth, tuple(map(exact, wide)), row.by, [exact(u) for u in units], order)
+
+
+def _units(row: Row, inputs: Inputs) -> list[np.ndarray]:
+    return [unit.astype(inputs[0].dtype) for unit in row.units(*(np.asarray(x, np.float64) for x in inputs))]
+
+
+def errors(row: Row, inputs: Inputs, mode: str, truth: Sequence[Exact], order: int) -> list[np.ndarray]:
+    """The error of each value, gradient and second derivative at each point, in the unit of the bars."""
+    dtype, wide = inputs[0].dtype.name, tuple(np.asarray(x, np.float64) for x in inputs)
+    with jax.enable_x64(dtype == "float64"):
+        got = evaluate(row.function, inputs, row.by, _units(row, inputs) if order == 2 else (), mode)
+    number, first = len(row.by), [np.asarray(x, np.float64) for x in truth[: len(row.by) + 1]]
+    scales = row.scales(first, wide)
+    natural = [s * u.reshape(len(s), -1) for s, u in zip(scales[1:], row.units(*wide), strict=True)]
+    for k, true in enumerate(truth[number + 1 :]):
+        scales.append(np.maximum(np.abs(np.asarray(true, np.float64)), row.floor * natural[k % number]))
+    unit = UNIT["float32" if dtype == "bfloat16" else dtype]
+    units = [unit, *[UNIT[dtype]] * number, *[1.0] * (len(got) - 1 - number)]
+    found = []
+    for one, true, scale, size in zip(got, truth, scales, units, strict=True):
+        difference = np.abs(np.asarray(one, np.float64) - true) if true.dtype == np.float64 else _difference(one, true)
+        error = difference / scale / size
+        # A result that is not finite counts as an infinite error.
+        found.append(np.where(np.isfinite(error), error, np.inf).reshape(len(error), -1).max(-1))
+    return found
+
+
+def _difference(got: np.ndarray, true: Exact) -> np.ndarray:
+    finite = np.isfinite(got)
+    return np.where(finite, np.float64(np.abs(exact(np.where(finite, got, 0.0)) - true)), np.inf)
+
+
+def worst(errors: Sequence[np.ndarray], inputs: Inputs) -> list[Worst]:
+    """The largest error of each value and derivative."""
+    return [
+        Worst(float(e.max()), [np.ravel(x[e.argmax()]).astype(np.float64).tolist() for x in inputs]) for e in errors
     ]
-    for i in by:
-        arguments[i].requires_grad_(True)
-    value = function(*arguments)
-    gradients = torch.autograd.grad(value.sum(), [arguments[i] for i in by]) if by else ()
-    return [x.detach().double().numpy() for x in (value, *gradients)]

@@ -1,25 +1,49 @@
-"""Every bar of accuracy, eager and compiled, values and gradients."""
+"""Every bar of accuracy holds at the worst points found so far, at random ones, and in a search."""
 
-import jax
+import functools
+from typing import Any
+
+import numpy as np
 import pytest
 
-from tests.numerics.measure import UNIT, compare, evaluate_jax
-from tests.numerics.modes import EAGER_AND_JIT
-from tests.numerics.rows import ROWS, Row
+from tests.numerics.measure import MODES, errors, truths, worst
+from tests.numerics.points import Inputs
+from tests.numerics.rows import ROWS
+from tests.numerics.search import kept, largest, read, search
+
+# torch's own forward mode calls torch.jit.script, which torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+
+# The other modes compile again what these compile; torch.compile takes a minute a case, so only the search uses it.
+FAST = {("float32", "JAX jit"), ("float64", "JAX jit"), ("float32", "torch eager")}
+CASES = [
+    pytest.param(name, dtype, mode, marks=() if (dtype, mode) in FAST else pytest.mark.slow)
+    for name, row in ROWS.items()
+    for dtype in row.dtypes
+    for mode in MODES
+    if mode != "torch compile"
+]
 
 
-@pytest.mark.parametrize("compiled", EAGER_AND_JIT)
-@pytest.mark.parametrize(
-    ("row", "dtype"), [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
-)
-def test_errors_stay_below_the_bar(row: Row, dtype: str, compiled: bool) -> None:
-    with jax.enable_x64(dtype == "float64"):
-        results = evaluate_jax(row.ours, row.rounded(dtype), row.gradients_by(dtype), compiled)
-    # bfloat16 inputs give float32 results.
-    returned = "float32" if dtype == "bfloat16" else dtype
-    assert {got.dtype.name for got in results} == {returned}
-    truths = row.truths(dtype)[: len(results)]
-    errors = [compare(got, truth, UNIT[returned]) for got, truth in zip(results, truths, strict=True)]
-    assert [error.bad for error in errors] == [0] * len(errors)
-    for error, bar in zip(errors, row.bars(dtype), strict=True):
-        assert bar is None or error.units <= bar
+@functools.cache
+def _points(name: str, dtype: str) -> tuple[Inputs, list[Any]]:
+    row, worst_ones = ROWS[name], kept(read()[name], dtype)
+    random = row.inputs(row.exact // 100, dtype, seed=0)
+    inputs = tuple(np.concatenate([a.astype(b.dtype), b]) for a, b in zip(worst_ones or random, random, strict=True))
+    return inputs, truths(row, inputs, row.order, by_formula=False)
+
+
+@pytest.mark.parametrize(("name", "dtype", "mode"), CASES)
+def test_bars_hold_at_the_worst_points_of_earlier_searches(name: str, dtype: str, mode: str) -> None:
+    row, (inputs, truth) = ROWS[name], _points(name, dtype)
+    found = largest(row, worst(errors(row, inputs, mode, truth, row.order), inputs))
+    for order, one in enumerate(found):
+        assert one.units <= row.bar(order, dtype), one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_bars_hold_in_a_search(name: str) -> None:
+    row = ROWS[name]
+    for order, one in enumerate(search(row, row.points, seed=2)):
+        assert one.units <= row.bar(order, "float32"), one

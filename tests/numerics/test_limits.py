@@ -7,8 +7,9 @@ import pytest
 
 from gaussjax.distributions import DiagGaussian, MultivariateGaussian, TanhGaussian
 from tests.numerics import reference
-from tests.numerics.measure import UNIT, evaluate_jax
+from tests.numerics.measure import evaluate
 from tests.numerics.modes import EAGER_AND_JIT
+from tests.numerics.rows import UNIT
 
 EDGES = jnp.tile(jnp.array([-2.0, 2.0, jnp.nextafter(2.0, 0.0), -1.999, 0.0], jnp.float32), 168)
 
@@ -35,11 +36,11 @@ def test_actions_at_the_edge_have_finite_scores_and_gradients(compiled: bool, dt
         actions = EDGES.astype(dtype)
         mean = jnp.linspace(-3.0, 3.0, actions.size, dtype=dtype)
         log_std = jnp.linspace(-5.0, 2.0, actions.size, dtype=dtype)
-        results = evaluate_jax(
+        results = evaluate(
             lambda m, s, a: TanhGaussian(m[:, None], s[:, None], -2.0, 2.0).log_prob(a[:, None]),
             (mean, log_std, actions),
             (0, 1, 2),
-            compiled,
+            mode="JAX jit" if compiled else "JAX eager",
         )
     assert [int(np.sum(~np.isfinite(result))) for result in results] == [0, 0, 0, 0]
 
@@ -60,7 +61,7 @@ def test_raw_actions_score_saturated_actions_exactly() -> None:
     mean, log_std, raw = (np.array([x], np.float32) for x in (19.0, -0.5, 20.0))
     one = TanhGaussian(jnp.asarray(mean), jnp.asarray(log_std), -2.0, 2.0)
     actions = one.squash(jnp.asarray(raw))
-    truth = reference.squashed(*map(reference.exact, (mean, log_std, raw)), 2.0)[0][0]
+    truth = reference.squashed(*map(reference.exact, (mean, log_std, raw)), half=2.0)[0]
     assert float(actions[0]) == 2.0
     assert float(one.log_prob(actions, raw_actions=jnp.asarray(raw))) == pytest.approx(float(truth), rel=1e-6)
     assert abs(float(one.log_prob(actions)) - float(truth)) > 100
