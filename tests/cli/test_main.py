@@ -61,6 +61,8 @@ def test_an_interrupt_is_answered_while_python_cannot_handle_it(capsys, monkeypa
     monkeypatch.setattr(sys.stderr, "write", lambda text: seen.extend(text.split()) or len(text))
 
     def interrupt(answers):
+        # By then the main thread is in compiled code.
+        time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGINT)
         while len(seen) - seen.count("handled") < 2 * answers:
             time.sleep(0.001)
@@ -70,7 +72,7 @@ def test_an_interrupt_is_answered_while_python_cannot_handle_it(capsys, monkeypa
         with progress.answer_interrupts("once", "twice"):
             threading.Thread(target=interrupt, args=(1,)).start()
             # One call of compiled code that takes about a second and lets other threads run.
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 4_000_000)
             assert seen[:3] == ["gaussjax:", "once", "handled"]
             interrupt(2)
             interrupt(3)

@@ -105,7 +105,7 @@ def test_a_training_begins_with_one_key(key, came):
     ],
 )
 def test_options_that_are_no_finite_numbers_are_refused(config, name, value):
-    with pytest.raises(ValueError, match=rf"{name}: expected a finite number, got {value}\."):
+    with pytest.raises(ValueError, match=rf"{name}: expected a finite number of float32, got {value}\."):
         config(**{name: float(value)})
 
 

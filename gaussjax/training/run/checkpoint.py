@@ -103,10 +103,12 @@ def _keep(latest: Path, previous: Path) -> None:
         return
     atomic_file.remove_stale(previous)
     link = atomic_file.temporary_path(previous)
-    atomic_file.link(latest, link)
-    os.replace(link, previous)
-    # Renaming does nothing if both names are links to one file, as after a crash between this line and the next write.
-    link.unlink(missing_ok=True)
+    try:
+        atomic_file.link(latest, link)
+        os.replace(link, previous)
+    finally:
+        # Renaming does nothing if both names are links to one file, as after a crash before the next write.
+        link.unlink(missing_ok=True)
 
 
 def _flatten(state: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:

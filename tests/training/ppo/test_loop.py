@@ -161,7 +161,8 @@ def test_recurrent_update_equals_the_whole_rollout_at_once(network):
     config = ppo.Config(**options, recurrent_size=4)
     algorithm = ppo.make(jax_probes.counter(3), config)
     state = algorithm.init(jax.random.key(0))
-    _, metrics = algorithm.step(state._replace(steps=np.asarray(10**9, np.int32)))
+    with pytest.warns(UserWarning, match="total_steps: expected no update beyond"):
+        _, metrics = algorithm.step(state._replace(steps=np.asarray(10**9, np.int32)))
     # The step size is 0 beyond total_steps, so that the ratio of every sample is exactly that of
     # the sequences to the rollout: no divergence where the two agree.
     assert abs(float(metrics["kl"])) < 1e-9
