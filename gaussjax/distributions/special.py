@@ -166,7 +166,11 @@ def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return 2.0 * difference, 2.0 * rest
 
 
-@elementwise(lambda u: (-2.0 * tanh(u) * _tanh_slope(u),))
+def _tanh_curvature(u: Array) -> tuple[Array]:
+    return (-2.0 * tanh(u) * _tanh_slope(u),)
+
+
+@elementwise(_tanh_curvature)
 def _tanh_slope(u: Array) -> Array:
     power = xp.exp(-2.0 * xp.abs(u))
     return 4.0 * power / xp.square(1.0 + power)

@@ -78,7 +78,7 @@ def squashed_gaussian(
         raise ValueError(
             f"action_space: expected a Box with two finite bounds, low < high in float32 and half a width from 2**-126 "
             f"to 8.5e37, in every dimension, got low {quoted(low[unusable].tolist())} and high "
-            f"{quoted(high[unusable].tolist())} in the dimensions {quoted(unusable.tolist())}. Rescale the actions in "
+            f"{quoted(high[unusable].tolist())} in the dimensions {quoted(unusable)}. Rescale the actions in "
             f"the environment (gymnasium.wrappers.RescaleAction), or use gaussjax.gaussian."
         )
     bounds = tuple(low.tolist()), tuple(high.tolist())

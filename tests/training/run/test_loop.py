@@ -289,7 +289,7 @@ def test_first_signal_is_a_request_and_the_second_one_stops(name):
 
 
 def test_a_terminal_that_is_closed_twice_is_one_request_and_nohup_is_respected():
-    before = signal.getsignal(signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         with run.Interruption().handle_signals() as interruption:
             signal.raise_signal(signal.SIGHUP)
