@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gaussjax.core.arrays import as_array, exact_sum, is_other, refuse_huge, xp
-from gaussjax.core.compiled import checked, number
+from gaussjax.core.compiled import check_number, checked
 from gaussjax.core.text import quoted
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
@@ -65,15 +67,20 @@ class Statistics(_Fields):
         return super().__new__(cls, count, mean, m2, clip, *rests)
 
 
-def init(shape: tuple[int, ...], clip: float = 10.0) -> Statistics:
+Normalizer = Any
+"""`Statistics`, or None for observations that stay as they are, or a dict or tuple of both for nested observations."""
+
+
+def init(shape: Any, clip: float = 10.0) -> Normalizer:
     """Statistics before the first observation, with which `apply` only clips its input.
 
     Args:
-        shape: Shape of one observation.
+        shape: Shape of one observation. For nested observations a dict or a tuple of shapes, and None for a part that
+            is not normalised, such as pixels.
         clip: Bound on the absolute value of normalised observations, in standard deviations.
 
     Returns:
-        Statistics whose count, mean and squared deviations are zero.
+        Statistics whose count, mean and squared deviations are zero, nested like `shape`.
 
     Raises:
         ValueError: `clip` is not above 0.
@@ -82,30 +89,36 @@ def init(shape: tuple[int, ...], clip: float = 10.0) -> Statistics:
         >>> init((3,)).mean
         Array([0., 0., 0.], dtype=float32)
     """
-    _check_number(clip, "clip", "above 0", lambda number: number > 0.0)
+    check_number(clip, "clip", "above 0", lambda number: number > 0.0)
+    if shape is None:
+        return None
+    if isinstance(shape, Mapping):
+        return {name: init(part, clip) for name, part in shape.items()}
+    if not all(isinstance(size, (int, np.integer)) for size in shape):
+        return tuple(init(part, clip) for part in shape)
     refuse_huge(np.atleast_1d(shape).tolist(), "shape")
     # Zeros of NumPy, because each shape of jnp.zeros would be compiled before a training starts.
     count, moment, *rests = (np.zeros(size, np.float32) for size in ((), shape, (2,), (2, *shape), (2, *shape)))
     return jax.tree.map(jnp.asarray, Statistics(count, moment, moment, np.float32(clip), *rests))
 
 
-def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics:
+def update(state: Normalizer, batch: Any) -> Normalizer:
     """Updates statistics with a batch of observations.
 
     NaN and infinities make the statistics NaN for good. A finite observation beyond ±2**62 counts as ±2**62. A batch
     that would raise `m2` beyond float32 is left out: 10**12 observations may have standard deviations up to 10**13.
 
     Args:
-        state: Statistics of the observations so far.
-        batch: Observations with any leading axes, `(…, *shape)`. A NumPy array keeps the digits of its float64 or
-            64-bit integers, except as an argument of `jax.jit`.
+        state: Statistics of the observations so far, which may be nested.
+        batch: Observations with any leading axes, `(…, *shape)`, nested like the statistics. A NumPy array keeps the
+            digits of its float64 or 64-bit integers, except as an argument of `jax.jit`.
 
     Returns:
         Statistics of all observations. The count is exact up to 2**48.
 
     Raises:
-        ValueError: The last axes do not have the shape of one observation.
-        TypeError: `batch` is a dict, or not an array of real numbers.
+        ValueError: The last axes do not have the shape of one observation, or the nesting differs.
+        TypeError: `batch` is a dict for statistics of one array, or not an array of real numbers.
 
     Example:
         >>> state = update(init((1,)), jnp.array([[1.0], [3.0]]))
@@ -115,6 +128,8 @@ def update(state: Statistics, batch: Float[Array, "*batch shape"]) -> Statistics
     Source:
         Chan, Golub and LeVeque 1979, updating formulae for a pairwise algorithm.
     """
+    if not isinstance(state, Statistics):
+        return _each(lambda part, batch, _: update(part, batch), state, batch, "batch", None)
     x = _numbers(state, batch, "batch")
     x = x.reshape(math.prod(x.shape[: x.ndim - state.mean.ndim]), *state.mean.shape)
     if x.shape[0] == 0:
@@ -141,39 +156,36 @@ def variance(state: Statistics) -> Float[Array, "*shape"]:
     return xp.where(state.count > 0, state.m2 / xp.maximum(state.count, 1.0), 1.0)
 
 
-def apply(
-    state: Statistics,
-    x: Float[Array, "*batch shape"],
-    clip: float | None = None,
-    epsilon: float = 1e-8,
-    name: str = "x",
-) -> Float[Array, "*batch shape"]:
+def apply(state: Normalizer, x: Any, clip: float | None = None, epsilon: float = 1e-8, name: str = "x") -> Any:
     """Normalises observations to mean zero and variance one.
 
     Args:
-        state: Statistics of earlier observations; no gradient flows into them.
-        x: Observations with any leading axes, `(…, *shape)`. A NumPy array keeps the digits of its float64 or 64-bit
-            integers, except as an argument of `jax.jit`.
+        state: Statistics of earlier observations, which may be nested; no gradient flows into them.
+        x: Observations with any leading axes, `(…, *shape)`, nested like the statistics. A NumPy array keeps the digits
+            of its float64 or 64-bit integers, except as an argument of `jax.jit`.
         clip: Bound on the absolute value of the result, in standard deviations, or None for `state.clip`.
         epsilon: Added to the variance, so that a constant dimension gives zero.
         name: Name of the argument `x` in errors.
 
     Returns:
-        `(x - mean) / sqrt(variance + epsilon)`, clipped, float32 at the least.
+        `(x - mean) / sqrt(variance + epsilon)`, clipped, float32 at the least. Parts without statistics are unchanged.
 
     Raises:
-        ValueError: The last axes do not have the shape of one observation, `clip` is not above 0, or `epsilon` is
-            negative.
-        TypeError: `state` is not a `Statistics`, or `x` is a dict or not an array of real numbers.
+        ValueError: The last axes do not have the shape of one observation, the nesting differs, `clip` is not above 0,
+            or `epsilon` is negative.
+        TypeError: `state` is no statistics, or `x` is a dict for statistics of one array or not an array of real
+            numbers.
 
     Example:
         >>> apply(update(init((1,)), jnp.array([[1.0], [3.0]])), jnp.array([4.0]))
         Array([2.], dtype=float32)
     """
-    numbers = _numbers(state, x, name)
     if clip is not None:
-        _check_number(clip, "clip", "above 0", lambda number: number > 0.0)
-    _check_number(epsilon, "epsilon", "of 0 or more", lambda number: 0.0 <= number < math.inf)
+        check_number(clip, "clip", "above 0", lambda number: number > 0.0)
+    check_number(epsilon, "epsilon", "of 0 or more", lambda number: 0.0 <= number < math.inf)
+    if not isinstance(state, Statistics):
+        return _each(lambda part, x, where: apply(part, x, clip, epsilon, where), state, x, name, x)
+    numbers = _numbers(state, x, name)
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     # Beyond float32 a word is infinite and the next one NaN; float32's largest number leads to the clip too.
     host, most = isinstance(numbers, np.ndarray), np.finfo(np.float32).max
@@ -184,6 +196,64 @@ def apply(
     mean, rest, scale = (xp.broadcast_to(xp.astype(part, high.dtype), high.shape) for part in parts)
     limit = xp.astype(state.clip, high.dtype) if clip is None else clip
     return xp.clip(((high - mean) + (sum(low) - rest)) * scale, -limit, limit)
+
+
+def is_finite(state: Normalizer) -> Bool[Array, ""]:
+    """True unless NaN or an infinity has entered the statistics, which then never recover.
+
+    Args:
+        state: Statistics, which may be nested.
+
+    Returns:
+        A boolean scalar.
+
+    Example:
+        >>> bool(is_finite(update(init((1,)), jnp.array([jnp.nan]))))
+        False
+    """
+    parts = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, Statistics))
+    return functools.reduce(operator.and_, (jnp.all(jnp.isfinite(part.m2)) for part in parts), jnp.ones((), bool))
+
+
+def check(state: Any, name: str) -> None:
+    """Checks that a value is statistics, None, or a dict or tuple of them.
+
+    Args:
+        state: The value.
+        name: Name of the argument in errors.
+
+    Raises:
+        TypeError: It is something else.
+
+    Example:
+        >>> check({"joints": init((3,)), "camera": None}, "normalizer")
+    """
+    if state is None or isinstance(state, Statistics):
+        return
+    parts = state.values() if isinstance(state, Mapping) else state if isinstance(state, tuple) else [state]
+    if not all(isinstance(part, (Statistics, Mapping, tuple, type(None))) for part in parts):
+        raise TypeError(f"{name}: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
+    for part in parts:
+        check(part, name)
+
+
+def _each(function: Callable[[Any, Any, str], Any], state: Normalizer, x: Any, name: str, unchanged: Any) -> Any:
+    """Calls the function for each part of nested statistics; returns `unchanged` where there are none."""
+    if state is None:
+        return unchanged
+    check(state, "state")
+    expected, got = (_nesting(value) for value in (state, x))
+    if expected != got:
+        raise ValueError(f"{name}: expected {expected}, as the statistics have, got {got}.")
+    if isinstance(state, Mapping):
+        return {key: function(part, x[key], f"{name}[{key!r}]") for key, part in state.items()}
+    return tuple(function(part, x[i], f"{name}[{i}]") for i, part in enumerate(state))
+
+
+def _nesting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict with the keys {quoted(sorted(map(str, value)))}"
+    return f"a tuple of {len(value)} parts" if isinstance(value, (tuple, list)) else "one array"
 
 
 @jax.jit
@@ -249,12 +319,10 @@ def _total(*terms: Array) -> tuple[Array, Array]:
 
 def _numbers(state: Statistics, x: Any, name: str) -> Any:
     """Validates observations and returns them as floats; 64 bits of NumPy stay in NumPy if JAX would narrow them."""
-    if not isinstance(state, Statistics):
-        raise TypeError(f"state: expected Statistics, got {type(state).__name__}. {MAKE_STATISTICS}")
     if isinstance(x, Mapping):
         raise TypeError(
-            f"{name}: expected one array, got a dict with the keys {quoted(sorted(map(str, x)))}. Normalise each of "
-            f"its arrays with statistics of its own."
+            f"{name}: expected one array, got a dict with the keys {quoted(sorted(map(str, x)))}. Make statistics for "
+            f"them with normalize.init({{key: shape, ...}})."
         )
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     tensors = is_other(state.mean)
@@ -280,11 +348,3 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
             f"these statistics, made by normalize.init({shape})."
         )
     return x
-
-
-def _check_number(value: Any, name: str, words: str, holds: Callable[[float], bool]) -> None:
-    """Raises unless an option is a number for which `holds` is true; arrays may be traced, and only have to be real."""
-    if isinstance(value, jax.Array) or is_other(value):
-        return
-    if not holds(number(value, name)):
-        raise ValueError(f"{name}: expected a number {words}, got {value}. Leave it out for the default.")

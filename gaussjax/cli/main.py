@@ -167,7 +167,7 @@ def _parser(name: str, texts: dict[str, str] | None = None) -> _Parser:
                 given["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
             else:
                 given |= {"type": lambda word, option=option: _convert(option, word), "metavar": _metavar(option)}
-            if typing.get_origin(option.form) is tuple:
+            if typing.get_origin(_required(option.form)) is tuple:
                 given["nargs"] = "*"
             if not option.hint.argument:
                 given["required"] = option in needed
@@ -184,9 +184,14 @@ def _help(option: options.Option, text: str) -> str:
     return f"{' '.join(text.split())}{default and f' (default: {default})'}".replace("%", "%%")
 
 
+def _required(form: Any) -> Any:
+    """Type of a value that is not None."""
+    return typing.get_args(form)[0] if typing.get_origin(form) is types.UnionType else form
+
+
 def _metavar(option: options.Option) -> str:
-    form = option.form
-    if typing.get_origin(form) in (types.UnionType, tuple):
+    form = _required(option.form)
+    if typing.get_origin(form) is tuple:
         form = typing.get_args(form)[0]
     if typing.get_origin(form) is typing.Literal:
         return f"{{{','.join(typing.get_args(form))}}}"
@@ -195,11 +200,11 @@ def _metavar(option: options.Option) -> str:
 
 def _convert(option: options.Option, word: str) -> Any:
     """Converts a word to the type of an option; raises UsageError."""
-    form, word = option.form, word.strip()
-    if typing.get_origin(form) is types.UnionType:
+    form, word = _required(option.form), word.strip()
+    if form is not option.form and word.lower() == "none":
+        return None
+    if typing.get_origin(form) is tuple:
         form = typing.get_args(form)[0]
-        if word.lower() == "none":
-            return None
     with usage_errors(ValueError):
         if not word or "\0" in word:
             raise ValueError(f"{option.name}: expected {_metavar(option)}, got {word!r}.")

@@ -6,8 +6,9 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -36,6 +37,25 @@ def _default(text: str) -> Hint:
     return Hint(default=text)
 
 
+def named_values(words: Sequence[str]) -> dict[str, Any]:
+    """Converts words NAME=VALUE to a dict; a value is a number, true, false, null or text.
+
+    Example:
+        >>> named_values(["max_steps=500", "backend=spring"])
+        {'max_steps': 500, 'backend': 'spring'}
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier() or name in found:
+            raise ValueError(f"environment_options: expected NAME=VALUE, each name once, got {word[:100]!r}.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
     """Options that all algorithms share."""
@@ -43,10 +63,13 @@ class Train:
     algorithm: ClassVar[str]
 
     environment: Annotated[str, Hint("ENVIRONMENT")]
-    """Gymnasium name such as Pendulum-v1, or a module of yours and a name, such as myrobot:Reach-v0; Python imports the
-    module from the working folder or from its usual path."""
+    """Gymnasium name such as Pendulum-v1; brax:ant, playground:CartpoleBalance or gymnax:Pendulum-v1; or a module of
+    yours and a name in it, such as myrobot:Reach-v0. The module is imported from the working folder or Python's path.
+    """
     seed: int = 0
     """Random seed for training."""
+    environment_options: tuple[str, ...] = ()
+    """Options of the environment as NAME=VALUE, such as max_steps=500 action_repeat=2, or backend=spring for brax."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
     """Run environments on the host (gymnasium), or compile them with the training (jax, for Pendulum-v1 only)."""
     out: Annotated[Path | None, _default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
@@ -72,6 +95,7 @@ class Train:
             if not 0 <= self.seed < 2**32:
                 # jax.random.key uses 32 bits of a seed, and environments refuse a negative one.
                 raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")
+            named_values(self.environment_options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,7 +203,9 @@ class Evaluate:
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
     environment: Annotated[str | None, _default("the environment of the training")] = None
-    """Gymnasium name such as Pendulum-v1, or a module of yours and a name, such as myrobot:Reach-v0."""
+    """Name of an environment as for train, such as Pendulum-v1."""
+    environment_options: Annotated[tuple[str, ...], _default("max_steps, action_repeat, backend of the training")] = ()
+    """Options of the environment, as for train."""
     episodes: int = 20
     """Number of episodes."""
     seed: int = EVALUATION_SEED
@@ -194,6 +220,7 @@ class Evaluate:
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
             check_options(self, ("episodes", "max_steps"), ("timeout",))
+            named_values(self.environment_options)
             if not 0 <= self.seed < 2**63:
                 raise ValueError(f"seed: expected a number from 0 to 2**63 - 1, got {self.seed}.")
 

@@ -18,7 +18,7 @@ from gaussjax import envs, files, rollout
 from gaussjax import export as programs
 from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.options import Evaluate, Export, Info
+from gaussjax.cli.options import Evaluate, Export, Info, named_values
 from gaussjax.cli.progress import print_line
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import close
@@ -26,6 +26,10 @@ from gaussjax.training.run import POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
 _REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
+
+
+# Options of an environment that a policy file may choose; others have to be repeated.
+_SAVED_OPTIONS = ("max_steps", "action_repeat", "backend", "impl")
 
 
 def evaluate(command: Evaluate) -> None:
@@ -43,12 +47,23 @@ def evaluate(command: Evaluate) -> None:
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
         raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
+    name, chosen = environment, named_values(command.environment_options)
     if command.environment is None:
         refuse_import(environment, file)
+        saved = loaded.metadata.get("environment_options")
+        saved = saved if isinstance(saved, dict) else {}
+        chosen = {option: saved[option] for option in _SAVED_OPTIONS if option in saved} | chosen
+    draws = command.gif and environment.partition(":")[0] not in envs.PACKAGES
     with environment_errors(environment):
-        render = {"render_mode": "rgb_array"} if command.gif else {}
-        close(envs.make_vector(environment, 1, **render), command.timeout)
-    announce_environments("episodes", environment, episodes)
+        render: dict[str, Any] = {"render_mode": "rgb_array"} if draws else {}
+        made = envs.make(environment, **chosen, **render)
+    if isinstance(made, envs.Environment):
+        if command.gif:
+            raise UsageError(f"gif: expected an environment of Gymnasium, which draws pictures, got {environment}.")
+        environment = made
+    else:
+        close(made, command.timeout)
+        announce_environments("episodes", environment, episodes)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(
@@ -61,11 +76,12 @@ def evaluate(command: Evaluate) -> None:
             max_steps=command.max_steps,
             timeout=command.timeout,
             on_step=recorder.record if command.gif else None,
+            environment_options=chosen,
         )
     except ValueError as error:
-        raise UsageError(f"environment: {environment} does not fit this policy: {error}") from error
+        raise UsageError(f"environment: {name} does not fit this policy: {error}") from error
     returns = np.array(result.returns)
-    table = Table(title=Text(f"{printable(environment)}: {episodes} episodes, deterministic actions"))
+    table = Table(title=Text(f"{printable(name)}: {episodes} episodes, deterministic actions"))
     for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
         table.add_column(name, justify="right")
     figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
@@ -143,7 +159,8 @@ def _readable(file: Path) -> Iterator[None]:
 
 def refuse_import(environment: Any, file: Path) -> None:
     """Raises UsageError if a file names an environment that makes Gymnasium import a module."""
-    if not isinstance(environment, str) or ":" in environment:
+    own = isinstance(environment, str) and environment.partition(":")[0] not in envs.PACKAGES
+    if not isinstance(environment, str) or (own and ":" in environment):
         raise UsageError(
             f"environment: {file} names {environment!r}, which would import a module. If you trust the module, name "
             f"the environment with --environment."

@@ -189,6 +189,8 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
     first, start, curve = int(state.steps), time.perf_counter(), _curve(command)
     total = getattr(command.config, curve.total)
     metadata = {name: getattr(command, name) for name in ("environment", "algorithm", "seed")}
+    if chosen := options.named_values(command.environment_options):
+        metadata["environment_options"] = chosen
     full = sum(leaf.nbytes for leaf in jax.tree.leaves(state.buffer)) if isinstance(state, sac.State) else 0
     if full >= 1e6 and command.checkpoint_every:
         print_line(f"A checkpoint holds the replay buffer as far as it is filled, {full / 1e6:,.0f} MB at most.")
@@ -231,7 +233,8 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
     jax.distributed.shutdown()
     episodes, seed = command.evaluation_episodes, command.seed + options.EVALUATION_SEED
     try:
-        evaluate(options.Evaluate(folder / run.POLICY, command.environment, episodes, seed, timeout=command.timeout))
+        where = command.environment, command.environment_options
+        evaluate(options.Evaluate(folder / run.POLICY, *where, episodes, seed, timeout=command.timeout))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the training is complete. Repeat: gaussjax evaluate {folder}") from None
     names = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
@@ -282,15 +285,18 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
         with usage_errors(TypeError, ValueError, ModuleNotFoundError, zipfile.BadZipFile):
             if mesh is not None and command.algorithm != "ppo":
                 raise UsageError(f"distributed: expected ppo, got {command.algorithm}, which trains on one device.")
+            # Cloning has no num_envs; it makes one environment only to read the spaces.
+            share = parallel.share(mesh, getattr(config, "num_envs", 1))
+            count, chosen = share.stop - share.start, options.named_values(command.environment_options)
             if command.backend == "jax":
-                environments = envs.make_functional(name)
+                chosen.setdefault("backend", "jax")
+            elif name.partition(":")[0] not in envs.PACKAGES:
+                announce_environments("num_envs", name, count)
+            with environment_errors(name):
+                environments = envs.make(name, num_envs=count, **chosen)
+            if isinstance(environments, envs.Environment):
                 both = environments.observation_space, environments.action_space
             else:
-                # Cloning has no num_envs; it makes one environment only to read the spaces.
-                share = parallel.share(mesh, getattr(config, "num_envs", 1))
-                announce_environments("num_envs", name, share.stop - share.start)
-                with environment_errors(name):
-                    environments = envs.make_vector(name, share.stop - share.start)
                 stack.enter_context(closing(environments, command.timeout))
                 both = environments.single_observation_space, environments.single_action_space
             if names := _sinks(command):

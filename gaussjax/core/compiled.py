@@ -206,6 +206,14 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
+def check_number(value: Any, name: str, words: str, holds: Callable[[float], bool]) -> None:
+    """Raises unless an option is a number for which `holds` is true; arrays of JAX or torch pass."""
+    if hasattr(value, "dtype") and not isinstance(value, (np.number, np.ndarray)):
+        return
+    if not holds(number(value, name)):
+        raise ValueError(f"{name}: expected a number {words}, got {value}. Leave it out for the default.")
+
+
 def integer(value: Any, name: str) -> int:
     """Returns an option as an int; raises TypeError unless it is an integer, which True and False are not."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -13,14 +15,14 @@ class Step(NamedTuple):
 
     Attributes:
         state: State after the step, any pytree.
-        observation: Observation after the step and before any reset.
+        observation: Observation after the step and before any reset, nested like the observation space.
         reward: Reward of the step.
         terminated: True if the episode ended in a terminal state, whose value is zero.
         truncated: True if the episode was cut off, for example by a time limit.
     """
 
     state: Any
-    observation: Float[Array, " features"]
+    observation: Any
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]
@@ -57,3 +59,52 @@ class Environment(NamedTuple):
 def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int | None) -> Bool[Array, ""]:
     """Returns True if an episode that has not terminated reaches its time limit after `steps` steps."""
     return jnp.asarray(False) if max_steps is None else ~terminated & (steps >= max_steps)
+
+
+def imported(module: str, requirement: str) -> Any:
+    """Imports a package of environments; raises ModuleNotFoundError with the line of pip that was tried."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"environment: expected the package {error.name}, got none. Install the version that gaussjax was tried "
+            f"with: pip install {requirement}",
+            name=error.name,
+        ) from error
+
+
+def repeated(environment: Environment, count: int) -> Environment:
+    """Environment in which each action is applied for `count` steps, or until the episode ends.
+
+    Args:
+        environment: An environment.
+        count: Number of steps, at least 1.
+
+    Returns:
+        An environment whose reward is the sum over the steps.
+
+    Raises:
+        ValueError: `count` is below 1.
+
+    Example:
+        >>> from gaussjax import envs
+        >>> pendulum = repeated(envs.make_functional("Pendulum-v1"), 4)
+        >>> state, observation = pendulum.reset(jax.random.key(0))
+        >>> pendulum.step(state, jnp.zeros(1)).observation.shape
+        (3,)
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1, got {count}.")
+
+    def step(state: Any, action: Array) -> Step:
+        first = environment.step(state, action)
+
+        def again(before: Step, _: None) -> tuple[Step, None]:
+            after = environment.step(before.state, action)
+            after = after._replace(reward=before.reward + after.reward)
+            done = before.terminated | before.truncated
+            return jax.tree.map(lambda old, new: jnp.where(done, old, new), before, after), None
+
+        return jax.lax.scan(again, first, None, length=count - 1)[0]
+
+    return environment if count == 1 else environment._replace(step=step)

@@ -87,13 +87,14 @@ class guarded:  # noqa: N801
     def _name(self, stack: Stack) -> str:
         return named(self._environments, _failed(self._environments, stack), _own(stack))
 
-    def _wrong_shape(self) -> tuple[int, tuple[int, ...]] | None:
-        """Returns the index and the shape of the first observation that does not fit the space, if there is one."""
+    def _wrong_shape(self) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
+        """Returns index, expected shape and shape of the first observation that does not fit the space, if any."""
         with contextlib.suppress(Exception):
             expected = self._environments.single_observation_space.shape
             for i, observation in enumerate(self._environments._env_obs):
-                if observation is not None and np.shape(observation) != expected:
-                    return i, np.shape(observation)
+                # A space of several parts has no shape.
+                if observation is not None and expected is not None and np.shape(observation) != expected:
+                    return i, expected, np.shape(observation)
         return None
 
 
@@ -204,11 +205,13 @@ def contained() -> Iterator[None]:
             os.chdir(folder)
 
 
-def wrong_shape(environments: Any, index: int | None, shape: tuple[int, ...], when: str) -> EnvironmentStepError:
+def wrong_shape(
+    environments: Any, index: int | None, expected: tuple[int, ...], shape: tuple[int, ...], when: str
+) -> EnvironmentStepError:
     """Makes the error about an observation of another shape than the observation space has."""
     return EnvironmentStepError(
-        f"{named(environments, index)}: expected an observation of shape {environments.single_observation_space.shape} "
-        f"at {when}, got {shape}. Correct the environment, or its observation_space."
+        f"{named(environments, index)}: expected an observation of shape {expected} at {when}, got {shape}. Correct "
+        f"the environment, or its observation_space."
     )
 
 

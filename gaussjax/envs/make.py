@@ -1,26 +1,112 @@
-"""Functions that make environments of Gymnasium from their registered names."""
+"""Functions that make environments from names."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gaussjax import spaces
 from gaussjax.core.choices import nearest
 from gaussjax.core.compiled import count
-from gaussjax.envs.environment import Environment
+from gaussjax.envs.brax import load_brax, load_playground
+from gaussjax.envs.environment import Environment, repeated
 from gaussjax.envs.functional import from_functional
 from gaussjax.envs.guard import contained
+from gaussjax.envs.gymnax import load_gymnax
 
 if TYPE_CHECKING:
     import gymnasium
 
 
-def make_functional(environment: str) -> Environment:
+# Functions that make an environment of a package, which is the prefix of its name.
+PACKAGES = {"brax": load_brax, "playground": load_playground, "gymnax": load_gymnax}
+
+
+def make(
+    name: str,
+    *,
+    num_envs: int | None = None,
+    backend: str | None = None,
+    max_steps: int | None = None,
+    action_repeat: int = 1,
+    **options: Any,
+) -> Any:
+    """Makes an environment by name, for `gaussjax.training` and `gaussjax.rollout`.
+
+    | name | environment |
+    |---|---|
+    | `Pendulum-v1`, `mymodule:Reach-v0` | registered in Gymnasium; the module is imported first |
+    | `brax:ant`, `playground:CartpoleBalance`, `gymnax:Pendulum-v1` | of the package, compiled with the training |
+    | `mymodule:thing` | an `Environment` of your module, or a class or function that makes one or a `gymnasium.Env` |
+
+    Args:
+        name: One of the names above.
+        num_envs: Number of copies of an environment of Gymnasium, by default 1. JAX environments are single ones, which
+            the training copies.
+        backend: "jax" for Gymnasium's environments that exist as JAX functions. brax takes the name of its physics,
+            such as "spring".
+        max_steps: Number of steps after which an episode is truncated, or None for the environment's own limit.
+        action_repeat: Number of steps for which a JAX environment applies each action.
+        **options: Further options of the environment.
+
+    Returns:
+        An `Environment`, or a vector environment of Gymnasium.
+
+    Raises:
+        ValueError: The name is unknown, or an option does not apply to the environment.
+        ModuleNotFoundError: A package is missing; the text has its line of pip.
+
+    Example:
+        >>> make("Pendulum-v1", backend="jax").action_space.shape
+        (1,)
+        >>> environments = make("Pendulum-v1", num_envs=4)
+        >>> environments.close()
+    """
+    prefix, _, rest = name.partition(":")
+    physics = {} if backend is None else {"backend": backend}
+    if prefix in PACKAGES and rest:
+        made = PACKAGES[prefix](rest, max_steps, **(physics if prefix == "brax" else {}), **options)
+        return repeated(made, action_repeat)
+    if backend == "jax":
+        return repeated(make_functional(name, max_steps), action_repeat)
+    if backend not in (None, "gymnasium"):
+        raise ValueError(f"backend: expected gymnasium or jax for {name}, got {backend!r}.")
+    own: Any = _attribute(prefix, rest) if rest else None
+    if callable(own) and not (isinstance(own, type) and issubclass(own, _gymnasium_env())):
+        made = own(**options)
+        if isinstance(made, Environment):
+            own = made
+        else:
+            getattr(made, "close", lambda: None)()
+    if isinstance(own, Environment):
+        if max_steps is not None:
+            raise ValueError(f"max_steps: expected None for {name}, whose own steps say when an episode is truncated.")
+        return repeated(own, action_repeat)
+    if action_repeat != 1:
+        raise ValueError(f"action_repeat: expected 1 for {name}, got {action_repeat}. Only JAX environments repeat.")
+    limit = {} if max_steps is None else {"max_episode_steps": max_steps}
+    target: Any = name if own is None else own
+    return make_vector(target, num_envs or 1, **limit, **options)
+
+
+def _attribute(module: str, name: str) -> Any:
+    """The object of this name in a module, or None for a name that the module registers in Gymnasium."""
+    return getattr(importlib.import_module(module), name, None)
+
+
+def _gymnasium_env() -> type:
+    import gymnasium
+
+    return gymnasium.Env
+
+
+def make_functional(environment: str, max_steps: int | None = None) -> Environment:
     """Makes an environment of Gymnasium as pure JAX functions, with its time limit.
 
     Args:
         environment: Registered name. Gymnasium has JAX functions for "Pendulum-v1" only.
+        max_steps: Number of steps after which an episode is truncated, or None for Gymnasium's limit.
 
     Returns:
         The environment as two pure functions and two spaces.
@@ -40,7 +126,8 @@ def make_functional(environment: str) -> Environment:
     import gymnasium
     from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
-    return from_functional(PendulumFunctional(), gymnasium.spec(environment).max_episode_steps)
+    limit = gymnasium.spec(environment).max_episode_steps if max_steps is None else max_steps
+    return from_functional(PendulumFunctional(), limit)
 
 
 def make_vector(
@@ -49,7 +136,6 @@ def make_vector(
     """Makes copies of a Gymnasium environment, which step one after the other in this process.
 
     A finished episode is reset within the same step; its last observation is in `info["final_obs"]`.
-    Observations that are not vectors (images, dicts, tuples, integers) are flattened.
 
     Args:
         environment: Registered name, such as "Pendulum-v1", or a function that makes one environment.
@@ -57,13 +143,13 @@ def make_vector(
         **options: Options for `gymnasium.make` or for the function.
 
     Returns:
-        A vector environment whose observations are `(num_envs, features)`.
+        A vector environment whose observations are arrays `(num_envs, …)`, nested like the space.
 
     Raises:
         gymnasium.error.Error: The environment is unknown, or a package that it needs is missing; the text names the
             nearest environment or a newer version.
-        TypeError: `environment` is an environment, of which no copies can be made; its observation space has no flat
-            vectors; or `num_envs` is not an integer.
+        TypeError: `environment` is an environment, of which no copies can be made; its observation space is of a kind
+            that `spaces.as_space` refuses; or `num_envs` is not an integer.
         ValueError: `num_envs` is below 1.
 
     Example:
@@ -84,10 +170,7 @@ def make_vector(
 
     def make() -> gymnasium.Env:
         made = environment(**options) if callable(environment) else _make(environment, **options)
-        space = made.observation_space
-        spaces.as_space(space)
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-            made = gymnasium.wrappers.FlattenObservation(made)
+        spaces.as_space(made.observation_space)
         return made
 
     autoreset = gymnasium.vector.AutoresetMode.SAME_STEP

@@ -46,7 +46,7 @@ def numpy(
     policy: Policy,
     params: Params,
     *,
-    normalizer: normalize.Statistics | None = None,
+    normalizer: normalize.Normalizer = None,
     deterministic: bool = True,
 ) -> Program:
     """Writes a policy as an .npz file, and beside it `numpy_act.py`, which executes it with NumPy alone.

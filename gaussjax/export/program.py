@@ -49,10 +49,9 @@ class Program(NamedTuple):
         }
 
 
-def make_program(
-    policy: Policy, params: Params, normalizer: normalize.Statistics | None, source: str | None
-) -> Program:
+def make_program(policy: Policy, params: Params, normalizer: normalize.Normalizer, source: str | None) -> Program:
     """Makes a program of a policy's `act`; `source` names the input for sampling: "key", "noise" or None."""
+    normalizer = networks.actor_observations(policy.spec.network)(normalizer)
     policy, params = networks.actor(policy, params)
     normalizer = statistics_for(policy, normalizer)
     space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
@@ -110,7 +109,7 @@ def stablehlo(
     policy: Policy,
     params: Params,
     *,
-    normalizer: normalize.Statistics | None = None,
+    normalizer: normalize.Normalizer = None,
     deterministic: bool = True,
 ) -> Program:
     """Writes a policy as StableHLO for CPU, CUDA and TPU, which `jax.export.deserialize` reads.
@@ -167,7 +166,7 @@ def onnx(
     policy: Policy,
     params: Params,
     *,
-    normalizer: normalize.Statistics | None = None,
+    normalizer: normalize.Normalizer = None,
     deterministic: bool = True,
 ) -> Program:
     """Writes a policy as an ONNX file.

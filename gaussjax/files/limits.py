@@ -7,17 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gaussjax import networks, normalize, spaces
+from gaussjax import networks, spaces
 from gaussjax.core.text import quoted
 from gaussjax.core.trees import differences
 from gaussjax.networks import description
 from gaussjax.policy import multivariate_gaussian
 
 _PARTS: Mapping[str, type] = {"policy": dict, "cast": list, "metadata": dict, "versions": dict}
-_MAKE = normalize.MAKE_STATISTICS.removesuffix(".")
 
 
 def refuse_other_size(spec: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
@@ -68,36 +66,6 @@ def part_faults(described: Mapping[str, Any]) -> list[str]:
         for name, kind in _PARTS.items()
         if name in described and not isinstance(described[name], kind)
     ]
-
-
-def statistics_fault(statistics: normalize.Statistics, space: spaces.Space) -> str | None:
-    """Returns None if the statistics are numbers that describe observations of the space, else an error sentence."""
-    arrays = {name: np.asarray(part) for name, part in statistics._asdict().items()}
-    for name, array in arrays.items():
-        if not jnp.issubdtype(array.dtype, np.floating):
-            return f"expected {name} as floats, got {array.dtype}. {_MAKE}"
-    if not isinstance(space, spaces.Box):
-        return (
-            f"expected observations of a Box, got a {type(space).__name__} space, whose parts these statistics do not "
-            f"name. Save without normalizer="
-        )
-    # Observations are normalized either in the shape of the space or flattened.
-    allowed = dict.fromkeys([space.shape, (spaces.size(space),)])
-    count, mean, m2 = (arrays[name].shape for name in ("count", "mean", "m2"))
-    if count != () or mean != m2 or mean not in allowed:
-        return (
-            f"expected a count of shape () and mean and m2 of shape {' or '.join(map(str, allowed))}, "
-            f"got {count}, {mean} and {m2}. Begin with normalize.init(shape), for the shape of one observation"
-        )
-    others = {"clip": (), "count_rest": (2,), "mean_rest": (2, *mean), "m2_rest": (2, *mean)}
-    for name, array in arrays.items():
-        if array.shape != others.get(name, array.shape):
-            return f"expected {name} of shape {others[name]}, got {array.shape}. {_MAKE}"
-        least = {"count": "finite and at least 0", "m2": "finite and at least 0", "clip": "above 0"}
-        right = array > 0 if name == "clip" else np.isfinite(array) & ((array >= 0) | (name not in least))
-        if not right.all():
-            return f"expected {name} {least.get(name, 'finite')}, got {array[~right][0]}. {_MAKE}"
-    return None
 
 
 def mismatches(

@@ -16,7 +16,7 @@ from flax.traverse_util import unflatten_dict
 from gaussjax import networks, normalize
 from gaussjax.core.text import listed, printable, quoted, shortened
 from gaussjax.core.trees import check_shapes
-from gaussjax.files import container, limits
+from gaussjax.files import container, limits, statistics
 from gaussjax.files.container import PolicyFileError
 from gaussjax.policy import ActOutput, Kind, Params, Policy, checks, from_spec
 from gaussjax.policy.serve import BoundAct, bound_act
@@ -32,7 +32,7 @@ _NEST_DICTS = (
 class _Content(NamedTuple):
     policy: Policy
     params: Params
-    normalizer: normalize.Statistics | None
+    normalizer: normalize.Normalizer
     metadata: dict[str, Any]
 
 
@@ -42,7 +42,7 @@ class Loaded(_Content):
     Attributes:
         policy: The policy, rebuilt from its description.
         params: Its parameters.
-        normalizer: Observation statistics, or None.
+        normalizer: Observation statistics, nested like the observation space, or None.
         metadata: Metadata of the file. `metadata["versions"]` holds the versions of the libraries that wrote it.
     """
 
@@ -75,7 +75,7 @@ def save(
     policy: Policy,
     params: Params,
     *,
-    normalizer: normalize.Statistics | None = None,
+    normalizer: normalize.Normalizer = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a policy to one file atomically: even after a crash, the path never holds an incomplete file.
@@ -85,15 +85,16 @@ def save(
             mode; a link is replaced too, and its target is unchanged.
         policy: The policy, whose spec is written.
         params: Parameters of the policy.
-        normalizer: Observation statistics with their clip, or None. The format number stays 1. Versions that did not
-            store the clip raise an error for such a file, because they would act differently.
+        normalizer: Observation statistics with their clip, nested like the observation space, or None. The format
+            number stays 1. Versions that did not store the clip raise an error for such a file, because they would act
+            differently.
         metadata: JSON-able data, such as the name of the environment; numbers and arrays of NumPy become numbers and
             lists. `versions` is added.
 
     Raises:
         ValueError: The parameters do not fit the policy, hold NaN or are not in nested dicts; the normalizer has
-            another shape than the observations, or a negative or infinite spread; the observations are no Box; or the
-            metadata has an entry "versions" of its own, NaN or infinities.
+            another shape or nesting than the observations, or a negative or infinite spread; or the metadata has an
+            entry "versions" of its own, NaN or infinities.
         TypeError: The parameters hold a PRNG key, text or objects; or the policy, the normalizer or the metadata has
             another type.
         OSError: The file cannot be written; the error names the path, or its folder if that is missing.
@@ -126,14 +127,7 @@ def save(
     # Parameters whose dtype differs from the network's were cast on purpose. The file lists their names, because
     # `load` raises for all other parameters with a different dtype.
     cast = sorted(name for name, array in tensors.items() if array.dtype != dtypes[name])
-    if normalizer is not None:
-        if not isinstance(normalizer, normalize.Statistics):
-            kind = type(normalizer).__name__
-            raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
-        fault = limits.statistics_fault(normalizer, policy.spec.observation_space)
-        if fault:
-            raise ValueError(f"normalizer: {fault}.")
-        tensors |= _flatten("normalizer", normalizer._asdict())
+    tensors |= statistics.to_arrays(normalizer, policy.spec.observation_space)
     container.refuse_nan(tensors, place)
     spec = policy.spec.to_dict()
     limits.refuse_other_size(spec, tensors)
@@ -219,7 +213,7 @@ def assemble(
         limits.refuse_other_size(spec, tensors)
         policy = build(spec)
         expected = _leaves("params", shapes(policy))
-        statistics = _statistics(tensors, policy, convert)
+        normalizer = statistics.from_arrays(tensors, policy.spec.observation_space, convert)
     except Exception as error:
         # A faulty description can cause any error here; it becomes a PolicyFileError, so that callers catch one type.
         faults.append(f"expected a policy that can be built, got the error: {shortened(str(error), 500)}")
@@ -232,7 +226,7 @@ def assemble(
         )
     container.refuse_nan(tensors, path)
     metadata = {**description.get("metadata", {}), "versions": description.get("versions")}
-    return Loaded(policy, _nest(tensors, "params", convert), statistics, metadata)
+    return Loaded(policy, _nest(tensors, "params", convert), normalizer, metadata)
 
 
 def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
@@ -266,25 +260,6 @@ def summary(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[tuple[st
 
 def _fact(value: Any) -> str:
     return shortened(printable(value), _LONGEST_FACT)
-
-
-def _statistics(
-    tensors: Mapping[str, np.ndarray], policy: Policy, convert: Callable[[np.ndarray], Any]
-) -> normalize.Statistics | None:
-    parts = _nest(tensors, "normalizer", lambda array: array)
-    if not parts:
-        return None
-    names = normalize.Statistics._fields
-    # A file of an earlier version holds three entries, of integers too, and has the default clip.
-    if not isinstance(parts, dict) or set(parts) not in (set(names), set(names[:3])):
-        raise ValueError(f"normalizer: expected the entries {names}, got {quoted(sorted(parts))}")
-    if any(not isinstance(part, np.ndarray) or part.dtype.kind in "bc" for part in parts.values()):
-        raise ValueError("normalizer: expected arrays of real numbers, got others")
-    statistics = normalize.Statistics(*(parts[name] for name in names if name in parts))
-    fault = limits.statistics_fault(statistics, policy.spec.observation_space)
-    if fault:
-        raise ValueError(f"normalizer: {fault}")
-    return jax.tree.map(convert, statistics)
 
 
 def _flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:

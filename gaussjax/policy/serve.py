@@ -28,7 +28,7 @@ class BoundAct(Protocol):
     def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput: ...
 
 
-def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | None = None) -> Served:
+def serve(policy: Policy, params: Params, normalizer: normalize.Normalizer = None) -> Served:
     """Compiles a function from observations to actions, for a robot or a server.
 
     The parameters are constants of the compiled program, which computes only the actions. The program leaves out a
@@ -71,10 +71,9 @@ def serve(policy: Policy, params: Params, normalizer: normalize.Statistics | Non
 
 def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: bool = False) -> Any:
     """Binds `policy.act` to parameters and observation statistics, and leaves out a critic."""
-    if not isinstance(normalizer, (normalize.Statistics, type(None))):
-        kind = type(normalizer).__name__
-        raise TypeError(f"normalizer: expected Statistics, got {kind}. {normalize.MAKE_STATISTICS}")
+    normalize.check(normalizer, "normalizer")
     network = policy.spec.network
+    normalizer = networks.actor_observations(network)(normalizer)
     if in_jax := isinstance(policy.init, Compiled):
         # A copy of an array loses its mask, so the copy would pass the checks of the call.
         params = checked_tree(params, "params")

@@ -24,7 +24,7 @@ class RolloutState(NamedTuple):
 
     Attributes:
         environment_states: States of the copies; each leaf has a leading axis of length `N`.
-        observations: Observations to act on next, `(N, F)`.
+        observations: Observations to act on next, `(N, …)` in each part of the space.
         resets: Flags of observations that start an episode, `(N,)`.
         carry: Recurrent state of the policy, or `()`.
         returns: Sums of the rewards of the running episodes, `(N,)`.
@@ -32,7 +32,7 @@ class RolloutState(NamedTuple):
     """
 
     environment_states: Any
-    observations: Float[Array, "envs features"]
+    observations: Any
     resets: Bool[Array, " envs"]
     carry: Any
     returns: Float[Array, " envs"]
@@ -238,7 +238,7 @@ def evaluate(
         key: PRNG key for noise and resets, consumed.
         preprocess: Function applied to observations before the policy, such as a normalization.
         episodes: Number of copies.
-        max_steps: Environment steps of each copy; a copy goes on after its episode has ended.
+        max_steps: Environment steps after which an episode is cut.
         deterministic: True for deterministic actions.
 
     Returns:
@@ -251,10 +251,57 @@ def evaluate(
         >>> evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=4).shape
         (4,)
     """
+    returns, _, _ = first_episodes(environment, policy, params, key, preprocess, episodes, max_steps, deterministic)
+    return returns
+
+
+def first_episodes(
+    environment: envs.Environment,
+    policy: Policy,
+    params: Params,
+    key: Key[Array, ""],
+    preprocess: Callable[[Any], Any],
+    episodes: int,
+    max_steps: int,
+    deterministic: bool,
+) -> tuple[Array, Array, Array]:
+    """Returns and lengths of the first episode in each copy of an environment, for use inside `jax.jit`.
+
+    Args:
+        environment: As for `evaluate`.
+        policy: As for `evaluate`.
+        params: As for `evaluate`.
+        key: PRNG key for noise and resets, consumed.
+        preprocess: Function applied to observations before the policy.
+        episodes: Number of copies.
+        max_steps: Environment steps after which an episode is cut.
+        deterministic: True for deterministic actions.
+
+    Returns:
+        Sum of the rewards, number of steps, and a flag that is True for an episode that was cut; each `(episodes,)`.
+
+    Example:
+        >>> import gaussjax
+        >>> environment = envs.make_functional("Pendulum-v1")
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), 3, environment.action_space)
+        >>> params, key = policy.init(jax.random.key(0)), jax.random.key(1)
+        >>> first_episodes(environment, policy, params, key, jnp.tanh, 2, 300, True)[1].tolist()
+        [200, 200]
+    """
     start_key, key = keys.split(key)
-    state = start(environment, policy, start_key, episodes)
-    rollout, _, _ = collect(environment, policy, params, preprocess, state, key, max_steps, deterministic=deterministic)
-    # Rewards count up to the end of the first episode, including the step that ends it.
-    ended = jnp.cumsum((rollout.terminated | rollout.truncated).astype(jnp.int32), axis=0)
-    running = jnp.concatenate([jnp.ones((1, episodes), bool), ended[:-1] == 0])
-    return jnp.sum(jnp.where(running, rollout.rewards, 0.0), axis=0)
+    arguments = environment, policy, params, preprocess
+
+    def step(carried: tuple[Any, ...]) -> tuple[Any, ...]:
+        state, running, returns, lengths, t = carried
+        row, state, _ = collect(*arguments, state, keys.fold_in(key, t), 1, deterministic=deterministic)
+        # The step that ends an episode counts.
+        returns, lengths = returns + jnp.where(running, row.rewards[0], 0.0), lengths + running
+        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, t + 1
+
+    def goes_on(carried: tuple[Any, ...]) -> Array:
+        return jnp.any(carried[1]) & (carried[-1] < max_steps)
+
+    zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros((), jnp.int32)
+    first = start(environment, policy, start_key, episodes), jnp.ones(episodes, bool), *zeros
+    _, running, returns, lengths, _ = jax.lax.while_loop(goes_on, step, first)
+    return returns, lengths, running

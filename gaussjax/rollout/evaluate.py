@@ -1,18 +1,20 @@
-"""Evaluation: whole episodes of a policy in Gymnasium environments."""
+"""Evaluation: whole episodes of a policy in environments of Gymnasium or of JAX."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from gaussjax import envs, normalize
+from gaussjax import envs, normalize, spaces
 from gaussjax.core.compiled import count, number
 from gaussjax.envs.guard import closing
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
+from gaussjax.rollout.compiled import first_episodes
 from gaussjax.rollout.host import Episodes, Runner
 
 if TYPE_CHECKING:
@@ -22,30 +24,34 @@ if TYPE_CHECKING:
 def evaluate(
     policy: Policy,
     params: Params,
-    environment: str,
+    environment: str | envs.Environment,
     *,
-    normalizer: normalize.Statistics | None = None,
+    normalizer: normalize.Normalizer = None,
     episodes: int = 20,
     seed: int = 0,
     deterministic: bool = True,
     max_steps: int | None = None,
     timeout: float | None = None,
     on_step: Callable[[gymnasium.Env], None] | None = None,
+    environment_options: Mapping[str, Any] | None = None,
 ) -> Episodes:
     """Return and length of each of several whole episodes; each episode has an environment of its own.
 
     Args:
         policy: The policy.
         params: Parameters of the policy.
-        environment: Gymnasium name.
+        environment: Name as for `envs.make`, or a JAX environment.
         normalizer: Observation statistics of the training, or None. They do not change pixels that the network scales.
         episodes: Number of episodes.
-        seed: Random seed of the actions; the environment of episode i has the seed `seed + i`.
+        seed: Random seed of the actions; the environment of episode i has the seed `seed + i`. A JAX environment is
+            reset with keys from this seed.
         deterministic: True for deterministic actions.
         max_steps: Environment steps after which an episode is cut, or None for no limit.
         timeout: Longest time for one step of all environments in seconds, or None for no limit.
-        on_step: Function called with the first environment, which has `render_mode="rgb_array"`: after the reset, and
-            after each step of its first episode except the last step, which resets the environment.
+        on_step: Function for environments of Gymnasium, called with the first one, which has
+            `render_mode="rgb_array"`: after the reset, and after each step of its first episode except the last step,
+            which resets the environment.
+        environment_options: Options for `envs.make`.
 
     Returns:
         Return and length of each episode, and the number of episodes that were cut.
@@ -66,15 +72,21 @@ def evaluate(
     count(seed, "seed", 0)
     if timeout is not None and not number(timeout, "timeout") > 0.0:
         raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
-    options = {} if on_step is None else {"render_mode": "rgb_array"}
-    environments: Any = envs.make_vector(environment, episodes, **options)
+    if not isinstance(environment, envs.Environment):
+        options = {**({} if on_step is None else {"render_mode": "rgb_array"}), **(environment_options or {})}
+        environment = envs.make(environment, num_envs=episodes, **options)
+    if isinstance(environment, envs.Environment):
+        return _compiled(policy, params, environment, normalizer, episodes, seed, deterministic, max_steps)
+    environments: Any = environment
     carry = policy.initial_carry((episodes,))
     carry = carry if jax.tree.leaves(carry) else None
 
     normalizer = statistics_for(policy, normalizer)
 
     @jax.jit
-    def act(params: Params, key: jax.Array, observations: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+    def act(params: Params, key: jax.Array, observations: Any, carry: Any) -> tuple[jax.Array, Any]:
+        if nested and isinstance(policy.spec.observation_space, spaces.Box):
+            observations = spaces.flatten(space, observations)
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations, name="observations")
         # The policy needs no resets, because only the first episode of each environment counts.
@@ -82,6 +94,9 @@ def evaluate(
         return output.actions, output.outputs.get("carry")
 
     runner = Runner(environments)
+    space = spaces.as_space(environments.single_observation_space)
+    # A policy may have been trained on flat vectors of observations that are no array.
+    nested = not isinstance(space, spaces.Box)
     runner.timeout = timeout
     returns, lengths, steps = np.zeros(episodes), np.zeros(episodes, int), 0
     running = np.ones(episodes, bool)
@@ -97,4 +112,28 @@ def evaluate(
             returns[running] += rewards[running]
             lengths[running] += 1
             running &= ~(terminated | truncated)
+    return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))
+
+
+def _compiled(
+    policy: Policy,
+    params: Params,
+    environment: envs.Environment,
+    normalizer: normalize.Normalizer,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    max_steps: int | None,
+) -> Episodes:
+    normalizer = statistics_for(policy, normalizer)
+
+    @jax.jit
+    def run(params: Params, normalizer: Any, key: jax.Array) -> Any:
+        options = episodes, np.iinfo(np.int32).max if max_steps is None else max_steps, deterministic
+        return first_episodes(environment, policy, params, key, partial(normalize.apply, normalizer), *options)
+
+    returns, lengths, running = map(np.asarray, run(params, normalizer, jax.random.key(seed)))
+    if not np.isfinite(returns).all():
+        index = int(np.argmin(np.isfinite(returns)))
+        raise FloatingPointError(f"environment {index}: expected finite rewards, got a return of {returns[index]}.")
     return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
@@ -36,24 +37,24 @@ class Rollout(NamedTuple):
     """Time-major experience of `N` environments over `T` steps, as arrays of NumPy or JAX.
 
     Attributes:
-        observations: Observations before each step, `(T, N, F)` or `(T, N, height, width, channels)`.
+        observations: Observations before each step, `(T, N, …)` in each part of the space.
         raw_actions: Samples before any clip or squash, `(T, N, A)`.
         actions: Flat actions that the environments got, clipped to the Box, `(T, N, A)`.
         rewards: Rewards, `(T, N)`.
         terminated: Flags of steps after which the episode ended by itself, `(T, N)`.
         truncated: Flags of steps after which the episode was cut, `(T, N)`.
-        next_observations: Observations after each step and before any reset, `(T, N, F)`.
+        next_observations: Observations after each step and before any reset, like `observations`.
         resets: Flags of observations that start an episode, `(T, N)`.
         carries: Recurrent states before each step and after the last, each leaf `(T + 1, …)`; or `()`.
     """
 
-    observations: Float[Any, "time envs features"]
+    observations: Any
     raw_actions: Float[Any, "time envs act"]
     actions: Float[Any, "time envs act"]
     rewards: Float[Any, "time envs"]
     terminated: Bool[Any, "time envs"]
     truncated: Bool[Any, "time envs"]
-    next_observations: Float[Any, "time envs features"]
+    next_observations: Any
     resets: Bool[Any, "time envs"]
     carries: Any
 
@@ -61,7 +62,7 @@ class Rollout(NamedTuple):
 class Act(Protocol):
     """Type of the function that chooses the actions of all environments for `collect`."""
 
-    def __call__(self, t: int, observations: np.ndarray, resets: np.ndarray, carry: Any, /) -> tuple[Any, Any, Any]:
+    def __call__(self, t: int, observations: Any, resets: np.ndarray, carry: Any, /) -> tuple[Any, Any, Any]:
         """Returns `(actions, raw_actions, carry)` for step `t` of the rollout."""
         ...
 
@@ -76,7 +77,8 @@ class Runner:
         environments: Vector environment with the autoreset mode SAME_STEP.
 
     Attributes:
-        observations: Shape and dtype of one observation: uint8 for a space of this dtype, else float32.
+        observations: Shape and dtype of one observation, nested like the space: float32, uint8 for a Box of this dtype,
+            and int32 for discrete parts.
         timeout: Longest time for one step of all environments in seconds, or None for no limit.
 
     Example:
@@ -98,14 +100,7 @@ class Runner:
                 f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
             )
         self.environments = environments
-        space = environments.single_observation_space
-        if space.shape is None:
-            raise TypeError(
-                f"environments: expected observations in one array, got the space {space}. Flatten them with "
-                f"gymnasium.wrappers.FlattenObservation."
-            )
-        dtype = np.uint8 if space.dtype == np.uint8 else np.float32
-        self.observations = jax.ShapeDtypeStruct(space.shape, dtype)  # type: ignore[arg-type]
+        self.observations = _stored(spaces.as_space(environments.single_observation_space))
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self.timeout: float | None = None
@@ -113,8 +108,8 @@ class Runner:
         self._lengths = np.zeros(environments.num_envs, np.int64)
         self._steps = 0
 
-    def reset(self, seed: int) -> np.ndarray:
-        """Starts a new episode in every environment and returns the first observations, `(N, F)`.
+    def reset(self, seed: int) -> Any:
+        """Starts a new episode in every environment and returns the first observations, `(N, …)` in each part.
 
         Args:
             seed: Random seed of the first environment; environment i has the seed `seed + i`.
@@ -135,7 +130,7 @@ class Runner:
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Episodes]:
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Any, Episodes]:
         """Steps every environment once.
 
         Args:
@@ -153,10 +148,11 @@ class Runner:
         with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
             observations, done = self._array(observations, when), terminated | truncated
-            last = observations.copy() if done.any() else observations
+            last = _copied(observations, self.observations) if done.any() else observations
             for i in np.flatnonzero(done):
-                self._check_shape(np.shape(info["final_obs"][i]), when, int(i))
-                last[i] = info["final_obs"][i]
+                one = _copied(info["final_obs"][i], self.observations)
+                self._check_shapes(one, when, int(i))
+                _put(last, int(i), one)
         self._checked(observations, when)
         self._checked(rewards, when, "reward")
         self._returns += rewards
@@ -179,18 +175,26 @@ class Runner:
         self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
         self._steps = captured["steps"]
 
-    def _array(self, observations: Any, when: str) -> np.ndarray:
-        array = np.array(observations, self.observations.dtype)
-        if len(array) != self.environments.num_envs:
-            raise ValueError(f"{len(array)} observations, not one for each of {self.environments.num_envs}")
-        self._check_shape(array.shape[1:], when, None)
-        return array
+    def _array(self, observations: Any, when: str) -> Any:
+        arrays = _copied(observations, self.observations)
+        for array, _ in _pairs(arrays, self.observations):
+            if len(array) != self.environments.num_envs:
+                raise ValueError(f"{len(array)} observations, not one for each of {self.environments.num_envs}")
+        self._check_shapes(arrays, when, None)
+        return arrays
 
-    def _check_shape(self, shape: tuple[int, ...], when: str, index: int | None) -> None:
-        if shape != self.observations.shape:
-            raise wrong_shape(self.environments, index, shape, when)
+    def _check_shapes(self, observations: Any, when: str, index: int | None) -> None:
+        """Raises an error unless one observation, or the first of a batch, has the shapes of the space."""
+        for array, stored in _pairs(observations, self.observations):
+            shape = array.shape[1:] if index is None else array.shape
+            if shape != stored.shape:
+                raise wrong_shape(self.environments, index, stored.shape, shape, when)
 
-    def _checked(self, values: np.ndarray, when: str, what: str = "observation") -> np.ndarray:
+    def _checked(self, values: Any, when: str, what: str = "observation") -> Any:
+        if not isinstance(values, np.ndarray):
+            for name, part in values.items() if isinstance(values, dict) else enumerate(values):
+                self._checked(part, when, f"{what}[{name!r}]")
+            return values
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
             index = int(np.argmin(finite))
@@ -202,15 +206,54 @@ class Runner:
         return values
 
 
+def _stored(space: spaces.Space) -> Any:
+    """Shapes and dtypes in which observations are kept, nested like the space."""
+    if isinstance(space, spaces.Dict):
+        return {name: _stored(part) for name, part in space.items}
+    if isinstance(space, spaces.Tuple):
+        return tuple(map(_stored, space.items))
+    dtype = np.float32 if isinstance(space, spaces.Box) else np.int32
+    if isinstance(space, spaces.Box) and space.dtype == "uint8":
+        dtype = np.uint8
+    return jax.ShapeDtypeStruct(spaces.zeros(space, full=np.full).shape, dtype)
+
+
+def _copied(observations: Any, stored: Any) -> Any:
+    """Copies observations of Gymnasium, in the dtypes in which they are kept."""
+    if isinstance(stored, dict):
+        return {name: _copied(observations[name], part) for name, part in stored.items()}
+    if isinstance(stored, tuple):
+        return tuple(map(_copied, observations, stored))
+    return np.array(observations, stored.dtype)
+
+
+def _pairs(observations: Any, stored: Any) -> Iterator[tuple[np.ndarray, Any]]:
+    """Each array with the shape and dtype in which it is kept."""
+    if isinstance(stored, (dict, tuple)):
+        for name in stored if isinstance(stored, dict) else range(len(stored)):
+            yield from _pairs(observations[name], stored[name])
+    else:
+        yield observations, stored
+
+
+def _put(observations: Any, i: int, one: Any) -> None:
+    """Replaces observation `i`, in place."""
+    if isinstance(observations, np.ndarray):
+        observations[i] = one
+        return
+    for name, part in observations.items() if isinstance(observations, dict) else enumerate(observations):
+        _put(part, i, one[name])
+
+
 def collect(
-    runner: Runner, act: Act, observations: np.ndarray, resets: np.ndarray, carry: Any, num_steps: int
-) -> tuple[Rollout, tuple[np.ndarray, np.ndarray, Any], Episodes]:
+    runner: Runner, act: Act, observations: Any, resets: np.ndarray, carry: Any, num_steps: int
+) -> tuple[Rollout, tuple[Any, np.ndarray, Any], Episodes]:
     """Runs a policy for `num_steps` steps in each environment and returns the experience.
 
     Args:
         runner: The environments.
         act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step.
-        observations: Observations to act on first, `(N, F)`.
+        observations: Observations to act on first, `(N, …)` in each part.
         resets: Flags of observations that start an episode, `(N,)`.
         carry: Recurrent state of the policy, or `()`.
         num_steps: Steps of each environment.
@@ -233,7 +276,7 @@ def collect(
         >>> runner.environments.close()
     """
     count(num_steps, "num_steps")
-    rows: list[tuple[np.ndarray, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     carries, finished = [carry], Episodes([], [])
     for t in range(num_steps):
         actions, raw_actions, carry = act(t, observations, resets, carry)
@@ -245,6 +288,6 @@ def collect(
         finished.returns.extend(episodes.returns)
         finished.lengths.extend(episodes.lengths)
         observations, resets = next_observations, terminated | truncated
-    columns = (np.stack(column) for column in zip(*rows, strict=True))
-    experience = Rollout(*columns, carries=jax.tree.map(lambda *leaves: np.stack(leaves), *carries))
+    columns, carries = (jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in (rows, carries))
+    experience = Rollout(*columns, carries=carries)
     return experience, (observations, resets, carry), finished

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+import jax
 import numpy as np
 import torch
 
@@ -46,10 +47,9 @@ def load(path: str | os.PathLike[str] | BinaryIO, kind: Kind | None = None) -> f
         lambda policy: {"params": convert.flax_shapes(list(convert.leaves(convert.network(policy.spec, kind))))},
         lambda array: array,
     )
-    statistics = loaded.normalizer
     return loaded._replace(
         params=convert.to_torch(loaded.policy.spec, loaded.params, kind),
-        normalizer=None if statistics is None else normalize.Statistics(*map(tensor, statistics)),
+        normalizer=jax.tree.map(tensor, loaded.normalizer),
     )
 
 
@@ -58,7 +58,7 @@ def save(
     policy: Policy,
     params: Mapping[str, torch.Tensor],
     *,
-    normalizer: normalize.Statistics | None = None,
+    normalizer: normalize.Normalizer = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a torch policy to a policy file, as `gaussjax.save` does for the corresponding JAX policy.
@@ -88,10 +88,9 @@ def save(
             f"network: expected one of gaussjax.networks, got {name}. A policy file cannot describe a module of your "
             f"own; write its parameters with torch.save."
         )
-    statistics = normalizer  # If the type of normalizer is not Statistics, files.save raises an error.
-    if isinstance(normalizer, normalize.Statistics):
-        parts = (part.detach().cpu() if isinstance(part, torch.Tensor) else part for part in normalizer)
-        statistics = normalize.Statistics(*map(np.asarray, parts))  # type: ignore[arg-type]
+    statistics = jax.tree.map(
+        lambda part: np.asarray(part.detach().cpu()) if isinstance(part, torch.Tensor) else part, normalizer
+    )
     kind = own_kind(policy)
     twin, arrays = policies.from_spec(policy.spec, kind=kind), convert.to_flax(policy.spec, params, kind)
     files.save(path, twin, arrays, normalizer=statistics, metadata=metadata)

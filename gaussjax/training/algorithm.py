@@ -197,7 +197,7 @@ def check_spaces(environments: Any, policy: Policy) -> None:
             return [side.astype(np.float32).tolist() for side in spaces.bounds(box)]
 
     ours = policy.spec.observation_space, policy.spec.action_space
-    # make_vector flattens images, and a policy reshapes the flat vectors.
+    # A policy reshapes flat vectors for a Box of several axes.
     flat = [form(spaces.Box(shape=(spaces.size(ours[0]),)))] if isinstance(ours[0], spaces.Box) else []
     for name, expected, space, same in (
         ("observation", observed, ours[0], form(observed) in [form(ours[0]), *flat]),
@@ -215,7 +215,18 @@ def without_axis(policy: Policy, log_prob: Array) -> Array:
     return log_prob[..., 0] if dict(policy.spec.options)["keepdims"] else log_prob
 
 
-def normalized(config: Any, statistics: normalize.Statistics, observations: Array) -> Array:
+def first_statistics(observations: Any) -> normalize.Normalizer:
+    """Statistics before the first of observations like this example; pixels within a dict and integers have none."""
+    nested = not hasattr(observations, "dtype")
+
+    def shape(leaf: Any) -> tuple[int, ...] | None:
+        is_normalized = jnp.issubdtype(leaf.dtype, jnp.floating) or (leaf.dtype == np.uint8 and not nested)
+        return tuple(leaf.shape) if is_normalized else None
+
+    return normalize.init(jax.tree.map(shape, observations))
+
+
+def normalized(config: Any, statistics: normalize.Normalizer, observations: Any) -> Any:
     """Observations for the policy and the critics, normalized if `config.normalize_observations` is true."""
     return normalize.apply(statistics, observations) if config.normalize_observations else observations
 

@@ -107,9 +107,9 @@ def whole(tree: Any, over: Mesh | None) -> Any:
     return tree if over is None else jax.lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
 
 
-def environments_first(rows: jax.Array, over: Mesh | None) -> jax.Array:
+def environments_first(rows: Any, over: Mesh | None) -> Any:
     """Swaps `(T, N, …)` to `(N, T, …)` on a mesh, because flattening `N` first needs no gather between devices."""
-    return rows if over is None else jax.numpy.swapaxes(rows, 0, 1)
+    return rows if over is None else jax.tree.map(lambda leaf: jax.numpy.swapaxes(leaf, 0, 1), rows)
 
 
 def shard_fields(state: Any, over: Mesh | None, names: Iterable[str]) -> Any:

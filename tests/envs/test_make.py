@@ -1,4 +1,6 @@
 import re
+import sys
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -34,10 +36,21 @@ def test_functional_pendulum_is_gymnasiums_pendulum():
     assert observation.shape == (3,)
 
 
+def seen(environment, actions):
+    """The (terminated, truncated) of each step."""
+    state, found = environment.reset(jax.random.key(0))[0], []
+    for action in actions:
+        stepped = environment.step(state, jnp.array([action]))
+        found.append((bool(stepped.terminated), bool(stepped.truncated)))
+        state = stepped.state
+    return found
+
+
 class BraxState(NamedTuple):
     obs: Any
     reward: Any
     done: Any
+    info: Any = {}
 
 
 class BraxLike:
@@ -57,17 +70,47 @@ def test_brax_interface_tells_an_end_from_a_time_limit():
     environment = envs.from_brax(BraxLike(), max_steps=3)
     assert environment.action_space == gaussjax.spaces.Box(-1.0, 1.0, (1,))
 
-    def ends(place):
-        state, found = environment.reset(jax.random.key(0))[0], []
-        for _ in range(3):
-            stepped = environment.step(state, jnp.array([place]))
-            found.append((bool(stepped.terminated), bool(stepped.truncated)))
-            state = stepped.state
-        return found
-
     # 0.4, 0.8, 1.2: the third step leaves the field and meets the limit; the end counts.
-    assert ends(0.4) == [(False, False), (False, False), (True, False)]
-    assert ends(0.1)[-1] == (False, True)
+    assert seen(environment, [0.4] * 3) == [(False, False), (False, False), (True, False)]
+    assert seen(environment, [0.1] * 3)[-1] == (False, True)
+
+
+class Episodes(BraxLike):
+    """brax's EpisodeWrapper around an environment: the time limit sets `done` and says so in the state's info."""
+
+    def reset(self, key):
+        return super().reset(key)._replace(info={"steps": jnp.zeros(()), "truncation": jnp.zeros(())})
+
+    def step(self, state, action):
+        after, steps = super().step(state, action), state.info["steps"] + 1.0
+        late = steps >= 3.0
+        info = {"steps": steps, "truncation": jnp.where(late, 1.0 - after.done, 0.0)}
+        return after._replace(done=jnp.where(late, 1.0, after.done), info=info)
+
+
+def test_a_truncation_of_brax_is_no_termination():
+    environment = envs.from_brax(Episodes())
+    assert seen(environment, [0.1] * 3) == [(False, False), (False, False), (False, True)]
+    assert seen(environment, [0.4] * 3)[-1] == (True, False)
+    assert seen(envs.from_brax(Episodes(), max_steps=2), [0.1] * 2)[-1] == (False, True)
+
+
+@pytest.mark.parametrize("name", ["first_obs", "first_pipeline_state", "AutoResetWrapper_first_obs"])
+def test_environments_of_brax_that_reset_themselves_are_refused(name):
+    class Resetting(BraxLike):
+        def reset(self, key):
+            return super().reset(key)._replace(info={"steps": 0, name: jnp.zeros(1)})
+
+    with pytest.raises(ValueError, match=rf"does not reset itself, got one whose states have info\['{name}'\]"):
+        jax.eval_shape(envs.from_brax(Resetting()).reset, jax.random.key(0))
+
+
+def test_sizes_of_several_observations_are_a_dict():
+    class Asymmetric(BraxLike):
+        observation_size = MappingProxyType({"state": (2,), "privileged_state": (3,), "pixels": (4, 4, 3)})
+
+    space = envs.from_brax(Asymmetric()).observation_space
+    assert {name: part.shape for name, part in space.items} == dict(Asymmetric.observation_size)
 
 
 class GymnaxLike:
@@ -85,6 +128,50 @@ class GymnaxLike:
     def step_env(self, key, state, action, parameters):
         state = state + parameters * jax.random.normal(key)
         return state.reshape(1), state, -jnp.abs(state), jnp.abs(state) > 10.0, {}
+
+
+class Limit(NamedTuple):
+    max_steps_in_episode: Any = 3
+
+    def replace(self, **changes):
+        return self._replace(**changes)
+
+
+class Timed(GymnaxLike):
+    """A point that actions move, done beyond 1 and, as in gymnax before 1.0, at the time limit."""
+
+    default_params = Limit()
+
+    def reset_env(self, key, parameters):
+        return jnp.zeros(1), (jnp.zeros(()), jnp.int32(0))
+
+    def step_env(self, key, state, action, parameters):
+        state = state[0] + action[0], state[1] + 1
+        return state[0].reshape(1), state, state[0], self.is_terminal(state, parameters), {}
+
+    def is_terminal(self, state, parameters):
+        return (state[0] > 1.0) | (state[1] >= parameters.max_steps_in_episode)
+
+
+class Separate(Timed):
+    """The same as gymnax reports it from 1.0 on."""
+
+    def is_terminal(self, state, parameters):
+        return state[0] > 1.0
+
+    def is_truncated(self, state, parameters):
+        return state[1] >= parameters.max_steps_in_episode
+
+
+@pytest.mark.parametrize("kind", [Timed, Separate])
+def test_the_time_limit_of_gymnax_truncates(kind):
+    environment = envs.from_gymnax(kind())
+    assert seen(environment, [0.1] * 3) == [(False, False), (False, False), (False, True)]
+    # 0.4, 0.8, 1.2: the third step leaves the field and meets the limit; the end counts.
+    assert seen(environment, [0.4] * 3)[-1] == (True, False)
+    assert seen(environment, [0.9] * 2)[-1] == (True, False)
+    assert seen(envs.from_gymnax(kind(), Limit(9)), [0.1] * 4)[-1] == (False, False)
+    assert seen(envs.from_gymnax(kind(), max_steps=2), [0.1] * 2)[-1] == (False, True)
 
 
 def test_gymnax_interface_draws_anew_at_each_step():
@@ -137,3 +224,84 @@ def test_an_environment_is_no_name():
 def test_an_environment_that_cannot_be_made_is_named_with_the_nearest_one(name, kind, says):
     with pytest.raises(getattr(gymnasium.error, kind), match=f"^environment: expected .*{re.escape(says)}$"):
         envs.make_vector(name, 2)
+
+
+MINE = """
+import gymnasium
+import jax.numpy as jnp
+from gaussjax import envs, spaces
+
+
+def make(length=3):
+    def step(state, action):
+        return envs.Step(state + 1, jnp.ones(1), action[0], jnp.asarray(False), state + 1 >= length)
+
+    both = spaces.Box(shape=(1,)), spaces.Box(-1, 1, (1,))
+    return envs.Environment(lambda key: (jnp.int32(0), jnp.ones(1)), step, *both)
+
+
+fixed = make()
+
+
+class Host(gymnasium.Env):
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+
+def host(**options):
+    return Host(**options)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("mine", None)
+
+
+@pytest.mark.usefixtures("mine")
+def test_names_of_all_kinds_make_environments():
+    for name, options in (("mine:make", {"length": 4}), ("mine:fixed", {}), ("Pendulum-v1", {"backend": "jax"})):
+        assert isinstance(envs.make(name, **options), envs.Environment)
+    for name in ("Pendulum-v1", "mine:Host", "mine:host"):
+        environments = envs.make(name, num_envs=2)
+        assert environments.num_envs == 2
+        environments.close()
+    limited = envs.make("Pendulum-v1", max_steps=7)
+    assert limited.envs[0].spec.max_episode_steps == 7
+    limited.close()
+    assert seen(envs.make("Pendulum-v1", backend="jax", max_steps=2), [0.0] * 2)[-1] == (False, True)
+
+
+@pytest.mark.usefixtures("mine")
+def test_an_action_is_repeated_until_the_episode_ends():
+    environment = envs.make("mine:make", action_repeat=2)
+    state, _ = environment.reset(jax.random.key(0))
+    first = environment.step(state, jnp.array([0.5]))
+    assert (float(first.reward), bool(first.truncated)) == (1.0, False)
+    second = jax.jit(environment.step)(first.state, jnp.array([0.5]))
+    assert (float(second.reward), bool(second.truncated), int(second.state)) == (0.5, True, 3)
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        (
+            "brax:ant",
+            {},
+            r"ModuleNotFoundError: environment: expected the package brax, .*: pip install brax==",
+        ),
+        ("playground:CartpoleBalance", {}, r"ModuleNotFoundError: .* mujoco_playground, .*: pip install playground=="),
+        ("gymnax:Pendulum-v1", {}, r"ModuleNotFoundError: .* gymnax, .*: pip install gymnax==1\.0\.1"),
+        ("mine:fixed", {"max_steps": 3}, r"ValueError: max_steps: expected None for mine:fixed"),
+        ("Pendulum-v1", {"action_repeat": 2}, r"ValueError: action_repeat: expected 1 for Pendulum-v1, got 2\."),
+        ("Pendulum-v1", {"backend": "spring"}, r"ValueError: backend: expected gymnasium or jax for Pendulum-v1"),
+        ("mine:nothing", {}, r"NameNotFound: environment: expected a name that Gymnasium knows, got 'mine:nothing'"),
+    ],
+)
+def test_names_that_make_nothing_say_why(name, options, says):
+    with pytest.raises((ModuleNotFoundError, ValueError, gymnasium.error.Error)) as caught:
+        envs.make(name, **options)
+    assert re.match(says, f"{caught.typename}: {caught.value}")

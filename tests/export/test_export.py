@@ -226,6 +226,22 @@ def test_an_only_input_needs_no_name():
         act(np.ones((1, 3)), np.ones((1, 3)))
 
 
+def test_a_program_has_the_observations_and_the_statistics_of_the_actor_alone():
+    space = gaussjax.spaces.Dict((("state", Box(shape=(2,))), ("privileged_state", Box(shape=(3,)))))
+    network = networks.ActorCritic(networks.MLP((4,)), actor_keys=("state",), critic_keys=("privileged_state",))
+    policy = gaussjax.gaussian(network, space, Box(shape=(2,)))
+    statistics = normalize.init({"state": (2,), "privileged_state": (3,)})
+    observations = {"state": np.ones((5, 2), np.float32), "privileged_state": np.ones((5, 3), np.float32)}
+    observations["state"][0] = 9.0
+    statistics, params = normalize.update(statistics, observations), policies.random_params(policy)
+    program = make_program(policy, params, statistics, None)
+    assert list(program.inputs) == ["observations"]
+    found = program.function({"observations": observations["state"]})["actions"]
+    normalized = normalize.apply(statistics, observations)
+    expected = policy.act(params, None, normalized, deterministic=True).actions
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_parts_of_the_observation_are_named_as_in_the_space():
     """Inputs go by name, since JAX sorts the names of a dict."""
     space = gaussjax.spaces.Dict((("position", Box(shape=(2,))), ("goal", Box(shape=(2,)))))

@@ -224,9 +224,24 @@ UNSAVED = {
         "metadata": {"versions": {"robot": "2"}}
     },
     **{of_statistics(n): lambda params, n=n: {"normalizer": normalize.init(n)} for n in [(), (2,), (1, 3)]},
-    r"ValueError: normalizer: expected observations of a Box, got a Dict space, .*\. Save without normalizer=": (
-        lambda params: {**dict(zip(("policy", "params"), of_parts(), strict=True)), "normalizer": normalize.init((3,))}
-    ),
+    **{
+        error: lambda params, statistics=statistics: {
+            **dict(zip(("policy", "params"), of_parts(), strict=True)),
+            "normalizer": statistics,
+        }
+        for error, statistics in {
+            r"TypeError: normalizer: expected statistics nested like the Dict space .* got Statistics\.": (
+                normalize.init((3,))
+            ),
+            r"ValueError: normalizer: expected the parts \['place', 'speed'\], as the space has, got \['place'\]\.": (
+                normalize.init({"place": (1,)})
+            ),
+            r"ValueError: normalizer/speed: expected a count of shape \(\) and mean and m2 of shape \(2,\), got": (
+                normalize.init({"place": None, "speed": (3,)})
+            ),
+            r"TypeError: normalizer/speed: expected Statistics, got dict\.": {"place": None, "speed": {}},
+        }.items()
+    },
     **{
         rf"ValueError: normalizer: expected {name} {right}, got {wrong}\. Make them with normalize\.init": (
             lambda params, name=name, part=part: {"normalizer": STATISTICS._replace(**{name: part})}
@@ -327,7 +342,27 @@ def test_statistics_of_a_dict_space_are_not_read(path):
     gaussjax.save(path, *of_parts())
     arrays = {f"normalizer/{name}": np.asarray(part) for name, part in STATISTICS._asdict().items()}
     changed(path, lambda tensors: tensors.update(arrays))
-    assert "normalizer: expected observations of a Box, got a Dict space" in refusal(path)
+    assert "normalizer: expected only parts of the observation space, got ['normalizer/" in refusal(path)
+
+
+def test_statistics_are_nested_like_the_observation_space(path):
+    box, space = gaussjax.spaces.Box(shape=(2,)), gaussjax.spaces
+    pixels = space.Box(0, 255, (2, 2, 3), "uint8")
+    nested = space.Dict((("a/b%", box), ("mode", space.Discrete(2)), ("more", space.Tuple((pixels, box)))))
+    policy = gaussjax.gaussian(networks.MLP((8,)), nested, SPACE)
+    statistics = normalize.init({"a/b%": (2,), "mode": None, "more": (None, (2,))})
+    seen = np.random.default_rng(0).normal(5.0, 2.0, (9, 2)).astype(np.float32)
+    observations = {"a/b%": seen, "mode": np.zeros(9, np.int32), "more": (np.zeros((9, 2, 2, 3), np.uint8), -seen)}
+    statistics, params = normalize.update(statistics, observations), policies.random_params(policy)
+    gaussjax.save(path, policy, params, normalizer=statistics)
+    loaded = gaussjax.load(path)
+    assert_equal(loaded.normalizer, statistics)
+    expected = policy.act(params, None, normalize.apply(statistics, observations), deterministic=True).actions
+    np.testing.assert_allclose(loaded.act(observations).actions, expected, atol=1e-6)
+    twin = gaussjax.torch.load(path)
+    np.testing.assert_allclose(twin.act(observations).actions, expected, atol=1e-5)
+    gaussjax.torch.save(path, twin.policy, twin.params, normalizer=twin.normalizer)
+    assert_equal(gaussjax.load(path).normalizer, statistics)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])

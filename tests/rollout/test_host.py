@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import envs, rollout
+from gaussjax import rollout
 from tests import policies
 from tests.training import probes
 
@@ -106,15 +106,6 @@ def test_evaluate_cuts_episodes_without_end():
     assert episodes.returns == [6.0, 28.0]
 
 
-def test_vector_environment_flattens_other_observations():
-    environments = envs.make_vector("CartPole-v1", 2)
-    assert environments.single_observation_space.shape == (4,)
-    environments.close()
-    environments = envs.make_vector("CliffWalking-v1", 2)
-    assert environments.single_observation_space.shape == (48,)
-    environments.close()
-
-
 class Reach(gymnasium.Env):
     """Ends at once; the reward is 1 if the Box contains the action."""
 
@@ -181,11 +172,3 @@ def test_pixels_stay_integers_and_other_observations_become_float32():
     assert experience.observations.dtype == experience.next_observations.dtype == np.uint8
     assert experience.next_observations[:, 0, 0, 0].tolist() == [1, 2, 1]
     assert rollout.Runner(probes.vector(lambda: probes.Counter(2), 1)).reset(0).dtype == np.float32
-
-
-def test_observations_in_several_arrays_are_refused():
-    class Parts(probes.Counter):
-        observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})
-
-    with pytest.raises(TypeError, match="expected observations in one array, got the space Dict"):
-        rollout.Runner(probes.vector(lambda: Parts(2), 1))

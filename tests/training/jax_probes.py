@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gaussjax import envs
-from gaussjax.spaces import Box
+from gaussjax.spaces import Box, Dict
 
 UNIT = Box(-1.0, 1.0, (1,))
 
@@ -37,6 +37,21 @@ def recall(length: int) -> envs.Environment:
         return envs.Step((cue, steps + 1), jnp.stack([jnp.zeros(()), asked]), reward, last, jnp.asarray(False))
 
     return envs.Environment(reset, step, Box(shape=(2,)), UNIT)
+
+
+def asymmetric(size: float) -> envs.Environment:
+    """One step; the best action is 0.5. A number of ±`size` is added to the reward, and only the critic sees it."""
+
+    def reset(key):
+        luck = jnp.where(jax.random.bernoulli(key), size, -size)
+        return luck, {"state": jnp.ones(1), "privileged_state": jnp.stack([luck, 1.0])}
+
+    def step(state, action):
+        seen = {"state": jnp.ones(1), "privileged_state": jnp.stack([state, 1.0])}
+        return envs.Step(state, seen, state - jnp.square(action[0] - 0.5), jnp.asarray(True), jnp.asarray(False))
+
+    space = Dict((("privileged_state", Box(shape=(2,))), ("state", Box(shape=(1,)))))
+    return envs.Environment(reset, step, space, UNIT)
 
 
 def counter(length: int, terminates: bool = False) -> envs.Environment:

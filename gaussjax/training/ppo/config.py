@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax import networks, normalize
+from gaussjax import networks, normalize, spaces
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy, gaussian
-from gaussjax.training.algorithm import LAST_STEP, check_options
+from gaussjax.training.algorithm import LAST_STEP, check_options, first_statistics
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
@@ -84,6 +84,10 @@ class Config:
     """Activation of the hidden layers."""
     initial_log_std: float = 0.0
     """Initial log standard deviation of the actions."""
+    actor_keys: tuple[str, ...] | None = None
+    """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
+    critic_keys: tuple[str, ...] | None = None
+    """Entries of a Dict observation for the critic; by default privileged_state if there is a state, else all."""
 
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
@@ -173,7 +177,7 @@ class State(NamedTuple):
     params: Params
     optimizer: Any
     key: Array
-    observation_statistics: normalize.Statistics
+    observation_statistics: normalize.Normalizer
     return_statistics: normalize.Statistics
     discounted_returns: Float[Array, " envs"]
     environment: Any
@@ -182,9 +186,9 @@ class State(NamedTuple):
     steps: Any
 
 
-def initial_state(params: Params, optimizer: Any, key: Array, shape: tuple[int, ...], config: Config) -> State:
-    """Training state before the first step, without environments; `shape` is the shape of one observation."""
-    statistics = normalize.init(shape), normalize.init(())
+def initial_state(params: Params, optimizer: Any, key: Array, observation: Any, config: Config) -> State:
+    """Training state before the first step, without environments; `observation` is an example observation."""
+    statistics = first_statistics(observation), normalize.init(())
     returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
     return State(params, optimizer.init(params), key, *statistics, returns, (), (), options, 0)
 
@@ -208,16 +212,21 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'gaussian'
     """
+    space = spaces.as_space(observation_space)
+    names = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
+    defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
+    chosen = (config.actor_keys or defaults[0]), (config.critic_keys or defaults[1])
+    keys = dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
     head = {"output_activation": None, "initial_log_std": config.initial_log_std, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)
-        network = networks.ActorCritic(actor, config.hidden_sizes, config.activation)
+        network = networks.ActorCritic(actor, config.hidden_sizes, config.activation, **keys)
     else:
         cell: Any = _CELLS[config.network]
         # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
-        network = networks.ActorCritic(cell(**both, **head), critic=cell(**both))
+        network = networks.ActorCritic(cell(**both, **head), critic=cell(**both), **keys)
     return gaussian(
         network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
     )

@@ -121,7 +121,7 @@ def _noticing_the_end(step: Any, config: Config) -> Any:
 class Standing(NamedTuple):
     """Inputs of the policy at the start of the next rollout; `carry` is `()` for a policy without recurrence."""
 
-    observations: np.ndarray
+    observations: Any
     resets: np.ndarray
     carry: Any
 
@@ -149,7 +149,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         key, params_key, seed_key = jax.random.split(key, 3)
         # Adding `share.start` makes the seed of each environment independent of the number of processes.
         observations = runner.reset(environment_seed(seed_key) + share.start)
-        state = initial_state(policy.init(params_key), optimizer, key, observations.shape[1:], config)
+        state = initial_state(policy.init(params_key), optimizer, key, runner.observations, config)
         if mesh is not None:
             state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
@@ -162,7 +162,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
 
     @jax.jit
     def act(
-        params: Params, statistics: normalize.Statistics, observations: Array, resets: Array, carry: Any, noise: Array
+        params: Params, statistics: normalize.Normalizer, observations: Any, resets: Array, carry: Any, noise: Array
     ) -> tuple[Array, Array, Any]:
         observations = normalized(config, statistics, observations)
         actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory(carry, resets))
@@ -175,7 +175,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         noise = np.asarray(noise)[:, share]
         params, statistics = parallel.local((state.params, state.observation_statistics), mesh)
 
-        def act_at(t: int, observations: np.ndarray, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
+        def act_at(t: int, observations: Any, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
             # A policy without a carry ignores resets, so it gets None, which avoids a copy to the device at each step.
             return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
 
@@ -206,7 +206,8 @@ def _make_compiled(
         checks.key(key)
         key, params_key, reset_key = keys.split(key, 3)
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
-        state = initial_state(policy.init(params_key), optimizer, key, started.observations.shape[1:], config)
+        example = jax.tree.map(lambda leaf: leaf[0], started.observations)
+        state = initial_state(policy.init(params_key), optimizer, key, example, config)
         state = state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
         return parallel.shard_fields(state, mesh, SHARDED)
 

@@ -38,7 +38,7 @@ def memory(carry: Any, resets: Array | None) -> dict[str, Any]:
 
 
 def scored(
-    policy: Policy, params: Params, observations: Array, raw_actions: Array, recurrent: dict[str, Any]
+    policy: Policy, params: Params, observations: Any, raw_actions: Array, recurrent: dict[str, Any]
 ) -> EvaluateOutput:
     """Evaluates raw actions and checks that the network returns one value for each observation."""
     scores = policy.evaluate(params, observations, raw_actions=raw_actions, **recurrent)
@@ -60,11 +60,12 @@ def scored(
 def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[[State, rollout.Rollout], Any]:
     """Makes a pure function from a state and a rollout to samples and `(return_statistics, discounted_returns)`."""
 
-    def following_values(params: Params, values: Array, observations: Array, experience: rollout.Rollout) -> Array:
+    def following_values(params: Params, values: Array, observations: Any, experience: rollout.Rollout) -> Array:
         def value(steps: slice) -> Array:
             # The last observation of an episode is valued with the carry of that episode, so there are no resets.
             carries = jax.tree.map(lambda leaf: leaf[1:][steps], experience.carries)
-            return policy.apply(params, observations[steps], **memory(carries, None))[1]["value"]
+            seen = jax.tree.map(lambda leaf: leaf[steps], observations)
+            return policy.apply(params, seen, **memory(carries, None))[1]["value"]
 
         # Unless an episode was truncated, the value after a step is the value at the next step, already computed.
         recurrent = bool(jax.tree.leaves(experience.carries))
@@ -80,7 +81,7 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         inputs, actions = observations, experience.raw_actions
         if not recurrent:
             # With this row, the same forward pass also computes the value of the observation after the last step.
-            inputs = jnp.concatenate([inputs, next_observations[-1:]])
+            inputs = jax.tree.map(lambda now, after: jnp.concatenate([now, after[-1:]]), inputs, next_observations)
             actions = jnp.concatenate([actions, actions[-1:]])
         log_prob, _, outputs = scored(policy, state.params, inputs, actions, recurrent)
         next_values = following_values(state.params, outputs["value"], next_observations, experience)

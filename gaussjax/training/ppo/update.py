@@ -127,7 +127,7 @@ def make_update(
         if config.normalize_observations:
             statistics = normalize.update(statistics, parallel.environments_first(experience.observations, mesh))
         # Running statistics never recover from NaN, so a rollout that contains NaN does not enter them.
-        usable = jnp.all(jnp.isfinite(statistics.m2)) & jnp.isfinite(return_statistics.m2)
+        usable = normalize.is_finite(statistics) & normalize.is_finite(return_statistics)
         statistics, return_statistics, discounted_returns = where(
             usable,
             (statistics, return_statistics, discounted_returns),

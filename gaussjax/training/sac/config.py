@@ -81,11 +81,11 @@ class Transition(NamedTuple):
         next_observations: Observation after the step and before any reset, `(F,)`.
     """
 
-    observations: Float[Any, "*batch features"]
+    observations: Any
     actions: Float[Any, "*batch act"]
     rewards: Float[Any, "*batch"]
     terminated: Bool[Any, "*batch"]
-    next_observations: Float[Any, "*batch features"]
+    next_observations: Any
 
 
 class Learner(NamedTuple):
@@ -122,7 +122,7 @@ class State(NamedTuple):
     learner: Learner
     buffer: replay.Buffer
     key: Array
-    observation_statistics: normalize.Statistics
+    observation_statistics: normalize.Normalizer
     environment: Any
     episodes: Any
     steps: Any

@@ -83,7 +83,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     def begin(key: Array) -> tuple[State, Array]:
         checks.key(key)
         key, learner_key, seed_key = jax.random.split(key, 3)
-        observation = jnp.zeros(runner.observations.shape, runner.observations.dtype)
+        observation = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), runner.observations)
         state = initial_state(init_learner(learner_key), key, observation, policy, config)
         return state, seed_key
 
@@ -93,19 +93,19 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         return state._replace(environment=observations, episodes=EpisodeSums(0.0, 0.0, 0.0), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
-    def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Statistics, key: Array) -> Any:
+    def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Normalizer, key: Array) -> Any:
         batches = draw(buffer, key, config)
         learner, metrics = jax.lax.scan(lambda learner, batch: update(learner, batch, statistics), learner, batches)
         return learner, jax.tree.map(jnp.sum, metrics)
 
     # A program of its own: if `learn` wrote to the buffer that it samples from, XLA would copy the whole buffer.
     @partial(jax.jit, donate_argnames="buffer")
-    def advance(buffer: replay.Buffer, statistics: normalize.Statistics, key: Array, row: Transition) -> Any:
+    def advance(buffer: replay.Buffer, statistics: normalize.Normalizer, key: Array, row: Transition) -> Any:
         """Adds one transition of each environment to buffer and statistics; splits the key for the next step."""
         return *remember(buffer, statistics, row, config), *keys.split(key, 3)
 
     @jax.jit
-    def act(params: Params, statistics: normalize.Statistics, key: Array, observations: Array) -> Array:
+    def act(params: Params, statistics: normalize.Normalizer, key: Array, observations: Any) -> Array:
         return policy.act(params, key, normalized(config, statistics, observations)).actions
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
@@ -153,7 +153,8 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         checks.key(key)
         key, learner_key, reset_key = jax.random.split(key, 3)
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
-        state = initial_state(init_learner(learner_key), key, started.observations[0], policy, config)
+        example = jax.tree.map(lambda leaf: leaf[0], started.observations)
+        state = initial_state(init_learner(learner_key), key, example, policy, config)
         return state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
 
     def advance(state: State, _: None) -> tuple[State, Any]:
@@ -163,7 +164,7 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         uniform = state.steps < config.learning_starts
         experience, environments, ended = rollout.compiled.collect(*arguments, num_steps=1, uniform=uniform)
         steps = counted(state.steps, config.num_envs)
-        row = Transition(*(getattr(experience, name)[0] for name in Transition._fields))
+        row = jax.tree.map(lambda leaf: leaf[0], Transition(*(getattr(experience, n) for n in Transition._fields)))
         buffer, statistics, refused = remember(state.buffer, state.observation_statistics, row, config)
         batches = draw(buffer, update_key, config)
 

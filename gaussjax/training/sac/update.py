@@ -17,7 +17,15 @@ from gaussjax.core.text import quoted
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
-from gaussjax.training.algorithm import log_std_clipped, normalized, promoting, saturation, where, without_axis
+from gaussjax.training.algorithm import (
+    first_statistics,
+    log_std_clipped,
+    normalized,
+    promoting,
+    saturation,
+    where,
+    without_axis,
+)
 from gaussjax.training.sac.config import Config, Learner, State, Transition
 
 # Metrics of a gradient step; `skipped` counts steps not taken because a loss or gradient was not finite.
@@ -27,7 +35,7 @@ METRICS = (
 )
 
 
-Update = Callable[[Learner, tuple[Transition, Array], normalize.Statistics], tuple[Learner, dict[str, Array]]]
+Update = Callable[[Learner, tuple[Transition, Array], normalize.Normalizer], tuple[Learner, dict[str, Array]]]
 
 
 def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Learner], Update]:
@@ -52,7 +60,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         # The usual target is for a Box of [-1, 1]. Densities are per unit of the Box, so log(width / 2) is added.
         target_entropy = float(np.sum(np.log(half))) - num_actions
 
-    def values(params: Params, observations: Array, actions: Array) -> Any:
+    def values(params: Params, observations: Any, actions: Array) -> Any:
         # Division by half the width makes the critics' inputs of order one, whatever the units of the Box.
         lowest, highest = like_actions(low, high, actions)
         scaled = (actions - (0.5 * lowest + 0.5 * highest)) / (0.5 * highest - 0.5 * lowest)
@@ -99,7 +107,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
             "saturation": saturation(policy, actions),
         }
 
-    def update(learner: Learner, drawn: tuple[Transition, Array], statistics: normalize.Statistics) -> Any:
+    def update(learner: Learner, drawn: tuple[Transition, Array], statistics: normalize.Normalizer) -> Any:
         batch, noise_key = drawn
         batch = batch._replace(
             observations=normalized(config, statistics, batch.observations),
@@ -121,11 +129,11 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     return init, update
 
 
-def initial_state(learner: Learner, key: Array, observation: Array, policy: Policy, config: Config) -> State:
+def initial_state(learner: Learner, key: Array, observation: Any, policy: Policy, config: Config) -> State:
     """Training state before the first step, without environments; `observation` is an example observation."""
     action = jnp.zeros(spaces.size(policy.spec.action_space))
     row = Transition(observation, action, jnp.zeros(()), jnp.zeros((), bool), observation)
-    return State(learner, replay.init(row, config.buffer_size), key, normalize.init(observation.shape), (), (), 0)
+    return State(learner, replay.init(row, config.buffer_size), key, first_statistics(observation), (), (), 0)
 
 
 def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition, Array]:
@@ -137,14 +145,14 @@ def draw(buffer: replay.Buffer, key: Array, config: Config) -> tuple[Transition,
 
 
 def remember(
-    buffer: replay.Buffer, statistics: normalize.Statistics, row: Transition, config: Config
-) -> tuple[replay.Buffer, normalize.Statistics, Array]:
+    buffer: replay.Buffer, statistics: normalize.Normalizer, row: Transition, config: Config
+) -> tuple[replay.Buffer, normalize.Normalizer, Array]:
     """Adds the transitions of one step to buffer and statistics; also returns the number of refused transitions."""
     buffer, refused = replay.add(buffer, row)
     if config.normalize_observations:
         updated = normalize.update(statistics, row.observations)
         # Running statistics never recover from NaN, so a step that contains NaN does not enter them.
-        statistics = where(jnp.all(jnp.isfinite(updated.m2)), updated, statistics)
+        statistics = where(normalize.is_finite(updated), updated, statistics)
     return buffer, statistics, refused
 
 

@@ -22,7 +22,7 @@ CONFIG = ppo.Config(num_envs=2, num_steps=8, batch_size=4, num_epochs=2, hidden_
 def begun(config):
     """Policy, optimizer and the state after a quarter of the environment steps of `CONFIG`."""
     policy, optimizer = ppo.make_policy(3, spaces.Box(-1.0, 1.0, (2,)), config), make_optimizer(config)
-    state = initial_state(policy.init(jax.random.key(1)), optimizer, jax.random.key(8), (3,), config)
+    state = initial_state(policy.init(jax.random.key(1)), optimizer, jax.random.key(8), jnp.zeros(3), config)
     return policy, optimizer, state._replace(steps=16)
 
 
