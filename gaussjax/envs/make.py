@@ -34,14 +34,11 @@ def make(
 ) -> Any:
     """Makes an environment by name, for `gaussjax.training` and `gaussjax.rollout`.
 
-    | name | environment |
-    |---|---|
-    | `Pendulum-v1`, `mymodule:Reach-v0` | registered in Gymnasium; the module is imported first |
-    | `brax:ant`, `playground:CartpoleBalance`, `gymnax:Pendulum-v1` | of the package, compiled with the training |
-    | `mymodule:thing` | an `Environment` of your module, or a class or function that makes one or a `gymnasium.Env` |
-
     Args:
-        name: One of the names above.
+        name: Name that is registered in Gymnasium, such as "Pendulum-v1" or "mymodule:Reach-v0", whose module is
+            imported first. "brax:ant", "playground:CartpoleBalance" and "gymnax:Pendulum-v1" are environments of these
+            packages. "mymodule:thing" is an `Environment` of your module, or a class or function that makes one or a
+            `gymnasium.Env`.
         num_envs: Number of copies of an environment of Gymnasium, by default 1. JAX environments are single ones, which
             the training copies.
         backend: "jax" for Gymnasium's environments that exist as JAX functions. brax takes the name of its physics,
