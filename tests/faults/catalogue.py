@@ -375,7 +375,7 @@ def training_rows() -> dict[str, tuple[str, Callable[[], Any]]]:
             says = f"TypeError: learning_rate: expected a number, got {value!r}"
             rows[f"{label}.Config(learning_rate={value!r})"] = says, lambda m=module, v=value: m.Config(learning_rate=v)
         for value in (NAN, INF):
-            says = f"ValueError: learning_rate: expected a finite number, got {value}"
+            says = f"ValueError: learning_rate: expected a finite number of float32, got {value}"
             rows[f"{label}.Config(learning_rate={value!r})"] = says, lambda m=module, v=value: m.Config(learning_rate=v)
         for value in ("False", 1, None):
             says = f"TypeError: normalize_observations: expected True or False, got {value!r}"
