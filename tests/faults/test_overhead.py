@@ -74,7 +74,7 @@ class _Unguarded:
 @pytest.mark.parametrize("kind", ["Gymnasium", "JAX", "SAC"])
 def test_checks_of_training_cost_little(kind, record_bar, monkeypatch):
     kept = {"num_steps": 50, "learning_starts": 1, "buffer_size": 10_000}
-    algorithm, config = (sac, sac.Config(**kept)) if kind == "SAC" else (ppo, ppo.Config())
+    algorithm, config = (sac, sac.Config(**kept)) if kind == "SAC" else (ppo, ppo.Config(total_steps=10**6))
 
     def make():
         if kind == "Gymnasium":
