@@ -48,7 +48,7 @@ def environment_errors(environment: str) -> Iterator[None]:
         sys.path.insert(0, os.getcwd())
     try:
         with warnings.catch_warnings(record=True) as caught:
-            # A warning of Gymnasium, such as that of an old version, is no error, whatever Python's options are.
+            # Gymnasium warns about old versions. Options of Python must not turn such a warning into an error.
             warnings.filterwarnings("always", message=GYMNASIUM.pattern)
             yield
     except (KeyboardInterrupt, EnvironmentStepError):

@@ -16,7 +16,7 @@ def check_shapes(value: Any, expected: Any, name: str, repair: str = _MAKE_PARAM
     """Raises ValueError if leaves of a pytree are missing, unexpected or of another shape than expected."""
     faults = differences(_shapes(value), _shapes(expected))
     if faults:
-        raise ValueError(f"{name}: the leaves are not those of this policy: {listed(faults, '; ')}. {repair}")
+        raise ValueError(f"{name}: expected the leaves of this policy, got others: {listed(faults, '; ')}. {repair}")
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -167,7 +167,7 @@ def usable(low: float, high: float, eps: float = 0.0) -> bool:
 
 
 def bounded(low: Any, high: Any, num_actions: int, eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Converts the bounds of a Box to tuples with one Python float for each dimension; `eps` is that of the dtype."""
+    """Converts the bounds of a Box to tuples of Python floats; `eps` is the machine epsilon of the actions' dtype."""
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
     if numbers and all(usable(a, b, eps) for a, b in zip(low, high, strict=True)):
         return low, high

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from gaussjax.core.compiled import count
+
 
 class Step(NamedTuple):
     """Result of one step of a JAX environment.
@@ -73,18 +75,18 @@ def imported(module: str, requirement: str) -> Any:
         ) from error
 
 
-def repeated(environment: Environment, count: int) -> Environment:
-    """Environment in which each action is applied for `count` steps, or until the episode ends.
+def repeated(environment: Environment, times: int) -> Environment:
+    """Environment in which each action is applied for several steps, or until the episode ends.
 
     Args:
         environment: An environment.
-        count: Number of steps, at least 1.
+        times: Number of steps, at least 1.
 
     Returns:
         An environment whose reward is the sum over the steps.
 
     Raises:
-        ValueError: `count` is below 1.
+        ValueError: `times` is below 1.
 
     Example:
         >>> from gaussjax import envs
@@ -93,11 +95,11 @@ def repeated(environment: Environment, count: int) -> Environment:
         >>> pendulum.step(state, jnp.zeros(1)).observation.shape
         (3,)
     """
-    if count < 1:
-        raise ValueError(f"count: expected at least 1, got {count}.")
+    count(times, "times")
 
     def step(state: Any, action: Array) -> Step:
-        first = environment.step(state, action)
+        # Numbers of Python become arrays, because a loop carries arrays.
+        first = jax.tree.map(jnp.asarray, environment.step(state, action))
 
         def again(before: Step, _: None) -> tuple[Step, None]:
             after = environment.step(before.state, action)
@@ -105,6 +107,6 @@ def repeated(environment: Environment, count: int) -> Environment:
             done = before.terminated | before.truncated
             return jax.tree.map(lambda old, new: jnp.where(done, old, new), before, after), None
 
-        return jax.lax.scan(again, first, None, length=count - 1)[0]
+        return jax.lax.scan(again, first, None, length=times - 1)[0]
 
-    return environment if count == 1 else environment._replace(step=step)
+    return environment if times == 1 else environment._replace(step=step)

@@ -61,16 +61,24 @@ def make(
         >>> environments.close()
     """
     prefix, _, rest = name.partition(":")
-    physics = {} if backend is None else {"backend": backend}
+    count(action_repeat, "action_repeat")
+    if max_steps is not None:
+        count(max_steps, "max_steps")
     if prefix in PACKAGES and rest:
-        made = PACKAGES[prefix](rest, max_steps, **(physics if prefix == "brax" else {}), **options)
-        return repeated(made, action_repeat)
+        if backend not in (None, "jax"):
+            if prefix != "brax":
+                raise ValueError(f"backend: expected jax for {name}, got {backend!r}.")
+            options["backend"] = backend
+        return repeated(PACKAGES[prefix](rest, max_steps, **options), action_repeat)
     if backend == "jax":
         return repeated(make_functional(name, max_steps), action_repeat)
     if backend not in (None, "gymnasium"):
         raise ValueError(f"backend: expected gymnasium or jax for {name}, got {backend!r}.")
-    own: Any = _attribute(prefix, rest) if rest else None
-    if callable(own) and not (isinstance(own, type) and issubclass(own, _gymnasium_env())):
+    import gymnasium
+
+    # A name that the module registers in Gymnasium is no attribute of the module.
+    own: Any = getattr(importlib.import_module(prefix), rest, None) if rest else None
+    if callable(own) and not (isinstance(own, type) and issubclass(own, gymnasium.Env)):
         made = own(**options)
         if isinstance(made, Environment):
             own = made
@@ -84,18 +92,7 @@ def make(
         raise ValueError(f"action_repeat: expected 1 for {name}, got {action_repeat}. Only JAX environments repeat.")
     limit = {} if max_steps is None else {"max_episode_steps": max_steps}
     target: Any = name if own is None else own
-    return make_vector(target, num_envs or 1, **limit, **options)
-
-
-def _attribute(module: str, name: str) -> Any:
-    """The object of this name in a module, or None for a name that the module registers in Gymnasium."""
-    return getattr(importlib.import_module(module), name, None)
-
-
-def _gymnasium_env() -> type:
-    import gymnasium
-
-    return gymnasium.Env
+    return make_vector(target, 1 if num_envs is None else num_envs, **limit, **options)
 
 
 def make_functional(environment: str, max_steps: int | None = None) -> Environment:
@@ -157,8 +154,7 @@ def make_vector(
     """
     import gymnasium
 
-    if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
-        count(num_envs, "num_envs")
+    count(num_envs, "num_envs")
     if isinstance(environment, gymnasium.Env):
         raise TypeError(
             f"environment: expected a name or a function that makes an environment, got {environment}. Pass its name, "

@@ -32,7 +32,7 @@ _NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 # Compute dtypes of the layers.
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
-# Limits on descriptions, far above those of real networks.
+# Limits on descriptions. Real networks stay far below them.
 _MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 256, 100_000
 # Functions `(value, name)` that raise an error for a wrong value of a field of one of gaussjax's networks. None is
 # valid for a field whose default is None.

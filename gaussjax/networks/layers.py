@@ -70,7 +70,7 @@ INITIALIZERS: Mapping[str, Any] = {
 }
 
 
-# Whether a layer norm follows each dense layer.
+# Choices of `norm`, and True for the choice with a layer norm after each dense layer.
 NORMS: Mapping[str, bool] = {"identity": False, "layer": True}
 
 

@@ -11,7 +11,7 @@ from gaussjax.core.text import quoted
 from gaussjax.spaces.arrays import size
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Space, Tuple, as_space
 
-# Limits on described spaces, far above those of real ones: an observation of 4 images of 1000 × 800 pixels fits.
+# Limits on described spaces. Real spaces stay below them: four images of 1000 × 800 pixels fit.
 _MOST_NUMBERS, _MOST_PARTS, _MOST_AXES = 10**7, 1000, 32
 
 

@@ -276,6 +276,13 @@ def test_names_of_all_kinds_make_environments():
 
 @pytest.mark.usefixtures("mine")
 def test_an_action_is_repeated_until_the_episode_ends():
+    plain = envs.Environment(
+        lambda key: (0, np.zeros(1)),
+        lambda state, _: envs.Step(state + 1, np.zeros(1), 1, False, state > 8),
+        None,
+        None,
+    )
+    assert int(envs.repeated(plain, 3).step(0, jnp.zeros(1)).reward) == 3
     environment = envs.make("mine:make", action_repeat=2)
     state, _ = environment.reset(jax.random.key(0))
     first = environment.step(state, jnp.array([0.5]))
@@ -298,10 +305,15 @@ def test_an_action_is_repeated_until_the_episode_ends():
         ("mine:fixed", {"max_steps": 3}, r"ValueError: max_steps: expected None for mine:fixed"),
         ("Pendulum-v1", {"action_repeat": 2}, r"ValueError: action_repeat: expected 1 for Pendulum-v1, got 2\."),
         ("Pendulum-v1", {"backend": "spring"}, r"ValueError: backend: expected gymnasium or jax for Pendulum-v1"),
+        ("Pendulum-v1", {"num_envs": 0}, r"ValueError: num_envs: expected at least 1, got 0\."),
+        ("Pendulum-v1", {"max_steps": "7"}, r"TypeError: max_steps: expected an integer, got '7'\."),
+        ("mine:make", {"action_repeat": 1.5}, r"TypeError: action_repeat: expected an integer, got 1\.5\."),
+        ("gymnax:Pendulum-v1", {"backend": "spring"}, r"ValueError: backend: expected jax for gymnax:Pendulum-v1"),
+        ("brax:ant", {"backend": "jax"}, r"ModuleNotFoundError: environment: expected the package brax"),
         ("mine:nothing", {}, r"NameNotFound: environment: expected a name that Gymnasium knows, got 'mine:nothing'"),
     ],
 )
 def test_names_that_make_nothing_say_why(name, options, says):
-    with pytest.raises((ModuleNotFoundError, ValueError, gymnasium.error.Error)) as caught:
+    with pytest.raises((ModuleNotFoundError, TypeError, ValueError, gymnasium.error.Error)) as caught:
         envs.make(name, **options)
     assert re.match(says, f"{caught.typename}: {caught.value}")

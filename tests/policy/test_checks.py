@@ -130,17 +130,19 @@ FAULTS = {
         carry=jax.tree.map(lambda leaf: zeros(*leaf.shape, dtype=np.int32), LSTM_CARRY), policy=WITH_LSTM
     ),
     "ValueError: resets: expected None, got arrays of shapes [(4,)]: this network is": given(resets=flags(4)),
-    "ValueError: of this policy: ['params']['head']['log_std'] is missing": given(
+    "ValueError: of this policy, got others: ['params']['head']['log_std'] is missing": given(
         params=changed_params(without_log_std)
     ),
-    "ValueError: not those of this policy: ['params']['head']['gain'] is unknown": given(
+    "ValueError: of this policy, got others: ['params']['head']['gain'] is unknown": given(
         params=changed_params(with_extra)
     ),
     "ValueError: ['dense_0']['kernel']: expected (3, 8), got (5, 8).": given(params=changed_params(with_wide_kernel)),
     "ValueError: ['head']['log_std'] is unknown (got (2,))": given(params=changed_params(lambda tree: tree)),
     "ValueError: ['params']['head']['log_std'] is missing (expected (2,))": given(params=None),
     "ValueError: got None. Start with carry=policy.initial_carry((4,)) for one step, or": given(policy=WITH_GRU),
-    "ValueError: carry: the leaves are not those of this policy: [0]: expected (4, 6), got (5, 6)": gru(zeros(5, 6)),
+    "ValueError: carry: expected the leaves of this policy, got others: [0]: expected (4, 6), got (5, 6)": gru(
+        zeros(5, 6)
+    ),
     "ValueError: [0]: expected (4, 6), got (4, 7)": gru(zeros(4, 7)),
     "ValueError: is unknown (got (4, 6))": given(carry=LSTM_CARRY, policy=WITH_GRU),
     "ValueError: is missing (expected (4, 6))": given(carry=LSTM_CARRY[:1], policy=WITH_LSTM),

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused_by_name():
     tensors = to_torch(policy.spec, params)
     wrong = {**tensors, "head.mean.weight": torch.zeros(3, 8), "extra": torch.zeros(1)}
     del wrong["layers.dense_1.bias"]
-    with pytest.raises(ValueError, match="params: the leaves are not those of this policy") as raised:
+    with pytest.raises(ValueError, match="params: expected the leaves of this policy, got others") as raised:
         to_flax(policy.spec, wrong)
     for part in ("['layers.dense_1.bias'] is missing", "['extra'] is unknown", "expected (2, 8), got (3, 8)"):
         assert part in str(raised.value)
