@@ -22,6 +22,8 @@ from gaussjax.random.keys import standard_normal
 
 _MOST_NUMBERS = 2**40
 _registered: dict[str, Any] = {"types": (), "library": None}
+FORMULAS: list[tuple[Callable[..., Any], Callable[..., tuple[Any, ...]]]] = []
+"""The functions that `elementwise` decorates, each with the function that returns its partial derivatives."""
 
 
 def register(types: tuple[type, ...], library: Any) -> None:
@@ -62,7 +64,8 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
     """Decorator that gives an elementwise function the partial derivatives that `slopes` returns."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        in_jax = jax.custom_jvp(function)
+        in_jax, number = jax.custom_jvp(function), len(FORMULAS)
+        FORMULAS.append((function, slopes))
 
         @in_jax.defjvp
         def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -72,7 +75,7 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
         @functools.wraps(function)
         def differentiable(*arguments: Any) -> Any:
             if is_other(*arguments):
-                return _registered["library"].elementwise(function, slopes, *arguments)
+                return _registered["library"].elementwise(number, *arguments)
             return in_jax(*arguments)
 
         return differentiable
