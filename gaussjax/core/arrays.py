@@ -144,6 +144,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
+    # The largest number so far along the first axis.
+    "running_maximum": jax.lax.cummax,
     "sigmoid": jax.nn.sigmoid,
     # Solves (I + factor) x = right for x, with a strictly lower triangular factor.
     "solve_unit_lower": _solve_unit_lower,

@@ -17,7 +17,7 @@ from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import NetworkOutput
 from gaussjax.networks.layers import Activation, Layers, dense
-from gaussjax.networks.recurrent.cells import refuse_none
+from gaussjax.networks.recurrent.cells import guarded, refuse_none
 from gaussjax.spaces.arrays import has_pixels
 
 
@@ -115,6 +115,7 @@ class ActorCritic(nn.Module):
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Runs the forward pass of an `ActorCritic`, in JAX or torch."""
     expected = network.initial_carry()
+    call: Any = guarded if expected else lambda part, x: part(x)
     if expected:
         refuse_none(carry)
     carries = {}
@@ -124,7 +125,7 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
         features = network.actor.features(seen, *state)
         if state:
             features, carries["actor"] = features
-        mean, log_std, outputs = network.actor.head(features)
+        mean, log_std, outputs = call(network.actor.head, features)
     else:
         mean, log_std, outputs = network.actor(seen, *state)
         if state:
@@ -141,8 +142,8 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
             features, carries["critic"] = network.critic.features(features, carry["critic"], resets)
         else:
             features = network.critic.features(features)
-    features = network.critic_layers(features)
-    value = xp.squeeze(network.critic_value(*xp.at_least_float32(features)), -1)
+    features = call(network.critic_layers, features)
+    value = xp.squeeze(call(network.critic_value, *xp.at_least_float32(features)), -1)
     return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
 
 

@@ -39,8 +39,8 @@ class _Elementwise(torch.autograd.Function):
         compiling = torch.compiler.is_compiling()
         if compiling and [layer.key() for layer in get_interpreter_stack() or ()].count(TransformType.Jvp) > 1:
             raise NotImplementedError(
-                "torch.compile: expected at most one forward derivative, got torch.func.jvp within another. Take one of "
-                "them in reverse with torch.func.grad, or do not compile."
+                "torch.compile: expected at most one forward derivative, got torch.func.jvp within another. Take one "
+                "of them in reverse with torch.func.grad, or do not compile."
             )
         # torch disables forward mode within jvp, so a second forward derivative would be zero without an error. With
         # forward mode torch.compile would call this function without end (torch 2.13).
@@ -50,7 +50,7 @@ class _Elementwise(torch.autograd.Function):
             return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
 
 
-# torch.compile differentiates the formula itself within torch.func.grad, unless it keeps the call as it is (torch 2.13).
+# Within torch.func.grad torch.compile differentiates the formula itself, unless it keeps the call (torch 2.13).
 @torch.compiler.allow_in_graph
 def _elementwise(number: int, *tensors: torch.Tensor) -> torch.Tensor:
     return _Elementwise.apply(*arrays.FORMULAS[number], *tensors)
@@ -150,6 +150,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "minimum": minimum,
     "ndim": torch.Tensor.dim,
     "one_hot": lambda x, count: (x.unsqueeze(-1) == torch.arange(count, device=x.device)).float(),
+    "running_maximum": lambda x: torch.cummax(x, 0).values,
     "shape": lambda x: x.shape,
     "solve_unit_lower": lambda factor, right: torch.linalg.solve_triangular(
         factor, right, upper=False, unitriangular=True

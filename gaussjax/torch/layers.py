@@ -16,7 +16,7 @@ from gaussjax.networks.expressions import apply_output_activation, parse_output_
 from gaussjax.networks.heads import STD_KINDS, GaussianHead
 from gaussjax.networks.layers import Activation, refuse_function
 from gaussjax.networks.layers import Layers as Described
-from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, output, step
+from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, guarded_sequence, output, step
 from gaussjax.networks.recurrent.layers import RecurrentLayers as DescribedRecurrence
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -183,6 +183,9 @@ class RecurrentLayers(nn.Module):
 
     def forward(self, x: torch.Tensor, carry: Any, resets: torch.Tensor | None = None) -> tuple[torch.Tensor, Any]:
         """Returns the last layer's output at each step, and the carry after the last step."""
+        return guarded_sequence(lambda x, carry: self._run(x, carry, resets), x, carry, resets)
+
+    def _run(self, x: torch.Tensor, carry: Any, resets: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         sequence = x.ndim > output(carry[0]).ndim
         states = []
         for i, before in enumerate(carry):

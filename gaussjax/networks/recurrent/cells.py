@@ -7,6 +7,9 @@ for the LSTM; reset, update, candidate for the GRU.
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -84,6 +87,40 @@ def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
     if resets is None:
         return state
     return jax.tree.map(lambda part: xp.where(resets[..., None], xp.zeros_like(part), part), state)
+
+
+def guarded(function: Callable[[Array], Any], x: Array, rank: int = 1) -> Any:
+    """Applies a function to the rows of `x`, which have `rank` axes; a row that is not finite becomes NaN.
+
+    The function gets zeros in place of such a row. If a loss leaves out its results, the row then adds zero to all
+    gradients; the product of a zero gradient with the row itself would be NaN.
+    """
+    finite = xp.all(xp.isfinite(x), axis=tuple(range(-rank, 0)), keepdims=True)
+    results = function(xp.where(finite, x, xp.zeros_like(x)))
+    # A log_std without batch axes depends on no row.
+    return jax.tree.map(lambda y: _nan_unless(finite, y) if y.ndim == x.ndim else y, results)
+
+
+def _nan_unless(finite: Array, y: Array) -> Array:
+    return xp.where(finite, y, y + math.nan)
+
+
+def guarded_sequence(
+    run: Callable[[Array, Any], tuple[Array, Any]], x: Array, carry: Any, resets: Bool[Array, "*batch"] | None
+) -> tuple[Array, Any]:
+    """Runs layers like `guarded`; an observation or a carry that is not finite gives NaN until the next reset."""
+    seen, *known = (xp.all(xp.isfinite(part), axis=-1) for part in (x, *jax.tree.leaves(carry)))
+    old = functools.reduce(operator.and_, known)
+    outputs, carry = run(xp.where(seen[..., None], x, xp.zeros_like(x)), clear(carry, ~old))
+    if seen.ndim == old.ndim:
+        finite = last = seen & (old if resets is None else old | resets)
+    else:
+        # Compares the number of such observations so far with their number at the latest reset.
+        number = xp.cumsum(~seen, 0) + xp.where(old, 0, 1)[None]
+        forgotten = xp.zeros_like(number) if resets is None else xp.where(resets, xp.where(seen, number, number - 1), 0)
+        finite = number == xp.running_maximum(forgotten)
+        last = finite[-1] if len(finite) else old
+    return _nan_unless(finite[..., None], outputs), jax.tree.map(lambda y: _nan_unless(last[..., None], y), carry)
 
 
 def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:

@@ -74,11 +74,15 @@ class RecurrentLayers(_Options):
         cells.refuse_none(carry)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
         options = (self.cell, self.hidden_size, self.initializer, self.dtype, self.fast_backward, self.memory_steps)
-        states = []
-        for i, state in enumerate(carry):
-            x, state = layer(*options, name=f"layer_{i}")(x, state, resets)
-            states.append(state)
-        return x, tuple(states)
+
+        def run(x: Array, carry: Any) -> tuple[Array, tuple[Any, ...]]:
+            states = []
+            for i, state in enumerate(carry):
+                x, state = layer(*options, name=f"layer_{i}")(x, state, resets)
+                states.append(state)
+            return x, tuple(states)
+
+        return cells.guarded_sequence(run, x, carry, resets)
 
 
 class Layer(_Options):

@@ -13,6 +13,7 @@ from gaussjax.core.choices import choose
 from gaussjax.networks.heads import NetworkOutput
 from gaussjax.networks.layers import Activation
 from gaussjax.networks.mlp import Network
+from gaussjax.networks.recurrent.cells import guarded
 from gaussjax.networks.recurrent.layers import RecurrentLayers
 
 
@@ -23,9 +24,8 @@ class Recurrent(Network):
     Where `resets[t]` is True, observation t starts an episode, and the carry is zeroed before step t. Single steps
     and a sequence give the same results. The kernels of the hidden state are initially orthogonal matrices.
 
-    A reset removes a carry of NaN or infinities too. An observation that is not finite affects no step after the next
-    reset. But the gradient of these steps multiplies it by zero, in JAX and in torch, and is then NaN: replace such an
-    observation, or leave its steps out of the sequence.
+    An observation or a carry that is not finite makes all results NaN until the next reset. It affects neither the
+    results after the reset nor the gradient of a loss that leaves out the steps before it, in JAX and in torch.
 
     Attributes:
         hidden_size: Width of the recurrent layers.
@@ -74,12 +74,12 @@ class Recurrent(Network):
     def features(self, observations: spaces.Observations, carry: Any, resets: Any = None) -> tuple[Array, Any]:
         """Returns the trunk's output `(…, width)` and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
-        return self.layers(x), carry
+        return guarded(self.layers, x), carry
 
     def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
-        mean, log_std, outputs = self.head(features)
+        mean, log_std, outputs = guarded(self.head, features)
         return mean, log_std, {**outputs, "carry": carry}
 
 
