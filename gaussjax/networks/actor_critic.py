@@ -16,7 +16,7 @@ from gaussjax.core.choices import choose
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import NetworkOutput
-from gaussjax.networks.layers import Activation, Layers, dense
+from gaussjax.networks.layers import Activation, Layers, dense, promoting
 from gaussjax.networks.recurrent.cells import guarded, refuse_none
 from gaussjax.spaces.arrays import has_pixels
 
@@ -107,6 +107,7 @@ class ActorCritic(nn.Module):
         }
         return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)} or ()
 
+    @promoting
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
         return run(self, observations, carry, resets)
@@ -192,6 +193,7 @@ class ActionValue(nn.Module):
     initializer: str = "lecun_normal"
     observation_space: spaces.Space | None = None
 
+    @promoting
     @nn.compact
     def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
         """Returns the value of each action, of shape `(…)`."""

@@ -14,7 +14,7 @@ from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.networks.expressions import parse
 from gaussjax.networks.heads import NetworkOutput
-from gaussjax.networks.layers import ACTIVATIONS, dense
+from gaussjax.networks.layers import ACTIVATIONS, dense, promoting
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
 from gaussjax.networks.recurrent.cells import guarded, refuse_none
@@ -104,6 +104,7 @@ class Graph(Network):
         features, _, carries = run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
+    @promoting
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs, with `carry` and `value` if the graph has them."""
         return forward(self, observations, carry, resets)

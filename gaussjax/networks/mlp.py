@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.networks.heads import GaussianHead, NetworkOutput
-from gaussjax.networks.layers import Activation, Layers, kernel_initializer
+from gaussjax.networks.layers import Activation, Layers, kernel_initializer, promoting
 
 
 class Network(nn.Module, kw_only=True):
@@ -48,6 +48,7 @@ class Network(nn.Module, kw_only=True):
         """Returns the trunk's output, which is the input of the head and of a shared critic."""
         return self.layers(self.flat(observations))
 
+    @promoting
     def __call__(self, observations: spaces.Observations) -> NetworkOutput:
         """Returns the mean, log_std and a dict of further outputs."""
         return self.head(self.features(observations))

@@ -102,5 +102,5 @@ def test_a_program_of_torch_compile_has_the_derivatives_of_the_formula(order):
 
 @pytest.mark.filterwarnings("ignore:.*autograd.Function")
 def test_torch_compile_refuses_a_second_forward_derivative():
-    with pytest.raises(Exception, match="torch.compile: expected at most one forward derivative"):
+    with pytest.raises(Exception, match=r"torch\.compile: expected at most one forward derivative"):
         _compiled(_forward(_forward(_total)))(ONE)

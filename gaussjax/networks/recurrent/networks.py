@@ -11,7 +11,7 @@ from jaxtyping import Array
 from gaussjax import spaces
 from gaussjax.core.choices import choose
 from gaussjax.networks.heads import NetworkOutput
-from gaussjax.networks.layers import Activation
+from gaussjax.networks.layers import Activation, promoting
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.recurrent.cells import guarded
 from gaussjax.networks.recurrent.layers import RecurrentLayers
@@ -76,6 +76,7 @@ class Recurrent(Network):
         x, carry = self.memory(self.flat(observations), carry, resets)
         return guarded(self.layers, x), carry
 
+    @promoting
     def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
