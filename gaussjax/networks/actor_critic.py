@@ -107,10 +107,10 @@ class ActorCritic(nn.Module):
         }
         return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)} or ()
 
-    @promoting
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
-        return run(self, observations, carry, resets)
+        with promoting():
+            return run(self, observations, carry, resets)
 
 
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -193,16 +193,16 @@ class ActionValue(nn.Module):
     initializer: str = "lecun_normal"
     observation_space: spaces.Space | None = None
 
-    @promoting
     @nn.compact
     def __call__(self, observations: spaces.Observations, actions: Float[Array, "... act"]) -> Float[Array, "..."]:
         """Returns the value of each action, of shape `(…)`."""
         if self.observation_space is not None:
             observations = spaces.flatten(self.observation_space, observations)
         observations = observations if xp.is_floating(observations) else xp.to_float32(observations)
-        x = jnp.concatenate([observations, actions], axis=-1)
-        x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
-        return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)
+        with promoting():
+            x = jnp.concatenate([observations, actions], axis=-1)
+            x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
+            return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)
 
 
 def actor(policy: Any, params: Any) -> tuple[Any, Any]:

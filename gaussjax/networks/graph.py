@@ -104,10 +104,10 @@ class Graph(Network):
         features, _, carries = run(self, observations, carry, resets)
         return (features, carries) if carries else features
 
-    @promoting
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs, with `carry` and `value` if the graph has them."""
-        return forward(self, observations, carry, resets)
+        with promoting():
+            return forward(self, observations, carry, resets)
 
     @nn.nowrap
     def recurrent_layers(self, layer: Layer, **linen: Any) -> RecurrentLayers:

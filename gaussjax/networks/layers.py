@@ -18,6 +18,8 @@ from gaussjax.core.compiled import number
 from gaussjax.core.text import quoted
 
 Activation: TypeAlias = str | Callable[[Array], Array] | None
+# In a network, layers promote parameters and inputs of different dtypes, which JAX's strict mode refuses otherwise.
+promoting = functools.partial(jax.numpy_dtype_promotion, "standard")
 
 
 def elu(x: Array) -> Array:
@@ -112,20 +114,6 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
         return nn.initializers.orthogonal(scale)
     gain, fan, distribution = INITIALIZERS.get(name) or choose(INITIALIZERS, name, "initializer")
     return nn.initializers.variance_scaling(gain * scale**2, fan, distribution)
-
-
-def promoting(forward: Any) -> Any:
-    """Decorates a forward pass whose parameters and observations may differ in dtype, which JAX refuses in strict mode.
-
-    Flax promotes them to a common dtype in each layer.
-    """
-
-    @functools.wraps(forward)
-    def call(*arguments: Any, **options: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return forward(*arguments, **options)
-
-    return call
 
 
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None, **linen: Any) -> nn.Dense:

@@ -48,10 +48,10 @@ class Network(nn.Module, kw_only=True):
         """Returns the trunk's output, which is the input of the head and of a shared critic."""
         return self.layers(self.flat(observations))
 
-    @promoting
     def __call__(self, observations: spaces.Observations) -> NetworkOutput:
         """Returns the mean, log_std and a dict of further outputs."""
-        return self.head(self.features(observations))
+        with promoting():
+            return self.head(self.features(observations))
 
     def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
         """Flattens each observation to one vector."""

@@ -76,11 +76,11 @@ class Recurrent(Network):
         x, carry = self.memory(self.flat(observations), carry, resets)
         return guarded(self.layers, x), carry
 
-    @promoting
     def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
-        features, carry = self.features(observations, carry, resets)
-        mean, log_std, outputs = guarded(self.head, features)
+        with promoting():
+            features, carry = self.features(observations, carry, resets)
+            mean, log_std, outputs = guarded(self.head, features)
         return mean, log_std, {**outputs, "carry": carry}
 
 
