@@ -25,7 +25,8 @@ class Recurrent(Network):
     and a sequence give the same results. The kernels of the hidden state are initially orthogonal matrices.
 
     An observation or a carry that is not finite makes all results NaN until the next reset. It affects neither the
-    results after the reset nor the gradient of a loss that leaves out the steps before it, in JAX and in torch.
+    results after the reset nor their gradients, in JAX and in torch. The log-density of a NaN mean has a NaN gradient
+    even if the loss leaves it out, so leave out such steps before they are scored.
 
     Attributes:
         hidden_size: Width of the recurrent layers.
