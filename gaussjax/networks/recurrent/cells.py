@@ -89,7 +89,7 @@ def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
     return jax.tree.map(lambda part: xp.where(resets[..., None], xp.zeros_like(part), part), state)
 
 
-def guarded(function: Callable[[Array], Any], x: Array, rank: int = 1) -> Any:
+def guarded(function: Callable[[Any], Any], x: Any, rank: int = 1) -> Any:
     """Applies a function to the rows of `x`, which have `rank` axes; a row that is not finite becomes NaN.
 
     The function gets zeros in place of such a row. If a loss leaves out its results, the row then adds zero to all
@@ -105,9 +105,7 @@ def _nan_unless(finite: Array, y: Array) -> Array:
     return xp.where(finite, y, y + math.nan)
 
 
-def guarded_sequence(
-    run: Callable[[Array, Any], tuple[Array, Any]], x: Array, carry: Any, resets: Bool[Array, "*batch"] | None
-) -> tuple[Array, Any]:
+def guarded_sequence(run: Callable[[Any, Any], tuple[Any, Any]], x: Any, carry: Any, resets: Any) -> tuple[Any, Any]:
     """Runs layers like `guarded`; an observation or a carry that is not finite gives NaN until the next reset."""
     seen, *known = (xp.all(xp.isfinite(part), axis=-1) for part in (x, *jax.tree.leaves(carry)))
     old = functools.reduce(operator.and_, known)
