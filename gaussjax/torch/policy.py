@@ -39,7 +39,9 @@ class Module:
         return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
-        """Calls the module with these parameters."""
+        """Calls the module with these parameters, or a module that holds its own parameters."""
+        if isinstance(params, nn.Module):
+            return params(*arguments)
         if self.built_in:
             return functional_call(self.module, dict(params), arguments)
         # Buffers such as running means are copied, because a policy must not change its module.
@@ -112,7 +114,7 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
 
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
     # torch.compile cannot trace JAX's pytree functions, so a compiled call does not check the parameters.
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or isinstance(params, nn.Module):
         return
     wrong = [] if isinstance(params, Mapping) else [type(params).__name__]
     if not wrong:

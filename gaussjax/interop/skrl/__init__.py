@@ -14,5 +14,4 @@ from gaussjax.interop.skrl.checkpoints import CheckpointError as CheckpointError
 from gaussjax.interop.skrl.checkpoints import params as params
 from gaussjax.interop.skrl.checkpoints import read as read
 from gaussjax.interop.skrl.checkpoints import statistics as statistics
-from gaussjax.interop.skrl.conventions import Profile as Profile
-from gaussjax.interop.skrl.conventions import profile as profile
+from gaussjax.interop.skrl.models import torch_model as torch_model

@@ -1,0 +1,194 @@
+"""The class of the models that skrl's agents in PyTorch get."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import torch
+from torch import nn
+
+from gaussjax.interop.skrl.conventions import Conventions, gymnasium_space, with_value
+from gaussjax.policy import Policy
+from gaussjax.torch import convert, random
+from gaussjax.torch.policy import from_spec, own_kind
+
+
+class Methods:
+    """A policy of gaussjax as a model of skrl. Its parameters are those of the policy's network."""
+
+    def __init__(
+        self, policy: Policy, params: Any, deterministic: bool, converted: Conventions, state_space: Any, device: Any
+    ) -> None:
+        parts = dict(converted.parts)
+        observed = parts.get("observations", policy.spec.observation_space)
+        state_space = parts.get("states") if state_space is None else state_space
+        described = {
+            "observation_space": gymnasium_space(observed),
+            "state_space": None if state_space is None else gymnasium_space(state_space),
+            "action_space": gymnasium_space(parts.get("taken_actions", policy.spec.action_space)),
+            "device": device,
+        }
+        base = super().__init__
+        base(**{name: described[name] for name in inspect.signature(base).parameters})  # 1.4.3 has no state_space.
+        kind = own_kind(policy)
+        self.policy = from_spec(policy.spec, kind=kind)
+        self.conventions, self.deterministic = converted, deterministic
+        self._act = inspect.unwrap(self.policy.act)
+        self._last: dict[str, Any] | None = None
+        self._shared: tuple[Any, Any] | None = None
+        network = policy.spec.network
+        if isinstance(network, nn.Module):
+            self.network = copy.deepcopy(network)
+        else:
+            self.network = convert.network(policy.spec, kind).to_empty(device="cpu")
+        if params is None:
+            params = self.policy.init(random.key(int(torch.randint(2**31, ()))))
+        elif not isinstance(params, Mapping) or set(params) == {"params"}:
+            params = convert.to_torch(policy.spec, params, kind)
+        self.network.load_state_dict(params, strict=not isinstance(network, nn.Module))
+        self.to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the results of the last call, because tensors with a history cannot be copied."""
+        return {**self.__dict__, "_act": None, "_last": None, "_shared": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._act = inspect.unwrap(self.policy.act)
+
+    def compute(self, inputs: Mapping[str, Any], role: str = "") -> tuple[Any, dict[str, Any]]:
+        """Returns the mean and the outputs of the network, or the value and no outputs."""
+        actions, outputs = self._run(inputs, role)
+        return outputs.get("mean_actions", actions), outputs
+
+    def act(self, inputs: Mapping[str, Any], role: str = "") -> tuple[Any, ...]:
+        """Returns actions, or a value, and a dict of further outputs, in the form of the model's version."""
+        actions, outputs = self._run(inputs, role)
+        if self.conventions.version == "1.4.3":
+            return actions, outputs.pop("log_prob", None), outputs
+        return actions, outputs
+
+    def _run(self, inputs: Mapping[str, Any], role: str) -> tuple[Any, dict[str, Any]]:
+        is_value = role == "value" and not self.deterministic
+        seen = [inputs.get(name) for name, _ in self.conventions.parts]
+        if is_value and self._shared is not None and self._state(seen) == self._shared[0]:
+            (_, result), self._shared = self._shared, None
+            return result
+        call, noise, taken = self.conventions.call(inputs), None, None
+        if not self.deterministic and not is_value:
+            rows = jax.tree.leaves(inputs[self.conventions.parts[0][0]])[0]
+            # skrl's models draw in every call; with the same draws an agent samples the same minibatches.
+            noise = call.sequences(torch.randn(rows.shape[0], self.num_actions, device=rows.device))
+            taken = inputs.get("taken_actions")
+            taken = None if taken is None else call.sequences(taken)
+        options = {**call.options, "deterministic": noise is None, "noise": noise, "taken_actions": taken}
+        actions, log_prob, found = self._act(self.network, None, call.observations, **options)
+        outputs, actions = call.outputs(found), call.flat(actions)
+        states = {"rnn": outputs["rnn"]} if "rnn" in outputs else {}
+        if self.deterministic:
+            return actions, states
+        value = (call.flat(found["value"]).unsqueeze(-1), states) if "value" in found else None
+        if is_value:
+            return with_value(value, self.policy)
+        self._shared = None if value is None else (self._state(seen), value)
+        self._last, log_prob = outputs, call.flat(log_prob)
+        return actions, {**outputs, "log_prob": log_prob.reshape(actions.shape[0], -1)}
+
+    def _state(self, tensors: list[Any]) -> list[Any]:
+        """Identifies tensors, their content and the parameters, which in-place changes count."""
+        leaves = [*jax.tree.leaves(tensors), *itertools.islice(self.network.parameters(), 1)]
+        return [(id(leaf), leaf._version) for leaf in leaves] + [torch.is_grad_enabled()]
+
+    def get_entropy(self, role: str = "") -> torch.Tensor:
+        """Returns the entropy of the last call's distribution in nats: `(N, 1)` in 2.1.1, else `(N, act)`."""
+        if self._last is None:
+            return torch.tensor(0.0, device=self.device)
+        terms = self.policy.distribution(self._last).entropy("none")
+        return terms.sum(-1, keepdim=True) if self.conventions.version == "2.1.1" else terms
+
+    def get_log_std(self, role: str = "") -> torch.Tensor:
+        """Returns the clipped log_std of the last call, `(N, act)`; skrl has this method in 1.4.3."""
+        return self._last["log_std"]
+
+    def distribution(self, role: str = "") -> Any:
+        """Returns the distribution of the last call, with the names of `torch.distributions`, or None before one."""
+        return None if self._last is None else LastDistribution(self.policy.distribution(self._last))
+
+    def get_specification(self) -> dict[str, Any]:
+        """Returns the sizes of the recurrent states, in the form that skrl's agents read."""
+        return self.conventions.specification()
+
+    def init_weights(self, method_name: str = "orthogonal_", *args: Any, **options: Any) -> None:
+        """Initializes the weights of all linear layers with a function of `torch.nn.init`."""
+        self._init("weight", method_name, args, options)
+
+    def init_biases(self, method_name: str = "constant_", *args: Any, **options: Any) -> None:
+        """Initializes the biases of all linear layers with a function of `torch.nn.init`."""
+        self._init("bias", method_name, args, options)
+
+    def _init(self, name: str, method_name: str, args: Any, options: Any) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                getattr(nn.init, method_name)(getattr(layer, name), *args, **options)
+
+
+class LastDistribution:
+    """A distribution with the properties and methods of `torch.distributions.Normal`, in units of the action.
+
+    `loc` and `scale` are the mean and the standard deviation of the normal distribution before any squashing.
+    """
+
+    def __init__(self, distribution: Any) -> None:
+        self._distribution, self.loc = distribution, distribution.loc
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """Standard deviation before any squashing, `(N, act)`."""
+        return self._distribution.log_std.exp()
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Expected action, `(N, act)`."""
+        return self._distribution.mean()
+
+    @property
+    def stddev(self) -> torch.Tensor:
+        """Standard deviation of the action, `(N, act)`."""
+        return self._distribution.stddev()
+
+    def log_prob(self, actions: torch.Tensor) -> torch.Tensor:
+        """Log-density of each dimension in nats, `(N, act)`."""
+        return self._distribution.log_prob(actions, "none")
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy of each dimension in nats, `(N, act)`."""
+        return self._distribution.entropy("none")
+
+    def rsample(self) -> torch.Tensor:
+        """Draws actions `(N, act)` from torch's generator, with gradients."""
+        return self._distribution.from_noise(torch.randn_like(self.loc))
+
+    def sample(self) -> torch.Tensor:
+        """Draws actions `(N, act)` from torch's generator."""
+        return self.rsample().detach()
+
+
+@functools.cache
+def model_class() -> type:
+    """Returns the class, with skrl's own as its second base; skrl is imported with the first model."""
+    from skrl.models.torch import Model
+
+    return type("TorchModel", (Methods, Model), {"__module__": __name__, "__doc__": Methods.__doc__})
+
+
+def __getattr__(name: str) -> Any:
+    """Makes the class of the models on first use, so that pickle finds it by its name."""
+    if name == "TorchModel":
+        return model_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
