@@ -14,4 +14,5 @@ from gaussjax.interop.skrl.checkpoints import CheckpointError as CheckpointError
 from gaussjax.interop.skrl.checkpoints import params as params
 from gaussjax.interop.skrl.checkpoints import read as read
 from gaussjax.interop.skrl.checkpoints import statistics as statistics
+from gaussjax.interop.skrl.models import jax_model as jax_model
 from gaussjax.interop.skrl.models import torch_model as torch_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -233,7 +234,20 @@ def _width(space: spaces.Space) -> int:
     return spaces.size(space)
 
 
-def gymnasium_space(space: spaces.Space) -> Any:
+def described_spaces(policy: Policy, converted: Conventions, state_space: Any, device: Any, base: Any) -> dict[str, Any]:
+    """Returns the arguments of the constructor of skrl's model; that of 1.4.3 has no state space."""
+    parts = dict(converted.parts)
+    state_space = parts.get("states") if state_space is None else spaces.as_space(state_space)
+    described = {
+        "observation_space": parts.get("observations", policy.spec.observation_space),
+        "state_space": state_space,
+        "action_space": parts.get("taken_actions", policy.spec.action_space),
+    }
+    found = {name: None if space is None else _gymnasium(space) for name, space in described.items()}
+    return {name: value for name, value in {**found, "device": device}.items() if name in inspect.signature(base).parameters}
+
+
+def _gymnasium(space: spaces.Space) -> Any:
     """Converts a space to Gymnasium's, from which skrl's models draw random actions."""
     from gymnasium import spaces as theirs
 
@@ -246,9 +260,9 @@ def gymnasium_space(space: spaces.Space) -> Any:
         case spaces.MultiDiscrete():
             return theirs.MultiDiscrete(space.nvec)
         case spaces.Dict():
-            return theirs.Dict({name: gymnasium_space(inner) for name, inner in space.items})
+            return theirs.Dict({name: _gymnasium(inner) for name, inner in space.items})
         case spaces.Tuple():
-            return theirs.Tuple([gymnasium_space(inner) for inner in space.items])
+            return theirs.Tuple([_gymnasium(inner) for inner in space.items])
 
 
 def _states(carry: Any) -> list[Any]:

@@ -13,7 +13,7 @@ import jax
 import torch
 from torch import nn
 
-from gaussjax.interop.skrl.conventions import Conventions, gymnasium_space, with_value
+from gaussjax.interop.skrl.conventions import Conventions, described_spaces, with_value
 from gaussjax.policy import Policy
 from gaussjax.torch import convert, random
 from gaussjax.torch.policy import from_spec, own_kind
@@ -25,17 +25,7 @@ class Methods:
     def __init__(
         self, policy: Policy, params: Any, deterministic: bool, converted: Conventions, state_space: Any, device: Any
     ) -> None:
-        parts = dict(converted.parts)
-        observed = parts.get("observations", policy.spec.observation_space)
-        state_space = parts.get("states") if state_space is None else state_space
-        described = {
-            "observation_space": gymnasium_space(observed),
-            "state_space": None if state_space is None else gymnasium_space(state_space),
-            "action_space": gymnasium_space(parts.get("taken_actions", policy.spec.action_space)),
-            "device": device,
-        }
-        base = super().__init__
-        base(**{name: described[name] for name in inspect.signature(base).parameters})  # 1.4.3 has no state_space.
+        super().__init__(**described_spaces(policy, converted, state_space, device, super().__init__))
         kind = own_kind(policy)
         self.policy = from_spec(policy.spec, kind=kind)
         self.conventions, self.deterministic = converted, deterministic

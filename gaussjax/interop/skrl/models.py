@@ -6,7 +6,7 @@ from typing import Any
 
 from gaussjax.core.compiled import flag
 from gaussjax.interop.skrl.conventions import Conventions, conventions, refuse_unscored, without_log_std
-from gaussjax.policy import Policy
+from gaussjax.policy import Policy, checks
 
 
 def torch_model(
@@ -63,6 +63,59 @@ def torch_model(
 
     policy, converted = _prepared(policy, deterministic, version, num_envs)
     return in_torch.model_class()(policy, params, deterministic, converted, state_space, device)
+
+
+def jax_model(
+    policy: Policy,
+    key: Any,
+    *,
+    params: Any = None,
+    deterministic: bool = False,
+    num_envs: int | None = None,
+    state_space: Any = None,
+    version: str | None = None,
+    device: Any = None,
+) -> Any:
+    """Makes a model of skrl in JAX from a policy; agents take it as "policy", "value", "critic_1" and so on.
+
+    The model is a Flax module whose `state_dict` holds the parameters. `init_state_dict` keeps them unless it gets a
+    key of its own. A call outside of `jit` runs one compiled function. The noise follows from the key; within the
+    caller's `jit` it follows from the observations too, so that it is not the same in every call of that program.
+
+    Names of inputs, separated rows and networks with a value are as in `torch_model`.
+
+    Args:
+        policy: A policy in JAX, of any kind. `clipped_log_prob="unclipped"` is refused, as in `torch_model`.
+        key: PRNG key of the parameters and the noise, consumed. Give each model a key of its own.
+        params: Parameters to start from; by default the key draws them.
+        deterministic: As in `torch_model`.
+        num_envs: As in `torch_model`.
+        state_space: As in `torch_model`.
+        version: As in `torch_model`.
+        device: Device of the parameters, as in skrl.
+
+    Returns:
+        A `skrl.models.jax.Model`.
+
+    Raises:
+        ImportError: skrl is not installed.
+        ValueError: The version is unknown, the number of environments is missing, or the policy does not score the
+            actions of its environment.
+        TypeError: The key is not one PRNG key.
+
+    Example:
+        >>> import gaussjax, jax
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP((64, 64)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
+        >>> model = jax_model(policy, jax.random.key(0))  # doctest: +SKIP
+        >>> actions, outputs = model.act({"observations": jax.numpy.zeros((5, 3))}, role="policy")  # doctest: +SKIP
+        >>> actions.shape, model.get_entropy(outputs["stddev"]).shape  # doctest: +SKIP
+        ((5, 1), (5, 1))
+    """
+    from gaussjax.interop.skrl import in_jax
+
+    checks.key(key)
+    policy, converted = _prepared(policy, deterministic, version, num_envs)
+    return in_jax.model_class()(policy, key, params, deterministic, converted, state_space, device)
 
 
 def _prepared(
