@@ -207,7 +207,7 @@ torch.save({"policy": state_dict, "observation_preprocessor": scaler}, folder / 
 # `read` opens the file without running anything in it.
 
 # %%
-modules = gaussjax.interop.skrl.read(folder / "agent_1000.pt")
+modules = gaussjax.interop.skrl.arrays(folder / "agent_1000.pt")
 {name: array.shape for name, array in modules["policy"].items()}
 
 # %% [markdown]
@@ -261,7 +261,7 @@ torch.save(state_dict, folder / "lstm.pt")
 lstm = recurrent["LSTM"]
 params = gaussjax.interop.skrl.params(
     lstm.spec,
-    gaussjax.interop.skrl.read(folder / "lstm.pt"),
+    gaussjax.interop.skrl.arrays(folder / "lstm.pt"),
     {
         "lstm": "memory",
         "net.0": "layers.dense_0",
@@ -296,7 +296,7 @@ data = flax.serialization.to_bytes({"params": theirs})
 (folder / "agent_1000.pickle").write_bytes(pickle.dumps({"policy": data}))
 
 # %%
-module = gaussjax.interop.skrl.read(folder / "agent_1000.pickle")["policy"]
+module = gaussjax.interop.skrl.arrays(folder / "agent_1000.pickle")["policy"]
 names = {"fc1": "layers.dense_0", "fc2": "layers.dense_1", "fc3": "head.mean", "log_std_parameter": "head.log_std"}
 params = gaussjax.interop.skrl.params(mlp.spec, module, names)
 

@@ -40,7 +40,7 @@ READERS = {
         "torch": load_in_torch,
         "checkpoint": read_checkpoint,
     },
-    **{suffix: {"skrl": skrl.read} for suffix in (".pt", ".pickle", ".flax")},
+    **{suffix: {"skrl": skrl.arrays} for suffix in (".pt", ".pickle", ".flax")},
     **{suffix: {"dataset": data.read_dataset} for suffix in (".npz", ".csv")},
     ".yaml": {"network": lambda path: networks.from_spec(path.read_text(encoding="utf-8"))},
 }

@@ -29,7 +29,7 @@ class Environment:
     """A linear system with noise, whose episodes end and are cut off at random."""
 
     observation_space, state_space, action_space = SEEN, None, ACTED
-    num_envs, num_agents, device = ENVS, 1, torch.device("cpu")
+    num_envs, num_agents, device, array = ENVS, 1, torch.device("cpu"), staticmethod(torch.from_numpy)
 
     def __init__(self):
         self.generator = np.random.default_rng(3)
@@ -37,15 +37,15 @@ class Environment:
         self.now = self.generator.normal(size=(ENVS, 3)).astype(np.float32)
 
     def reset(self):
-        return torch.from_numpy(self.now), {}
+        return self.array(self.now), {}
 
     def step(self, actions):
         noise = self.generator.normal(size=(ENVS, 3)).astype(np.float32)
-        self.now = 0.9 * self.now + 0.3 * np.tanh(actions.numpy()) @ self.drawn + 0.1 * noise
+        self.now = 0.9 * self.now + 0.3 * np.tanh(np.asarray(actions)) @ self.drawn + 0.1 * noise
         reward = -np.square(self.now).sum(-1, keepdims=True)
-        ended = torch.from_numpy(self.generator.random((2, ENVS, 1)) < 0.05)
-        infos = {"amp_obs": torch.from_numpy(np.concatenate([self.now, self.now], -1))}
-        return torch.from_numpy(self.now), torch.from_numpy(reward), *ended, infos
+        ended = self.generator.random((2, ENVS, 1)) < 0.05
+        infos = {"amp_obs": self.array(np.concatenate([self.now, self.now], -1))}
+        return *map(self.array, (self.now, reward, *ended)), infos
 
     def state(self):
         return None
@@ -116,7 +116,8 @@ class Value(DeterministicMixin, Model):
 def layers(sizes):
     parts = []
     for before, after in zip(sizes, sizes[1:]):
-        parts += [torch.nn.Linear(before, after), torch.nn.ReLU()]
+        # A unit of ReLU that rounding switches off moves its weights by whole steps of Adam.
+        parts += [torch.nn.Linear(before, after), torch.nn.ELU()]
     return torch.nn.Sequential(*parts[:-1])
 
 
@@ -133,12 +134,12 @@ def ours(model, **options):
     hidden = (WIDTH,) * (len(net) - 1)
     if isinstance(model, Value):
         space = SEEN if model.net[0].in_features == 3 else BOTH
-        policy = gaussjax.gaussian(gaussjax.networks.MLP(hidden, std="fixed"), space, ONE)
+        policy = gaussjax.gaussian(gaussjax.networks.MLP(hidden, "elu", std="fixed"), space, ONE)
         return torch_model(policy, params=params, deterministic=True, device="cpu")
-    network = gaussjax.networks.MLP(hidden, initial_log_std=-0.5)
+    network = gaussjax.networks.MLP(hidden, "elu", initial_log_std=-0.5)
     if model.memory is not None:
         kind = getattr(gaussjax.networks, type(model.memory).__name__)
-        network = kind(hidden_size=WIDTH, sizes=hidden, initial_log_std=-0.5, sequence_length=LENGTH)
+        network = kind(hidden_size=WIDTH, sizes=hidden, activation="elu", initial_log_std=-0.5, sequence_length=LENGTH)
     policy = gaussjax.gaussian(network, SEEN, ACTED, clip_actions=model.memory is None)
     return torch_model(policy, params=params, num_envs=ENVS, device="cpu")
 
@@ -153,16 +154,16 @@ ON_POLICY = {"rollouts": ROLLOUTS, "learning_rate": 1e-3}
 AGENTS = {
     "PPO": (ppo.PPO, config(**ON_POLICY, learning_epochs=4, mini_batches=2, entropy_loss_scale=0.01)),
     "A2C": (a2c.A2C, config(**ON_POLICY, entropy_loss_scale=0.01)),
-    "TRPO": (trpo.TRPO, config(**ON_POLICY, learning_epochs=2, mini_batches=2)),
+    "TRPO": (trpo.TRPO, config(**ON_POLICY, learning_epochs=2, mini_batches=2, damping=1.0, conjugate_gradient_steps=3)),
     "SAC": (sac.SAC, config(batch_size=32, learning_rate=1e-3, random_timesteps=8, learning_starts=8)),
     "AMP": (amp.AMP, config(**ON_POLICY, learning_epochs=2, mini_batches=2, amp_batch_size=16)),
     "PPO_RNN": (ppo_rnn.PPO_RNN, config(**ON_POLICY, learning_epochs=4, mini_batches=2, entropy_loss_scale=0.01)),
 }
 
 
-def trained(name, models, steps):
-    agent_class, options = AGENTS[name]
-    memory = RandomMemory(memory_size=256 if name == "SAC" else ROLLOUTS, num_envs=ENVS, device="cpu")
+def trained(name, models, steps, agents=AGENTS, memory=RandomMemory, trainer=SequentialTrainer, environment=Environment):
+    agent_class, options = agents[name]
+    memory = memory(memory_size=256 if name == "SAC" else ROLLOUTS, num_envs=ENVS, device="cpu")
     extra = {}
     if name == "AMP":
         generator = torch.Generator().manual_seed(5)
@@ -175,10 +176,10 @@ def trained(name, models, steps):
     spaces = {"observation_space": SEEN, "state_space": None, "action_space": ACTED, "device": "cpu"}
     agent = agent_class(models=models, memory=memory, cfg=copy.deepcopy(options), **spaces, **extra)
     quiet = {"headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
-    environment = Environment()
     torch.manual_seed(7)
-    trainer = SequentialTrainer(cfg={"timesteps": steps, **quiet}, env=environment, agents=agent)
-    trainer.train()
+    np.random.seed(7)
+    models["policy"].action_space.seed(7)
+    trainer(cfg={"timesteps": steps, **quiet}, env=environment(), agents=agent).train()
     return agent
 
 

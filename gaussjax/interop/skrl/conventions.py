@@ -16,7 +16,6 @@ from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import count
 from gaussjax.core.text import quoted
-from gaussjax.networks.description import bind
 from gaussjax.policy import Policy, checks
 
 VERSIONS = ("1.4.3", "2.0.0", "2.1.1")

@@ -42,6 +42,8 @@ class Methods:
     ) -> None:
         super().__init__(**described_spaces(policy, converted, state_space, device, super().__init__))
         nn.Module.__post_init__(self)
+        # A device cannot be pickled, but its name can.
+        device = f"{self.device.platform}:{self.device.id}"
         self._made_with = policy, key, deterministic, converted, state_space, device
         self.policy, self.conventions, self.deterministic = policy, converted, deterministic
         self._calls, self._shared = 0, None
