@@ -86,7 +86,10 @@ class Dense(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the outputs in the layer's dtype, or without one in the dtype to which the operands promote."""
-        return F.linear(*cast(self.compute, x, self.weight, self.bias))
+        weight, bias = self.weight, self.bias
+        if self.compute is None and x.dtype == weight.dtype == bias.dtype:
+            return F.linear(x, weight, bias)
+        return F.linear(*cast(self.compute, x, weight, bias))
 
 
 class Norm(nn.LayerNorm):
@@ -140,10 +143,11 @@ class Layers(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
-        for i, activate in enumerate(self.activations):
-            x = getattr(self, f"dense_{i}")(x)
+        parts = iter(self.children())
+        for activate in self.activations:
+            x = next(parts)(x)
             if self.normalised:
-                x = getattr(self, f"norm_{i}")(x)
+                x = next(parts)(x)
             x = activate(x)
         return x
 
@@ -258,14 +262,18 @@ class Head(nn.Module):
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Returns the mean `(…, act)`, log_std and a dict of further outputs."""
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        if features.dtype != torch.float32:
+            features = features.to(torch.promote_types(features.dtype, torch.float32))
         mean = apply_output_activation(self.output_activation, self.mean(features), ACTIVATIONS)
-        fixed = mean.new_full((mean.shape[-1],), self.described.start())
-        log_std = self.described.bounded(self._made("log_std", features, fixed), torch.tanh)
+        log_std = self._made("log_std", features)
+        if log_std is None:
+            log_std = mean.new_full((mean.shape[-1],), self.described.start())
+        log_std = self.described.bounded(log_std, torch.tanh)
         if not self.described.off_diagonal:
             return mean, log_std, {}
-        return mean, log_std, {"off_diagonal": self._made("off_diagonal", features, fixed[:0])}
+        pairs = self._made("off_diagonal", features)
+        return mean, log_std, {"off_diagonal": mean.new_zeros(0) if pairs is None else pairs}
 
-    def _made(self, name: str, features: torch.Tensor, constant: torch.Tensor) -> torch.Tensor:
-        part = getattr(self, name, constant)
+    def _made(self, name: str, features: torch.Tensor) -> torch.Tensor | None:
+        part = getattr(self, name, None)
         return part(features) if isinstance(part, nn.Module) else part

@@ -5,6 +5,7 @@ Usage: python skrl_suite.py FOLDER RESULTS.md [FILE …]
 The folder is a checkout of github.com/Toni-SM/skrl. A file is one of `FILES`, and all of them run by default.
 """
 
+import importlib
 import platform
 import re
 import sys
@@ -118,6 +119,17 @@ class Recorder:
         items[:] = [item for item in items if item.nodeid.partition("tests/")[2] not in self.outcomes]
 
 
+def checked(check):
+    """The suite's check of options, without the options that the installed release does not have any more."""
+
+    def check_config_keys(config, default):
+        for name in set(config) - set(default):
+            del config[name]
+        check(config, default)
+
+    return check_config_keys
+
+
 def main(folder, results, *chosen):
     torch.set_num_threads(1)
     for framework, module in (("torch", in_torch), ("jax", in_jax)):
@@ -125,6 +137,8 @@ def main(folder, results, *chosen):
             setattr(module, name, function)
     recorder = Recorder()
     sys.path.insert(0, folder)
+    utilities = importlib.import_module("tests.utilities")
+    utilities.check_config_keys = checked(utilities.check_config_keys)
     files = [str(Path(folder, "tests", name)) for name in chosen or FILES]
     pytest.main(["-q", "--rootdir", folder, "-p", "no:cacheprovider", "--tb=short", *files], plugins=[recorder])
     rows = []

@@ -43,9 +43,9 @@ class Call(NamedTuple):
     states: Callable[[Any], list[Any]]
 
     def outputs(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the outputs of a policy as those of a model: flat, with the carry as a list of states."""
-        kept = {name: jax.tree.map(self.flat, value) for name, value in found.items() if name not in _LEFT_OUT}
-        return {**kept, "rnn": self.states(found["carry"])} if "carry" in found else kept
+        """Returns the outputs of a policy as those of a model: flat, without those that a model does not have."""
+        kept = {name: value for name, value in found.items() if name not in _LEFT_OUT}
+        return kept if self.flat is _same else jax.tree.map(self.flat, kept)
 
 
 def _same(array: Any) -> Any:

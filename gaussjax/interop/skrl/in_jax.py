@@ -125,7 +125,7 @@ class Methods:
         options = {**call.options, "deterministic": key is None, "taken_actions": taken}
         actions, log_prob, found = self.policy.act(params, key, call.observations, **options)
         outputs, actions = call.outputs(found), call.flat(actions)
-        states = {"rnn": outputs["rnn"]} if "rnn" in outputs else {}
+        states = {"rnn": call.states(found["carry"])} if "carry" in found else {}
         if self.deterministic:
             return actions, states
         value = {"value": call.flat(found["value"])[..., None]} if "value" in found else None
@@ -133,8 +133,9 @@ class Methods:
             return with_value(value, self.policy)["value"], states
         entropy = self.policy.distribution(outputs).entropy("none")
         outputs["stddev"] = jnp.exp(jnp.broadcast_to(entropy, actions.shape) - _UNIT_ENTROPY)
-        outputs["log_prob"] = call.flat(log_prob).reshape(actions.shape[0], -1)
-        return actions, {**outputs, **(value or {})}
+        log_prob = call.flat(log_prob)
+        outputs["log_prob"] = log_prob if log_prob.ndim == actions.ndim else log_prob[..., None]
+        return actions, {**outputs, **states, **(value or {})}
 
     def _result(self, actions: Any, outputs: dict[str, Any]) -> tuple[Any, ...]:
         outputs = {name: value for name, value in outputs.items() if name != "value"}
