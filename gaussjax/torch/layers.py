@@ -143,7 +143,7 @@ class Layers(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
-        parts = iter(self.children())
+        parts = iter(self._modules.values())
         for activate in self.activations:
             x = next(parts)(x)
             if self.normalised:
@@ -268,12 +268,14 @@ class Head(nn.Module):
         log_std = self._made("log_std", features)
         if log_std is None:
             log_std = mean.new_full((mean.shape[-1],), self.described.start())
-        log_std = self.described.bounded(log_std, torch.tanh)
+        if self.described.log_std_bounds is not None:
+            log_std = self.described.bounded(log_std, torch.tanh)
         if not self.described.off_diagonal:
             return mean, log_std, {}
         pairs = self._made("off_diagonal", features)
         return mean, log_std, {"off_diagonal": mean.new_zeros(0) if pairs is None else pairs}
 
     def _made(self, name: str, features: torch.Tensor) -> torch.Tensor | None:
-        part = getattr(self, name, None)
-        return part(features) if isinstance(part, nn.Module) else part
+        # Without `getattr`, which formats an error for each name that a module does not have.
+        layer = self._modules.get(name)
+        return self._parameters.get(name) if layer is None else layer(features)

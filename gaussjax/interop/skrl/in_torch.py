@@ -184,9 +184,10 @@ class PlainGaussian:
         scale = log_std.exp()
         actions = torch.addcmul(mean, scale, noise)
         actions = self.clip(actions) if self.options["clip_actions"] else actions
-        terms = ((actions if taken_actions is None else taken_actions) - mean) / scale
-        terms = -0.5 * terms.square() - (log_std + HALF_LOG_2PI)
-        log_prob = terms if self.reduce is None else self.reduce(terms, -1)
+        if taken_actions is not None or self.options["clip_actions"]:
+            noise = ((actions if taken_actions is None else taken_actions) - mean) / scale
+        terms = -0.5 * noise.square() - (log_std + HALF_LOG_2PI)
+        log_prob = terms if self.reduce is None else self.reduce(terms, -1, keepdim=True)
         return actions, log_prob, {**found, "mean_actions": mean, "log_std": log_std.expand_as(mean)}
 
 
