@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers lint docs format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers test-skrl lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -46,6 +46,12 @@ PEER_TESTS ?= .peers/tests
 test-peers: .peers/distributions/.ready
 	rm -rf .peers/outcomes
 	.peers/distributions/bin/python -m tests.peers.run $(PEER_TESTS) --out benchmarks/results/peer_tests.md
+
+# skrl's own tests of agents and models with our models in place of its own (hours). The folder is a checkout of
+# github.com/Toni-SM/skrl.
+SKRL_TESTS ?= .peers/skrl-tests
+test-skrl: .peers/skrl/.ready
+	PYTHONPATH=$(CURDIR) .peers/skrl/bin/python tests/parity/skrl_suite.py $(SKRL_TESTS) benchmarks/results/skrl_tests.md
 
 lint: $(READY)
 	$(BIN)/ruff check .

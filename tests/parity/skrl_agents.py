@@ -4,6 +4,7 @@ Usage: python skrl_agents.py RESULTS.npz [AGENT …]
 """
 
 import copy
+import itertools
 import sys
 import tempfile
 
@@ -115,7 +116,7 @@ class Value(DeterministicMixin, Model):
 
 def layers(sizes):
     parts = []
-    for before, after in zip(sizes, sizes[1:]):
+    for before, after in itertools.pairwise(sizes):
         # A unit of ReLU that rounding switches off moves its weights by whole steps of Adam.
         parts += [torch.nn.Linear(before, after), torch.nn.ELU()]
     return torch.nn.Sequential(*parts[:-1])
@@ -125,7 +126,7 @@ def ours(model, **options):
     """Our model of the same network, with the weights of skrl's."""
     net = [name for name, _ in model.net.named_parameters() if name.endswith("weight")]
     places = [*(f"layers.dense_{i}" for i in range(len(net) - 1)), "head.mean"]
-    names = {f"net.{name.removesuffix('.weight')}": place for name, place in zip(net, places)}
+    names = {f"net.{name.removesuffix('.weight')}": place for name, place in zip(net, places, strict=False)}
     names |= {"memory": "memory", "log_std_parameter": "head.log_std"}
     params = {}
     for name, tensor in model.named_parameters():
@@ -147,21 +148,31 @@ def ours(model, **options):
 def config(**options):
     experiment = {"directory": tempfile.gettempdir(), "write_interval": 0, "checkpoint_interval": 0}
     scaler = {"observation_preprocessor": RunningStandardScaler}
-    return {**scaler, "observation_preprocessor_kwargs": {"size": SEEN, "device": "cpu"}, "experiment": experiment, **options}
+    return {
+        **scaler,
+        "observation_preprocessor_kwargs": {"size": SEEN, "device": "cpu"},
+        "experiment": experiment,
+        **options,
+    }
 
 
 ON_POLICY = {"rollouts": ROLLOUTS, "learning_rate": 1e-3}
 AGENTS = {
     "PPO": (ppo.PPO, config(**ON_POLICY, learning_epochs=4, mini_batches=2, entropy_loss_scale=0.01)),
     "A2C": (a2c.A2C, config(**ON_POLICY, entropy_loss_scale=0.01)),
-    "TRPO": (trpo.TRPO, config(**ON_POLICY, learning_epochs=2, mini_batches=2, damping=1.0, conjugate_gradient_steps=3)),
+    "TRPO": (
+        trpo.TRPO,
+        config(**ON_POLICY, learning_epochs=2, mini_batches=2, damping=1.0, conjugate_gradient_steps=3),
+    ),
     "SAC": (sac.SAC, config(batch_size=32, learning_rate=1e-3, random_timesteps=8, learning_starts=8)),
     "AMP": (amp.AMP, config(**ON_POLICY, learning_epochs=2, mini_batches=2, amp_batch_size=16)),
     "PPO_RNN": (ppo_rnn.PPO_RNN, config(**ON_POLICY, learning_epochs=4, mini_batches=2, entropy_loss_scale=0.01)),
 }
 
 
-def trained(name, models, steps, agents=AGENTS, memory=RandomMemory, trainer=SequentialTrainer, environment=Environment):
+def trained(
+    name, models, steps, agents=AGENTS, memory=RandomMemory, trainer=SequentialTrainer, environment=Environment
+):
     agent_class, options = agents[name]
     memory = memory(memory_size=256 if name == "SAC" else ROLLOUTS, num_envs=ENVS, device="cpu")
     extra = {}

@@ -109,11 +109,14 @@ def main(path, *chosen):
         steps = UPDATES + 8 if name == "SAC" else UPDATES * ROLLOUTS
         start = models(name, lambda model, _: tree(model))
         theirs, mine = (
-            skrl_agents.trained(name, models(name, convert), steps, **tools) for convert in (lambda model, _: model, ours)
+            skrl_agents.trained(name, models(name, convert), steps, **tools)
+            for convert in (lambda model, _: model, ours)
         )
         for role, model in theirs.models.items():
             trees = tree(model), mine.models[role].state_dict.params, start[role]
-            for (place, expected), (_, found), (_, first) in zip(*map(jax.tree_util.tree_leaves_with_path, trees)):
+            for (place, expected), (_, found), (_, first) in zip(
+                *map(jax.tree_util.tree_leaves_with_path, trees), strict=False
+            ):
                 key = f"{name}/{role}/{jax.tree_util.keystr(place)}"
                 results |= {f"{key}/skrl": expected, f"{key}/ours": found, f"{key}/start": first}
     np.savez(path, **results)

@@ -55,10 +55,10 @@ def read(
         TypeError: The network is not one of `gaussjax.networks`.
 
     Example:
-        >>> import gaussjax, safetensors, tempfile, torch
+        >>> import gaussjax, tempfile, torch
         >>> path = Path(tempfile.mkdtemp()) / "agent.pt"
-        >>> layer = {"net.0.weight": torch.ones(2, 3), "net.0.bias": torch.zeros(2), "log_std_parameter": torch.zeros(2)}
-        >>> torch.save({"policy": layer}, path)
+        >>> layer = {"net.0.weight": torch.ones(2, 3), "net.0.bias": torch.zeros(2)}
+        >>> torch.save({"policy": {**layer, "log_std_parameter": torch.zeros(2)}}, path)
         >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(()), 3, gaussjax.spaces.Box(shape=(2,)))
         >>> read(path, policy).params["params"]["head"]["mean"]["kernel"].shape
         (3, 2)
@@ -68,9 +68,7 @@ def read(
     agent = any(isinstance(part, Mapping) for part in modules.values())
     if agent and not isinstance(modules.get("policy"), Mapping):
         raise ValueError(f"{path}: expected a module 'policy', got {quoted(sorted(modules))}. Read it with arrays.")
-    module = {
-        name.removeprefix("network."): array for name, array in (modules["policy"] if agent else modules).items()
-    }
+    module = {name.removeprefix("network."): array for name, array in (modules["policy"] if agent else modules).items()}
     shapes = jax.eval_shape(policy.init, jax.random.key(0)) if policy.kind.factory else {}
     if names is None and module.keys() == flatten_dict(shapes.get("params", {}), sep=".").keys():
         found = {"params": unflatten_dict({tuple(name.split(".")): array for name, array in module.items()})}
@@ -248,6 +246,8 @@ def statistics(module: Mapping[str, Any], clip: float = 5.0, space: Any = None) 
     if space is not None:
         mean, variance = (unflatten(spaces.as_space(space), array) for array in (mean, variance))
     if not all(np.issubdtype(leaf.dtype, np.floating) for leaf in jax.tree.leaves(mean)):
-        raise ValueError(f"space: expected a Box in every part, got {space}. Pass a normalizer of the Box parts yourself.")
+        raise ValueError(
+            f"space: expected a Box in every part, got {space}. Pass a normalizer of the Box parts yourself."
+        )
     found = jax.tree.map(lambda m, v: normalize.Statistics(count, m, v * count, clip), mean, variance)
     return jax.tree.map(jnp.asarray, found)

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from gaussjax import spaces
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import is_other, xp
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import count
 from gaussjax.core.text import quoted
+from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy, checks
 
 VERSIONS = ("1.4.3", "2.0.0", "2.1.1")
@@ -166,7 +167,10 @@ def without_log_std(policy: Policy) -> Policy:
     """
     spec, network = policy.spec, policy.spec.network
     fields: dict[str, Any] = {"std": "fixed"} if hasattr(network, "std") else {}
-    if getattr(network, "output_activation", None) == "auto" and not np.isfinite(spaces.bounds(spec.action_space)).any():
+    if (
+        getattr(network, "output_activation", None) == "auto"
+        and not np.isfinite(spaces.bounds(spec.action_space)).any()
+    ):
         fields["output_activation"] = None
     network = network.clone(**fields) if fields else network
     return policy.kind.factory(network, spec.observation_space, spec.action_space, **dict(spec.options))
@@ -206,9 +210,9 @@ def _unflatten(space: spaces.Space, flat: Any) -> Any:
         case spaces.Box():
             return flat.reshape(*flat.shape[:-1], *space.shape)
         case spaces.Discrete():
-            return xp.to_int32(flat[..., 0])
+            return _integers(flat[..., 0])
         case spaces.MultiDiscrete():
-            return xp.to_int32(flat)
+            return _integers(flat)
     # skrl sorts the names of a Dict.
     named = sorted(space.items) if isinstance(space, spaces.Dict) else list(enumerate(space.items))
     found, start = {}, 0
@@ -217,6 +221,11 @@ def _unflatten(space: spaces.Space, flat: Any) -> Any:
         found[name] = _unflatten(inner, flat[..., start : start + width])
         start += width
     return found if isinstance(space, spaces.Dict) else tuple(found.values())
+
+
+def _integers(flat: Any) -> Any:
+    # skrl's memories hold the numbers of discrete entries as floats.
+    return xp.to_int32(flat) if is_other(flat) else flat.astype(np.int32)
 
 
 def _width(space: spaces.Space) -> int:
@@ -233,7 +242,9 @@ def _width(space: spaces.Space) -> int:
     return spaces.size(space)
 
 
-def described_spaces(policy: Policy, converted: Conventions, state_space: Any, device: Any, base: Any) -> dict[str, Any]:
+def described_spaces(
+    policy: Policy, converted: Conventions, state_space: Any, device: Any, base: Any
+) -> dict[str, Any]:
     """Returns the arguments of the constructor of skrl's model; that of 1.4.3 has no state space."""
     parts = dict(converted.parts)
     state_space = parts.get("states") if state_space is None else spaces.as_space(state_space)
@@ -243,7 +254,9 @@ def described_spaces(policy: Policy, converted: Conventions, state_space: Any, d
         "action_space": parts.get("taken_actions", policy.spec.action_space),
     }
     found = {name: None if space is None else _gymnasium(space) for name, space in described.items()}
-    return {name: value for name, value in {**found, "device": device}.items() if name in inspect.signature(base).parameters}
+    return {
+        name: value for name, value in {**found, "device": device}.items() if name in inspect.signature(base).parameters
+    }
 
 
 def _gymnasium(space: spaces.Space) -> Any:
@@ -281,8 +294,10 @@ def _carry(template: Any, states: Iterator[Any]) -> Any:
 
 
 def _sequence_length(network: Any) -> int:
-    lengths = [getattr(part, "sequence_length", None) for part in (network, *map(network.__dict__.get, ("actor", "critic")))]
-    return next((length for length in lengths if length), 10)
+    """Returns the length that a network or a part of it names, or the default of gaussjax's networks."""
+    parts = network, getattr(network, "actor", None), getattr(network, "critic", None)
+    lengths = [part.sequence_length for part in parts if hasattr(part, "sequence_length")]
+    return lengths[0] if lengths else Recurrent.sequence_length
 
 
 def _numbers(version: str) -> tuple[int, ...]:
