@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import itertools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,9 @@ class Methods:
         self.conventions, self.deterministic = converted, deterministic
         self._compile()
         self._last: dict[str, Any] | None = None
-        self._shared: tuple[Any, Any] | None = None
+        # The inputs and the result of the last forward pass with a value, and whether the network has one.
+        self._shared: tuple[_Seen, Any] | None = None
+        self._has_value = True
         network = policy.spec.network
         if isinstance(network, nn.Module):
             self.network = copy.deepcopy(network)
@@ -62,6 +65,15 @@ class Methods:
         plain = spec.kind == "gaussian" and options["clipped_log_prob"] == "density"
         self._plain = PlainGaussian(options, spec.action_space) if plain else None
 
+    def init_state_dict(self, inputs: Any = None, *, role: str = "") -> None:
+        """Moves the parameters to the model's device; they exist since the model was made."""
+        self.to(self.device)
+
+    def update_parameters(self, model: nn.Module, *, polyak: float = 1.0) -> None:
+        """Sets the parameters to those of another model, or to `polyak` times those and the rest of its own."""
+        self._shared = None
+        super().update_parameters(model, polyak=polyak)
+
     def compute(self, inputs: Mapping[str, Any], role: str = "") -> tuple[Any, dict[str, Any]]:
         """Returns the mean and the outputs of the network, or the value and no outputs."""
         actions, outputs = self._run(inputs, role)
@@ -76,15 +88,16 @@ class Methods:
 
     def _run(self, inputs: Mapping[str, Any], role: str) -> tuple[Any, dict[str, Any]]:
         is_value = role == "value" and not self.deterministic
-        seen = [inputs.get(name) for name, _ in self.conventions.parts]
-        if is_value and self._shared is not None and self._state(seen) == self._shared[0]:
+        seen = _Seen(inputs, self.network) if self._has_value and not self.deterministic else None
+        if is_value and self._shared is not None and seen == self._shared[0]:
             (_, result), self._shared = self._shared, None
             return result
         call, noise, taken = self.conventions.call(inputs), None, None
         if not self.deterministic and not is_value:
             rows = jax.tree.leaves(inputs[self.conventions.parts[0][0]])[0]
             # skrl's models draw in every call; with the same draws an agent samples the same minibatches.
-            noise = call.sequences(torch.randn(rows.shape[0], self.num_actions, device=rows.device))
+            noise = torch.randn(rows.shape[0], self.num_actions, device=rows.device)
+            noise = call.sequences(noise)
             taken = inputs.get("taken_actions")
             taken = None if taken is None else call.sequences(taken)
         act = self._act if self._plain is None else self._plain
@@ -96,15 +109,10 @@ class Methods:
         value = (call.flat(found["value"]).unsqueeze(-1), states) if "value" in found else None
         if is_value:
             return with_value(value, self.policy)
-        self._shared = None if value is None else (self._state(seen), value)
+        self._shared, self._has_value = None if value is None else (seen, value), value is not None
         self._last, actions, log_prob = call.outputs(found), call.flat(actions), call.flat(log_prob)
         log_prob = log_prob if log_prob.ndim == actions.ndim else log_prob.unsqueeze(-1)
         return actions, {**self._last, **states, "log_prob": log_prob}
-
-    def _state(self, tensors: list[Any]) -> list[Any]:
-        """Identifies tensors, their content and the parameters, which in-place changes count."""
-        leaves = [*jax.tree.leaves(tensors), *itertools.islice(self.network.parameters(), 1)]
-        return [(id(leaf), leaf._version) for leaf in leaves] + [torch.is_grad_enabled()]
 
     def get_entropy(self, role: str = "") -> torch.Tensor:
         """Returns the entropy of the last call's distribution in nats: `(N, 1)` in 2.1.1, else `(N, act)`."""
@@ -142,6 +150,23 @@ class Methods:
                 getattr(nn.init, method_name)(getattr(layer, name), *args, **options)
 
 
+class _Seen:
+    """Inputs of a forward pass. They equal others if they are the same tensors and none was changed in place."""
+
+    def __init__(self, inputs: Mapping[str, Any], network: nn.Module) -> None:
+        given = jax.tree.leaves([value for name, value in inputs.items() if name != "taken_actions"])
+        # The tensors are kept, because a new tensor may get the address of one that is gone. An optimizer changes all
+        # parameters, so one of them tells.
+        self.tensors = [*filter(torch.is_tensor, given), *itertools.islice(network.parameters(), 1)]
+        self.versions = [torch.is_grad_enabled(), *(tensor._version for tensor in self.tensors)]
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Seen) and len(self.tensors) == len(other.tensors)
+        return same and all(map(operator.is_, self.tensors, other.tensors)) and self.versions == other.versions
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class PlainGaussian:
     """`act` of `gaussjax.gaussian` in few operations, with the same numbers up to rounding.
 
@@ -175,6 +200,8 @@ class PlainGaussian:
         if state:
             state.setdefault("resets", None)
         mean, log_std, found = network(observations, **state)
+        # Under autocast the last layer returns a narrow dtype.
+        mean = mean.float() if mean.dtype in (torch.float16, torch.bfloat16) else mean
         if self.options["clip_mean_actions"]:
             mean = self.clip(mean)
         if deterministic:
@@ -182,7 +209,7 @@ class PlainGaussian:
         if self.options["clip_log_std"]:
             log_std = torch.clamp(log_std, self.options["min_log_std"], self.options["max_log_std"])
         scale = log_std.exp()
-        actions = torch.addcmul(mean, scale, noise)
+        actions = mean + scale * noise
         actions = self.clip(actions) if self.options["clip_actions"] else actions
         if taken_actions is not None or self.options["clip_actions"]:
             noise = ((actions if taken_actions is None else taken_actions) - mean) / scale
