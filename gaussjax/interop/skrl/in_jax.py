@@ -17,8 +17,7 @@ from gaussjax.policy import Policy
 
 # Entropy in nats of a normal distribution whose standard deviation is 1, about 1.4189.
 _UNIT_ENTROPY = 0.5 + HALF_LOG_2PI
-
-
+# Inputs of a model besides those that the policy observes.
 _OPTIONS = ("taken_actions", "rnn", "terminated", "truncated")
 
 
@@ -56,6 +55,7 @@ class Methods:
         """Makes the model anew, because compiled functions cannot be copied."""
         return _remade, (self._made_with, self.state_dict.params, self._calls, self.training)
 
+    # Flax copies a module by its fields.
     def __deepcopy__(self, _: Any) -> Any:
         return _remade(self._made_with, self.state_dict.params, self._calls, self.training)
 
@@ -82,11 +82,11 @@ class Methods:
         """Returns actions, or a value, and a dict of further outputs, in the form of the model's version.
 
         The noise depends on the key of the model and on the number of the call, or on `inputs["key"]`. Within a `jit`
-        of the caller both are constants, so there the observations are folded into the key.
+        of the caller key and number are constants, so there parameters and observations are folded into the key.
         """
         params = self.state_dict.params if params is None else params
         chosen, is_value, key = self._chosen(inputs), self._is_value(role), None
-        seen = jax.tree.leaves((params, [chosen.get(name) for name, _ in self.conventions.parts]))
+        seen = jax.tree.leaves((params, {**chosen, "taken_actions": None}))
         if is_value and self._shared is not None and all(map(operator.is_, seen, self._shared[0])):
             (_, result), self._shared = self._shared, None
             return self._result(*result)
