@@ -39,9 +39,9 @@ class Module:
         return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
-        """Calls the module with these parameters, or a module that holds its own parameters."""
-        if isinstance(params, nn.Module):
-            return params(*arguments)
+        """Calls the module with these parameters."""
+        if isinstance(params, Held):
+            return params.module(*arguments)
         if self.built_in:
             return functional_call(self.module, dict(params), arguments)
         # Buffers such as running means are copied, because a policy must not change its module.
@@ -59,6 +59,12 @@ class Module:
             raise TypeError(
                 f"observations: expected {wanted}, the type of the parameters, got {got}. Convert one of them."
             ) from error
+
+
+class Held(NamedTuple):
+    """A module that has its own parameters, in place of a dict of them; an optimizer may change them in place."""
+
+    module: nn.Module
 
 
 class _InTorch(NamedTuple):
@@ -114,7 +120,7 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
 
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
     # torch.compile cannot trace JAX's pytree functions, so a compiled call does not check the parameters.
-    if torch.compiler.is_compiling() or isinstance(params, nn.Module):
+    if torch.compiler.is_compiling() or isinstance(params, Held):
         return
     wrong = [] if isinstance(params, Mapping) else [type(params).__name__]
     if not wrong:

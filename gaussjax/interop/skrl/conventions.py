@@ -145,8 +145,10 @@ def conventions(policy: Policy, version: str | None, num_envs: int | None) -> Co
         version = max((known for known in VERSIONS if _numbers(known) <= _numbers(installed)), default=VERSIONS[0])
     choose(dict.fromkeys(VERSIONS), version, "version")
     space, network = policy.spec.observation_space, policy.spec.network
+    parts: tuple[tuple[str, spaces.Space], ...] = (("states" if version == "1.4.3" else "observations", space),)
     is_dict = isinstance(space, spaces.Dict) and {name for name, _ in space.items} <= {*INPUTS}
-    parts = space.items if is_dict else (("states" if version == "1.4.3" else "observations", space),)
+    if isinstance(space, spaces.Dict) and is_dict:
+        parts = space.items
     template = jax.tree.map(np.asarray, policy.initial_carry())
     states = _states(template)
     if states and num_envs is None:
@@ -173,7 +175,8 @@ def without_log_std(policy: Policy) -> Policy:
     ):
         fields["output_activation"] = None
     network = network.clone(**fields) if fields else network
-    return policy.kind.factory(network, spec.observation_space, spec.action_space, **dict(spec.options))
+    factory: Any = policy.kind.factory
+    return factory(network, spec.observation_space, spec.action_space, **dict(spec.options))
 
 
 def refuse_unscored(policy: Policy) -> None:
@@ -270,7 +273,7 @@ def _gymnasium(space: spaces.Space) -> Any:
         case spaces.Discrete():
             return theirs.Discrete(space.n, start=space.start)
         case spaces.MultiDiscrete():
-            return theirs.MultiDiscrete(space.nvec)
+            return theirs.MultiDiscrete(list(space.nvec))
         case spaces.Dict():
             return theirs.Dict({name: _gymnasium(inner) for name, inner in space.items})
         case spaces.Tuple():
@@ -296,8 +299,8 @@ def _carry(template: Any, states: Iterator[Any]) -> Any:
 def _sequence_length(network: Any) -> int:
     """Returns the length that a network or a part of it names, or the default of gaussjax's networks."""
     parts = network, getattr(network, "actor", None), getattr(network, "critic", None)
-    lengths = [part.sequence_length for part in parts if hasattr(part, "sequence_length")]
-    return lengths[0] if lengths else Recurrent.sequence_length
+    lengths = [getattr(part, "sequence_length", None) for part in parts]
+    return next((length for length in lengths if length), Recurrent.sequence_length)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

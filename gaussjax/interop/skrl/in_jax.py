@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from gaussjax.distributions.special import HALF_LOG_2PI
 from gaussjax.interop.skrl.conventions import Conventions, described_spaces, with_value
@@ -21,7 +22,11 @@ _UNIT_ENTROPY = 0.5 + HALF_LOG_2PI
 _OPTIONS = ("taken_actions", "rnn", "terminated", "truncated")
 
 
-class Methods:
+# The second base of the models is skrl's own class, which is imported with the first of them.
+_Base: Any = object
+
+
+class Methods(_Base):
     """A policy of gaussjax as a model of skrl; `state_dict` holds the parameters, which skrl's optimizers step.
 
     skrl's agents compute the entropy from `outputs["stddev"]` alone, as of a normal distribution. So `stddev` is
@@ -40,7 +45,7 @@ class Methods:
         device: Any,
     ) -> None:
         super().__init__(**described_spaces(policy, converted, state_space, device, super().__init__))
-        nn.Module.__post_init__(self)
+        nn.Module.__post_init__(self)  # type: ignore[arg-type]
         # A device cannot be pickled, but its name can.
         device = f"{self.device.platform}:{self.device.id}"
         self._made_with = policy, key, deterministic, converted, state_space, device
@@ -60,7 +65,7 @@ class Methods:
         return _remade(self._made_with, self.state_dict.params, self._calls, self.training)
 
     def _hold(self, params: Any) -> None:
-        from skrl.models.jax.base import StateDict
+        from skrl.models.jax.base import StateDict  # type: ignore[import-not-found]
 
         self.state_dict = StateDict.create(apply_fn=self.apply, params=params)
 
@@ -90,7 +95,7 @@ class Methods:
         if is_value and self._shared is not None and all(map(operator.is_, seen, self._shared[0])):
             (_, result), self._shared = self._shared, None
             return self._result(*result)
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in seen)
+        traced = any(isinstance(leaf, Tracer) for leaf in seen)
         if not self.deterministic and not is_value:
             key = inputs.get("key")
             if key is None:
@@ -163,7 +168,7 @@ def _remade(made_with: tuple[Any, ...], params: Any, calls: int, training: bool)
 @functools.cache
 def model_class() -> type:
     """Returns the class, with skrl's own as its second base; skrl is imported with the first model."""
-    from skrl.models.jax import Model
+    from skrl.models.jax import Model  # type: ignore[import-not-found]
 
     # Flax would write a constructor for a class without one of its own.
     return type("JaxModel", (Methods, Model), {"__module__": __name__, "__init__": Methods.__init__})

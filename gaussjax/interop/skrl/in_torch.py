@@ -20,10 +20,13 @@ from gaussjax.distributions.special import HALF_LOG_2PI
 from gaussjax.interop.skrl.conventions import Conventions, described_spaces, with_value
 from gaussjax.policy import Policy
 from gaussjax.torch import convert, random
-from gaussjax.torch.policy import from_spec, own_kind
+from gaussjax.torch.policy import Held, from_spec, own_kind
+
+# The second base of the models is skrl's own class, which is imported with the first of them.
+_Base: Any = object
 
 
-class Methods:
+class Methods(_Base):
     """A policy of gaussjax as a model of skrl. Its parameters are those of the policy's network."""
 
     def __init__(
@@ -100,9 +103,11 @@ class Methods:
             noise = call.sequences(noise)
             taken = inputs.get("taken_actions")
             taken = None if taken is None else call.sequences(taken)
-        act = self._act if self._plain is None else self._plain
+        act = functools.partial(self._act, Held(self.network), None)
+        if self._plain is not None:
+            act = functools.partial(self._plain, self.network)
         options = {**call.options, "deterministic": noise is None, "noise": noise, "taken_actions": taken}
-        actions, log_prob, found = act(self.network, None, call.observations, **options)
+        actions, log_prob, found = act(call.observations, **options)
         states = {"rnn": call.states(found["carry"])} if "carry" in found else {}
         if self.deterministic:
             return call.flat(actions), states
@@ -188,7 +193,6 @@ class PlainGaussian:
     def __call__(
         self,
         network: nn.Module,
-        _: None,
         observations: Any,
         *,
         deterministic: bool,
@@ -262,7 +266,7 @@ class LastDistribution:
 @functools.cache
 def model_class() -> type:
     """Returns the class, with skrl's own as its second base; skrl is imported with the first model."""
-    from skrl.models.torch import Model
+    from skrl.models.torch import Model  # type: ignore[import-not-found]
 
     return type("TorchModel", (Methods, Model), {"__module__": __name__, "__doc__": Methods.__doc__})
 
