@@ -143,7 +143,7 @@ class Layers(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
-        parts = iter(self._modules.values())
+        parts: Any = iter(self._modules.values())
         for activate in self.activations:
             x = next(parts)(x)
             if self.normalised:

@@ -37,9 +37,9 @@ class Methods(_Base):
         self.policy = from_spec(policy.spec, kind=kind)
         self.conventions, self.deterministic = converted, deterministic
         self._compile()
-        self._last: dict[str, Any] | None = None
+        self._last: Any = None
         # The inputs and the result of the last forward pass with a value, and whether the network has one.
-        self._shared: tuple[_Seen, Any] | None = None
+        self._shared: Any = None
         self._has_value = True
         network = policy.spec.network
         if isinstance(network, nn.Module):
@@ -165,7 +165,7 @@ class _Seen:
         self.tensors = [*filter(torch.is_tensor, given), *itertools.islice(network.parameters(), 1)]
         self.versions = [torch.is_grad_enabled(), *(tensor._version for tensor in self.tensors)]
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: Any) -> bool:
         same = isinstance(other, _Seen) and len(self.tensors) == len(other.tensors)
         return same and all(map(operator.is_, self.tensors, other.tensors)) and self.versions == other.versions
 
