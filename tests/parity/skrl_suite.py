@@ -156,7 +156,7 @@ def main(folder, results, *chosen):
     lines = [
         "# skrl's own tests with our models",
         "",
-        f"skrl {skrl.__version__} and its tests of 2.0.0, the newest that are public; jax {jax.__version__}, torch "
+        f"skrl {skrl.__version__} with the tests of its release 2.0.0, jax {jax.__version__}, torch "
         f"{torch.__version__}, Python {platform.python_version()}.",
         "Each test builds our models where it asks for skrl's Gaussian, multivariate, deterministic or shared ones.",
         "",
