@@ -20,6 +20,7 @@ from gaussjax.core.compiled import count, flag, integer
 from gaussjax.core.text import printable, quoted, shortened
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
+from gaussjax.networks.expressions import parse_output_activation
 from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import STD_KINDS, log_std
 from gaussjax.networks.layers import INITIALIZERS, NORMS, factor, named, refuse_function
@@ -44,6 +45,7 @@ _CHECKS: Mapping[str, Any] = {
     "memory_steps": integer,
     "std": lambda value, name: choose(dict.fromkeys(STD_KINDS), value, name),
     "norm": lambda value, name: choose(NORMS, value, name),
+    "std_activation": lambda value, name: parse_output_activation(value, "std"),
     "initializer": lambda value, name: (
         None if isinstance(value, str) and value in INITIALIZERS else choose(INITIALIZERS, value, name)
     ),

@@ -209,6 +209,9 @@ def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where
         case ("scaled", number, inner):
             array, rank = evaluate(inner)
             return _Value(number * array, rank)
+        case ("shifted", number, inner):
+            array, rank = evaluate(inner)
+            return _Value(number + array, rank)
         case ("call", name, inner):
             array, rank = evaluate(inner)
             return _Value(network.activations[name](array), rank)

@@ -49,8 +49,11 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "celu": jax.nn.celu,
     "elu": elu,
     "gelu": jax.nn.gelu,
+    "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
+    "hard_tanh": jax.nn.hard_tanh,
     "identity": lambda x: x,
     "leaky_relu": jax.nn.leaky_relu,
+    "mish": jax.nn.mish,
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
     "selu": jax.nn.selu,
@@ -58,6 +61,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
     "softsign": jax.nn.soft_sign,
+    "sqrt": jnp.sqrt,
     "tanh": jnp.tanh,
 }
 

@@ -17,7 +17,8 @@ class Network(nn.Module, kw_only=True):
 
     Attributes:
         output_activation: Activation of the mean. The policy replaces "auto"; without a policy it means "tanh".
-        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds and off_diagonal.
+        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds, off_diagonal and
+            std_activation.
         norm: None, or "layer" for layer normalisation before each activation.
         initializer: Name of the kernels' initialiser: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal".
         scale: Factor on the initial kernels of the hidden layers.
@@ -39,6 +40,7 @@ class Network(nn.Module, kw_only=True):
     num_actions: int | None = None
     observation_space: spaces.Space | None = None
     off_diagonal: bool | None = None
+    std_activation: Activation = None
 
     def setup(self) -> None:
         self.layers = self.dense_layers()
@@ -76,7 +78,7 @@ class Network(nn.Module, kw_only=True):
         mean_activation = "tanh" if self.output_activation == "auto" else self.output_activation
         log_std = self.std, self.initial_log_std, self.log_std_bounds
         kernel = self.initializer, self.output_scale
-        return GaussianHead(self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, **linen)
+        return GaussianHead(self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, self.std_activation, **linen)
 
 
 class MLP(Network):

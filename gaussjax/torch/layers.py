@@ -23,8 +23,11 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "celu": F.celu,
     "elu": F.elu,
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_exact": F.gelu,
+    "hard_tanh": F.hardtanh,
     "identity": lambda x: x,
     "leaky_relu": F.leaky_relu,
+    "mish": F.mish,
     "relu": F.relu,
     "relu6": F.relu6,
     "selu": F.selu,
@@ -32,6 +35,7 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": F.silu,
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "softsign": F.softsign,
+    "sqrt": torch.sqrt,
     "tanh": torch.tanh,
 }
 
@@ -262,6 +266,7 @@ class Head(nn.Module):
         mean = apply_output_activation(self.output_activation, self.mean(features), ACTIVATIONS)
         fixed = mean.new_full((mean.shape[-1],), self.described.start())
         log_std = self.described.bounded(self._made("log_std", features, fixed), torch.tanh)
+        log_std = self.described.activated(log_std, ACTIVATIONS)
         if not self.described.off_diagonal:
             return mean, log_std, {}
         return mean, log_std, {"off_diagonal": self._made("off_diagonal", features, fixed[:0])}
