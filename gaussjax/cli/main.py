@@ -43,6 +43,7 @@ _RUN = {
     options.Evaluate: policy_file.evaluate,
     options.Info: policy_file.info,
     options.Export: policy_file.export,
+    options.Convert: policy_file.convert,
 }
 _WORDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 _HELP, _WIDTH = ("-h", "--help"), 80
@@ -171,6 +172,7 @@ def _parser(name: str, texts: dict[str, str] | None = None) -> _Parser:
                 given["nargs"] = "*"
             if not option.hint.argument:
                 given["required"] = option in needed
+                given["dest"] = option.name
             section.add_argument(option.name if option.hint.argument else option.word, **given)
     return parser
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
+from gaussjax.cli.file_options import Convert, Export, Hint, Info, default
 from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
@@ -21,24 +22,8 @@ EVALUATION_SEED = 10_000
 _NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
 
 
-class Hint(NamedTuple):
-    """Annotation of a field for its help.
-
-    Attributes:
-        argument: Name of an argument that is no option, or an empty text.
-        default: Text in place of the default None.
-    """
-
-    argument: str = ""
-    default: str = ""
-
-
-def _default(text: str) -> Hint:
-    return Hint(default=text)
-
-
-def named_values(words: Sequence[str]) -> dict[str, Any]:
-    """Converts words NAME=VALUE to a dict; a value is a number, true, false, null or text.
+def named_values(words: Sequence[str], what: str = "environment_options") -> dict[str, Any]:
+    """Converts words NAME=VALUE to a dict; a value is a number, true, false, null, a list in brackets or text.
 
     Example:
         >>> named_values(["max_steps=500", "backend=spring"])
@@ -48,7 +33,7 @@ def named_values(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier() or name in found:
-            raise ValueError(f"environment_options: expected NAME=VALUE, each name once, got {word[:100]!r}.")
+            raise ValueError(f"{what}: expected NAME=VALUE, each name once, got {word[:100]!r}.")
         try:
             found[name] = json.loads(value)
         except ValueError:
@@ -72,7 +57,7 @@ class Train:
     """Options of the environment as NAME=VALUE, such as max_steps=500 action_repeat=2, or backend=spring for brax."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
     """Run environments on the host (gymnasium), or compile them with the training (jax, for Pendulum-v1 only)."""
-    out: Annotated[Path | None, _default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
+    out: Annotated[Path | None, default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
     """New folder for the results."""
     evaluation_episodes: int = 20
     """Number of episodes of the final evaluation with deterministic actions."""
@@ -202,9 +187,9 @@ class Evaluate:
 
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
-    environment: Annotated[str | None, _default("the environment of the training")] = None
+    environment: Annotated[str | None, default("the environment of the training")] = None
     """Name of an environment as for train, such as Pendulum-v1."""
-    environment_options: Annotated[tuple[str, ...], _default("max_steps, action_repeat, backend of the training")] = ()
+    environment_options: Annotated[tuple[str, ...], default("max_steps, action_repeat, backend of the training")] = ()
     """Options of the environment, as for train."""
     episodes: int = 20
     """Number of episodes."""
@@ -241,49 +226,12 @@ class Resume:
     """Train on many devices, as for train ppo; each process reads the folder."""
     environment: str | None = None
     """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
-    total_steps: Annotated[int | None, _default("the total of the run")] = None
+    total_steps: Annotated[int | None, default("the total of the run")] = None
     """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
 
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
             check_options(self, ("total_steps",), ())
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """Show the content of a policy file or a checkpoint.
-
-    Examples:
-        gaussjax info runs/pendulum
-        gaussjax info runs/pendulum/best.safetensors
-        gaussjax info runs/pendulum/checkpoint.safetensors
-    """
-
-    file: Annotated[Path, Hint("FILE")]
-    """Policy file or checkpoint; or the folder of a training."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """Write a policy as a program for machines without gaussjax.
-
-    Examples:
-        gaussjax export runs/pendulum --format numpy
-        gaussjax export runs/pendulum/best.safetensors --format onnx --out robot.onnx
-        gaussjax export runs/pendulum --format stablehlo --stochastic --force
-    """
-
-    file: Annotated[Path, Hint("POLICY")]
-    """Policy file, written by train or by gaussjax.save; or the folder of a training."""
-    format: Literal["stablehlo", "onnx", "numpy"]
-    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it with Python 3.10 or newer and
-    NumPy."""
-    out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
-    """File to write."""
-    stochastic: bool = False
-    """Sample the actions; the program then takes a key (stablehlo) or noise (onnx, numpy) as an input."""
-    force: bool = False
-    """Replace an existing file."""
 
 
 # Each command by its words.
@@ -293,6 +241,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": Evaluate,
     "info": Info,
     "export": Export,
+    "convert": Convert,
 }
 
 
@@ -318,7 +267,7 @@ class Option(NamedTuple):
     @property
     def word(self) -> str:
         """Word on the command line, such as `--num-envs`."""
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.name.strip('_').replace('_', '-')}"
 
 
 def all_fields(kind: Any, nested: bool = False) -> list[Option]:

@@ -133,10 +133,9 @@ def box(action_space: Any, num_actions: int, path: Path) -> spaces.Box:
     if isinstance(action_space, (list, tuple)):
         if len(action_space) != 2:
             raise ValueError(f"action_space: expected a Box or (low, high), got {quoted(action_space)}.")
-        sides = [np.asarray(side, np.float64) for side in action_space]
-        shape = np.broadcast_shapes((num_actions,), *(side.shape for side in sides))
-        low, high = (np.broadcast_to(side, shape).reshape(-1).tolist() for side in sides)
-        action_space = spaces.Box(low, high, shape)
+        sides = [np.asarray(side, np.float64).reshape(-1) for side in action_space]
+        shape = (max(num_actions if side.size == 1 else side.size for side in sides),)
+        action_space = spaces.Box(*(np.broadcast_to(side, shape).tolist() for side in sides), shape)
     found = spaces.action_box(action_space)
     if spaces.size(found) != num_actions:
         raise ValueError(

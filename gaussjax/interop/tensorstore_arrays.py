@@ -10,8 +10,9 @@ import resource
 import sys
 from pathlib import Path
 
-# Without this, Python would look for modules in the folder of this file.
-sys.path.pop(0)
+if __name__ == "__main__":
+    # Without this, Python would look for modules in the folder of this file.
+    sys.path.pop(0)
 
 import numpy as np  # noqa: E402
 import tensorstore  # noqa: E402

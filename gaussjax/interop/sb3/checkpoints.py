@@ -186,6 +186,8 @@ def _network(
     network, params = converted.mlp(layers, activation, mean, log_std)
     if "features_extractor.linear.0.weight" in arrays:
         return _cnn(path, data, arrays, space, network, params)
+    if isinstance(space, spaces.Box) and space.dtype == "uint8":
+        raise fault(path, "vectors, or images with NatureCNN", "images without NatureCNN", "They are not converted.")
     return network, params
 
 

@@ -1,10 +1,12 @@
-"""Makes the files brax_*.pickle, the folders brax_*/ and their .npz: `python make_brax.py FOLDER`.
+"""Makes the files of brax.zip: `python make_brax.py FOLDER`, then `python -m zipfile -c brax.zip FOLDER/*`.
 
-Needs brax==0.14.2. The .npz has observations, brax's deterministic actions, samples before tanh, and their
+Needs brax==0.14.2. With brax==0.10.5 it makes brax_old.pickle only, whose layout is another one. The .npz has observations, brax's deterministic actions, samples before tanh, and their
 log-densities.
 """
 
+import functools
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -12,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from brax.io import model
 from brax.training.acme import running_statistics
-from brax.training.agents.ppo import checkpoint as ppo_checkpoint
 from brax.training.agents.ppo import networks as ppo
-from brax.training.agents.sac import checkpoint as sac_checkpoint
 from brax.training.agents.sac import networks as sac
 
+OLD = metadata.version("brax") == "0.10.5"
 WIDTH, NUM_ACTIONS = 4, 2
 SMALL = {"policy_hidden_layer_sizes": (8, 6), "value_hidden_layer_sizes": (4,)}
 NORMAL = {**SMALL, "distribution_type": "normal"}
@@ -37,18 +38,31 @@ CASES: dict = {
 }
 
 
+if OLD:
+    CASES = {"old": (ppo.make_ppo_networks, SMALL, WIDTH, True)}
+
+
 def observed(sizes, count, key):
     if isinstance(sizes, dict):
         return {name: observed(size, count, key) for name, size in sizes.items()}
-    scale = jnp.array([1.0, 30.0, 0.01, 1.0])[:sizes]
-    return 2.0 + scale * jax.random.normal(key, (count, sizes))
+    scale = jnp.array([1.0, 5.0, 0.05, 1.0])[:sizes]
+    return 0.5 + scale * jax.random.normal(key, (count, sizes))
 
 
 def shifted(tree, key):
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, len(leaves))
-    moved = [leaf + 0.3 * jax.random.normal(one, leaf.shape) for leaf, one in zip(leaves, keys, strict=True)]
+    moved = [leaf + 0.1 * jax.random.normal(one, leaf.shape) for leaf, one in zip(leaves, keys, strict=True)]
     return jax.tree.unflatten(structure, moved)
+
+
+def save_folder(path, make, options, sizes, normalised, params):
+    from brax.training.agents.ppo import checkpoint as ppo_checkpoint
+    from brax.training.agents.sac import checkpoint as sac_checkpoint
+
+    checkpoint = ppo_checkpoint if make is ppo.make_ppo_networks else sac_checkpoint
+    config = checkpoint.network_config(sizes, NUM_ACTIONS, normalised, functools.partial(make, **options))
+    checkpoint.save(path, 1000, params, config)
 
 
 def main(folder):
@@ -69,7 +83,7 @@ def main(folder):
         if name == "ppo_scalar":
             policy["params"]["std_param"]["value"] = jnp.array([0.3, 1.7])
         params = (statistics, policy)
-        if hasattr(made, "value_network"):
+        if hasattr(made, "value_network") and not OLD:
             params = (*params, made.value_network.init(keys[3]))
         observations = observed(sizes, 8, keys[4])
         if isinstance(observations, dict):
@@ -82,15 +96,8 @@ def main(folder):
         distribution = made.parametric_action_distribution
         samples = distribution.sample_no_postprocessing(logits, keys[5])
         model.save_params(folder / f"brax_{name}.pickle", params)
-        checkpoint = ppo_checkpoint if make is ppo.make_ppo_networks else sac_checkpoint
-
-        def factory(observation_size, action_size, preprocess_observations_fn=None, make=make, options=options):
-            return make(observation_size, action_size, preprocess_observations_fn, **options)
-
-        import functools
-
-        config = checkpoint.network_config(sizes, NUM_ACTIONS, normalised, functools.partial(make, **options))
-        checkpoint.save(folder / f"brax_{name}", 1000, params, config)
+        if not OLD:
+            save_folder(folder / f"brax_{name}", make, options, sizes, normalised, params)
         state = observations["state"] if isinstance(observations, dict) else observations
         np.savez(
             folder / f"brax_{name}.npz",

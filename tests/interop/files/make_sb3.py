@@ -1,6 +1,6 @@
-"""Makes the files sb3_*.zip and sbx_*.zip and their .npz: `python make_sb3.py FOLDER`.
+"""Makes the files of sb3.zip: `python make_sb3.py FOLDER`, then `python -m zipfile -c sb3.zip FOLDER/*`.
 
-Needs stable-baselines3==2.9.2 and sbx-rl==0.28.0. The .npz has observations, the library's deterministic actions,
+Needs stable-baselines3==2.9.2, sbx-rl==0.28.0 and optax==0.2.6. The .npz has observations, the library's deterministic actions,
 samples before clipping or tanh, and their log-densities in the library's own units.
 """
 
@@ -104,6 +104,9 @@ def main(folder):
         for key, parameter in model.policy.named_parameters():
             if key.endswith("log_std"):
                 parameter.data += 0.3 * torch.randn_like(parameter)
+            # SB3 begins with means near 0.
+            if key == "action_net.weight":
+                parameter.data *= 50.0
         model.save(folder / f"sb3_{name}.zip")
         observations = batch(space, 8, 1)
         actions, _ = model.predict(observations, deterministic=True)
@@ -135,9 +138,6 @@ def main(folder):
 def sbx(folder):
     import jax
     import sbx
-    from tensorflow_probability.substrates import jax as tfp
-
-    del tfp
     for name, algorithm, options in (
         ("ppo", sbx.PPO, {**ON, "policy_kwargs": SMALL, "n_steps": 64}),
         ("sac", sbx.SAC, {**OFF, "policy_kwargs": {"net_arch": {"pi": [8, 6], "qf": [4]}}}),
@@ -149,7 +149,7 @@ def sbx(folder):
         actions, _ = model.predict(observations, deterministic=True)
         state = model.policy.actor_state
         distribution = state.apply_fn(state.params, observations)
-        inner = getattr(distribution, "distribution", distribution)
+        inner = distribution.distribution if name == "sac" else distribution
         samples = inner.sample(seed=jax.random.key(0))
         squashed = np.tanh(samples) if name == "sac" else samples
         log_prob = inner.log_prob(samples)
