@@ -16,6 +16,8 @@ def parts(file: BinaryIO | bytes, size: int) -> dict[str, bytes]:
     """Returns the entries of a zip of `size` bytes by name; raises ValueError for compressed or overlapping entries."""
     with untrusted.open_zip(file) as archive:
         entries = archive.infolist()
+        if any("/code/" in entry.filename for entry in entries):
+            raise ValueError("a program of TorchScript (the zip has code/), which holds code in place of a checkpoint")
         # torch compresses nothing. Entries that overlap would be longer than the file together.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("a compressed entry")
@@ -38,8 +40,6 @@ def read_torch(file: BinaryIO | bytes, size: int) -> Any:
     if name is None:
         raise ValueError("a zip without data.pkl")
     folder = name.removesuffix("data.pkl")
-    if any(part.startswith(f"{folder}code/") for part in found):
-        raise ValueError("a program of TorchScript (the zip has code/), which holds code in place of a checkpoint")
     if found.get(f"{folder}byteorder", b"little") != b"little":
         raise ValueError("numbers in big-endian byte order")
     converted: dict[Any, np.ndarray] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -48,11 +49,12 @@ _ALLOWED = (
     "brax.training.types UInt64",
     "flax.core.frozen_dict FrozenDict",
 )
-_LAYERS = r"(hidden_\d+\.(kernel|bias)|LayerNorm_\d+\.(scale|bias))"
+_LAYERS = r"(hidden_\d{1,4}\.(kernel|bias)|LayerNorm_\d{1,4}\.(scale|bias))"
 _KNOWN = rf"{_LAYERS}|MLP_0\.{_LAYERS}|Dense_[01]\.(kernel|bias)|std_logparam\.log_value|std_param\.value"
 _REASONS = {r".*(CNN|Conv|Vision)": "one that sees images", r"SN": "one with spectral normalisation"}
 _LONGEST_CONFIG = 1_000_000
-_SECONDS = 60
+# Seconds that the process which reads a folder may take, bytes that its threads take, and most folders in the folder.
+_SECONDS, _ITSELF, _MOST_FOLDERS = 60, 64 * 2**20, 20_000
 
 
 def read(
@@ -95,8 +97,12 @@ def read(
         >>> read("000098304000")  # doctest: +SKIP
     """
     path = Path(path)
+    if normalize_observations is not None:
+        flag(normalize_observations, "normalize_observations")
+    if mean_clip_scale is not None:
+        check_number(mean_clip_scale, "mean_clip_scale", "above 0", lambda number: number > 0.0)
     if path.is_dir():
-        content, config = _folder(path)
+        content, config, size = _folder(path)
     else:
         with converted.opened(path, _LIBRARY, _REPAIR) as (file, size):
             content, config = pickles.unpickle(file.read(), _ALLOWED), {}
@@ -119,28 +125,27 @@ def read(
         )
     name = converted.named_activation(chosen, ACTIVATIONS)
     with converted.parsed(path, _LIBRARY, _REPAIR):
-        statistics = _fields(content[0])
-        arrays = converted.floats(path, _arrays(content[1]))
+        arrays = converted.floats(path, _arrays(content[1]), size)
         converted.refuse_unknown(path, list(arrays), _KNOWN, _REASONS, _LIBRARY)
         squashed = "hidden_0.kernel" in arrays
         hidden, norms = _layers(path, arrays, "" if squashed else "MLP_0.")
-    if squashed:
-        mean, log_std, head = *_halves(path, hidden.pop()), {"std_activation": "0.001 + softplus(std)"}
-    else:
-        mean, log_std, head = _normal(path, arrays, settings, noise_std_type, mean_clip_scale)
-    converted.chain(path, [*hidden, mean], "of the policy")
-    if norms is not None and len(norms) != len(hidden):
-        raise fault(path, "a layer norm for each hidden layer", f"{len(norms)} for {len(hidden)}", _REPAIR)
-    width = (hidden[0] if hidden else mean).kernel.shape[0]
-    normalizer = None
-    if flag(normalises, "normalize_observations"):
-        normalizer, factors = _statistics(path, statistics, str(key), width)
-        if (factors != 1).any():
-            # Statistics divide by 1e-4 or more; the first layer does the rest.
-            layer = hidden[0] if hidden else mean
-            layer = layer._replace(kernel=layer.kernel * factors[:, None])
-            hidden, mean = ([layer, *hidden[1:]], mean) if hidden else (hidden, layer)
-    network, params = converted.mlp(hidden, name, mean, log_std, norms=norms, **head)
+        if squashed:
+            mean, log_std, head = *_halves(path, hidden.pop()), {"std_activation": "0.001 + softplus(std)"}
+        else:
+            mean, log_std, head = _normal(path, arrays, settings, noise_std_type, mean_clip_scale)
+        converted.chain(path, [*hidden, mean], "of the policy")
+        if norms is not None and len(norms) != len(hidden):
+            raise fault(path, "a layer norm for each hidden layer", f"{len(norms)} for {len(hidden)}", _REPAIR)
+        width = (hidden[0] if hidden else mean).kernel.shape[0]
+        normalizer = None
+        if flag(normalises, "normalize_observations"):
+            normalizer, factors = _statistics(path, _fields(content[0]), str(key), width)
+            if (factors != 1).any():
+                # Statistics divide by 1e-4 or more; the first layer does the rest.
+                first = hidden[0] if hidden else mean
+                first = first._replace(kernel=first.kernel * factors[:, None])
+                hidden, mean = ([first, *hidden[1:]], mean) if hidden else (hidden, first)
+        network, params = converted.mlp(hidden, name, mean, log_std, norms=norms, **head)
     count = mean.kernel.shape[1]
     if squashed and action_space is None:
         action_space = (-1.0, 1.0)
@@ -175,8 +180,8 @@ class _Settings:
         return self.known[name]
 
 
-def _folder(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Returns the parts of a checkpoint of Orbax and its settings."""
+def _folder(path: Path) -> tuple[Any, dict[str, Any], int]:
+    """Returns the parts of a checkpoint of Orbax, its settings and its size in bytes."""
     file = next((path / name for name in _CONFIGS if (path / name).is_file()), None)
     if file is None:
         steps = sorted(inner.name for inner in path.iterdir() if any((inner / name).is_file() for name in _CONFIGS))
@@ -189,24 +194,27 @@ def _folder(path: Path) -> tuple[Any, dict[str, Any]]:
         untrusted.refuse_swollen(text)
         config = pickles.expect(json.loads(text), dict)
     with converted.parsed(path, _LIBRARY, _REPAIR):
-        tree = unflatten_dict({tuple(name.split(".")): array for name, array in _orbax(path).items()})
-        return [tree[str(i)] for i in range(len(tree))], config
+        arrays, size = _orbax(path)
+        tree = unflatten_dict({tuple(name.split(".")): array for name, array in arrays.items()})
+        return [tree[str(i)] for i in range(len(tree))], config, size
 
 
-def _orbax(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a folder by name; another process with limited memory reads them."""
-    inside = [file for file in path.rglob("*")]
-    if any(not (file.is_file() or file.is_dir()) or file.is_symlink() for file in inside):
-        raise ValueError("a folder with links, devices or FIFOs")
-    most = untrusted.budget(sum(file.stat().st_size for file in inside if file.is_file()))
+def _orbax(path: Path) -> tuple[dict[str, np.ndarray], int]:
+    """Returns the arrays of a folder by name, and its bytes; another process with limited memory reads the arrays."""
+    size = 0
+    for count, (folder, folders, names) in enumerate(os.walk(path)):
+        inside = [os.lstat(os.path.join(folder, name)) for name in (*folders, *names)]
+        if count > _MOST_FOLDERS or not all(stat.S_ISREG(one.st_mode) or stat.S_ISDIR(one.st_mode) for one in inside):
+            raise ValueError("a folder with links, devices, FIFOs or too many folders")
+        size += sum(one.st_size for one in inside if stat.S_ISREG(one.st_mode))
     program = Path(__file__).with_name("tensorstore_arrays.py")
-    command = [sys.executable, str(program), str(path.resolve()), str(most)]
+    command = [sys.executable, str(program), str(path.resolve()), str(untrusted.budget(size) - _ITSELF)]
     finished = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
     if finished.returncode:
         lines = finished.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {finished.returncode}"]
         raise ValueError(f"arrays that tensorstore cannot read: {shortened(lines[-1])}")
     with np.load(BytesIO(finished.stdout), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        return {name: arrays[name] for name in arrays.files}, size
 
 
 def _arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -256,7 +264,6 @@ def _normal(
     scale = settings.get("mean_clip_scale", "mean_clip_scale", scale)
     head: dict[str, Any] = {}
     if scale is not None:
-        check_number(scale, "mean_clip_scale", "above 0", lambda number: number > 0.0)
         head["output_activation"] = f"{float(scale)!r} * softsign(mean)"
     if "std_logparam.log_value" in arrays:
         return mean, arrays["std_logparam.log_value"].reshape(-1), head
@@ -264,7 +271,7 @@ def _normal(
         return mean, converted.positive_std(path, arrays["std_param.value"].reshape(-1), 0.0, np.inf), head
     form = settings.get("noise_std_type", "noise_std_type", form, "scalar")
     if form != "log":
-        raise ValueError(
+        raise CheckpointError(
             f"noise_std_type: expected 'log' for the standard deviation of {path}, which depends on the observation, "
             f"got {form!r}. With brax's 'scalar' it may be negative, and the policy is not converted."
         )
@@ -276,11 +283,11 @@ def _statistics(path: Path, fields: Mapping[str, Any], key: str, width: int) -> 
     mean, std = (fields[name] for name in ("mean", "std"))
     if isinstance(mean, dict):
         if key not in mean:
-            raise ValueError(f"observation_key: expected one of {quoted(sorted(mean))} in {path}, got {key!r}.")
+            raise CheckpointError(f"observation_key: expected one of {quoted(sorted(mean))} in {path}, got {key!r}.")
         mean, std = mean[key], std[key]
     mean, std = (pickles.array(part).reshape(-1) for part in (mean, std))
     if mean.shape != (width,) or std.shape != (width,) or not (std > 0).all() or not np.isfinite(mean).all():
-        raise ValueError(
+        raise CheckpointError(
             f"observation_key: expected statistics of the {width} inputs of the policy in {path}, got {mean.shape} and "
             f"{std.shape} for {key!r}."
         )

@@ -14,7 +14,7 @@ from gaussjax import normalize, spaces
 from gaussjax.core import untrusted
 from gaussjax.core.text import quoted
 from gaussjax.files import Loaded
-from gaussjax.interop import archives, converted
+from gaussjax.interop import archives, converted, pickles
 from gaussjax.interop.converted import CheckpointError as CheckpointError
 from gaussjax.interop.converted import fault
 from gaussjax.networks import ACTIVATIONS
@@ -69,7 +69,7 @@ def read(
         untrusted.refuse_large(content, converted.MOST_ENTRIES, untrusted.budget(size))
         arrays = {
             name: array
-            for name, array in converted.floats(path, content).items()
+            for name, array in converted.floats(path, pickles.expect(content, dict), size).items()
             if not name.startswith(("critic.", "critic_"))
         }
         converted.refuse_unknown(path, list(arrays), _KNOWN, _REASONS, _LIBRARY)

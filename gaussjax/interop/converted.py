@@ -22,6 +22,9 @@ from gaussjax.networks import MLP, Graph
 from gaussjax.policy import Policy
 
 MOST_ENTRIES = 200_000
+# A policy file has at most as many layers.
+_MOST_LAYERS = 256
+_SLACK = 32 * 2**20
 # `normalize.apply` adds this number to the variance.
 _EPSILON = 1e-8
 
@@ -69,11 +72,15 @@ def fault(path: Path, expected: str, got: str, repair: str) -> CheckpointError:
     return CheckpointError(f"{path}: expected {expected}, got {got}. {repair}")
 
 
-def floats(path: Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns arrays as float32; raises CheckpointError for anything else, NaN and infinities."""
+def floats(path: Path, arrays: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file of `size` bytes as float32; raises CheckpointError for NaN, infinities and others."""
     wrong = [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu"]
     if wrong:
         raise fault(path, "arrays of numbers alone", f"others for {quoted(wrong)}", "Save the model again.")
+    # Arrays may share bytes, but copies of them do not.
+    total = sum(4 * array.size for array in arrays.values())
+    if total > 3 * size + _SLACK:
+        raise fault(path, f"arrays of at most {3 * size + _SLACK:,} bytes", f"{total:,}", "Save the model again.")
     found = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     wrong = [name for name, array in found.items() if not np.isfinite(array).all()]
     if wrong:
@@ -105,6 +112,8 @@ def torch_layers(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> l
 
 def chain(path: Path, layers: list[Layer], name: str) -> list[Layer]:
     """Returns the layers; raises CheckpointError if the width of one is not the input width of the next."""
+    if len(layers) > _MOST_LAYERS:
+        raise fault(path, f"at most {_MOST_LAYERS} layers", f"{len(layers):,}", "Such a policy is not converted.")
     for before, after in zip(layers, layers[1:], strict=False):
         if before.kernel.shape[1] != after.kernel.shape[0]:
             shapes = [layer.kernel.shape for layer in layers]
@@ -239,7 +248,10 @@ def loaded(
         normalizer: Observation statistics, or None.
         **options: Options of `make`.
     """
-    policy = make(network, observation_space, action_space, **options)
+    try:
+        policy = make(network, observation_space, action_space, **options)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     tree = {"params": jax.tree.map(jnp.asarray, params)}
     with parsed(path, library, "Save the model again."):
         check_shapes(tree, jax.eval_shape(policy.init, jax.random.key(0)), "params", "They do not fit together")

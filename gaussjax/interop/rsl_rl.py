@@ -48,8 +48,8 @@ ACTIVATIONS: Mapping[str, str] = {
 # Number that rsl_rl adds to the standard deviation of observations.
 _ADDED = 0.01
 _KNOWN = (
-    r"mlp\.\d+\.(weight|bias)|std|log_std|(distribution\.)(log_)?std_param|obs_normalizer\.(_mean|_var|_std|count)"
-    r"|rnn\.rnn\.(weight|bias)_(ih|hh)_l\d+"
+    r"mlp\.\d{1,4}\.(weight|bias)|std|log_std|distribution\.(log_)?std_param|obs_normalizer\.(_mean|_var|_std|count)"
+    r"|rnn\.rnn\.(weight|bias)_(ih|hh)_l\d{1,3}"
 )
 _REASONS = {
     r"cnns?\.|actor_cnns?\.": "one that sees images (cnns)",
@@ -108,11 +108,11 @@ def read(
     with converted.opened(path, _LIBRARY, _REPAIR) as (file, size):
         content = archives.read_torch(file, size)
         untrusted.refuse_large(content, converted.MOST_ENTRIES, untrusted.budget(size))
-    found = _actor(path, content)
-    converted.refuse_unknown(path, list(found), _KNOWN, _REASONS, _LIBRARY)
-    count = found.pop("obs_normalizer.count", 0)
-    arrays = converted.floats(path, found)
-    layers = converted.torch_layers(path, arrays, "mlp.")
+        found = _actor(path, content)
+        converted.refuse_unknown(path, list(found), _KNOWN, _REASONS, _LIBRARY)
+        count = float(np.asarray(found.pop("obs_normalizer.count", 0), np.float64).reshape(()))
+        arrays = converted.floats(path, found, size)
+        layers = converted.torch_layers(path, arrays, "mlp.")
     if not layers:
         raise fault(path, "the layers mlp.0, mlp.2, … or actor.0, actor.2, …", f"{quoted(list(arrays))}", _REPAIR)
     *hidden, last = layers
@@ -227,7 +227,9 @@ def _output(
 def _recurrent(path: Path, arrays: Mapping[str, np.ndarray], network: Any, width: int) -> tuple[int, Any, dict[str, Any]]:
     """Returns the width of observations, the recurrent network with the layers of `network`, and its cells."""
     numbers = sorted({int(name.rpartition("_l")[2]) for name in arrays if name.startswith("rnn.")})
-    cells, first = {}, 0
+    cells, first, gates, size, below = {}, 0, 0, 0, 0
+    if numbers != list(range(len(numbers))):
+        raise fault(path, "consecutive recurrent layers", f"{numbers}", _REPAIR)
     for number in numbers:
         names = [f"rnn.rnn.{name}_l{number}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         shapes = [arrays[name].shape if name in arrays else () for name in names]
@@ -243,21 +245,20 @@ def _recurrent(path: Path, arrays: Mapping[str, np.ndarray], network: Any, width
         parts = ("kernel_input", "kernel_hidden", "bias_input", "bias_hidden")
         cells[f"layer_{number}"] = dict(zip(parts, turned, strict=True))
         below = size
-    if numbers != list(range(len(numbers))) or below != width:
-        shown = f"the layers {numbers} of width {below} before an MLP of {width} inputs"
-        raise fault(path, "consecutive recurrent layers before the MLP", shown, _REPAIR)
+    if below != width:
+        raise fault(path, "recurrent layers as wide as the MLP's inputs", f"{below} and {width}", _REPAIR)
     fields = ("activation", "std", "std_activation", "output_activation", "initial_log_std", "sizes")
     options = {field: getattr(network, field) for field in fields}
     return first, _GATES[gates](hidden_size=size, num_layers=len(numbers), **options), cells
 
 
-def _statistics(path: Path, arrays: Mapping[str, np.ndarray], count: Any, width: int) -> Any:
+def _statistics(path: Path, arrays: Mapping[str, np.ndarray], count: float, width: int) -> Any:
     if "obs_normalizer._mean" not in arrays:
         return None
     mean, std = (arrays.get(f"obs_normalizer.{name}", np.zeros(0)).reshape(-1) for name in ("_mean", "_std"))
     if mean.shape != (width,) or std.shape != (width,) or (std < 0).any():
         raise fault(path, f"statistics of {width} observations", f"shapes {mean.shape} and {std.shape}", _REPAIR)
-    return converted.statistics(mean, std.astype(np.float64) + _ADDED, np.asarray(count, np.float64).max())[0]
+    return converted.statistics(mean, std.astype(np.float64) + _ADDED, count)[0]
 
 
 def _observations(path: Path, groups: Any, width: int) -> tuple[spaces.Space, Any]:

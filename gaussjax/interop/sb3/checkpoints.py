@@ -45,7 +45,7 @@ _ACTIVATIONS: Mapping[str, str] = {
 }
 # Names of jax.nn in the text of an actor of SBX.
 _IN_JAX = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "tanh")
-_LAYERS = r"\d+\.(weight|bias)"
+_LAYERS = r"\d{1,4}\.(weight|bias)"
 _KNOWN = {
     _ON_POLICY: rf"mlp_extractor\.policy_net\.{_LAYERS}|action_net\.(weight|bias)|log_std",
     _SAC: rf"latent_pi\.{_LAYERS}|mu\.(0\.)?(weight|bias)|log_std(\.weight|\.bias)?",
@@ -57,6 +57,7 @@ _REASONS = {
     r"lstm|.*rnn": "a recurrent policy",
 }
 _STRIDES = (4, 2, 1)
+_LONGEST_ACTOR = 100_000
 # The number that gSDE adds to variances, and to log_std where `use_expln` grows slowly.
 _EPSILON = 1e-6
 
@@ -103,7 +104,7 @@ def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: 
             names = "PPO, A2C or SAC, without classes of your own"
             raise fault(path, f"a policy of {names}", f"one of {quoted(module)}", "Such a policy is not converted.")
         bounds, observed = described.action_box(path, data), described.observation_space(path, data)
-        arrays = converted.floats(path, arrays)
+        arrays = converted.floats(path, pickles.expect(arrays, dict), size)
         convert = _sbx if module.startswith("sbx.") else _on_policy if module == _ON_POLICY else _sac
         parts = convert(path, data, arrays, observed)
     count = parts.params["head"]["mean"]["bias"].size
@@ -247,7 +248,7 @@ def _activation(path: Path, data: Mapping[str, Any], default: str) -> str:
     text = described.option(data, "activation_fn", "")
     if not text:
         return default
-    name = re.search(r"torch\.nn\.modules\.\w+\.(\w+)'>$", text)
+    name = re.search(r"torch\.nn\.modules\.\w+\.(\w+)'>$", str(text)[-300:])
     if name is None or name[1] not in _ACTIVATIONS:
         raise fault(path, f"one of the activations {quoted(sorted(_ACTIVATIONS))}", quoted(text), "It is not converted.")
     return _ACTIVATIONS[name[1]]
@@ -268,8 +269,8 @@ def _sbx_arrays(path: Path, data: Mapping[str, Any], size: int) -> dict[str, np.
 
 def _sbx(path: Path, data: Mapping[str, Any], arrays: dict[str, np.ndarray], _: spaces.Space) -> _Parts:
     """Converts an actor of SBX's PPO or SAC."""
-    converted.refuse_unknown(path, list(arrays), r"Dense_\d+\.(kernel|bias)|log_std", {}, _SBX)
-    text = str(data["policy"].get("actor"))
+    converted.refuse_unknown(path, list(arrays), r"Dense_\d{1,4}\.(kernel|bias)|log_std", {}, _SBX)
+    text = str(data["policy"].get("actor"))[:_LONGEST_ACTOR]
     fields = dict(re.findall(r"^ *(activation_fn|log_std_min|log_std_max) = (\S+)$", text, flags=re.MULTILINE))
     activation = fields.get("activation_fn", "")
     if activation not in _IN_JAX:

@@ -17,9 +17,9 @@ from gaussjax.core.text import quoted
 from gaussjax.interop.converted import MOST_ENTRIES, fault
 
 _SAVE = "Save the whole model with model.save of Stable-Baselines3."
-# The longest text of a space that is parsed.
-_LONGEST = 1_000_000
-_ENTRY = re.compile(r"'([^'\\]*)': (\w+)\(([^()]*(?:\([\d, ]*\))?[^()]*)\)(?:, )?")
+# The longest text of a space that is parsed, and most parts of a space.
+_LONGEST, _MOST_PARTS = 1_000_000, 1000
+_ENTRY = re.compile(r"'([^'\\]*)': (\w+)\(([^()]*(?:\([\d, ]*\)[^()]*)?)\)(?:, )?")
 
 
 def read_data(path: Path, entry: bytes) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def observation_space(path: Path, data: Mapping[str, Any]) -> spaces.Space:
     space = data.get("observation_space")
     if not isinstance(space, dict):
         raise fault(path, "an observation space", quoted(space), _SAVE)
-    name = re.search(r"(\w+)'>$", str(space.get(":type:")))
+    name = re.search(r"(\w+)'>$", str(space.get(":type:"))[-100:])
     match name[1] if name else "":
         case "Box":
             shape = _shape(path, space)
@@ -97,7 +97,7 @@ def _dict(path: Path, text: str) -> spaces.Dict:
     """Parses a text such as `{'b': Box(-5.0, 5.0, (2, 2), float32), 'a': Discrete(3)}`, in its order."""
     items: list[tuple[str, spaces.Space]] = []
     position, inner = 0, text[1:-1]
-    while position < len(inner) <= _LONGEST:
+    while position < len(inner) <= _LONGEST and len(items) < _MOST_PARTS:
         found = _ENTRY.match(inner, position)
         if found is None:
             break
@@ -129,17 +129,19 @@ def _shape(path: Path, space: Mapping[str, Any]) -> tuple[int, ...]:
 def _numbers(text: str, count: int) -> list[float] | None:
     """Parses a printed array of NumPy; None if it is cut, or printed in another way."""
     words = re.sub(r"[\[\],]", " ", text[:_LONGEST]).split()
-    if "..." in words or len(words) not in (1, count):
+    if len(words) != count:
         return None
     try:
-        numbers = [float(word) for word in words]
-    except ValueError:
+        return [float(word) for word in words]
+    except ValueError:  # NumPy cuts a long array with "...".
         return None
-    return numbers * count if len(numbers) == 1 else numbers
 
 
 def _integers(text: str) -> list[int]:
-    return [int(word) for word in re.findall(r"\d{1,9}", text[:_LONGEST])]
+    found = [int(word) for word in re.findall(r"\d{1,9}", text[:_LONGEST])]
+    if len(found) > _MOST_PARTS:
+        raise ValueError(f"a space of more than {_MOST_PARTS:,} parts")
+    return found
 
 
 def bounds_needed(path: Path, count: int) -> ValueError:
