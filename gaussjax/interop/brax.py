@@ -1,4 +1,6 @@
-"""Policies of brax, with which MuJoCo Playground trains, as gaussjax policies; nothing in a file is executed.
+"""Policies of brax, with which MuJoCo Playground trains, as gaussjax policies.
+
+Nothing in a file is executed::
 
     loaded = gaussjax.interop.brax.read("checkpoints/000098304000")
     loaded = gaussjax.interop.brax.read("params.pickle", normalize_observations=True)
@@ -209,7 +211,9 @@ def _orbax(path: Path) -> tuple[dict[str, np.ndarray], int]:
         size += sum(one.st_size for one in inside if stat.S_ISREG(one.st_mode))
     program = Path(__file__).with_name("tensorstore_arrays.py")
     command = [sys.executable, str(program), str(path.resolve()), str(untrusted.budget(size) - _ITSELF)]
-    finished = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    finished = subprocess.run(  # noqa: S603 - the program is this package's own
+        command, capture_output=True, timeout=_SECONDS, check=False
+    )
     if finished.returncode:
         lines = finished.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {finished.returncode}"]
         raise ValueError(f"arrays that tensorstore cannot read: {shortened(lines[-1])}")

@@ -1,4 +1,6 @@
-"""Policies of CleanRL's `ppo_continuous_action` as gaussjax policies; nothing in a file is executed.
+"""Policies of CleanRL's `ppo_continuous_action` as gaussjax policies.
+
+Nothing in a file is executed::
 
     loaded = gaussjax.interop.cleanrl.read("ppo_continuous_action.cleanrl_model", action_space=env.action_space)
     actions = loaded.act(observations).actions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from gaussjax import normalize, spaces
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
-from gaussjax.core.text import FileError, listed, quoted, shortened
+from gaussjax.core.text import FileError, quoted, shortened
 from gaussjax.core.trees import check_shapes
 from gaussjax.files import Loaded
 from gaussjax.networks import MLP, Graph
@@ -47,9 +48,8 @@ class Layer(NamedTuple):
 @contextlib.contextmanager
 def opened(path: Path, library: str, repair: str) -> Iterator[tuple[BinaryIO, int]]:
     """Opens a regular file; errors while its content is read become a `CheckpointError` with the path and a repair."""
-    with untrusted.opened(path, CheckpointError) as opened_file:
-        with parsed(path, library, repair):
-            yield opened_file
+    with untrusted.opened(path, CheckpointError) as opened_file, parsed(path, library, repair):
+        yield opened_file
 
 
 @contextlib.contextmanager
@@ -73,8 +73,9 @@ def fault(path: Path, expected: str, got: str, repair: str) -> CheckpointError:
 
 
 def floats(path: Path, arrays: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file of `size` bytes as float32; raises CheckpointError for NaN, infinities and others."""
-    wrong = [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu"]
+    """Returns arrays of a file of `size` bytes as float32; raises CheckpointError for NaN, infinities and others."""
+    known = {name for name, array in arrays.items() if isinstance(array, np.ndarray) and array.dtype.kind in "fiu"}
+    wrong = [name for name in arrays if name not in known]
     if wrong:
         raise fault(path, "arrays of numbers alone", f"others for {quoted(wrong)}", "Save the model again.")
     # Arrays may share bytes, but copies of them do not.
@@ -99,7 +100,8 @@ def torch_layer(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> Laye
 
 def torch_layers(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> list[Layer]:
     """Returns the layers `prefix0, prefix2, …` of a Sequential with one activation after each layer."""
-    found = sorted({int(match[1]) for match in (re.match(rf"{re.escape(prefix)}(\d{{1,4}})\.", n) for n in arrays) if match})
+    start = re.compile(rf"{re.escape(prefix)}(\d{{1,4}})\.")
+    found = sorted({int(match[1]) for match in map(start.match, arrays) if match})
     if found != list(range(0, 2 * len(found), 2)):
         raise fault(
             path,
@@ -114,7 +116,7 @@ def chain(path: Path, layers: list[Layer], name: str) -> list[Layer]:
     """Returns the layers; raises CheckpointError if the width of one is not the input width of the next."""
     if len(layers) > _MOST_LAYERS:
         raise fault(path, f"at most {_MOST_LAYERS} layers", f"{len(layers):,}", "Such a policy is not converted.")
-    for before, after in zip(layers, layers[1:], strict=False):
+    for before, after in itertools.pairwise(layers):
         if before.kernel.shape[1] != after.kernel.shape[0]:
             shapes = [layer.kernel.shape for layer in layers]
             raise fault(path, f"layers {name} that fit together", f"the kernels {shapes}", "Save the model again.")
@@ -122,7 +124,7 @@ def chain(path: Path, layers: list[Layer], name: str) -> list[Layer]:
 
 
 def refuse_unknown(path: Path, names: Sequence[str], known: str, reasons: Mapping[str, str], library: str) -> None:
-    """Raises CheckpointError for names that the pattern `known` does not match; `reasons` explains beginnings of names."""
+    """Raises CheckpointError for names that the pattern `known` does not match; `reasons` explains some names."""
     unknown = [name for name in names if not re.fullmatch(known, name)]
     if not unknown:
         return
@@ -258,8 +260,3 @@ def loaded(
     plain = {name: quoted(value) if isinstance(value, spaces.Box) else value for name, value in assumptions.items()}
     metadata = {"library": library, "file": path.name, "assumptions": plain}
     return Loaded(policy, tree, normalizer, metadata)
-
-
-def described(assumptions: Mapping[str, Any]) -> str:
-    """Returns the settings as a text such as `activation=elu, clip_actions=None`."""
-    return listed(f"{name}={value}" for name, value in assumptions.items())

@@ -1,8 +1,10 @@
-"""Policies of rsl_rl, with which Isaac Lab and mjlab train, as gaussjax policies; nothing in a file is executed.
+"""Policies of rsl_rl, with which Isaac Lab and mjlab train, as gaussjax policies.
+
+Nothing in a file is executed::
 
     loaded = gaussjax.interop.rsl_rl.read("model_1500.pt", activation="elu")
     actions = loaded.act(observations).actions
-    gaussjax.save("policy.safetensors", *loaded)
+    gaussjax.save("policy.safetensors", loaded.policy, loaded.params, normalizer=loaded.normalizer)
 """
 
 from __future__ import annotations
@@ -139,7 +141,7 @@ def read(
     if clip_actions is not None:
         check_number(clip_actions, "clip_actions", "above 0", lambda number: 0.0 < number < math.inf)
         if action_space is not None:
-            raise ValueError("clip_actions: expected None with action_space, got both. Actions are clipped to ±clip_actions.")
+            raise ValueError("clip_actions: expected None with action_space, got both. It is a Box of ±clip_actions.")
         action_space = (-clip_actions, clip_actions)
         options |= {"clip_actions": True, "clipped_log_prob": "unclipped"}
     space, split = _observations(path, observation_groups, width)
@@ -224,7 +226,9 @@ def _output(
     return mean, log_std, {"std_activation": "std"} if form == "scalar" else {}
 
 
-def _recurrent(path: Path, arrays: Mapping[str, np.ndarray], network: Any, width: int) -> tuple[int, Any, dict[str, Any]]:
+def _recurrent(
+    path: Path, arrays: Mapping[str, np.ndarray], network: Any, width: int
+) -> tuple[int, Any, dict[str, Any]]:
     """Returns the width of observations, the recurrent network with the layers of `network`, and its cells."""
     numbers = sorted({int(name.rpartition("_l")[2]) for name in arrays if name.startswith("rnn.")})
     cells, first, gates, size, below = {}, 0, 0, 0, 0
@@ -266,11 +270,11 @@ def _observations(path: Path, groups: Any, width: int) -> tuple[spaces.Space, An
     if groups is None:
         return spaces.Box(shape=(width,)), lambda statistics: statistics
     if not isinstance(groups, Mapping) or not all(type(n) is int and n > 0 for n in groups.values()):
-        raise ValueError(f"observation_groups: expected widths by name, such as {{'policy': 48}}, got {quoted(groups)}.")
+        raise ValueError(f"observation_groups: expected widths by name, as in {{'policy': 48}}, got {quoted(groups)}.")
     if sum(groups.values()) != width:
         raise ValueError(
-            f"observation_groups: expected widths whose sum is {width}, the input width in {path}, got {quoted(groups)} "
-            f"with the sum {sum(groups.values())}."
+            f"observation_groups: expected widths whose sum is {width}, the input width in {path}, got "
+            f"{quoted(groups)} with the sum {sum(groups.values())}."
         )
     ends = np.cumsum(list(groups.values())).tolist()
     starts = dict(zip(groups, zip([0, *ends], ends, strict=False), strict=True))

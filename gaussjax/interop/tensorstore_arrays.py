@@ -14,8 +14,8 @@ if __name__ == "__main__":
     # Without this, Python would look for modules in the folder of this file.
     sys.path.pop(0)
 
-import numpy as np  # noqa: E402
-import tensorstore  # noqa: E402
+import numpy as np
+import tensorstore
 
 
 def limit(most: int) -> None:

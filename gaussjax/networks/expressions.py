@@ -1,8 +1,8 @@
 """Expressions for the inputs of a graph's nodes and for output activations.
 
 An expression has the form `observations`, `node_name`, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
-`a + b`, `a * b`, `2 * a`, `0.5 + a` or `tanh(a)`, with any activation for tanh. Its text is parsed into tuples and never
-executed.
+`a + b`, `a * b`, `2 * a`, `0.5 + a` or `tanh(a)`, with any activation for tanh. Its text is parsed into tuples, which
+nothing executes.
 """
 
 from __future__ import annotations
@@ -75,17 +75,15 @@ def _read(tree: ast.expr, names: frozenset[str], where: str) -> tuple[Any, ...]:
         case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name != "concatenate":
             choose(ACTIVATIONS, name, where)
             return "call", name, _read(inner, names, where)
-        case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right) if (number := _number(left)) is not None:
-            return "shifted" if isinstance(op, ast.Add) else "scaled", number, _read(right, names, where)
-        case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right) if (
-            number := _number(right)
-        ) is not None:
-            return "shifted" if isinstance(op, ast.Add) else "scaled", number, _read(left, names, where)
         case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
-            return "+" if isinstance(op, ast.Add) else "*", _read(left, names, where), _read(right, names, where)
+            operator, with_number = ("+", "shifted") if isinstance(op, ast.Add) else ("*", "scaled")
+            for side, other in ((left, right), (right, left)):
+                if (number := _number(side)) is not None:
+                    return with_number, number, _read(other, names, where)
+            return operator, _read(left, names, where), _read(right, names, where)
     raise ValueError(
-        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a, 0.5 + a and activations as in tanh(a), "
-        f"got {quoted(ast.unparse(tree))}."
+        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a, 0.5 + a and activations as in "
+        f"tanh(a), got {quoted(ast.unparse(tree))}."
     )
 
 
@@ -137,9 +135,7 @@ def parse_output_activation(chosen: Activation, variable: str = "mean") -> tuple
     while inner[0] in ("scaled", "shifted", "call"):
         inner = inner[2]
     if inner[0] != "name":
-        raise ValueError(
-            f"{field}: expected numbers and activations as in 2 * tanh({variable}), got {quoted(chosen)}."
-        )
+        raise ValueError(f"{field}: expected numbers and activations as in 2 * tanh({variable}), got {quoted(chosen)}.")
     return tree
 
 

@@ -129,7 +129,8 @@ class GaussianHead(nn.Module):
         """Returns the number that `bounded` maps to `initial_log_std`."""
         if self.std_activation is not None and self.log_std_bounds is not None:
             raise ValueError(
-                f"std_activation: expected None with log_std_bounds, got {self.std_activation!r}. Leave one of them out."
+                f"std_activation: expected None with log_std_bounds, got {self.std_activation!r}. Leave one of them "
+                f"out."
             )
         if self.log_std_bounds is None:
             return self.initial_log_std

@@ -78,7 +78,9 @@ class Network(nn.Module, kw_only=True):
         mean_activation = "tanh" if self.output_activation == "auto" else self.output_activation
         log_std = self.std, self.initial_log_std, self.log_std_bounds
         kernel = self.initializer, self.output_scale
-        return GaussianHead(self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, self.std_activation, **linen)
+        return GaussianHead(
+            self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, self.std_activation, **linen
+        )
 
 
 class MLP(Network):

@@ -119,7 +119,9 @@ def numbers(library: str, name: str, loaded: gaussjax.Loaded) -> Numbers:
     with np.load(place / f"{stem}.npz") as file:
         found = {key: file[key] for key in file.files}
     others = {"actions", "samples", "log_prob", "squashed"}
-    observations = found["observations"] if "observations" in found else {k: v for k, v in found.items() if k not in others}
+    observations = (
+        found["observations"] if "observations" in found else {k: v for k, v in found.items() if k not in others}
+    )
     log_prob = found["log_prob"].astype(np.float64)
     if library == "sb3" and loaded.policy.kind.name == "squashed_gaussian":
         low, high = gaussjax.spaces.bounds(loaded.policy.spec.action_space)

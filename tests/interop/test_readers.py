@@ -84,7 +84,9 @@ def test_files_torch_and_numpy_programs_act_as_the_library(library, name, tmp_pa
         inputs = {"observations": observations} if not isinstance(observations, dict) else {}
         inputs |= {f"observations_{key}": part for key, part in observations.items()} if not inputs else {}
         if carry is not None:
-            inputs |= {f"carry_{i}": part for i, part in enumerate(carry)} | {"resets": np.zeros(len(observations), bool)}
+            inputs |= {f"carry_{i}": part for i, part in enumerate(carry)} | {
+                "resets": np.zeros(len(observations), bool)
+            }
         outputs = program(**inputs)
         return outputs["actions"], [outputs[key] for key in sorted(outputs) if key.startswith("next_carry")]
 
@@ -248,7 +250,9 @@ UNFIT_SB3 = {
     "got one of 'my.policies'": lambda data: data["policy_class"].update(__module__="my.policies"),
     "expected one of the activations": lambda data: data.update(policy_kwargs={"activation_fn": "<class 'my.Act'>"}),
     "images without NatureCNN": lambda data: data["observation_space"].update(dtype="uint8", _shape=[3, 1, 1]),
-    "expected observations of a Box, Discrete": lambda data: data["observation_space"].update({":type:": "<class 'Text'>"}),
+    "expected observations of a Box, Discrete": lambda data: data["observation_space"].update(
+        {":type:": "<class 'Text'>"}
+    ),
 }
 
 
@@ -271,7 +275,11 @@ def test_settings_that_brax_needs_or_that_contradict_its_file_are_named(tmp_path
         ("normalize_observations: expected True or False", "brax_ppo.pickle", {}),
         ("activation: expected a name", "brax_sac.pickle", {"normalize_observations": True}),
         ("noise_std_type: expected 'log'", "brax_ppo_state.pickle", {"normalize_observations": True}),
-        ("observation_key: expected one of", "brax_ppo_scalar.pickle", {"normalize_observations": True, "observation_key": "a"}),
+        (
+            "observation_key: expected one of",
+            "brax_ppo_scalar.pickle",
+            {"normalize_observations": True, "observation_key": "a"},
+        ),
         ("activation: expected 'silu'", "brax_ppo/000000001000", {"activation": "relu"}),
         ("Name the folder of a step: ['000000001000']", "brax_ppo", {}),
     ):

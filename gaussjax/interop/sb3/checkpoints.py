@@ -66,8 +66,8 @@ def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: 
     """Reads a model of Stable-Baselines3 (PPO, A2C, SAC; gSDE too) or of SBX (PPO, SAC) as a policy.
 
     PPO and A2C give a Gaussian policy whose actions are clipped to the Box and whose log-densities are of the action
-    before the clip. SAC and `squash_output` give a squashed policy. The library scores `tanh(u)` in [-1, 1]; scores here
-    are in units of the Box, lower by the sum of `log((high - low) / 2)`. With gSDE, the noise of each action is
+    before the clip. SAC and `squash_output` give a squashed policy. The library scores `tanh(u)` in [-1, 1]; scores
+    here are in units of the Box, lower by the sum of `log((high - low) / 2)`. With gSDE, the noise of each action is
     independent and has the standard deviation of gSDE. Observations that are images have their channels last here.
 
     Args:
@@ -250,7 +250,9 @@ def _activation(path: Path, data: Mapping[str, Any], default: str) -> str:
         return default
     name = re.search(r"torch\.nn\.modules\.\w+\.(\w+)'>$", str(text)[-300:])
     if name is None or name[1] not in _ACTIVATIONS:
-        raise fault(path, f"one of the activations {quoted(sorted(_ACTIVATIONS))}", quoted(text), "It is not converted.")
+        raise fault(
+            path, f"one of the activations {quoted(sorted(_ACTIVATIONS))}", quoted(text), "It is not converted."
+        )
     return _ACTIVATIONS[name[1]]
 
 

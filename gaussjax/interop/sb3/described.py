@@ -115,7 +115,8 @@ def _dict(path: Path, text: str) -> spaces.Dict:
             break
         position = found.end()
     if not items or position < len(inner):
-        raise fault(path, "a Dict of Box, Discrete, MultiDiscrete and MultiBinary", quoted(text), "It is not converted.")
+        known = "a Dict of Box, Discrete, MultiDiscrete and MultiBinary"
+        raise fault(path, known, quoted(text), "Others are not converted.")
     return spaces.Dict(tuple(items))
 
 

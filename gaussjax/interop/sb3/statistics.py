@@ -62,6 +62,6 @@ def _check(path: Path, parts: Any, space: spaces.Space, name: str) -> None:
             _check(path, parts[key], inner, key)
     elif parts is not None and (not isinstance(space, spaces.Box) or parts.mean.shape != space.shape):
         raise ValueError(
-            f"statistics: expected those of {quoted(space)} for {name}, got the shape {parts.mean.shape} in {path}. Pass "
-            f"the VecNormalize of the same training."
+            f"statistics: expected those of {quoted(space)} for {name}, got the shape {parts.mean.shape} in {path}. "
+            f"Pass the VecNormalize of the same training."
         )

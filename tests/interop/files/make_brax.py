@@ -1,7 +1,7 @@
 """Makes the files of brax.zip: `python make_brax.py FOLDER`, then `python -m zipfile -c brax.zip FOLDER/*`.
 
-Needs brax==0.14.2. With brax==0.10.5 it makes brax_old.pickle only, whose layout is another one. The .npz has observations, brax's deterministic actions, samples before tanh, and their
-log-densities.
+Needs brax==0.14.2. With brax==0.10.5 it makes brax_old.pickle only, whose layout is another one. The .npz
+has observations, brax's deterministic actions, samples before tanh, and their log-densities.
 """
 
 import functools

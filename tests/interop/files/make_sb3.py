@@ -1,7 +1,7 @@
 """Makes the files of sb3.zip: `python make_sb3.py FOLDER`, then `python -m zipfile -c sb3.zip FOLDER/*`.
 
-Needs stable-baselines3==2.9.2, sbx-rl==0.28.0 and optax==0.2.6. The .npz has observations, the library's deterministic actions,
-samples before clipping or tanh, and their log-densities in the library's own units.
+Needs stable-baselines3==2.9.2, sbx-rl==0.28.0 and optax==0.2.6. The .npz has observations, the library's
+deterministic actions, samples before clipping or tanh, and their log-densities in the library's own units.
 """
 
 import copy
@@ -57,7 +57,11 @@ CASES = {
         PPO,
         "MlpPolicy",
         VECTOR,
-        {**ON, "use_sde": True, "policy_kwargs": {**SMALL, "squash_output": True, "use_expln": True, "full_std": False}},
+        {
+            **ON,
+            "use_sde": True,
+            "policy_kwargs": {**SMALL, "squash_output": True, "use_expln": True, "full_std": False},
+        },
     ),
     "sac": (SAC, "MlpPolicy", VECTOR, {**OFF, "policy_kwargs": {"net_arch": {"pi": [8, 6], "qf": [4]}}}),
     "sac_gsde": (SAC, "MlpPolicy", VECTOR, {**OFF, "use_sde": True, "policy_kwargs": {"net_arch": [8, 6]}}),
@@ -138,6 +142,7 @@ def main(folder):
 def sbx(folder):
     import jax
     import sbx
+
     for name, algorithm, options in (
         ("ppo", sbx.PPO, {**ON, "policy_kwargs": SMALL, "n_steps": 64}),
         ("sac", sbx.SAC, {**OFF, "policy_kwargs": {"net_arch": {"pi": [8, 6], "qf": [4]}}}),
