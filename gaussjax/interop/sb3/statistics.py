@@ -50,7 +50,7 @@ def _part(record: Any, epsilon: float, clip: float) -> normalize.Statistics:
     mean, variance, count = (np.asarray(pickles.array(state[name]), np.float64) for name in ("mean", "var", "count"))
     # `normalize.apply` adds 1e-8 to the variance, as VecNormalize does by default.
     variance = variance + (epsilon - 1e-8)
-    if (variance < 0).any() or not np.isfinite(mean).all():
+    if not ((variance >= 0) & np.isfinite(variance) & np.isfinite(mean)).all():
         raise ValueError(f"variances and an epsilon of {epsilon} whose sum is below 1e-8")
     count = max(float(count.reshape(())), 1.0)
     return jax.tree.map(jnp.asarray, normalize.Statistics(np.float64(count), mean, variance * count, clip))
