@@ -96,6 +96,7 @@ TABLE: dict[str, Case] = {
     "gaussian-unclipped-density": _clipped(clipped_log_prob="unclipped"),
     "gaussian-censored": _clipped(clipped_log_prob="censored"),
     "gaussian-state-std": _variant(STATE_STD, clip_log_std=False),
+    "gaussian-std-activation": _variant(MLP((8, 8), std="state", std_activation="softplus(std) + 0.001")),
     "gaussian-actor-critic": _variant(ActorCritic(FIXED_STD, sizes=(8,))),
     "gaussian-nested-spaces": _variant(MLP((8, 8)), NESTED, Box(-1.0, 1.0, (2, 2))),
     "gaussian-own-module": _variant(OwnModule()),
