@@ -67,8 +67,8 @@ class Convert:
 
     Examples:
         gaussjax convert model_1500.pt --from rsl_rl --out policy.safetensors
-        gaussjax convert ppo_robot.zip --from sb3 --options statistics=vecnormalize.pkl
-        gaussjax convert params.pickle --from brax --options normalize_observations=true
+        gaussjax convert robot.zip --from sb3 --options statistics=vecnormalize.pkl
+        gaussjax convert checkpoints/000098304000 --from brax
     """
 
     file: Annotated[Path, Hint("CHECKPOINT")]

@@ -146,7 +146,7 @@ WRONG = [
     ("convert no-such-file --from rsl_rl", "file: no-such-file cannot be read"),
     ("convert {json} --from rsl_rl --options activtion=relu", "options: name for rsl_rl: expected one of"),
     ("convert {json} --from rsl_rl --options activation", "options: expected NAME=VALUE"),
-    ("convert {json} --from brax", "normalize_observations"),
+    ("convert {json} --from brax", "expected a checkpoint of brax that holds arrays alone"),
     ("convert {json} --from rsl_rl --out {folder}", "exists. Name another file with --out."),
     ("export no-such-file --format pickle", "format: expected one of ['numpy', 'onnx', 'stablehlo'], got 'pickle'."),
     ("export no-such-file", "expected --format, got none. See gaussjax export --help."),

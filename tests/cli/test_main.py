@@ -20,6 +20,7 @@ from gaussjax.cli import options, progress
 from gaussjax.cli.train import INTERRUPTED
 from gaussjax.training.run import output_files
 from tests.cli.test_errors import SHORT, failed, refused, saved
+from tests.interop import checkpoints
 from tests.test_package import run
 
 
@@ -252,6 +253,22 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
     # Equal pictures in a row are kept as one that stays longer.
     assert sum(shown) == 200 * 30
     assert len(shown) > 20
+
+
+def test_convert_writes_a_policy_file_and_prints_the_settings_that_it_assumed(tmp_path, capsys):
+    source, path = checkpoints.folder("rsl_rl") / "rsl_rl_5.5.1_elu.pt", tmp_path / "policy.safetensors"
+    cli.main(["convert", str(source), "--from", "rsl_rl", "--out", str(path), "--options", "clip_actions=0.05"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "policy.safetensors: gaussian with MLP, 5 observations, 2 actions, with statistics" in said
+    assert "The file does not say, and this was assumed: activation=elu, action_space=None, std_range=" in said
+    assert "clip_actions" not in said
+    loaded = gaussjax.load(path)
+    numbers = checkpoints.numbers("rsl_rl", source.name, loaded)
+    found = loaded.act(numbers.observations).actions
+    np.testing.assert_allclose(found, numbers.actions.clip(-0.05, 0.05), rtol=0, atol=1e-6)
+    assert loaded.metadata["assumptions"]["clip_actions"] == 0.05
+    line = refused(capsys, "convert", str(source), "--from", "rsl_rl", "--out", str(path))
+    assert line.endswith("policy.safetensors exists. Name another file with --out, or replace this one with --force.")
 
 
 def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, capsys, monkeypatch):
