@@ -19,11 +19,6 @@ class Hint(NamedTuple):
     default: str = ""
 
 
-def default(text: str) -> Hint:
-    """Annotation with a text in place of the default None."""
-    return Hint(default=text)
-
-
 @dataclasses.dataclass(frozen=True)
 class Info:
     """Show the content of a policy file or a checkpoint.
@@ -53,7 +48,7 @@ class Export:
     format: Literal["stablehlo", "onnx", "numpy"]
     """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it with Python 3.10 or newer and
     NumPy."""
-    out: Annotated[Path | None, default("the name of the policy file with the suffix of the format")] = None
+    out: Annotated[Path | None, Hint(default="the name of the policy file with the suffix of the format")] = None
     """File to write."""
     stochastic: bool = False
     """Sample the actions; the program then takes a key (stablehlo) or noise (onnx, numpy) as an input."""
@@ -75,7 +70,7 @@ class Convert:
     """Checkpoint of the library; for brax also the folder of a step. Nothing in it is executed."""
     from_: Literal["rsl_rl", "sb3", "brax", "cleanrl"]
     """Library that wrote the checkpoint; sb3 reads SBX too."""
-    out: Annotated[Path | None, default("the name of the checkpoint with the suffix .safetensors")] = None
+    out: Annotated[Path | None, Hint(default="the name of the checkpoint with the suffix .safetensors")] = None
     """File to write."""
     options: tuple[str, ...] = ()
     """Settings that the checkpoint does not hold, as NAME=VALUE: the arguments of gaussjax.interop.rsl_rl.read and its

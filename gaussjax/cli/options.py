@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
-from gaussjax.cli.file_options import Convert, Export, Hint, Info, default
+from gaussjax.cli.file_options import Convert, Export, Hint, Info
 from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
@@ -57,7 +57,7 @@ class Train:
     """Options of the environment as NAME=VALUE, such as max_steps=500 action_repeat=2, or backend=spring for brax."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
     """Run environments on the host (gymnasium), or compile them with the training (jax, for Pendulum-v1 only)."""
-    out: Annotated[Path | None, default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
+    out: Annotated[Path | None, Hint(default="runs/ENVIRONMENT-ALGORITHM-seedN")] = None
     """New folder for the results."""
     evaluation_episodes: int = 20
     """Number of episodes of the final evaluation with deterministic actions."""
@@ -187,9 +187,11 @@ class Evaluate:
 
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
-    environment: Annotated[str | None, default("the environment of the training")] = None
+    environment: Annotated[str | None, Hint(default="the environment of the training")] = None
     """Name of an environment as for train, such as Pendulum-v1."""
-    environment_options: Annotated[tuple[str, ...], default("max_steps, action_repeat, backend of the training")] = ()
+    environment_options: Annotated[
+        tuple[str, ...], Hint(default="max_steps, action_repeat, backend of the training")
+    ] = ()
     """Options of the environment, as for train."""
     episodes: int = 20
     """Number of episodes."""
@@ -226,7 +228,7 @@ class Resume:
     """Train on many devices, as for train ppo; each process reads the folder."""
     environment: str | None = None
     """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
-    total_steps: Annotated[int | None, default("the total of the run")] = None
+    total_steps: Annotated[int | None, Hint(default="the total of the run")] = None
     """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
 
     def __post_init__(self) -> None:

@@ -49,7 +49,6 @@ _ALLOWED = (
     "brax.training.acme.running_statistics RunningStatisticsState",
     "brax.training.acme.running_statistics NormalizationMode",
     "brax.training.types UInt64",
-    "flax.core.frozen_dict FrozenDict",
 )
 _LAYERS = r"(hidden_\d{1,4}\.(kernel|bias)|LayerNorm_\d{1,4}\.(scale|bias))"
 _KNOWN = rf"{_LAYERS}|MLP_0\.{_LAYERS}|Dense_[01]\.(kernel|bias)|std_logparam\.log_value|std_param\.value"
@@ -96,7 +95,13 @@ def read(
         ValueError: A needed argument is missing, or an argument contradicts the file.
 
     Example:
-        >>> read("000098304000")  # doctest: +SKIP
+        >>> import pickle, tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "params.pickle"
+        >>> statistics = {"mean": np.ones(3, np.float32), "std": np.full(3, 2.0, np.float32)}
+        >>> layer = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+        >>> _ = path.write_bytes(pickle.dumps((statistics, {"params": {"hidden_0": layer}}, {})))
+        >>> read(path, normalize_observations=True).act(np.ones(3)).actions
+        Array([0.], dtype=float32)
     """
     path = Path(path)
     if normalize_observations is not None:
@@ -132,7 +137,14 @@ def read(
         squashed = "hidden_0.kernel" in arrays
         hidden, norms = _layers(path, arrays, "" if squashed else "MLP_0.")
         if squashed:
-            mean, log_std, head = *_halves(path, hidden.pop()), {"std_activation": "0.001 + softplus(std)"}
+            unused = {"noise_std_type": noise_std_type, "mean_clip_scale": mean_clip_scale}
+            for argument, value in unused.items():
+                if value is not None:
+                    raise CheckpointError(
+                        f"{argument}: expected None, because {path} holds the distribution tanh_normal, got {value!r}."
+                    )
+            mean, log_std = _halves(path, hidden.pop())
+            head: dict[str, Any] = {"std_activation": "0.001 + softplus(std)"}
         else:
             mean, log_std, head = _normal(path, arrays, settings, noise_std_type, mean_clip_scale)
         converted.chain(path, [*hidden, mean], "of the policy")
@@ -141,6 +153,12 @@ def read(
         width = (hidden[0] if hidden else mean).kernel.shape[0]
         normalizer = None
         if flag(normalises, "normalize_observations"):
+            one_vector = not isinstance(_fields(content[0])["mean"], dict)
+            if one_vector and observation_key is not None:
+                raise CheckpointError(
+                    f"observation_key: expected None, because {path} has statistics of one vector, got "
+                    f"{observation_key!r}."
+                )
             normalizer, factors = _statistics(path, _fields(content[0]), str(key), width)
             if (factors != 1).any():
                 # Statistics divide by 1e-4 or more; the first layer does the rest.
@@ -223,9 +241,6 @@ def _orbax(path: Path) -> tuple[dict[str, np.ndarray], int]:
 
 def _arrays(tree: Any) -> dict[str, np.ndarray]:
     """Returns the arrays of a policy by names such as `hidden_0.kernel`."""
-    if isinstance(tree, pickles.Record) and "FrozenDict" in str(tree.function):
-        tree = tree.state if isinstance(tree.state, dict) else tree.arguments[0]
-        tree = tree.get("_dict", tree)
     inside = pickles.expect(pickles.expect(tree, dict)["params"], dict)
     return {str(name): pickles.array(value) for name, value in flatten_dict(inside, sep=".").items()}
 

@@ -31,7 +31,7 @@ _EPSILON = 1e-8
 
 
 class CheckpointError(FileError):
-    """Raised if a file is not a checkpoint that the reader converts, or is damaged, or does not consist of arrays."""
+    """Raised if a file is damaged, would run code, or is not a checkpoint that the reader converts."""
 
 
 class Layer(NamedTuple):
@@ -146,7 +146,8 @@ def box(action_space: Any, num_actions: int, path: Path) -> spaces.Box:
             raise ValueError(f"action_space: expected a Box or (low, high), got {quoted(action_space)}.")
         sides = [np.asarray(side, np.float64).reshape(-1) for side in action_space]
         shape = (max(num_actions if side.size == 1 else side.size for side in sides),)
-        action_space = spaces.Box(*(np.broadcast_to(side, shape).tolist() for side in sides), shape)
+        low, high = (np.broadcast_to(side, shape).tolist() for side in sides)
+        action_space = spaces.Box(low, high, shape)
     found = spaces.action_box(action_space)
     if spaces.size(found) != num_actions:
         raise ValueError(
@@ -257,6 +258,7 @@ def loaded(
     tree = {"params": jax.tree.map(jnp.asarray, params)}
     with parsed(path, library, "Save the model again."):
         check_shapes(tree, jax.eval_shape(policy.init, jax.random.key(0)), "params", "They do not fit together")
-    plain = {name: quoted(value) if isinstance(value, spaces.Box) else value for name, value in assumptions.items()}
+    data = (type(None), bool, int, float, str, tuple, list, dict)
+    plain = {name: value if isinstance(value, data) else quoted(value) for name, value in assumptions.items()}
     metadata = {"library": library, "file": path.name, "assumptions": plain}
     return Loaded(policy, tree, normalizer, metadata)

@@ -236,7 +236,7 @@ def _recurrent(
         raise fault(path, "consecutive recurrent layers", f"{numbers}", _REPAIR)
     for number in numbers:
         names = [f"rnn.rnn.{name}_l{number}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        shapes = [arrays[name].shape if name in arrays else () for name in names]
+        shapes: list[Any] = [arrays[name].shape if name in arrays else () for name in names]
         hidden = shapes[1][1] if len(shapes[1]) == 2 else 0
         if number == 0:
             first, gates = (shapes[0][1], shapes[1][0] // max(hidden, 1)) if len(shapes[0]) == 2 else (0, 0)

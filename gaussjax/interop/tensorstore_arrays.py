@@ -5,6 +5,7 @@ gigabytes, and tensorstore has no limit for them.
 """
 
 import io
+import math
 import re
 import resource
 import sys
@@ -43,9 +44,9 @@ def main(folder: str, most: int) -> None:
         spec = {"driver": driver, "kvstore": {**base, "path": f"{base.get('path', '')}{name}/"}}
         array = tensorstore.open(spec, context=context, open=True).result()
         dtype = array.dtype.numpy_dtype
-        chunk = array.chunk_layout.read_chunk.shape or (1,)
-        total += int(np.prod([*array.shape, 1], dtype=object)) * dtype.itemsize
-        if dtype.kind not in "fiub" or max(total, int(np.prod(chunk, dtype=object)) * dtype.itemsize) > most:
+        chunk = [size or 1 for size in array.chunk_layout.read_chunk.shape or ()]
+        total += math.prod(array.shape) * dtype.itemsize
+        if dtype.kind not in "fiub" or max(total, math.prod(chunk) * dtype.itemsize) > most:
             sys.exit(f"an array {name[:100]!r} of {dtype.name} that is too large or of no real numbers")
         arrays[name] = array.read().result()
     buffer = io.BytesIO()

@@ -90,7 +90,8 @@ class GaussianHead(nn.Module):
             log_std = self._trained("log_std", self.num_actions, start, features)
         if self.log_std_bounds is not None:
             log_std = self.bounded(log_std, jnp.tanh)
-        log_std = self.activated(log_std, ACTIVATIONS)
+        if self.std_activation is not None:
+            log_std = self.activated(log_std, ACTIVATIONS)
         if not self.off_diagonal:
             return mean, log_std, {}
         count = num_pairs(self.num_actions)
@@ -118,8 +119,6 @@ class GaussianHead(nn.Module):
     @nn.nowrap
     def activated(self, numbers: Any, activations: Any) -> Any:
         """Applies `std_activation` and returns log_std; `activations` are the functions of JAX or of torch."""
-        if self.std_activation is None:
-            return numbers
         std = apply_output_activation(parse_output_activation(self.std_activation, "std"), numbers, activations)
         # A standard deviation of 0 or less counts as the smallest one.
         return xp.log(xp.maximum(std, math.exp(LOWEST)))

@@ -266,7 +266,8 @@ class Head(nn.Module):
         mean = apply_output_activation(self.output_activation, self.mean(features), ACTIVATIONS)
         fixed = mean.new_full((mean.shape[-1],), self.described.start())
         log_std = self.described.bounded(self._made("log_std", features, fixed), torch.tanh)
-        log_std = self.described.activated(log_std, ACTIVATIONS)
+        if self.described.std_activation is not None:
+            log_std = self.described.activated(log_std, ACTIVATIONS)
         if not self.described.off_diagonal:
             return mean, log_std, {}
         return mean, log_std, {"off_diagonal": self._made("off_diagonal", features, fixed[:0])}

@@ -268,7 +268,7 @@ HOST_FAULTS = {
     "ValueError: got 'rellu'. Did you mean 'relu'?": lambda: start(MLP(activation="rellu")),
     "TypeError: activation: expected a name from gaussjax.networks.ACTIVATIONS": lambda: start(MLP((8,), activation=3)),
     "ValueError: one for each of the 2 sizes, got ('relu',).": lambda: start(MLP((8, 8), activation=("relu",))),
-    "ValueError: expected one of ['celu', 'elu', 'gelu', 'identity',": lambda: start(MLP(output_activation="than")),
+    "ValueError: expected one of ['celu', 'elu', 'gelu', 'gelu_exact',": lambda: start(MLP(output_activation="than")),
     "ValueError: 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(MLP(initializer="ortho")),
     "ValueError: in log_std_bounds, -5.0 to -1.0, got 0.0.": lambda: start(MLP(log_std_bounds=(-5.0, -1.0))),
     "TypeError: network: expected a module, got the class MLP. Make an instance: MLP(…).": lambda: make(MLP),

@@ -86,7 +86,18 @@ def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: 
         ValueError: An argument contradicts the shapes in the file, or the file needs an argument.
 
     Example:
-        >>> read("ppo_pendulum.zip", statistics="vecnormalize.pkl")  # doctest: +SKIP
+        >>> import io, json, tempfile, torch, zipfile
+        >>> space = {":type:": "<class 'gymnasium.spaces.box.Box'>", "dtype": "float32", "_shape": [1]}
+        >>> data = {"policy_class": {"__module__": "stable_baselines3.common.policies"}, "observation_space": space}
+        >>> data["action_space"] = {**space, "low": "[-2.]", "high": "[2.]"}
+        >>> layer = {"action_net.weight": torch.ones(1, 1), "action_net.bias": torch.zeros(1)}
+        >>> torch.save({**layer, "log_std": torch.zeros(1)}, buffer := io.BytesIO())
+        >>> path = Path(tempfile.mkdtemp()) / "model.zip"
+        >>> with zipfile.ZipFile(path, "w") as file:
+        ...     file.writestr("data", json.dumps(data))
+        ...     file.writestr("policy.pth", buffer.getvalue())
+        >>> read(path).act(np.full(1, 3.0)).actions
+        Array([2.], dtype=float32)
     """
     path = Path(path)
     with converted.opened(path, _SB3, _REPAIR) as (file, size):
@@ -112,7 +123,7 @@ def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: 
         raise described.bounds_needed(path, count)
     box = converted.box(bounds if action_space is None else action_space, count, path)
     assumptions: dict[str, Any] = {"statistics": None if statistics is None else "given"}
-    if action_space is not None or described.rounded(box):
+    if action_space is not None or described.rounded(data):
         assumptions["action_space"] = box
     normalizer = vec_normalize.read(statistics, observed)
     library = _SBX if convert is _sbx else _SB3

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gaussjax import spaces
 from gaussjax.core import untrusted
 from gaussjax.core.text import quoted
@@ -153,7 +151,6 @@ def bounds_needed(path: Path, count: int) -> ValueError:
     )
 
 
-def rounded(box: spaces.Box) -> bool:
-    """Returns True if a printed bound may have lost digits."""
-    sides = np.abs(np.concatenate([np.ravel(side) for side in (box.low, box.high)]).astype(np.float64))
-    return bool((np.isfinite(sides) & (np.abs(sides * 1e8 % 1) > 0)).any())
+def rounded(data: Mapping[str, Any]) -> bool:
+    """Returns True if a bound of the action space may have more than the 8 decimals that NumPy prints."""
+    return any(re.search(r"\.\d{8}", str(data["action_space"].get(side))) for side in ("low", "high"))

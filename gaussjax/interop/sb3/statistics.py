@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +56,12 @@ def _part(record: Any, epsilon: float, clip: float) -> normalize.Statistics:
 
 
 def _check(path: Path, parts: Any, space: spaces.Space, name: str) -> None:
-    if isinstance(parts, Mapping) and isinstance(space, spaces.Dict):
+    if parts is None:
+        return
+    if isinstance(space, spaces.Dict):
         for key, inner in space.items:
             _check(path, parts[key], inner, key)
-    elif parts is not None and (not isinstance(space, spaces.Box) or parts.mean.shape != space.shape):
+    elif not isinstance(space, spaces.Box) or parts.mean.shape != space.shape:
         raise ValueError(
             f"statistics: expected those of {quoted(space)} for {name}, got the shape {parts.mean.shape} in {path}. "
             f"Pass the VecNormalize of the same training."

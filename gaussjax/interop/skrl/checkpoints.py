@@ -15,16 +15,14 @@ from flax.traverse_util import unflatten_dict
 from gaussjax import normalize
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
-from gaussjax.core.text import FileError, quoted, shortened
+from gaussjax.core.text import quoted
 from gaussjax.core.trees import check_shapes
+from gaussjax.interop import converted
+from gaussjax.interop.converted import CheckpointError as CheckpointError
 from gaussjax.interop.skrl import formats
 from gaussjax.policy import Spec
 
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
-
-
-class CheckpointError(FileError):
-    """Raised if a file is not a checkpoint of skrl or does not consist of arrays."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -53,17 +51,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     readers = {".pt": formats.read_torch, ".pickle": formats.read_pickle, ".flax": formats.read_flax}
     reader = choose(readers, path.suffix, f"{path}: suffix")
-    with untrusted.opened(path, CheckpointError) as (file, size):
-        try:
-            content = reader(file)
-            # Lists and arrays may occur several times in the content.
-            untrusted.refuse_large(content, formats.MOST_ENTRIES, untrusted.budget(size))
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CheckpointError(
-                f"{path}: expected a checkpoint of skrl that holds arrays alone, got one that cannot be read: "
-                f"{shortened(reason)}. Save it again with agent.save or model.save of skrl."
-            ) from error
+    with converted.opened(path, "skrl", "Save it again with agent.save or model.save of skrl.") as (file, size):
+        content = reader(file)
+        # Lists and arrays may occur several times in the content.
+        untrusted.refuse_large(content, converted.MOST_ENTRIES, untrusted.budget(size))
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected modules or arrays by name, got {type(content).__name__}.")
     return content

@@ -10,9 +10,8 @@ import msgpack
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from gaussjax.interop import archives, pickles
+from gaussjax.interop import archives, converted, pickles
 
-MOST_ENTRIES = 200_000
 # Longest map of Flax, which bounds the memory of unfinished maps, and most axes of an array.
 _MOST_NAMES, _MOST_AXES = 2000, 32
 _INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -48,8 +47,8 @@ def _unpack(payload: bytes, entries: list[int]) -> Any:
 
     def counted(tree: dict[str, Any]) -> dict[str, Any]:
         entries[0] += len(tree) + 1
-        if entries[0] > MOST_ENTRIES:
-            raise ValueError(f"more than {MOST_ENTRIES:,} entries")
+        if entries[0] > converted.MOST_ENTRIES:
+            raise ValueError(f"more than {converted.MOST_ENTRIES:,} entries")
         return tree
 
     # Flax writes dicts in place of lists. Space for a list would be reserved before its entries are read.
