@@ -118,6 +118,9 @@ def numbers(library: str, name: str, loaded: gaussjax.Loaded) -> Numbers:
     stem = stem if name != stem else name.rpartition(".")[0]
     with np.load(place / f"{stem}.npz") as file:
         found = {key: file[key] for key in file.files}
+    if library == "rsl_rl" and not jax.tree.leaves(loaded.initial_carry()):
+        # Steps of a policy without memory are one batch.
+        found = {key: part.reshape(-1, *part.shape[2:]) for key, part in found.items()}
     others = {"actions", "samples", "log_prob", "squashed"}
     observations = (
         found["observations"] if "observations" in found else {k: v for k, v in found.items() if k not in others}
