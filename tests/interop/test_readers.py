@@ -77,6 +77,15 @@ def test_files_torch_and_numpy_programs_act_as_the_library(library, name, tmp_pa
 
     carry = twin.initial_carry(()) and twin.initial_carry(numbers.observations.shape[1:2])
     np.testing.assert_allclose(checkpoints.play(in_torch, carry, numbers), numbers.actions, rtol=0, atol=1e-6)
+
+    def scored_in_torch(observations, samples, carry):
+        seen = jax.tree.map(torch.as_tensor, observations)
+        seen = seen if twin.normalizer is None else gaussjax.normalize.apply(twin.normalizer, seen)
+        options = {"raw_actions": torch.as_tensor(samples)} | ({} if carry is None else {"carry": carry})
+        log_prob, _, outputs = twin.policy.evaluate(twin.params, seen, **options)
+        return log_prob[..., 0].detach(), outputs.get("carry")
+
+    np.testing.assert_allclose(checkpoints.play(scored_in_torch, carry, numbers), numbers.log_prob, rtol=0, atol=1e-5)
     gaussjax.export.numpy(tmp_path / "policy.npz", policy, params, normalizer=normalizer)
     program = numpy_act.load(tmp_path / "policy.npz")
 
