@@ -16,6 +16,7 @@ from gaussjax.policy.from_spec import from_spec as from_spec
 from gaussjax.policy.from_spec import gaussian as gaussian
 from gaussjax.policy.from_spec import multivariate_gaussian as multivariate_gaussian
 from gaussjax.policy.from_spec import squashed_gaussian as squashed_gaussian
+from gaussjax.policy.from_spec import truncated_gaussian as truncated_gaussian
 from gaussjax.policy.serve import serve as serve
 from gaussjax.policy.strict import strict as strict
 

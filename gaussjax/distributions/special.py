@@ -257,3 +257,22 @@ def _tail(t: Array) -> tuple[Array, Array, Array]:
     corrected = series + (series + _MILLS[0]) * shift
     tail = decay * ((corrected + (series + _MILLS[0]) * lost + _MILLS[0]) / above_one)
     return tail, (corrected + _MILLS[0]) / above_one, decay + decay * lost
+
+
+def mills(t: Array) -> Array:
+    """Mills ratio Φ(-t)/φ(t) for t >= 0: the integral of exp(-(x² - t²)/2) over x from t on."""
+    return math.sqrt(2.0 * math.pi) * chebyshev(_MILLS, 14, (t - 4.0) / (t + 4.0)) / (1.0 + t)
+
+
+def mills_fall(t: Array, step: Array) -> Array:
+    """Fall of the Mills ratio from t to t + step, `1 - mills(t + step) / mills(t)`, accurate for small steps too."""
+    coefficients = _MILLS if xp.finfo(t.dtype).bits == 64 else _MILLS[:14]
+    end, start = (t + step - 4.0) / (t + step + 4.0), (t - 4.0) / (t + 4.0)
+    # Clenshaw's recurrence at the start, and its divided difference between both places.
+    last = before = slope = slope_before = xp.zeros_like(t)
+    for coefficient in reversed(coefficients[1:]):
+        slope, slope_before = 2.0 * (end * slope + last) - slope_before, slope
+        last, before = 2.0 * start * last - before + coefficient, last
+    value, slope = start * last - before + coefficients[0], end * slope + last - slope_before
+    change = slope * (8.0 * (1.0 + t)) / ((t + step + 4.0) * (t + 4.0) * value)
+    return step / (1.0 + t + step) * (1.0 - change)

@@ -159,7 +159,8 @@ def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
 gaussian = _twin(policies.gaussian)
 squashed_gaussian = _twin(policies.squashed_gaussian)
 multivariate_gaussian = _twin(policies.multivariate_gaussian)
-_TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivariate_gaussian)}
+truncated_gaussian = _twin(policies.truncated_gaussian)
+_TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivariate_gaussian, truncated_gaussian)}
 
 
 class _Own(NamedTuple):
