@@ -108,7 +108,7 @@ TABLE: dict[str, Case] = {
     "gaussian-min-gru": _variant(MinGRU(hidden_size=6, num_layers=2, sizes=(8,))),
     "gaussian-recurrent-actor-critic": _variant(TWO_MEMORIES),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((-1.0, 0.0), (1.0, 3.0), (2,))),
-    "truncated": Case(gaussjax.truncated_gaussian, MLP((8, 8)), 3, Box((-1.0, -np.inf), (1.0, 0.25), (2,))),
+    "truncated": Case(gaussjax.truncated_gaussian, MLP((8, 8)), 3, Box((-1.5, -np.inf), (1.5, 1.25), (2,))),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
 

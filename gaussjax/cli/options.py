@@ -157,7 +157,7 @@ _NOT_SAVED = ("out", "distributed", "config")
 _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": bool, "wandb": bool}
 # Options that a resumed training shares with its checkpoint.
 FIXED = (
-    *("algorithm", "environment", "backend", "num_envs", "network", "recurrent_size", "hidden_sizes"),
+    *("algorithm", "environment", "backend", "num_envs", "network", "policy", "recurrent_size", "hidden_sizes"),
     *("buffer_size", "num_critics", "normalize_observations"),
 )
 

@@ -16,9 +16,23 @@ from jaxtyping import Array
 from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, mills, mills_fall
 
+
+
+def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss nodes and weights on [-1, 1]; the weights of NumPy's `leggauss` have twelve digits only."""
+    x = np.polynomial.legendre.leggauss(count)[0].astype(np.longdouble)
+    for _ in range(2):
+        before, now = np.ones_like(x), x
+        for n in range(2, count + 1):
+            before, now = now, ((2 * n - 1) * x * now - (n - 1) * before) / n
+        slope = count * (before - x * now) / (1 - x * x)
+        x = x - now / slope
+    return x.astype(np.float64), (2 / ((1 - x * x) * slope * slope)).astype(np.float64)
+
+
 # By the size of a float in bits: a distance from which on the density is below exp(-distance²/2), the Gauss nodes and
 # weights on [-1, 1], and the steps from the first guess of a quantile.
-_FAR = {32: (7.5, *np.polynomial.legendre.leggauss(30)), 64: (9.5, *np.polynomial.legendre.leggauss(64))}
+_FAR = {32: (7.5, *_gauss(30)), 64: (9.5, *_gauss(64))}
 _STEPS = {32: 1, 64: 2}
 # Largest slope and distance, whose squares float32 can represent. The results are those of the limit.
 _LIMIT = 1e18
@@ -95,12 +109,12 @@ class _Moments(NamedTuple):
 
 
 def _along_first(values: np.ndarray, like: Array) -> Array:
-    return xp.reshape(xp.constant(values, like), (len(values), *(1,) * len(xp.shape(like))))
+    return xp.constant(values, like).reshape(len(values), *(1,) * like.ndim)
 
 
 def _ahead(one: Frame) -> Frame:
     """The frame with a new first axis."""
-    return Frame(*(xp.expand_dims(x, 0) for x in one))
+    return Frame(*(x[None] for x in one))
 
 
 def _nodes(one: Frame) -> tuple[Array, Array, Array]:
@@ -110,18 +124,18 @@ def _nodes(one: Frame) -> tuple[Array, Array, Array]:
     """
     reach, places, weights = _FAR[_bits(one.slope)]
     lowest, highest = -xp.minimum(one.below, reach), xp.minimum(one.above, _reach(one.slope, reach))
-    lowest, size, wide = xp.expand_dims(lowest, 0), xp.expand_dims(highest - lowest, 0), _ahead(one)
+    lowest, size, wide = lowest[None], (highest - lowest)[None], _ahead(one)
     places, weights = _along_first(0.5 + 0.5 * places, one.slope), _along_first(weights, one.slope)
     s = xp.stop_gradient(lowest + size * places) * (wide.scale / xp.stop_gradient(wide.scale))
     y = wide.energy(s)
     mass = weights * xp.exp(-y)
-    return s, y, mass / xp.expand_dims(xp.sum(mass, axis=0), 0)
+    return s, y, mass / xp.sum(mass, axis=0)[None]
 
 
 def _moments(one: Frame) -> _Moments:
     s, y, p = _nodes(one)
     mean_s, mean_y = xp.sum(p * s, axis=0), xp.sum(p * y, axis=0)
-    s, y = s - xp.expand_dims(mean_s, 0), y - xp.expand_dims(mean_y, 0)
+    s, y = s - mean_s[None], y - mean_y[None]
     return _Moments(mean_s, mean_y, *(xp.sum(p * x, axis=0) for x in (s * s, s * y, y * y)))
 
 
@@ -169,11 +183,11 @@ def divergence(loc: Array, log_std: Array, other: Array, other_log_std: Array, l
     # The log-ratio of the densities is `excess` and a constant, which makes its exponential have the expectation 1.
     growth = xp.expm1(2.0 * (log_std - other_log_std))
     shift = (1.0 + growth) * one.sign * (loc - other) * one.scale
-    excess = xp.expand_dims(growth, 0) * y + xp.expand_dims(shift, 0) * s
+    excess = growth[None] * y + shift[None] * s
     mean = xp.sum(p * excess, axis=0)
-    ratio = xp.expand_dims(mean, 0) - excess
+    ratio = mean[None] - excess
     close = xp.sum(xp.where(xp.abs(ratio) < _CLOSE, 0.0, 1.0), axis=0) == 0.0
-    near = xp.log1p(xp.sum(p * expm1_minus_x(xp.where(xp.expand_dims(close, 0), ratio, 0.0)), axis=0))
+    near = xp.log1p(xp.sum(p * expm1_minus_x(xp.where(close[None], ratio, 0.0)), axis=0))
     between = log_normalizer(other, other_log_std, low, high) - log_normalizer(loc, log_std, low, high)
     apart = mean + between + far.energy(far.distance(one.mode))
     # Rounding can make the other form negative. It is 0 then, but keeps its derivatives.
@@ -232,12 +246,12 @@ def _shifts(one: Frame, s: Array) -> tuple[Array, Array]:
     upper = xp.where(s < 0, xp.minimum(one.above, reach), xp.minimum(one.above, s + _reach(size, reach)))
     end = xp.stop_gradient(xp.where(is_low, -lower, upper)) * (one.scale / xp.stop_gradient(one.scale))
     places, weights = _along_first(0.5 + 0.5 * places, s), _along_first(0.5 * weights, s)
-    wide, start, gap = _ahead(one), xp.expand_dims(s, 0), xp.expand_dims(end - s, 0)
+    wide, start, gap = _ahead(one), s[None], (end - s)[None]
     step = gap * places
     mass = weights * gap * xp.exp(-step * (wide.slope + start + 0.5 * step))
     x = start + step
-    by_loc = xp.sum(mass * (x - xp.expand_dims(found.s, 0)), axis=0)
-    by_log_std = 2.0 * xp.sum(mass * (wide.energy(x) - xp.expand_dims(found.y, 0)), axis=0)
+    by_loc = xp.sum(mass * (x - found.s[None]), axis=0)
+    by_log_std = 2.0 * xp.sum(mass * (wide.energy(x) - found.y[None]), axis=0)
     return by_loc, by_log_std
 
 

@@ -13,6 +13,8 @@ from gaussjax.core.text import quoted
 from gaussjax.distributions import interval
 from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_class, static
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @register
 class TruncatedGaussian(Distribution):
@@ -149,8 +151,9 @@ class TruncatedGaussian(Distribution):
     def _outside(self, actions: Array, side: int) -> Array:
         """True for actions beyond a bound, and beyond its copies in float32 and in the dtype of the actions."""
         bound = np.asarray(self.low if side < 0 else self.high, np.float64)
-        with np.errstate(over="ignore"):
-            bound = side * np.maximum(side * bound, side * np.float64(np.float32(bound)))
+        # Conversion to float32 would overflow beyond its range.
+        copy = np.clip(bound, -_LARGEST, _LARGEST).astype(np.float32).astype(np.float64)
+        bound = side * np.maximum(side * bound, side * copy)
         actions = as_array(actions, "actions")
         actions = actions if xp.is_floating(actions) else xp.at_least_float32(actions)[0]
         limit = xp.broadcast_to(xp.constant(bound, actions), actions.shape)

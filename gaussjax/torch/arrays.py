@@ -31,7 +31,12 @@ class _Elementwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        return None, None, *(gradient * slope for slope in ctx.slopes(*ctx.saved_tensors))
+        tensors = ctx.saved_tensors
+        if torch.compiler.is_compiling():
+            # torch.compile differentiates once, and cannot trace a function that calls itself in its backward pass
+            # (torch 2.13). Without gradients the function is called directly.
+            tensors = tuple(tensor.detach() for tensor in tensors)
+        return None, None, *(gradient * slope for slope in ctx.slopes(*tensors))
 
 
 class _ForwardElementwise(_Elementwise):
@@ -46,9 +51,11 @@ class _ForwardElementwise(_Elementwise):
             return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
 
 
-def _elementwise(*arguments: Any) -> torch.Tensor:
-    kind = _Elementwise if torch.compiler.is_compiling() else _ForwardElementwise
-    return kind.apply(*arguments)
+def _elementwise(function: Callable[..., Any], slopes: Callable[..., Any], *tensors: torch.Tensor) -> torch.Tensor:
+    if not torch.compiler.is_compiling():
+        return _ForwardElementwise.apply(function, slopes, *tensors)
+    needed = any(tensor.requires_grad for tensor in tensors)
+    return _Elementwise.apply(function, slopes, *tensors) if needed else function(*tensors)
 
 
 def tensor(value: Any) -> Any:

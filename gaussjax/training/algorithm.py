@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from gaussjax import envs, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.networks.actor_critic import statistics_for
-from gaussjax.policy import Policy
+from gaussjax.policy import Policy, gaussian, squashed_gaussian, truncated_gaussian
 from gaussjax.rollout.compiled import EpisodeSums
 
 # Largest int32 number, at which the counters of steps stay.
@@ -31,6 +31,8 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "float": (numbers.Real, "a number"),
     "bool": ((bool, np.bool_), "True or False"),
 }
+# Kinds of policy that an algorithm makes by name.
+KINDS = {kind.__name__: kind for kind in (gaussian, squashed_gaussian, truncated_gaussian)}
 # Means that are 0 only if nothing was averaged, each with all means over the same episodes or gradient steps.
 _MEANS = {
     "episode_length": ("episode_return", "episode_length"),

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core.choices import choose
-from gaussjax.policy import Params, Policy, gaussian
-from gaussjax.training.algorithm import LAST_STEP, check_options, first_statistics
+from gaussjax.policy import Params, Policy
+from gaussjax.training.algorithm import KINDS, LAST_STEP, check_options, first_statistics
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
@@ -74,6 +74,8 @@ class Config:
     """Scale the advantages of a minibatch to mean 0 and variance 1."""
     network: Literal["mlp", "rnn", "gru", "lstm"] = "mlp"
     """Network of the actor and of the critic; all but mlp are recurrent."""
+    policy: Literal["gaussian", "squashed_gaussian", "truncated_gaussian"] = "gaussian"
+    """Kind of policy: clipped to the Box, squashed into it by tanh, or truncated to it."""
     sequence_length: int = 16
     """Steps of a training sequence of a recurrent policy; a divisor of num_steps and batch_size."""
     recurrent_size: int = 64
@@ -93,7 +95,7 @@ class Config:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
-        for name, known in (("network", tuple(_CELLS)), ("entropy", _ENTROPIES)):
+        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES)):
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         samples = self.num_envs * self.num_steps
@@ -196,8 +198,8 @@ def initial_state(params: Params, optimizer: Any, key: Array, observation: Any, 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of PPO: a Gaussian actor with orthogonal kernels, and a critic.
 
-    Actions are clipped to the Box. Log-densities score the samples before the clip, because the ratio of clipped
-    densities is wrong at the bounds.
+    With `config.policy` "gaussian", actions are clipped to the Box. Log-densities score the samples before the clip,
+    because the ratio of clipped densities is wrong at the bounds.
 
     Args:
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
@@ -227,6 +229,5 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both), **keys)
-    return gaussian(
-        network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
-    )
+    options = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
+    return KINDS[config.policy](network, observation_space, action_space, keepdims=False, **options)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float
 
 from gaussjax import networks, normalize
-from gaussjax.policy import Params, Policy, squashed_gaussian
+from gaussjax.core.choices import choose
+from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
-from gaussjax.training.algorithm import check_options
+from gaussjax.training.algorithm import KINDS, check_options
+
+_KINDS = ("squashed_gaussian", "truncated_gaussian")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Config:
     """Desired entropy in nats; None means minus the number of actions, for a Box scaled to [-1, 1]."""
     normalize_observations: bool = False
     """Scale observations to mean 0 and variance 1 by running statistics."""
+    policy: Literal["squashed_gaussian", "truncated_gaussian"] = "squashed_gaussian"
+    """Kind of policy: squashed into the Box by tanh, or truncated to it."""
     num_critics: int = 2
     """Number of critics; the smallest of their values is used."""
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -58,6 +63,8 @@ class Config:
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics", "gradient_steps")
         check_options(self, counts, ("learning_rate", "initial_temperature", "learning_starts"), ("gamma", "tau"))
+        if self.policy not in _KINDS:
+            choose(dict.fromkeys(_KINDS), self.policy, "policy")
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
@@ -134,7 +141,7 @@ class State(NamedTuple):
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """Default policy of SAC: a Gaussian squashed into the Box by tanh, with a state-dependent standard deviation.
+    """Default policy of SAC: squashed into the Box or truncated to it, with a state-dependent standard deviation.
 
     Args:
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
@@ -150,4 +157,4 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         'squashed_gaussian'
     """
     network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
-    return squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
