@@ -17,7 +17,6 @@ from gaussjax.core.arrays import elementwise, xp
 from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, mills, mills_fall
 
 
-
 def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss nodes and weights on [-1, 1]; the weights of NumPy's `leggauss` have twelve digits only."""
     x = np.polynomial.legendre.leggauss(count)[0].astype(np.longdouble)
@@ -34,6 +33,9 @@ def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
 # weights on [-1, 1], and the steps from the first guess of a quantile.
 _FAR = {32: (7.5, *_gauss(30)), 64: (9.5, *_gauss(64))}
 _STEPS = {32: 1, 64: 2}
+# torch.compile cannot trace the first look-up of a name in a backward pass (torch 2.13).
+_functions = xp.abs, xp.astype, xp.clip, xp.constant, xp.exp, xp.expm1, xp.log, xp.log1p, xp.maximum, xp.minimum
+_functions += xp.sqrt, xp.square, xp.sum, xp.where, xp.zeros_like
 # Largest slope and distance, whose squares float32 can represent. The results are those of the limit.
 _LIMIT = 1e18
 # Log-ratios of two densities up to this size leave nothing of the other one beyond the nodes.

@@ -158,7 +158,14 @@ def test_members_of_a_population_are_mapped_over_and_their_gradients_are_those_o
             torch.testing.assert_close(torch.zeros_like(gradient[i]) if found is None else found, gradient[i])
 
 
-COMPILED = ["gaussian-clipped", "gaussian-unclipped-density", "gaussian-censored", "squashed", "truncated", "multivariate"]
+COMPILED = [
+    "gaussian-clipped",
+    "gaussian-unclipped-density",
+    "gaussian-censored",
+    "squashed",
+    "truncated",
+    "multivariate",
+]
 COMPILED = [(name, function) for name in COMPILED for function in ("act", "evaluate")]
 
 
