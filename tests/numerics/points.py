@@ -145,7 +145,8 @@ def truncated_actions(draw: Draw) -> Inputs:
     mode = np.clip(mean, *BOX)
     steepness = np.exp(log_std) + np.abs(mean - mode)
     beside = np.clip(mode + np.exp(2.0 * log_std) / steepness * draw.uniform(-10, 10, 0.0), *BOX)
-    return mean, log_std, np.where(draw.choice(0, 1) == 0, draw.uniform(*BOX, *BOX, 0.0, 1.0), beside)
+    inside = np.clip(draw.uniform(*BOX, *BOX, 0.0, 1.0), *BOX)
+    return mean, log_std, np.where(draw.choice(0, 1) == 0, inside, beside)
 
 
 def truncated_noise(draw: Draw) -> Inputs:

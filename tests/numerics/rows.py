@@ -311,6 +311,7 @@ ROWS = {
             scales.truncated_actions,
             (16, absolute(1e-5)),
             (0, 1, 2),
+            scales.ones,
             points=2_000_000,
             exact=500,
             order=1,

@@ -79,7 +79,10 @@ def truncated(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
     s, slope = np.abs(actions - mode) * np.exp(-log_std), np.abs(mode - mean) * np.exp(-log_std)
     y = s * (slope + s / 2)
     value = y + np.abs(log_std) + 0.92 + np.abs(results[0] + y + log_std)
-    return [value, np.abs(results[1]) + (s * np.exp(-log_std))[:, None], np.abs(results[2]) + 2 * y[:, None] + 1e-6]
+    # The spread of the distribution, because an expectation is subtracted.
+    spread = np.minimum(1 / (1 + slope), (BOX[1] - BOX[0]) * np.exp(-log_std))
+    by_mean, by_log_std = (s + spread) * np.exp(-log_std), 2 * (y + spread * (slope + spread))
+    return [value, np.abs(results[1]) + by_mean[:, None], np.abs(results[2]) + by_log_std[:, None]]
 
 
 def truncated_actions(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
