@@ -77,8 +77,8 @@ class TruncatedGaussian(Distribution):
         A bound that is rounded to the dtype of the actions counts as the bound.
         """
         outside = self._outside(actions, -1) | self._outside(actions, 1)
-        *fields, actions = self._aligned(actions)
-        terms = interval.log_density(*fields, xp.clip(actions, *fields[2:]))
+        loc, log_std, low, high, actions = self._aligned(actions)
+        terms = interval.log_density(loc, log_std, low, high, xp.clip(actions, low, high))
         return reduce(xp.where(outside, -math.inf, terms), reduction)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
@@ -111,7 +111,8 @@ class TruncatedGaussian(Distribution):
 
     def mode(self) -> Array:
         """Most likely action: `loc`, clipped to the Box."""
-        return xp.clip(*self._fields()[::2], self._fields()[3])
+        loc, _, low, high = self._fields()
+        return xp.clip(loc, low, high)
 
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the action."""
@@ -130,8 +131,9 @@ class TruncatedGaussian(Distribution):
                 f"other: expected the Box {self.low} to {self.high}, got {other.low} to {other.high}. The divergence "
                 f"is infinite or has no closed form; truncate both to one Box."
             )
-        fields = align(self.loc, self.log_std, other.loc, other.log_std)
-        return reduce(interval.divergence(*fields, *self._bounds(fields[0])), reduction)
+        loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
+        terms = interval.divergence(loc, log_std, other_loc, other_log_std, *self._bounds(loc))
+        return reduce(terms, reduction)
 
     def _bounds(self, like: Array) -> tuple[Array, Array]:
         return like_actions(np.asarray(self.low), np.asarray(self.high), like)
