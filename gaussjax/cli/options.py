@@ -75,7 +75,10 @@ class Train:
     out: Annotated[Path | None, _default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
     """New folder for the results."""
     evaluation_episodes: int = 20
-    """Number of episodes of the final evaluation with deterministic actions."""
+    """Number of episodes of an evaluation with deterministic actions."""
+    evaluate_every: int = 0
+    """Number of updates between two evaluations during the training, with the metric evaluation_return; 0 for none. The
+    best policy is then the one with the best evaluation."""
     checkpoint_every: int = 20
     """Number of updates between two checkpoints for resume; 0 writes none."""
     max_skipped: int = 10
@@ -90,8 +93,9 @@ class Train:
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
             check_options(self, ("evaluation_episodes", "max_skipped"), ("timeout",))
-            if self.checkpoint_every < 0:
-                raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
+            for name in ("checkpoint_every", "evaluate_every"):
+                if getattr(self, name) < 0:
+                    raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}.")
             if not 0 <= self.seed < 2**32:
                 # jax.random.key uses 32 bits of a seed, and environments refuse a negative one.
                 raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")

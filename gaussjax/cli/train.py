@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import envs, files, rollout
+from gaussjax import envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
@@ -181,7 +181,10 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 
 def _curve(command: Any) -> _Curve:
-    return _CLONING if isinstance(command, options.TrainBC) else _Curve()
+    curve = _CLONING if isinstance(command, options.TrainBC) else _Curve()
+    if not command.evaluate_every:
+        return curve
+    return curve._replace(score="evaluation_return", labels=(curve.labels[0], "mean return of episodes"))
 
 
 def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None = None) -> None:
@@ -310,6 +313,12 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             check_memory(loop.policy, config)
         if loop.runner is not None:
             loop.runner.timeout = command.timeout
+        if command.evaluate_every:
+            target = environments if isinstance(environments, envs.Environment) else name
+            numbers = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
+            # The final evaluation has other episodes than those that choose the best policy.
+            numbers |= {"seed": command.seed + 2 * options.EVALUATION_SEED, "timeout": command.timeout}
+            loop = training.evaluating(loop, target, **numbers, environment_options=chosen)
         yield loop
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gaussjax.core.compiled import count
+from gaussjax.core.trees import where
 
 
 class Step(NamedTuple):
@@ -105,7 +106,7 @@ def repeated(environment: Environment, times: int) -> Environment:
             after = environment.step(before.state, action)
             after = after._replace(reward=before.reward + after.reward)
             done = before.terminated | before.truncated
-            return jax.tree.map(lambda old, new: jnp.where(done, old, new), before, after), None
+            return where(done, before, after), None
 
         return jax.lax.scan(again, first, None, length=times - 1)[0]
 

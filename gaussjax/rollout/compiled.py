@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.core.trees import anywhere, where
 from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
@@ -48,36 +49,9 @@ class EpisodeSums(NamedTuple):
         lengths: Sum of their lengths, in environment steps.
     """
 
-    count: Float[Any, ""]
-    returns: Float[Any, ""]
-    lengths: Float[Any, ""]
-
-    @classmethod
-    def zeros(cls) -> EpisodeSums:
-        """Sums over no episode."""
-        return cls(*(jnp.zeros(()) for _ in cls._fields))
-
-
-def episode_metrics(ended: EpisodeSums, latest: EpisodeSums) -> dict[str, Array]:
-    """Number of episodes that ended in a step of a training, and mean return and mean length of the latest ones.
-
-    Args:
-        ended: Sums over the episodes that ended in this step.
-        latest: Sums over the episodes of the latest step in which any ended.
-
-    Returns:
-        `episodes`, and the means `episode_return` and `episode_length`, in environment steps. Both means are 0
-        before the first episode has ended.
-
-    Example:
-        >>> none, two = EpisodeSums.zeros(), EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0))
-        >>> {name: float(value) for name, value in episode_metrics(none, two).items()}
-        {'episodes': 0.0, 'episode_return': -3.0, 'episode_length': 200.0}
-    """
-    # No NaN for "none": jax_debug_nans would raise.
-    count = jnp.maximum(latest.count, 1.0)
-    means = {"episode_return": latest.returns / count, "episode_length": latest.lengths / count}
-    return {"episodes": ended.count, **means}
+    count: Float[Any, "*steps"]
+    returns: Float[Any, "*steps"]
+    lengths: Float[Any, "*steps"]
 
 
 def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int) -> RolloutState:
@@ -169,11 +143,11 @@ def collect(
         def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
             fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
-            return jax.tree.map(partial(_chosen, done), fresh, ended)
+            return where(done, fresh, ended)
 
-        # In most steps no episode ends, and `cond` then skips the resets.
+        # In most steps no episode ends, and `cond` then skips the resets, in a `vmap` over trainings too.
         after = stepped.state, stepped.observation
-        states, observations = jax.lax.cond(jnp.any(done), reset, lambda ended: ended, after)
+        states, observations = jax.lax.cond(anywhere(jnp.any(done)), reset, lambda ended: ended, after)
         taken = state.observations, act.outputs["raw_actions"], actions
         row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
         returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
@@ -200,15 +174,6 @@ def collect(
         )
     experience, last, sums = run(state, noise, jnp.arange(num_envs))
     return experience, last, EpisodeSums(*jnp.sum(sums, axis=1))
-
-
-def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
-    """Rows of `new` where `done` is True, and rows of `old` elsewhere; both may be arrays of keys."""
-    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
-        # JAX's checker of reused keys takes a select of keys as a use of both.
-        data = _chosen(done, jax.random.key_data(new), jax.random.key_data(old))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
-    return jax.vmap(jnp.where)(done, new, old)
 
 
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:

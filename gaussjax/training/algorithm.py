@@ -22,6 +22,8 @@ from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Policy
 from gaussjax.rollout.compiled import EpisodeSums
 
+# Number of episodes that the metric `recent_return` averages at least, once there are as many.
+RECENT = 100
 # Largest int32 number, at which the counters of steps stay.
 LAST_STEP = 2**31 - 1
 _LARGEST = float(np.finfo(np.float32).max)
@@ -33,7 +35,8 @@ _TYPES: dict[str, tuple[Any, str]] = {
 }
 # Means that are 0 only if nothing was averaged, each with all means over the same episodes or gradient steps.
 _MEANS = {
-    "episode_length": ("episode_return", "episode_length"),
+    "episode_length": ("episode_return", "episode_length", "recent_return"),
+    "evaluation_length": ("evaluation_return", "evaluation_length"),
     "temperature": (
         *("critic_loss", "actor_loss", "value", "entropy"),
         *("temperature", "std", "log_std_clipped", "saturation"),
@@ -54,6 +57,7 @@ class Algorithm(NamedTuple):
         on_policy: True if all actions of a step come from the parameters of its input state.
         in_place: True if a step donates the buffers of its input state.
         random_steps: Environment steps at the start whose actions are uniform in the Box and ignore the policy.
+        normalizes: True if the policy gets observations normalised by `state.observation_statistics`.
     """
 
     init: Callable[[Any], Any]
@@ -63,6 +67,7 @@ class Algorithm(NamedTuple):
     on_policy: bool = False
     in_place: bool = False
     random_steps: int = 0
+    normalizes: bool = False
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
@@ -265,11 +270,6 @@ def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.GradientTransformation(optimizer.init, update)
 
 
-def where(condition: Array, new: Any, old: Any) -> Any:
-    """Returns the pytree `new` if the scalar condition is true, and the pytree `old` otherwise."""
-    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
-
-
 def counted(steps: Any, more: int) -> Any:
     """Adds to a counter of steps, an int or an int32 scalar, which stays at 2³¹ - 1 instead of wrapping around."""
     if isinstance(steps, int):
@@ -283,16 +283,54 @@ def environment_seed(key: Array) -> int:
     return (high << 32 | low) >> 1
 
 
-def host_metrics(steps: int, taken: int, start: float, ended: EpisodeSums, latest: EpisodeSums) -> dict[str, Any]:
-    """Metrics of a step on the host, with the numbers of `rollout.compiled.episode_metrics`."""
-    count = max(latest.count, 1.0)
-    return {
-        "step": steps,
-        "steps_per_second": taken / (time.perf_counter() - start),
+def no_episodes(xp: Any) -> EpisodeSums:
+    """Sums over the episodes of a training before its first step, as arrays of `xp`, which is NumPy or JAX's NumPy."""
+    return EpisodeSums(*(xp.zeros(RECENT) for _ in EpisodeSums._fields))
+
+
+def episode_metrics(ended: EpisodeSums, recent: EpisodeSums) -> tuple[EpisodeSums, dict[str, Any]]:
+    """Adds the episodes of a step to the recent ones, and computes the metrics of episodes.
+
+    Args:
+        ended: Sums over the episodes that ended in this step.
+        recent: Sums for each of the latest steps in which any ended, the newest first, `(RECENT,)`.
+
+    Returns:
+        The new recent sums, and a dict: `episodes`, the number of `ended`; `episode_return` and `episode_length`, means
+        over the latest step in which any ended; `recent_return`, the mean over the latest steps that have RECENT
+        episodes together; and their number `recent_episodes`. Means over no episode are 0.
+
+    Example:
+        >>> none, two = EpisodeSums(0.0, 0.0, 0.0), EpisodeSums(2.0, -6.0, 400.0)
+        >>> recent, _ = episode_metrics(two, no_episodes(np))
+        >>> metrics = episode_metrics(none, recent)[1]
+        >>> [float(metrics[name]) for name in ("episodes", "episode_return", "recent_return", "recent_episodes")]
+        [0.0, -3.0, -3.0, 2.0]
+    """
+    xp: Any = jnp if isinstance(recent.count, jax.Array) else np
+    pairs = zip(ended, recent, strict=True)
+    added = [xp.concatenate([xp.reshape(new, (1,)), old[:-1]]) for new, old in pairs]
+    recent = EpisodeSums(*(xp.where(ended.count > 0, new, old) for new, old in zip(added, recent, strict=True)))
+    enough = xp.cumsum(recent.count) - recent.count >= RECENT
+    returns, counts = (xp.sum(xp.where(enough, 0.0, sums)) for sums in (recent.returns, recent.count))
+    # No NaN for a mean over nothing: jax_debug_nans would raise.
+    count = xp.maximum(recent.count[0], 1.0)
+    return recent, {
         "episodes": ended.count,
-        "episode_return": latest.returns / count,
-        "episode_length": latest.lengths / count,
+        "episode_return": recent.returns[0] / count,
+        "episode_length": recent.lengths[0] / count,
+        "recent_return": returns / xp.maximum(counts, 1.0),
+        "recent_episodes": counts,
     }
+
+
+def host_metrics(
+    steps: int, taken: int, start: float, ended: EpisodeSums, recent: EpisodeSums
+) -> tuple[EpisodeSums, dict[str, Any]]:
+    """The results of `episode_metrics` as numbers, with the counter and the speed of a step on the host."""
+    recent, metrics = episode_metrics(ended, recent)
+    speed = {"step": steps, "steps_per_second": taken / (time.perf_counter() - start)}
+    return recent, {**speed, **{name: float(value) for name, value in metrics.items()}}
 
 
 def without_empty_means(row: Mapping[str, float]) -> dict[str, float]:

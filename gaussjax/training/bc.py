@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array
 
 from gaussjax import networks, normalize, spaces
+from gaussjax.core.trees import where
 from gaussjax.data.recorded import Dataset as Dataset
 from gaussjax.data.recorded import read_dataset as read_dataset
 from gaussjax.data.recorded import refuse_infinite
@@ -26,7 +27,6 @@ from gaussjax.training.algorithm import (
     log_std_clipped,
     normalized,
     promoting,
-    where,
     without_axis,
     without_pixels,
 )
@@ -211,7 +211,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         state = State(*carry, key, state.observation_statistics, steps)
         return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
 
-    return Algorithm(init, step, policy)
+    return Algorithm(init, step, policy, normalizes=config.normalize_observations)
 
 
 def _log_stddev(distribution: Any, outputs: dict[str, Any]) -> Array:

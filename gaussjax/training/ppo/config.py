@@ -17,7 +17,7 @@ from gaussjax.training.algorithm import LAST_STEP, check_options, first_statisti
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
-_CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}
+_CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM, "mingru": networks.MinGRU}
 _ENTROPIES = ("exact", "sample")
 
 
@@ -72,7 +72,7 @@ class Config:
     """Largest absolute value of a reward that is divided by the standard deviation, or None for no limit."""
     normalize_advantages: bool = True
     """Scale the advantages of a minibatch to mean 0 and variance 1."""
-    network: Literal["mlp", "rnn", "gru", "lstm"] = "mlp"
+    network: Literal["mlp", "rnn", "gru", "lstm", "mingru"] = "mlp"
     """Network of the actor and of the critic; all but mlp are recurrent."""
     sequence_length: int = 16
     """Steps of a training sequence of a recurrent policy; a divisor of num_steps and batch_size."""
@@ -169,7 +169,7 @@ class State(NamedTuple):
         return_statistics: Statistics of the discounted returns, which scale the rewards.
         discounted_returns: Current discounted return of each environment, `(N,)`.
         environment: State of the environments between two rollouts.
-        episodes: Sums over the episodes of the latest update in which any ended, for the metrics.
+        episodes: Sums over the episodes of each of the latest 100 updates in which any ended, for the metrics.
         hyperparameters: Options of the next update.
         steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """
@@ -224,6 +224,8 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation, **keys)
     else:
         cell: Any = _CELLS[config.network]
+        # A single layer of MinGRU only averages its inputs.
+        both |= {"num_layers": 2 if config.network == "mingru" else 1}
         # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both), **keys)

@@ -14,11 +14,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import normalize, rollout
+from gaussjax.core.trees import where
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
 from gaussjax.training import losses, parallel
-from gaussjax.training.algorithm import log_std_clipped, promoting, saturation, where
+from gaussjax.training.algorithm import log_std_clipped, promoting, saturation
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
 

@@ -115,7 +115,7 @@ class State(NamedTuple):
         key: PRNG key of later steps.
         observation_statistics: Statistics for `gaussjax.normalize`.
         environment: State of the environments between two steps.
-        episodes: Sums over the episodes of the latest `step` of the loop in which any ended, for the metrics.
+        episodes: Sums over the episodes of each of the latest 100 rows of metrics in which any ended.
         steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """
 

@@ -23,10 +23,11 @@ from gaussjax.training.algorithm import (
     check_spaces,
     counted,
     environment_seed,
+    episode_metrics,
     host_metrics,
+    no_episodes,
     normalized,
     policy_for,
-    where,
     without_pixels,
 )
 from gaussjax.training.sac.config import Config, Learner, State, Transition, make_policy
@@ -90,7 +91,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     def init(key: Array) -> State:
         state, seed_key = begin(key)
         observations = runner.reset(environment_seed(seed_key))
-        return state._replace(environment=observations, episodes=EpisodeSums(0.0, 0.0, 0.0), steps=0)
+        return state._replace(environment=observations, episodes=no_episodes(np), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
     def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Normalizer, key: Array) -> Any:
@@ -110,7 +111,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
-        learner, buffer, key, statistics, observations, latest, steps = state
+        learner, buffer, key, statistics, observations, recent, steps = state
         trained, refusals, finished = [], [], rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
@@ -137,11 +138,11 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         metrics = means({**totals, "refused": sum(map(int, refusals))}, len(trained) * config.gradient_steps)
         metrics = {name: float(value) for name, value in metrics.items()}
         ended = EpisodeSums(*map(float, (len(finished.returns), sum(finished.returns), sum(finished.lengths))))
-        latest = ended if ended.count else latest
-        episodes = host_metrics(steps, config.num_steps * config.num_envs, start, ended, latest)
-        return State(learner, buffer, key, statistics, observations, latest, steps), {**episodes, **metrics}
+        recent, episodes = host_metrics(steps, config.num_steps * config.num_envs, start, ended, recent)
+        return State(learner, buffer, key, statistics, observations, recent, steps), {**episodes, **metrics}
 
-    return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)
+    options = {"random_steps": config.learning_starts, "normalizes": config.normalize_observations}
+    return Algorithm(init, step, policy, runner, in_place=True, **options)
 
 
 def _make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
@@ -155,7 +156,7 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(init_learner(learner_key), key, example, policy, config)
-        return state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
+        return state._replace(environment=started, episodes=no_episodes(jnp), steps=jnp.zeros((), jnp.int32))
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
@@ -185,8 +186,8 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         metrics, ended = jax.tree.map(jnp.sum, (metrics, ended))
         learning = metrics.pop("learning")
         metrics = means(metrics, learning * config.gradient_steps)
-        latest = where(ended.count > 0, ended, state.episodes)
-        episodes = rollout.compiled.episode_metrics(ended, latest)
-        return state._replace(episodes=latest), {"step": state.steps, **episodes, **metrics}
+        recent, episodes = episode_metrics(ended, state.episodes)
+        return state._replace(episodes=recent), {"step": state.steps, **episodes, **metrics}
 
-    return Algorithm(init, step, policy, random_steps=config.learning_starts)
+    options = {"random_steps": config.learning_starts, "normalizes": config.normalize_observations}
+    return Algorithm(init, step, policy, **options)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from gaussjax import networks, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.core.text import quoted
+from gaussjax.core.trees import where
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
@@ -23,7 +24,6 @@ from gaussjax.training.algorithm import (
     normalized,
     promoting,
     saturation,
-    where,
     without_axis,
 )
 from gaussjax.training.sac.config import Config, Learner, State, Transition
