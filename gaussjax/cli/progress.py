@@ -99,7 +99,7 @@ def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Calla
                 evaluation = f"evaluation {row['evaluation_return']:.1f}"
             if "steps_per_second" in row:
                 parts.append(f"{row['steps_per_second']:8,.0f} steps/s")
-            show(min(int(row["step"]), total_steps), "  ".join(parts), details(row, evaluation))
+            show(min(int(row["step"]), total_steps), " · ".join(parts), details(row, evaluation))
 
         yield move
 

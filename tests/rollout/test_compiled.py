@@ -76,6 +76,27 @@ def test_uniform_actions_fill_the_box_whatever_the_policy_and_only_if_asked_for(
     assert np.all(np.std(np.asarray(actions(False)).reshape(20, 100, 2), axis=1) < 1e-3)
 
 
+def test_resets_are_computed_only_where_an_episode_ends_in_a_vmap_over_trainings_too(policy):
+    calls, environment, params = [], jax_probes.counter(length=3), policy.init(jax.random.key(0))
+
+    def reset(key):
+        jax.debug.callback(lambda: calls.append(1))
+        return environment.reset(key)
+
+    counted = environment._replace(reset=reset)
+
+    def run(key):
+        state = rollout.compiled.start(counted, policy, key, 2)
+        return rollout.compiled.collect(counted, policy, params, plain, state, key, 5)
+
+    together = jax.vmap(jax.vmap(run))(jax.random.split(jax.random.key(0), (2, 3)))
+    jax.effects_barrier()
+    # All copies of all six trainings start, and all episodes end at the third of five steps.
+    assert len(calls) == 2
+    alone = run(jax.random.split(jax.random.key(0), (2, 3))[1, 2])
+    jax.tree.map(lambda one, all_: np.testing.assert_allclose(one, all_[1, 2], atol=1e-6), alone, together)
+
+
 def test_sums_of_episodes_are_those_counted_step_by_step(policy):
     def step(state, action):
         count, length = state
