@@ -1,5 +1,11 @@
 """The Gaussian policy of continuous-control reinforcement learning, as pure JAX functions."""
 
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # While `python -m gaussjax.cli.main` imports the package, this module answers a Ctrl-C.
+    import gaussjax_command as gaussjax_command
+
 from gaussjax import distributions as distributions
 from gaussjax import networks as networks
 from gaussjax import normalize as normalize

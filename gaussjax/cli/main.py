@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import jax
 
 import gaussjax
+import gaussjax_command
 from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
@@ -343,4 +344,5 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    gaussjax_command.loaded()
     main()

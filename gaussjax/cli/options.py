@@ -18,7 +18,10 @@ from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
 
 EVALUATION_SEED = 10_000
-_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
+_NETWORK = (
+    *("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std"),
+    *("actor_keys", "critic_keys"),
+)
 
 
 class Hint(NamedTuple):
@@ -162,7 +165,7 @@ _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": boo
 # Options that a resumed training shares with its checkpoint.
 FIXED = (
     *("algorithm", "environment", "backend", "num_envs", "network", "recurrent_size", "hidden_sizes"),
-    *("buffer_size", "num_critics", "normalize_observations"),
+    *("buffer_size", "num_critics", "normalize_observations", "actor_keys", "critic_keys"),
 )
 
 

@@ -42,6 +42,7 @@ def evaluate(command: Evaluate) -> None:
     if command.gif and command.gif.is_dir():
         raise UsageError(f"gif: expected the name of a file, got the folder {command.gif}.")
     file = _policy(command.file)
+    _refuse_itself("gif", command.gif, file)
     with _readable(file):
         loaded = files.load(file)
     environment = command.environment or loaded.metadata.get("environment")
@@ -116,6 +117,7 @@ def export(command: Export) -> None:
     file = _policy(command.file)
     write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
+    _refuse_itself("out", path, file)
     # A link counts as a file, even if it leads nowhere.
     if path.is_dir() or (os.path.lexists(path) and not command.force):
         repair = "" if path.is_dir() else ", or replace this one with --force"
@@ -143,6 +145,12 @@ def _policy(path: Path) -> Path:
         f"file: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
         f"has {', '.join(inside) or 'no .safetensors file'}. Name a file."
     )
+
+
+def _refuse_itself(option: str, path: Path | None, file: Path) -> None:
+    """Raises UsageError if a command would write over the policy file that it reads."""
+    if path and path.exists() and file.exists() and path.samefile(file):
+        raise UsageError(f"{option}: expected another file than the policy, got {path}. Name a new file.")
 
 
 @contextlib.contextmanager

@@ -154,6 +154,18 @@ def without_pixels(config: Any, policy: Policy) -> Any:
     return config if normalizes else dataclasses.replace(config, normalize_observations=False)
 
 
+def observation_keys(space: Any, config: Any) -> dict[str, tuple[str, ...] | None]:
+    """The config's `actor_keys` and `critic_keys` for a space; None means all entries.
+
+    By default the actor gets `state` and the critic `privileged_state`, in a space with both of them.
+    """
+    space = spaces.as_space(space)
+    names = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
+    defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
+    chosen = (config.actor_keys or defaults[0]), (config.critic_keys or defaults[1])
+    return dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
+
+
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
     """Raises ValueError unless this process has `share` environments, its part of the total `num_envs`."""
     if environments.num_envs != share:

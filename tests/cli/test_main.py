@@ -36,21 +36,25 @@ def test_a_reader_that_goes_away_is_no_error(words):
 
 
 LOADING = """
-import signal, sys
-import gaussjax_command
+import runpy, signal, sys
 
 class Finder:
     def find_spec(self, name, *_):
-        if name == "gaussjax":
+        if name == "gaussjax.policy":
             signal.raise_signal(signal.SIGINT)
 
 sys.meta_path.insert(0, Finder())
-gaussjax_command.main()
 """
+STARTED = {
+    "script": "import gaussjax_command; gaussjax_command.main()",
+    # As Python does for its option -m, while the first argument is the option itself.
+    "module": "sys.argv = ['-m', '--version']; runpy._run_module_as_main('gaussjax.cli.main')",
+}
 
 
-def test_an_interrupt_while_the_command_loads_is_answered_by_a_line(repository):
-    finished = run(repository, "-c", LOADING)
+@pytest.mark.parametrize("name", STARTED)
+def test_an_interrupt_while_the_command_loads_is_answered_by_a_line(repository, name):
+    finished = run(repository, "-c", LOADING + STARTED[name])
     assert finished.returncode == INTERRUPTED
     assert finished.stderr.strip() == "gaussjax: interrupted while it was loading; nothing was written."
 
@@ -273,6 +277,8 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     line = refused(capsys, "export", str(path), "--format", "numpy")
     assert line.endswith("policy.npz exists. Name another file with --out, or replace this one with --force.")
+    itself = refused(capsys, "export", str(path), "--format", "numpy", "--out", str(path), "--force")
+    assert "out: expected another file than the policy" in itself
     os.link(tmp_path / "policy.npz", tmp_path / "kept.npz")
     cli.main(["export", str(path), "--format", "numpy", "--stochastic", "--force"])
     assert numpy_act.load(tmp_path / "policy.npz").inputs != numpy_act.load(tmp_path / "kept.npz").inputs

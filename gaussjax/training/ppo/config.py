@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax import networks, normalize, spaces
+from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy, gaussian
-from gaussjax.training.algorithm import LAST_STEP, check_options, first_statistics
+from gaussjax.training.algorithm import LAST_STEP, check_options, first_statistics, observation_keys
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
@@ -212,11 +212,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'gaussian'
     """
-    space = spaces.as_space(observation_space)
-    names = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
-    defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
-    chosen = (config.actor_keys or defaults[0]), (config.critic_keys or defaults[1])
-    keys = dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
+    keys = observation_keys(observation_space, config)
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
     head = {"output_activation": None, "initial_log_std": config.initial_log_std, "output_scale": 0.01}
     if config.network == "mlp":

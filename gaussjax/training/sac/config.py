@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from gaussjax import networks, normalize
 from gaussjax.policy import Params, Policy, squashed_gaussian
 from gaussjax.training import replay
-from gaussjax.training.algorithm import check_options
+from gaussjax.training.algorithm import check_options, observation_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Config:
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
+    actor_keys: tuple[str, ...] | None = None
+    """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
+    critic_keys: tuple[str, ...] | None = None
+    """Entries of a Dict observation for the critics; by default privileged_state if there is a state, else all."""
 
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics", "gradient_steps")
@@ -136,6 +140,8 @@ class State(NamedTuple):
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of SAC: a Gaussian squashed into the Box by tanh, with a state-dependent standard deviation.
 
+    A network for some entries of a Dict observation is an `ActorCritic`, whose value SAC does not train or use.
+
     Args:
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
         action_space: A Gymnasium Box of any shape with finite bounds.
@@ -149,5 +155,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
+    network: Any = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
+    if keys := observation_keys(observation_space, config)["actor_keys"]:
+        network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
     return squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
