@@ -211,6 +211,30 @@ def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_p
     assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [64, 128, 192]
 
 
+@pytest.mark.slow
+def test_a_recurrent_policy_on_a_users_jax_environment_is_trained_evaluated_and_resumed(tmp_path, monkeypatch, capsys):
+    """Its actor and its critic see different entries of a dict."""
+    (tmp_path / "my_probe.py").write_text(
+        "from tests.training.jax_probes import asymmetric\n\n\ndef make():\n    return asymmetric(1.0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = [*SHORT, "--network", "lstm", "--recurrent-size", "8", "--sequence-length", "8", "--evaluate-every", "2"]
+    options += ["--evaluation-episodes", "2", "--checkpoint-every", "1", "--no-anneal-learning-rate"]
+    for out, total in (("whole", "256"), ("parts", "128")):
+        cli.main(["train", "ppo", "my_probe:make", "--out", out, "--total-steps", total, *options])
+    cli.main(["resume", "parts", "--environment", "my_probe:make", "--total-steps", "256"])
+    whole, parts = (Path(name) for name in ("whole", "parts"))
+    for name in ("policy.safetensors", "best.safetensors", "checkpoint.safetensors"):
+        same_arrays(whole / name, parts / name)
+    rows, others = ([{**row, "steps_per_second": 0} for row in rows_of(folder)] for folder in (whole, parts))
+    assert rows == others
+    assert [row["evaluation_length"] for row in rows] == ["nan", "1.0", "nan", "1.0"]
+    capsys.readouterr()
+    cli.main(["evaluate", "parts", "--environment", "my_probe:make", "--episodes", "3"])
+    assert "3 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
+
+
 def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, capsys):
     seen = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
