@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
@@ -18,10 +19,7 @@ from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
 
 EVALUATION_SEED = 10_000
-_NETWORK = (
-    *("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std"),
-    *("actor_keys", "critic_keys"),
-)
+_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
 
 
 class Hint(NamedTuple):
@@ -36,8 +34,7 @@ class Hint(NamedTuple):
     default: str = ""
 
 
-def _default(text: str) -> Hint:
-    return Hint(default=text)
+_default = functools.partial(Hint, "")
 
 
 def named_values(words: Sequence[str]) -> dict[str, Any]:
@@ -80,8 +77,7 @@ class Train:
     evaluation_episodes: int = 20
     """Number of episodes of an evaluation with deterministic actions."""
     evaluate_every: int = 0
-    """Number of updates between two evaluations during the training, with the metric evaluation_return; 0 for none. The
-    best policy is then the one with the best evaluation."""
+    """Number of updates between two evaluations, of which the best chooses the best policy; 0 evaluates at the end."""
     checkpoint_every: int = 20
     """Number of updates between two checkpoints for resume; 0 writes none."""
     max_skipped: int = 10
@@ -283,8 +279,7 @@ class Export:
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
     format: Literal["stablehlo", "onnx", "numpy"]
-    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it with Python 3.10 or newer and
-    NumPy."""
+    """Format of the program; numpy writes an .npz file and numpy_act.py, its reader for Python 3.10 or newer."""
     out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
     """File to write."""
     stochastic: bool = False

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from gaussjax.core.text import printable
 from gaussjax.training import parallel
+from gaussjax.training.run import POLICY, checkpoint
 
 # Metric, label and number format of each value shown under the progress bar.
 _DETAILS = (
@@ -180,3 +182,28 @@ def answer_interrupts(*answers: str) -> Iterator[None]:
         os.close(sending)
         thread.join()
         os.close(receiving)
+
+
+def remains(folder: Path) -> str:
+    """Sentences about a training that was interrupted: its policy so far, and how to go on."""
+    policy, onward = folder / POLICY, f"Go on with: gaussjax resume {folder}"
+    if not policy.exists():
+        return f"nothing was trained yet. {onward}"
+    resumable = (folder / checkpoint.LATEST).exists()
+    return f"the policy so far is {policy}. {onward if resumable else 'There is no checkpoint to go on from.'}"
+
+
+@contextlib.contextmanager
+def interruptible(folder: Path) -> Iterator[None]:
+    """Answers each Ctrl-C during a training; an interrupt that ends it says what remains."""
+    answers = (
+        "Interrupted: the running update, or its compilation, ends first; then all is saved. Press Ctrl-C again to "
+        "drop the update.",
+        "Interrupted again: the running update is dropped, and the last good state is saved. The last line says how to "
+        "go on.",
+    )
+    with answer_interrupts(*answers):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(remains(folder)) from None

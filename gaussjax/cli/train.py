@@ -204,7 +204,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
             outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
-        stack.enter_context(_interruptible(folder))
+        stack.enter_context(progress.interruptible(folder))
         try:
             state, interruption = run.train(
                 folder,
@@ -219,7 +219,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 outputs=outputs,
             )
         except FAULTS:
-            print_line(f"Stopped: {_remains(folder)}")
+            print_line(f"Stopped: {progress.remains(folder)}")
             raise
         finally:
             if parallel.leads():
@@ -228,7 +228,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
             progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
     if interruption:
-        print_line(f"Interrupted: {_remains(folder)}")
+        print_line(f"Interrupted: {progress.remains(folder)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
     if not parallel.leads():
         return
@@ -251,30 +251,6 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
     except OSError as error:
         # Do not raise here: the error that ended the training, such as a full disk, matters more.
         print_line(f"No learning curve: {error}.")
-
-
-def _remains(folder: Path) -> str:
-    policy, onward = folder / run.POLICY, f"Go on with: gaussjax resume {folder}"
-    if not policy.exists():
-        return f"nothing was trained yet. {onward}"
-    resumable = (folder / checkpoint.LATEST).exists()
-    return f"the policy so far is {policy}. {onward if resumable else 'There is no checkpoint to go on from.'}"
-
-
-@contextlib.contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
-    """Answers each Ctrl-C during a training; an interrupt that ends it says what remains."""
-    answers = (
-        "Interrupted: the running update, or its compilation, ends first; then all is saved. Press Ctrl-C again to "
-        "drop the update.",
-        "Interrupted again: the running update is dropped, and the last good state is saved. The last line says how to "
-        "go on.",
-    )
-    with progress.answer_interrupts(*answers):
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_remains(folder)) from None
 
 
 @contextlib.contextmanager

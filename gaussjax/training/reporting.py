@@ -13,7 +13,8 @@ from jax.custom_batching import custom_vmap
 
 from gaussjax.core.compiled import count
 from gaussjax.core.trees import anywhere
-from gaussjax.training.algorithm import Algorithm, without_empty_means
+from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.metrics import without_empty_means
 
 
 def reporting(algorithm: Algorithm, show: Callable[[Mapping[str, float]], Any], *, every: int = 1) -> Algorithm:

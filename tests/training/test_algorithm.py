@@ -12,14 +12,8 @@ import gaussjax
 from gaussjax import envs
 from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import bc, ppo, replay, sac
-from gaussjax.training.algorithm import (
-    counted,
-    environment_seed,
-    episode_metrics,
-    log_std_clipped,
-    no_episodes,
-    saturation,
-)
+from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
+from gaussjax.training.metrics import RECENT, episode_metrics
 from tests.training import jax_probes
 
 BOX = jax_probes.UNIT
@@ -256,7 +250,7 @@ def test_counters_have_32_bits_with_x64_too(x64):
 
 @pytest.mark.parametrize("xp", [np, jnp], ids=["host", "compiled"])
 def test_recent_episodes_are_those_of_the_latest_steps_that_have_a_hundred_together(xp):
-    rng, recent, steps = np.random.default_rng(0), no_episodes(xp), []
+    rng, recent, steps = np.random.default_rng(0), EpisodeSums(*xp.zeros((3, RECENT))), []
     for i in range(300):
         # One episode in most steps at first, none in half of the steps, and many in some of the later ones.
         count = rng.integers(0, 2) * (1 if i < 250 else rng.integers(1, 80))

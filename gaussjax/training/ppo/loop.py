@@ -26,13 +26,11 @@ from gaussjax.training.algorithm import (
     check_spaces,
     counted,
     environment_seed,
-    episode_metrics,
-    host_metrics,
-    no_episodes,
     normalized,
     policy_for,
     without_pixels,
 )
+from gaussjax.training.metrics import RECENT, episode_metrics, host_metrics
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
 from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
@@ -154,7 +152,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         if mesh is not None:
             state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
-        return state._replace(environment=standing, episodes=no_episodes(np), steps=0)
+        return state._replace(environment=standing, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
 
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
@@ -210,7 +208,9 @@ def _make_compiled(
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(policy.init(params_key), optimizer, key, example, config)
-        state = state._replace(environment=started, episodes=no_episodes(jnp), steps=jnp.zeros((), jnp.int32))
+        state = state._replace(
+            environment=started, episodes=EpisodeSums(*jnp.zeros((3, RECENT))), steps=jnp.zeros((), jnp.int32)
+        )
         return parallel.shard_fields(state, mesh, SHARDED)
 
     @jax.jit

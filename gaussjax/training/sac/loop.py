@@ -23,13 +23,11 @@ from gaussjax.training.algorithm import (
     check_spaces,
     counted,
     environment_seed,
-    episode_metrics,
-    host_metrics,
-    no_episodes,
     normalized,
     policy_for,
     without_pixels,
 )
+from gaussjax.training.metrics import RECENT, episode_metrics, host_metrics
 from gaussjax.training.sac.config import Config, Learner, State, Transition, make_policy
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
@@ -91,7 +89,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     def init(key: Array) -> State:
         state, seed_key = begin(key)
         observations = runner.reset(environment_seed(seed_key))
-        return state._replace(environment=observations, episodes=no_episodes(np), steps=0)
+        return state._replace(environment=observations, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
     def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Normalizer, key: Array) -> Any:
@@ -156,7 +154,9 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(init_learner(learner_key), key, example, policy, config)
-        return state._replace(environment=started, episodes=no_episodes(jnp), steps=jnp.zeros((), jnp.int32))
+        return state._replace(
+            environment=started, episodes=EpisodeSums(*jnp.zeros((3, RECENT))), steps=jnp.zeros((), jnp.int32)
+        )
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
