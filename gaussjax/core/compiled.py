@@ -1,4 +1,4 @@
-"""Compiled functions, and the validation of arguments and options: arrays, numbers, flags and counts."""
+"""Compiled functions, choices within them, and the validation of arguments and options."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool
 
 # Argument types and dtypes that need no validation. Types of device arrays and tracers are added at their first use.
 _PASSED: set[type] = {bool, float, type(None)}
@@ -227,3 +229,39 @@ def count(value: Any, name: str, least: int = 1) -> int:
     if whole < least:
         raise ValueError(f"{name}: expected at least {least}, got {whole}.")
     return whole
+
+
+def where(condition: Bool[Array, "..."], new: Any, old: Any) -> Any:
+    """Returns rows of the pytree `new` where the condition is true, else of `old`; leaves may be arrays of keys.
+
+    Args:
+        condition: A scalar, or flags along the first axes of all leaves.
+        new: A pytree.
+        old: A pytree like `new`.
+    """
+
+    def choose(new: Any, old: Any) -> Any:
+        if jnp.issubdtype(jnp.result_type(old), jax.dtypes.prng_key):
+            # JAX's checker of reused keys takes a select of keys as a use of both.
+            data = choose(jax.random.key_data(new), jax.random.key_data(old))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
+        flags = jnp.expand_dims(condition, tuple(range(jnp.ndim(condition), jnp.ndim(old))))
+        return jnp.where(flags if jnp.ndim(condition) else condition, new, old)
+
+    return jax.tree.map(choose, new, old)
+
+
+@custom_vmap
+def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Returns the flag; inside `jax.vmap`, returns True in all copies if the flag is true in any of them.
+
+    With a flag of each copy, `jax.lax.cond` would compute both branches. The branch for True has to choose with `where`
+    in which copies it applies.
+    """
+    return flag
+
+
+@anywhere.def_vmap
+def _anywhere(size: int, batched: list[bool], flags: Bool[Array, " copies"]) -> tuple[Bool[Array, ""], bool]:
+    # An outer vmap applies the same rule to this call.
+    return anywhere(jnp.any(flags)), False

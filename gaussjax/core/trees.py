@@ -1,13 +1,10 @@
-"""Pytrees: their comparison leaf by leaf with a sentence for each difference, and the choice between two."""
+"""Comparison of pytrees leaf by leaf, with a sentence for each difference."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool
 
 from gaussjax.core.arrays import xp
 from gaussjax.core.text import listed
@@ -28,42 +25,6 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     faults += [f"{path} is unknown (got {leaf})" for path, leaf in found.items() if path not in expected]
     common = ((path, leaf, found[path]) for path, leaf in expected.items() if path in found)
     return faults + [f"{path}: expected {leaf}, got {other}" for path, leaf, other in common if other != leaf]
-
-
-def where(condition: Bool[Array, "..."], new: Any, old: Any) -> Any:
-    """Returns rows of the pytree `new` where the condition is true, else of `old`; leaves may be arrays of keys.
-
-    Args:
-        condition: A scalar, or flags along the first axes of all leaves.
-        new: A pytree.
-        old: A pytree like `new`.
-    """
-
-    def choose(new: Any, old: Any) -> Any:
-        if jnp.issubdtype(jnp.result_type(old), jax.dtypes.prng_key):
-            # JAX's checker of reused keys takes a select of keys as a use of both.
-            data = choose(jax.random.key_data(new), jax.random.key_data(old))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
-        flags = jnp.expand_dims(condition, tuple(range(jnp.ndim(condition), jnp.ndim(old))))
-        return jnp.where(flags if jnp.ndim(condition) else condition, new, old)
-
-    return jax.tree.map(choose, new, old)
-
-
-@custom_vmap
-def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Returns the flag; inside `jax.vmap`, returns True in all copies if the flag is true in any of them.
-
-    With a flag of each copy, `jax.lax.cond` would compute both branches. The branch for True has to choose with `where`
-    in which copies it applies.
-    """
-    return flag
-
-
-@anywhere.def_vmap
-def _anywhere(size: int, batched: list[bool], flags: Bool[Array, " copies"]) -> tuple[Bool[Array, ""], bool]:
-    # An outer vmap applies the same rule to this call.
-    return anywhere(jnp.any(flags)), False
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:

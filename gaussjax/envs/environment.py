@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gaussjax.core.compiled import count
-from gaussjax.core.trees import where
+from gaussjax.core.compiled import count, where
 
 
 class Step(NamedTuple):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import like_actions
-from gaussjax.core.trees import anywhere, where
+from gaussjax.core.compiled import anywhere, where
 from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys

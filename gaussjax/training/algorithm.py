@@ -141,7 +141,7 @@ def without_pixels(config: Any, policy: Policy) -> Any:
     return config if normalizes else dataclasses.replace(config, normalize_observations=False)
 
 
-def observation_keys(space: Any, config: Any) -> dict[str, tuple[str, ...] | None]:
+def observation_keys(space: Any, config: Any) -> dict[str, Any]:
     """The config's `actor_keys` and `critic_keys` for a space; None means all entries.
 
     By default the actor gets `state` and the critic `privileged_state`, in a space with both of them.

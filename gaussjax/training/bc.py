@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array
 
 from gaussjax import networks, normalize, spaces
-from gaussjax.core.trees import where
+from gaussjax.core.compiled import where
 from gaussjax.data.recorded import Dataset as Dataset
 from gaussjax.data.recorded import read_dataset as read_dataset
 from gaussjax.data.recorded import refuse_infinite

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import envs, normalize, rollout
-from gaussjax.core.compiled import count
-from gaussjax.core.trees import anywhere, where
+from gaussjax.core.compiled import anywhere, count, where
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.rollout.compiled import first_episodes
 from gaussjax.training.algorithm import Algorithm

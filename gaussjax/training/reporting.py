@@ -11,8 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
-from gaussjax.core.compiled import count
-from gaussjax.core.trees import anywhere
+from gaussjax.core.compiled import anywhere, count
 from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.metrics import without_empty_means
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import normalize, rollout
-from gaussjax.core.trees import anywhere, where
+from gaussjax.core.compiled import anywhere, where
 from gaussjax.policy import EvaluateOutput, Params, Policy
 from gaussjax.training import parallel
 from gaussjax.training.advantages import generalized_advantages

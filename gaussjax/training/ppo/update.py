@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import normalize, rollout
-from gaussjax.core.trees import where
+from gaussjax.core.compiled import where
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gaussjax.core import atomic_file
 from gaussjax.core.text import printable
@@ -55,7 +56,7 @@ def draw(
     # The mean of fewer episodes varies more, so it is drawn paler and below the other.
     pale = "episode_return" if len(lines) > 1 else ""
     for name, points in lines:
-        style = {"linewidth": 1.0, "alpha": 0.4, "zorder": 1} if name == pale else {"linewidth": 1.5}
+        style: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.4, "zorder": 1} if name == pale else {"linewidth": 1.5}
         if points:
             axes.plot([*points], [*points.values()], marker=".", markersize=4, label=_LABELS.get(name, name), **style)
     if len(lines) > 1:

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.core.compiled import where
 from gaussjax.core.text import quoted
-from gaussjax.core.trees import where
 from gaussjax.networks.actor_critic import part_of, select
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
