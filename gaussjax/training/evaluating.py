@@ -92,9 +92,11 @@ def _compiled(
             means = jnp.mean(returns), jnp.mean(lengths, dtype=returns.dtype)
             return dict(zip(("evaluation_return", "evaluation_length"), means, strict=True))
 
-        none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(play))
         # At its largest number the counter of environment steps stays.
         due = after // jnp.maximum(after - before, 1) % every == 0
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(play))
+        # Both branches need the flag's type inside `jax.shard_map`, where constants have another one.
+        none = where(due, zeros, zeros)
         return jax.lax.cond(anywhere(due), lambda: where(due, play(), none), lambda: none)
 
     return evaluate
