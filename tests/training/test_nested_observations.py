@@ -185,4 +185,4 @@ def test_critics_of_sac_that_see_more_than_the_actor_learn_from_few_transitions(
 @pytest.mark.slow
 def test_a_critic_that_sees_more_than_the_actor_removes_noise_from_the_advantages():
     assert errors_after_training().max() < 0.03
-    assert errors_after_training(critic_keys=("state",)).max() > 0.1
+    assert np.median(errors_after_training(critic_keys=("state",))) > 0.1
