@@ -63,7 +63,7 @@ def evaluate(command: Evaluate) -> None:
         environment = made
     else:
         close(made, command.timeout)
-        announce_environments("episodes", environment, episodes)
+        announce_environments("episodes", environment, episodes, chosen)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(

@@ -31,6 +31,8 @@ from gaussjax.training.algorithm import check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 from gaussjax.training.run.loop import LOCK
 
+# Steps for which an environment of the user is checked before a training.
+_CHECKED_STEPS = 200
 INTERRUPTED, HUNG_UP = 130, 128 + signal.SIGHUP
 FAULTS = (
     files.PolicyFileError,
@@ -291,11 +293,15 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             if command.backend == "jax":
                 chosen.setdefault("backend", "jax")
             elif name.partition(":")[0] not in envs.PACKAGES:
-                announce_environments("num_envs", name, count)
+                announce_environments("num_envs", name, count, chosen)
             with environment_errors(name):
                 environments = envs.make(name, num_envs=count, **chosen)
             if isinstance(environments, envs.Environment):
                 both = environments.observation_space, environments.action_space
+                if ":" in name and name.partition(":")[0] not in envs.PACKAGES:
+                    # Training raises an error for the first fault only, and cannot see some of the others.
+                    for fault in envs.check(environments, _CHECKED_STEPS):
+                        print_line(f"{name}: {fault}")
             else:
                 stack.enter_context(closing(environments, command.timeout))
                 both = environments.single_observation_space, environments.single_action_space

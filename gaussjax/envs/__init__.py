@@ -1,6 +1,7 @@
 """Adapters for Gymnasium, brax and gymnax, and the record of an environment as pure JAX functions."""
 
 from gaussjax.envs.brax import from_brax as from_brax
+from gaussjax.envs.check import check as check
 from gaussjax.envs.environment import Environment as Environment
 from gaussjax.envs.environment import Step as Step
 from gaussjax.envs.environment import repeated as repeated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -63,6 +64,15 @@ def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int 
     return jnp.asarray(False) if max_steps is None else ~terminated & (steps >= max_steps)
 
 
+def chosen(flag: Bool[Array, ""], one: Any, other: Any) -> Array:
+    """Returns `one` if the flag is True and `other` if not; both may be arrays of keys."""
+    if jnp.issubdtype(jnp.result_type(one), jax.dtypes.prng_key):
+        # JAX's checker of reused keys takes a select of keys as a use of both.
+        data = chosen(flag, jax.random.key_data(one), jax.random.key_data(other))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(one))
+    return jnp.where(flag, one, other)
+
+
 def imported(module: str, requirement: str) -> Any:
     """Imports a package of environments; raises ModuleNotFoundError with the line of pip that was tried."""
     try:
@@ -105,7 +115,7 @@ def repeated(environment: Environment, times: int) -> Environment:
             after = environment.step(before.state, action)
             after = after._replace(reward=before.reward + after.reward)
             done = before.terminated | before.truncated
-            return jax.tree.map(lambda old, new: jnp.where(done, old, new), before, after), None
+            return jax.tree.map(partial(chosen, done), before, after), None
 
         return jax.lax.scan(again, first, None, length=times - 1)[0]
 

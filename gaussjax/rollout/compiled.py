@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import like_actions
-from gaussjax.envs import check
+from gaussjax.envs.environment import chosen
+from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.host import Rollout
@@ -99,7 +100,7 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
-    states, observations = jax.vmap(partial(check.reset, environment))(keys.split(key, num_envs))
+    states, observations = jax.vmap(partial(checked_reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     resets = jnp.ones(num_envs, bool)
     return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros)
@@ -163,12 +164,12 @@ def collect(
         if uniform is not None:
             actions = jnp.where(uniform, _uniform(policy, noise), actions)
         actions = jnp.clip(actions, *like_actions(*bounds, actions))
-        stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, actions)
+        stepped = jax.vmap(partial(checked_step, environment))(state.environment_states, state.observations, actions)
         done = stepped.terminated | stepped.truncated
 
         def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
-            fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
+            fresh = jax.vmap(partial(checked_reset, environment))(reset_keys)
             return jax.tree.map(partial(_chosen, done), fresh, ended)
 
         # In most steps no episode ends, and `cond` then skips the resets.
@@ -204,11 +205,8 @@ def collect(
 
 def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
     """Rows of `new` where `done` is True, and rows of `old` elsewhere; both may be arrays of keys."""
-    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
-        # JAX's checker of reused keys takes a select of keys as a use of both.
-        data = _chosen(done, jax.random.key_data(new), jax.random.key_data(old))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
-    return jax.vmap(jnp.where)(done, new, old)
+    # States of MuJoCo Warp share leaves among all copies, and each step overwrites them.
+    return jax.vmap(chosen)(done, new, old) if new.shape[:1] == done.shape else old
 
 
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -205,6 +206,32 @@ def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_p
     assert "expected my_module:Mine-v0" in refused(capsys, "resume", str(out), "--environment", "Other-v0")
     cli.main(["resume", str(out), "--environment", name])
     assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [64, 128, 192]
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ("Box(-3.0, 3.0, (2,))", ""),
+        pytest.param(
+            "Box(-1.5, 1.5, (2,))", "mine:Env: step.observation: expected values from ", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_the_environment_of_the_page_trains_and_its_faults_are_printed(repository, tmp_path, space, says):
+    page = (repository / "docs" / "environments.md").read_text()
+    program = re.search(r"```python\n(# mine\.py\n.*?)```", page, re.DOTALL)
+    assert program
+    assert program[1].count("\n") <= 22
+    (tmp_path / "mine.py").write_text(program[1].replace("Box(-3.0, 3.0, (2,))", space))
+    words = "train ppo mine:Env --total-steps 128 --num-envs 2 --num-steps 32 --batch-size 32 --evaluation-episodes 2"
+    done = run(repository, "-m", "gaussjax.cli.main", *words.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mine:Env: 2 episodes, deterministic actions" in " ".join(done.stdout.split())
+    lines = [line for line in done.stdout.splitlines() if line.startswith("mine:Env: ") and "episodes" not in line]
+    assert len(lines) == bool(says)
+    assert all(line.startswith(says) for line in lines)
+    saved = json.loads((tmp_path / "runs" / "mine-Env-ppo-seed0" / "config.json").read_text())
+    assert saved["environment"] == "mine:Env"
 
 
 def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, capsys):
