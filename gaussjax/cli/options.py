@@ -204,7 +204,7 @@ class Evaluate:
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
     environment: Annotated[str | None, _default("the environment of the training")] = None
     """Name of an environment as for train, such as Pendulum-v1."""
-    environment_options: Annotated[tuple[str, ...], _default("max_steps, action_repeat, backend of the training")] = ()
+    environment_options: Annotated[tuple[str, ...], _default("limit, backend, wrappers of the training")] = ()
     """Options of the environment, as for train."""
     episodes: int = 20
     """Number of episodes."""

@@ -22,6 +22,7 @@ from gaussjax.cli.options import Evaluate, Export, Info, named_values
 from gaussjax.cli.progress import print_line
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import close
+from gaussjax.envs.make import WRAPPERS
 from gaussjax.training.run import POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
@@ -29,7 +30,7 @@ _REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
 
 
 # Options of an environment that a policy file may choose; others have to be repeated.
-_SAVED_OPTIONS = ("max_steps", "action_repeat", "backend", "impl")
+_SAVED_OPTIONS = ("max_steps", "action_repeat", "backend", "impl", *WRAPPERS)
 
 
 def evaluate(command: Evaluate) -> None:

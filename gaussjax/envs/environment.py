@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,9 @@ class StepFunction(Protocol):
     def __call__(self, state: Any, action: Array, /) -> Step: ...
 
 
+Resets = Literal["each", "rollout", "first"]
+
+
 class Environment(NamedTuple):
     """A single environment as two pure functions. Training loops vmap the functions and reset finished episodes.
 
@@ -51,12 +54,16 @@ class Environment(NamedTuple):
         step: `(state, action) -> Step`. An environment with random steps keeps a key in its state.
         observation_space: Space of observations, of Gymnasium or `gaussjax.spaces`.
         action_space: Box of actions, of Gymnasium or `gaussjax.spaces`.
+        resets: Start of an episode in a loop. "each" calls `reset`; "first" goes back to the first state and
+            observation of the copy, as brax does; "rollout" goes back to a state of the copy that each rollout of 16 or
+            more steps draws anew. Keys in these states change in each episode.
     """
 
     reset: ResetFunction
     step: StepFunction
     observation_space: Any
     action_space: Any
+    resets: Resets = "each"
 
 
 def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int | None) -> Bool[Array, ""]:
@@ -73,14 +80,22 @@ def chosen(flag: Bool[Array, ""], one: Any, other: Any) -> Array:
     return jnp.where(flag, one, other)
 
 
-def imported(module: str, requirement: str) -> Any:
+# Versions that the tests of each package's environments run with; those of gymnax lack six among their requirements.
+TRIED = {
+    "brax": "brax==0.14.2 mujoco==4.0.0 mujoco-mjx==3.17.0",
+    "playground": "playground==0.2.0 mujoco==4.0.0 mujoco-mjx==3.17.0",
+    "gymnax": "gymnax==1.0.1 gymnasium==1.3.0 six==1.17.0",
+}
+
+
+def imported(module: str, package: str) -> Any:
     """Imports a package of environments; raises ModuleNotFoundError with the line of pip that was tried."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"environment: expected the package {error.name}, got none. Install the version that gaussjax was tried "
-            f"with: pip install {requirement}",
+            f"environment: expected the package {error.name}, got none. Install the versions that gaussjax was tried "
+            f"with: pip install {TRIED[package]}",
             name=error.name,
         ) from error
 

@@ -78,7 +78,7 @@ def from_gymnax(environment: Any, parameters: Any = None, max_steps: int | None 
 
 def load_gymnax(name: str, max_steps: int | None = None, **options: Any) -> Environment:
     """Makes an environment of gymnax by its name, with its own time limit unless `max_steps` is given."""
-    package = imported("gymnax", "gymnax==1.0.1 six")
+    package = imported("gymnax", "gymnax")
     known = {key: key for key in package.registered_envs}
     environment, parameters = package.make(choose(known, name, "environment of gymnax"), **options)
     return from_gymnax(environment, parameters, max_steps)

@@ -19,6 +19,9 @@ from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.host import Rollout
 
+# Shorter rollouts, such as those of an evaluation, would draw cached states nearly as often as they use them.
+_LONG = 16
+
 
 class RolloutState(NamedTuple):
     """State of `N` copies of an environment between two rollouts.
@@ -30,6 +33,7 @@ class RolloutState(NamedTuple):
         carry: Recurrent state of the policy, or `()`.
         returns: Sums of the rewards of the running episodes, `(N,)`.
         lengths: Environment steps of the running episodes, `(N,)`.
+        first: First states and observations, for an environment whose episodes go back to these, or `()`.
     """
 
     environment_states: Any
@@ -38,6 +42,7 @@ class RolloutState(NamedTuple):
     carry: Any
     returns: Float[Array, " envs"]
     lengths: Float[Array, " envs"]
+    first: Any = ()
 
 
 class EpisodeSums(NamedTuple):
@@ -103,7 +108,8 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
     states, observations = jax.vmap(partial(checked_reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     resets = jnp.ones(num_envs, bool)
-    return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros)
+    first = (states, observations) if environment.resets == "first" else ()
+    return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros, first)
 
 
 def collect(
@@ -153,9 +159,13 @@ def collect(
     # Drawing all noise before the scan is cheaper than drawing it in each step.
     noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
+    starts = state.first
+    if environment.resets == "rollout" and num_steps >= _LONG:
+        start_key, reset_key = keys.split(reset_key)
+        starts = jax.vmap(partial(checked_reset, environment))(keys.split(start_key, num_envs))
     bounds = spaces.bounds(spaces.action_box(environment.action_space))
 
-    def step(indices: Array, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
+    def step(indices: Array, starts: Any, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
         (state, sums), (noise, t) = carried, inputs
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
@@ -169,7 +179,10 @@ def collect(
 
         def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
-            fresh = jax.vmap(partial(checked_reset, environment))(reset_keys)
+            if starts:
+                fresh = jax.vmap(_rekeyed)(starts, reset_keys)
+            else:
+                fresh = jax.vmap(partial(checked_reset, environment))(reset_keys)
             return jax.tree.map(partial(_chosen, done), fresh, ended)
 
         # In most steps no episode ends, and `cond` then skips the resets.
@@ -184,10 +197,10 @@ def collect(
         following = RolloutState(states, observations, done, act.outputs.get("carry", ()), *running)
         return (following, sums), (row, state.carry)
 
-    def run(state: RolloutState, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
+    def run(state: RolloutState, starts: Any, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
         zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
         times = jnp.arange(num_steps)
-        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices), (state, zeros), (noise, times))
+        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices, starts), (state, zeros), (noise, times))
         carries = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), carries, last.carry)
         done = rows[4] | rows[5]
         resets = jnp.concatenate([state.resets[None], done[:-1]])
@@ -197,16 +210,28 @@ def collect(
         # Each device looks for ended episodes among its own copies only, so that no device waits for another.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         run = jax.shard_map(
-            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
+            run, mesh=mesh, in_specs=(first, first, second, first), out_specs=(second, first, second), check_vma=False
         )
-    experience, last, sums = run(state, noise, jnp.arange(num_envs))
-    return experience, last, EpisodeSums(*jnp.sum(sums, axis=1))
+    experience, last, sums = run(state._replace(first=()), starts, noise, jnp.arange(num_envs))
+    return experience, last._replace(first=state.first), EpisodeSums(*jnp.sum(sums, axis=1))
 
 
 def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
     """Rows of `new` where `done` is True, and rows of `old` elsewhere; both may be arrays of keys."""
     # States of MuJoCo Warp share leaves among all copies, and each step overwrites them.
     return jax.vmap(chosen)(done, new, old) if new.shape[:1] == done.shape else old
+
+
+def _rekeyed(start: Any, reset_key: Key[Array, ""]) -> Any:
+    """The start of an episode, with keys that depend on its own ones and on the key of this reset."""
+
+    def new(leaf: Array) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        mixed = jax.vmap(lambda key: keys.fold_in(key, keys.bits(reset_key)))(leaf.reshape(-1))
+        return mixed.reshape(leaf.shape)
+
+    return jax.tree.map(new, start)
 
 
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
