@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers lint docs format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers test-envs lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -46,6 +46,12 @@ PEER_TESTS ?= .peers/tests
 test-peers: .peers/distributions/.ready
 	rm -rf .peers/outcomes
 	.peers/distributions/bin/python -m tests.peers.run $(PEER_TESTS) --out benchmarks/results/peer_tests.md
+
+# The tests of brax's, gymnax's and Playground's environments, each in an environment of its own.
+test-envs: $(patsubst tests/envs/packages/envs-%.txt,test-envs-%,$(wildcard tests/envs/packages/envs-*.txt))
+
+test-envs-%: .peers/envs-%/.ready
+	.peers/envs-$*/bin/python -m pytest -q -W ignore tests/envs/packages/test_$*.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -81,7 +87,7 @@ bench: $(READY)
 # An environment for each peer. torch is installed first and alone: its plain pin finds the small build.
 bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 
-vpath %.txt benchmarks/peers tests/peers
+vpath %.txt benchmarks/peers tests/peers tests/envs/packages
 .peers/%/.ready: %.txt
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/python -m pip install --quiet --upgrade pip -c constraints.txt

@@ -49,7 +49,6 @@ def from_brax(
         >>> bool(environment.step(state, jnp.ones(1)).truncated)
         True
     """
-
     draw, using = _models(environment, randomization_fn)
 
     def reset(key: Key[Array, ""]) -> tuple[Any, Array]:

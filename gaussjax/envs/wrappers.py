@@ -244,7 +244,7 @@ def _stacked_space(space: Any, num_frames: int) -> Any:
 
 
 def _each(change: Callable[[Any, Array, str | None], Array], space: Any, value: Any, name: str | None = None) -> Any:
-    """Changes each part of an observation; the function gets its space, its array and its name in the outermost Dict."""
+    """Changes each part of an observation by a function of its space, its array and its name in the outermost Dict."""
     match space:
         case spaces.Dict():
             return {key: _each(change, inner, value[key], name or key) for key, inner in space.items}

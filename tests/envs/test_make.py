@@ -12,6 +12,7 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
 from gaussjax import envs
+from gaussjax.envs.environment import TRIED
 from tests.training import probes
 
 
@@ -258,6 +259,15 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     sys.modules.pop("mine", None)
+
+
+def test_the_versions_that_errors_and_the_page_name_are_those_of_the_tests(repository):
+    page = (repository / "docs" / "environments.md").read_text()
+    for package, pins in TRIED.items():
+        tried = (repository / "tests" / "envs" / "packages" / f"envs-{package}.txt").read_text().splitlines()
+        assert set(pins.split()) <= set(tried)
+        assert f"`{pins}`" in page
+    assert TRIED.keys() == envs.PACKAGES.keys()
 
 
 @pytest.mark.usefixtures("mine")

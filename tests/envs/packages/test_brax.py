@@ -88,6 +88,6 @@ def test_a_real_environment_is_checked_and_trained():
     environment = envs.make("brax:inverted_pendulum", backend="spring", max_steps=20)
     assert envs.check(environment, 25) == []
     loop = ppo.make(environment, ppo.Config(num_envs=8, num_steps=32, batch_size=64, hidden_sizes=(16,)))
-    state, metrics = jax.jit(loop.step)(loop.init(jax.random.key(0)))
+    _, metrics = jax.jit(loop.step)(loop.init(jax.random.key(0)))
     assert float(metrics["episodes"]) >= 8
     assert 1 <= float(metrics["episode_length"]) <= 20

@@ -52,7 +52,7 @@ def test_the_values_of_a_probe_are_learnt_to_two_percent(name, seeds):
 
 def test_environments_wrapped_for_brax_are_refused():
     environment = wrapper.wrap_for_brax_training(Probe(PROBES["truncation"]), episode_length=5)
-    with pytest.raises(ValueError, match="expected one that does not reset itself, got .*AutoResetWrapper"):
+    with pytest.raises(ValueError, match=r"expected one that does not reset itself, got .*AutoResetWrapper"):
         jax.vmap(envs.from_brax(environment).reset)(jax.random.split(jax.random.key(0), (2, 2)))
 
 
