@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import re
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +16,7 @@ from jax.extend.core import Literal
 
 from gaussjax import spaces
 from gaussjax.core.compiled import count
-from gaussjax.core.text import printable, shortened
+from gaussjax.core.text import listed, printable, shortened
 from gaussjax.envs.environment import Environment, Step
 from gaussjax.envs.guard import place
 from gaussjax.envs.protocol import described, leaf_faults, reset_faults, step_faults
@@ -25,6 +28,9 @@ _UNTRACEABLE = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
+
+# Entries of a container that are searched for Python state.
+_ITEMS = 100
 
 
 def check(environment: Environment, num_steps: int = 1000) -> list[str]:
@@ -127,6 +133,7 @@ def _traced(
         if not usable[0]:
             return None, faults
         faults += _program_faults(name, program)
+        before = dict(_python_state(function))
         if _leaks(lambda: trace(function)):
             faults.append(
                 f"{name}: expected a pure function, got one that keeps a traced value in a Python object, such as an "
@@ -137,11 +144,48 @@ def _traced(
                 f"{name}: expected the same program at each trace, got two different ones. Python's numbers are frozen "
                 f"when JAX traces: keep counters in the state, and draw random numbers from the key with jax.random."
             )
+        # The first trace may fill caches, so the state before it does not count.
+        after = dict(_python_state(function))
+        changed = [path for path, value in before.items() if path in after and after[path] != value]
+        if changed:
+            faults.append(
+                f"{name}: expected no Python state, got one that each call changes: {listed(changed)}. JAX runs this "
+                f"code only when it traces; keep counters in the state that reset and step return."
+            )
         copies = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((COPIES, *leaf.shape), leaf.dtype), arguments)
         jax.eval_shape(jax.vmap(lambda *arguments: function(*arguments)), *copies)
     except Exception as error:
         return None, [*faults, _raised(name, error)]
     return shapes, faults
+
+
+def _python_state(
+    value: Any, path: str = "", depth: int = 8, seen: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Yields the names and values of the numbers, texts and lengths of lists that a function can reach."""
+    seen = set() if seen is None else seen
+    if isinstance(value, (bool, int, float, str)):
+        yield path, value
+    if not depth or id(value) in seen or isinstance(value, (bool, int, float, str, bytes, type, types.ModuleType)):
+        return
+    seen.add(id(value))
+    parts: dict[str, Any] = {}
+    if isinstance(value, types.MethodType):
+        parts = {"self": value.__self__, "function": value.__func__}
+    elif isinstance(value, types.FunctionType):
+        variables = inspect.getclosurevars(value)
+        parts = {**variables.nonlocals, **variables.globals}
+    elif isinstance(value, (list, tuple, dict)):
+        if isinstance(value, list):
+            yield f"len({path})", len(value)
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = {f"[{key!r}]": part for key, part in itertools.islice(items, _ITEMS)}
+    elif not isinstance(value, (jax.Array, np.ndarray)):
+        own = {name: part for kind in type(value).__mro__[-2::-1] for name, part in vars(kind).items()}
+        parts = {f".{name}": part for name, part in own.items() if isinstance(part, (int, float, types.FunctionType))}
+        parts |= {f".{name}": part for name, part in getattr(value, "__dict__", {}).items()}
+    for name, part in parts.items():
+        yield from _python_state(part, f"{path}{name}" if name[:1] in ".[" else name, depth - 1, seen)
 
 
 def _leaks(trace: Callable[[], Any]) -> bool:

@@ -77,6 +77,32 @@ class Counts(Point):
         return super().step(state, action + next(COUNTER))
 
 
+class Clock(Point):
+    """The time limit counts in Python, so no trace sees it."""
+
+    steps = 0
+
+    def end(self, state, terminated, truncated):
+        self.steps += 1
+        return super().end(state, terminated, jnp.asarray(self.steps >= 50))
+
+
+LOG = []
+
+
+class Logs(Point):
+    def start(self, key):
+        LOG.append("reset")
+        return super().start(key)
+
+
+class FixedKey(Point):
+    key = jax.random.key(3)
+
+    def start(self, key):
+        return jax.random.uniform(self.key, (1,))
+
+
 class Keeps(Point):
     def seen(self, state):
         self.last = state.place
@@ -244,6 +270,8 @@ FAULTS = {
         "reset: expected the same program at each trace",
     ),
     "a counter in Python": (Counts, "step: expected the same program at each trace"),
+    "a clock in Python": (Clock, "step: expected no Python state, got one that each call changes: self.steps."),
+    "a list in Python": (Logs, "reset: expected no Python state, got one that each call changes: len(LOG)."),
     "an attribute": (Keeps, "reset: expected a pure function, got one that keeps a traced value in a Python object"),
     "a change in place": (InPlace, "step: expected a function that leaves its arguments as they are"),
     "a print": (Prints, "reset: expected a pure function, got the side effects Debug"),
@@ -254,6 +282,7 @@ FAULTS = {
         other(start=lambda self, key: jax.random.uniform(jax.random.key(3), (1,))),
         "reset: expected random numbers from its argument, got some that are drawn from a fixed key",
     ),
+    "a key of the object": (FixedKey, "reset: expected random numbers from its argument"),
     "a fixed key in each step": (
         other(wind=lambda self, state, key: jax.random.normal(jax.random.PRNGKey(3), (1,))),
         "step: expected random numbers from its argument",
