@@ -72,8 +72,9 @@ def from_gymnax(environment: Any, parameters: Any = None, max_steps: int | None 
         late = at_limit(terminated, steps + 1, None if limited else max_steps)
         return Step((state, key, steps + 1), observation, reward, terminated, truncated | late)
 
-    both = (environment.observation_space(parameters), environment.action_space(parameters))
-    return Environment(reset, step, *map(spaces.as_space, both))
+    both = environment.observation_space(parameters), environment.action_space(parameters)
+    observation_space, action_space = map(spaces.as_space, both)
+    return Environment(reset, step, observation_space, action_space)
 
 
 def load_gymnax(name: str, max_steps: int | None = None, **options: Any) -> Environment:

@@ -233,8 +233,8 @@ def _data(leaf: Any) -> np.ndarray:
 
 def _flags(stepped: Step) -> tuple[np.ndarray, np.ndarray]:
     """The flags of each copy, also where they have a wrong shape or dtype."""
-    terminated, truncated = (np.reshape(flag, (COPIES, -1)).any(1) for flag in (stepped.terminated, stepped.truncated))
-    return terminated, truncated
+    rows = [np.asarray(flag, bool).reshape(COPIES, -1) for flag in (stepped.terminated, stepped.truncated)]
+    return np.any(rows[0], axis=1), np.any(rows[1], axis=1)
 
 
 def _flat(observation: Any) -> np.ndarray:

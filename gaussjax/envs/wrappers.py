@@ -40,7 +40,7 @@ def observation_noise(environment: Environment, scale: float | Mapping[str, floa
     """
     space = spaces.as_space(environment.observation_space)
     known = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
-    scales = dict(scale) if isinstance(scale, Mapping) else dict.fromkeys(known or [None], scale)
+    scales: dict[Any, Any] = dict(scale) if isinstance(scale, Mapping) else dict.fromkeys(known or [None], scale)
     for name, one in scales.items():
         check_number(one, "scale", "at least 0", lambda number: number >= 0)
         if name not in (known or [None]):
