@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers test-envs lint docs format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers test-envs test-oldest lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -52,6 +52,11 @@ test-envs: $(patsubst tests/envs/packages/envs-%.txt,test-envs-%,$(wildcard test
 
 test-envs-%: .peers/envs-%/.ready
 	.peers/envs-$*/bin/python -m pytest -q -W ignore tests/envs/packages/test_$*.py
+
+# Tests of the rooms that touch JAX's changing parts, with the oldest jax that pyproject.toml allows.
+OLDEST := test_package.py test_dependencies.py spaces random envs rollout training/ppo
+test-oldest: .peers/oldest/.ready
+	.peers/oldest/bin/python -m pytest -q -W default -m "not slow" $(addprefix tests/,$(OLDEST))
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -87,7 +92,8 @@ bench: $(READY)
 # An environment for each peer. torch is installed first and alone: its plain pin finds the small build.
 bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 
-vpath %.txt benchmarks/peers tests/peers tests/envs/packages
+vpath %.txt benchmarks/peers tests/peers tests/envs/packages tests
+.PRECIOUS: .peers/%/.ready
 .peers/%/.ready: %.txt
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/python -m pip install --quiet --upgrade pip -c constraints.txt
