@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, fill, like_actions, xp
+from gaussjax.core.compiled import refuse_traced
 from gaussjax.core.text import quoted
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class, static
@@ -171,13 +171,9 @@ def bounded(low: Any, high: Any, num_actions: int, eps: float) -> tuple[tuple[fl
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
     if numbers and all(usable(a, b, eps) for a, b in zip(low, high, strict=True)):
         return low, high
+    refuse_traced((low, high), "low, high", "Box")
     try:
         sides = [np.broadcast_to(np.asarray(side, np.float64), (num_actions,)).tolist() for side in (low, high)]
-    except jax.errors.TracerArrayConversionError as error:
-        raise TypeError(
-            "low, high: expected numbers, got traced arrays. "
-            "The Box is static: make it from NumPy arrays or tuples outside of jit."
-        ) from error
     except ValueError as error:
         raise ValueError(
             f"low, high: expected numbers for {num_actions} dimensions, got {quoted(low)} and {quoted(high)}. Pass one "

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from gaussjax import spaces
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
-from gaussjax.core.compiled import count, flag, integer
+from gaussjax.core.compiled import count, flag, integer, refuse_traced
 from gaussjax.core.text import printable, quoted, shortened
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
@@ -86,6 +86,8 @@ def bind(
 def _check_fields(network: Any) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(network)}
     for field, value in _fields(network).items():
+        if isinstance(value, (list, tuple)):
+            refuse_traced(value, field)
         is_default = type(value) is type(defaults[field]) and value == defaults[field]
         # A field may be traced, such as the initial_log_std of a population.
         if field in _CHECKS and not is_default and not isinstance(value, Tracer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.networks.heads import GaussianHead, NetworkOutput
@@ -46,17 +45,12 @@ class Network(nn.Module, kw_only=True):
 
     def features(self, observations: spaces.Observations) -> Any:
         """Returns the trunk's output, which is the input of the head and of a shared critic."""
-        return self.layers(self.flat(observations))
+        space = self.observation_space
+        return self.layers(observations if space is None else spaces.flatten(space, observations))
 
     def __call__(self, observations: spaces.Observations) -> NetworkOutput:
         """Returns the mean, log_std and a dict of further outputs."""
         return self.head(self.features(observations))
-
-    def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
-        """Flattens each observation to one vector."""
-        if self.observation_space is None:
-            return observations
-        return spaces.flatten(self.observation_space, observations)
 
     @nn.nowrap
     def dense_layers(self, **linen: Any) -> Layers:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.core.compiled import varying
 from gaussjax.envs import check
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
@@ -186,7 +187,8 @@ def collect(
     def run(state: RolloutState, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
         zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
         times = jnp.arange(num_steps)
-        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices), (state, zeros), (noise, times))
+        first = varying((state, zeros), like=(params, state, noise))
+        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices), first, (noise, times))
         carries = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), carries, last.carry)
         done = rows[4] | rows[5]
         resets = jnp.concatenate([state.resets[None], done[:-1]])
@@ -303,5 +305,6 @@ def first_episodes(
 
     zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros((), jnp.int32)
     first = start(environment, policy, start_key, episodes), jnp.ones(episodes, bool), *zeros
+    first = varying(first, like=(params, key))
     _, running, returns, lengths, _ = jax.lax.while_loop(goes_on, step, first)
     return returns, lengths, running

@@ -124,6 +124,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "asarray": _asarray,
     "astype": lambda x, dtype: x.to(dtype),
     "at_least_float32": _at_least_float32,
+    "broadcast_together": lambda xs, shapes: tuple(map(torch.broadcast_to, xs, shapes)),
     "clip": lambda x, low, high: torch.where(x < low, low, torch.where(x > high, high, x)),
     "concatenate": lambda tensors, axis=0: torch.cat(tuple(tensors), axis),
     "constant": lambda value, like: torch.as_tensor(np.array(value), dtype=like.dtype, device=like.device),

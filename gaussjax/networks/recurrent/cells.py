@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gaussjax.core.arrays import xp
+from gaussjax.core.compiled import varying
 
 
 class LSTMState(NamedTuple):
@@ -112,6 +113,15 @@ def step(cell: Cell, weights: Weights, state: Any, x: Array, resets: Array | Non
     return cell.update(products(cell, weights, output(state), x, dtype), state)
 
 
+def typed(state: Any, weights: Weights, x: Array, resets: Array | None) -> Any:
+    """Shards the state before `x`, a row or a sequence, like the following states, because a loop keeps its types."""
+    leaves, structure = jax.tree.flatten(state)
+    rows = (x[0] if x.ndim > leaves[0].ndim and len(x) else x), *leaves
+    if rows[0].ndim == leaves[0].ndim:
+        _, *leaves = xp.broadcast_together(rows, [row.shape for row in rows])
+    return varying(structure.unflatten(leaves), like=(weights, x, resets))
+
+
 def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
     """Runs a cell over the sequence `x`, `(T, …, features)`; returns the outputs `(T, …, hidden)` and last state."""
 
@@ -163,7 +173,8 @@ def recurrence_by_a_loop(decay: Array, inputs: Array, resets: Array) -> Array:
         state = decay * clear(state, resets) + inputs
         return state, state
 
-    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), (decay, inputs, resets))[1]
+    first = varying(jnp.zeros_like(inputs[0]), like=(decay, inputs, resets))
+    return jax.lax.scan(advance, first, (decay, inputs, resets))[1]
 
 
 # Cells whose gates decide for how many steps a unit remembers.

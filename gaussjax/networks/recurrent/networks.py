@@ -73,7 +73,9 @@ class Recurrent(Network):
 
     def features(self, observations: spaces.Observations, carry: Any, resets: Any = None) -> tuple[Array, Any]:
         """Returns the trunk's output `(…, width)` and the new carry."""
-        x, carry = self.memory(self.flat(observations), carry, resets)
+        space = self.observation_space
+        x = observations if space is None else spaces.flatten(space, observations)
+        x, carry = self.memory(x, carry, resets)
         return self.layers(x), carry
 
     def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:

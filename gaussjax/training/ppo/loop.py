@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import envs, normalize, rollout, spaces
+from gaussjax.core.compiled import varying
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
@@ -88,6 +89,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
     loop = make_loop(environments, config, policy, mesh)
+    loop = loop._replace(init=parallel.on(mesh, loop.init), step=parallel.on(mesh, loop.step))
     return loop._replace(step=_noticing_the_end(loop.step, config)) if config.anneal_learning_rate else loop
 
 
@@ -209,6 +211,7 @@ def _make_compiled(
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(policy.init(params_key), optimizer, key, example, config)
         state = state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
+        state = varying(state, like=key)
         return parallel.shard_fields(state, mesh, SHARDED)
 
     @jax.jit

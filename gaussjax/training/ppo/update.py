@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import normalize, rollout
+from gaussjax.core.compiled import varying
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
@@ -118,7 +119,7 @@ def make_update(
                 rate = adapted_rate(rate, metrics["kl"][-1], config.desired_kl)
             return (params, moments, rate, stopped), (metrics, *counted)
 
-        carry = initial_params, state.optimizer, options.learning_rate, jnp.zeros((), bool)
+        carry = initial_params, state.optimizer, options.learning_rate, varying(jnp.zeros((), bool), like=epoch_keys)
         (params, moments, rate, _), (metrics, taken, skipped) = jax.lax.scan(epoch, carry, epoch_keys)
         # If all gradient steps were skipped, the mean over none makes the metrics NaN.
         metrics = {name: jnp.mean(metric, where=taken) for name, metric in metrics.items()}

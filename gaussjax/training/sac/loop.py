@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.core.arrays import inwards
+from gaussjax.core.compiled import varying
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
@@ -155,7 +156,8 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(init_learner(learner_key), key, example, policy, config)
-        return state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
+        state = state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
+        return varying(state, like=key)
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
