@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers lint docs format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers test-loops lint docs format notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -46,6 +46,11 @@ PEER_TESTS ?= .peers/tests
 test-peers: .peers/distributions/.ready
 	rm -rf .peers/outcomes
 	.peers/distributions/bin/python -m tests.peers.run $(PEER_TESTS) --out benchmarks/results/peer_tests.md
+
+# Trains in the loops of brax, purejaxrl, rejax and Stoix with their policies and with ours (half an hour). The folder
+# also holds the checkouts purejaxrl (github.com/luchris429) and Stoix (github.com/EdanToledo).
+test-loops: .peers/loops/.ready
+	.peers/loops/bin/python -m tests.peers.loops $(PEER_TESTS) --out benchmarks/results/loops.md
 
 lint: $(READY)
 	$(BIN)/ruff check .
