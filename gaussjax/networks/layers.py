@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from gaussjax.core.choices import choose
@@ -116,6 +117,20 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None, **linen: Any) -> nn.Dense:
     """Makes a dense layer with the named kernel initialiser; `linen` has further arguments of `nn.Dense`."""
     return nn.Dense(features, dtype=dtype, kernel_init=kernel_initializer(initializer, scale), name=name, **linen)
+
+
+def convolved(images: Array, kernel: Array, *arguments: Any, **options: Any) -> Array:
+    """Calls `jax.lax.conv_general_dilated`; on explicit axes of a mesh the result is sharded like the images."""
+
+    def convolve(images: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(images, kernel, *arguments, **options)
+
+    sharding = jax.typeof(images).sharding
+    if not any(sharding.spec):
+        return convolve(images, kernel)
+    # JAX does not shard the gradient of a convolution with explicit axes (jax 0.10.2).
+    result = NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0], None, None, None))
+    return jax.sharding.auto_axes(convolve, out_sharding=result)(images, kernel)
 
 
 class Layers(nn.Module):

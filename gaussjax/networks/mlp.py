@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from gaussjax import spaces
 from gaussjax.networks.heads import GaussianHead, NetworkOutput
-from gaussjax.networks.layers import Activation, Layers, kernel_initializer
+from gaussjax.networks.layers import Activation, Layers, convolved, kernel_initializer
 
 
 class Network(nn.Module, kw_only=True):
@@ -62,7 +62,8 @@ class Network(nn.Module, kw_only=True):
     def convolution(self, features: int, kernel: int, stride: int, padding: str) -> nn.Conv:
         """Makes a convolution with a square kernel and the network's dtype and initialiser."""
         start = kernel_initializer(self.initializer, self.scale)
-        return nn.Conv(features, (kernel,) * 2, (stride,) * 2, padding, dtype=self.dtype, kernel_init=start)
+        options = {"dtype": self.dtype, "kernel_init": start, "conv_general_dilated": convolved}
+        return nn.Conv(features, (kernel,) * 2, (stride,) * 2, padding, **options)
 
     @nn.nowrap
     def gaussian_head(self, **linen: Any) -> GaussianHead:

@@ -377,6 +377,35 @@ def test_a_flag_in_an_array_is_refused_bare_and_traced(flag):
             call(flag)
 
 
+TRACED = {
+    "min_log_std": lambda x: gaussjax.gaussian(MLP((4,)), 3, BOX, min_log_std=-x),
+    "clip_actions": lambda x: gaussjax.gaussian(MLP((4,)), 3, BOX, clip_actions=x > 0),
+    "sizes": lambda x: gaussjax.multivariate_gaussian(MLP((x,)), 3, BOX),
+    "memory_steps": lambda x: gaussjax.squashed_gaussian(GRU(memory_steps=x), 3, BOX),
+    "clip": lambda x: gaussjax.normalize.init((3,), clip=x),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_traced_option_is_refused_with_the_repair(name):
+    repair = r"got a traced array. Make it outside of jit, or under jax.ensure_compile_time_eval\(\)\."
+    with pytest.raises(TypeError, match=rf"{name}: expected a constant, {repair}"):
+        jax.jit(lambda x: TRACED[name](x) and x)(2)
+
+
+@pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian])
+def test_a_policy_made_inside_jit_is_the_one_made_outside(factory):
+    def train(key):
+        with jax.ensure_compile_time_eval():
+            box = gaussjax.spaces.Box(-jnp.ones(2), jnp.ones(2), (2,))
+        policy = factory(MLP((4,)), 3, box)
+        return policy.act(policy.init(key), key, zeros(4, 3))[:2]
+
+    key = jax.random.key(0)
+    for inside, outside in zip(jax.jit(train)(key), train(key), strict=True):
+        np.testing.assert_allclose(inside, outside, rtol=1e-6)
+
+
 def test_a_batch_norm_with_fixed_statistics_works():
     class Fixed(policies.OwnModule):
         @nn.compact
