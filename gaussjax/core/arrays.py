@@ -93,9 +93,12 @@ def _where(mask: Any, one: Any, other: Any) -> Any:
 
 
 def _strictly_lower(entries: Any, count: int) -> Any:
-    # Elements below the diagonal are gathered from the entries, the others from a zero appended to the entries.
+    below = np.tril_indices(count, -1)
+    if not any(jax.typeof(entries).sharding.spec):
+        return jnp.zeros((*entries.shape[:-1], count, count), entries.dtype).at[..., *below].set(entries)
+    # On explicit axes of a mesh JAX gathers but does not scatter (0.10.2). The zeros are appended to the entries.
     places = np.full((count, count), entries.shape[-1])
-    places[np.tril_indices(count, -1)] = np.arange(entries.shape[-1])
+    places[below] = np.arange(entries.shape[-1])
     return jnp.take(jnp.pad(entries, [(0, 0)] * (entries.ndim - 1) + [(0, 1)]), places, axis=-1)
 
 
