@@ -64,7 +64,7 @@ def purejaxrl(ours: bool, keys: Sequence[Any], folder: Path) -> tuple[list[list[
     sys.path.insert(0, str(folder / "purejaxrl/purejaxrl"))
     program = importlib.import_module("ppo_continuous_action")
     config = yaml.safe_load("""
-        {LR: 3.0e-4, NUM_ENVS: 64, NUM_STEPS: 32, TOTAL_TIMESTEPS: 160000, UPDATE_EPOCHS: 4, NUM_MINIBATCHES: 8,
+        {LR: 3.0e-4, NUM_ENVS: 64, NUM_STEPS: 32, TOTAL_TIMESTEPS: 120000, UPDATE_EPOCHS: 4, NUM_MINIBATCHES: 8,
         GAMMA: 0.99, GAE_LAMBDA: 0.95, CLIP_EPS: 0.2, ENT_COEF: 0.0, VF_COEF: 0.5, MAX_GRAD_NORM: 0.5,
         ACTIVATION: tanh, ENV_NAME: inverted_pendulum, ANNEAL_LR: false, NORMALIZE_ENV: true}
     """)
@@ -146,7 +146,7 @@ def brax(ours: bool, keys: Sequence[Any], _: Path) -> tuple[list[list[float]], f
     page = example("brax")
     envs, ppo = (importlib.import_module(f"brax.{name}") for name in ("envs", "training.agents.ppo.train"))
     options = {"network_factory": page.squashed_networks} if ours else {}
-    curves, seconds, steps = [], 0.0, 400_000
+    curves, seconds, steps = [], 0.0, 150_000
     for key in keys:
         returns: list[float] = []
         start = time.perf_counter()
