@@ -88,8 +88,10 @@ def _at_least_float32(*arrays: Any) -> tuple[Any, ...]:
 
 
 def _where(mask: Any, one: Any, other: Any) -> Any:
-    shape = jnp.broadcast_shapes(*map(jnp.shape, (mask, one, other)))
-    return jnp.where(*broadcast_together((mask, one, other), [shape] * 3)) if shape else jnp.where(mask, one, other)
+    arguments = mask, one, other
+    if any(any(jax.typeof(argument).sharding.spec) for argument in arguments):
+        arguments = broadcast_together(arguments, [jnp.broadcast_shapes(*map(jnp.shape, arguments))] * 3)
+    return jnp.where(*arguments)
 
 
 def _strictly_lower(entries: Any, count: int) -> Any:

@@ -101,16 +101,19 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
 
 def on(over: Mesh | None, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps a function so that it runs on the mesh `over`, even if the program has set another mesh."""
+    if over is None:
+        return function
 
     def moved(leaf: Any) -> Any:
         # An array that was made while the other mesh was set, such as a key, belongs to that mesh.
-        elsewhere = isinstance(leaf, jax.Array) and jax.typeof(leaf).sharding.mesh not in (None, over.abstract_mesh)
+        own = jax.typeof(leaf).sharding.mesh if isinstance(leaf, jax.Array) else over.abstract_mesh
+        elsewhere = not own.empty and own != over.abstract_mesh
         return jax.device_put(leaf, NamedSharding(over, PartitionSpec())) if elsewhere else leaf
 
     @functools.wraps(function)
     def on_mesh(*arguments: Any) -> Any:
         chosen = jax.sharding.get_abstract_mesh()
-        if over is None or chosen.empty or chosen == over.abstract_mesh:
+        if chosen.empty or chosen == over.abstract_mesh:
             return function(*arguments)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
             raise ValueError(
