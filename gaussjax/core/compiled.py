@@ -268,7 +268,8 @@ def varying(tree: Any, like: Any) -> Any:
     """Casts arrays to vary over the same axes of `jax.shard_map` as `like`, because a loop keeps its types."""
     axes = frozenset().union(*map(varying_axes, jax.tree.leaves(like)))
     # jax 0.7 has the older function only, and later versions the newer one only.
-    cast: Any = functools.partial(jax.lax.pcast, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary
+    lax: Any = jax.lax
+    cast = functools.partial(lax.pcast, to="varying") if hasattr(lax, "pcast") else lax.pvary
 
     def vary(leaf: Any) -> Any:
         missing = axes - varying_axes(leaf)

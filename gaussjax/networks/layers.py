@@ -130,7 +130,8 @@ def convolved(images: Array, kernel: Array, *arguments: Any, **options: Any) -> 
         return convolve(images, kernel)
     # JAX does not shard the gradient of a convolution with explicit axes (jax 0.10.2).
     result = NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0], None, None, None))
-    return jax.sharding.auto_axes(convolve, out_sharding=result)(images, kernel)
+    automatic: Any = jax.sharding.auto_axes(convolve, out_sharding=result)
+    return automatic(images, kernel)
 
 
 class Layers(nn.Module):
