@@ -79,7 +79,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks report
 
 # An environment for each peer. torch is installed first and alone: its plain pin finds the small build.
-bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
+bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt)) .peers/sources/purejaxrl
+
+# purejaxrl is a folder of scripts and no package.
+.peers/sources/purejaxrl:
+	git clone --quiet https://github.com/luchris429/purejaxrl $@
+	git -C $@ checkout --quiet 31756b197773a52db763fdbe6d635e4b46522a73
 
 vpath %.txt benchmarks/peers tests/peers
 .peers/%/.ready: %.txt
