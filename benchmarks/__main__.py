@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             default=Path(".peers"),
             help="folder of the peers' environments, made by `make bench-peers`",
         )
+        command.add_argument("--kept", action="store_true", help="curves: begin no training, take those that are done")
         command.add_argument("--json", type=Path, help="file for the results")
     page = commands.add_parser("report", help="write README.md and the plots from the results")
     page.add_argument("--folder", type=Path, default=_RESULTS)

@@ -20,8 +20,6 @@ from benchmarks.settings import CASES
 
 SEEDS = (0, 1, 2)
 _COLUMNS = 2
-# Points at the start of a curve that count little: nothing is learnt yet.
-_HALF = 0.5
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -30,16 +28,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if unknown:
         raise SystemExit(f"--sizes: expected some of {', '.join(CASES)}, got {', '.join(unknown)}.")
     found = {name: {contender: [] for contender in CASES[name].arguments} for name in names}
-    missing = {}
+    absent: dict[tuple[str, str], list[int]] = {}
     # All trainings of a seed before the next seed: an interrupted command has something of each case.
     for seed, name in itertools.product(SEEDS, names):
         for contender in CASES[name].arguments:
             try:
                 found[name][contender].append(_result(name, contender, seed, options))
             except runner.ContenderError as error:
-                missing[f"{name}, {CONTENDERS[contender].title}"] = str(error)
+                absent.setdefault((f"{CASES[name].title}, {CONTENDERS[contender].title}", str(error)), []).append(seed)
     found = {name: {who: runs for who, runs in contenders.items() if runs} for name, contenders in found.items()}
-    return {"curves": found, "not_measured": missing, "share_of_cpu_used_by_others": 0.0}
+    missing = {f"{title}, seeds {', '.join(map(str, seeds))}": why for (title, why), seeds in absent.items()}
+    return {"curves": found, "not_measured": missing, "share_of_cpu_used_by_others": None}
 
 
 def _result(name: str, contender: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -51,6 +50,8 @@ def _result(name: str, contender: str, seed: int, options: argparse.Namespace) -
         found = json.loads(path.read_text())
         if {key: found.get(key) for key in asked} == asked:
             return found
+    if options.kept:
+        raise runner.ContenderError("not trained yet")
     peer = CONTENDERS[contender]
     python = runner.interpreter(peer, options.environments)
     if python is None:
@@ -79,10 +80,15 @@ def curve(runs: list[dict[str, Any]]) -> tuple[list[int], list[list[float]]]:
     return steps, [[mean(point["returns"]) for point in run["curve"]] for run in runs]
 
 
+def final(runs: list[dict[str, Any]]) -> float:
+    """The mean return over seeds at the end of the training."""
+    return mean(row[-1] for row in curve(runs)[1])
+
+
 def later(runs: list[dict[str, Any]]) -> float:
     """The mean return over seeds and over the points of the second half of the training."""
     steps, returns = curve(runs)
-    kept = [i for i, step in enumerate(steps) if step >= _HALF * steps[-1]]
+    kept = [i for i, step in enumerate(steps) if 2 * step >= steps[-1]]
     return mean(row[i] for row in returns for i in kept)
 
 
@@ -102,26 +108,27 @@ def markdown(results: dict[str, Any]) -> str:
                     f"{later(runs):.0f}",
                 ]
             )
-        ours, *others = contenders.items() or [("", [])]
-        for contender, runs in others:
-            values = [(mean(row[-1] for row in curve(each)[1]), later(each)) for each in (ours[1], runs)]
-            kept = [a >= b for a, b in zip(*values, strict=True)]
-            verdicts.append(
-                [
-                    f"{CASES[name].title}: {CONTENDERS[contender].title}",
-                    *(
-                        f"{a:.0f} ≥ {b:.0f} {'kept' if ok else '**missed**'}"
-                        for a, b, ok in zip(*values, kept, strict=True)
-                    ),
-                ]
-            )
+        ours, *others = CASES[name].arguments
+        for contender in others:
+            sides = [contenders.get(who, []) for who in (ours, contender)]
+            seeds = set.intersection(*({run["seed"] for run in side} for side in sides))
+            sides = [[run for run in side if run["seed"] in seeds] for side in sides]
+            if seeds:
+                pairs = zip(*((final(side), later(side)) for side in sides), strict=True)
+                verdicts.append(
+                    [
+                        f"{CASES[name].title}: {CONTENDERS[contender].title}",
+                        f"{len(seeds)}",
+                        *(f"{a:.0f} ≥ {b:.0f} {'kept' if a >= b else '**missed**'}" for a, b in pairs),
+                    ]
+                )
     heads = ["", "", "environment steps", "return at the end, by seed", "over all", "in the second half"]
     parts = [
         f"Returns of whole episodes with deterministic actions; the means of {min(c.episodes for c in CASES.values())} "
         "episodes or more for each seed and point. Steps count each application of a repeated action. The settings of "
         "both sides are in `benchmarks/settings.py`, and the numbers in `curves-cpu.json`.",
         report.grid(heads, rows),
-        report.grid(["bar: ours and theirs at equal steps", "at the end", "in the second half"], verdicts),
+        report.grid(["bar: ours and theirs at equal steps", "seeds", "at the end", "in the second half"], verdicts),
     ]
     if results["not_measured"]:
         parts.append(report.not_measured(results["not_measured"]))

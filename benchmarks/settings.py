@@ -1,9 +1,9 @@
 """Trainings on environments of JAX packages: the same sizes for gaussjax and for its peers, and each one's settings.
 
 The published settings of brax are those of its `notebooks/training.ipynb`, and of Playground's
-`config/dm_control_suite_params.py`. A budget of 1/128 (reacher) or 1/256 of the published steps keeps the number of
-updates, epochs, minibatches and steps of an unroll; environments and trajectories of a minibatch are fewer, and the
-networks of both sides are (64, 64) for actor and critic.
+`config/dm_control_suite_params.py`. A budget of 1/64 (CartpoleBalance), 1/128 (reacher) or 1/256 (halfcheetah) of the
+published steps keeps the number of updates, epochs, minibatches and steps of an unroll. There are fewer environments
+and fewer trajectories in a minibatch, and the networks of both sides are (64, 64) for actor and critic.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _brax(environment: str, options: dict[str, Any], **config: Any) -> dict[str,
 
 
 _REPEATED, _SPRING = {"action_repeat": 4}, {"backend": "spring"}
-# Both sides of a comparison with brax get the same of these: its published settings.
+# From the published settings of brax.
 _LIKE_BRAX = {"anneal_learning_rate": False, "clip_range": 0.3}
 _PENDULUM = {"num_envs": 64, "num_steps": 64, "num_minibatches": 8, "num_epochs": 10, "learning_rate": 1e-3}
 _HIDDEN = {"num_envs": 64, "num_steps": 40, "num_epochs": 4, "learning_rate": 1e-3}
@@ -74,9 +74,10 @@ CASES = {
                 (30, 64, 50, 100),
                 **_LIKE_BRAX,
                 num_epochs=8,
-                learning_rate=3e-4,
+                learning_rate=1e-3,
                 gamma=0.95,
                 entropy_coefficient=1e-3,
+                initial_log_std=-1.0,
             ),
             "brax-training": _brax(
                 "brax:reacher",
@@ -137,17 +138,16 @@ CASES = {
             "gaussjax-playground": _ours(
                 "playground:CartpoleBalance",
                 {},
-                (60, 64, 60, 120),
-                **_LIKE_BRAX,
+                (60, 256, 60, 480),
                 num_epochs=16,
                 learning_rate=1e-3,
                 gamma=0.995,
-                entropy_coefficient=1e-2,
+                initial_log_std=-0.5,
             ),
             "brax-training": _brax(
                 "playground:CartpoleBalance",
                 {},
-                num_timesteps=60 * 3_840,
+                num_timesteps=60 * 15_360,
                 reward_scaling=10,
                 unroll_length=30,
                 num_minibatches=32,
@@ -155,13 +155,13 @@ CASES = {
                 discounting=0.995,
                 learning_rate=1e-3,
                 entropy_cost=1e-2,
-                num_envs=64,
-                batch_size=4,
+                num_envs=256,
+                batch_size=16,
                 num_resets_per_eval=10,
             ),
         },
         updates=60,
-        update_steps=3_840,
+        update_steps=15_360,
         speed=1.2,
     ),
     "pendulum": Case(
