@@ -110,13 +110,15 @@ def curve(of: str, contender: str, seed: int) -> Iterator[tuple[int, list[float]
     case, found = settings.CASES[of], settings.arguments(of, contender)
     module = {"ppo": ppo_algorithm, "sac": sac_algorithm}[found.pop("algorithm", "ppo")]
     environment = envs.make(found["environment"], **found["options"])
+    # A training may cut its episodes short, an evaluation does not.
+    whole = envs.make(found["environment"], **{**found["options"], "max_steps": None})
     config = module.Config(**found["config"])
     loop = module.make(environment, config)
 
     @jax.jit
-    def returns(params: Any, normalizer: Any) -> Any:
-        preprocess, key = partial(normalize.apply, normalizer), jax.random.key(seed + EVALUATION_SEED)
-        arguments = environment, loop.policy, params, key, preprocess, case.episodes, settings.LONGEST, True
+    def returns(params: Any, normalizer: Any, key: Any) -> Any:
+        preprocess = partial(normalize.apply, normalizer)
+        arguments = whole, loop.policy, params, key, preprocess, case.episodes, settings.LONGEST, True
         return rollout.compiled.first_episodes(*arguments)[0]
 
     state = loop.init(jax.random.key(seed))
@@ -124,6 +126,7 @@ def curve(of: str, contender: str, seed: int) -> Iterator[tuple[int, list[float]
         if update % (case.updates // case.points) == 0:
             statistics = state.observation_statistics if config.normalize_observations else None
             normalizer = statistics_for(loop.policy, statistics)
-            yield update * case.update_steps, np.asarray(returns(state.params, normalizer)).tolist()
+            key = jax.random.key(seed + EVALUATION_SEED)
+            yield update * case.update_steps, np.asarray(returns(state.params, normalizer, key)).tolist()
         if update < case.updates:
             state, _ = loop.step(state)
