@@ -153,6 +153,11 @@ def plots(results: dict[str, Any], folder: Path) -> str:
                 axes.plot(steps, row, color=color, linewidth=0.7, alpha=0.5)
             means = [mean(column) for column in zip(*returns, strict=True)]
             axes.plot(steps, means, color=color, linewidth=2.0, label=CONTENDERS[contender].title)
+        # An untrained policy may do so badly that a panel would show nothing else.
+        curves = [row for runs in contenders.values() for row in curve(runs)[1]]
+        low, high = (pick(value for row in curves for value in row[1:]) for pick in (min, max))
+        if min(row[0] for row in curves) < 2.0 * low - high:
+            axes.set_ylim(low - 0.5 * (high - low), high + 0.1 * (high - low))
         axes.set_title(CASES[name].title, fontsize=10)
         axes.set_xlabel("environment steps")
         axes.set_ylabel("return, deterministic")
