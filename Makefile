@@ -19,7 +19,8 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers lint docs format notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl lint docs format
+.PHONY: notebooks bench bench-peers clean
 
 train: $(READY)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -46,6 +47,28 @@ PEER_TESTS ?= .peers/tests
 test-peers: .peers/distributions/.ready
 	rm -rf .peers/outcomes
 	.peers/distributions/bin/python -m tests.peers.run $(PEER_TESTS) --out benchmarks/results/peer_tests.md
+
+# The tests of brax's, gymnax's and Playground's environments, each in an environment of its own.
+test-envs: $(patsubst tests/envs/packages/envs-%.txt,test-envs-%,$(wildcard tests/envs/packages/envs-*.txt))
+
+test-envs-%: .peers/envs-%/.ready
+	.peers/envs-$*/bin/python -m pytest -q -W ignore tests/envs/packages/test_$*.py
+
+# Trains in the loops of brax, purejaxrl, rejax and Stoix with their policies and with ours (half an hour). The folder
+# also holds the checkouts purejaxrl (github.com/luchris429) and Stoix (github.com/EdanToledo).
+test-loops: .peers/loops/.ready
+	.peers/loops/bin/python -m tests.peers.loops $(PEER_TESTS) --out benchmarks/results/loops.md
+
+# skrl's own tests of agents and models with our models in place of its own (hours). The folder is a checkout of
+# github.com/Toni-SM/skrl.
+SKRL_TESTS ?= .peers/skrl-tests
+test-skrl: .peers/skrl/.ready
+	PYTHONPATH=$(CURDIR) .peers/skrl/bin/python tests/parity/skrl_suite.py $(SKRL_TESTS) benchmarks/results/skrl_tests.md
+
+# Tests of the rooms that touch JAX's changing parts, with the oldest jax that pyproject.toml allows.
+OLDEST := test_package.py test_dependencies.py spaces random envs rollout training/ppo
+test-oldest: .peers/oldest/.ready
+	.peers/oldest/bin/python -m pytest -q -W default -m "not slow" $(addprefix tests/,$(OLDEST))
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -79,9 +102,15 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks report
 
 # An environment for each peer. torch is installed first and alone: its plain pin finds the small build.
-bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
+bench-peers: $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt)) .peers/sources/purejaxrl
 
-vpath %.txt benchmarks/peers tests/peers
+# purejaxrl is a folder of scripts and no package.
+.peers/sources/purejaxrl:
+	git clone --quiet https://github.com/luchris429/purejaxrl $@
+	git -C $@ checkout --quiet 31756b197773a52db763fdbe6d635e4b46522a73
+
+vpath %.txt benchmarks/peers tests/peers tests/envs/packages tests
+.PRECIOUS: .peers/%/.ready
 .peers/%/.ready: %.txt
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/python -m pip install --quiet --upgrade pip -c constraints.txt

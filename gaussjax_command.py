@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 
-def main() -> None:
-    """Imports the command and runs it; a Ctrl-C during the import ends it with a line in place of a traceback."""
+def answer_interrupts() -> Callable[[], object]:
+    """Answers a Ctrl-C with a line and the end of the process; returns a function that restores the earlier handler."""
 
     def stop(*_: object) -> None:
         # An exception could be lost in the middle of an import, and nothing has to be cleaned up.
@@ -14,9 +15,19 @@ def main() -> None:
         os._exit(130)
 
     before = signal.signal(signal.SIGINT, stop)
+    return lambda: signal.signal(signal.SIGINT, before)
+
+
+# The package imports this module first if `python -m gaussjax.cli.main` imports the package.
+loaded = answer_interrupts() if sys.argv[:1] == ["-m"] else lambda: None
+
+
+def main() -> None:
+    """Imports the command and runs it; a Ctrl-C during the import ends it with a line in place of a traceback."""
+    restore = answer_interrupts()
     from gaussjax.cli.main import main as run
 
-    signal.signal(signal.SIGINT, before)
+    restore()
     run()
 
 

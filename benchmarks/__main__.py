@@ -25,6 +25,9 @@ COMMANDS = {
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
     "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
     "compiled": "environment steps a second, and compile time, of PPO as one compiled program",
+    "curves": "learning curves on environments of brax, Playground and gymnax, beside other libraries",
+    "simulators": "environment steps a second on environments of brax, Playground and gymnax",
+    "seeds": "time of an update of PPO for many seeds, in one program and one after the other",
     "startup": "time to import, to the first action and to the first PPO update",
     "scaling": "time of act by width of the network and by number of devices",
     "numerics": "accuracy of densities, entropies and divergences in units of roundoff",
@@ -52,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             default=Path(".peers"),
             help="folder of the peers' environments, made by `make bench-peers`",
         )
+        command.add_argument("--kept", action="store_true", help="curves: begin no training, take those that are done")
         command.add_argument("--json", type=Path, help="file for the results")
     page = commands.add_parser("report", help="write README.md and the plots from the results")
     page.add_argument("--folder", type=Path, default=_RESULTS)

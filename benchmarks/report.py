@@ -50,8 +50,8 @@ def verdict(kept: bool, results: Mapping[str, Any]) -> str:
 
 
 def quiet(results: Mapping[str, Any]) -> bool:
-    """True if other processes used less than a tenth of the processor."""
-    return results["share_of_cpu_used_by_others"] < _QUIET
+    """True if other processes used less than a tenth of the processor, or if nothing was timed."""
+    return (results["share_of_cpu_used_by_others"] or 0.0) < _QUIET
 
 
 def spread(times: Mapping[str, Any], scale: float) -> str:
@@ -203,12 +203,14 @@ def heading(results: Mapping[str, Any]) -> str:
     others = results["share_of_cpu_used_by_others"]
     warm_up = next((settings["warm_up"] for settings in _settings(results) if "warm_up" in settings), None)
     turns = f" Turns begin with {warm_up} s that do not count." if warm_up else ""
+    timed = f" {results['seconds']} s; others used {others or 0.0:.1%} of the processor while it was measured."
+    load = "" if others is None else timed
     warning = "" if quiet(results) else " **The machine was not quiet: these figures are no evidence.**"
     return (
         f"## {results['command']} ({results['device']})\n\n"
         f"{results['date']}, revision {results['revision']}; {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}. "
-        f"{results['seconds']} s; others used {others:.1%} of the processor while it was measured.{turns}{warning}\n"
+        f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}."
+        f"{load}{turns}{warning}\n"
     )
 
 

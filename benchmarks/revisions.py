@@ -94,7 +94,7 @@ def _processes(row: Row, roots: Mapping[str, Path], options: Any) -> dict[str, l
                 stack.callback(worker.stop)
                 worker.ask(build=command, case={**case, **contender.options})
                 ready[which] = (worker, runner.calls_a_turn(worker, options.turn))
-            for which, (turns, _) in runner.alternating(ready, options.rounds).items():
+            for which, (turns, *_) in runner.alternating(ready, options.rounds).items():
                 times[which].append([seconds / ready[which][1] for seconds in turns])
     return times
 

@@ -117,6 +117,7 @@ def measure(
     if options.processes:
         processes = [options.processes] * len(cases)
     times: list[dict[str, list[list[float]]]] = [{name: [] for name in names} for _ in cases]
+    processor: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in cases]
     firsts: list[dict[str, float]] = [{} for _ in cases]
     differences: list[dict[str, float]] = [{} for _ in cases]
     refusals: list[dict[str, str]] = [{} for _ in cases]
@@ -141,8 +142,9 @@ def measure(
             for name, check in checks.items():
                 reference = next(iter(checks.values()))
                 differences[i][name] = _difference(check, reference)
-            for name, (turns, others) in alternating(ready, options.rounds).items():
+            for name, (turns, used, others) in alternating(ready, options.rounds).items():
                 times[i][name].append([seconds / ready[name][1] for seconds in turns])
+                processor[i][name].append(statistics.median(used) / ready[name][1])
                 measured, foreign = measured + sum(turns), foreign + others
             _say(command, case, repetition, ready, times[i])
         for worker in workers.values():
@@ -156,7 +158,14 @@ def measure(
             {
                 "case": dict(case),
                 "processes": processes[i],
-                "times": {name: summary(times[i][name], firsts[i][name]) for name in names if times[i][name]},
+                "times": {
+                    name: {
+                        **summary(times[i][name], firsts[i][name]),
+                        "processor": _rounded(statistics.median(processor[i][name])),
+                    }
+                    for name in names
+                    if times[i][name]
+                },
                 "differences": {name: _rounded(value) for name, value in differences[i].items()},
                 "refused": refusals[i],
             }
@@ -211,9 +220,12 @@ def calls_a_turn(worker: Worker, turn: float) -> int:
         calls *= 4
 
 
-def alternating(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[str, tuple[list[float], float]]:
-    """Seconds of each turn, and CPU seconds of other processes in the meantime."""
+def alternating(
+    ready: Mapping[str, tuple[Worker, int]], rounds: int
+) -> dict[str, tuple[list[float], list[float], float]]:
+    """Seconds and CPU seconds of each turn, and CPU seconds of other processes in the meantime."""
     turns: dict[str, list[float]] = {name: [] for name in ready}
+    used: dict[str, list[float]] = {name: [] for name in ready}
     others = dict.fromkeys(ready, 0.0)
     order = list(ready)
     for _ in range(rounds):
@@ -222,10 +234,11 @@ def alternating(ready: Mapping[str, tuple[Worker, int]], rounds: int) -> dict[st
             time.sleep(_PAUSE)
             answer = worker.ask(run=calls)
             turns[name].append(answer["seconds"])
+            used[name].append(answer["processor"])
             others[name] += answer["others"]
         # Rotate the order, because a contender can slow down the next one.
         order = order[1:] + order[:1]
-    return {name: (turns[name], others[name]) for name in ready}
+    return {name: (turns[name], used[name], others[name]) for name in ready}
 
 
 def _difference(check: np.ndarray, reference: np.ndarray) -> float:

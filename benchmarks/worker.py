@@ -3,7 +3,7 @@
 The process reads one JSON message per line on stdin and answers each on stdout:
 
     {"build": COMMAND, "case": {…}}  →  {"check": [numbers], "first_call": seconds}
-    {"run": CALLS}                   →  {"seconds": of all calls, "others": CPU seconds of other processes}
+    {"run": CALLS}                   →  {"seconds": of all calls, "processor": CPU seconds, "others": of others}
     {"versions": [packages]}         →  {"versions": {…}, "hardware": name of the device}
 
 or with {"error": text, "missing": true for a missing package}. The process ends at the end of its input.
@@ -81,9 +81,10 @@ def _timed(call: Callable[[], Any] | None, calls: int) -> dict[str, float]:
     for _ in range(calls):
         call()
     seconds = time.perf_counter() - start
-    others = machine.busy_seconds() - busy - (time.process_time() - ours)
+    processor = time.process_time() - ours
+    others = machine.busy_seconds() - busy - processor
     gc.enable()
-    return {"seconds": seconds, "others": others}
+    return {"seconds": seconds, "processor": processor, "others": others}
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,11 @@
 """The Gaussian policy of continuous-control reinforcement learning, as pure JAX functions."""
 
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # While `python -m gaussjax.cli.main` imports the package, this module answers a Ctrl-C.
+    import gaussjax_command as gaussjax_command
+
 from gaussjax import distributions as distributions
 from gaussjax import networks as networks
 from gaussjax import normalize as normalize
@@ -16,6 +22,7 @@ from gaussjax.policy.from_spec import from_spec as from_spec
 from gaussjax.policy.from_spec import gaussian as gaussian
 from gaussjax.policy.from_spec import multivariate_gaussian as multivariate_gaussian
 from gaussjax.policy.from_spec import squashed_gaussian as squashed_gaussian
+from gaussjax.policy.from_spec import truncated_gaussian as truncated_gaussian
 from gaussjax.policy.serve import serve as serve
 from gaussjax.policy.strict import strict as strict
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from gaussjax.core.arrays import as_array, exact_sum, is_other, refuse_huge, xp
-from gaussjax.core.compiled import check_number, checked
+from gaussjax.core.arrays import as_array, exact_sum, is_other, xp
+from gaussjax.core.compiled import check_number, checked, refuse_huge, refuse_traced
 from gaussjax.core.text import quoted
 
 MAKE_STATISTICS = "Make them with normalize.init, or with gaussjax.interop.skrl.statistics from a checkpoint of skrl."
@@ -89,6 +89,7 @@ def init(shape: Any, clip: float = 10.0) -> Normalizer:
         >>> init((3,)).mean
         Array([0., 0., 0.], dtype=float32)
     """
+    refuse_traced((shape, clip), "shape, clip")
     check_number(clip, "clip", "above 0", lambda number: number > 0.0)
     if shape is None:
         return None
@@ -131,7 +132,7 @@ def update(state: Normalizer, batch: Any) -> Normalizer:
     if not isinstance(state, Statistics):
         return _each(lambda part, batch, _: update(part, batch), state, batch, "batch", None)
     x = _numbers(state, batch, "batch")
-    x = x.reshape(math.prod(x.shape[: x.ndim - state.mean.ndim]), *state.mean.shape)
+    x = xp.unsharded(x).reshape(math.prod(x.shape[: x.ndim - state.mean.ndim]), *state.mean.shape)
     if x.shape[0] == 0:
         return state
     library: Any = np if isinstance(x, np.ndarray) else jnp
@@ -192,9 +193,10 @@ def apply(state: Normalizer, x: Any, clip: float | None = None, epsilon: float =
     words = _words(np.clip(numbers, -most, most), 2) if host else [numbers]
     high, *low = (xp.at_least_float32(state.mean, word)[1] for word in words)
     # Far from zero the mean needs more digits than float32 has. The second rest is below the roundoff of the result.
-    parts = state.mean, state.mean_rest[0], xp.rsqrt(variance(state) + epsilon)
-    mean, rest, scale = (xp.broadcast_to(xp.astype(part, high.dtype), high.shape) for part in parts)
-    limit = xp.astype(state.clip, high.dtype) if clip is None else clip
+    limit = state.clip if clip is None else xp.constant(clip, high)
+    parts = state.mean, state.mean_rest[0], xp.rsqrt(variance(state) + epsilon), limit
+    parts = (high, *(xp.astype(part, high.dtype) for part in parts))
+    _, mean, rest, scale, limit = xp.broadcast_together(parts, [high.shape] * 5)
     return xp.clip(((high - mean) + (sum(low) - rest)) * scale, -limit, limit)
 
 
@@ -326,9 +328,7 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
         )
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     tensors = is_other(state.mean)
-    if is_other(x) and not tensors:
-        x = np.asarray(x)
-    x = as_array(x, name)
+    x = as_array(np.asarray(x) if is_other(x) and not tensors else x, name)
     if isinstance(x, (np.ndarray, np.generic)):
         checked(x, name, name)
     elif not (xp.is_real(x) or str(x.dtype).removeprefix("torch.") == "bool"):

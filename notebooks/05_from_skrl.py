@@ -171,12 +171,8 @@ print("distribution", distribution.mean().shape, distribution.stddev().shape)
 # Two habits change. The policy does not remember the last `act`, so `entropy` and `log_std` take parameters and
 # observations. The key is an argument: split off a new one for each call.
 #
-# A program can be moved step by step: `profile` gives a policy the shapes and names of one version of skrl.
-
-# %%
-model = gaussjax.interop.skrl.profile(policy, "2.1.1")
-actions, outputs = model.act(params, jax.random.key(1), {"observations": states})
-print(sorted(outputs), outputs["log_prob"].shape)
+# Inside skrl's own agents neither changes: `gaussjax.interop.skrl.torch_model` and `jax_model` make models that they
+# take. The page "Coming from skrl" has the five lines for skrl's example on Pendulum-v1.
 
 # %% [markdown]
 # ## A torch checkpoint
@@ -204,14 +200,15 @@ scaler = {
 torch.save({"policy": state_dict, "observation_preprocessor": scaler}, folder / "agent_1000.pt")
 
 # %% [markdown]
-# `read` opens the file without running anything in it.
+# `read` makes a policy of the file without running anything in it, and `arrays` returns what the file holds.
 
 # %%
-modules = gaussjax.interop.skrl.read(folder / "agent_1000.pt")
+modules = gaussjax.interop.skrl.arrays(folder / "agent_1000.pt")
 {name: array.shape for name, array in modules["policy"].items()}
 
 # %% [markdown]
-# A table maps skrl's names to gaussjax's. The policy then acts like the torch model.
+# The layers follow each other as those of the policy do; otherwise a table maps skrl's names to gaussjax's, as here.
+# The policy then acts like the torch model.
 
 # %%
 params = gaussjax.interop.skrl.params(
@@ -261,7 +258,7 @@ torch.save(state_dict, folder / "lstm.pt")
 lstm = recurrent["LSTM"]
 params = gaussjax.interop.skrl.params(
     lstm.spec,
-    gaussjax.interop.skrl.read(folder / "lstm.pt"),
+    gaussjax.interop.skrl.arrays(folder / "lstm.pt"),
     {
         "lstm": "memory",
         "net.0": "layers.dense_0",
@@ -296,7 +293,7 @@ data = flax.serialization.to_bytes({"params": theirs})
 (folder / "agent_1000.pickle").write_bytes(pickle.dumps({"policy": data}))
 
 # %%
-module = gaussjax.interop.skrl.read(folder / "agent_1000.pickle")["policy"]
+module = gaussjax.interop.skrl.arrays(folder / "agent_1000.pickle")["policy"]
 names = {"fc1": "layers.dense_0", "fc2": "layers.dense_1", "fc3": "head.mean", "log_std_parameter": "head.log_std"}
 params = gaussjax.interop.skrl.params(mlp.spec, module, names)
 

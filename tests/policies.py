@@ -96,6 +96,7 @@ TABLE: dict[str, Case] = {
     "gaussian-unclipped-density": _clipped(clipped_log_prob="unclipped"),
     "gaussian-censored": _clipped(clipped_log_prob="censored"),
     "gaussian-state-std": _variant(STATE_STD, clip_log_std=False),
+    "gaussian-std-activation": _variant(MLP((8, 8), std="state", std_activation="softplus(std) + 0.001")),
     "gaussian-actor-critic": _variant(ActorCritic(FIXED_STD, sizes=(8,))),
     "gaussian-nested-spaces": _variant(MLP((8, 8)), NESTED, Box(-1.0, 1.0, (2, 2))),
     "gaussian-own-module": _variant(OwnModule()),
@@ -108,6 +109,7 @@ TABLE: dict[str, Case] = {
     "gaussian-min-gru": _variant(MinGRU(hidden_size=6, num_layers=2, sizes=(8,))),
     "gaussian-recurrent-actor-critic": _variant(TWO_MEMORIES),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((-1.0, 0.0), (1.0, 3.0), (2,))),
+    "truncated": Case(gaussjax.truncated_gaussian, MLP((8, 8)), 3, Box((-1.5, -np.inf), (1.5, 1.25), (2,))),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
 

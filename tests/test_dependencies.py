@@ -56,3 +56,11 @@ def test_every_dependency_is_pinned(repository, project):
     # These extras are not pinned; pyproject.toml says why.
     tested = [requirement for name in set(extras) - {"wandb", "onnx", "cuda"} for requirement in extras[name]]
     assert modules([*project["dependencies"], *tested]) - pinned == set()
+
+
+def test_the_oldest_versions_that_are_allowed_are_tested(repository, project):
+    tested = (repository / "tests" / "oldest.txt").read_text(encoding="utf-8").splitlines()
+    floors = dict(requirement.split(">=") for requirement in project["dependencies"] if ">=" in requirement)
+    for name in ("jax", "flax"):
+        assert any(line.startswith(f"{name}=={floors[name]}.") for line in tested)
+    assert f"jaxlib=={floors['jax']}.0" in tested

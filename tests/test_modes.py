@@ -87,6 +87,9 @@ NETWORKS = {
     "a trunk in bfloat16": (networks.MLP((4,), std="state", dtype="bfloat16"), jnp.float32),
     "all in bfloat16": (networks.MLP((4,), std="state"), jnp.bfloat16),
     "a recurrent trunk in bfloat16": (networks.MinGRU(4, dtype="bfloat16"), jnp.float32),
+    "a MinGRU in bfloat16": (networks.MinGRU(4), jnp.bfloat16),
+    "an LSTM and a GRU in bfloat16": (networks.ActorCritic(networks.LSTM(4), critic=networks.GRU(4)), jnp.bfloat16),
+    "a graph in bfloat16": (networks.Graph([{"name": "past", "layers": [{"gru": 3}]}], value="past"), jnp.bfloat16),
 }
 
 

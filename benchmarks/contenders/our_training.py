@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
+from benchmarks import settings
 from benchmarks.contenders import compiled_training
 from benchmarks.contenders.with_jax import hardware
 from benchmarks.worker import Built
-from gaussjax import envs
+from gaussjax import envs, normalize, rollout
+from gaussjax.cli.options import EVALUATION_SEED
+from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.training import ppo as ppo_algorithm
 from gaussjax.training import sac as sac_algorithm
 
-__all__ = ["compiled", "compiling", "hardware", "ppo", "sac"]
+__all__ = ["compiled", "compiling", "curve", "hardware", "ppo", "sac", "seeds", "training"]
 
 
 def ppo(device: str, environment: str, num_envs: int, num_steps: int, batch_size: int, num_epochs: int) -> Built:
@@ -52,6 +58,37 @@ def compiling(device: str, **case: int) -> Built:
     return compiled_training.compiling(lambda: _programs(**case))
 
 
+def training(device: str, of: str, contender: str) -> Built:
+    """Rollouts and updates of PPO in one compiled program, with the settings of a case."""
+    found, updates = settings.arguments(of, contender), settings.CASES[of].calls
+
+    def programs() -> tuple[Any, Any]:
+        environment, config = (
+            envs.make(found["environment"], **found["options"]),
+            ppo_algorithm.Config(**found["config"]),
+        )
+        loop = ppo_algorithm.make(environment, config)
+        return loop.init, lambda state: jax.lax.scan(lambda s, _: loop.step(s), state, None, length=updates)
+
+    return compiled_training.running(programs)
+
+
+def seeds(device: str, of: str, number: int, vmapped: bool) -> Built:
+    """One update of PPO for several seeds, in one program or one after the other."""
+    found = settings.SEEDS[of]
+    config = ppo_algorithm.Config(**found["config"])
+    loop = ppo_algorithm.make(envs.make(found["environment"], **found["options"]), config)
+    init, step = (jax.jit(jax.vmap(part) if vmapped else part) for part in (loop.init, loop.step))
+    keys = jax.random.split(jax.random.key(0), number)
+    states = [init(keys)] if vmapped else [init(key) for key in keys]
+
+    def call() -> None:
+        for index, state in enumerate(states):
+            states[index], _ = jax.block_until_ready(step(state))
+
+    return Built(call, [0.0])
+
+
 def _programs(num_envs: int, num_steps: int, num_minibatches: int, num_epochs: int, updates: int) -> tuple[Any, Any]:
     from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
@@ -66,3 +103,30 @@ def _programs(num_envs: int, num_steps: int, num_minibatches: int, num_epochs: i
     algorithm = ppo_algorithm.make(envs.from_functional(PendulumFunctional(), max_steps=200), config)
     # Keep the metrics, as a real training does; rejax has none.
     return algorithm.init, lambda state: jax.lax.scan(lambda s, _: algorithm.step(s), state, None, length=updates)
+
+
+def curve(of: str, contender: str, seed: int) -> Iterator[tuple[int, list[float]]]:
+    """Returns of whole episodes at equally many updates between two points, with the settings of a case."""
+    case, found = settings.CASES[of], settings.arguments(of, contender)
+    module = {"ppo": ppo_algorithm, "sac": sac_algorithm}[found.pop("algorithm", "ppo")]
+    environment = envs.make(found["environment"], **found["options"])
+    # A training may cut its episodes short, an evaluation does not.
+    whole = envs.make(found["environment"], **{**found["options"], "max_steps": None})
+    config = module.Config(**found["config"])
+    loop = module.make(environment, config)
+
+    @jax.jit
+    def returns(params: Any, normalizer: Any, key: Any) -> Any:
+        preprocess = partial(normalize.apply, normalizer)
+        arguments = whole, loop.policy, params, key, preprocess, case.episodes, settings.LONGEST, True
+        return rollout.compiled.first_episodes(*arguments)[0]
+
+    state = loop.init(jax.random.key(seed))
+    for update in range(case.updates + 1):
+        if update % (case.updates // case.points) == 0:
+            statistics = state.observation_statistics if config.normalize_observations else None
+            normalizer = statistics_for(loop.policy, statistics)
+            key = jax.random.key(seed + EVALUATION_SEED)
+            yield update * case.update_steps, np.asarray(returns(state.params, normalizer, key)).tolist()
+        if update < case.updates:
+            state, _ = loop.step(state)

@@ -91,6 +91,36 @@ CONTENDERS = {
     "sb3": Contender("sb3_policy", "sb3", ("stable-baselines3", "torch", "numpy"), "SB3"),
     "brax": Contender("brax_policy", "brax", ("brax", *_JAX), "brax"),
     "torchrl": Contender("torchrl_policy", "torchrl", ("torchrl", "tensordict", "torch", "numpy"), "TorchRL"),
+    "gaussjax-seeds": Contender(
+        "our_training", "playground", ("brax", *_JAX), "16 seeds in one program, by vmap", {"vmapped": True}
+    ),
+    "gaussjax-one-by-one": Contender(
+        "our_training", "playground", ("brax", *_JAX), "16 × one seed", {"vmapped": False}
+    ),
+    # Trainings on environments of JAX packages; each finds its settings by its name.
+    "gaussjax-playground": Contender(
+        "our_training",
+        "playground",
+        ("brax", "playground", "mujoco-mjx", *_JAX),
+        "gaussjax",
+        {"contender": "gaussjax-playground"},
+    ),
+    "brax-training": Contender(
+        "brax_training", "playground", ("brax", "playground", *_JAX), "brax's PPO", {"contender": "brax-training"}
+    ),
+    "gaussjax-gymnax": Contender(
+        "our_training", "rejax", ("gymnax", *_JAX), "gaussjax", {"contender": "gaussjax-gymnax"}
+    ),
+    "rejax-training": Contender(
+        "rejax_training", "rejax", ("rejax", "gymnax", *_JAX), "rejax", {"contender": "rejax-training"}
+    ),
+    "purejaxrl": Contender(
+        "purejaxrl_training", "rejax", ("gymnax", "distrax", *_JAX), "purejaxrl", {"contender": "purejaxrl"}
+    ),
+    "gaussjax-nnx-ppo": Contender(
+        "our_training", "nnx_ppo", ("gaussjax", *_JAX), "gaussjax", {"contender": "gaussjax-nnx-ppo"}
+    ),
+    "nnx-ppo": Contender("nnx_ppo_training", "nnx_ppo", ("nnx-ppo", *_JAX), "nnx-ppo", {"contender": "nnx-ppo"}),
 }
 
 

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gaussjax import envs
 from gaussjax.envs.guard import EnvironmentStepError, place
@@ -60,20 +61,28 @@ def environment_errors(environment: str) -> Iterator[None]:
         print(f"gaussjax: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
-def announce_environments(option: str, environment: str, count: int) -> None:
-    """Prints how long it takes to make many environments, measured with some; raises UsageError for too many."""
-    if count > _MOST_ENVIRONMENTS:
-        raise UsageError(
-            f"{option}: expected at most {_MOST_ENVIRONMENTS:,} environments in one process, got {count:,}. Choose a "
-            f"smaller number."
-        )
-    if count >= _MANY:
-        with environment_errors(environment):
-            envs.make_vector(environment, 1).close()
+def announce_environments(option: str, environment: str, count: int, chosen: dict[str, Any]) -> None:
+    """Prints how long it takes to make many environments, measured with some; raises UsageError for too many.
+
+    A JAX environment is made once, whatever the count.
+    """
+    if count < _MANY:
+        return
+    with environment_errors(environment):
+        made = envs.make(environment, **chosen)
+        if isinstance(made, envs.Environment):
+            return
+        made.close()
+        if count <= _MOST_ENVIRONMENTS:
             start, some = time.perf_counter(), 8
-            envs.make_vector(environment, some).close()
-        seconds = (time.perf_counter() - start) / some * count
-        print(f"Making {count:,} environments takes about {seconds:,.0f} s.", flush=True)
+            envs.make(environment, num_envs=some, **chosen).close()
+            seconds = (time.perf_counter() - start) / some * count
+            print(f"Making {count:,} environments takes about {seconds:,.0f} s.", flush=True)
+            return
+    raise UsageError(
+        f"{option}: expected at most {_MOST_ENVIRONMENTS:,} environments in one process, got {count:,}. Choose a "
+        f"smaller number."
+    )
 
 
 def _fault(environment: str, error: BaseException) -> str:

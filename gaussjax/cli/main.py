@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import jax
 
 import gaussjax
+import gaussjax_command
 from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
@@ -43,6 +44,7 @@ _RUN = {
     options.Evaluate: policy_file.evaluate,
     options.Info: policy_file.info,
     options.Export: policy_file.export,
+    options.Convert: policy_file.convert,
 }
 _WORDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 _HELP, _WIDTH = ("-h", "--help"), 80
@@ -171,6 +173,7 @@ def _parser(name: str, texts: dict[str, str] | None = None) -> _Parser:
                 given["nargs"] = "*"
             if not option.hint.argument:
                 given["required"] = option in needed
+                given["dest"] = option.name
             section.add_argument(option.name if option.hint.argument else option.word, **given)
     return parser
 
@@ -343,4 +346,5 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    gaussjax_command.loaded()
     main()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
+from gaussjax.cli.file_options import Convert, Export, Hint, Info
 from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_options
@@ -21,24 +22,8 @@ EVALUATION_SEED = 10_000
 _NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
 
 
-class Hint(NamedTuple):
-    """Annotation of a field for its help.
-
-    Attributes:
-        argument: Name of an argument that is no option, or an empty text.
-        default: Text in place of the default None.
-    """
-
-    argument: str = ""
-    default: str = ""
-
-
-def _default(text: str) -> Hint:
-    return Hint(default=text)
-
-
-def named_values(words: Sequence[str]) -> dict[str, Any]:
-    """Converts words NAME=VALUE to a dict; a value is a number, true, false, null or text.
+def named_values(words: Sequence[str], what: str = "environment_options") -> dict[str, Any]:
+    """Converts words NAME=VALUE to a dict; a value is a number, true, false, null, a list in brackets or text.
 
     Example:
         >>> named_values(["max_steps=500", "backend=spring"])
@@ -48,7 +33,7 @@ def named_values(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier() or name in found:
-            raise ValueError(f"environment_options: expected NAME=VALUE, each name once, got {word[:100]!r}.")
+            raise ValueError(f"{what}: expected NAME=VALUE, each name once, got {word[:100]!r}.")
         try:
             found[name] = json.loads(value)
         except ValueError:
@@ -72,10 +57,12 @@ class Train:
     """Options of the environment as NAME=VALUE, such as max_steps=500 action_repeat=2, or backend=spring for brax."""
     backend: Literal["gymnasium", "jax"] = "gymnasium"
     """Run environments on the host (gymnasium), or compile them with the training (jax, for Pendulum-v1 only)."""
-    out: Annotated[Path | None, _default("runs/ENVIRONMENT-ALGORITHM-seedN")] = None
+    out: Annotated[Path | None, Hint(default="runs/ENVIRONMENT-ALGORITHM-seedN")] = None
     """New folder for the results."""
     evaluation_episodes: int = 20
-    """Number of episodes of the final evaluation with deterministic actions."""
+    """Number of episodes of an evaluation with deterministic actions."""
+    evaluate_every: int = 0
+    """Number of updates between two evaluations, of which the best chooses the best policy; 0 evaluates at the end."""
     checkpoint_every: int = 20
     """Number of updates between two checkpoints for resume; 0 writes none."""
     max_skipped: int = 10
@@ -90,8 +77,9 @@ class Train:
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
             check_options(self, ("evaluation_episodes", "max_skipped"), ("timeout",))
-            if self.checkpoint_every < 0:
-                raise ValueError(f"checkpoint_every: expected 0 or more, got {self.checkpoint_every}.")
+            for name in ("checkpoint_every", "evaluate_every"):
+                if getattr(self, name) < 0:
+                    raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}.")
             if not 0 <= self.seed < 2**32:
                 # jax.random.key uses 32 bits of a seed, and environments refuse a negative one.
                 raise ValueError(f"seed: expected a number from 0 to 2**32 - 1, got {self.seed}.")
@@ -157,8 +145,8 @@ _NOT_SAVED = ("out", "distributed", "config")
 _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": bool, "wandb": bool}
 # Options that a resumed training shares with its checkpoint.
 FIXED = (
-    *("algorithm", "environment", "backend", "num_envs", "network", "recurrent_size", "hidden_sizes"),
-    *("buffer_size", "num_critics", "normalize_observations"),
+    *("algorithm", "environment", "backend", "num_envs", "network", "policy", "recurrent_size", "hidden_sizes"),
+    *("buffer_size", "num_critics", "normalize_observations", "actor_keys", "critic_keys"),
 )
 
 
@@ -202,9 +190,9 @@ class Evaluate:
 
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
-    environment: Annotated[str | None, _default("the environment of the training")] = None
+    environment: Annotated[str | None, Hint(default="the environment of the training")] = None
     """Name of an environment as for train, such as Pendulum-v1."""
-    environment_options: Annotated[tuple[str, ...], _default("max_steps, action_repeat, backend of the training")] = ()
+    environment_options: Annotated[tuple[str, ...], Hint(default="limit, backend, wrappers of the training")] = ()
     """Options of the environment, as for train."""
     episodes: int = 20
     """Number of episodes."""
@@ -241,49 +229,12 @@ class Resume:
     """Train on many devices, as for train ppo; each process reads the folder."""
     environment: str | None = None
     """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
-    total_steps: Annotated[int | None, _default("the total of the run")] = None
+    total_steps: Annotated[int | None, Hint(default="the total of the run")] = None
     """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
 
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
             check_options(self, ("total_steps",), ())
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """Show the content of a policy file or a checkpoint.
-
-    Examples:
-        gaussjax info runs/pendulum
-        gaussjax info runs/pendulum/best.safetensors
-        gaussjax info runs/pendulum/checkpoint.safetensors
-    """
-
-    file: Annotated[Path, Hint("FILE")]
-    """Policy file or checkpoint; or the folder of a training."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """Write a policy as a program for machines without gaussjax.
-
-    Examples:
-        gaussjax export runs/pendulum --format numpy
-        gaussjax export runs/pendulum/best.safetensors --format onnx --out robot.onnx
-        gaussjax export runs/pendulum --format stablehlo --stochastic --force
-    """
-
-    file: Annotated[Path, Hint("POLICY")]
-    """Policy file, written by train or by gaussjax.save; or the folder of a training."""
-    format: Literal["stablehlo", "onnx", "numpy"]
-    """Format of the program; numpy writes an .npz file and numpy_act.py, which runs it with Python 3.10 or newer and
-    NumPy."""
-    out: Annotated[Path | None, _default("the name of the policy file with the suffix of the format")] = None
-    """File to write."""
-    stochastic: bool = False
-    """Sample the actions; the program then takes a key (stablehlo) or noise (onnx, numpy) as an input."""
-    force: bool = False
-    """Replace an existing file."""
 
 
 # Each command by its words.
@@ -293,6 +244,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": Evaluate,
     "info": Info,
     "export": Export,
+    "convert": Convert,
 }
 
 
@@ -318,7 +270,7 @@ class Option(NamedTuple):
     @property
     def word(self) -> str:
         """Word on the command line, such as `--num-envs`."""
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.name.strip('_').replace('_', '-')}"
 
 
 def all_fields(kind: Any, nested: bool = False) -> list[Option]:

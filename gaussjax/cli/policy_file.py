@@ -1,8 +1,10 @@
-"""The commands evaluate, info and export, which read a policy file."""
+"""The commands evaluate, info and export, which read a policy file, and convert, which writes one."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -14,14 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gaussjax import envs, files, rollout
+from gaussjax import envs, files, rollout, spaces
 from gaussjax import export as programs
 from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.options import Evaluate, Export, Info, named_values
+from gaussjax.cli.options import Convert, Evaluate, Export, Info, named_values
 from gaussjax.cli.progress import print_line
+from gaussjax.core.choices import choose
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import close
+from gaussjax.envs.make import WRAPPERS
 from gaussjax.training.run import POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
@@ -29,7 +33,7 @@ _REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
 
 
 # Options of an environment that a policy file may choose; others have to be repeated.
-_SAVED_OPTIONS = ("max_steps", "action_repeat", "backend", "impl")
+_SAVED_OPTIONS = ("max_steps", "action_repeat", "backend", "impl", *WRAPPERS)
 
 
 def evaluate(command: Evaluate) -> None:
@@ -42,6 +46,7 @@ def evaluate(command: Evaluate) -> None:
     if command.gif and command.gif.is_dir():
         raise UsageError(f"gif: expected the name of a file, got the folder {command.gif}.")
     file = _policy(command.file)
+    _refuse_itself("gif", command.gif, file)
     with _readable(file):
         loaded = files.load(file)
     environment = command.environment or loaded.metadata.get("environment")
@@ -63,7 +68,7 @@ def evaluate(command: Evaluate) -> None:
         environment = made
     else:
         close(made, command.timeout)
-        announce_environments("episodes", environment, episodes)
+        announce_environments("episodes", environment, episodes, chosen)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(
@@ -116,10 +121,8 @@ def export(command: Export) -> None:
     file = _policy(command.file)
     write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
-    # A link counts as a file, even if it leads nowhere.
-    if path.is_dir() or (os.path.lexists(path) and not command.force):
-        repair = "" if path.is_dir() else ", or replace this one with --force"
-        raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
+    _refuse_itself("out", path, file)
+    _refuse_existing(path, command.force)
     with _readable(file):
         policy, params, normalizer, metadata = files.load(file)
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
@@ -134,6 +137,39 @@ def export(command: Export) -> None:
         print_line("Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten.")
 
 
+def convert(command: Convert) -> None:
+    """Writes the policy of another library as a policy file, and prints the settings that the checkpoint lacks."""
+    file, library = command.file, command.from_
+    path = command.out or Path(f"{file.with_suffix('') if file.is_file() else file}.safetensors")
+    _refuse_existing(path, command.force)
+    # Imported on first use, because the other commands need no reader.
+    read = importlib.import_module(f"gaussjax.interop.{library}").read
+    with usage_errors(ValueError, TypeError):
+        options = named_values(command.options, "options")
+        for name in options:
+            choose(dict(list(inspect.signature(read).parameters.items())[1:]), name, f"options: name for {library}")
+    with _readable(file), usage_errors(ValueError, TypeError):
+        loaded = read(file, **options)
+    with usage_errors(OSError):
+        files.save(path, loaded.policy, loaded.params, normalizer=loaded.normalizer, metadata=loaded.metadata)
+    spec = loaded.policy.spec
+    print_line(
+        f"{path}: {spec.kind} with {type(spec.network).__name__}, {spaces.size(spec.observation_space)} observations, "
+        f"{spaces.size(spec.action_space)} actions, {'no' if loaded.normalizer is None else 'with'} statistics"
+    )
+    assumed = {name: value for name, value in loaded.metadata["assumptions"].items() if name not in options}
+    if assumed:
+        settings = ", ".join(f"{name}={value}" for name, value in assumed.items())
+        print_line(f"The file does not say, and this was assumed: {settings}. Change it with --options.")
+
+
+def _refuse_existing(path: Path, force: bool) -> None:
+    # A link counts as a file, even if it leads nowhere.
+    if path.is_dir() or (os.path.lexists(path) and not force):
+        repair = "" if path.is_dir() else ", or replace this one with --force"
+        raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
+
+
 def _policy(path: Path) -> Path:
     """Path of a policy file; for the folder of a training, the path of its last policy."""
     if not path.is_dir() or (path / POLICY).is_file():
@@ -143,6 +179,12 @@ def _policy(path: Path) -> Path:
         f"file: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
         f"has {', '.join(inside) or 'no .safetensors file'}. Name a file."
     )
+
+
+def _refuse_itself(option: str, path: Path | None, file: Path) -> None:
+    """Raises UsageError if a command would write over the policy file that it reads."""
+    if path and path.exists() and file.exists() and path.samefile(file):
+        raise UsageError(f"{option}: expected another file than the policy, got {path}. Name a new file.")
 
 
 @contextlib.contextmanager

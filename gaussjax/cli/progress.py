@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from gaussjax.core.text import printable
 from gaussjax.training import parallel
+from gaussjax.training.run import POLICY, checkpoint
 
 # Metric, label and number format of each value shown under the progress bar.
 _DETAILS = (
@@ -51,14 +53,17 @@ def leave_terminal() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def details(row: Mapping[str, float]) -> Text:
-    """Metrics of an update as one line of text, with warnings in yellow.
+def details(row: Mapping[str, float], first: str = "") -> Text:
+    """Metrics of an update as one line of text after the text `first`, with warnings in yellow.
 
     Example:
         >>> details({"kl": 0.01234, "std": 0.5, "saturation": 0.75}).plain
         'KL 0.0123 · std 0.500 · 75% of actions at a bound'
     """
-    parts = [Text(f"{name} {row[key]:{form}}") for key, name, form in _DETAILS if math.isfinite(row.get(key, math.nan))]
+    parts = [Text(first)] if first else []
+    parts += [
+        Text(f"{name} {row[key]:{form}}") for key, name, form in _DETAILS if math.isfinite(row.get(key, math.nan))
+    ]
     if row.get("saturation", 0.0) >= _HIGH_SATURATION:
         parts.append(Text(f"{row['saturation']:.0%} of actions at a bound", "yellow"))
     for key, name in (("skipped", "gradients skipped"), ("refused", "transitions left out")):
@@ -85,15 +90,18 @@ def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Calla
     A terminal has a progress bar. A file or a pipe gets a line every few seconds, and one at the end.
     """
     with _terminal(total_steps, first, unit) if Console().is_terminal else _lines(total_steps, first, unit) as show:
-        mean_return = math.nan
+        evaluation = ""
 
         def move(row: Mapping[str, float]) -> None:
-            nonlocal mean_return
-            if math.isfinite(row.get("episode_return", math.nan)):
-                mean_return = row["episode_return"]
-            reached = "" if math.isnan(mean_return) else f"return {mean_return:9.1f}"
-            rate = f"  {row['steps_per_second']:8,.0f} steps/s" if "steps_per_second" in row else ""
-            show(min(int(row["step"]), total_steps), f"{reached}{rate}".strip(), details(row))
+            nonlocal evaluation
+            parts = []
+            if math.isfinite(row.get("recent_return", math.nan)):
+                parts.append(f"return {row['recent_return']:9.1f} of {row['recent_episodes']:,.0f} episodes")
+            if math.isfinite(row.get("evaluation_return", math.nan)):
+                evaluation = f"evaluation {row['evaluation_return']:.1f}"
+            if "steps_per_second" in row:
+                parts.append(f"{row['steps_per_second']:8,.0f} steps/s")
+            show(min(int(row["step"]), total_steps), " · ".join(parts), details(row, evaluation))
 
         yield move
 
@@ -174,3 +182,28 @@ def answer_interrupts(*answers: str) -> Iterator[None]:
         os.close(sending)
         thread.join()
         os.close(receiving)
+
+
+def remains(folder: Path) -> str:
+    """Sentences about a training that was interrupted: its policy so far, and how to go on."""
+    policy, onward = folder / POLICY, f"Go on with: gaussjax resume {folder}"
+    if not policy.exists():
+        return f"nothing was trained yet. {onward}"
+    resumable = (folder / checkpoint.LATEST).exists()
+    return f"the policy so far is {policy}. {onward if resumable else 'There is no checkpoint to go on from.'}"
+
+
+@contextlib.contextmanager
+def interruptible(folder: Path) -> Iterator[None]:
+    """Answers each Ctrl-C during a training; an interrupt that ends it says what remains."""
+    answers = (
+        "Interrupted: the running update, or its compilation, ends first; then all is saved. Press Ctrl-C again to "
+        "drop the update.",
+        "Interrupted again: the running update is dropped, and the last good state is saved. The last line says how to "
+        "go on.",
+    )
+    with answer_interrupts(*answers):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(remains(folder)) from None

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import envs, files, rollout
+from gaussjax import envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
@@ -31,6 +31,8 @@ from gaussjax.training.algorithm import check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 from gaussjax.training.run.loop import LOCK
 
+# Steps for which an environment of the user is checked before a training.
+_CHECKED_STEPS = 200
 INTERRUPTED, HUNG_UP = 130, 128 + signal.SIGHUP
 FAULTS = (
     files.PolicyFileError,
@@ -181,7 +183,10 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 
 def _curve(command: Any) -> _Curve:
-    return _CLONING if isinstance(command, options.TrainBC) else _Curve()
+    curve = _CLONING if isinstance(command, options.TrainBC) else _Curve()
+    if not command.evaluate_every:
+        return curve
+    return curve._replace(score="evaluation_return", labels=(curve.labels[0], "mean return of episodes"))
 
 
 def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None = None) -> None:
@@ -201,7 +206,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
             outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
-        stack.enter_context(_interruptible(folder))
+        stack.enter_context(progress.interruptible(folder))
         try:
             state, interruption = run.train(
                 folder,
@@ -216,7 +221,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 outputs=outputs,
             )
         except FAULTS:
-            print_line(f"Stopped: {_remains(folder)}")
+            print_line(f"Stopped: {progress.remains(folder)}")
             raise
         finally:
             if parallel.leads():
@@ -225,7 +230,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
             progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
     if interruption:
-        print_line(f"Interrupted: {_remains(folder)}")
+        print_line(f"Interrupted: {progress.remains(folder)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
     if not parallel.leads():
         return
@@ -250,30 +255,6 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
         print_line(f"No learning curve: {error}.")
 
 
-def _remains(folder: Path) -> str:
-    policy, onward = folder / run.POLICY, f"Go on with: gaussjax resume {folder}"
-    if not policy.exists():
-        return f"nothing was trained yet. {onward}"
-    resumable = (folder / checkpoint.LATEST).exists()
-    return f"the policy so far is {policy}. {onward if resumable else 'There is no checkpoint to go on from.'}"
-
-
-@contextlib.contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
-    """Answers each Ctrl-C during a training; an interrupt that ends it says what remains."""
-    answers = (
-        "Interrupted: the running update, or its compilation, ends first; then all is saved. Press Ctrl-C again to "
-        "drop the update.",
-        "Interrupted again: the running update is dropped, and the last good state is saved. The last line says how to "
-        "go on.",
-    )
-    with progress.answer_interrupts(*answers):
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_remains(folder)) from None
-
-
 @contextlib.contextmanager
 def _loop(command: Any, mesh: Any) -> Iterator[Any]:
     """The training loop of a command; its environments are closed at the end of the block."""
@@ -291,11 +272,15 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             if command.backend == "jax":
                 chosen.setdefault("backend", "jax")
             elif name.partition(":")[0] not in envs.PACKAGES:
-                announce_environments("num_envs", name, count)
+                announce_environments("num_envs", name, count, chosen)
             with environment_errors(name):
                 environments = envs.make(name, num_envs=count, **chosen)
             if isinstance(environments, envs.Environment):
                 both = environments.observation_space, environments.action_space
+                if ":" in name and name.partition(":")[0] not in envs.PACKAGES:
+                    # Training raises an error for the first fault only, and cannot see some of the others.
+                    for fault in envs.check(environments, _CHECKED_STEPS):
+                        print_line(f"{name}: {fault}")
             else:
                 stack.enter_context(closing(environments, command.timeout))
                 both = environments.single_observation_space, environments.single_action_space
@@ -310,6 +295,12 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             check_memory(loop.policy, config)
         if loop.runner is not None:
             loop.runner.timeout = command.timeout
+        if command.evaluate_every:
+            target = environments if isinstance(environments, envs.Environment) else name
+            numbers = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
+            # The final evaluation has other episodes than those that choose the best policy.
+            numbers |= {"seed": command.seed + 2 * options.EVALUATION_SEED, "timeout": command.timeout}
+            loop = training.evaluating(loop, target, **numbers, environment_options=chosen)
         yield loop
 
 

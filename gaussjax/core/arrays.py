@@ -7,7 +7,6 @@ library, `xp.exp` calls the function of that name in the library. `gaussjax.torc
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.compiled import FLOATING, checked
-from gaussjax.core.text import quoted
+from gaussjax.core.compiled import FLOATING, broadcast_together, checked, unsharded
 from gaussjax.random.keys import standard_normal
 
-_MOST_NUMBERS = 2**40
 _registered: dict[str, Any] = {"types": (), "library": None}
+FORMULAS: list[tuple[Callable[..., Any], Callable[..., tuple[Any, ...]]]] = []
+"""The functions that `elementwise` decorates, each with the function that returns its partial derivatives."""
 
 
 def register(types: tuple[type, ...], library: Any) -> None:
@@ -62,7 +61,8 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
     """Decorator that gives an elementwise function the partial derivatives that `slopes` returns."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        in_jax = jax.custom_jvp(function)
+        in_jax, number = jax.custom_jvp(function), len(FORMULAS)
+        FORMULAS.append((function, slopes))
 
         @in_jax.defjvp
         def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -72,7 +72,7 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
         @functools.wraps(function)
         def differentiable(*arguments: Any) -> Any:
             if is_other(*arguments):
-                return _registered["library"].elementwise(function, slopes, *arguments)
+                return _registered["library"].elementwise(number, *arguments)
             return in_jax(*arguments)
 
         return differentiable
@@ -90,9 +90,21 @@ def _at_least_float32(*arrays: Any) -> tuple[Any, ...]:
     return tuple(jnp.asarray(array, dtype) for array in arrays)
 
 
+def _where(mask: Any, one: Any, other: Any) -> Any:
+    arguments = mask, one, other
+    if any(any(jax.typeof(argument).sharding.spec) for argument in arguments):
+        arguments = broadcast_together(arguments, [jnp.broadcast_shapes(*map(jnp.shape, arguments))] * 3)
+    return jnp.where(*arguments)
+
+
 def _strictly_lower(entries: Any, count: int) -> Any:
-    rows, columns = np.tril_indices(count, -1)
-    return jnp.zeros((*entries.shape[:-1], count, count), entries.dtype).at[..., rows, columns].set(entries)
+    below = np.tril_indices(count, -1)
+    if not any(jax.typeof(entries).sharding.spec):
+        return jnp.zeros((*entries.shape[:-1], count, count), entries.dtype).at[..., *below].set(entries)
+    # On explicit axes of a mesh JAX gathers but does not scatter (0.10.2). The zeros are appended to the entries.
+    places = np.full((count, count), entries.shape[-1])
+    places[below] = np.arange(entries.shape[-1])
+    return jnp.take(jnp.pad(entries, [(0, 0)] * (entries.ndim - 1) + [(0, 1)]), places, axis=-1)
 
 
 def _leading_half(array: Any) -> Any:
@@ -122,9 +134,10 @@ def _to_int32(array: Any) -> Any:
 _JAX: dict[str, Callable[..., Any]] = {
     # Casts arrays to their common floating dtype, or to float32 if that is narrower.
     "at_least_float32": _at_least_float32,
+    # Broadcasts each array to its shape; the shapes differ at most in the last axis.
+    "broadcast_together": broadcast_together,
     # The gradient at a bound is 1; jnp.clip has the gradient ½ there.
     "clip": lambda x, low, high: jnp.where(x < low, low, jnp.where(x > high, high, x)),
-    # Converts a NumPy array to the dtype and the device of another array.
     "constant": lambda value, like: jnp.asarray(value, like.dtype),
     "einsum_exact": lambda *arguments: jnp.einsum(*arguments, precision=jax.lax.Precision.HIGHEST),
     # Selects the i-th entry of the last axis.
@@ -141,6 +154,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "one_hot": lambda indices, count: jax.nn.one_hot(indices.astype(jnp.int32), count, dtype=jnp.float32),
     "relu": jax.nn.relu,
     "rsqrt": jax.lax.rsqrt,
+    # The largest number so far along the first axis.
+    "running_maximum": jax.lax.cummax,
     "sigmoid": jax.nn.sigmoid,
     # Solves (I + factor) x = right for x, with a strictly lower triangular factor.
     "solve_unit_lower": _solve_unit_lower,
@@ -153,6 +168,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "to_int32": _to_int32,
     # Returns `value`, or if an entry of the mask is False the result of a function with the same types.
     "unless_all": lambda mask, function, value: jax.lax.cond(jnp.all(mask), lambda: value, function),
+    "unsharded": unsharded,
+    "where": _where,
 }
 
 
@@ -198,7 +215,7 @@ def align(*arrays: Any) -> Any:
         if array.shape[-1:] != (count,):
             raise _wrong_last_axis(array, count)
     shape = xp.broadcast_shapes(*(array.shape for array in arrays))
-    return tuple(xp.broadcast_to(array, shape) for array in arrays)
+    return xp.broadcast_together(arrays, [shape] * len(arrays))
 
 
 def exact_sum(a: Any, b: Any) -> tuple[Any, Any]:
@@ -294,7 +311,7 @@ def _like(actions: Any, low: np.ndarray, high: np.ndarray) -> tuple[Any, Any]:
         raise _wrong_last_axis(actions, low.shape[-1])
     # A float64 number of NumPy holds a number of every dtype, and torch reads no other bfloat16.
     sides = (xp.constant(np.asarray(side, np.float64), actions) for side in (low, high))
-    lowest, highest = (xp.broadcast_to(side, actions.shape) for side in sides)
+    _, lowest, highest = xp.broadcast_together((actions, *sides), [actions.shape] * 3)
     return lowest, highest
 
 
@@ -328,15 +345,6 @@ def broadcast_leaves(value: Any) -> None:
             f"{type(value).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
             f"Give them one batch shape, with axes of 1 where an array is shared."
         ) from error
+    leaves = xp.broadcast_together(leaves, [(*batch, counts[name]) for name in names])
     for name, leaf in zip(names, leaves, strict=True):
-        object.__setattr__(value, name, xp.broadcast_to(leaf, (*batch, counts[name])))
-
-
-def refuse_huge(shape: Any, name: str) -> None:
-    """Raises ValueError for a shape so large that JAX would end the process, which Python cannot catch."""
-    # An exported program has symbolic sizes.
-    if math.prod(int(n) for n in shape if isinstance(n, (int, float, np.integer))) > _MOST_NUMBERS:
-        raise ValueError(
-            f"{name}: expected an array of at most 2**40 numbers, got the shape {quoted(tuple(shape))}. Choose smaller "
-            f"sizes."
-        )
+        object.__setattr__(value, name, leaf)

@@ -1,21 +1,29 @@
-"""Compiled functions, and the validation of arguments and options: arrays, numbers, flags and counts."""
+"""Compiled functions, choices within them, and the validation of arguments and options."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.custom_batching import custom_vmap
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool
+
+from gaussjax.core.text import quoted
 
 # Argument types and dtypes that need no validation. Types of device arrays and tracers are added at their first use.
 _PASSED: set[type] = {bool, float, type(None)}
 _FLOAT32 = np.dtype("f4")
 _PLAIN = {np.dtype(name) for name in ("bool", "f2", "f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")}
+
+_MOST_NUMBERS = 2**40
 
 # Floating dtypes of arguments. JAX promotes no narrower ones and has no wider ones.
 FLOATING = {np.dtype(name) for name in ("f2", "f4", "f8", jnp.bfloat16)}
@@ -191,8 +199,19 @@ def _without_wrap(number: int, where: str) -> int | float:
         ) from error
 
 
+def refuse_traced(value: Any, name: str, space: str | None = None) -> None:
+    """Raises TypeError if an option, or a number of a space, is a traced array, whose value is unknown."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
+        place, made = (f" in a {space}", "the space") if space else ("", "it")
+        raise TypeError(
+            f"{name}: expected a constant, got a traced array{place}. Make {made} outside of jit, or under "
+            f"jax.ensure_compile_time_eval()."
+        )
+
+
 def flag(value: Any, name: str) -> bool:
     """Returns an option as a bool; raises TypeError unless it is True or False."""
+    refuse_traced(value, name)
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}. A text is always true: convert it first.")
     return bool(value)
@@ -200,6 +219,7 @@ def flag(value: Any, name: str) -> bool:
 
 def number(value: Any, name: str) -> float:
     """Returns an option as a float; raises TypeError unless it is a real number."""
+    refuse_traced(value, name)
     kinds = (int, float, np.number, np.ndarray, jax.Array)
     if isinstance(value, bool) or not isinstance(value, kinds) or np.ndim(value) or np.iscomplexobj(value):
         raise TypeError(f"{name}: expected a number, got {value!r}. Convert it first, with float.")
@@ -216,6 +236,7 @@ def check_number(value: Any, name: str, words: str, holds: Callable[[float], boo
 
 def integer(value: Any, name: str) -> int:
     """Returns an option as an int; raises TypeError unless it is an integer, which True and False are not."""
+    refuse_traced(value, name)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {value!r}. Convert it first, with int.")
     return int(value)
@@ -227,3 +248,88 @@ def count(value: Any, name: str, least: int = 1) -> int:
     if whole < least:
         raise ValueError(f"{name}: expected at least {least}, got {whole}.")
     return whole
+
+
+def refuse_huge(shape: Any, name: str) -> None:
+    """Raises ValueError for a shape so large that JAX would end the process, which Python cannot catch."""
+    # An exported program has symbolic sizes.
+    if math.prod(int(n) for n in shape if isinstance(n, (int, float, np.integer))) > _MOST_NUMBERS:
+        raise ValueError(
+            f"{name}: expected an array of at most 2**40 numbers, got the shape {quoted(tuple(shape))}. Choose smaller "
+            f"sizes."
+        )
+
+
+def varying_axes(array: Any) -> frozenset[str]:
+    """Returns the `shard_map` axes over which an array differs. The attribute's name depends on the jax version."""
+    abstract: Any = jax.typeof(array)
+    return abstract.mat.varying if hasattr(abstract, "mat") else abstract.vma
+
+
+def varying(tree: Any, like: Any) -> Any:
+    """Casts arrays to vary over the same axes of `jax.shard_map` as `like`, because a loop keeps its types."""
+    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(like)))
+    # jax 0.7 has the older function only, and later versions the newer one only.
+    lax: Any = jax.lax
+    cast = functools.partial(lax.pcast, to="varying") if hasattr(lax, "pcast") else lax.pvary
+
+    def vary(leaf: Any) -> Any:
+        missing = axes - varying_axes(leaf)
+        return cast(leaf, tuple(missing)) if missing else leaf
+
+    return jax.tree.map(vary, tree)
+
+
+def broadcast_together(arrays: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> tuple[Any, ...]:
+    """Broadcasts each array to its shape and shards their leading axes alike; only the last axes may differ."""
+    # On a mesh with explicit axes JAX selects only among arrays that are sharded alike, and constants are not sharded.
+    wide = [jnp.broadcast_to(array, shape) for array, shape in zip(arrays, shapes, strict=True)]
+    shardings = [jax.typeof(array).sharding for array in wide]
+    if len(set(sharding.spec for sharding in shardings)) == 1:
+        return tuple(wide)
+    mesh = next(sharding.mesh for sharding in shardings if any(sharding.spec))
+    *batch, last = (next(filter(None, axes), None) for axes in zip(*(each.spec for each in shardings), strict=True))
+    spec = PartitionSpec(*batch, last if len(set(shapes)) == 1 else None)
+    return tuple(jax.sharding.reshard(array, NamedSharding(mesh, spec)) for array in wide)
+
+
+def unsharded(array: Any) -> Any:
+    """Gathers an array that explicit axes of a mesh shard, because JAX neither indexes nor merges sharded axes."""
+    sharding = jax.typeof(array).sharding
+    return jax.sharding.reshard(array, NamedSharding(sharding.mesh, PartitionSpec())) if any(sharding.spec) else array
+
+
+def where(condition: Bool[Array, "..."], new: Any, old: Any) -> Any:
+    """Returns rows of the pytree `new` where the condition is true, else of `old`; leaves may be arrays of keys.
+
+    Args:
+        condition: A scalar, or flags along the first axes of all leaves.
+        new: A pytree.
+        old: A pytree like `new`.
+    """
+
+    def choose(new: Any, old: Any) -> Any:
+        if jnp.issubdtype(jnp.result_type(old), jax.dtypes.prng_key):
+            # JAX's checker of reused keys takes a select of keys as a use of both.
+            data = choose(jax.random.key_data(new), jax.random.key_data(old))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
+        flags = jnp.expand_dims(condition, tuple(range(jnp.ndim(condition), jnp.ndim(old))))
+        return jnp.where(flags if jnp.ndim(condition) else condition, new, old)
+
+    return jax.tree.map(choose, new, old)
+
+
+@custom_vmap
+def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Returns the flag; inside `jax.vmap`, returns True in all copies if the flag is true in any of them.
+
+    With a flag of each copy, `jax.lax.cond` would compute both branches. The branch for True has to choose with `where`
+    in which copies it applies.
+    """
+    return flag
+
+
+@anywhere.def_vmap
+def _anywhere(size: int, batched: list[bool], flags: Bool[Array, " copies"]) -> tuple[Bool[Array, ""], bool]:
+    # An outer vmap applies the same rule to this call.
+    return anywhere(jnp.any(flags)), False

@@ -50,10 +50,16 @@ def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[io
         yield file, status.st_size
 
 
-def open_zip(file: BinaryIO) -> zipfile.ZipFile:
+def open_zip(file: BinaryIO | bytes) -> zipfile.ZipFile:
     """Opens a zip; raises ValueError for a zip of too many entries, whose directory would take many times its size."""
+    if isinstance(file, bytes):
+        return _checked_zip(file, io.BytesIO(file))
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        count = sum(1 for _ in re.finditer(rb"PK\x01\x02", content))
+        return _checked_zip(content, file)
+
+
+def _checked_zip(content: bytes | mmap.mmap, file: BinaryIO) -> zipfile.ZipFile:
+    count = sum(1 for _ in re.finditer(rb"PK\x01\x02", content))
     if count > _MOST_PARTS:
         raise ValueError(f"expected a zip of at most {_MOST_PARTS:,} entries, got {count:,}")
     return zipfile.ZipFile(file)

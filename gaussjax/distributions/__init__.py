@@ -10,3 +10,4 @@ from gaussjax.distributions.distribution import sized as sized
 from gaussjax.distributions.distribution import static as static
 from gaussjax.distributions.multivariate import MultivariateGaussian as MultivariateGaussian
 from gaussjax.distributions.squashed import TanhGaussian as TanhGaussian
+from gaussjax.distributions.truncated import TruncatedGaussian as TruncatedGaussian

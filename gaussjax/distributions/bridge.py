@@ -16,6 +16,7 @@ from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import Distribution
 from gaussjax.distributions.multivariate import MultivariateGaussian, num_pairs
 from gaussjax.distributions.squashed import TanhGaussian
+from gaussjax.distributions.truncated import TruncatedGaussian
 
 
 @functools.cache
@@ -108,7 +109,7 @@ def distrax_class() -> type:
             return jnp.square(self.distribution.stddev())
 
         def covariance(self) -> Any:
-            if isinstance(self.distribution, (DiagGaussian, TanhGaussian)):
+            if isinstance(self.distribution, (DiagGaussian, TanhGaussian, TruncatedGaussian)):
                 return jnp.vectorize(jnp.diag, signature="(n)->(n,n)")(self.variance())
             return self._defined("covariance")()
 

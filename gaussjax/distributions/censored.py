@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
+from gaussjax.core.compiled import refuse_traced
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import reduce, register, same_class, static
 from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
@@ -52,6 +53,7 @@ class CensoredGaussian(DiagGaussian):
         # A policy gives tuples, because torch.compile cannot trace `tolist`.
         if isinstance(side, tuple) and len(side) == self.event_shape[0]:
             return side
+        refuse_traced(side, "low, high", "Box")
         return tuple(np.broadcast_to(np.asarray(side, np.float64), self.event_shape).tolist())
 
     @property

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from gaussjax.core.arrays import broadcast_leaves, fill, xp
+from gaussjax.core.compiled import refuse_traced
+from gaussjax.core.text import quoted
 
 T = TypeVar("T")
 _REDUCTIONS = {"sum": xp.sum, "mean": xp.mean, "prod": xp.prod}
@@ -169,6 +172,22 @@ def same_class(one: Distribution, other: Any) -> None:
         )
     if one.event_shape != other.event_shape:
         raise ValueError(f"other: expected actions of {one.event_shape[0]} dimensions, got {other.event_shape[0]}.")
+
+
+def as_bounds(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Converts the bounds of a Box to tuples of Python floats; raises an error for arrays that are traced or ragged."""
+    # A policy gives tuples, because torch.compile cannot trace `tolist`.
+    if isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions:
+        return low, high
+    refuse_traced((low, high), "low, high", "Box")
+    try:
+        sides = [np.broadcast_to(np.asarray(side, np.float64), (num_actions,)).tolist() for side in (low, high)]
+    except ValueError as error:
+        raise ValueError(
+            f"low, high: expected numbers for {num_actions} dimensions, got {quoted(low)} and {quoted(high)}. Pass one "
+            f"number, or one for each dimension."
+        ) from error
+    return tuple(sides[0]), tuple(sides[1])
 
 
 def check_reduction(reduction: str) -> None:

@@ -221,13 +221,15 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
 
 
 def _cdf_slope(x: Array) -> tuple[Array]:
-    tail, ratio, decay = _tail(absolute(x))
-    return (xp.where(x < 0, 1.0 / ratio, decay / (1.0 - tail)) / math.sqrt(2.0 * math.pi),)
+    tail, over, under, decay = _tail(absolute(x))
+    root = math.sqrt(2.0 * math.pi)
+    # For the largest x the ratio over / under is subnormal.
+    return (xp.where(x < 0, under / (root * over), decay / (root * (1.0 - tail))),)
 
 
 @elementwise(_cdf_slope)
 def log_normal_cdf(x: Array) -> Array:
-    """Logarithm of Φ(x) in nats; the value and its gradient φ/Φ are accurate for every finite x.
+    """Logarithm of Φ(x) in nats; the value and its gradient φ/Φ are accurate for every x.
 
     Source:
         Shepherd and Laframboise 1981, who compute erfc by a Chebyshev series in a fractional variable.
@@ -235,17 +237,18 @@ def log_normal_cdf(x: Array) -> Array:
     t = absolute(x)
     place = 2.0 * xp.where(t < 1.0, t, 1.0) - 1.0
     near = xp.where(x < 0, chebyshev(_LOG_CDF_BELOW, 8, place), chebyshev(_LOG_CDF_ABOVE, 8, place))
-    tail, ratio, _ = _tail(t)
+    tail, over, under, _ = _tail(t)
     # Near 0 a series is used, because log1p near -0.41 is 240 units in the last place off in float64 (CPU, jax 0.10.2).
     above = xp.log1p(-xp.where(t < 1.0, 0.0, tail))
-    return xp.where(t < 1.0, near, xp.where(x < 0, xp.log(ratio) - 0.5 * xp.square(x), above))
+    return xp.where(t < 1.0, near, xp.where(x < 0, xp.log(over / under) - 0.5 * x * x, above))
 
 
-def _tail(t: Array) -> tuple[Array, Array, Array]:
-    """For t >= 0: the probability Φ(-t), its ratio to exp(-t²/2), and exp(-t²/2)."""
+def _tail(t: Array) -> tuple[Array, Array, Array, Array]:
+    """For t >= 0: the probability Φ(-t), numerator and denominator of its ratio to exp(-t²/2), and exp(-t²/2)."""
     # The exponential multiplies a relative error of its argument by t²/2, so t² is split into two parts, of which the
     # first is exact. Beyond t = 40 the tail is 0 in float64 too.
     near = xp.where(t < 40.0, t, 40.0)
+    t = xp.minimum(t, float(xp.finfo(t.dtype).max))
     coarse = xp.floor(near * 64.0) / 64.0
     main, rest = -0.5 * xp.square(coarse), -0.5 * (near - coarse) * (near + coarse)
     exponent, lost = exact_sum(main, rest)
@@ -256,4 +259,23 @@ def _tail(t: Array) -> tuple[Array, Array, Array]:
     shift = -lost_there / above_one
     corrected = series + (series + _MILLS[0]) * shift
     tail = decay * ((corrected + (series + _MILLS[0]) * lost + _MILLS[0]) / above_one)
-    return tail, (corrected + _MILLS[0]) / above_one, decay + decay * lost
+    return tail, corrected + _MILLS[0], above_one, decay + decay * lost
+
+
+def mills(t: Array) -> Array:
+    """Mills ratio Φ(-t)/φ(t) for t >= 0: the integral of exp(-(x² - t²)/2) over x from t on."""
+    return math.sqrt(2.0 * math.pi) * chebyshev(_MILLS, 14, (t - 4.0) / (t + 4.0)) / (1.0 + t)
+
+
+def mills_fall(t: Array, step: Array) -> Array:
+    """Fall of the Mills ratio from t to t + step, `1 - mills(t + step) / mills(t)`, accurate for small steps too."""
+    coefficients = _MILLS if xp.finfo(t.dtype).bits == 64 else _MILLS[:14]
+    end, start = (t + step - 4.0) / (t + step + 4.0), (t - 4.0) / (t + 4.0)
+    # Clenshaw's recurrence at the start, and its divided difference between both places.
+    last = before = slope = slope_before = xp.zeros_like(t)
+    for coefficient in reversed(coefficients[1:]):
+        slope, slope_before = 2.0 * (end * slope + last) - slope_before, slope
+        last, before = 2.0 * start * last - before + coefficient, last
+    value, slope = start * last - before + coefficients[0], end * slope + last - slope_before
+    change = slope * (8.0 * (1.0 + t)) / ((t + step + 4.0) * (t + 4.0) * value)
+    return step / (1.0 + t + step) * (1.0 - change)

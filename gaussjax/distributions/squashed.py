@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, fill, like_actions, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions.diagonal import DiagGaussian
-from gaussjax.distributions.distribution import Distribution, reduce, register, same_class, static
+from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
 from gaussjax.distributions.special import absolute, inverse_affine_tanh, tanh, tanh_log_det
 
@@ -171,18 +170,7 @@ def bounded(low: Any, high: Any, num_actions: int, eps: float) -> tuple[tuple[fl
     numbers = isinstance(low, tuple) and isinstance(high, tuple) and len(low) == len(high) == num_actions
     if numbers and all(usable(a, b, eps) for a, b in zip(low, high, strict=True)):
         return low, high
-    try:
-        sides = [np.broadcast_to(np.asarray(side, np.float64), (num_actions,)).tolist() for side in (low, high)]
-    except jax.errors.TracerArrayConversionError as error:
-        raise TypeError(
-            "low, high: expected numbers, got traced arrays. "
-            "The Box is static: make it from NumPy arrays or tuples outside of jit."
-        ) from error
-    except ValueError as error:
-        raise ValueError(
-            f"low, high: expected numbers for {num_actions} dimensions, got {quoted(low)} and {quoted(high)}. Pass one "
-            f"number, or one for each dimension."
-        ) from error
+    sides = as_bounds(low, high, num_actions)
     narrow = [i for i, (a, b) in enumerate(zip(*sides, strict=True)) if not usable(a, b, eps)]
     if narrow:
         lows, highs = (quoted([side[i] for i in narrow]) for side in sides)
@@ -191,7 +179,7 @@ def bounded(low: Any, high: Any, num_actions: int, eps: float) -> tuple[tuple[fl
             f"{lows} and high {highs} in the dimensions {quoted(narrow)}. tanh needs both ends: bound these dimensions "
             f"(gymnasium.wrappers.RescaleAction), or use an unsquashed Gaussian."
         )
-    return tuple(sides[0]), tuple(sides[1])
+    return sides
 
 
 def _mode_slopes(mean: Array, log_std: Array) -> tuple[Array, Array]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gaussjax.core.compiled import count
+from gaussjax.core.compiled import count, where
 
 
 class Step(NamedTuple):
@@ -42,6 +42,9 @@ class StepFunction(Protocol):
     def __call__(self, state: Any, action: Array, /) -> Step: ...
 
 
+Resets = Literal["each", "rollout", "first"]
+
+
 class Environment(NamedTuple):
     """A single environment as two pure functions. Training loops vmap the functions and reset finished episodes.
 
@@ -50,12 +53,16 @@ class Environment(NamedTuple):
         step: `(state, action) -> Step`. An environment with random steps keeps a key in its state.
         observation_space: Space of observations, of Gymnasium or `gaussjax.spaces`.
         action_space: Box of actions, of Gymnasium or `gaussjax.spaces`.
+        resets: Start of an episode in a loop. "each" calls `reset`; "first" goes back to the first state and
+            observation of the copy, as brax does; "rollout" goes back to a state of the copy that each rollout of 16 or
+            more steps draws anew. Keys in these states change in each episode.
     """
 
     reset: ResetFunction
     step: StepFunction
     observation_space: Any
     action_space: Any
+    resets: Resets = "each"
 
 
 def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int | None) -> Bool[Array, ""]:
@@ -63,14 +70,22 @@ def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int 
     return jnp.asarray(False) if max_steps is None else ~terminated & (steps >= max_steps)
 
 
-def imported(module: str, requirement: str) -> Any:
+# Versions that the tests of each package's environments run with; those of gymnax lack six among their requirements.
+TRIED = {
+    "brax": "brax==0.14.2 mujoco==4.0.0 mujoco-mjx==3.17.0",
+    "playground": "playground==0.2.0 mujoco==4.0.0 mujoco-mjx==3.17.0",
+    "gymnax": "gymnax==1.0.1 gymnasium==1.3.0 six==1.17.0",
+}
+
+
+def imported(module: str, package: str) -> Any:
     """Imports a package of environments; raises ModuleNotFoundError with the line of pip that was tried."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"environment: expected the package {error.name}, got none. Install the version that gaussjax was tried "
-            f"with: pip install {requirement}",
+            f"environment: expected the package {error.name}, got none. Install the versions that gaussjax was tried "
+            f"with: pip install {TRIED[package]}",
             name=error.name,
         ) from error
 
@@ -105,7 +120,7 @@ def repeated(environment: Environment, times: int) -> Environment:
             after = environment.step(before.state, action)
             after = after._replace(reward=before.reward + after.reward)
             done = before.terminated | before.truncated
-            return jax.tree.map(lambda old, new: jnp.where(done, old, new), before, after), None
+            return where(done, before, after), None
 
         return jax.lax.scan(again, first, None, length=times - 1)[0]
 

@@ -48,4 +48,5 @@ def from_functional(functional: Any, max_steps: int | None = None) -> Environmen
         observation = functional.observation(next_state, observation_key)
         return Step((next_state, key, steps + 1), observation, reward, terminated, truncated)
 
-    return Environment(reset, step, *map(spaces.as_space, (functional.observation_space, functional.action_space)))
+    observation_space, action_space = map(spaces.as_space, (functional.observation_space, functional.action_space))
+    return Environment(reset, step, observation_space, action_space)

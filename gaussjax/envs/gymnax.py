@@ -72,13 +72,14 @@ def from_gymnax(environment: Any, parameters: Any = None, max_steps: int | None 
         late = at_limit(terminated, steps + 1, None if limited else max_steps)
         return Step((state, key, steps + 1), observation, reward, terminated, truncated | late)
 
-    both = (environment.observation_space(parameters), environment.action_space(parameters))
-    return Environment(reset, step, *map(spaces.as_space, both))
+    both = environment.observation_space(parameters), environment.action_space(parameters)
+    observation_space, action_space = map(spaces.as_space, both)
+    return Environment(reset, step, observation_space, action_space)
 
 
 def load_gymnax(name: str, max_steps: int | None = None, **options: Any) -> Environment:
     """Makes an environment of gymnax by its name, with its own time limit unless `max_steps` is given."""
-    package = imported("gymnax", "gymnax==1.0.1 six")
+    package = imported("gymnax", "gymnax")
     known = {key: key for key in package.registered_envs}
     environment, parameters = package.make(choose(known, name, "environment of gymnax"), **options)
     return from_gymnax(environment, parameters, max_steps)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from gaussjax import spaces
-from gaussjax.core.choices import nearest
+from gaussjax.core.choices import choose, nearest
 from gaussjax.core.compiled import count
 from gaussjax.envs.brax import load_brax, load_playground
-from gaussjax.envs.environment import Environment, repeated
+from gaussjax.envs.environment import Environment, Resets, repeated
 from gaussjax.envs.functional import from_functional
 from gaussjax.envs.guard import contained
 from gaussjax.envs.gymnax import load_gymnax
+from gaussjax.envs.wrappers import action_delay, action_noise, frame_stack, observation_delay, observation_noise
 
 if TYPE_CHECKING:
     import gymnasium
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 # Functions that make an environment of a package, which is the prefix of its name.
 PACKAGES = {"brax": load_brax, "playground": load_playground, "gymnax": load_gymnax}
+# In the order in which they apply: noise and delay act on single frames.
+WRAPPERS: dict[str, Callable[[Environment, Any], Environment]] = {
+    "observation_noise": observation_noise,
+    "observation_delay": observation_delay,
+    "frame_stack": frame_stack,
+    "action_noise": action_noise,
+    "action_delay": action_delay,
+}
 
 
 def make(
@@ -30,6 +39,7 @@ def make(
     backend: str | None = None,
     max_steps: int | None = None,
     action_repeat: int = 1,
+    resets: Resets | None = None,
     **options: Any,
 ) -> Any:
     """Makes an environment by name, for `gaussjax.training` and `gaussjax.rollout`.
@@ -45,7 +55,10 @@ def make(
             such as "spring".
         max_steps: Number of steps after which an episode is truncated, or None for the environment's own limit.
         action_repeat: Number of steps for which a JAX environment applies each action.
-        **options: Further options of the environment.
+        resets: Start of an episode in a JAX environment, as in `Environment`: by default "rollout" for brax and
+            mujoco_playground, whose resets cost as much as steps, and "each" for others.
+        **options: Wrappers of `gaussjax.envs` for a JAX environment, by name with their argument, such as
+            `frame_stack=4`; and further options of the environment.
 
     Returns:
         An `Environment`, or a vector environment of Gymnasium.
@@ -64,14 +77,24 @@ def make(
     count(action_repeat, "action_repeat")
     if max_steps is not None:
         count(max_steps, "max_steps")
+    wrappers = {wrapper: options.pop(wrapper) for wrapper in WRAPPERS if wrapper in options}
+
+    def wrapped(environment: Environment) -> Environment:
+        environment = repeated(environment, action_repeat)
+        for wrapper, argument in wrappers.items():
+            environment = WRAPPERS[wrapper](environment, argument)
+        if resets is None:
+            return environment
+        return environment._replace(resets=choose({each: each for each in get_args(Resets)}, resets, "resets"))
+
     if prefix in PACKAGES and rest:
         if backend not in (None, "jax"):
             if prefix != "brax":
                 raise ValueError(f"backend: expected jax for {name}, got {backend!r}.")
             options["backend"] = backend
-        return repeated(PACKAGES[prefix](rest, max_steps, **options), action_repeat)
+        return wrapped(PACKAGES[prefix](rest, max_steps, **options))
     if backend == "jax":
-        return repeated(make_functional(name, max_steps), action_repeat)
+        return wrapped(make_functional(name, max_steps))
     if backend not in (None, "gymnasium"):
         raise ValueError(f"backend: expected gymnasium or jax for {name}, got {backend!r}.")
     import gymnasium
@@ -87,9 +110,11 @@ def make(
     if isinstance(own, Environment):
         if max_steps is not None:
             raise ValueError(f"max_steps: expected None for {name}, whose own steps say when an episode is truncated.")
-        return repeated(own, action_repeat)
+        return wrapped(own)
     if action_repeat != 1:
         raise ValueError(f"action_repeat: expected 1 for {name}, got {action_repeat}. Only JAX environments repeat.")
+    for option in [*wrappers, *["resets"] * (resets is not None)]:
+        raise ValueError(f"{option}: expected a JAX environment, got {name}. Leave the option out.")
     limit = {} if max_steps is None else {"max_episode_steps": max_steps}
     target: Any = name if own is None else own
     return make_vector(target, 1 if num_envs is None else num_envs, **limit, **options)

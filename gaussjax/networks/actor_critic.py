@@ -16,8 +16,8 @@ from gaussjax.core.choices import choose
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import NetworkOutput
-from gaussjax.networks.layers import Activation, Layers, dense
-from gaussjax.networks.recurrent.cells import refuse_none
+from gaussjax.networks.layers import Activation, Layers, dense, promoting
+from gaussjax.networks.recurrent.cells import guarded, refuse_none
 from gaussjax.spaces.arrays import has_pixels
 
 
@@ -109,12 +109,14 @@ class ActorCritic(nn.Module):
 
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
-        return run(self, observations, carry, resets)
+        with promoting():
+            return run(self, observations, carry, resets)
 
 
 def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Runs the forward pass of an `ActorCritic`, in JAX or torch."""
     expected = network.initial_carry()
+    call: Any = guarded if expected else lambda part, x: part(x)
     if expected:
         refuse_none(carry)
     carries = {}
@@ -124,7 +126,7 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
         features = network.actor.features(seen, *state)
         if state:
             features, carries["actor"] = features
-        mean, log_std, outputs = network.actor.head(features)
+        mean, log_std, outputs = call(network.actor.head, features)
     else:
         mean, log_std, outputs = network.actor(seen, *state)
         if state:
@@ -141,8 +143,8 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
             features, carries["critic"] = network.critic.features(features, carry["critic"], resets)
         else:
             features = network.critic.features(features)
-    features = network.critic_layers(features)
-    value = xp.squeeze(network.critic_value(*xp.at_least_float32(features)), -1)
+    features = call(network.critic_layers, features)
+    value = xp.squeeze(call(network.critic_value, *xp.at_least_float32(features)), -1)
     return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
 
 
@@ -197,9 +199,10 @@ class ActionValue(nn.Module):
         if self.observation_space is not None:
             observations = spaces.flatten(self.observation_space, observations)
         observations = observations if xp.is_floating(observations) else xp.to_float32(observations)
-        x = jnp.concatenate([observations, actions], axis=-1)
-        x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
-        return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)
+        with promoting():
+            x = jnp.concatenate([observations, actions], axis=-1)
+            x = Layers(self.sizes, self.activation, self.norm, self.initializer, name="layers")(x)
+            return jnp.squeeze(dense(1, "value", self.initializer, 1.0)(x), -1)
 
 
 def actor(policy: Any, params: Any) -> tuple[Any, Any]:

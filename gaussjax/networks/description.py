@@ -16,10 +16,11 @@ from jax.core import Tracer
 from gaussjax import spaces
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
-from gaussjax.core.compiled import count, flag, integer
+from gaussjax.core.compiled import count, flag, integer, refuse_traced
 from gaussjax.core.text import printable, quoted, shortened
 from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
+from gaussjax.networks.expressions import parse_output_activation
 from gaussjax.networks.graph import Graph
 from gaussjax.networks.heads import STD_KINDS, log_std
 from gaussjax.networks.layers import INITIALIZERS, NORMS, factor, named, refuse_function
@@ -44,6 +45,7 @@ _CHECKS: Mapping[str, Any] = {
     "memory_steps": integer,
     "std": lambda value, name: choose(dict.fromkeys(STD_KINDS), value, name),
     "norm": lambda value, name: choose(NORMS, value, name),
+    "std_activation": lambda value, name: parse_output_activation(value, "std"),
     "initializer": lambda value, name: (
         None if isinstance(value, str) and value in INITIALIZERS else choose(INITIALIZERS, value, name)
     ),
@@ -86,6 +88,8 @@ def bind(
 def _check_fields(network: Any) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(network)}
     for field, value in _fields(network).items():
+        if isinstance(value, (list, tuple)):
+            refuse_traced(value, field)
         is_default = type(value) is type(defaults[field]) and value == defaults[field]
         # A field may be traced, such as the initial_log_std of a population.
         if field in _CHECKS and not is_default and not isinstance(value, Tracer):

@@ -1,7 +1,8 @@
 """Expressions for the inputs of a graph's nodes and for output activations.
 
 An expression has the form `observations`, `node_name`, `observations["image"]`, `state[0:3]`, `concatenate([a, b])`,
-`a + b`, `a * b`, `2 * a` or `tanh(a)`, with any activation for tanh. Its text is parsed into tuples and never executed.
+`a + b`, `a * b`, `2 * a`, `0.5 + a` or `tanh(a)`, with any activation for tanh. Its text is parsed into tuples, which
+nothing executes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def parse(text: Any, names: Iterable[str], where: str) -> tuple[Any, ...]:
     """Parses an expression that may use these names into a tree; error texts start with `where`.
 
     A tree is `("name", name)`, `("key", tree, key)`, `("slice", tree, ((start, stop, step), …))`,
-    `("concatenate", trees)`, `("+", left, right)`, `("*", left, right)`, `("scaled", number, tree)` or
-    `("call", activation, tree)`.
+    `("concatenate", trees)`, `("+", left, right)`, `("*", left, right)`, `("scaled", number, tree)`,
+    `("shifted", number, tree)` or `("call", activation, tree)`.
     """
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise ValueError(f"{where}: expected a text of at most {_LONGEST} characters, got {quoted(text)}.")
@@ -49,6 +50,8 @@ def write(tree: tuple[Any, ...]) -> str:
             return f"concatenate([{', '.join(write(part) for part in parts)}])"
         case ("scaled", number, inner):
             return f"({number!r} * {write(inner)})"
+        case ("shifted", number, inner):
+            return f"({number!r} + {write(inner)})"
         case ("call", name, inner):
             return f"{name}({write(inner)})"
         case (operator, left, right):
@@ -72,15 +75,15 @@ def _read(tree: ast.expr, names: frozenset[str], where: str) -> tuple[Any, ...]:
         case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name != "concatenate":
             choose(ACTIVATIONS, name, where)
             return "call", name, _read(inner, names, where)
-        case ast.BinOp(left=left, op=ast.Mult(), right=right) if (number := _number(left)) is not None:
-            return "scaled", number, _read(right, names, where)
-        case ast.BinOp(left=left, op=ast.Mult(), right=right) if (number := _number(right)) is not None:
-            return "scaled", number, _read(left, names, where)
         case ast.BinOp(left=left, op=ast.Add() | ast.Mult() as op, right=right):
-            return "+" if isinstance(op, ast.Add) else "*", _read(left, names, where), _read(right, names, where)
+            operator, with_number = ("+", "shifted") if isinstance(op, ast.Add) else ("*", "scaled")
+            for side, other in ((left, right), (right, left)):
+                if (number := _number(side)) is not None:
+                    return with_number, number, _read(other, names, where)
+            return operator, _read(left, names, where), _read(right, names, where)
     raise ValueError(
-        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a and activations as in tanh(a), "
-        f"got {quoted(ast.unparse(tree))}."
+        f"{where}: expected names, keys, slices a:b, concatenate([a, b]), +, *, 2 * a, 0.5 + a and activations as in "
+        f"tanh(a), got {quoted(ast.unparse(tree))}."
     )
 
 
@@ -117,28 +120,33 @@ def _write_slice(entry: tuple[int | None, ...]) -> str:
     return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
 
 
-def parse_output_activation(chosen: Activation) -> tuple[Any, ...]:
-    """Parses an output activation: a name, a function, an expression such as `2 * tanh(mean)`, or None."""
-    mean = ("name", "mean")
+def parse_output_activation(chosen: Activation, variable: str = "mean") -> tuple[Any, ...]:
+    """Parses an activation of the head: a name, a function, an expression such as `2 * tanh(mean)`, or None.
+
+    `variable` is the name in the expression: "mean" for `output_activation`, "std" for `std_activation`.
+    """
     if chosen is None:
-        return mean
-    if callable(chosen) or str(chosen).isidentifier():
+        return "name", variable
+    if callable(chosen) or (str(chosen).isidentifier() and chosen != variable):
         activation(chosen)
-        return ("call", chosen, mean)
-    tree = inner = parse(chosen, ("mean",), "output_activation")
-    while inner[0] in ("scaled", "call"):
+        return "call", chosen, ("name", variable)
+    field = "output_activation" if variable == "mean" else "std_activation"
+    tree = inner = parse(chosen, (variable,), field)
+    while inner[0] in ("scaled", "shifted", "call"):
         inner = inner[2]
     if inner[0] != "name":
-        raise ValueError(f"output_activation: expected numbers and activations as in 2 * tanh(mean), got {chosen!r}.")
+        raise ValueError(f"{field}: expected numbers and activations as in 2 * tanh({variable}), got {quoted(chosen)}.")
     return tree
 
 
-def apply_output_activation(tree: tuple[Any, ...], mean: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
-    """Applies a parsed output activation to the mean."""
+def apply_output_activation(tree: tuple[Any, ...], value: Any, activations: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """Applies a parsed activation of the head to the mean or to the numbers of the standard deviation."""
     match tree:
         case ("scaled", number, inner):
-            return number * apply_output_activation(inner, mean, activations)
+            return number * apply_output_activation(inner, value, activations)
+        case ("shifted", number, inner):
+            return number + apply_output_activation(inner, value, activations)
         case ("call", chosen, inner):
             function = chosen if callable(chosen) else activations[chosen]
-            return function(apply_output_activation(inner, mean, activations))
-    return mean
+            return function(apply_output_activation(inner, value, activations))
+    return value

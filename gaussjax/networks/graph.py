@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,10 +14,10 @@ from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
 from gaussjax.networks.expressions import parse
 from gaussjax.networks.heads import NetworkOutput
-from gaussjax.networks.layers import ACTIVATIONS, dense
+from gaussjax.networks.layers import ACTIVATIONS, dense, promoting
 from gaussjax.networks.mlp import Network
 from gaussjax.networks.nodes import Layer, read_nodes
-from gaussjax.networks.recurrent.cells import refuse_none
+from gaussjax.networks.recurrent.cells import guarded, refuse_none
 from gaussjax.networks.recurrent.layers import CELL_NAMES, RecurrentLayers
 from gaussjax.spaces.arrays import has_pixels
 
@@ -105,7 +106,8 @@ class Graph(Network):
 
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs, with `carry` and `value` if the graph has them."""
-        return forward(self, observations, carry, resets)
+        with promoting():
+            return forward(self, observations, carry, resets)
 
     @nn.nowrap
     def recurrent_layers(self, layer: Layer, **linen: Any) -> RecurrentLayers:
@@ -127,11 +129,12 @@ class Graph(Network):
 def forward(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Runs the forward pass of a `Graph`, in JAX or torch."""
     features, valued, carries = run(network, observations, carry, resets)
-    mean, log_std, outputs = network.head(features)
+    call: Any = guarded if carries else lambda part, x: part(x)
+    mean, log_std, outputs = call(network.head, features)
     if carries:
         outputs = {**outputs, "carry": carries}
     if network.value is not None:
-        value = network.value_layer(*xp.at_least_float32(valued))
+        value = call(network.value_layer, *xp.at_least_float32(valued))
         outputs = {**outputs, "value": xp.squeeze(value, -1)}
     return mean, log_std, outputs
 
@@ -151,7 +154,7 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
                 array, carries[name] = network.parts[name](_expect(value, 1, here), carry[name], resets)
                 value = _Value(array, 1)
             else:
-                value = _apply(network, layer, name, value, here)
+                value = _apply(network, layer, name, value, here, guarded if carry else lambda part, x, rank: part(x))
         values[node.name] = value
 
     def vector(text: str, where: str) -> Array:
@@ -161,7 +164,7 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
     return vector(network.output or network.nodes[-1].name, "output"), valued, carries
 
 
-def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> _Value:
+def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str, call: Callable[..., Any]) -> _Value:
     batch_shape = value.array.shape[: value.array.ndim - value.rank]
     if layer.kind == "activation":
         return _Value(network.activations[dict(layer.options)["name"]](value.array), value.rank)
@@ -175,10 +178,10 @@ def _apply(network: Any, layer: Layer, name: str, value: _Value, where: str) -> 
                 f"{where}: expected images of at least its kernel, {options['kernel']}, got "
                 f"{images.shape[-3]} × {images.shape[-2]}. Choose smaller kernels or strides, or padding='SAME'."
             )
-        out = network.parts[name](images.reshape(math.prod(batch_shape), *images.shape[-3:]))
+        out = call(network.parts[name], images.reshape(math.prod(batch_shape), *images.shape[-3:]), 3)
         return _Value(out.reshape(*batch_shape, *out.shape[1:]), 3)
     rank = 1 if layer.kind == "linear" else value.rank
-    return _Value(network.parts[name](_expect(value, rank, where)), rank)
+    return _Value(call(network.parts[name], _expect(value, rank, where), rank), rank)
 
 
 def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where: str) -> _Value:
@@ -209,6 +212,9 @@ def _evaluate(network: Any, tree: tuple[Any, ...], values: dict[str, Any], where
         case ("scaled", number, inner):
             array, rank = evaluate(inner)
             return _Value(number * array, rank)
+        case ("shifted", number, inner):
+            array, rank = evaluate(inner)
+            return _Value(number + array, rank)
         case ("call", name, inner):
             array, rank = evaluate(inner)
             return _Value(network.activations[name](array), rank)

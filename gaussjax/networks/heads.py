@@ -45,6 +45,8 @@ class GaussianHead(nn.Module):
         scale: Factor on the initial kernel of the mean; with 0.01 the initial policy nearly ignores its input.
         off_diagonal: Whether `outputs["off_diagonal"]` has the correlations of the actions, which start at zero.
             They are the output of a layer for `std="state"`, else one trained vector.
+        std_activation: None, or the standard deviation as an expression of the numbers that otherwise are log_std, such
+            as "softplus(std) + 0.001". initial_log_std is then the initial value of these numbers.
 
     Example:
         >>> import jax
@@ -62,6 +64,7 @@ class GaussianHead(nn.Module):
     initializer: str = "lecun_normal"
     scale: float = 1.0
     off_diagonal: bool | None = None
+    std_activation: Activation = None
 
     @nn.compact
     def __call__(self, features: Float[Array, "*batch features"]) -> NetworkOutput:
@@ -87,6 +90,8 @@ class GaussianHead(nn.Module):
             log_std = self._trained("log_std", self.num_actions, start, features)
         if self.log_std_bounds is not None:
             log_std = self.bounded(log_std, jnp.tanh)
+        if self.std_activation is not None:
+            log_std = self.activated(log_std, ACTIVATIONS)
         if not self.off_diagonal:
             return mean, log_std, {}
         count = num_pairs(self.num_actions)
@@ -112,8 +117,20 @@ class GaussianHead(nn.Module):
         return low + 0.5 * (high - low) * (1.0 + tanh(log_std))
 
     @nn.nowrap
+    def activated(self, numbers: Any, activations: Any) -> Any:
+        """Applies `std_activation` and returns log_std; `activations` are the functions of JAX or of torch."""
+        std = apply_output_activation(parse_output_activation(self.std_activation, "std"), numbers, activations)
+        # A standard deviation of 0 or less counts as the smallest one.
+        return xp.log(xp.maximum(std, math.exp(LOWEST)))
+
+    @nn.nowrap
     def start(self) -> float:
         """Returns the number that `bounded` maps to `initial_log_std`."""
+        if self.std_activation is not None and self.log_std_bounds is not None:
+            raise ValueError(
+                f"std_activation: expected None with log_std_bounds, got {self.std_activation!r}. Leave one of them "
+                f"out."
+            )
         if self.log_std_bounds is None:
             return self.initial_log_std
         if not isinstance(self.log_std_bounds, (tuple, list)) or len(self.log_std_bounds) != 2:

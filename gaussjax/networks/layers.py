@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from gaussjax.core.choices import choose
@@ -17,6 +19,8 @@ from gaussjax.core.compiled import number
 from gaussjax.core.text import quoted
 
 Activation: TypeAlias = str | Callable[[Array], Array] | None
+# In a network, layers promote parameters and inputs of different dtypes, which JAX's strict mode refuses otherwise.
+promoting = functools.partial(jax.numpy_dtype_promotion, "standard")
 
 
 def elu(x: Array) -> Array:
@@ -49,8 +53,11 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "celu": jax.nn.celu,
     "elu": elu,
     "gelu": jax.nn.gelu,
+    "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
+    "hard_tanh": jax.nn.hard_tanh,
     "identity": lambda x: x,
     "leaky_relu": jax.nn.leaky_relu,
+    "mish": jax.nn.mish,
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
     "selu": jax.nn.selu,
@@ -58,6 +65,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
     "softsign": jax.nn.soft_sign,
+    "sqrt": jnp.sqrt,
     "tanh": jnp.tanh,
 }
 
@@ -116,6 +124,21 @@ def kernel_initializer(name: str, scale: float = 1.0) -> Any:
 def dense(features: int, name: str | None, initializer: str, scale: float, dtype: Any = None, **linen: Any) -> nn.Dense:
     """Makes a dense layer with the named kernel initialiser; `linen` has further arguments of `nn.Dense`."""
     return nn.Dense(features, dtype=dtype, kernel_init=kernel_initializer(initializer, scale), name=name, **linen)
+
+
+def convolved(images: Array, kernel: Array, *arguments: Any, **options: Any) -> Array:
+    """Calls `jax.lax.conv_general_dilated`; on explicit axes of a mesh the result is sharded like the images."""
+
+    def convolve(images: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(images, kernel, *arguments, **options)
+
+    sharding = jax.typeof(images).sharding
+    if not any(sharding.spec):
+        return convolve(images, kernel)
+    # JAX does not shard the gradient of a convolution with explicit axes (jax 0.10.2).
+    result = NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0], None, None, None))
+    automatic: Any = jax.sharding.auto_axes(convolve, out_sharding=result)
+    return automatic(images, kernel)
 
 
 class Layers(nn.Module):

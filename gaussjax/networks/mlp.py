@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
 from gaussjax import spaces
 from gaussjax.networks.heads import GaussianHead, NetworkOutput
-from gaussjax.networks.layers import Activation, Layers, kernel_initializer
+from gaussjax.networks.layers import Activation, Layers, convolved, kernel_initializer, promoting
 
 
 class Network(nn.Module, kw_only=True):
@@ -17,7 +16,8 @@ class Network(nn.Module, kw_only=True):
 
     Attributes:
         output_activation: Activation of the mean. The policy replaces "auto"; without a policy it means "tanh".
-        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds and off_diagonal.
+        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds, off_diagonal and
+            std_activation.
         norm: None, or "layer" for layer normalisation before each activation.
         initializer: Name of the kernels' initialiser: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal".
         scale: Factor on the initial kernels of the hidden layers.
@@ -39,6 +39,7 @@ class Network(nn.Module, kw_only=True):
     num_actions: int | None = None
     observation_space: spaces.Space | None = None
     off_diagonal: bool | None = None
+    std_activation: Activation = None
 
     def setup(self) -> None:
         self.layers = self.dense_layers()
@@ -46,17 +47,13 @@ class Network(nn.Module, kw_only=True):
 
     def features(self, observations: spaces.Observations) -> Any:
         """Returns the trunk's output, which is the input of the head and of a shared critic."""
-        return self.layers(self.flat(observations))
+        space = self.observation_space
+        return self.layers(observations if space is None else spaces.flatten(space, observations))
 
     def __call__(self, observations: spaces.Observations) -> NetworkOutput:
         """Returns the mean, log_std and a dict of further outputs."""
-        return self.head(self.features(observations))
-
-    def flat(self, observations: spaces.Observations) -> Float[Array, "*batch features"]:
-        """Flattens each observation to one vector."""
-        if self.observation_space is None:
-            return observations
-        return spaces.flatten(self.observation_space, observations)
+        with promoting():
+            return self.head(self.features(observations))
 
     @nn.nowrap
     def dense_layers(self, **linen: Any) -> Layers:
@@ -68,7 +65,8 @@ class Network(nn.Module, kw_only=True):
     def convolution(self, features: int, kernel: int, stride: int, padding: str) -> nn.Conv:
         """Makes a convolution with a square kernel and the network's dtype and initialiser."""
         start = kernel_initializer(self.initializer, self.scale)
-        return nn.Conv(features, (kernel,) * 2, (stride,) * 2, padding, dtype=self.dtype, kernel_init=start)
+        options = {"dtype": self.dtype, "kernel_init": start, "conv_general_dilated": convolved}
+        return nn.Conv(features, (kernel,) * 2, (stride,) * 2, padding, **options)
 
     @nn.nowrap
     def gaussian_head(self, **linen: Any) -> GaussianHead:
@@ -76,7 +74,9 @@ class Network(nn.Module, kw_only=True):
         mean_activation = "tanh" if self.output_activation == "auto" else self.output_activation
         log_std = self.std, self.initial_log_std, self.log_std_bounds
         kernel = self.initializer, self.output_scale
-        return GaussianHead(self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, **linen)
+        return GaussianHead(
+            self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, self.std_activation, **linen
+        )
 
 
 class MLP(Network):

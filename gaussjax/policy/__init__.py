@@ -14,3 +14,4 @@ from gaussjax.policy.policy import Spec as Spec
 from gaussjax.policy.serve import serve as serve
 from gaussjax.policy.squashed import squashed_gaussian as squashed_gaussian
 from gaussjax.policy.strict import strict as strict
+from gaussjax.policy.truncated import truncated_gaussian as truncated_gaussian

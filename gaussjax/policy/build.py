@@ -10,9 +10,9 @@ import jax
 from jaxtyping import Array
 
 from gaussjax import spaces
-from gaussjax.core.arrays import refuse_huge, xp
+from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose, nearest
-from gaussjax.core.compiled import flag
+from gaussjax.core.compiled import flag, refuse_huge
 from gaussjax.distributions.distribution import check_reduction
 from gaussjax.networks.description import hashable
 from gaussjax.policy import checks

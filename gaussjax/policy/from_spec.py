@@ -16,10 +16,12 @@ from gaussjax.policy.gaussian import gaussian
 from gaussjax.policy.multivariate import multivariate_gaussian
 from gaussjax.policy.policy import Kind, Policy, Spec, remake
 from gaussjax.policy.squashed import squashed_gaussian
+from gaussjax.policy.truncated import truncated_gaussian
 
 # Most actions of a described policy, whose parts take some 100 bytes for each.
 _MOST_ACTIONS = 10**6
-_FACTORIES = {factory.__name__: factory for factory in (gaussian, multivariate_gaussian, squashed_gaussian)}
+_KINDS = (gaussian, multivariate_gaussian, squashed_gaussian, truncated_gaussian)
+_FACTORIES = {factory.__name__: factory for factory in _KINDS}
 
 
 def from_spec(spec: Spec | Mapping[str, Any], network: Any = None, kind: Kind | None = None) -> Policy:

@@ -13,10 +13,14 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import like_actions
-from gaussjax.envs import check
+from gaussjax.core.compiled import anywhere, varying, where
+from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.host import Rollout
+
+# Shorter rollouts, such as those of an evaluation, would draw cached states nearly as often as they use them.
+_LONG = 16
 
 
 class RolloutState(NamedTuple):
@@ -29,6 +33,7 @@ class RolloutState(NamedTuple):
         carry: Recurrent state of the policy, or `()`.
         returns: Sums of the rewards of the running episodes, `(N,)`.
         lengths: Environment steps of the running episodes, `(N,)`.
+        first: First states and observations, for an environment whose episodes go back to these, or `()`.
     """
 
     environment_states: Any
@@ -37,6 +42,7 @@ class RolloutState(NamedTuple):
     carry: Any
     returns: Float[Array, " envs"]
     lengths: Float[Array, " envs"]
+    first: Any = ()
 
 
 class EpisodeSums(NamedTuple):
@@ -48,36 +54,9 @@ class EpisodeSums(NamedTuple):
         lengths: Sum of their lengths, in environment steps.
     """
 
-    count: Float[Any, ""]
-    returns: Float[Any, ""]
-    lengths: Float[Any, ""]
-
-    @classmethod
-    def zeros(cls) -> EpisodeSums:
-        """Sums over no episode."""
-        return cls(*(jnp.zeros(()) for _ in cls._fields))
-
-
-def episode_metrics(ended: EpisodeSums, latest: EpisodeSums) -> dict[str, Array]:
-    """Number of episodes that ended in a step of a training, and mean return and mean length of the latest ones.
-
-    Args:
-        ended: Sums over the episodes that ended in this step.
-        latest: Sums over the episodes of the latest step in which any ended.
-
-    Returns:
-        `episodes`, and the means `episode_return` and `episode_length`, in environment steps. Both means are 0
-        before the first episode has ended.
-
-    Example:
-        >>> none, two = EpisodeSums.zeros(), EpisodeSums(jnp.array(2.0), jnp.array(-6.0), jnp.array(400.0))
-        >>> {name: float(value) for name, value in episode_metrics(none, two).items()}
-        {'episodes': 0.0, 'episode_return': -3.0, 'episode_length': 200.0}
-    """
-    # No NaN for "none": jax_debug_nans would raise.
-    count = jnp.maximum(latest.count, 1.0)
-    means = {"episode_return": latest.returns / count, "episode_length": latest.lengths / count}
-    return {"episodes": ended.count, **means}
+    count: Float[Any, "*steps"]
+    returns: Float[Any, "*steps"]
+    lengths: Float[Any, "*steps"]
 
 
 def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int) -> RolloutState:
@@ -99,10 +78,11 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
-    states, observations = jax.vmap(partial(check.reset, environment))(keys.split(key, num_envs))
+    states, observations = jax.vmap(partial(checked_reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     resets = jnp.ones(num_envs, bool)
-    return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros)
+    first = (states, observations) if environment.resets == "first" else ()
+    return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros, first)
 
 
 def collect(
@@ -152,9 +132,13 @@ def collect(
     # Drawing all noise before the scan is cheaper than drawing it in each step.
     noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
+    starts = state.first
+    if environment.resets == "rollout" and num_steps >= _LONG:
+        start_key, reset_key = keys.split(reset_key)
+        starts = jax.vmap(partial(checked_reset, environment))(keys.split(start_key, num_envs))
     bounds = spaces.bounds(spaces.action_box(environment.action_space))
 
-    def step(indices: Array, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
+    def step(indices: Array, starts: Any, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
         (state, sums), (noise, t) = carried, inputs
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         draw = {"deterministic": True} if deterministic else {"noise": noise}
@@ -163,17 +147,20 @@ def collect(
         if uniform is not None:
             actions = jnp.where(uniform, _uniform(policy, noise), actions)
         actions = jnp.clip(actions, *like_actions(*bounds, actions))
-        stepped = jax.vmap(partial(check.step, environment))(state.environment_states, state.observations, actions)
+        stepped = jax.vmap(partial(checked_step, environment))(state.environment_states, state.observations, actions)
         done = stepped.terminated | stepped.truncated
 
         def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
-            fresh = jax.vmap(partial(check.reset, environment))(reset_keys)
+            if starts:
+                fresh = jax.vmap(_rekeyed)(starts, reset_keys)
+            else:
+                fresh = jax.vmap(partial(checked_reset, environment))(reset_keys)
             return jax.tree.map(partial(_chosen, done), fresh, ended)
 
-        # In most steps no episode ends, and `cond` then skips the resets.
+        # In most steps no episode ends, and `cond` then skips the resets, in a `vmap` over trainings too.
         after = stepped.state, stepped.observation
-        states, observations = jax.lax.cond(jnp.any(done), reset, lambda ended: ended, after)
+        states, observations = jax.lax.cond(anywhere(jnp.any(done)), reset, lambda ended: ended, after)
         taken = state.observations, act.outputs["raw_actions"], actions
         row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
         returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
@@ -183,10 +170,11 @@ def collect(
         following = RolloutState(states, observations, done, act.outputs.get("carry", ()), *running)
         return (following, sums), (row, state.carry)
 
-    def run(state: RolloutState, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
+    def run(state: RolloutState, starts: Any, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
         zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
         times = jnp.arange(num_steps)
-        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices), (state, zeros), (noise, times))
+        first = varying((state, zeros), like=(params, state, noise))
+        (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices, starts), first, (noise, times))
         carries = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), carries, last.carry)
         done = rows[4] | rows[5]
         resets = jnp.concatenate([state.resets[None], done[:-1]])
@@ -196,19 +184,28 @@ def collect(
         # Each device looks for ended episodes among its own copies only, so that no device waits for another.
         first, second = PartitionSpec(mesh.axis_names), PartitionSpec(None, mesh.axis_names)
         run = jax.shard_map(
-            run, mesh=mesh, in_specs=(first, second, first), out_specs=(second, first, second), check_vma=False
+            run, mesh=mesh, in_specs=(first, first, second, first), out_specs=(second, first, second), check_vma=False
         )
-    experience, last, sums = run(state, noise, jnp.arange(num_envs))
-    return experience, last, EpisodeSums(*jnp.sum(sums, axis=1))
+    experience, last, sums = run(state._replace(first=()), starts, noise, jnp.arange(num_envs))
+    return experience, last._replace(first=state.first), EpisodeSums(*jnp.sum(sums, axis=1))
 
 
 def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
     """Rows of `new` where `done` is True, and rows of `old` elsewhere; both may be arrays of keys."""
-    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
-        # JAX's checker of reused keys takes a select of keys as a use of both.
-        data = _chosen(done, jax.random.key_data(new), jax.random.key_data(old))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
-    return jax.vmap(jnp.where)(done, new, old)
+    # States of MuJoCo Warp share leaves among all copies, and each step overwrites them.
+    return where(done, new, old) if new.shape[:1] == done.shape else old
+
+
+def _rekeyed(start: Any, reset_key: Key[Array, ""]) -> Any:
+    """The start of an episode, with keys that depend on its own ones and on the key of this reset."""
+
+    def new(leaf: Array) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        mixed = jax.vmap(lambda key: keys.fold_in(key, keys.bits(reset_key)))(leaf.reshape(-1))
+        return mixed.reshape(leaf.shape)
+
+    return jax.tree.map(new, start)
 
 
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
@@ -303,5 +300,6 @@ def first_episodes(
 
     zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros((), jnp.int32)
     first = start(environment, policy, start_key, episodes), jnp.ones(episodes, bool), *zeros
+    first = varying(first, like=(params, key))
     _, running, returns, lengths, _ = jax.lax.while_loop(goes_on, step, first)
     return returns, lengths, running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -82,21 +83,13 @@ def evaluate(
     carry = carry if jax.tree.leaves(carry) else None
 
     normalizer = statistics_for(policy, normalizer)
-
-    @jax.jit
-    def act(params: Params, key: jax.Array, observations: Any, carry: Any) -> tuple[jax.Array, Any]:
-        if nested and isinstance(policy.spec.observation_space, spaces.Box):
-            observations = spaces.flatten(space, observations)
-        if normalizer is not None:
-            observations = normalize.apply(normalizer, observations, name="observations")
-        # The policy needs no resets, because only the first episode of each environment counts.
-        output = policy.act(params, key, observations, deterministic=deterministic, carry=carry)
-        return output.actions, output.outputs.get("carry")
-
     runner = Runner(environments)
     space = spaces.as_space(environments.single_observation_space)
-    # A policy may have been trained on flat vectors of observations that are no array.
-    nested = not isinstance(space, spaces.Box)
+    try:
+        act = _actions(policy, space, deterministic)
+    except TypeError:
+        # A network with a list as a field has no hash.
+        act = _actions.__wrapped__(policy, space, deterministic)
     runner.timeout = timeout
     returns, lengths, steps = np.zeros(episodes), np.zeros(episodes, int), 0
     running = np.ones(episodes, bool)
@@ -106,13 +99,34 @@ def evaluate(
         while running.any() and (max_steps is None or steps < max_steps):
             if on_step is not None and running[0]:
                 on_step(environments.envs[0])
-            actions, carry = act(params, jax.random.fold_in(key, steps), observations, carry)
+            actions, carry = act(params, normalizer, jax.random.fold_in(key, steps), observations, carry)
             observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
             steps += 1
             returns[running] += rewards[running]
             lengths[running] += 1
             running &= ~(terminated | truncated)
     return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))
+
+
+# Kept, because a training may evaluate its policy many times.
+@functools.lru_cache(16)
+def _actions(policy: Policy, space: spaces.Space, deterministic: bool) -> Callable[..., tuple[jax.Array, Any]]:
+    # A policy may have been trained on flat vectors of observations that are no array.
+    flat = not isinstance(space, spaces.Box) and isinstance(policy.spec.observation_space, spaces.Box)
+
+    @jax.jit
+    def act(
+        params: Params, normalizer: normalize.Normalizer, key: jax.Array, observations: Any, carry: Any
+    ) -> tuple[jax.Array, Any]:
+        if flat:
+            observations = spaces.flatten(space, observations)
+        if normalizer is not None:
+            observations = normalize.apply(normalizer, observations, name="observations")
+        # The policy needs no resets, because only the first episode of each environment counts.
+        output = policy.act(params, key, observations, deterministic=deterministic, carry=carry)
+        return output.actions, output.outputs.get("carry")
+
+    return act
 
 
 def _compiled(

@@ -177,15 +177,14 @@ class Runner:
 
     def _array(self, observations: Any, when: str) -> Any:
         arrays = _copied(observations, self.observations)
-        for array, _ in _pairs(arrays, self.observations):
-            if len(array) != self.environments.num_envs:
-                raise ValueError(f"{len(array)} observations, not one for each of {self.environments.num_envs}")
         self._check_shapes(arrays, when, None)
         return arrays
 
     def _check_shapes(self, observations: Any, when: str, index: int | None) -> None:
-        """Raises an error unless one observation, or the first of a batch, has the shapes of the space."""
+        """Raises an error unless one observation, or one of each environment, has the shapes of the space."""
         for array, stored in _pairs(observations, self.observations):
+            if index is None and len(array) != self.environments.num_envs:
+                raise ValueError(f"{len(array)} observations, not one for each of {self.environments.num_envs}")
             shape = array.shape[1:] if index is None else array.shape
             if shape != stored.shape:
                 raise wrong_shape(self.environments, index, stored.shape, shape, when)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaussjax.core.arrays import as_array, refuse_huge, xp
-from gaussjax.core.compiled import checked
+from gaussjax.core.arrays import as_array, xp
+from gaussjax.core.compiled import checked, refuse_huge
 from gaussjax.core.text import quoted
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax import tree
-from jax.core import Tracer
 
 from gaussjax.core.arrays import fill
-from gaussjax.core.compiled import FLOATING, count, integer
+from gaussjax.core.compiled import FLOATING, count, integer, refuse_traced
 from gaussjax.core.text import quoted
 
 
@@ -45,7 +43,8 @@ class Box:
 
     def __post_init__(self) -> None:
         shape = self.shape
-        _refuse_traced(self, "low", "high")
+        for name in ("low", "high", "shape"):
+            refuse_traced(getattr(self, name), name, "Box")
         if shape is None and np.shape(self.low) == np.shape(self.high):
             shape = np.shape(self.low) or (1,)
         if np.ndim(shape) != 1 or not all(isinstance(n, (int, np.integer)) for n in shape):  # type: ignore[union-attr]
@@ -93,7 +92,8 @@ class Discrete:
     start: int = 0
 
     def __post_init__(self) -> None:
-        _refuse_traced(self, "n", "start")
+        for name in ("n", "start"):
+            refuse_traced(getattr(self, name), name, "Discrete")
         fill(self, n=count(self.n, "n"), start=integer(self.start, "start"))
 
 
@@ -117,7 +117,7 @@ class MultiDiscrete:
     nvec: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _refuse_traced(self, "nvec")
+        refuse_traced(self.nvec, "nvec", "MultiDiscrete")
         if np.ndim(self.nvec) != 1:
             raise TypeError(f"nvec: expected a tuple of numbers of values, got {self.nvec!r}. One integer is (4,).")
         fill(self, nvec=tuple(count(n, "nvec") for n in self.nvec))
@@ -202,6 +202,7 @@ def as_space(space: Any) -> Space:
             return Box(shape=(space,))
         case tuple() | list() if all(isinstance(n, (int, np.integer)) for n in space):
             return Box(shape=tuple(space))
+    refuse_traced(space, "space", "shape")
     # Gymnasium's spaces are recognised by their attributes, without importing gymnasium.
     if hasattr(space, "low") and hasattr(space, "high"):
         return Box(space.low, space.high, space.shape, space.dtype)
@@ -261,15 +262,6 @@ def action_box(space: Any) -> Box:
 
 def _is_called(space: Any, name: str) -> bool:
     return any(cls.__name__ == name for cls in type(space).__mro__)
-
-
-def _refuse_traced(space: Any, *names: str) -> None:
-    for name in names:
-        if any(isinstance(leaf, Tracer) for leaf in tree.leaves(getattr(space, name))):
-            raise TypeError(
-                f"{name}: expected numbers, got a traced array in a {type(space).__name__}. Make the space outside of "
-                f"jit, or under jax.ensure_compile_time_eval()."
-            )
 
 
 def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[float, ...]:

@@ -10,6 +10,7 @@ from gaussjax.torch.policy import from_spec as from_spec
 from gaussjax.torch.policy import gaussian as gaussian
 from gaussjax.torch.policy import multivariate_gaussian as multivariate_gaussian
 from gaussjax.torch.policy import squashed_gaussian as squashed_gaussian
+from gaussjax.torch.policy import truncated_gaussian as truncated_gaussian
 from gaussjax.torch.policy_file import load as load
 from gaussjax.torch.policy_file import save as save
 from gaussjax.torch.random import from_jax as from_jax

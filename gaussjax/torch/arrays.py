@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.autograd import forward_ad
 
 from gaussjax.core import arrays
@@ -33,22 +34,26 @@ class _Elementwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         return None, None, *(gradient * slope for slope in ctx.slopes(*ctx.saved_tensors))
 
-
-class _ForwardElementwise(_Elementwise):
-    """The same function with forward mode, which torch.compile cannot trace."""
-
     @staticmethod
     def jvp(ctx: Any, _function: None, _slopes: None, *tangents: torch.Tensor) -> torch.Tensor:
-        # torch disables forward mode within jvp, so a second forward derivative would be zero without an error.
-        with forward_ad._set_fwd_grad_enabled(True):
+        compiling = torch.compiler.is_compiling()
+        if compiling and [layer.key() for layer in get_interpreter_stack() or ()].count(TransformType.Jvp) > 1:
+            raise NotImplementedError(
+                "torch.compile: expected at most one forward derivative, got torch.func.jvp within another. Take one "
+                "of them in reverse with torch.func.grad, or do not compile."
+            )
+        # torch disables forward mode within jvp, so a second forward derivative would be zero without an error. With
+        # forward mode torch.compile would call this function without end (torch 2.13).
+        with forward_ad._set_fwd_grad_enabled(not compiling):
             points = (forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
             terms = zip(ctx.slopes(*points), tangents, strict=True)
             return sum(slope * tangent for slope, tangent in terms if tangent is not None)  # type: ignore[return-value]
 
 
-def _elementwise(*arguments: Any) -> torch.Tensor:
-    kind = _Elementwise if torch.compiler.is_compiling() else _ForwardElementwise
-    return kind.apply(*arguments)
+# Within torch.func.grad torch.compile differentiates the formula itself, unless it keeps the call (torch 2.13).
+@torch.compiler.allow_in_graph
+def _elementwise(number: int, *tensors: torch.Tensor) -> torch.Tensor:
+    return _Elementwise.apply(*arrays.FORMULAS[number], *tensors)
 
 
 def tensor(value: Any) -> Any:
@@ -124,6 +129,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "asarray": _asarray,
     "astype": lambda x, dtype: x.to(dtype),
     "at_least_float32": _at_least_float32,
+    "broadcast_together": lambda xs, shapes: tuple(map(torch.broadcast_to, xs, shapes)),
     "clip": lambda x, low, high: torch.where(x < low, low, torch.where(x > high, high, x)),
     "concatenate": lambda tensors, axis=0: torch.cat(tuple(tensors), axis),
     "constant": lambda value, like: torch.as_tensor(np.array(value), dtype=like.dtype, device=like.device),
@@ -145,6 +151,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "minimum": minimum,
     "ndim": torch.Tensor.dim,
     "one_hot": lambda x, count: (x.unsqueeze(-1) == torch.arange(count, device=x.device)).float(),
+    "running_maximum": lambda x: torch.cummax(x, 0).values,
     "shape": lambda x: x.shape,
     "solve_unit_lower": lambda factor, right: torch.linalg.solve_triangular(
         factor, right, upper=False, unitriangular=True

@@ -16,15 +16,18 @@ from gaussjax.networks.expressions import apply_output_activation, parse_output_
 from gaussjax.networks.heads import STD_KINDS, GaussianHead
 from gaussjax.networks.layers import Activation, refuse_function
 from gaussjax.networks.layers import Layers as Described
-from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, output, step
+from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, guarded_sequence, output, step
 from gaussjax.networks.recurrent.layers import RecurrentLayers as DescribedRecurrence
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "celu": F.celu,
     "elu": F.elu,
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_exact": F.gelu,
+    "hard_tanh": F.hardtanh,
     "identity": lambda x: x,
     "leaky_relu": F.leaky_relu,
+    "mish": F.mish,
     "relu": F.relu,
     "relu6": F.relu6,
     "selu": F.selu,
@@ -32,6 +35,7 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": F.silu,
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "softsign": F.softsign,
+    "sqrt": torch.sqrt,
     "tanh": torch.tanh,
 }
 
@@ -86,7 +90,10 @@ class Dense(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the outputs in the layer's dtype, or without one in the dtype to which the operands promote."""
-        return F.linear(*cast(self.compute, x, self.weight, self.bias))
+        weight, bias = self.weight, self.bias
+        if self.compute is None and x.dtype == weight.dtype == bias.dtype:
+            return F.linear(x, weight, bias)
+        return F.linear(*cast(self.compute, x, weight, bias))
 
 
 class Norm(nn.LayerNorm):
@@ -140,10 +147,11 @@ class Layers(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
-        for i, activate in enumerate(self.activations):
-            x = getattr(self, f"dense_{i}")(x)
+        parts: Any = iter(self._modules.values())
+        for activate in self.activations:
+            x = next(parts)(x)
             if self.normalised:
-                x = getattr(self, f"norm_{i}")(x)
+                x = next(parts)(x)
             x = activate(x)
         return x
 
@@ -183,6 +191,9 @@ class RecurrentLayers(nn.Module):
 
     def forward(self, x: torch.Tensor, carry: Any, resets: torch.Tensor | None = None) -> tuple[torch.Tensor, Any]:
         """Returns the last layer's output at each step, and the carry after the last step."""
+        return guarded_sequence(lambda x, carry: self._run(x, carry, resets), x, carry, resets)
+
+    def _run(self, x: torch.Tensor, carry: Any, resets: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         sequence = x.ndim > output(carry[0]).ndim
         states = []
         for i, before in enumerate(carry):
@@ -258,14 +269,22 @@ class Head(nn.Module):
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Returns the mean `(…, act)`, log_std and a dict of further outputs."""
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        if features.dtype != torch.float32:
+            features = features.to(torch.promote_types(features.dtype, torch.float32))
         mean = apply_output_activation(self.output_activation, self.mean(features), ACTIVATIONS)
-        fixed = mean.new_full((mean.shape[-1],), self.described.start())
-        log_std = self.described.bounded(self._made("log_std", features, fixed), torch.tanh)
+        log_std = self._made("log_std", features)
+        if log_std is None:
+            log_std = mean.new_full((mean.shape[-1],), self.described.start())
+        if self.described.log_std_bounds is not None:
+            log_std = self.described.bounded(log_std, torch.tanh)
+        if self.described.std_activation is not None:
+            log_std = self.described.activated(log_std, ACTIVATIONS)
         if not self.described.off_diagonal:
             return mean, log_std, {}
-        return mean, log_std, {"off_diagonal": self._made("off_diagonal", features, fixed[:0])}
+        pairs = self._made("off_diagonal", features)
+        return mean, log_std, {"off_diagonal": mean.new_zeros(0) if pairs is None else pairs}
 
-    def _made(self, name: str, features: torch.Tensor, constant: torch.Tensor) -> torch.Tensor:
-        part = getattr(self, name, constant)
-        return part(features) if isinstance(part, nn.Module) else part
+    def _made(self, name: str, features: torch.Tensor) -> torch.Tensor | None:
+        # Without `getattr`, which formats an error for each name that a module does not have.
+        layer = self._modules.get(name)
+        return self._parameters.get(name) if layer is None else layer(features)

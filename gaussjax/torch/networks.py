@@ -16,6 +16,7 @@ from torch import nn
 
 from gaussjax import networks, spaces
 from gaussjax.networks import actor_critic, graph
+from gaussjax.networks.recurrent.cells import guarded
 from gaussjax.torch.layers import ACTIVATIONS, Conv, Dense, Head, Layers, Norm, RecurrentLayers, Start, activation
 
 
@@ -81,12 +82,12 @@ class Recurrent(Network):
     def features(self, observations: Any, carry: Any, resets: Any = None) -> tuple[torch.Tensor, Any]:
         """Returns the trunk's output and the new carry."""
         x, carry = self.memory(self.flat(observations), carry, resets)
-        return self.layers(x), carry
+        return guarded(self.layers, x), carry
 
     def forward(self, observations: Any, carry: Any, resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
         """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
         features, carry = self.features(observations, carry, resets)
-        mean, log_std, outputs = self.head(features)
+        mean, log_std, outputs = guarded(self.head, features)
         return mean, log_std, {**outputs, "carry": carry}
 
 

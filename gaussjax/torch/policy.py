@@ -40,6 +40,8 @@ class Module:
 
     def apply(self, params: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
         """Calls the module with these parameters."""
+        if isinstance(params, Held):
+            return params.module(*arguments)
         if self.built_in:
             return functional_call(self.module, dict(params), arguments)
         # Buffers such as running means are copied, because a policy must not change its module.
@@ -57,6 +59,12 @@ class Module:
             raise TypeError(
                 f"observations: expected {wanted}, the type of the parameters, got {got}. Convert one of them."
             ) from error
+
+
+class Held(NamedTuple):
+    """A module that has its own parameters, in place of a dict of them; an optimizer may change them in place."""
+
+    module: nn.Module
 
 
 class _InTorch(NamedTuple):
@@ -112,7 +120,7 @@ def _converting(function: Callable[..., Any], static: tuple[str, ...]) -> Callab
 
 def _check_params(params: Any, expected: Callable[[], Any]) -> None:
     # torch.compile cannot trace JAX's pytree functions, so a compiled call does not check the parameters.
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or isinstance(params, Held):
         return
     wrong = [] if isinstance(params, Mapping) else [type(params).__name__]
     if not wrong:
@@ -159,7 +167,8 @@ def _twin(factory: Callable[..., Policy]) -> Callable[..., Policy]:
 gaussian = _twin(policies.gaussian)
 squashed_gaussian = _twin(policies.squashed_gaussian)
 multivariate_gaussian = _twin(policies.multivariate_gaussian)
-_TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivariate_gaussian)}
+truncated_gaussian = _twin(policies.truncated_gaussian)
+_TWINS = {twin.__name__: twin for twin in (gaussian, squashed_gaussian, multivariate_gaussian, truncated_gaussian)}
 
 
 class _Own(NamedTuple):

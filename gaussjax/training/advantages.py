@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from gaussjax.core.compiled import varying
+
 
 def generalized_advantages(
     rewards: Float[Array, " time *envs"],
@@ -50,4 +52,5 @@ def generalized_advantages(
         advantage = now[0] + now[1] * later
         return advantage, advantage
 
-    return jax.lax.scan(step, jnp.zeros_like(errors[0]), (errors, decay), reverse=True)[1]
+    last = varying(jnp.zeros_like(errors[0]), like=(errors, decay))
+    return jax.lax.scan(step, last, (errors, decay), reverse=True)[1]

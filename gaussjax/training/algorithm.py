@@ -6,8 +6,7 @@ import dataclasses
 import math
 import numbers
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +18,7 @@ from jaxtyping import Array, Float
 from gaussjax import envs, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.networks.actor_critic import statistics_for
-from gaussjax.policy import Policy
-from gaussjax.rollout.compiled import EpisodeSums
+from gaussjax.policy import Policy, gaussian, squashed_gaussian, truncated_gaussian
 
 # Largest int32 number, at which the counters of steps stay.
 LAST_STEP = 2**31 - 1
@@ -31,14 +29,8 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "float": (numbers.Real, "a number"),
     "bool": ((bool, np.bool_), "True or False"),
 }
-# Means that are 0 only if nothing was averaged, each with all means over the same episodes or gradient steps.
-_MEANS = {
-    "episode_length": ("episode_return", "episode_length"),
-    "temperature": (
-        *("critic_loss", "actor_loss", "value", "entropy"),
-        *("temperature", "std", "log_std_clipped", "saturation"),
-    ),
-}
+# Kinds of policy that an algorithm makes by name.
+KINDS = {kind.__name__: kind for kind in (gaussian, squashed_gaussian, truncated_gaussian)}
 
 
 class Algorithm(NamedTuple):
@@ -54,6 +46,7 @@ class Algorithm(NamedTuple):
         on_policy: True if all actions of a step come from the parameters of its input state.
         in_place: True if a step donates the buffers of its input state.
         random_steps: Environment steps at the start whose actions are uniform in the Box and ignore the policy.
+        normalizes: True if the policy gets observations normalised by `state.observation_statistics`.
     """
 
     init: Callable[[Any], Any]
@@ -63,6 +56,7 @@ class Algorithm(NamedTuple):
     on_policy: bool = False
     in_place: bool = False
     random_steps: int = 0
+    normalizes: bool = False
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
@@ -147,6 +141,18 @@ def without_pixels(config: Any, policy: Policy) -> Any:
     """Returns the config, with `normalize_observations` switched off if the policy's network scales its pixels."""
     normalizes = config.normalize_observations and statistics_for(policy, True)
     return config if normalizes else dataclasses.replace(config, normalize_observations=False)
+
+
+def observation_keys(space: Any, config: Any) -> dict[str, Any]:
+    """The config's `actor_keys` and `critic_keys` for a space; None means all entries.
+
+    By default the actor gets `state` and the critic `privileged_state`, in a space with both of them.
+    """
+    space = spaces.as_space(space)
+    names = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
+    defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
+    chosen = (config.actor_keys or defaults[0]), (config.critic_keys or defaults[1])
+    return dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
 
 
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
@@ -265,11 +271,6 @@ def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.GradientTransformation(optimizer.init, update)
 
 
-def where(condition: Array, new: Any, old: Any) -> Any:
-    """Returns the pytree `new` if the scalar condition is true, and the pytree `old` otherwise."""
-    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
-
-
 def counted(steps: Any, more: int) -> Any:
     """Adds to a counter of steps, an int or an int32 scalar, which stays at 2³¹ - 1 instead of wrapping around."""
     if isinstance(steps, int):
@@ -281,26 +282,3 @@ def environment_seed(key: Array) -> int:
     """A seed of 63 bits for the environments of the host, so that no two trainings share a seed; consumes the key."""
     high, low = np.asarray(jax.random.bits(key, (2,), jnp.uint32)).tolist()
     return (high << 32 | low) >> 1
-
-
-def host_metrics(steps: int, taken: int, start: float, ended: EpisodeSums, latest: EpisodeSums) -> dict[str, Any]:
-    """Metrics of a step on the host, with the numbers of `rollout.compiled.episode_metrics`."""
-    count = max(latest.count, 1.0)
-    return {
-        "step": steps,
-        "steps_per_second": taken / (time.perf_counter() - start),
-        "episodes": ended.count,
-        "episode_return": latest.returns / count,
-        "episode_length": latest.lengths / count,
-    }
-
-
-def without_empty_means(row: Mapping[str, float]) -> dict[str, float]:
-    """Metrics for a file or a screen, with NaN in place of each mean over nothing.
-
-    Example:
-        >>> without_empty_means({"episodes": 0.0, "episode_return": 0.0, "episode_length": 0.0})
-        {'episodes': 0.0, 'episode_return': nan, 'episode_length': nan}
-    """
-    empty = {name for witness, names in _MEANS.items() if row.get(witness) == 0.0 for name in names}
-    return {name: math.nan if name in empty else value for name, value in row.items()}

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
 from gaussjax import networks, normalize, spaces
+from gaussjax.core.choices import choose
+from gaussjax.core.compiled import where
 from gaussjax.data.recorded import Dataset as Dataset
 from gaussjax.data.recorded import read_dataset as read_dataset
 from gaussjax.data.recorded import refuse_infinite
-from gaussjax.policy import Params, Policy, checks, gaussian
+from gaussjax.policy import Params, Policy, checks
 from gaussjax.random.permutation import permutation
-from gaussjax.training.algorithm import Algorithm as Algorithm
 from gaussjax.training.algorithm import (
+    KINDS,
     check_argument,
     check_options,
     check_reduction,
@@ -26,10 +29,10 @@ from gaussjax.training.algorithm import (
     log_std_clipped,
     normalized,
     promoting,
-    where,
     without_axis,
     without_pixels,
 )
+from gaussjax.training.algorithm import Algorithm as Algorithm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Config:
     """Power of the variance in the weight of each pair's log-likelihood; 0 is plain maximum likelihood."""
     normalize_observations: bool = True
     """Scale observations to mean 0 and variance 1 by the statistics of the dataset."""
+    policy: Literal["gaussian", "squashed_gaussian", "truncated_gaussian"] = "gaussian"
+    """Kind of policy: clipped to the Box, squashed into it by tanh, or truncated to it."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     activation: str = "tanh"
@@ -60,6 +65,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_options(self, ("num_epochs", "batch_size"), ("learning_rate",))
+        if self.policy not in KINDS:
+            choose(KINDS, self.policy, "policy")
 
 
 class State(NamedTuple):
@@ -83,7 +90,7 @@ class State(NamedTuple):
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of cloning: a diagonal Gaussian with a state-dependent standard deviation.
 
-    Actions are clipped to the Box; log-densities score the samples before the clip.
+    With `config.policy` "gaussian", actions are clipped to the Box; log-densities score the samples before the clip.
 
     Args:
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
@@ -99,8 +106,8 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         'gaussian'
     """
     network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
-    options = {"clip_actions": True, "clipped_log_prob": "unclipped", "min_log_std": -5.0, "keepdims": False}
-    return gaussian(network, observation_space, action_space, **options)
+    options = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
+    return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False, **options)
 
 
 def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
@@ -156,6 +163,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             f"{widths[0]} and {widths[1]}. Use a dataset of the same environment."
         )
     refuse_infinite(dataset)
+    _refuse_outside(dataset.actions, policy)
     optimizer = promoting(optax.adam(config.learning_rate))
     unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
     scored = "raw_actions" if unclipped else "taken_actions"
@@ -211,7 +219,22 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
         state = State(*carry, key, state.observation_statistics, steps)
         return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
 
-    return Algorithm(init, step, policy)
+    return Algorithm(init, step, policy, normalizes=config.normalize_observations)
+
+
+def _refuse_outside(actions: Any, policy: Policy) -> None:
+    """Raises ValueError for recorded actions whose density is 0 under every policy of this kind."""
+    kind = policy.kind
+    if kind.support is None or kind.network_outputs:
+        return
+    actions = jnp.asarray(actions).reshape(len(actions), -1)
+    density = kind.log_prob(kind.distribution(actions, jnp.zeros_like(actions), {}), actions, "sum")
+    outside = np.flatnonzero(np.isneginf(density))
+    if outside.size:
+        raise ValueError(
+            f"dataset: expected actions within {kind.support}, got {outside.size} rows outside, first {outside[0]}. "
+            f"Clip them to the Box, or use another kind of policy."
+        )
 
 
 def _log_stddev(distribution: Any, outputs: dict[str, Any]) -> Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 # An error about a lost process names Gloo or NCCL, which connect CPUs or GPUs, or JAX's coordination service.
@@ -95,6 +97,33 @@ def checked(over: Mesh | None, counts: Mapping[str, int]) -> Mesh | None:
                 f"{nearest}, or make a mesh of fewer devices: gaussjax.training.mesh(jax.devices()[:n])."
             )
     return mesh(over.devices.flat)
+
+
+def on(over: Mesh | None, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a function so that it runs on the mesh `over`, even if the program has set another mesh."""
+    if over is None:
+        return function
+
+    def moved(leaf: Any) -> Any:
+        # An array that was made while the other mesh was set, such as a key, belongs to that mesh.
+        own = jax.typeof(leaf).sharding.mesh if isinstance(leaf, jax.Array) else over.abstract_mesh
+        elsewhere = not own.empty and own != over.abstract_mesh
+        return jax.device_put(leaf, NamedSharding(over, PartitionSpec())) if elsewhere else leaf
+
+    @functools.wraps(function)
+    def on_mesh(*arguments: Any) -> Any:
+        chosen = jax.sharding.get_abstract_mesh()
+        if chosen.empty or chosen == over.abstract_mesh:
+            return function(*arguments)
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+            raise ValueError(
+                f"mesh: expected a call outside of jit, because jax.set_mesh has set {chosen} and the loop has a mesh "
+                f"of its own. Call loop.init and loop.step without jit, or make the loop without mesh."
+            )
+        with jax.set_mesh(over):
+            return function(*jax.tree.map(moved, arguments))
+
+    return on_mesh
 
 
 def spread(tree: Any, over: Mesh | None) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from gaussjax.core.arrays import refuse_huge
+from gaussjax.core.compiled import refuse_huge
 from gaussjax.random import keys
 
 

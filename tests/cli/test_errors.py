@@ -58,9 +58,9 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
 
 # Each line with words of the one line that answers it. {json} is a file, {folder} an empty folder.
 WRONG = [
-    ("", "command: expected one of train, resume, evaluate, info, export, got none. See gaussjax --help."),
+    ("", "command: expected one of train, resume, evaluate, info, export, convert, got none. See gaussjax --help."),
     ("trian ppo Pendulum-v1", "got 'trian'. Did you mean 'train'?"),
-    ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, info, export, got '--seed'."),
+    ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, info, export, convert, got '--seed'."),
     ("train", "algorithm: expected one of ppo, sac, bc, got none."),
     ("train trpo Pendulum-v1", "algorithm: expected one of ppo, sac, bc, got 'trpo'. See gaussjax --help."),
     ("train ppo", "expected ENVIRONMENT, got none. See gaussjax train ppo --help."),
@@ -143,6 +143,11 @@ WRONG = [
     ("info no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
     ("info {folder}", "file: expected a policy file, or the folder of a training with its policy.safetensors"),
     ("export no-such-file --format numpy", "file: no-such-file cannot be read"),
+    ("convert no-such-file --from rsl_rl", "file: no-such-file cannot be read"),
+    ("convert {json} --from rsl_rl --options activtion=relu", "options: name for rsl_rl: expected one of"),
+    ("convert {json} --from rsl_rl --options activation", "options: expected NAME=VALUE"),
+    ("convert {json} --from brax", "expected a checkpoint of brax that holds arrays alone"),
+    ("convert {json} --from rsl_rl --out {folder}", "exists. Name another file with --out."),
     ("export no-such-file --format pickle", "format: expected one of ['numpy', 'onnx', 'stablehlo'], got 'pickle'."),
     ("export no-such-file", "expected --format, got none. See gaussjax export --help."),
     ("export no-such-file --format numpy --out {folder}", "exists. Name another file with --out."),

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from gaussjax.cli import options, progress
 from gaussjax.cli.train import INTERRUPTED
 from gaussjax.training.run import output_files
 from tests.cli.test_errors import SHORT, failed, refused, saved
+from tests.interop import checkpoints
 from tests.test_package import run
 
 
@@ -36,21 +38,25 @@ def test_a_reader_that_goes_away_is_no_error(words):
 
 
 LOADING = """
-import signal, sys
-import gaussjax_command
+import runpy, signal, sys
 
 class Finder:
     def find_spec(self, name, *_):
-        if name == "gaussjax":
+        if name == "gaussjax.policy":
             signal.raise_signal(signal.SIGINT)
 
 sys.meta_path.insert(0, Finder())
-gaussjax_command.main()
 """
+STARTED = {
+    "script": "import gaussjax_command; gaussjax_command.main()",
+    # As Python does for its option -m, while the first argument is the option itself.
+    "module": "sys.argv = ['-m', '--version']; runpy._run_module_as_main('gaussjax.cli.main')",
+}
 
 
-def test_an_interrupt_while_the_command_loads_is_answered_by_a_line(repository):
-    finished = run(repository, "-c", LOADING)
+@pytest.mark.parametrize("name", STARTED)
+def test_an_interrupt_while_the_command_loads_is_answered_by_a_line(repository, name):
+    finished = run(repository, "-c", LOADING + STARTED[name])
     assert finished.returncode == INTERRUPTED
     assert finished.stderr.strip() == "gaussjax: interrupted while it was loading; nothing was written."
 
@@ -207,6 +213,56 @@ def test_an_environment_of_a_users_module_is_trained_evaluated_and_resumed(tmp_p
     assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [64, 128, 192]
 
 
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ("Box(-3.0, 3.0, (2,))", ""),
+        pytest.param(
+            "Box(-1.5, 1.5, (2,))", "mine:Env: step.observation: expected values from ", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_the_environment_of_the_page_trains_and_its_faults_are_printed(repository, tmp_path, space, says):
+    page = (repository / "docs" / "environments.md").read_text()
+    program = re.search(r"```python\n(# mine\.py\n.*?)```", page, re.DOTALL)
+    assert program
+    assert program[1].count("\n") <= 22
+    (tmp_path / "mine.py").write_text(program[1].replace("Box(-3.0, 3.0, (2,))", space))
+    words = "train ppo mine:Env --total-steps 128 --num-envs 2 --num-steps 32 --batch-size 32 --evaluation-episodes 2"
+    done = run(repository, "-m", "gaussjax.cli.main", *words.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mine:Env: 2 episodes, deterministic actions" in " ".join(done.stdout.split())
+    lines = [line for line in done.stdout.splitlines() if line.startswith("mine:Env: ") and "episodes" not in line]
+    assert len(lines) == bool(says)
+    assert all(line.startswith(says) for line in lines)
+    saved = json.loads((tmp_path / "runs" / "mine-Env-ppo-seed0" / "config.json").read_text())
+    assert saved["environment"] == "mine:Env"
+
+
+@pytest.mark.slow
+def test_a_recurrent_policy_on_a_users_jax_environment_is_trained_evaluated_and_resumed(tmp_path, monkeypatch, capsys):
+    """Its actor and its critic see different entries of a dict."""
+    (tmp_path / "my_probe.py").write_text(
+        "from tests.training.jax_probes import asymmetric\n\n\ndef make():\n    return asymmetric(1.0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = [*SHORT, "--network", "lstm", "--recurrent-size", "8", "--sequence-length", "8", "--evaluate-every", "2"]
+    options += ["--evaluation-episodes", "2", "--checkpoint-every", "1", "--no-anneal-learning-rate"]
+    for out, total in (("whole", "256"), ("parts", "128")):
+        cli.main(["train", "ppo", "my_probe:make", "--out", out, "--total-steps", total, *options])
+    cli.main(["resume", "parts", "--environment", "my_probe:make", "--total-steps", "256"])
+    whole, parts = (Path(name) for name in ("whole", "parts"))
+    for name in ("policy.safetensors", "best.safetensors", "checkpoint.safetensors"):
+        same_arrays(whole / name, parts / name)
+    rows, others = ([{**row, "steps_per_second": 0} for row in rows_of(folder)] for folder in (whole, parts))
+    assert rows == others
+    assert [row["evaluation_length"] for row in rows] == ["nan", "1.0", "nan", "1.0"]
+    capsys.readouterr()
+    cli.main(["evaluate", "parts", "--environment", "my_probe:make", "--episodes", "3"])
+    assert "3 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
+
+
 def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, capsys):
     seen = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
     np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
@@ -254,6 +310,22 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
     assert len(shown) > 20
 
 
+def test_convert_writes_a_policy_file_and_prints_the_settings_that_it_assumed(tmp_path, capsys):
+    source, path = checkpoints.folder("rsl_rl") / "rsl_rl_5.5.1_elu.pt", tmp_path / "policy.safetensors"
+    cli.main(["convert", str(source), "--from", "rsl_rl", "--out", str(path), "--options", "clip_actions=0.05"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "policy.safetensors: gaussian with MLP, 5 observations, 2 actions, with statistics" in said
+    assert "The file does not say, and this was assumed: activation=elu, action_space=None, std_range=" in said
+    assert "clip_actions" not in said
+    loaded = gaussjax.load(path)
+    numbers = checkpoints.numbers("rsl_rl", source.name, loaded)
+    found = loaded.act(numbers.observations).actions
+    np.testing.assert_allclose(found, numbers.actions.clip(-0.05, 0.05), rtol=0, atol=1e-6)
+    assert loaded.metadata["assumptions"]["clip_actions"] == 0.05
+    line = refused(capsys, "convert", str(source), "--from", "rsl_rl", "--out", str(path))
+    assert line.endswith("policy.safetensors exists. Name another file with --out, or replace this one with --force.")
+
+
 def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, capsys, monkeypatch):
     from gaussjax.export import numpy_act
 
@@ -273,6 +345,8 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     line = refused(capsys, "export", str(path), "--format", "numpy")
     assert line.endswith("policy.npz exists. Name another file with --out, or replace this one with --force.")
+    itself = refused(capsys, "export", str(path), "--format", "numpy", "--out", str(path), "--force")
+    assert "out: expected another file than the policy" in itself
     os.link(tmp_path / "policy.npz", tmp_path / "kept.npz")
     cli.main(["export", str(path), "--format", "numpy", "--stochastic", "--force"])
     assert numpy_act.load(tmp_path / "policy.npz").inputs != numpy_act.load(tmp_path / "kept.npz").inputs

@@ -14,9 +14,9 @@ from gaussjax.interop import skrl
 READERS = {
     "policy.safetensors": gaussjax.load,
     "summary.safetensors": files.summary,
-    "agent.pt": skrl.read,
-    "agent.pickle": skrl.read,
-    "model.flax": skrl.read,
+    "agent.pt": skrl.arrays,
+    "agent.pickle": skrl.arrays,
+    "model.flax": skrl.arrays,
     "data.npz": data.read_dataset,
     "data.csv": data.read_dataset,
 }

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax.distributions import DiagGaussian, Distribution, MultivariateGaussian, TanhGaussian
+from gaussjax.distributions import DiagGaussian, Distribution, MultivariateGaussian, TanhGaussian, TruncatedGaussian
 from tests.numerics.modes import EAGER_AND_JIT
 
 MEAN = jnp.array([0.3, -0.8], jnp.float32)
@@ -25,7 +25,16 @@ def _squashed(mean: Any, log_std: Any, _: Any) -> Distribution:
     return TanhGaussian(mean, log_std, LOW, HIGH)
 
 
-KINDS = {"diagonal": _diagonal, "squashed": _squashed, "multivariate": MultivariateGaussian}
+def _truncated(mean: Any, log_std: Any, _: Any) -> Distribution:
+    return TruncatedGaussian(mean, log_std, LOW, HIGH)
+
+
+KINDS = {
+    "diagonal": _diagonal,
+    "squashed": _squashed,
+    "truncated": _truncated,
+    "multivariate": MultivariateGaussian,
+}
 Make = Callable[..., Distribution]
 
 
@@ -51,7 +60,7 @@ _draw = jax.jit(lambda one, key, count: one.sample_and_log_prob(key, (count,)), 
 
 def _grid(one: Distribution) -> tuple[np.ndarray, float]:
     # Midpoints of a fine grid over all but a negligible part of the mass, and a cell's area.
-    if isinstance(one, TanhGaussian):
+    if isinstance(one, (TanhGaussian, TruncatedGaussian)):
         low, high = np.array(LOW), np.array(HIGH)
     else:
         mean, reach = np.asarray(_summary(one)["mean"]), 8 * np.asarray(_summary(one)["stddev"])

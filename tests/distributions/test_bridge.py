@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussjax.distributions import CensoredGaussian, DiagGaussian, Distribution, MultivariateGaussian, TanhGaussian
+from gaussjax.distributions import (
+    CensoredGaussian,
+    DiagGaussian,
+    Distribution,
+    MultivariateGaussian,
+    TanhGaussian,
+    TruncatedGaussian,
+)
 
 with warnings.catch_warnings():
     # distrax loads TensorFlow Probability, which uses what JAX has deprecated.
@@ -23,6 +30,7 @@ MEAN = jnp.linspace(-1.0, 1.0, 8).reshape(4, 2)
 KINDS = {
     "diagonal": lambda mean: DiagGaussian(mean, jnp.array([-0.5, 0.2])),
     "squashed": lambda mean: TanhGaussian(mean, jnp.array([-0.5, 0.2]), -2.0, (1.0, 3.0)),
+    "truncated": lambda mean: TruncatedGaussian(mean, jnp.array([-0.5, 0.2]), -2.0, (1.0, 3.0)),
     "multivariate": lambda mean: MultivariateGaussian(mean, jnp.array([-0.5, 0.2]), jnp.array([0.7])),
 }
 

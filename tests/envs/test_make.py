@@ -12,6 +12,7 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
 from gaussjax import envs
+from gaussjax.envs.environment import TRIED
 from tests.training import probes
 
 
@@ -260,10 +261,21 @@ def mine(tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
 
 
+def test_the_versions_that_errors_and_the_page_name_are_those_of_the_tests(repository):
+    page = (repository / "docs" / "environments.md").read_text()
+    for package, pins in TRIED.items():
+        tried = (repository / "tests" / "envs" / "packages" / f"envs-{package}.txt").read_text().splitlines()
+        assert set(pins.split()) <= set(tried)
+        assert f"`{pins}`" in page
+    assert TRIED.keys() == envs.PACKAGES.keys()
+
+
 @pytest.mark.usefixtures("mine")
 def test_names_of_all_kinds_make_environments():
     for name, options in (("mine:make", {"length": 4}), ("mine:fixed", {}), ("Pendulum-v1", {"backend": "jax"})):
-        assert isinstance(envs.make(name, **options), envs.Environment)
+        made = envs.make(name, frame_stack=2, observation_delay=1, resets="first", **options)
+        assert made.observation_space.shape[0] == 2 * envs.make(name, **options).observation_space.shape[0]
+        assert made.resets == "first"
     for name in ("Pendulum-v1", "mine:Host", "mine:host"):
         environments = envs.make(name, num_envs=2)
         assert environments.num_envs == 2
@@ -304,6 +316,9 @@ def test_an_action_is_repeated_until_the_episode_ends():
         ("gymnax:Pendulum-v1", {}, r"ModuleNotFoundError: .* gymnax, .*: pip install gymnax==1\.0\.1"),
         ("mine:fixed", {"max_steps": 3}, r"ValueError: max_steps: expected None for mine:fixed"),
         ("Pendulum-v1", {"action_repeat": 2}, r"ValueError: action_repeat: expected 1 for Pendulum-v1, got 2\."),
+        ("Pendulum-v1", {"frame_stack": 2}, r"ValueError: frame_stack: expected a JAX environment, got Pendulum-v1\."),
+        ("mine:host", {"resets": "first"}, r"ValueError: resets: expected a JAX environment, got mine:host\."),
+        ("mine:make", {"resets": "once"}, r"ValueError: resets: expected one of \['each', 'first', 'rollout'\], got "),
         ("Pendulum-v1", {"backend": "spring"}, r"ValueError: backend: expected gymnasium or jax for Pendulum-v1"),
         ("Pendulum-v1", {"num_envs": 0}, r"ValueError: num_envs: expected at least 1, got 0\."),
         ("Pendulum-v1", {"max_steps": "7"}, r"TypeError: max_steps: expected an integer, got '7'\."),

@@ -5,6 +5,7 @@ processor count, because other work on the machine is no part of the promise. Th
 each file. A line of JSON goes to stdout before and after each reading.
 """
 
+import functools
 import json
 import resource
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import gaussjax
 from gaussjax import data, files, networks
-from gaussjax.interop import skrl
+from gaussjax.interop import brax, cleanrl, rsl_rl, sb3, skrl
+from gaussjax.interop.sb3 import statistics
 from gaussjax.training.run import checkpoint
 from tests.faults import malice
 
@@ -40,7 +42,14 @@ READERS = {
         "torch": load_in_torch,
         "checkpoint": read_checkpoint,
     },
-    **{suffix: {"skrl": skrl.read} for suffix in (".pt", ".pickle", ".flax")},
+    ".flax": {"skrl": skrl.arrays},
+    ".pt": {"skrl": skrl.arrays, "rsl_rl": rsl_rl.read, "cleanrl": cleanrl.read},
+    ".pickle": {
+        "skrl": skrl.arrays,
+        "brax": functools.partial(brax.read, normalize_observations=True, activation="relu"),
+    },
+    ".zip": {"sb3": sb3.read},
+    ".pkl": {"statistics": lambda path: statistics.read(path, gaussjax.spaces.Box(shape=(3,)))},
     **{suffix: {"dataset": data.read_dataset} for suffix in (".npz", ".csv")},
     ".yaml": {"network": lambda path: networks.from_spec(path.read_text(encoding="utf-8"))},
 }

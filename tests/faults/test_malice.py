@@ -20,6 +20,7 @@ from gaussjax.export import numpy_act
 from gaussjax.training.run import checkpoint, learning_curve
 from tests.core import test_text
 from tests.faults import bombs, malice
+from tests.interop import malicious
 from tests.interop.skrl import test_checkpoints
 
 
@@ -75,6 +76,7 @@ def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository,
     if full:
         rows |= {f"policy: {name}": (".safetensors", payload) for name, payload in payloads.items()}
         rows |= {f"skrl: {i}": bomb for i, bomb in enumerate(test_checkpoints.malicious(marker))}
+        rows |= {f"interop: {name}": bomb for name, (_, *bomb) in malicious.files(marker).items()}
     names = {f"file_{i:03}{suffix}": name for i, (name, (suffix, _)) in enumerate(rows.items())}
     for name, (_, content) in zip(names, rows.values(), strict=True):
         (tmp_path / name).write_bytes(content)

@@ -152,6 +152,7 @@ def test_every_activation_and_layer_can_be_described():
         "concatenate([a, b + a * b, concatenate([a])])",
         '(a + b) * observations["x y"]',
         "2 * tanh(a * 0.5) + softplus(-1e-3 * b) * relu(3 * (4 * a))",
+        "0.5 + tanh(a + -2.0) * (b + 1)",
     ],
 )
 def test_expressions_survive_writing(text):
@@ -161,7 +162,7 @@ def test_expressions_survive_writing(text):
 
 NO_EXPRESSIONS = (
     "__import__('os').system('true')|observations.__class__|(lambda: a)()|[a for a in a]|concatenate(a)|"
-    "open('x')|a[b]|a[0.5:]|a - b|2 + a|2 * 3|7|True * a|1e999 * a|-1e999 * a|1j * a|'2' * a|tanh|tanh()|"
+    "open('x')|a[b]|a[0.5:]|a - b|2 + 3|2 * 3|7|True * a|1e999 * a|-1e999 * a|1j * a|'2' * a|tanh|tanh()|"
     "tanh(2)|tanh(a, b)|tanh(x=a)|jnp.tanh(a)|a if a else b|f'{a}'|a; b|"
 )
 
@@ -231,7 +232,7 @@ def test_anchors_and_merge_keys_of_yaml_are_read():
 
 
 def test_numbers_and_activations_of_an_expression_are_those_of_torch_and_survive_json():
-    options = {"output": "a * 0.5 + sigmoid(a)", "value": "tanh(a)", "output_activation": "2 * tanh(mean)"}
+    options = {"output": "a * 0.5 + sigmoid(a)", "value": "tanh(a) + 0.25", "output_activation": "2 * tanh(mean) + 1"}
     policy = vector({"name": "a", "input": "-0.1 * softsign(observations[1:4])", "layers": [2]}, **options)
     params = policies.random_params(policy)
     x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
@@ -243,8 +244,8 @@ def test_numbers_and_activations_of_an_expression_are_those_of_torch_and_survive
 
     a = dense(-0.1 * (x / (1 + np.abs(x)))[:, 1:4], layers["parts_a_0"])
     mean = dense(0.5 * a + 1 / (1 + np.exp(-a)), layers["head"]["mean"])
-    np.testing.assert_allclose(outputs["mean_actions"], 2 * np.tanh(mean), atol=1e-6)
-    np.testing.assert_allclose(outputs["value"], dense(np.tanh(a), layers["value_layer"])[:, 0], atol=1e-6)
+    np.testing.assert_allclose(outputs["mean_actions"], 2 * np.tanh(mean) + 1, atol=1e-6)
+    np.testing.assert_allclose(outputs["value"], dense(np.tanh(a) + 0.25, layers["value_layer"])[:, 0], atol=1e-6)
 
     again = gaussjax.from_spec(json.loads(json.dumps(policy.spec.to_dict())))
     assert again.spec == policy.spec

@@ -71,3 +71,30 @@ def test_the_scale_shrinks_the_first_mean():
     _, narrow = made(scale=0.01)
     kernels = (params["params"]["mean"]["kernel"] for params in (wide, narrow))
     np.testing.assert_allclose(*(k * f for k, f in zip(kernels, (0.01, 1.0), strict=True)), rtol=1e-5)
+
+
+STD_ACTIVATIONS = {
+    "softplus(std) + 0.001": lambda x: np.log1p(np.exp(x)) + 0.001,
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "sqrt": np.sqrt,
+    "std": lambda x: x,
+}
+
+
+@pytest.mark.parametrize(("text", "function"), STD_ACTIVATIONS.items(), ids=STD_ACTIVATIONS)
+def test_a_std_activation_gives_the_standard_deviation(text, function):
+    head, params = made(std="state", std_activation=text, initial_log_std=0.75)
+    np.testing.assert_allclose(head.apply(params, FEATURES)[1], np.full((5, 2), np.log(function(0.75))), rtol=1e-5)
+    kernel = np.random.default_rng(1).uniform(0.1, 1.0, size=(4, 2)).astype(np.float32)
+    changed = {"params": {**params["params"], "log_std": {"kernel": kernel, "bias": np.zeros(2, np.float32)}}}
+    log_std = head.apply(changed, np.abs(FEATURES))[1]
+    np.testing.assert_allclose(np.exp(log_std), function(np.abs(FEATURES) @ kernel), rtol=1e-5)
+
+
+def test_a_standard_deviation_of_zero_or_less_is_the_smallest_one():
+    head, params = made(std_activation="std", initial_log_std=-1.0)
+    np.testing.assert_allclose(head.apply(params, FEATURES)[1], np.full(2, -87.0), rtol=1e-6)
+    with pytest.raises(ValueError, match="std_activation: expected None with log_std_bounds"):
+        made(std_activation="std", log_std_bounds=(-1.0, 1.0))
+    with pytest.raises(ValueError, match=r"std_activation: .*Did you mean 'softplus'"):
+        made(std_activation="softpuls(std)")

@@ -132,6 +132,34 @@ def clipped_pairs(draw: Draw) -> Inputs:
     return mean, log_std, mean + np.exp(log_std) * apart[0], log_std + apart[1]
 
 
+def truncated(draw: Draw) -> Inputs:
+    # Means up to ten widths outside of the Box, or near a bound.
+    width, log_std = BOX[1] - BOX[0], draw.uniform(-20, 2, 0.0, -20.0, 2.0)
+    far = BOX[0] + width * draw.uniform(-10, 11)
+    beside = draw.choice(*BOX) + np.exp(log_std) * draw.uniform(-30, 30, 0.0, 1.0, -1.0, 8.0, -8.0)
+    return np.where(draw.choice(0, 1) == 0, far, beside), log_std
+
+
+def truncated_actions(draw: Draw) -> Inputs:
+    mean, log_std = truncated(draw)
+    mode = np.clip(mean, *BOX)
+    steepness = np.exp(log_std) + np.abs(mean - mode)
+    beside = np.clip(mode + np.exp(2.0 * log_std) / steepness * draw.uniform(-10, 10, 0.0), *BOX)
+    inside = np.clip(draw.uniform(*BOX, *BOX, 0.0, 1.0), *BOX)
+    return mean, log_std, np.where(draw.choice(0, 1) == 0, inside, beside)
+
+
+def truncated_noise(draw: Draw) -> Inputs:
+    return *truncated(draw), np.where(draw.choice(0, 1) == 0, draw.normal(), draw.uniform(-5, 5, 0.0))
+
+
+def truncated_pairs(draw: Draw) -> Inputs:
+    mean, log_std = truncated(draw)
+    log_std, equal = np.maximum(log_std, -4.0), draw.choice(0, 1, 1, 1) == 0
+    apart = np.where(equal, 0.0, draw.normal()), np.where(equal, 0.0, 0.5 * draw.normal())
+    return mean, log_std, mean + np.exp(log_std) * apart[0], log_std + apart[1]
+
+
 def correlated(log_std: float | None, act: int = 4, strength: float = 0.5) -> Callable[[Draw], Inputs]:
     def sample(draw: Draw) -> Inputs:
         count = draw.count

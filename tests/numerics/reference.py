@@ -155,6 +155,59 @@ def censored_divergence(
     return terms
 
 
+def _interval(mean: Exact, log_std: Exact, low: float, high: float) -> tuple[Exact, ...]:
+    """The bounds in standard deviations, the mass between them, and the density at both over the mass."""
+    a, b, at_a, at_b = _bounds(mean, log_std, low, high)
+    mass = _mass(a, b)
+    return a, b, mass, at_a / mass, at_b / mass
+
+
+def truncated(mean: Exact, log_std: Exact, actions: Exact, low: float, high: float) -> Exact:
+    """Log-density of a normal on an interval."""
+    return normal(mean, log_std, actions) - log(_interval(mean, log_std, low, high)[2])
+
+
+def truncated_entropy(mean: Exact, log_std: Exact, low: float, high: float) -> Exact:
+    """Entropy of a normal on an interval."""
+    a, b, mass, at_a, at_b = _interval(mean, log_std, low, high)
+    return log_std + HALF_LOG_2PI + log(mass) + (1 + a * at_a - b * at_b) / 2
+
+
+def truncated_divergence(
+    mean: Exact, log_std: Exact, other: Exact, other_log_std: Exact, low: float, high: float
+) -> Exact:
+    """KL between two normals on one interval."""
+    a, b, mass, at_a, at_b = _interval(mean, log_std, low, high)
+    shift, ratio = (mean - other) * exp(-other_log_std), exp(log_std - other_log_std)
+    first, second = at_a - at_b, 1 + a * at_a - b * at_b
+    terms = (shift * shift + 2 * shift * ratio * first + (ratio * ratio - 1) * second) / 2 - (log_std - other_log_std)
+    return terms + log(_interval(other, other_log_std, low, high)[2]) - log(mass)
+
+
+def _inverse_tail(tail: Any, start: Any) -> Any:
+    """The x with Φ(-x) = tail, by Newton's method for the concave log Φ(-x)."""
+    x, target = start, context.log(tail)
+    for _ in range(400):
+        here = context.erfc(x / ROOT_2) / 2
+        step = (context.log(here) - target) * here * context.exp(x * x / 2) * context.sqrt(TWO_PI)
+        x = x + step
+        if abs(step) <= (abs(x) + abs(step)) * _STEP**3:
+            break
+    return x
+
+
+def truncated_quantile(mean: Exact, log_std: Exact, noise: Exact, low: float, high: float) -> Exact:
+    """The action whose cumulative probability is that of the noise."""
+    mirrored = mean > (context.mpf(low) + context.mpf(high)) / 2
+    sign = np.where(mirrored, -1, 1)
+    ends = [np.where(mirrored, -context.mpf(x), context.mpf(y)) for x, y in ((high, low), (low, high))]
+    a, b = ((end - sign * mean) * exp(-log_std) for end in ends)
+    below, above = (erfc(x * sign * noise / ROOT_2) / 2 for x in (-1, 1))
+    tail = above * erfc(a / ROOT_2) / 2 + below * erfc(b / ROOT_2) / 2
+    z = np.frompyfunc(_inverse_tail, 2, 1)(tail, np.where(a > 0, a, 0))
+    return mean + sign * exp(log_std) * z
+
+
 def _solve(off_diagonal: Any, right: Any) -> Any:
     """Solves (I + N) x = right, `(n, act)`; N has the entries below its diagonal, row by row."""
     noise, places = right.copy(), zip(*np.tril_indices(right.shape[-1], -1), strict=True)

@@ -11,7 +11,14 @@ import numpy as np
 
 import gaussjax.torch  # noqa: F401 - the functions take tensors too
 from gaussjax.core.arrays import xp
-from gaussjax.distributions import CensoredGaussian, DiagGaussian, MultivariateGaussian, TanhGaussian, special
+from gaussjax.distributions import (
+    CensoredGaussian,
+    DiagGaussian,
+    MultivariateGaussian,
+    TanhGaussian,
+    TruncatedGaussian,
+    special,
+)
 from tests.numerics import points, reference, scales
 from tests.numerics.points import BOX, TYPES, Draw, Inputs
 
@@ -35,8 +42,8 @@ class Row:
         units: `(inputs) -> natural unit of each argument in by`. A second derivative is multiplied by two units.
         floor: Second derivatives below this share of the gradient's scale, in natural units, are measured against it.
         wide: The bars in float64, if they are others.
-        points: Number of points in float32 under `jit`; a two-hundredth of it in every other case.
-        exact: Number of points that are compared with the truth.
+        points: Number of points in float32 under `jit`; other modes and bfloat16 get a twentieth of it.
+        exact: Number of points in float64, which are compared with the truth.
         order: Highest derivative that is tested.
         dtypes: Types of the points; the formulas of `special` are used in float32 and float64 only.
     """
@@ -62,6 +69,14 @@ class Row:
         # XLA treats subnormal numbers as zero.
         least = np.float64(ml_dtypes.finfo(TYPES[dtype]).smallest_normal)
         return tuple(np.where(np.abs(x) < least, 0.0, x).astype(TYPES[dtype]) for x in drawn)
+
+    def count(self, dtype: str, mode: str) -> int:
+        """Number of points of a search."""
+        if dtype == "float64":
+            return self.exact
+        if (dtype, mode) == ("float32", "JAX jit"):
+            return self.points
+        return self.points // (200 if mode == "torch compile" else 20)
 
     def bar(self, order: int, dtype: str) -> float:
         """Largest error: of values and gradients in units of roundoff, of second derivatives relative.
@@ -94,6 +109,10 @@ def _squashed(mean: Any, log_std: Any, half: float) -> TanhGaussian:
 
 def _censored(mean: Any, log_std: Any) -> CensoredGaussian:
     return CensoredGaussian(_one(mean), _one(log_std), *BOX)
+
+
+def _truncated(mean: Any, log_std: Any) -> TruncatedGaussian:
+    return TruncatedGaussian(_one(mean), _one(log_std), *BOX)
 
 
 def _pair(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,6 +179,8 @@ ROWS = {
         Row(
             "normal log_prob, log_std in [-60, 40]",
             points.wide,
+            # At log_std = -60 the products of an action with its noise are subnormal for noise below 1e-6.
+            floor=1e-7,
             **{**_NORMAL, "by": (0, 1, 2), "units": lambda m, s, a: [*scales.std(m, s), np.exp(s)]},
         ),
         Row(
@@ -248,6 +269,63 @@ ROWS = {
             scales.other_std,
             1.0,
             exact=1500,
+        ),
+        Row(
+            "truncated log_prob",
+            points.truncated_actions,
+            lambda mean, log_std, actions: _truncated(mean, log_std).log_prob(_one(actions)),
+            functools.partial(reference.truncated, low=BOX[0], high=BOX[1]),
+            scales.truncated,
+            (10, 16),
+            (0, 1),
+            scales.std,
+            1.0,
+            points=5_000_000,
+            exact=2000,
+            dtypes=WIDE,
+        ),
+        Row(
+            "truncated entropy",
+            points.truncated,
+            lambda mean, log_std: _truncated(mean, log_std).entropy(),
+            functools.partial(reference.truncated_entropy, low=BOX[0], high=BOX[1]),
+            scales.by_unit(scales.std),
+            (absolute(2e-6), absolute(2e-6)),
+            (0, 1),
+            scales.std,
+            1.0,
+            wide=(16, 32),
+            points=2_000_000,
+            exact=1000,
+            dtypes=WIDE,
+        ),
+        Row(
+            "truncated KL",
+            points.truncated_pairs,
+            _pair(_truncated),
+            functools.partial(reference.truncated_divergence, low=BOX[0], high=BOX[1]),
+            scales.by_unit(scales.other_std),
+            (absolute(1e-5), absolute(1e-5)),
+            (0, 1),
+            scales.other_std,
+            1.0,
+            points=2_000_000,
+            exact=1000,
+            dtypes=WIDE,
+        ),
+        Row(
+            "truncated actions of noise",
+            points.truncated_noise,
+            lambda mean, log_std, noise: _truncated(mean, log_std).from_noise(_one(noise))[..., 0],
+            functools.partial(reference.truncated_quantile, low=BOX[0], high=BOX[1]),
+            scales.truncated_actions,
+            (16, absolute(1e-5)),
+            (0, 1, 2),
+            scales.ones,
+            points=2_000_000,
+            exact=500,
+            order=1,
+            dtypes=WIDE,
         ),
         Row("full covariance, log_std = -20", points.correlated(-20.0), bars=(4, 8), **_CORRELATED),
         Row("full covariance, log_std in [-10, 1]", points.correlated(None), bars=(6, 8), **_CORRELATED),

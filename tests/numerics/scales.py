@@ -72,6 +72,26 @@ def clipped(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
     return [scale, *(np.where(inside, _size(x), y)[:, None] for x, y in zip(inner, tails, strict=True))]
 
 
+def truncated(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
+    # Distances from the mode, in which the density is exp(-y) over its integral.
+    mean, log_std, actions = inputs
+    mode = np.clip(mean, *BOX)
+    s, slope = np.abs(actions - mode) * np.exp(-log_std), np.abs(mode - mean) * np.exp(-log_std)
+    y = s * (slope + s / 2)
+    value = y + np.abs(log_std) + 0.92 + np.abs(results[0] + y + log_std)
+    # The spread of the distribution, because an expectation is subtracted.
+    spread = np.minimum(1 / (1 + slope), (BOX[1] - BOX[0]) * np.exp(-log_std))
+    by_mean, by_log_std = (s + spread) * np.exp(-log_std), 2 * (y + spread * (slope + spread))
+    return [value, np.abs(results[1]) + by_mean[:, None], np.abs(results[2]) + by_log_std[:, None]]
+
+
+def truncated_actions(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
+    # The derivative by the noise is the local scale of the distribution.
+    spread = np.maximum(np.abs(results[3][:, 0]), 1e-30)
+    value = np.abs(results[0]) + spread
+    return [value, np.ones_like(results[1]), value[:, None], value[:, None]]
+
+
 def correlated(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
     mean, log_std, pairs, actions = inputs
     noise = np.asarray(reference.correlated_noise(*inputs, exp=np.exp), np.float64)

@@ -10,7 +10,7 @@ float32 results are compared with the same function in float64, and float64 resu
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "benchmarks" / "results" / "search.md"
 RECORD = HERE / "worst.json"
 DERIVATIVES = ("value", "gradient", "second")
-CHUNK = 500_000
+# The arrays of a chunk stay in the cache, and XLA evaluates constants of their size quickly.
+CHUNK = 50_000
 
 
 def largest(row: Row, each: list[Worst]) -> list[Worst]:
@@ -38,31 +39,35 @@ def largest(row: Row, each: list[Worst]) -> list[Worst]:
     return [max(group, key=lambda one: one.units) for group in groups if group]
 
 
-def search(row: Row, count: int, seed: int) -> list[Worst]:
-    """The largest errors of value and gradient among random points, in float32 under `jit`."""
-    found: list[Worst] = []
-    for start in range(0, count, CHUNK):
-        inputs = row.inputs(min(count, CHUNK), "float32", seed + start)
-        here = largest(row, worst(errors(row, inputs, "JAX jit", truths(row, inputs, 1, True), 1), inputs))
-        found = [max(pair, key=lambda one: one.units) for pair in zip(found, here, strict=True)] if found else here
+def search(row: Row, dtype: str, counts: Mapping[str, int], seed: int) -> dict[str, list[Worst]]:
+    """The largest errors of value, gradient and second derivative in each mode, among so many random points.
+
+    All modes share their points and the true results.
+    """
+    found: dict[str, list[Worst]] = {}
+    for start in range(0, max(counts.values()), CHUNK):
+        inputs = row.inputs(min(max(counts.values()) - start, CHUNK), dtype, seed + start)
+        truth = truths(row, inputs, row.order, by_formula=dtype != "float64")
+        for mode, count in counts.items():
+            if count > start:
+                some, true = (tuple(x[: count - start] for x in arrays) for arrays in (inputs, truth))
+                here = largest(row, worst(errors(row, some, mode, true, row.order), some))
+                pairs = zip(found.get(mode, here), here, strict=True)
+                found[mode] = [max(pair, key=lambda one: one.units) for pair in pairs]
     return found
 
 
 def search_row(row: Row, dtypes: Sequence[str], modes: Sequence[str], scale: float, seed: int = 1) -> Iterator[Record]:
     """Searches of a row: type → mode → derivative → its largest error, the number of points, and the worst point."""
     for dtype in dtypes:
-        count = int(scale * (row.exact if dtype == "float64" else row.points / 200))
-        inputs = row.inputs(count, dtype, seed)
-        truth = truths(row, inputs, row.order, by_formula=dtype != "float64")
-        for mode in modes:
-            found = largest(row, worst(errors(row, inputs, mode, truth, row.order), inputs))
-            cells = {name: _cell(one, count, dtype) for name, one in zip(DERIVATIVES, found, strict=False)}
-            if (dtype, mode) == ("float32", "JAX jit"):
-                many = int(scale * row.points)
-                found = search(row, many, seed)
-                cells |= {name: _cell(one, many, dtype) for name, one in zip(DERIVATIVES, found, strict=False)}
-            yield {dtype: {mode: cells}}
-            print(row.name, dtype, mode, {name: cell[0] for name, cell in cells.items()}, flush=True)
+        counts = {mode: int(scale * row.count(dtype, mode)) for mode in modes}
+        # torch.compile takes a minute, so the other modes are recorded before it.
+        compiled = {mode: count for mode, count in counts.items() if mode == "torch compile"}
+        for some in ({mode: count for mode, count in counts.items() if mode not in compiled}, compiled):
+            for mode, found in (search(row, dtype, some, seed) if some else {}).items():
+                cells = zip(DERIVATIVES, found, strict=False)
+                yield {dtype: {mode: {name: _cell(one, counts[mode], dtype) for name, one in cells}}}
+                print(row.name, dtype, mode, [f"{one.units:.3g}" for one in found], flush=True)
 
 
 def _cell(one: Worst, count: int, dtype: str) -> list[Any]:

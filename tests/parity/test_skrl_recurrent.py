@@ -12,7 +12,6 @@ from gaussjax.interop import skrl
 from gaussjax.networks.recurrent.cells import LSTMState
 from gaussjax.torch import to_torch
 from tests.parity.peer import run
-from tests.parity.twins import numbers
 
 LENGTH = 4
 ROWS = {
@@ -112,39 +111,3 @@ def test_training_sequences_with_terminations_are_those_of_skrl(reference, name)
     for key, gradient in to_torch(policy.spec, gradients).items():
         np.testing.assert_allclose(gradient, expected[key], rtol=0, atol=1e-5 * largest, err_msg=key)
         np.testing.assert_allclose(leaves[key].grad, expected[key], rtol=0, atol=1e-5 * largest, err_msg=key)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("framework", ["jax", "torch"])
-@pytest.mark.parametrize("name", ROWS)
-def test_profiles_take_and_give_the_states_and_sequences_of_skrl(reference, name, framework):
-    policy, params, _ = start(name, reference)
-    array, key = np.asarray, jax.random.key(0)
-    if framework == "torch":
-        params, policy = to_torch(policy.spec, params), gaussjax.torch.from_spec(policy.spec)
-        array, key = lambda value: torch.from_numpy(np.array(value)), gaussjax.torch.key(0)
-    model = skrl.profile(policy, "2.1.1")
-    carries = np.moveaxis(reference[f"{name} carries"], 1, 0)
-    means = reference[f"{name} rollout means"]
-    for t in range(3):
-        inputs = {"observations": array(reference["observations"][t]), "rnn": [array(state[t]) for state in carries]}
-        outputs = model.act(params, key, inputs)[1]
-        np.testing.assert_allclose(numbers(outputs["mean_actions"]), means[t], rtol=1e-5, atol=1e-6)
-        kept = ~reference["terminated"][t][None, :, None]
-        for after, state in zip(outputs["rnn"], carries, strict=True):
-            np.testing.assert_allclose(numbers(after) * kept, state[t + 1], rtol=1e-5, atol=1e-6)
-
-    def sampled(value):
-        return np.swapaxes(value, 0, 1).reshape(-1, *value.shape[2:])
-
-    inputs = {"observations": reference[f"{name} sampled"], "taken_actions": sampled(reference[f"{name} actions"])}
-    inputs["terminated"] = sampled(reference["terminated"][..., None])
-    states = [np.swapaxes(sampled(np.moveaxis(state, 2, 1)), 0, 1) for state in carries]
-    inputs = {key: array(value) for key, value in inputs.items()} | {"rnn": [array(state) for state in states]}
-    _, outputs = model.act(params, key, inputs)
-    for value, what in ((outputs["log_prob"], "log_prob"), (outputs["mean_actions"], "means")):
-        np.testing.assert_allclose(numbers(value), reference[f"{name} {what}"], rtol=1e-5, atol=1e-5)
-    for i, after in enumerate(outputs["rnn"]):
-        np.testing.assert_allclose(numbers(after), reference[f"{name} after {i}"], rtol=1e-5, atol=1e-6)
-    assert len(outputs["rnn"]) == len(carries)
-    assert tuple(model.entropy(params, inputs).shape) == (60, 1)

@@ -268,7 +268,7 @@ HOST_FAULTS = {
     "ValueError: got 'rellu'. Did you mean 'relu'?": lambda: start(MLP(activation="rellu")),
     "TypeError: activation: expected a name from gaussjax.networks.ACTIVATIONS": lambda: start(MLP((8,), activation=3)),
     "ValueError: one for each of the 2 sizes, got ('relu',).": lambda: start(MLP((8, 8), activation=("relu",))),
-    "ValueError: expected one of ['celu', 'elu', 'gelu', 'identity',": lambda: start(MLP(output_activation="than")),
+    "ValueError: expected one of ['celu', 'elu', 'gelu', 'gelu_exact',": lambda: start(MLP(output_activation="than")),
     "ValueError: 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(MLP(initializer="ortho")),
     "ValueError: in log_std_bounds, -5.0 to -1.0, got 0.0.": lambda: start(MLP(log_std_bounds=(-5.0, -1.0))),
     "TypeError: network: expected a module, got the class MLP. Make an instance: MLP(…).": lambda: make(MLP),
@@ -375,6 +375,35 @@ def test_a_flag_in_an_array_is_refused_bare_and_traced(flag):
     for call in (act, jax.jit(act)):
         with pytest.raises(TypeError, match="deterministic: expected a constant of Python such as True"):
             call(flag)
+
+
+TRACED = {
+    "min_log_std": lambda x: gaussjax.gaussian(MLP((4,)), 3, BOX, min_log_std=-x),
+    "clip_actions": lambda x: gaussjax.gaussian(MLP((4,)), 3, BOX, clip_actions=x > 0),
+    "sizes": lambda x: gaussjax.multivariate_gaussian(MLP((x,)), 3, BOX),
+    "memory_steps": lambda x: gaussjax.squashed_gaussian(GRU(memory_steps=x), 3, BOX),
+    "clip": lambda x: gaussjax.normalize.init((3,), clip=x),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_traced_option_is_refused_with_the_repair(name):
+    repair = r"got a traced array. Make it outside of jit, or under jax.ensure_compile_time_eval\(\)\."
+    with pytest.raises(TypeError, match=rf"{name}: expected a constant, {repair}"):
+        jax.jit(lambda x: TRACED[name](x) and x)(2)
+
+
+@pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian])
+def test_a_policy_made_inside_jit_is_the_one_made_outside(factory):
+    def train(key):
+        with jax.ensure_compile_time_eval():
+            box = gaussjax.spaces.Box(-jnp.ones(2), jnp.ones(2), (2,))
+        policy = factory(MLP((4,)), 3, box)
+        return policy.act(policy.init(key), key, zeros(4, 3))[:2]
+
+    key = jax.random.key(0)
+    for inside, outside in zip(jax.jit(train)(key), train(key), strict=True):
+        np.testing.assert_allclose(inside, outside, rtol=1e-6)
 
 
 def test_a_batch_norm_with_fixed_statistics_works():

@@ -17,6 +17,7 @@ KINDS = {
     "unclipped": (gaussjax.gaussian, {"clip_actions": True, "clipped_log_prob": "unclipped"}),
     "censored": (gaussjax.gaussian, {"clip_actions": True, "clipped_log_prob": "censored"}),
     "squashed": (gaussjax.squashed_gaussian, {}),
+    "truncated": (gaussjax.truncated_gaussian, {}),
     "multivariate": (gaussjax.multivariate_gaussian, {}),
 }
 IMAGES = Box(0.0, 1.0, (4, 4, 1))
@@ -47,6 +48,8 @@ def derivatives(kind, network):
     given = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), given)
     direction = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), given)
     noise, raw_actions = generator.normal(size=(2, *batch, 2))
+    # A truncated policy scores actions within its Box only.
+    raw_actions = 0.25 * np.tanh(raw_actions) if kind == "truncated" else raw_actions
 
     def loss(step):
         params, observations, carry = jax.tree.map(lambda leaf, way: leaf + step * way, given, direction)

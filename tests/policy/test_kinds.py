@@ -220,6 +220,7 @@ CLIPPING = {
     "gaussian": {"clip_actions": True},
     "multivariate_gaussian": {"clip_actions": True, "clip_mean_actions": True},
     "squashed_gaussian": {},
+    "truncated_gaussian": {},
 }
 EDGES = [(-0.1, 0.1), (-1 / 3, 1 / 3), (-0.7, 0.3), (1.0, 1.0 + 2.0**-9)]
 

@@ -15,7 +15,7 @@ OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 
 @pytest.mark.common
-@pytest.mark.parametrize("name", ["gaussian", "squashed", "multivariate"])
+@pytest.mark.parametrize("name", ["gaussian", "squashed", "truncated", "multivariate"])
 def test_served_actions_are_those_of_act(name) -> None:
     policy, params = policies.make(name)
     statistics = normalize.update(normalize.init((3,)), 3.0 * OBSERVATIONS + 1.0)

@@ -76,6 +76,27 @@ def test_uniform_actions_fill_the_box_whatever_the_policy_and_only_if_asked_for(
     assert np.all(np.std(np.asarray(actions(False)).reshape(20, 100, 2), axis=1) < 1e-3)
 
 
+def test_resets_are_computed_only_where_an_episode_ends_in_a_vmap_over_trainings_too(policy):
+    calls, environment, params = [], jax_probes.counter(length=3), policy.init(jax.random.key(0))
+
+    def reset(key):
+        jax.debug.callback(lambda: calls.append(1))
+        return environment.reset(key)
+
+    counted = environment._replace(reset=reset)
+
+    def run(key):
+        state = rollout.compiled.start(counted, policy, key, 2)
+        return rollout.compiled.collect(counted, policy, params, plain, state, key, 5)
+
+    together = jax.vmap(jax.vmap(run))(jax.random.split(jax.random.key(0), (2, 3)))
+    jax.effects_barrier()
+    # All copies of all six trainings start, and all episodes end at the third of five steps.
+    assert len(calls) == 2
+    alone = run(jax.random.split(jax.random.key(0), (2, 3))[1, 2])
+    jax.tree.map(lambda one, all_: np.testing.assert_allclose(one, all_[1, 2], atol=1e-6), alone, together)
+
+
 def test_sums_of_episodes_are_those_counted_step_by_step(policy):
     def step(state, action):
         count, length = state
@@ -157,3 +178,60 @@ def test_the_environment_gets_and_the_rollout_holds_actions_of_the_box():
         assert box.contains(np.array([side], np.float32))
         np.testing.assert_allclose(side, bound, rtol=1e-6)
     assert np.abs(experience.raw_actions).max() > 1.0
+
+
+def wind(length):
+    """The start is random, and so is each step; lgamma marks the reset in a program."""
+
+    def reset(key):
+        place_key, key = jax.random.split(key)
+        place = 1.0 + jax.random.uniform(place_key, (1,))
+        return (place, jnp.int32(0), key), place + 0.0 * jax.lax.lgamma(place)
+
+    def step(state, action):
+        place, time, key = state
+        key, noise_key = jax.random.split(key)
+        place, time = place + jax.random.normal(noise_key, (1,)), time + 1
+        return envs.Step((place, time, key), place, place[0], jnp.asarray(False), time >= length)
+
+    return envs.Environment(reset, step, spaces.Box(shape=(1,)), jax_probes.UNIT)
+
+
+@pytest.mark.parametrize(
+    ("resets", "num_steps", "within", "between"),
+    [("each", 16, 6, 11), ("first", 16, 1, 1), ("rollout", 16, 2, 3), ("rollout", 8, 3, 6)],
+)
+def test_cached_starts_are_those_of_the_copy_or_of_the_rollout(policy, resets, num_steps, within, between):
+    """Starts of a copy in a rollout and in two. 16 steps begin 6 episodes, then 5; 8 steps begin 3, and again 3."""
+    environment = wind(3)._replace(resets=resets)
+    params = policy.init(jax.random.key(0))
+    state = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
+    starts, noise = [], []
+    for key in (2, 3):
+        steps, state, _ = rollout.compiled.collect(
+            environment, policy, params, plain, state, jax.random.key(key), num_steps
+        )
+        places, after, begun = (
+            np.asarray(each) for each in (steps.observations, steps.next_observations, steps.resets)
+        )
+        starts.append(places[begun[:, 0], 0, 0])
+        noise.append((after - places).ravel())
+    assert len(set(starts[0])) == within
+    assert len(set(np.concatenate(starts))) == between
+    # The noise of every step is new.
+    noise = np.concatenate(noise)
+    assert len(set(np.round(noise, 5))) == noise.size
+
+
+@pytest.mark.parametrize(("resets", "inside"), [("each", True), ("first", False), ("rollout", False)])
+def test_cached_starts_need_no_reset_within_a_rollout_of_several_seeds(policy, resets, inside):
+    environment, params = wind(3)._replace(resets=resets), policy.init(jax.random.key(0))
+
+    def run(key):
+        state = rollout.compiled.start(environment, policy, key, 2)
+        return rollout.compiled.collect(environment, policy, params, plain, state, key, 16)
+
+    program = jax.make_jaxpr(jax.vmap(run))(jax.random.split(jax.random.key(0), 3))
+    (scan,) = [each for each in program.eqns if each.primitive.name == "scan"]
+    assert ("lgamma" in str(scan.params["jaxpr"])) == inside
+    assert "lgamma" in str(program)

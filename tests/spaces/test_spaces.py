@@ -283,6 +283,10 @@ TRACED = {
     "Box": lambda x: Box(-x, x, (2,)),
     "Discrete": lambda x: Discrete(x),
     "MultiDiscrete": lambda x: MultiDiscrete((x, 2)),
+    "shape": lambda x: Box(-1.0, 1.0, (x,)),
+    "length": lambda x: spaces.as_space(x),
+    "squashed": lambda x: gaussjax.distributions.TanhGaussian(jnp.zeros(2), jnp.zeros(2), -x, x),
+    "censored": lambda x: gaussjax.distributions.CensoredGaussian(jnp.zeros(2), jnp.zeros(2), -x, x),
     "factory": lambda x: gaussjax.gaussian(gaussjax.networks.MLP(), 3, Box(-x, 1.0, (2,))),
 }
 

@@ -6,7 +6,7 @@ from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from gaussjax.distributions.quadrature import expected_log_det
-from gaussjax.distributions.special import expm1_minus_x, log_normal_cdf, scale_divergence, tanh_log_det
+from gaussjax.distributions.special import expm1_minus_x, log_normal_cdf, scale_divergence, tanh, tanh_log_det
 from gaussjax.distributions.squashed import raw_mode
 
 # torch's own forward mode calls torch.jit.script, which torch has deprecated.
@@ -57,8 +57,8 @@ def test_the_third_derivative_is_right_in_forward_mode():
             for_each.append(lambda x, f=for_each[-1]: jvp(f, (x,), (torch.ones_like(x),))[1])
         return for_each[-1](x)
 
-    tanh = torch.tanh(ONE)
-    torch.testing.assert_close(third(ONE), 4.0 * tanh * (1.0 - tanh**2), rtol=1e-12, atol=0.0)
+    expected = torch.tanh(ONE)
+    torch.testing.assert_close(third(ONE), 4.0 * expected * (1.0 - expected**2), rtol=1e-12, atol=0.0)
     torch.testing.assert_close(vmap(grad(grad(grad(tanh_log_det))))(ONE), third(ONE), rtol=1e-12, atol=0.0)
 
 
@@ -66,3 +66,41 @@ def test_dual_numbers_carry_the_slope():
     with forward_ad.dual_level():
         found = forward_ad.unpack_dual(tanh_log_det(forward_ad.make_dual(ONE, torch.ones_like(ONE)))).tangent
     torch.testing.assert_close(found, -2.0 * torch.tanh(ONE), rtol=1e-12, atol=0.0)
+
+
+def _total(x):
+    return tanh(x).sum()
+
+
+def _forward(function):
+    return lambda x: jvp(function, (x,), (torch.ones_like(x),))[1]
+
+
+ORDERS = {
+    "reverse": grad(_total),
+    "forward": _forward(tanh),
+    "forward over reverse": _forward(grad(_total)),
+    "reverse over forward": grad(_forward(_total)),
+    "reverse over reverse": grad(lambda x: grad(_total)(x).sum()),
+    "hessian": hessian(_total),
+    "vmap": vmap(grad(_total)),
+}
+
+
+# This backend traces the program and its derivatives, and needs no C compiler.
+def _compiled(function):
+    return torch.compile(function, backend="aot_eager", fullgraph=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*autograd.Function")
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_program_of_torch_compile_has_the_derivatives_of_the_formula(order):
+    # At -21 torch's own derivative of tanh is 0.
+    x = torch.tensor([-21.35, 0.1, 2.0])
+    torch.testing.assert_close(_compiled(ORDERS[order])(x), ORDERS[order](x), rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*autograd.Function")
+def test_torch_compile_refuses_a_second_forward_derivative():
+    with pytest.raises(Exception, match=r"torch\.compile: expected at most one forward derivative"):
+        _compiled(_forward(_forward(_total)))(ONE)

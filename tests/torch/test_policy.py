@@ -19,7 +19,7 @@ from tests.parity.twins import NAMES, carries, pair
 from tests.policy.test_policy import LAPLACE
 from tests.test_package import run
 
-FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian")
+FACTORIES = ("gaussian", "squashed_gaussian", "multivariate_gaussian", "truncated_gaussian")
 BOX = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 
 
@@ -53,7 +53,9 @@ def test_signatures_are_those_of_jax(factory):
 
 
 # The normal numbers of all kinds are those of the first.
-@pytest.mark.parametrize("factory", [*FACTORIES[:2], pytest.param(FACTORIES[2], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "factory", [*FACTORIES[:2], *(pytest.param(factory, marks=pytest.mark.slow) for factory in FACTORIES[2:])]
+)
 def test_one_key_gives_the_same_million_actions(factory):
     policy = getattr(gaussjax.torch, factory)(networks.MLP((8, 8)), 3, BOX)
     params = policy.init(random.key(0))
@@ -156,7 +158,14 @@ def test_members_of_a_population_are_mapped_over_and_their_gradients_are_those_o
             torch.testing.assert_close(torch.zeros_like(gradient[i]) if found is None else found, gradient[i])
 
 
-COMPILED = ["gaussian-clipped", "gaussian-unclipped-density", "gaussian-censored", "squashed", "multivariate"]
+COMPILED = [
+    "gaussian-clipped",
+    "gaussian-unclipped-density",
+    "gaussian-censored",
+    "squashed",
+    "truncated",
+    "multivariate",
+]
 COMPILED = [(name, function) for name in COMPILED for function in ("act", "evaluate")]
 
 

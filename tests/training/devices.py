@@ -1,7 +1,7 @@
 """Checks that `test_parallel.py` runs in separate processes; each prints one line of JSON.
 
-`eight` and the slower `more` run on eight devices of one process. `pair PORT INDEX [compiled] [host]` runs in each of
-two processes.
+`eight` and the slower `more`, `kinds`, `seeds` and `brax` run on eight devices of one process. `pair PORT INDEX
+[compiled] [host] [brax]` runs in each of two processes.
 """
 
 import json
@@ -14,13 +14,14 @@ from pathlib import Path
 import jax
 import numpy as np
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gaussjax
 from gaussjax import envs, normalize, rollout
 from gaussjax.random.keys import standard_normal
-from gaussjax.training import parallel, ppo
+from gaussjax.training import parallel, ppo, sac
 from gaussjax.training.run import checkpoint
+from tests import policies as table
 
 OPTIONS = {
     "num_envs": 16,
@@ -68,11 +69,11 @@ def compiled(function, *arguments):
     return program, re.findall(COLLECTIVES, program.as_text())
 
 
-def difference(one, two):
-    """The largest difference of two trees, relative to the largest number of each array."""
+def difference(one, two, least=1e-3):
+    """The largest difference of two trees, relative to the largest number of each array, or to `least` above it."""
     pairs = zip(plain(one), plain(two), strict=True)
     # NumPy's maximum keeps NaN, and Python's drops it.
-    return float(np.max([np.abs(np.subtract(a, b)).max() / max(np.abs(a).max(), 1e-3) for a, b in pairs]))
+    return float(np.max([np.abs(np.subtract(a, b)).max() / max(np.abs(a).max(), least) for a, b in pairs]))
 
 
 def training(mesh):
@@ -157,6 +158,107 @@ def populations(mesh):
     yield "population_collectives", compiled(jax.vmap(algorithm.step), states)[1]
 
 
+def every_result(policy, observations, *batch):
+    """A compiled function `params -> results`: actions, scores and gradients for a batch, or for a sequence of it."""
+    carry = {"carry": policy.initial_carry(batch[-1:])} if jax.tree.leaves(policy.initial_carry()) else {}
+    noise = table.noise(policy, batch)
+
+    def loss(params):
+        acted = policy.act(params, None, observations, noise=noise, **carry)
+        scored = policy.evaluate(params, observations, **table.scoring(policy, acted), **carry)
+        return scored.log_prob.mean() + scored.entropy.mean(), (acted[:2], scored[:2])
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def on_explicit_axes(*names):
+    """Differences of the results on a mesh as `jax.make_mesh` makes it from those without a mesh."""
+    mesh = jax.make_mesh((8,), ("rows",))
+    assert mesh.axis_types == (AxisType.Explicit,)
+    for name in names or table.TABLE:
+        policy, params = table.make(name)
+        for batch in ((16,), (3, 16))[: 1 + bool(jax.tree.leaves(policy.initial_carry()))]:
+            observations = table.observations(policy, batch)
+            plain = every_result(policy, observations, *batch)(params)
+            with jax.set_mesh(mesh):
+                rows = NamedSharding(mesh, PartitionSpec(*[None] * (len(batch) - 1), "rows"))
+                found = every_result(policy, jax.device_put(observations, rows), *batch)(params)
+            yield f"{name} {batch}", [difference(plain, found, 0.1), "rows" in tuple(found[0][1][0][0].sharding.spec)]
+
+
+def kinds(mesh):
+    yield "kinds", dict(on_explicit_axes())
+
+
+def explicit(mesh):
+    yield "explicit", dict(on_explicit_axes("gaussian-clipped", "squashed", "multivariate"))
+    over = jax.make_mesh((8,), ("rows",))
+    batch = (1e3 + np.random.default_rng(0).normal(size=(5, 16, 3))).astype(np.float32)
+    before = normalize.update(normalize.init((3,)), np.ones((5, 3), np.float32))
+    with jax.set_mesh(over):
+        many = jax.device_put(batch, NamedSharding(over, PartitionSpec(None, "rows")))
+        after = normalize.update(before, many)
+        scaled = normalize.apply(after, many), normalize.apply(normalize.update(before, batch), batch)
+    yield "explicit_statistics", difference(*scaled)
+
+
+def seeds(mesh):
+    small = {"num_envs": 4, "batch_size": 32, "hidden_sizes": (8,), "total_steps": 10**6}
+    on_policy = {**small, "num_steps": 16, "num_epochs": 1}
+    memory = {"network": "lstm", "recurrent_size": 8, "sequence_length": 8}
+    loops = {
+        "ppo": ppo.make(pendulum(), ppo.Config(**on_policy)),
+        "ppo-lstm": ppo.make(pendulum(), ppo.Config(**on_policy, **memory, entropy="sample")),
+        "sac": sac.make(pendulum(), sac.Config(**small, learning_starts=8, num_steps=4, buffer_size=64)),
+    }
+    keys = jax.random.split(jax.random.key(0), 16)
+    for name, loop in loops.items():
+
+        def train(key, loop=loop):
+            state, metrics = jax.lax.scan(lambda state, _: loop.step(state), loop.init(key), length=2)
+            returns = rollout.compiled.evaluate(pendulum(), loop.policy, acting(state), key, episodes=2, max_steps=6)
+            return acting(state), metrics, returns
+
+        plain = jax.jit(jax.vmap(train))(keys)
+        for kind in (AxisType.Explicit, AxisType.Auto):
+            over = jax.make_mesh((8,), ("seeds",), axis_types=(kind,))
+            spread = jax.device_put(keys, NamedSharding(over, PartitionSpec("seeds")))
+            with jax.set_mesh(over):
+                axes = {"in_specs": PartitionSpec("seeds"), "out_specs": PartitionSpec("seeds")}
+                yield f"{name} {kind.name}", difference(plain, jax.jit(jax.shard_map(jax.vmap(train), **axes))(spread))
+
+
+def acting(state):
+    return state.params if hasattr(state, "params") else state.learner.actor
+
+
+def contexts(mesh):
+    """A loop learns the same on its mesh, on the same mesh with explicit axes, and inside `jax.set_mesh`."""
+    reference = learnt(trained(ppo.make(pendulum(), CONFIG))[0])
+    for kind in (AxisType.Explicit, AxisType.Auto):
+        over = jax.make_mesh((8,), ("rows",), axis_types=(kind,))
+        for chosen in (over, None):
+            with jax.set_mesh(over):
+                state = trained(ppo.make(pendulum(), CONFIG, mesh=chosen))[0]
+            yield f"{kind.name} {chosen is not None}", difference(reference, learnt(state))
+
+
+def counts(environment):
+    one = learnt(trained(ppo.make(environment, CONFIG))[0])
+    for count in (1, 2, 4, 8):
+        mesh = parallel.mesh(jax.devices()[:count])
+        yield str(count), difference(one, learnt(trained(ppo.make(environment, CONFIG, mesh=mesh))[0]))
+
+
+def cart():
+    return envs.make("brax:inverted_pendulum", backend="generalized", max_steps=5)
+
+
+def brax(mesh):
+    yield "counts", dict(counts(cart()))
+    yield "reference", plain(learnt(trained(ppo.make(cart(), CONFIG))[0]))
+
+
 def meshes(mesh):
     square = jax.make_mesh((2, 4), ("x", "y"))
     yield "own_mesh", parallel.checked(square, {"num_envs": 16}).shape["envs"]
@@ -189,6 +291,8 @@ def pair(port, index, *trainings):
         found["host"] = on_host(mesh, 8)
     if "compiled" in trainings:
         found["learnt"] = plain(learnt(trained(ppo.make(pendulum(), CONFIG, mesh=mesh))[0]))
+    if "brax" in trainings:
+        found["learnt"] = plain(learnt(trained(ppo.make(cart(), CONFIG, mesh=mesh))[0]))
     return found | left_alone(index)
 
 
@@ -207,8 +311,12 @@ def left_alone(index):
 if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     runs = {
-        "eight": lambda: eight(policies, statistics, meshes),
+        "eight": lambda: eight(policies, statistics, meshes, explicit),
         "more": lambda: eight(training, rollouts, populations, hosts),
+        "kinds": lambda: eight(kinds),
+        "seeds": lambda: eight(seeds),
+        "contexts": lambda: eight(contexts, lambda _: [("counts", dict(counts(pendulum())))]),
+        "brax": lambda: eight(brax),
         "pair": lambda: pair(*sys.argv[2:]),
     }
     print(json.dumps(runs[sys.argv[1]]()), flush=True)

@@ -39,6 +39,28 @@ def recall(length: int) -> envs.Environment:
     return envs.Environment(reset, step, Box(shape=(2,)), UNIT)
 
 
+def hidden_velocity(length: int = 30) -> envs.Environment:
+    """A mass starts somewhere at some speed and has to be at rest at 0; only its position is seen.
+
+    A push back to 0 alone never slows the mass down, so that a policy needs the velocity, from earlier positions.
+    """
+
+    def reset(key):
+        position, velocity = jax.random.uniform(key, (2,), minval=-1.0)
+        return (position, velocity, jnp.zeros((), jnp.int32)), position.reshape(1)
+
+    def step(state, action):
+        position, velocity, steps = state
+        velocity = velocity + 0.5 * action[0]
+        position = position + 0.5 * velocity
+        ends = steps + 1 == length
+        return envs.Step(
+            (position, velocity, steps + 1), position.reshape(1), -jnp.square(position), jnp.asarray(False), ends
+        )
+
+    return envs.Environment(reset, step, Box(shape=(1,)), UNIT)
+
+
 def asymmetric(size: float) -> envs.Environment:
     """One step; the best action is 0.5. A number of ±`size` is added to the reward, and only the critic sees it."""
 

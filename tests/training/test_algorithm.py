@@ -10,8 +10,10 @@ import pytest
 
 import gaussjax
 from gaussjax import envs
+from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import bc, ppo, replay, sac
 from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
+from gaussjax.training.metrics import RECENT, episode_metrics
 from tests.training import jax_probes
 
 BOX = jax_probes.UNIT
@@ -244,6 +246,23 @@ def test_counters_have_32_bits_with_x64_too(x64):
     buffer, _ = replay.add(replay.Buffer(jnp.zeros(4), jnp.int32(7)), jnp.ones(3))
     assert counted(jnp.int32(0), 64).dtype == buffer.added.dtype == jnp.int32
     assert buffer.added == 6
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["host", "compiled"])
+def test_recent_episodes_are_those_of_the_latest_steps_that_have_a_hundred_together(xp):
+    rng, recent, steps = np.random.default_rng(0), EpisodeSums(*xp.zeros((3, RECENT))), []
+    for i in range(300):
+        # One episode in most steps at first, none in half of the steps, and many in some of the later ones.
+        count = rng.integers(0, 2) * (1 if i < 250 else rng.integers(1, 80))
+        ended = EpisodeSums(*(xp.asarray(number, "float32") for number in (count, -3.0 * i * count, 5 * count)))
+        recent, metrics = episode_metrics(ended, recent)
+        steps = [(count, -3.0 * i)] * bool(count) + steps
+        used = next((n for n in range(1, len(steps)) if sum(c for c, _ in steps[:n]) >= 100), len(steps))
+        expected = sum(c for c, _ in steps[:used])
+        mean = sum(c * value for c, value in steps[:used]) / max(expected, 1)
+        assert (metrics["episodes"], metrics["recent_episodes"]) == (count, expected)
+        np.testing.assert_allclose(metrics["recent_return"], mean, rtol=1e-5)
+        np.testing.assert_allclose(metrics["episode_return"], steps[0][1] if steps else 0.0, rtol=1e-6)
 
 
 def test_log_std_clipped_is_the_fraction_at_either_bound():

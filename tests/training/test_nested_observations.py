@@ -159,7 +159,30 @@ def errors_after_training(**keys):
     return np.abs(jax.vmap(act)(params, statistics) - 0.5)
 
 
+def errors_of_sac(**keys):
+    """Errors of the deterministic actions of four trainings of SAC."""
+    options = {"num_steps": 500, "batch_size": 64, "learning_starts": 200, "buffer_size": 300, "hidden_sizes": (16,)}
+    options |= {"learning_rate": 3e-3, "normalize_observations": True, "target_entropy": -2.0}
+    loop = sac.make(asymmetric(5.0), sac.Config(**options, **keys))
+
+    def trained(key):
+        return jax.lax.scan(lambda state, _: loop.step(state), loop.init(key), length=10)[0].params
+
+    def act(params):
+        alone, params = gaussjax.networks.actor(loop.policy, params)
+        # Its only observation is its own mean, so the statistics make it 0.
+        return alone.act(params, None, jnp.zeros(1), deterministic=True).actions[0]
+
+    return np.abs(jax.vmap(act)(jax.jit(jax.vmap(trained))(jax.random.split(jax.random.key(0), 4))) - 0.5)
+
+
+@pytest.mark.slow
+def test_critics_of_sac_that_see_more_than_the_actor_learn_from_few_transitions():
+    assert errors_of_sac().max() < 0.06
+    assert np.median(errors_of_sac(critic_keys=("state",))) > 0.12
+
+
 @pytest.mark.slow
 def test_a_critic_that_sees_more_than_the_actor_removes_noise_from_the_advantages():
     assert errors_after_training().max() < 0.03
-    assert errors_after_training(critic_keys=("state",)).max() > 0.1
+    assert np.median(errors_after_training(critic_keys=("state",))) > 0.1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import gaussjax
+from tests import policies
 
 # Sums in another order: relative to the largest number of an array, after two updates.
 ROUNDING = 1e-4
@@ -91,6 +92,47 @@ def test_mesh_of_any_shape_is_a_row_of_devices_over_which_the_counts_have_to_div
     assert eight["own_mesh"] == 8
     assert eight["num_envs"].startswith("num_envs: expected a multiple of the 8 devices of the mesh, got 12. Choose")
     assert eight["batch_size"].startswith("batch_size: expected a multiple of the 8 devices of the mesh, got 4.")
+
+
+def test_policies_and_statistics_work_on_explicit_axes(eight):
+    assert len(eight["explicit"]) == 3
+    assert all(differs < ROUNDING and sharded for differs, sharded in eight["explicit"].values())
+    assert eight["explicit_statistics"] < 1e-6
+
+
+@pytest.mark.slow
+def test_every_policy_acts_scores_and_learns_on_explicit_axes():
+    kinds = found(start("kinds", devices=8))["kinds"]
+    assert {name.split()[0] for name in kinds} == set(policies.TABLE)
+    assert {name: differs for name, (differs, sharded) in kinds.items() if not (differs < ROUNDING and sharded)} == {}
+
+
+@pytest.mark.slow
+def test_seeds_shared_among_devices_learn_what_each_learns_alone():
+    differs = found(start("seeds", devices=8))
+    assert differs.pop("devices") == 8
+    assert len(differs) == 6
+    assert all(value < ROUNDING for value in differs.values()), differs
+
+
+@pytest.mark.slow
+def test_a_loop_keeps_its_mesh_whatever_mesh_is_set():
+    differs = found(start("contexts", devices=8))
+    assert differs.pop("devices") == 8
+    assert len(differs.pop("counts")) == 4
+    assert len(differs) == 4
+    assert all(value < ROUNDING for value in differs.values()), differs
+
+
+@pytest.mark.slow
+def test_devices_and_processes_learn_alike_on_an_environment_of_brax():
+    pytest.importorskip("brax")
+    brax = found(start("brax", devices=8))
+    assert sorted(brax["counts"]) == ["1", "2", "4", "8"]
+    assert all(value < ROUNDING for value in brax["counts"].values()), brax["counts"]
+    first, second = pair("brax")
+    assert first["learnt"] == second["learnt"]
+    assert_close(brax["reference"], first["learnt"])
 
 
 def test_two_processes_agree_and_notice_the_end_of_one():

@@ -10,24 +10,75 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from gaussjax import normalize
+from gaussjax import normalize, spaces
 from gaussjax.core import untrusted
 from gaussjax.core.choices import choose
-from gaussjax.core.text import FileError, quoted, shortened
+from gaussjax.core.text import quoted
 from gaussjax.core.trees import check_shapes
+from gaussjax.files import Loaded
+from gaussjax.interop import converted
+from gaussjax.interop.converted import CheckpointError as CheckpointError
 from gaussjax.interop.skrl import formats
-from gaussjax.policy import Spec
+from gaussjax.interop.skrl.conventions import unflatten
+from gaussjax.policy import Policy, Spec, checks
 
+# Names of the scaler of observations from 2.0.0 on, and before.
+_SCALERS = ("observation_preprocessor", "state_preprocessor")
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
 
 
-class CheckpointError(FileError):
-    """Raised if a file is not a checkpoint of skrl or does not consist of arrays."""
+def read(
+    path: str | os.PathLike[str], policy: Policy, names: Mapping[str, str | None] | None = None, *, clip: float = 5.0
+) -> Loaded:
+    """Reads the policy of a checkpoint of skrl: its parameters, and the running scaler of the observations.
+
+    `gaussjax.save(file, loaded.policy, loaded.params, normalizer=loaded.normalizer)` then writes a policy file.
+
+    Args:
+        path: Path of an agent or a model, as for `arrays`.
+        policy: A policy with the network, spaces and options of skrl's model, which a checkpoint does not hold.
+        names: As for `params`. None assigns the layers in their order, and by name in files of `torch_model` and
+            `jax_model`.
+        clip: As for `statistics`.
+
+    Returns:
+        The content of the policy file: `policy`, `params`, and `normalizer` if the agent has a scaler of observations.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        CheckpointError: As for `arrays`.
+        ValueError: The arrays do not fit the policy, or the file has no policy.
+        TypeError: The network is not one of `gaussjax.networks`.
+
+    Example:
+        >>> import gaussjax, tempfile, torch
+        >>> path = Path(tempfile.mkdtemp()) / "agent.pt"
+        >>> layer = {"net.0.weight": torch.ones(2, 3), "net.0.bias": torch.zeros(2)}
+        >>> torch.save({"policy": {**layer, "log_std_parameter": torch.zeros(2)}}, path)
+        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(()), 3, gaussjax.spaces.Box(shape=(2,)))
+        >>> read(path, policy).params["params"]["head"]["mean"]["kernel"].shape
+        (3, 2)
+    """
+    checks.policy(policy)
+    modules = arrays(path)
+    agent = any(isinstance(part, Mapping) for part in modules.values())
+    if agent and not isinstance(modules.get("policy"), Mapping):
+        raise ValueError(f"{path}: expected a module 'policy', got {quoted(sorted(modules))}. Read it with arrays.")
+    module = {name.removeprefix("network."): array for name, array in (modules["policy"] if agent else modules).items()}
+    shapes = jax.eval_shape(policy.init, jax.random.key(0)) if policy.kind.factory else {}
+    if names is None and module.keys() == flatten_dict(shapes.get("params", {}), sep=".").keys():
+        found = {"params": unflatten_dict({tuple(name.split(".")): array for name, array in module.items()})}
+        check_shapes(found, shapes, "params", _REPAIR)
+    else:
+        found = params(policy.spec, module, in_order(policy.spec, module) if names is None else names)
+    scaler = next((modules[name] for name in _SCALERS if agent and modules.get(name)), None)
+    normalizer = None if scaler is None else statistics(scaler, clip, policy.spec.observation_space)
+    return Loaded(policy, jax.tree.map(jnp.asarray, found), normalizer, {"source": "skrl"})
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads the arrays of a checkpoint of skrl, by module and name.
 
     Args:
@@ -47,23 +98,16 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         >>> import flax.serialization, tempfile
         >>> path = Path(tempfile.mkdtemp()) / "model.flax"
         >>> _ = path.write_bytes(flax.serialization.to_bytes({"params": {"net": {"bias": np.zeros(2, np.float32)}}}))
-        >>> read(path)
+        >>> arrays(path)
         {'net.bias': array([0., 0.], dtype=float32)}
     """
     path = Path(path)
     readers = {".pt": formats.read_torch, ".pickle": formats.read_pickle, ".flax": formats.read_flax}
     reader = choose(readers, path.suffix, f"{path}: suffix")
-    with untrusted.opened(path, CheckpointError) as (file, size):
-        try:
-            content = reader(file)
-            # Lists and arrays may occur several times in the content.
-            untrusted.refuse_large(content, formats.MOST_ENTRIES, untrusted.budget(size))
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CheckpointError(
-                f"{path}: expected a checkpoint of skrl that holds arrays alone, got one that cannot be read: "
-                f"{shortened(reason)}. Save it again with agent.save or model.save of skrl."
-            ) from error
+    with converted.opened(path, "skrl", "Save it again with agent.save or model.save of skrl.") as (file, size):
+        content = reader(file)
+        # Lists and arrays may occur several times in the content.
+        untrusted.refuse_large(content, converted.MOST_ENTRIES, untrusted.budget(size))
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected modules or arrays by name, got {type(content).__name__}.")
     return content
@@ -74,7 +118,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
 
     Args:
         spec: Spec of a policy with a network of `gaussjax.networks`.
-        module: Arrays by name: the result of `read` for a model, or one module of an agent.
+        module: Arrays by name: the result of `arrays` for a model, or one module of an agent.
         names: Map from names in skrl, whole or up to a dot, to names in `gaussjax.torch.to_torch(...)`. The longest
             match counts, and the rest of a name (weight, kernel, …) is kept. None drops the matching arrays.
 
@@ -93,14 +137,14 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
         >>> found["params"]["head"]["mean"]["kernel"].shape
         (3, 2)
     """
-    # Imported on first use, because `read` needs no torch for checkpoints that skrl wrote with JAX.
+    # Imported on first use, because `arrays` needs no torch for checkpoints that skrl wrote with JAX.
     from gaussjax.torch import convert
 
     if not isinstance(spec, Spec):
         raise TypeError(f"spec: expected the spec of a policy, got {type(spec).__name__}. Pass policy.spec.")
     if not isinstance(module, Mapping):
         raise TypeError(
-            f"module: expected arrays by name, got {type(module).__name__}. gaussjax.interop.skrl.read returns them."
+            f"module: expected arrays by name, got {type(module).__name__}. gaussjax.interop.skrl.arrays returns them."
         )
     modules = [name for name, part in module.items() if isinstance(part, Mapping)]
     if modules:
@@ -147,18 +191,37 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
     return convert.to_flax(spec, {name: convert.tensor_of(array) for name, array in arrays.items()})
 
 
-def statistics(module: Mapping[str, Any], clip: float = 5.0) -> normalize.Statistics:
+def in_order(spec: Spec, module: Mapping[str, Any]) -> dict[str, str | None]:
+    """Assigns the layers of a skrl model to those of a policy in their order, for `params`."""
+    from gaussjax.torch import convert
+
+    own = [leaf.torch for leaf in convert.leaves(convert.network(spec))]
+    ends = ("weight", "bias", "kernel", "scale")
+    place = dict.fromkeys(name.rpartition(".")[0] if name.endswith(ends) else name for name in own)
+    theirs = dict.fromkeys(name.rpartition(".")[0] if name.endswith(ends) else name for name in module)
+    names = {name: "head.log_std" for name in theirs if "log_std" in name and "head.log_std" in place}
+    rest = [name for name in theirs if name not in names], [name for name in place if name not in names.values()]
+    if len(rest[0]) != len(rest[1]):
+        raise ValueError(
+            f"names: expected {len(rest[1])} layers, {quoted(rest[1])}, got {len(rest[0])}: {quoted(rest[0])}. Make "
+            f"the policy with the layers of skrl's model, or pass names=."
+        )
+    return {**names, **dict(zip(*rest, strict=True))}
+
+
+def statistics(module: Mapping[str, Any], clip: float = 5.0, space: Any = None) -> Any:
     """Converts the arrays of skrl's RunningStandardScaler to observation statistics.
 
     Args:
-        module: Arrays of the scaler, from `read`.
+        module: Arrays of the scaler, from `arrays`.
         clip: Bound on the absolute value of normalized observations; skrl's default is 5.
+        space: Observation space whose nesting the statistics get; None for vectors.
 
     Returns:
-        Statistics for `gaussjax.normalize` and `gaussjax.save`.
+        Statistics for `gaussjax.normalize` and `gaussjax.save`, nested like the space.
 
     Raises:
-        ValueError: An array of the scaler is missing.
+        ValueError: An array of the scaler is missing, or it scales discrete parts, which gaussjax leaves as they are.
 
     Example:
         >>> module = {"running_mean": np.ones(2), "running_variance": np.ones(2), "current_count": np.array(4.0)}
@@ -171,4 +234,11 @@ def statistics(module: Mapping[str, Any], clip: float = 5.0) -> normalize.Statis
     # skrl computes in float64, whose digits float32 arrays keep as a sum.
     mean, variance, count = (np.asarray(module[name], np.float64) for name in names)
     count = count.reshape(())
-    return jax.tree.map(jnp.asarray, normalize.Statistics(count, mean, variance * count, clip))
+    if space is not None:
+        mean, variance = (unflatten(spaces.as_space(space), array) for array in (mean, variance))
+    if not all(np.issubdtype(leaf.dtype, np.floating) for leaf in jax.tree.leaves(mean)):
+        raise ValueError(
+            f"space: expected a Box in every part, got {space}. Pass a normalizer of the Box parts yourself."
+        )
+    found = jax.tree.map(lambda m, v: normalize.Statistics(count, m, v * count, clip), mean, variance)
+    return jax.tree.map(jnp.asarray, found)

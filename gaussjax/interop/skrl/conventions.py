@@ -1,156 +1,307 @@
-"""Functions of a policy with skrl's calling conventions: dicts of inputs, and flat batches of sequences."""
+"""Conversions between a policy and skrl's models: flat inputs by name, lists of recurrent states, flat sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+import importlib.metadata
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from gaussjax.core.arrays import xp
+from gaussjax import spaces
+from gaussjax.core.arrays import is_other, xp
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import count
 from gaussjax.core.text import quoted
 from gaussjax.networks.recurrent.networks import Recurrent
-from gaussjax.policy import Policy
+from gaussjax.policy import Policy, checks
+
+VERSIONS = ("1.4.3", "2.0.0", "2.1.1")
+# Entries of skrl's inputs. A policy over a Dict with only such names gets these entries, any other the observations.
+INPUTS = ("observations", "states", "taken_actions")
+# Outputs of a policy that skrl's models do not have, or have in another form.
+_LEFT_OUT = ("raw_actions", "carry", "value")
 
 
-class ModelAct(Protocol):
-    """Signature of the method `act` of a skrl model, with the parameters and the key as arguments."""
-
-    def __call__(self, params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> tuple[Any, ...]:
-        """Returns `(actions, outputs)`, or `(actions, log_prob, outputs)` for version 1.4.3."""
-        ...
-
-
-class Profile(NamedTuple):
-    """Functions of a policy with the signatures of one version of skrl.
+class Call(NamedTuple):
+    """Arguments of one call of a policy, and functions that convert arrays to its shapes and back.
 
     Attributes:
-        act: `(params, key, inputs) -> (actions, log_prob, outputs)` in 1.4.3, and from 2.0.0 on
-            `(actions, outputs)` with `outputs["log_prob"]`; `role=` is ignored. `inputs` holds the observations as
-            `"states"` (1.4.3) or `"observations"`, and optionally `"taken_actions"`. For a recurrent policy `"rnn"`
-            holds the carry in inputs and outputs, as a list of arrays `(layers, N, hidden)`. With `"terminated"` the
-            batch consists of sequences of the network's `sequence_length`; the carry is zero after flagged steps.
-        entropy: `(params, inputs) -> (N, act)`, the entropy of each dimension; in 2.1.1 their sum, `(N, 1)`.
-        log_std: `(params, inputs) -> (N, act)` in 1.4.3, else None.
+        observations: Observations, nested like the policy's space.
+        options: `carry` and `resets` of a recurrent policy.
+        sequences: Function from a flat batch to the shape of the policy's batch.
+        flat: Function from the policy's batch to a flat batch.
+        states: Function from the carry after the call to skrl's list of states.
     """
-
-    act: ModelAct
-    entropy: Callable[[Any, Mapping[str, Any]], Any]
-    log_std: Callable[[Any, Mapping[str, Any]], Any] | None
-
-
-def profile(policy: Policy, version: str) -> Profile:
-    """Returns a policy's functions with the arguments and results of one version of skrl, for gradual migration.
-
-    The key is an argument, as in gaussjax, because the hidden key of skrl would be a constant under `jit`.
-
-    Args:
-        policy: Policy of `gaussjax.gaussian` or `gaussjax.torch.gaussian`; a recurrent one has RNN, GRU or LSTM.
-        version: "1.4.3", "2.0.0" or "2.1.1".
-
-    Returns:
-        `act`, `entropy` and `log_std` of that version.
-
-    Raises:
-        ValueError: The version is unknown, or skrl has no such policy.
-
-    Example:
-        >>> import gaussjax, jax, jax.numpy as jnp
-        >>> policy = gaussjax.gaussian(gaussjax.networks.MLP(), 3, gaussjax.spaces.Box(shape=(2,)))
-        >>> old, params = profile(policy, "2.1.1"), policy.init(jax.random.key(0))
-        >>> actions, outputs = old.act(params, jax.random.key(1), {"observations": jnp.zeros((5, 3))})
-        >>> actions.shape, outputs["log_prob"].shape, old.entropy(params, {"observations": jnp.zeros((5, 3))}).shape
-        ((5, 2), (5, 1), (5, 1))
-    """
-    choose(dict.fromkeys(("1.4.3", "2.0.0", "2.1.1")), version, "version")
-    options = dict(policy.spec.options)
-    clipped_log_prob, keepdims = options.get("clipped_log_prob"), options.get("keepdims")
-    if clipped_log_prob != "density" or not keepdims or policy.kind.network_outputs:
-        raise ValueError(
-            f"policy: expected mean, log_std, clipped_log_prob='density' and keepdims=True, which skrl has, got "
-            f"{policy.kind.name} with {options}. Make the policy with gaussjax.gaussian."
-        )
-    if jax.tree.leaves(policy.initial_carry()) and not isinstance(policy.spec.network, Recurrent):
-        raise ValueError(
-            f"policy: expected a network that is not recurrent, or RNN, GRU, LSTM or MinGRU, got "
-            f"{type(policy.spec.network).__name__}. Call its functions with carry and resets."
-        )
-    name = "states" if version == "1.4.3" else "observations"
-
-    def act(params: Any, key: Any, inputs: Mapping[str, Any], *, role: str = "") -> tuple[Any, ...]:
-        call = _call(policy, inputs, name)
-        actions, log_prob, outputs = policy.act(params, key, call.observations, **call.options)
-        states = {"rnn": call.states(outputs["carry"])} if "carry" in outputs else {}
-        kept = {name: call.flat(value) for name, value in outputs.items() if name not in ("raw_actions", "carry")}
-        actions, log_prob = call.flat(actions), call.flat(log_prob)
-        if version == "1.4.3":
-            return actions, log_prob, {**kept, **states}
-        return actions, {**kept, **states, "log_prob": log_prob}
-
-    def call_with_inputs(function: Callable[..., Any], params: Any, inputs: Mapping[str, Any]) -> Any:
-        call = _call(policy, inputs, name)
-        options = {name: value for name, value in call.options.items() if name != "taken_actions"}
-        return call.flat(function(params, call.observations, **options))
-
-    def entropy(params: Any, inputs: Mapping[str, Any]) -> Any:
-        terms = call_with_inputs(policy.entropy, params, inputs)
-        return terms.sum(-1)[..., None] if version == "2.1.1" else terms
-
-    return Profile(act, entropy, partial(call_with_inputs, policy.log_std) if version == "1.4.3" else None)
-
-
-class _Call(NamedTuple):
-    """Arguments for a policy, and two functions that convert its results and its carry to skrl's shapes."""
 
     observations: Any
     options: dict[str, Any]
+    sequences: Callable[[Any], Any]
     flat: Callable[[Any], Any]
     states: Callable[[Any], list[Any]]
 
+    def outputs(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the outputs of a policy as those of a model: flat, without those that a model does not have."""
+        kept = {name: value for name, value in found.items() if name not in _LEFT_OUT}
+        return kept if self.flat is _same else jax.tree.map(self.flat, kept)
 
-def _call(policy: Policy, inputs: Mapping[str, Any], name: str) -> _Call:
-    """Converts the inputs of a skrl model, with observations under `name`, to arguments of a policy."""
-    if name not in inputs:
-        raise ValueError(f"inputs: expected the observations as {name!r}, got the names {quoted(sorted(inputs))}.")
-    observations, taken = inputs[name], inputs.get("taken_actions")
-    template = policy.initial_carry()
-    if not jax.tree.leaves(template):
-        return _Call(observations, {"taken_actions": taken}, lambda array: array, lambda carry: [])
-    hidden, structure = jax.tree.flatten(template[0])
-    given, layers, width = inputs.get("rnn", []), len(template), hidden[0].shape[-1]
-    shapes = [tuple(state.shape) for state in given]
-    if len(given) != len(hidden) or any(shape[:1] + shape[2:] != (layers, width) for shape in shapes):
-        raise ValueError(
-            f"inputs['rnn']: expected a list of {len(hidden)} states of shape ({layers}, N, {width}), got {shapes}. "
-            f"Begin with zeros."
-        )
-    ended = inputs.get("terminated")
-    length = 1 if ended is None else policy.spec.network.sequence_length
-    if shapes[0][1] % length:
-        raise ValueError(
-            f"inputs: expected consecutive sequences of {length} steps, got {shapes[0][1]} steps in all. Set "
-            f"the network's sequence_length to that of skrl's memory."
-        )
 
-    def sequences(array: Any) -> Any:
-        array = array.reshape(-1, length, *array.shape[1:])
-        return array[:, 0] if ended is None else array.swapaxes(0, 1)
+def _same(array: Any) -> Any:
+    return array
 
-    def flat(array: Any) -> Any:
-        return array if ended is None else array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
-    first = [state.reshape(layers, -1, length, width)[:, :, 0] for state in given]
-    options = {"carry": tuple(jax.tree.unflatten(structure, [state[i] for state in first]) for i in range(layers))}
-    if taken is not None:
-        options["taken_actions"] = sequences(taken)
-    if ended is not None:
-        ends = ended.reshape(-1, length).swapaxes(0, 1) != 0
+class Conventions(NamedTuple):
+    """Shapes and names of the models of one version of skrl, for one policy.
+
+    Attributes:
+        version: One of `VERSIONS`.
+        parts: Names of the inputs that the policy gets, and their spaces.
+        is_dict: Whether the policy gets them as a dict; otherwise there is one.
+        template: Carry of one environment; `()` without a recurrent network.
+        sizes: Shapes `(layers, num_envs, hidden)` of skrl's recurrent states.
+        sequence_length: Length of training sequences.
+    """
+
+    version: str
+    parts: tuple[tuple[str, spaces.Space], ...]
+    is_dict: bool
+    template: Any
+    sizes: tuple[tuple[int, int, int], ...]
+    sequence_length: int
+
+    def specification(self) -> dict[str, Any]:
+        """Returns the result of `get_specification`, which is empty without a recurrent network."""
+        if not self.sizes:
+            return {}
+        return {"rnn": {"sequence_length": self.sequence_length, "sizes": list(self.sizes)}}
+
+    def observations(self, inputs: Mapping[str, Any]) -> Any:
+        """Returns the observations of a policy from the inputs of a model."""
+        missing = [name for name, _ in self.parts if inputs.get(name) is None]
+        if missing:
+            given = sorted(name for name, value in inputs.items() if value is not None)
+            raise ValueError(
+                f"inputs: expected arrays under {quoted([name for name, _ in self.parts])}, got {quoted(given)}. Make "
+                f"the policy over the spaces of the inputs that the agent has."
+            )
+        parts = {name: unflatten(space, inputs[name]) for name, space in self.parts}
+        return parts if self.is_dict else parts[self.parts[0][0]]
+
+    def call(self, inputs: Mapping[str, Any]) -> Call:
+        """Converts the inputs of a model to the arguments of a policy.
+
+        A recurrent model gets its states under "rnn". With "terminated" the batch consists of consecutive sequences,
+        and the states are zeroed after steps that are terminated or truncated.
+        """
+        observations = self.observations(inputs)
+        if not self.sizes:
+            return Call(observations, {}, _same, _same, list)
+        given = list(inputs.get("rnn") or ())
+        shapes = [tuple(state.shape) for state in given]
+        if len(given) != len(self.sizes) or any(
+            len(shape) != 3 or shape[::2] != size[::2] for shape, size in zip(shapes, self.sizes, strict=True)
+        ):
+            expected = ", ".join(f"({layers}, N, {width})" for layers, _, width in self.sizes)
+            raise ValueError(
+                f"inputs['rnn']: expected a list of states of shape {expected}, got {shapes}. Begin with zeros."
+            )
+        # Agents that bootstrap at a truncation pass both flags, and the state ends with either.
+        flags = [inputs[name] for name in ("terminated", "truncated") if inputs.get(name) is not None]
+        length, steps = self.sequence_length if flags else 1, shapes[0][1]
+        if steps % length:
+            raise ValueError(
+                f"inputs: expected consecutive sequences of {length} steps, got {steps} steps in all. Set "
+                f"the network's sequence_length to a divisor of the agent's rollouts."
+            )
+
+        def sequences(array: Any) -> Any:
+            array = array.reshape(-1, length, *array.shape[1:])
+            return array.swapaxes(0, 1) if flags else array[:, 0]
+
+        def flat(array: Any) -> Any:
+            return array.swapaxes(0, 1).reshape(-1, *array.shape[2:]) if flags else array
+
+        first = [state.reshape(state.shape[0], -1, length, state.shape[-1])[:, :, 0] for state in given]
+        options = {"carry": _carry(self.template, iter(first))}
+        if not flags:
+            return Call(jax.tree.map(sequences, observations), options, sequences, flat, _states)
+        ends = sequences(sum(flag.reshape(-1) != 0 for flag in flags) > 0)
         options["resets"] = xp.concatenate([xp.zeros_like(ends[:1]), ends[:-1]])
 
-    def states(carry: Any) -> list[Any]:
-        after = [xp.stack(parts) for parts in zip(*map(jax.tree.leaves, carry), strict=True)]
-        return after if ended is None else [state * ~ends[-1][None, :, None] for state in after]
+        def states(carry: Any) -> list[Any]:
+            return [xp.where(ends[-1][None, :, None], xp.zeros_like(state), state) for state in _states(carry)]
 
-    return _Call(jax.tree.map(sequences, observations), options, flat, states)
+        return Call(jax.tree.map(sequences, observations), options, sequences, flat, states)
+
+
+def conventions(policy: Policy, version: str | None, num_envs: int | None) -> Conventions:
+    """Returns the conventions of a version of skrl; None means the installed version."""
+    checks.policy(policy)
+    if version is None:
+        installed = importlib.metadata.version("skrl")
+        version = max((known for known in VERSIONS if _numbers(known) <= _numbers(installed)), default=VERSIONS[0])
+    choose(dict.fromkeys(VERSIONS), version, "version")
+    space, network = policy.spec.observation_space, policy.spec.network
+    parts: tuple[tuple[str, spaces.Space], ...] = (("states" if version == "1.4.3" else "observations", space),)
+    is_dict = isinstance(space, spaces.Dict) and {name for name, _ in space.items} <= {*INPUTS}
+    if isinstance(space, spaces.Dict) and is_dict:
+        parts = space.items
+    template = jax.tree.map(np.asarray, policy.initial_carry())
+    states = _states(template)
+    if states and num_envs is None:
+        raise ValueError(
+            f"num_envs: expected the number of environments, because {type(network).__name__} is recurrent, got None. "
+            f"Pass num_envs=env.num_envs."
+        )
+    environments = count(1 if num_envs is None else num_envs, "num_envs")
+    sizes = tuple((state.shape[0], environments, math.prod(state.shape[1:])) for state in states)
+    length = _sequence_length(network) if states else 1
+    return Conventions(version, parts, is_dict, template, sizes, length)
+
+
+def without_log_std(policy: Policy) -> Policy:
+    """Returns the policy without trained parameters of log_std, which a deterministic model does not use.
+
+    A mean in a Box without bounds gets no activation by default, because it is a value.
+    """
+    spec, network = policy.spec, policy.spec.network
+    fields: dict[str, Any] = {"std": "fixed"} if hasattr(network, "std") else {}
+    if (
+        getattr(network, "output_activation", None) == "auto"
+        and not np.isfinite(spaces.bounds(spec.action_space)).any()
+    ):
+        fields["output_activation"] = None
+    network = network.clone(**fields) if fields else network
+    factory: Any = policy.kind.factory
+    return factory(network, spec.observation_space, spec.action_space, **dict(spec.options))
+
+
+def refuse_unscored(policy: Policy) -> None:
+    """Raises ValueError for a policy that cannot score the clipped actions that skrl's agents store."""
+    if dict(policy.spec.options).get("clipped_log_prob") == "unclipped":
+        raise ValueError(
+            "policy: expected a policy that scores the actions of its environment, got clipped_log_prob='unclipped', "
+            "which scores samples before the clip. Make it with 'density', as skrl does, or 'censored'."
+        )
+
+
+def with_value(result: Any, policy: Policy) -> Any:
+    """Returns the result of the role "value"; raises ValueError if the network has no value."""
+    if result is None:
+        raise ValueError(
+            f"role: expected 'policy', because {type(policy.spec.network).__name__} has no value, got 'value'. Use "
+            f"networks.ActorCritic, or a model of its own with deterministic=True."
+        )
+    return result
+
+
+def unflatten(space: spaces.Space, flat: Any) -> Any:
+    """Converts rows in which skrl joins the entries of a space to an observation of that space.
+
+    A discrete entry is one number in skrl's rows. Observations that are nested already are returned as they are.
+    """
+    if isinstance(flat, (Mapping, tuple, list)) or (isinstance(space, spaces.Box) and len(space.shape) == 1):
+        return flat
+    return _unflatten(space, flat)
+
+
+def _unflatten(space: spaces.Space, flat: Any) -> Any:
+    match space:
+        case spaces.Box():
+            return flat.reshape(*flat.shape[:-1], *space.shape)
+        case spaces.Discrete():
+            return _integers(flat[..., 0])
+        case spaces.MultiDiscrete():
+            return _integers(flat)
+    # skrl sorts the names of a Dict.
+    named = sorted(space.items) if isinstance(space, spaces.Dict) else list(enumerate(space.items))
+    found, start = {}, 0
+    for name, inner in named:
+        width = _width(inner)
+        found[name] = _unflatten(inner, flat[..., start : start + width])
+        start += width
+    return found if isinstance(space, spaces.Dict) else tuple(found.values())
+
+
+def _integers(flat: Any) -> Any:
+    # skrl's memories hold the numbers of discrete entries as floats.
+    return xp.to_int32(flat) if is_other(flat) else flat.astype(np.int32)
+
+
+def _width(space: spaces.Space) -> int:
+    """Returns the number of columns that an entry has in skrl's rows."""
+    match space:
+        case spaces.Discrete():
+            return 1
+        case spaces.MultiDiscrete():
+            return len(space.nvec)
+        case spaces.Dict():
+            return sum(_width(inner) for _, inner in space.items)
+        case spaces.Tuple():
+            return sum(map(_width, space.items))
+    return spaces.size(space)
+
+
+def described_spaces(
+    policy: Policy, converted: Conventions, state_space: Any, device: Any, base: Any
+) -> dict[str, Any]:
+    """Returns the arguments of the constructor of skrl's model; that of 1.4.3 has no state space."""
+    parts = dict(converted.parts)
+    state_space = parts.get("states") if state_space is None else spaces.as_space(state_space)
+    described = {
+        "observation_space": parts.get("observations", policy.spec.observation_space),
+        "state_space": state_space,
+        "action_space": parts.get("taken_actions", policy.spec.action_space),
+    }
+    found = {name: None if space is None else _gymnasium(space) for name, space in described.items()}
+    return {
+        name: value for name, value in {**found, "device": device}.items() if name in inspect.signature(base).parameters
+    }
+
+
+def _gymnasium(space: spaces.Space) -> Any:
+    """Converts a space to Gymnasium's, from which skrl's models draw random actions."""
+    from gymnasium import spaces as theirs
+
+    match space:
+        case spaces.Box():
+            low, high = (np.reshape(side, space.shape).astype(space.dtype) for side in spaces.bounds(space))
+            return theirs.Box(low, high, space.shape, np.dtype(space.dtype).type)
+        case spaces.Discrete():
+            return theirs.Discrete(space.n, start=space.start)
+        case spaces.MultiDiscrete():
+            return theirs.MultiDiscrete(list(space.nvec))
+        case spaces.Dict():
+            return theirs.Dict({name: _gymnasium(inner) for name, inner in space.items})
+        case spaces.Tuple():
+            return theirs.Tuple([_gymnasium(inner) for inner in space.items])
+
+
+def _states(carry: Any) -> list[Any]:
+    """Returns a carry as skrl's states: the layers of each recurrent part stacked in front."""
+    if isinstance(carry, Mapping):
+        return [state for name in sorted(carry) for state in _states(carry[name])]
+    return [xp.stack(parts) for parts in zip(*map(jax.tree.leaves, carry), strict=True)]
+
+
+def _carry(template: Any, states: Iterator[Any]) -> Any:
+    """Returns skrl's states as a carry with the structure of the template."""
+    if isinstance(template, Mapping):
+        return {name: _carry(template[name], states) for name in sorted(template)}
+    structure = jax.tree.structure(template[0])
+    parts = [next(states) for _ in range(structure.num_leaves)]
+    return tuple(jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(len(template)))
+
+
+def _sequence_length(network: Any) -> int:
+    """Returns the length that a network or a part of it names, or the default of gaussjax's networks."""
+    parts = network, getattr(network, "actor", None), getattr(network, "critic", None)
+    lengths = [getattr(part, "sequence_length", None) for part in parts]
+    return next((length for length in lengths if length), Recurrent.sequence_length)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

@@ -7,6 +7,9 @@ for the LSTM; reset, update, candidate for the GRU.
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gaussjax.core.arrays import xp
+from gaussjax.core.compiled import varying
 
 
 class LSTMState(NamedTuple):
@@ -86,6 +90,38 @@ def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
     return jax.tree.map(lambda part: xp.where(resets[..., None], xp.zeros_like(part), part), state)
 
 
+def guarded(function: Callable[[Any], Any], x: Any, rank: int = 1) -> Any:
+    """Applies a function to the rows of `x`, which have `rank` axes; a row that is not finite becomes NaN.
+
+    The function gets zeros in place of such a row. If a loss leaves out its results, the row then adds zero to all
+    gradients; the product of a zero gradient with the row itself would be NaN.
+    """
+    finite = xp.all(xp.isfinite(x), axis=tuple(range(-rank, 0)), keepdims=True)
+    results = function(xp.where(finite, x, xp.zeros_like(x)))
+    # A log_std without batch axes depends on no row.
+    return jax.tree.map(lambda y: _nan_unless(finite, y) if y.ndim == x.ndim else y, results)
+
+
+def _nan_unless(finite: Array, y: Array) -> Array:
+    return xp.where(finite, y, y + math.nan)
+
+
+def guarded_sequence(run: Callable[[Any, Any], tuple[Any, Any]], x: Any, carry: Any, resets: Any) -> tuple[Any, Any]:
+    """Runs layers like `guarded`; an observation or a carry that is not finite gives NaN until the next reset."""
+    seen, *known = (xp.all(xp.isfinite(part), axis=-1) for part in (x, *jax.tree.leaves(carry)))
+    old = functools.reduce(operator.and_, known)
+    outputs, carry = run(xp.where(seen[..., None], x, xp.zeros_like(x)), clear(carry, ~old))
+    if seen.ndim == old.ndim:
+        finite = last = seen & (old if resets is None else old | resets)
+    else:
+        # Compares the number of such observations so far with their number at the latest reset.
+        number = xp.cumsum(~seen, 0) + xp.where(old, 0, 1)[None]
+        forgotten = xp.zeros_like(number) if resets is None else xp.where(resets, xp.where(seen, number, number - 1), 0)
+        finite = number == xp.running_maximum(forgotten)
+        last = finite[-1] if len(finite) else old
+    return _nan_unless(finite[..., None], outputs), jax.tree.map(lambda y: _nan_unless(last[..., None], y), carry)
+
+
 def product(left: Array, right: Array, dtype: Any, into: Any) -> Array:
     """Multiplies two matrices in `dtype`, and accumulates the products in the dtype `into`."""
     return xp.matmul(xp.astype(left, dtype), xp.astype(right, dtype), preferred_element_type=into)
@@ -110,6 +146,15 @@ def step(cell: Cell, weights: Weights, state: Any, x: Array, resets: Array | Non
     """Returns the state after one observation; where `resets` is True, the old state is zeroed first."""
     state = clear(state, resets)
     return cell.update(products(cell, weights, output(state), x, dtype), state)
+
+
+def typed(state: Any, weights: Weights, x: Array, resets: Array | None) -> Any:
+    """Shards the state before `x`, a row or a sequence, like the following states, because a loop keeps its types."""
+    leaves, structure = jax.tree.flatten(state)
+    rows = (x[0] if x.ndim > leaves[0].ndim and len(x) else x), *leaves
+    if rows[0].ndim == leaves[0].ndim:
+        _, *leaves = xp.broadcast_together(rows, [row.shape for row in rows])
+    return varying(structure.unflatten(leaves), like=(weights, x, resets))
 
 
 def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, resets: Array) -> tuple[Array, Any]:
@@ -163,7 +208,8 @@ def recurrence_by_a_loop(decay: Array, inputs: Array, resets: Array) -> Array:
         state = decay * clear(state, resets) + inputs
         return state, state
 
-    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), (decay, inputs, resets))[1]
+    first = varying(jnp.zeros_like(inputs[0]), like=(decay, inputs, resets))
+    return jax.lax.scan(advance, first, (decay, inputs, resets))[1]
 
 
 # Cells whose gates decide for how many steps a unit remembers.

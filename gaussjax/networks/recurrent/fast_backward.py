@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gaussjax.core.compiled import varying, varying_axes
 from gaussjax.networks.recurrent.cells import Cell, Weights, clear, output, product, products, unroll
 
 # A block has 4 to 16 steps, with about 2 MiB of gate gradients; benchmarks/NOTES-recurrent.md has the measurements.
@@ -28,7 +29,7 @@ _BLOCK_ENTRIES, _SHORTEST, _LONGEST = 2**19, 4, 16
 def supports(weights: Weights, x: Array) -> bool:
     """Returns True if `fast_unroll` supports these arguments."""
     # Under `shard_map`, the gradient of shared weights is a sum over devices, which `fast_unroll` does not compute.
-    return x.shape[0] > 0 and _varying(x) == _varying(weights.kernel_input)
+    return x.shape[0] > 0 and varying_axes(x) == varying_axes(weights.kernel_input)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -80,7 +81,7 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
     affordable = _BLOCK_ENTRIES // max(output(d_state).size * cell.gates, 1)
     length = min(max(_SHORTEST, min(_LONGEST, affordable)), x.shape[0])
     count, rest = divmod(x.shape[0], length)
-    carry = d_state, jax.tree.map(lambda w: jnp.zeros(w.shape, into), weights)
+    carry = varying((d_state, jax.tree.map(lambda w: jnp.zeros(w.shape, into), weights)), like=(saved, cotangents))
     tail = []
     if rest:
         carry, d_x = block(carry, count * length, rest)
@@ -90,12 +91,6 @@ def _backward(cell: Cell, dtype: Any, saved: Any, cotangents: Any) -> Any:
     d_state, d_weights = carry
     d_weights = jax.tree.map(lambda gradient, w: gradient.astype(w.dtype), d_weights, weights)
     return d_weights, d_state, jnp.concatenate([d_x, *tail]) if tail else d_x, None
-
-
-def _varying(array: Array) -> Any:
-    """Returns the `shard_map` axes over which an array differs. The attribute's name depends on the jax version."""
-    abstract = jax.typeof(array)
-    return getattr(abstract, "mat", None) or getattr(abstract, "vma", None)
 
 
 fast_unroll.defvjp(_forward, _backward)

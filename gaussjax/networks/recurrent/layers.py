@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaussjax.core.arrays import refuse_huge, xp
+from gaussjax.core.arrays import xp
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import refuse_huge, refuse_traced
 from gaussjax.networks.layers import dense, kernel_initializer
 from gaussjax.networks.recurrent import cells
 from gaussjax.networks.recurrent.cells import CELLS, GATED, LSTMState, Weights, linear_recurrence, output
@@ -53,6 +54,8 @@ class RecurrentLayers(_Options):
     def initial_carry(self, batch_shape: tuple[int, ...] = (), zeros: Any = None) -> tuple[Any, ...]:
         """Returns for each layer zeros `(*batch_shape, hidden_size)`, or for an LSTM an `LSTMState` of two of them."""
         choose(CELL_NAMES, self.cell, "cell")
+        for name in ("num_layers", "hidden_size", "memory_steps"):
+            refuse_traced(getattr(self, name), name)
         for name in ("num_layers", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}.")
@@ -74,11 +77,15 @@ class RecurrentLayers(_Options):
         cells.refuse_none(carry)
         layer = MinGRULayer if choose(CELL_NAMES, self.cell, "cell") == "mingru" else Layer
         options = (self.cell, self.hidden_size, self.initializer, self.dtype, self.fast_backward, self.memory_steps)
-        states = []
-        for i, state in enumerate(carry):
-            x, state = layer(*options, name=f"layer_{i}")(x, state, resets)
-            states.append(state)
-        return x, tuple(states)
+
+        def run(x: Array, carry: Any) -> tuple[Array, tuple[Any, ...]]:
+            states = []
+            for i, state in enumerate(carry):
+                x, state = layer(*options, name=f"layer_{i}")(x, state, resets)
+                states.append(state)
+            return x, tuple(states)
+
+        return cells.guarded_sequence(run, x, carry, resets)
 
 
 class Layer(_Options):
@@ -98,6 +105,7 @@ class Layer(_Options):
         before = state
         into = xp.at_least_float32(x, weights.kernel_input, output(before))[0].dtype
         state = jax.tree.map(lambda part: part.astype(into), before)
+        state = cells.typed(state, weights, x, resets)
         dtype = jnp.dtype(into if self.dtype is None else self.dtype)
         if x.ndim == output(state).ndim:
             state = cells.step(cell, weights, state, x, resets, dtype)

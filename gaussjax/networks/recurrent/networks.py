@@ -11,8 +11,9 @@ from jaxtyping import Array
 from gaussjax import spaces
 from gaussjax.core.choices import choose
 from gaussjax.networks.heads import NetworkOutput
-from gaussjax.networks.layers import Activation
+from gaussjax.networks.layers import Activation, promoting
 from gaussjax.networks.mlp import Network
+from gaussjax.networks.recurrent.cells import guarded
 from gaussjax.networks.recurrent.layers import RecurrentLayers
 
 
@@ -23,9 +24,9 @@ class Recurrent(Network):
     Where `resets[t]` is True, observation t starts an episode, and the carry is zeroed before step t. Single steps
     and a sequence give the same results. The kernels of the hidden state are initially orthogonal matrices.
 
-    A reset removes a carry of NaN or infinities too. An observation that is not finite affects no step after the next
-    reset. But the gradient of these steps multiplies it by zero, in JAX and in torch, and is then NaN: replace such an
-    observation, or leave its steps out of the sequence.
+    An observation or a carry that is not finite makes all results NaN until the next reset. It affects neither the
+    results after the reset nor their gradients, in JAX and in torch. The log-density of a NaN mean has a NaN gradient
+    even if the loss leaves it out, so leave out such steps before they are scored.
 
     Attributes:
         hidden_size: Width of the recurrent layers.
@@ -73,13 +74,16 @@ class Recurrent(Network):
 
     def features(self, observations: spaces.Observations, carry: Any, resets: Any = None) -> tuple[Array, Any]:
         """Returns the trunk's output `(…, width)` and the new carry."""
-        x, carry = self.memory(self.flat(observations), carry, resets)
-        return self.layers(x), carry
+        space = self.observation_space
+        x = observations if space is None else spaces.flatten(space, observations)
+        x, carry = self.memory(x, carry, resets)
+        return guarded(self.layers, x), carry
 
     def __call__(self, observations: spaces.Observations, carry: Any = None, resets: Any = None) -> NetworkOutput:
         """Returns the mean, log_std and a dict of outputs with the carry after the last step."""
-        features, carry = self.features(observations, carry, resets)
-        mean, log_std, outputs = self.head(features)
+        with promoting():
+            features, carry = self.features(observations, carry, resets)
+            mean, log_std, outputs = guarded(self.head, features)
         return mean, log_std, {**outputs, "carry": carry}
 
 

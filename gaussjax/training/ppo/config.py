@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax import networks, normalize, spaces
+from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
-from gaussjax.policy import Params, Policy, gaussian
-from gaussjax.training.algorithm import LAST_STEP, check_options, first_statistics
+from gaussjax.policy import Params, Policy
+from gaussjax.training.algorithm import KINDS, LAST_STEP, check_options, first_statistics, observation_keys
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
-_CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM}
+_CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM, "mingru": networks.MinGRU}
 _ENTROPIES = ("exact", "sample")
 
 
@@ -72,8 +72,10 @@ class Config:
     """Largest absolute value of a reward that is divided by the standard deviation, or None for no limit."""
     normalize_advantages: bool = True
     """Scale the advantages of a minibatch to mean 0 and variance 1."""
-    network: Literal["mlp", "rnn", "gru", "lstm"] = "mlp"
+    network: Literal["mlp", "rnn", "gru", "lstm", "mingru"] = "mlp"
     """Network of the actor and of the critic; all but mlp are recurrent."""
+    policy: Literal["gaussian", "squashed_gaussian", "truncated_gaussian"] = "gaussian"
+    """Kind of policy: clipped to the Box, squashed into it by tanh, or truncated to it."""
     sequence_length: int = 16
     """Steps of a training sequence of a recurrent policy; a divisor of num_steps and batch_size."""
     recurrent_size: int = 64
@@ -93,7 +95,7 @@ class Config:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
-        for name, known in (("network", tuple(_CELLS)), ("entropy", _ENTROPIES)):
+        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES)):
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         samples = self.num_envs * self.num_steps
@@ -169,7 +171,7 @@ class State(NamedTuple):
         return_statistics: Statistics of the discounted returns, which scale the rewards.
         discounted_returns: Current discounted return of each environment, `(N,)`.
         environment: State of the environments between two rollouts.
-        episodes: Sums over the episodes of the latest update in which any ended, for the metrics.
+        episodes: Sums over the episodes of each of the latest 100 updates in which any ended, for the metrics.
         hyperparameters: Options of the next update.
         steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """
@@ -196,8 +198,8 @@ def initial_state(params: Params, optimizer: Any, key: Array, observation: Any, 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
     """Default policy of PPO: a Gaussian actor with orthogonal kernels, and a critic.
 
-    Actions are clipped to the Box. Log-densities score the samples before the clip, because the ratio of clipped
-    densities is wrong at the bounds.
+    With `config.policy` "gaussian", actions are clipped to the Box. Log-densities score the samples before the clip,
+    because the ratio of clipped densities is wrong at the bounds.
 
     Args:
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
@@ -212,11 +214,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'gaussian'
     """
-    space = spaces.as_space(observation_space)
-    names = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
-    defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
-    chosen = (config.actor_keys or defaults[0]), (config.critic_keys or defaults[1])
-    keys = dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
+    keys = observation_keys(observation_space, config)
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
     head = {"output_activation": None, "initial_log_std": config.initial_log_std, "output_scale": 0.01}
     if config.network == "mlp":
@@ -224,9 +222,10 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation, **keys)
     else:
         cell: Any = _CELLS[config.network]
+        # A single layer of MinGRU only averages its inputs.
+        both |= {"num_layers": 2 if config.network == "mingru" else 1}
         # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both), **keys)
-    return gaussian(
-        network, observation_space, action_space, clip_actions=True, clipped_log_prob="unclipped", keepdims=False
-    )
+    options = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
+    return KINDS[config.policy](network, observation_space, action_space, keepdims=False, **options)

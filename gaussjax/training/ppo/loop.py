@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import envs, normalize, rollout, spaces
+from gaussjax.core.compiled import varying
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
@@ -26,12 +27,11 @@ from gaussjax.training.algorithm import (
     check_spaces,
     counted,
     environment_seed,
-    host_metrics,
     normalized,
     policy_for,
-    where,
     without_pixels,
 )
+from gaussjax.training.metrics import RECENT, episode_metrics, host_metrics
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
 from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
@@ -88,6 +88,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
     mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
     loop = make_loop(environments, config, policy, mesh)
+    loop = loop._replace(init=parallel.on(mesh, loop.init), step=parallel.on(mesh, loop.step))
     return loop._replace(step=_noticing_the_end(loop.step, config)) if config.anneal_learning_rate else loop
 
 
@@ -153,7 +154,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         if mesh is not None:
             state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
-        return state._replace(environment=standing, episodes=EpisodeSums(0.0, 0.0, 0.0), steps=0)
+        return state._replace(environment=standing, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
 
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
@@ -185,13 +186,14 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         steps = counted(state.steps, taken)
         sums = np.array([len(episodes.returns), sum(episodes.returns), sum(episodes.lengths)], np.float64)
         ended = EpisodeSums(*(sums if mesh is None else parallel.total(sums)).tolist())
-        latest = ended if ended.count else state.episodes
+        recent = state.episodes
         state, metrics = update(state._replace(key=key, environment=(), episodes=()), experience)
-        state = state._replace(environment=Standing(*standing), episodes=latest, steps=steps)
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        return state, {**host_metrics(steps, taken, start, ended, latest), **metrics}
+        recent, episodes = host_metrics(steps, taken, start, ended, recent)
+        state = state._replace(environment=Standing(*standing), episodes=recent, steps=steps)
+        return state, {**episodes, **metrics}
 
-    return Algorithm(init, step, policy, runner, on_policy=True)
+    return Algorithm(init, step, policy, runner, on_policy=True, normalizes=config.normalize_observations)
 
 
 def _make_compiled(
@@ -208,7 +210,10 @@ def _make_compiled(
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(policy.init(params_key), optimizer, key, example, config)
-        state = state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
+        state = state._replace(
+            environment=started, episodes=EpisodeSums(*jnp.zeros((3, RECENT))), steps=jnp.zeros((), jnp.int32)
+        )
+        state = varying(state, like=key)
         return parallel.shard_fields(state, mesh, SHARDED)
 
     @jax.jit
@@ -222,9 +227,9 @@ def _make_compiled(
         )
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = counted(state.steps, config.num_steps * config.num_envs)
-        latest = where(ended.count > 0, ended, state.episodes)
-        metrics = {"step": steps, **rollout.compiled.episode_metrics(ended, latest), **metrics}
-        state = state._replace(environment=environments, episodes=latest, steps=steps)
+        recent, episodes = episode_metrics(ended, state.episodes)
+        metrics = {"step": steps, **episodes, **metrics}
+        state = state._replace(environment=environments, episodes=recent, steps=steps)
         return parallel.shard_fields(state, mesh, SHARDED), parallel.whole(metrics, mesh)
 
-    return Algorithm(init, step, policy, on_policy=True)
+    return Algorithm(init, step, policy, on_policy=True, normalizes=config.normalize_observations)

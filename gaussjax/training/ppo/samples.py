@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import normalize, rollout
+from gaussjax.core.compiled import anywhere, where
 from gaussjax.policy import EvaluateOutput, Params, Policy
 from gaussjax.training import parallel
 from gaussjax.training.advantages import generalized_advantages
@@ -71,7 +72,8 @@ def make_prepare(policy: Policy, config: Config, mesh: Mesh | None) -> Callable[
         recurrent = bool(jax.tree.leaves(experience.carries))
         shifted = jnp.concatenate([values[1:], value(slice(-1, None))]) if recurrent else values[1:]
         cut = jnp.any(experience.truncated[:-1])
-        return jax.lax.cond(cut, lambda: value(slice(None)), lambda: shifted)
+        # Inside a vmap over trainings, one with an episode that was cut makes all compute these values.
+        return jax.lax.cond(anywhere(cut), lambda: where(cut, value(slice(None)), shifted), lambda: shifted)
 
     def prepare(state: State, experience: rollout.Rollout) -> Any:
         rewards, *scale = _scaled_rewards(state, experience, config, mesh)

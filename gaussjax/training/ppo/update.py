@@ -14,11 +14,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gaussjax import normalize, rollout
+from gaussjax.core.compiled import varying, where
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
 from gaussjax.training import losses, parallel
-from gaussjax.training.algorithm import log_std_clipped, promoting, saturation, where
+from gaussjax.training.algorithm import log_std_clipped, promoting, saturation
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
 
@@ -118,7 +119,7 @@ def make_update(
                 rate = adapted_rate(rate, metrics["kl"][-1], config.desired_kl)
             return (params, moments, rate, stopped), (metrics, *counted)
 
-        carry = initial_params, state.optimizer, options.learning_rate, jnp.zeros((), bool)
+        carry = initial_params, state.optimizer, options.learning_rate, varying(jnp.zeros((), bool), like=epoch_keys)
         (params, moments, rate, _), (metrics, taken, skipped) = jax.lax.scan(epoch, carry, epoch_keys)
         # If all gradient steps were skipped, the mean over none makes the metrics NaN.
         metrics = {name: jnp.mean(metric, where=taken) for name, metric in metrics.items()}

@@ -6,9 +6,16 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gaussjax.core import atomic_file
 from gaussjax.core.text import printable
+
+_LABELS = {
+    "episode_return": "episodes of the update",
+    "recent_return": "latest 100 episodes",
+    "evaluation_return": "evaluation, deterministic actions",
+}
 
 
 def draw(
@@ -20,6 +27,9 @@ def draw(
     labels: tuple[str, str] = ("environment steps", "mean return of the episodes that ended"),
 ) -> None:
     """Draws a metric over the training steps and writes the picture as a PNG file.
+
+    Returns of training episodes are drawn at the updates in which episodes ended. The picture of `episode_return` also
+    has the mean of the latest 100 episodes, and the picture of `evaluation_return` has the training episodes.
 
     Args:
         rows: Metrics of each update, with `step` and the score; rows without a finite score are left out.
@@ -38,12 +48,19 @@ def draw(
     # Unlike pyplot, matplotlib's object interface needs no window system and has no global state.
     from matplotlib.figure import Figure
 
-    points = [(row["step"], row[score]) for row in rows if math.isfinite(row.get(score, math.nan))]
+    names = {"episode_return": ["recent_return"], "evaluation_return": ["episode_return"]}.get(score, [])
+    first, *others = ({row["step"]: row[name] for row in rows if _has(row, name)} for name in (score, *names))
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    if points:
-        steps, scores = zip(*points, strict=True)
-        axes.plot(steps, scores, marker=".", markersize=4, linewidth=1.5)
+    lines = [(score, first), *((name, points) for name, points in zip(names, others, strict=True) if points != first)]
+    # The mean of fewer episodes varies more, so it is drawn paler and below the other.
+    pale = "episode_return" if len(lines) > 1 else ""
+    for name, points in lines:
+        style: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.4, "zorder": 1} if name == pale else {"linewidth": 1.5}
+        if points:
+            axes.plot([*points], [*points.values()], marker=".", markersize=4, label=_LABELS.get(name, name), **style)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
     axes.set_title(printable(title), parse_math=False)
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -52,3 +69,9 @@ def draw(
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     atomic_file.write(path, picture.getvalue())
+
+
+def _has(row: Mapping[str, float], name: str) -> bool:
+    """True if a row of metrics has a new value of a metric; means of episodes stay in rows in which none ended."""
+    carried = name in ("episode_return", "recent_return") and row.get("episodes", 1.0) == 0
+    return math.isfinite(row.get(name, math.nan)) and not carried

@@ -24,7 +24,8 @@ import numpy as np
 from gaussjax.core import atomic_file
 from gaussjax.envs.guard import EnvironmentStepError, guarded
 from gaussjax.training import parallel
-from gaussjax.training.algorithm import Algorithm, without_empty_means
+from gaussjax.training.algorithm import Algorithm
+from gaussjax.training.metrics import without_empty_means
 from gaussjax.training.run import checkpoint, output_files
 from gaussjax.training.run.output_files import CONFIG, METRICS, POLICY
 

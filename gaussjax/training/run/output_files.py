@@ -202,9 +202,10 @@ class Results(MetricsFile):
 
     def note_best(self, row: Mapping[str, float], before: Any, state: Any) -> None:
         """Copies the policy to the host if its score is the best so far; a score without new episodes is no new one."""
-        reached = row[self.score] if row.get("episodes", 1.0) else math.nan
+        played = self.score == "episode_return"
+        reached = row[self.score] if row.get("episodes", 1.0) or not played else math.nan
         if math.isfinite(reached) and (self.best is None or reached > self.best):
-            self.best, self._best = reached, self._copy(before if self.algorithm.on_policy else state)
+            self.best, self._best = reached, self._copy(before if played and self.algorithm.on_policy else state)
 
     def rescue(self, state: Any) -> None:
         """Writes a checkpoint of the state before an interrupted update, unless the update has donated its buffers."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float
 
 from gaussjax import networks, normalize
-from gaussjax.policy import Params, Policy, squashed_gaussian
+from gaussjax.core.choices import choose
+from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
-from gaussjax.training.algorithm import check_options
+from gaussjax.training.algorithm import KINDS, check_options, observation_keys
+
+_KINDS = ("squashed_gaussian", "truncated_gaussian")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +51,24 @@ class Config:
     """Desired entropy in nats; None means minus the number of actions, for a Box scaled to [-1, 1]."""
     normalize_observations: bool = False
     """Scale observations to mean 0 and variance 1 by running statistics."""
+    policy: Literal["squashed_gaussian", "truncated_gaussian"] = "squashed_gaussian"
+    """Kind of policy: squashed into the Box by tanh, or truncated to it."""
     num_critics: int = 2
     """Number of critics; the smallest of their values is used."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
+    actor_keys: tuple[str, ...] | None = None
+    """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
+    critic_keys: tuple[str, ...] | None = None
+    """Entries of a Dict observation for the critics; by default privileged_state if there is a state, else all."""
 
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics", "gradient_steps")
         check_options(self, counts, ("learning_rate", "initial_temperature", "learning_starts"), ("gamma", "tau"))
+        if self.policy not in _KINDS:
+            choose(dict.fromkeys(_KINDS), self.policy, "policy")
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
@@ -115,7 +126,7 @@ class State(NamedTuple):
         key: PRNG key of later steps.
         observation_statistics: Statistics for `gaussjax.normalize`.
         environment: State of the environments between two steps.
-        episodes: Sums over the episodes of the latest `step` of the loop in which any ended, for the metrics.
+        episodes: Sums over the episodes of each of the latest 100 rows of metrics in which any ended.
         steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """
 
@@ -134,7 +145,9 @@ class State(NamedTuple):
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """Default policy of SAC: a Gaussian squashed into the Box by tanh, with a state-dependent standard deviation.
+    """Default policy of SAC: squashed into the Box or truncated to it, with a state-dependent standard deviation.
+
+    A network for some entries of a Dict observation is an `ActorCritic`, whose value SAC does not train or use.
 
     Args:
         observation_space: A Gymnasium space, an int (length of a vector) or a shape.
@@ -149,5 +162,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
-    return squashed_gaussian(network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    network: Any = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
+    if keys := observation_keys(observation_space, config)["actor_keys"]:
+        network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
+    return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False)

@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.core.arrays import inwards
+from gaussjax.core.compiled import varying
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
@@ -23,12 +24,11 @@ from gaussjax.training.algorithm import (
     check_spaces,
     counted,
     environment_seed,
-    host_metrics,
     normalized,
     policy_for,
-    where,
     without_pixels,
 )
+from gaussjax.training.metrics import RECENT, episode_metrics, host_metrics
 from gaussjax.training.sac.config import Config, Learner, State, Transition, make_policy
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
@@ -90,7 +90,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
     def init(key: Array) -> State:
         state, seed_key = begin(key)
         observations = runner.reset(environment_seed(seed_key))
-        return state._replace(environment=observations, episodes=EpisodeSums(0.0, 0.0, 0.0), steps=0)
+        return state._replace(environment=observations, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
     def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Normalizer, key: Array) -> Any:
@@ -110,7 +110,7 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
-        learner, buffer, key, statistics, observations, latest, steps = state
+        learner, buffer, key, statistics, observations, recent, steps = state
         trained, refusals, finished = [], [], rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
@@ -137,11 +137,11 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         metrics = means({**totals, "refused": sum(map(int, refusals))}, len(trained) * config.gradient_steps)
         metrics = {name: float(value) for name, value in metrics.items()}
         ended = EpisodeSums(*map(float, (len(finished.returns), sum(finished.returns), sum(finished.lengths))))
-        latest = ended if ended.count else latest
-        episodes = host_metrics(steps, config.num_steps * config.num_envs, start, ended, latest)
-        return State(learner, buffer, key, statistics, observations, latest, steps), {**episodes, **metrics}
+        recent, episodes = host_metrics(steps, config.num_steps * config.num_envs, start, ended, recent)
+        return State(learner, buffer, key, statistics, observations, recent, steps), {**episodes, **metrics}
 
-    return Algorithm(init, step, policy, runner, in_place=True, random_steps=config.learning_starts)
+    options = {"random_steps": config.learning_starts, "normalizes": config.normalize_observations}
+    return Algorithm(init, step, policy, runner, in_place=True, **options)
 
 
 def _make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
@@ -155,7 +155,10 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(init_learner(learner_key), key, example, policy, config)
-        return state._replace(environment=started, episodes=EpisodeSums.zeros(), steps=jnp.zeros((), jnp.int32))
+        state = state._replace(
+            environment=started, episodes=EpisodeSums(*jnp.zeros((3, RECENT))), steps=jnp.zeros((), jnp.int32)
+        )
+        return varying(state, like=key)
 
     def advance(state: State, _: None) -> tuple[State, Any]:
         key, rollout_key, update_key = keys.split(state.key, 3)
@@ -185,8 +188,8 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         metrics, ended = jax.tree.map(jnp.sum, (metrics, ended))
         learning = metrics.pop("learning")
         metrics = means(metrics, learning * config.gradient_steps)
-        latest = where(ended.count > 0, ended, state.episodes)
-        episodes = rollout.compiled.episode_metrics(ended, latest)
-        return state._replace(episodes=latest), {"step": state.steps, **episodes, **metrics}
+        recent, episodes = episode_metrics(ended, state.episodes)
+        return state._replace(episodes=recent), {"step": state.steps, **episodes, **metrics}
 
-    return Algorithm(init, step, policy, random_steps=config.learning_starts)
+    options = {"random_steps": config.learning_starts, "normalizes": config.normalize_observations}
+    return Algorithm(init, step, policy, **options)

@@ -13,7 +13,9 @@ from jaxtyping import Array, Float
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.core.compiled import where
 from gaussjax.core.text import quoted
+from gaussjax.networks.actor_critic import part_of, select
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.training import replay
@@ -21,9 +23,9 @@ from gaussjax.training.algorithm import (
     first_statistics,
     log_std_clipped,
     normalized,
+    observation_keys,
     promoting,
     saturation,
-    where,
     without_axis,
 )
 from gaussjax.training.sac.config import Config, Learner, State, Transition
@@ -44,7 +46,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     An update whose loss or gradient is not finite returns the learner unchanged: `skipped` is 1, other metrics are 0.
     """
     num_actions = spaces.size(policy.spec.action_space)
-    space = policy.spec.observation_space
+    seen = observation_keys(policy.spec.observation_space, config)["critic_keys"]
+    space = part_of(policy.spec.observation_space, seen)
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
     critic = networks.ActionValue(config.hidden_sizes, config.activation, observation_space=None if flat else space)
     optimizer = promoting(optax.adam(config.learning_rate))
@@ -64,12 +67,12 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         # Division by half the width makes the critics' inputs of order one, whatever the units of the Box.
         lowest, highest = like_actions(low, high, actions)
         scaled = (actions - (0.5 * lowest + 0.5 * highest)) / (0.5 * highest - 0.5 * lowest)
-        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, observations, scaled)
+        return jax.vmap(critic.apply, in_axes=(0, None, None))(params, select(observations, seen), scaled)
 
     def init(key: Array) -> Learner:
         actor_key, critic_key = jax.random.split(key)
         actor = policy.init(actor_key)
-        example = spaces.zeros(policy.spec.observation_space, (1,)), jnp.zeros((1, num_actions))
+        example = spaces.zeros(space, (1,)), jnp.zeros((1, num_actions))
         critics = jax.vmap(lambda key: critic.init(key, *example))(jax.random.split(critic_key, config.num_critics))
         log_temperature = jnp.log(jnp.asarray(config.initial_temperature, jnp.float32))
         moments = optimizer.init((actor, critics, log_temperature))

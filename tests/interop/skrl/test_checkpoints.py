@@ -51,13 +51,13 @@ def test_torch_agents_are_read_and_mapped(policy, tmp_path):
     parts = {"a": weight, "b": weight.T, "c": weight[1:, ::2], "d": weight.bfloat16(), "e": torch.nn.Parameter(weight)}
     numbers = {"lr": 0.5, "betas": (0.9, None), "n": [2**70, True]}
     torch.save({**parts, "net": net.state_dict(), **numbers}, tmp_path / "x.pt")
-    found = skrl.read(tmp_path / "x.pt")
+    found = skrl.arrays(tmp_path / "x.pt")
     for name, tensor in parts.items():
         assert np.array_equal(found[name], tensor.detach().float().numpy())
     assert np.array_equal(found["net"]["0.weight"], state["net.0.weight"].numpy())
     assert {name: found[name] for name in numbers} == numbers
-    module = skrl.read(tmp_path / "agent.pt")["policy"]
-    assert all((module[name] == array).all() for name, array in skrl.read(tmp_path / "model.pt").items())
+    module = skrl.arrays(tmp_path / "agent.pt")["policy"]
+    assert all((module[name] == array).all() for name, array in skrl.arrays(tmp_path / "model.pt").items())
     # A name that is mapped to None is dropped.
     params = skrl.params(policy.spec, {**module, "target.weight": np.zeros(3)}, {**NAMES, "target": None})
     observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -74,7 +74,7 @@ def test_jax_models_and_agents_are_read_and_mapped(policy, tmp_path):
     data = flax.serialization.to_bytes(theirs)
     (tmp_path / "model.flax").write_bytes(data)
     (tmp_path / "agent.pickle").write_bytes(pickle.dumps({"policy": data}, protocol=4))
-    for module in (skrl.read(tmp_path / "model.flax"), skrl.read(tmp_path / "agent.pickle")["policy"]):
+    for module in (skrl.arrays(tmp_path / "model.flax"), skrl.arrays(tmp_path / "agent.pickle")["policy"]):
         jax.tree.map(np.testing.assert_array_equal, skrl.params(policy.spec, module, IN_FLAX), {"params": params})
 
 
@@ -118,10 +118,10 @@ def test_damage_and_classes_in_a_torch_file_are_named(tmp_path):
     value = torch.tensor(0.5).numpy().tobytes() * 8
     path.write_bytes(payload.replace(value, value[:-1] + b"\x00", 1))
     with pytest.raises(skrl.CheckpointError, match="damaged bytes in"):
-        skrl.read(path)
+        skrl.arrays(path)
     torch.save(torch.nn.Linear(3, 2), path)
     with pytest.raises(skrl.CheckpointError, match=r"a reference to torch\.nn\.modules\.linear\.Linear, which would"):
-        skrl.read(path)
+        skrl.arrays(path)
     torch.save({"policy": {"a": torch.zeros(3)}}, path)
     with pytest.raises(gaussjax.PolicyFileError, match=r"gaussjax\.interop\.skrl\.read"):
         gaussjax.load(path)
@@ -164,8 +164,8 @@ def test_malicious_files_run_nothing_and_get_one_clear_error(tmp_path):
         path = tmp_path / f"file_{i}{suffix}"
         path.write_bytes(payload)
         with pytest.raises(skrl.CheckpointError) as raised:
-            skrl.read(path)
+            skrl.arrays(path)
         assert str(path) in str(raised.value), i
         assert not trap.exists(), i
     with pytest.raises(ValueError, match=r"suffix: expected one of .*got '.zip'"):
-        skrl.read(tmp_path / "agent.zip")
+        skrl.arrays(tmp_path / "agent.zip")

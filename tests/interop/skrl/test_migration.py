@@ -14,6 +14,7 @@ import gaussjax
 import gaussjax.torch
 from gaussjax import networks, normalize
 from gaussjax.interop import skrl
+from gaussjax.interop.skrl.conventions import conventions, unflatten
 from gaussjax.training.ppo import update
 from tests import policies
 
@@ -63,42 +64,6 @@ def test_a_class_of_multivariate_gaussian_mixin_is_multivariate_gaussian():
     np.testing.assert_allclose(log_prob[:, 0], normal.logpdf(TAKEN - outputs["mean_actions"]), rtol=1e-5)
 
 
-def test_act_of_a_profile_is_act_and_with_taken_actions_evaluate_without_a_draw():
-    policy, params = make()
-    act, expected = skrl.profile(policy, "2.1.1").act, policy.act(params, KEY, SEEN)
-    actions, outputs = act(params, KEY, {"observations": SEEN}, role="policy")
-    assert np.array_equal(actions, expected.actions)
-    assert np.array_equal(outputs["log_prob"], expected.log_prob)
-    assert set(expected.outputs) == {"mean_actions", "log_std", "raw_actions"}
-    _, outputs = act(params, KEY, {"observations": SEEN, "taken_actions": TAKEN})
-    assert np.array_equal(outputs["log_prob"], policy.evaluate(params, SEEN, TAKEN).log_prob)
-    with pytest.raises(ValueError, match=r"expected the observations as 'observations', got the names \['states'\]"):
-        act(params, KEY, {"states": SEEN})
-
-
-def test_profiles_have_the_arity_names_and_shapes_of_their_versions():
-    policy, params = make()
-    old, middle, new = (skrl.profile(policy, version) for version in ("1.4.3", "2.0.0", "2.1.1"))
-    before, now = {"states": SEEN}, {"observations": SEEN}
-    expected = policy.act(params, KEY, SEEN)
-    actions, log_prob, outputs = old.act(params, KEY, before)
-    assert np.array_equal(actions, expected.actions)
-    assert log_prob.shape == (5, 1)
-    assert set(outputs) == {"mean_actions", "log_std"}
-    assert np.array_equal(middle.act(params, KEY, now)[1]["log_prob"], log_prob)
-    entropy = middle.entropy(params, now)
-    shapes = [array.shape for array in (old.log_std(params, before), old.entropy(params, before), entropy)]
-    assert shapes == [(5, 2)] * 3
-    # The entropy of a normal distribution is 1/2 log(2 pi e) + log_std; log_std is clipped at 2.
-    np.testing.assert_allclose(new.entropy(params, now), np.full((5, 1), np.log(2 * np.pi * np.e) + 1.5), rtol=1e-6)
-    np.testing.assert_allclose(new.entropy(params, now)[:, 0], np.sum(entropy, -1), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"version: expected one of .*got '2.1'"):
-        skrl.profile(policy, "2.1")
-    for factory in (gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian):
-        with pytest.raises(ValueError, match="which skrl has"):
-            skrl.profile(factory(networks.MLP(), 3, BOX), "2.1.1")
-
-
 def test_distribution_is_what_apply_returns():
     policy, params = make()
     distribution, outputs = policy.apply(params, SEEN)
@@ -108,27 +73,47 @@ def test_distribution_is_what_apply_returns():
     np.testing.assert_allclose(theirs.stddev()[0], np.exp(np.minimum(LOG_STD, 2.0)), rtol=1e-6)
 
 
-def test_rnn_of_inputs_and_outputs_is_the_carry_and_terminated_the_resets():
-    policy = gaussjax.gaussian(networks.GRU(8, sizes=(), sequence_length=3), 3, BOX)
-    params = policies.random_params(policy)
-    observations = np.random.default_rng(2).normal(size=(6, 3)).astype(np.float32)
-    ended = np.array([[0], [1], [0], [0], [0], [1]], bool)
-    states = np.random.default_rng(3).normal(size=(1, 6, 8)).astype(np.float32)
-    inputs = {"observations": observations, "taken_actions": np.zeros((6, 2), np.float32), "rnn": [states]}
-    inputs["terminated"] = ended
-    _, outputs = skrl.profile(policy, "2.1.1").act(params, KEY, inputs)
-    for n, first in enumerate((0, 3)):
-        carry, means = (states[0, first][None],), []
-        for t in range(first, first + 3):
-            _, stepped = policy.apply(params, observations[t][None], carry=carry)
-            means.append(stepped["mean_actions"][0])
-            carry = (np.asarray(stepped["carry"][0]) * ~ended[t][:, None],)
-        np.testing.assert_allclose(outputs["mean_actions"][first : first + 3], np.stack(means), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(outputs["rnn"][0][0, n], carry[0][0], rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match=r"inputs\['rnn'\]: expected a list of 1 states of shape \(1, N, 8\)"):
-        skrl.profile(policy, "2.1.1").act(params, KEY, {"observations": observations})
-    with pytest.raises(ValueError, match="expected consecutive sequences of 3 steps, got 4 steps"):
-        skrl.profile(policy, "2.1.1").act(params, KEY, {**inputs, "rnn": [states[:, :4]]})
+@pytest.mark.parametrize("flags", [{}, {"terminated": 1}, {"truncated": 1}, {"terminated": 1, "truncated": 1}])
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_sequences_of_recurrent_models_end_with_terminated_and_truncated_steps(framework, flags):
+    network = networks.ActorCritic(networks.GRU(8, sizes=(), sequence_length=3), critic=networks.LSTM(4))
+    policy = gaussjax.gaussian(network, 3, BOX)
+    params, convert = policies.random_params(policy), np.asarray
+    if framework == "torch":
+        params, policy = gaussjax.torch.to_torch(policy.spec, params), gaussjax.torch.from_spec(policy.spec)
+        convert = torch.from_numpy
+    draw = np.random.default_rng(2)
+    observations = draw.normal(size=(6, 3)).astype(np.float32)
+    ended = {name: draw.random((6, 1)) < 0.5 for name in flags}
+    found = conventions(policy, "2.1.1", num_envs=6)
+    states = [draw.normal(size=size).astype(np.float32) for size in found.sizes]
+    inputs = {"observations": observations, "rnn": states, **ended}
+    call = found.call(jax.tree.map(convert, inputs))
+    outputs = policy.act(params, None, call.observations, deterministic=True, **call.options).outputs
+    after = call.states(outputs["carry"])
+    # The same steps one by one, with the states zeroed by hand.
+    single, sequences = policy.apply, [range(n, n + 1) for n in range(6)] if not flags else [range(3), range(3, 6)]
+    for row, steps in enumerate(sequences):
+        now = [state[:, steps[0] : steps[0] + 1] for state in states]
+        for t in steps:
+            stepped = found.call(jax.tree.map(convert, {"observations": observations[t : t + 1], "rnn": now}))
+            _, one = single(params, stepped.observations, **stepped.options)
+            expected = one["mean_actions"].tolist()[0]
+            np.testing.assert_allclose(call.flat(outputs["mean_actions"]).tolist()[t], expected, rtol=1e-5, atol=1e-6)
+            kept = not any(flag[t, 0] for flag in ended.values())
+            now = [np.asarray(state.tolist(), np.float32) * kept for state in stepped.states(one["carry"])]
+        for state, last in zip(after, now, strict=True):
+            np.testing.assert_allclose(np.asarray(state.tolist())[:, row], last[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_dict_are_separated_in_the_order_of_its_sorted_names():
+    box, pair = gaussjax.spaces.Box(shape=(2, 2)), gaussjax.spaces.MultiDiscrete((3, 2))
+    inner = gaussjax.spaces.Tuple((gaussjax.spaces.Discrete(4), box))
+    rows = np.arange(14.0, dtype=np.float32).reshape(2, 7)
+    found = unflatten(gaussjax.spaces.Dict((("b", inner), ("a", pair))), rows)
+    assert found["a"].tolist() == [[0, 1], [7, 8]]
+    assert found["b"][0].tolist() == [2, 9]
+    assert found["b"][1].tolist() == [[[3.0, 4.0], [5.0, 6.0]], [[10.0, 11.0], [12.0, 13.0]]]
 
 
 def test_the_instantiator_of_a_gaussian_model_is_from_spec():

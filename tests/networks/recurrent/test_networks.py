@@ -65,6 +65,11 @@ def unrolled(policy, params, observations, carry, resets):
     return distribution.mean(), outputs["carry"]
 
 
+def after_three_steps(way, *arguments):
+    means, last = way(*arguments)
+    return means[3:], last
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def differentiated(function, policy, params, observations, carry, resets):
     """The means and the last carry; and gradients by the parameters, the observations and the starting carry."""
@@ -356,19 +361,22 @@ def test_a_reset_forgets_a_carry_and_an_observation_that_are_not_finite(name, fa
     resets[0] = resets[3] = True
     broken = jax.tree.map(lambda leaf: np.full_like(leaf, value), carry)
     for way in (unrolled, stepped):
+        later = functools.partial(after_three_steps, way)
         found, gradients = differentiated(way, policy, params, observations, broken, resets)
         expected, others = differentiated(way, policy, params, observations, carry, resets)
         assert_close(found, expected, 0)
         assert_close(gradients, others, 1e-6)
+        expected, others = differentiated(later, policy, params, observations, carry, resets)
         seen = observations.copy()
         seen[1] = value
-        means, last = way(policy, params, seen, carry, resets)
-        np.testing.assert_array_equal(means[3:], expected[0][3:])
-        assert_close(last, expected[1], 0)
+        found, gradients = differentiated(later, policy, params, seen, carry, resets)
+        assert_close(found, expected, 0)
+        assert_close(gradients, others, 1e-6)
+        assert np.isnan(way(policy, params, seen, carry, resets)[0][1:3]).all()
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_reset_forgets_a_carry_that_is_not_finite_in_torch(name):
+def test_a_reset_forgets_a_carry_and_an_observation_that_are_not_finite_in_torch(name):
     policy, params = make(name)
     observations, carry, resets = data(policy, frequency=0.0, steps=6)
     resets[0] = resets[3] = True
@@ -377,12 +385,15 @@ def test_a_reset_forgets_a_carry_that_is_not_finite_in_torch(name):
         states = jax.tree.map(lambda leaf, value=value: torch.full(leaf.shape, value), carry)
         leaves = {key: tensor.requires_grad_() for key, tensor in to_torch(policy.spec, params).items()}
         outputs = twin.apply(leaves, observations, carry=states, resets=resets)[1]
-        (outputs["mean_actions"].sin().sum() + sum(leaf.sum() for leaf in jax.tree.leaves(outputs["carry"]))).backward()
-        results.append((outputs["mean_actions"], *(leaf.grad for leaf in leaves.values() if leaf.grad is not None)))
         seen = observations.copy()
         seen[1] = value
-        later = twin.apply(leaves, seen, carry=states, resets=resets)[1]["mean_actions"][3:]
-        torch.testing.assert_close(later, results[0][0][3:], rtol=0, atol=0)
+        later = twin.apply(leaves, seen, carry=states, resets=resets)[1]
+        assert later["mean_actions"][1:3].isfinite().all() == (value == 0.0)
+        results.append([])
+        for found, means in ((outputs, outputs["mean_actions"]), (later, later["mean_actions"][3:])):
+            (means.sin().sum() + sum(leaf.sum() for leaf in jax.tree.leaves(found["carry"]))).backward()
+            gradients = [leaf.grad.clone() for leaf in leaves.values() if leaf.grad is not None]
+            results[-1] += [means, *gradients]
     for found in results[1:]:
         torch.testing.assert_close(found, results[0], rtol=0, atol=0)
 

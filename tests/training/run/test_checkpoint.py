@@ -73,6 +73,7 @@ CASES = {
     "MountainCarContinuous": ("MountainCarContinuous-v0", {}),
     "Pendulum, with memory": ("Pendulum-v1", {"network": "gru", "recurrent_size": 8, "sequence_length": 8}),
     "functional Pendulum": (PENDULUM, {}),
+    "functional Pendulum, with memory": (PENDULUM, {"network": "lstm", "recurrent_size": 8, "sequence_length": 8}),
     # The buffer is filled on the way.
     "SAC, full buffer": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True, "buffer_size": 300}),
     "SAC, functional Pendulum": (PENDULUM, {"algorithm": sac, "buffer_size": 300}),

@@ -3,6 +3,7 @@ import math
 import struct
 
 import pytest
+from matplotlib.axes import Axes
 
 from gaussjax.training.run import learning_curve, output_files
 
@@ -24,6 +25,26 @@ def test_learning_curve_is_a_picture_even_without_a_finished_episode(tmp_path):
         header = path.read_bytes()[:24]
         assert header[:8] == b"\x89PNG\r\n\x1a\n"
         assert struct.unpack(">II", header[16:]) == (1050, 600)
+
+
+def test_a_learning_curve_has_points_where_episodes_ended_or_were_evaluated(tmp_path, monkeypatch):
+    """In the other rows the mean of earlier episodes stays, which would draw stairs."""
+    drawn, original = {}, Axes.plot
+
+    def plot(self, steps, values, label, **style):
+        drawn[label] = dict(zip(steps, values, strict=True))
+        return original(self, steps, values, label=label, **style)
+
+    monkeypatch.setattr(Axes, "plot", plot)
+    rows = [
+        {"step": i, "episodes": i % 2, "episode_return": 10 * (i // 2), "recent_return": 9 * (i // 2)} for i in range(4)
+    ]
+    learning_curve.draw(rows, tmp_path / "curve.png", "title")
+    assert drawn == {"episodes of the update": {1: 0, 3: 10}, "latest 100 episodes": {1: 0, 3: 9}}
+    drawn.clear()
+    rows[2]["evaluation_return"] = 7
+    learning_curve.draw(rows, tmp_path / "curve.png", "title", score="evaluation_return")
+    assert drawn == {"evaluation, deterministic actions": {2: 7}, "episodes of the update": {1: 0, 3: 10}}
 
 
 @pytest.mark.parametrize("torn", ["6", "64", "64,1", "640,1.0,2"])

@@ -1,0 +1,278 @@
+"""The class of the models that skrl's agents in PyTorch get."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import itertools
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import torch
+from torch import nn
+
+from gaussjax import spaces
+from gaussjax.core.arrays import inwards
+from gaussjax.distributions.special import HALF_LOG_2PI
+from gaussjax.interop.skrl.conventions import Conventions, described_spaces, with_value
+from gaussjax.policy import Policy
+from gaussjax.torch import convert, random
+from gaussjax.torch.policy import Held, from_spec, own_kind
+
+# The second base of the models is skrl's own class, which is imported with the first of them.
+_Base: Any = object
+
+
+class Methods(_Base):
+    """A policy of gaussjax as a model of skrl. Its parameters are those of the policy's network."""
+
+    def __init__(
+        self, policy: Policy, params: Any, deterministic: bool, converted: Conventions, state_space: Any, device: Any
+    ) -> None:
+        super().__init__(**described_spaces(policy, converted, state_space, device, super().__init__))
+        kind = own_kind(policy)
+        self.policy = from_spec(policy.spec, kind=kind)
+        self.conventions, self.deterministic = converted, deterministic
+        self._compile()
+        self._last: Any = None
+        # The inputs and the result of the last forward pass with a value, and whether the network has one.
+        self._shared: Any = None
+        self._has_value = True
+        network = policy.spec.network
+        if isinstance(network, nn.Module):
+            self.network = copy.deepcopy(network)
+        else:
+            self.network = convert.network(policy.spec, kind).to_empty(device="cpu")
+        if params is None:
+            params = self.policy.init(random.key(int(torch.randint(2**31, ()))))
+        elif not isinstance(params, Mapping) or set(params) == {"params"}:
+            params = convert.to_torch(policy.spec, params, kind)
+        self.network.load_state_dict(params, strict=not isinstance(network, nn.Module))
+        self.to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the results of the last call, because tensors with a history cannot be copied."""
+        return {**self.__dict__, "_act": None, "_plain": None, "_last": None, "_shared": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+    def _compile(self) -> None:
+        options, spec = dict(self.policy.spec.options), self.policy.spec
+        # The parameters are the module's own, so they are neither converted nor compared with the policy's.
+        self._act = inspect.unwrap(self.policy.act)
+        plain = spec.kind == "gaussian" and options["clipped_log_prob"] == "density"
+        self._plain = PlainGaussian(options, spec.action_space) if plain else None
+
+    def init_state_dict(self, inputs: Any = None, *, role: str = "") -> None:
+        """Moves the parameters to the model's device; they exist since the model was made."""
+        self.to(self.device)
+
+    def update_parameters(self, model: nn.Module, *, polyak: float = 1.0) -> None:
+        """Sets the parameters to those of another model, or to `polyak` times those and the rest of its own."""
+        self._shared = None
+        super().update_parameters(model, polyak=polyak)
+
+    def compute(self, inputs: Mapping[str, Any], role: str = "") -> tuple[Any, dict[str, Any]]:
+        """Returns the mean and the outputs of the network, or the value and no outputs."""
+        actions, outputs = self._run(inputs, role)
+        return outputs.get("mean_actions", actions), outputs
+
+    def act(self, inputs: Mapping[str, Any], role: str = "") -> tuple[Any, ...]:
+        """Returns actions, or a value, and a dict of further outputs, in the form of the model's version."""
+        actions, outputs = self._run(inputs, role)
+        if self.conventions.version == "1.4.3":
+            return actions, outputs.pop("log_prob", None), outputs
+        return actions, outputs
+
+    def _run(self, inputs: Mapping[str, Any], role: str) -> tuple[Any, dict[str, Any]]:
+        is_value = role == "value" and not self.deterministic
+        seen = _Seen(inputs, self.network) if self._has_value and not self.deterministic else None
+        if is_value and self._shared is not None and seen == self._shared[0]:
+            (_, result), self._shared = self._shared, None
+            return result
+        call, noise, taken = self.conventions.call(inputs), None, None
+        if not self.deterministic and not is_value:
+            rows = jax.tree.leaves(inputs[self.conventions.parts[0][0]])[0]
+            # skrl's models draw in every call; with the same draws an agent samples the same minibatches.
+            noise = torch.randn(rows.shape[0], self.num_actions, device=rows.device)
+            noise = call.sequences(noise)
+            taken = inputs.get("taken_actions")
+            taken = None if taken is None else call.sequences(taken)
+        act = functools.partial(self._act, Held(self.network), None)
+        if self._plain is not None:
+            act = functools.partial(self._plain, self.network)
+        options = {**call.options, "deterministic": noise is None, "noise": noise, "taken_actions": taken}
+        actions, log_prob, found = act(call.observations, **options)
+        states = {"rnn": call.states(found["carry"])} if "carry" in found else {}
+        if self.deterministic:
+            return call.flat(actions), states
+        value = (call.flat(found["value"]).unsqueeze(-1), states) if "value" in found else None
+        if is_value:
+            return with_value(value, self.policy)
+        self._shared, self._has_value = None if value is None else (seen, value), value is not None
+        self._last, actions, log_prob = call.outputs(found), call.flat(actions), call.flat(log_prob)
+        log_prob = log_prob if log_prob.ndim == actions.ndim else log_prob.unsqueeze(-1)
+        return actions, {**self._last, **states, "log_prob": log_prob}
+
+    def get_entropy(self, role: str = "") -> torch.Tensor:
+        """Returns the entropy of the last call's distribution in nats: `(N, 1)` in 2.1.1, else `(N, act)`."""
+        if self._last is None:
+            return torch.tensor(0.0, device=self.device)
+        if self._plain is None:
+            terms = self.policy.distribution(self._last).entropy("none")
+        else:
+            terms = self._last["log_std"] + (0.5 + HALF_LOG_2PI)
+        return terms.sum(-1, keepdim=True) if self.conventions.version == "2.1.1" else terms
+
+    def get_log_std(self, role: str = "") -> torch.Tensor:
+        """Returns the clipped log_std of the last call, `(N, act)`; skrl has this method in 1.4.3."""
+        return self._last["log_std"]
+
+    def distribution(self, role: str = "") -> Any:
+        """Returns the distribution of the last call, with the names of `torch.distributions`, or None before one."""
+        return None if self._last is None else LastDistribution(self.policy.distribution(self._last))
+
+    def get_specification(self) -> dict[str, Any]:
+        """Returns the sizes of the recurrent states, in the form that skrl's agents read."""
+        return self.conventions.specification()
+
+    def init_weights(self, method_name: str = "orthogonal_", *args: Any, **options: Any) -> None:
+        """Initializes the weights of all linear layers with a function of `torch.nn.init`."""
+        self._init("weight", method_name, args, options)
+
+    def init_biases(self, method_name: str = "constant_", *args: Any, **options: Any) -> None:
+        """Initializes the biases of all linear layers with a function of `torch.nn.init`."""
+        self._init("bias", method_name, args, options)
+
+    def _init(self, name: str, method_name: str, args: Any, options: Any) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                getattr(nn.init, method_name)(getattr(layer, name), *args, **options)
+
+
+class _Seen:
+    """Inputs of a forward pass. They equal others if they are the same tensors and none was changed in place."""
+
+    def __init__(self, inputs: Mapping[str, Any], network: nn.Module) -> None:
+        given = jax.tree.leaves([value for name, value in inputs.items() if name != "taken_actions"])
+        # The tensors are kept, because a new tensor may get the address of one that is gone. An optimizer changes all
+        # parameters, so one of them tells.
+        self.tensors = [*filter(torch.is_tensor, given), *itertools.islice(network.parameters(), 1)]
+        self.versions = [torch.is_grad_enabled(), *(tensor._version for tensor in self.tensors)]
+
+    def __eq__(self, other: Any) -> bool:
+        same = isinstance(other, _Seen) and len(self.tensors) == len(other.tensors)
+        return same and all(map(operator.is_, self.tensors, other.tensors)) and self.versions == other.versions
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class PlainGaussian:
+    """`act` of `gaussjax.gaussian` in few operations, with the same numbers up to rounding.
+
+    The functions of a policy take 3 times as long for the batch of a few environments, because they choose the library
+    of each operation and score in a higher precision (torch 2.13, 2 cores).
+    """
+
+    def __init__(self, options: Mapping[str, Any], box: spaces.Box) -> None:
+        self.options = options
+        self.low, self.high = (torch.from_numpy(side) for side in inwards(*spaces.bounds(box), torch.float32))
+        self.reduce = {"sum": torch.sum, "mean": torch.mean, "prod": torch.prod}.get(options["reduction"])
+
+    def clip(self, actions: torch.Tensor) -> torch.Tensor:
+        """Clips actions to the Box."""
+        if self.low.device != actions.device:
+            self.low, self.high = self.low.to(actions.device), self.high.to(actions.device)
+        return torch.clamp(actions, self.low, self.high)
+
+    def __call__(
+        self,
+        network: nn.Module,
+        observations: Any,
+        *,
+        deterministic: bool,
+        noise: Any,
+        taken_actions: Any,
+        **state: Any,
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """Returns what `policy.act` returns, without the raw actions."""
+        if state:
+            state.setdefault("resets", None)
+        mean, log_std, found = network(observations, **state)
+        # Under autocast the last layer returns a narrow dtype.
+        mean = mean.float() if mean.dtype in (torch.float16, torch.bfloat16) else mean
+        if self.options["clip_mean_actions"]:
+            mean = self.clip(mean)
+        if deterministic:
+            return self.clip(mean) if self.options["clip_actions"] else mean, None, found
+        if self.options["clip_log_std"]:
+            log_std = torch.clamp(log_std, self.options["min_log_std"], self.options["max_log_std"])
+        scale = log_std.exp()
+        actions = mean + scale * noise
+        actions = self.clip(actions) if self.options["clip_actions"] else actions
+        if taken_actions is not None or self.options["clip_actions"]:
+            noise = ((actions if taken_actions is None else taken_actions) - mean) / scale
+        terms = -0.5 * noise.square() - (log_std + HALF_LOG_2PI)
+        log_prob = terms if self.reduce is None else self.reduce(terms, -1, keepdim=True)
+        return actions, log_prob, {**found, "mean_actions": mean, "log_std": log_std.expand_as(mean)}
+
+
+class LastDistribution:
+    """A distribution with the properties and methods of `torch.distributions.Normal`, in units of the action.
+
+    `loc` and `scale` are the mean and the standard deviation of the normal distribution before any squashing.
+    """
+
+    def __init__(self, distribution: Any) -> None:
+        self._distribution, self.loc = distribution, distribution.loc
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """Standard deviation before any squashing, `(N, act)`."""
+        return self._distribution.log_std.exp()
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Expected action, `(N, act)`."""
+        return self._distribution.mean()
+
+    @property
+    def stddev(self) -> torch.Tensor:
+        """Standard deviation of the action, `(N, act)`."""
+        return self._distribution.stddev()
+
+    def log_prob(self, actions: torch.Tensor) -> torch.Tensor:
+        """Log-density of each dimension in nats, `(N, act)`."""
+        return self._distribution.log_prob(actions, "none")
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy of each dimension in nats, `(N, act)`."""
+        return self._distribution.entropy("none")
+
+    def rsample(self) -> torch.Tensor:
+        """Draws actions `(N, act)` from torch's generator, with gradients."""
+        return self._distribution.from_noise(torch.randn_like(self.loc))
+
+    def sample(self) -> torch.Tensor:
+        """Draws actions `(N, act)` from torch's generator."""
+        return self.rsample().detach()
+
+
+@functools.cache
+def model_class() -> type:
+    """Returns the class, with skrl's own as its second base; skrl is imported with the first model."""
+    from skrl.models.torch import Model  # type: ignore[import-not-found]
+
+    return type("TorchModel", (Methods, Model), {"__module__": __name__, "__doc__": Methods.__doc__})
+
+
+def __getattr__(name: str) -> Any:
+    """Makes the class of the models on first use, so that pickle finds it by its name."""
+    if name == "TorchModel":
+        return model_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,304 @@
+"""Checkpoints of other libraries give policies with the libraries' own actions and log-densities."""
+
+import io
+import json
+import pickle
+import re
+import shutil
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import gaussjax
+import gaussjax.export
+import gaussjax.torch
+from gaussjax.export import numpy_act
+from gaussjax.interop import brax, cleanrl, rsl_rl, sb3
+from tests.interop import checkpoints
+
+IDS = [case.name for case in checkpoints.CASES]
+ROWS = [
+    pytest.param(case.library, case.name, id=case.name, marks=() if case.quick else pytest.mark.slow)
+    for case in checkpoints.CASES
+]
+# Rows of each kind of network and of distribution, for the longer tests.
+FEW = ("rsl_rl_5.5.1_lstm.pt", "sb3_ppo_gsde_squashed.zip")
+LONGER = [
+    pytest.param(case.library, case.name, id=case.name, marks=() if case.name in FEW else pytest.mark.slow)
+    for case in checkpoints.CASES
+]
+
+
+def initial(loaded, observations):
+    """Returns the first carry for one step of observations `(T, N, …)`, or ()."""
+    batch = () if isinstance(observations, dict) else observations.shape[1:2]
+    return loaded.initial_carry(batch)
+
+
+@pytest.mark.parametrize(("library", "name"), ROWS)
+def test_actions_and_densities_are_those_of_the_library(library, name):
+    loaded = checkpoints.read(library, name)
+    numbers = checkpoints.numbers(library, name, loaded)
+    policy, params, normalizer, metadata = loaded
+
+    def act(observations, _, carry):
+        result = loaded.act(observations, carry=carry)
+        return result.actions, result.outputs.get("carry")
+
+    def score(observations, samples, carry):
+        normalised = observations if normalizer is None else gaussjax.normalize.apply(normalizer, observations)
+        log_prob, _, outputs = policy.evaluate(params, normalised, raw_actions=samples, carry=carry)
+        return log_prob[..., 0], outputs.get("carry")
+
+    carry = initial(loaded, numbers.observations)
+    np.testing.assert_allclose(checkpoints.play(act, carry, numbers), numbers.actions, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(checkpoints.play(score, carry, numbers), numbers.log_prob, rtol=0, atol=1e-5)
+    assert metadata["library"] in ("rsl_rl", "Stable-Baselines3", "SBX", "brax")
+
+
+@pytest.mark.parametrize(("library", "name"), LONGER)
+def test_files_torch_and_numpy_programs_act_as_the_library(library, name, tmp_path):
+    loaded = checkpoints.read(library, name)
+    numbers = checkpoints.numbers(library, name, loaded)
+    file = tmp_path / "policy.safetensors"
+    policy, params, normalizer, metadata = loaded
+    gaussjax.save(file, policy, params, normalizer=normalizer, metadata=metadata)
+    again = gaussjax.load(file)
+    assert again.policy.spec == policy.spec
+    assert again.metadata["assumptions"].keys() == metadata["assumptions"].keys()
+    twin = gaussjax.torch.load(file)
+
+    def in_torch(observations, _, carry):
+        result = twin.act(jax.tree.map(torch.as_tensor, observations), carry=carry)
+        return result.actions.detach(), result.outputs.get("carry")
+
+    carry = twin.initial_carry(()) and twin.initial_carry(numbers.observations.shape[1:2])
+    np.testing.assert_allclose(checkpoints.play(in_torch, carry, numbers), numbers.actions, rtol=0, atol=1e-6)
+
+    def scored_in_torch(observations, samples, carry):
+        seen = jax.tree.map(torch.as_tensor, observations)
+        seen = seen if twin.normalizer is None else gaussjax.normalize.apply(twin.normalizer, seen)
+        options = {"raw_actions": torch.as_tensor(samples)} | ({} if carry is None else {"carry": carry})
+        log_prob, _, outputs = twin.policy.evaluate(twin.params, seen, **options)
+        return log_prob[..., 0].detach(), outputs.get("carry")
+
+    np.testing.assert_allclose(checkpoints.play(scored_in_torch, carry, numbers), numbers.log_prob, rtol=0, atol=1e-5)
+    gaussjax.export.numpy(tmp_path / "policy.npz", policy, params, normalizer=normalizer)
+    program = numpy_act.load(tmp_path / "policy.npz")
+
+    def in_numpy(observations, _, carry):
+        inputs = {"observations": observations} if not isinstance(observations, dict) else {}
+        inputs |= {f"observations_{key}": part for key, part in observations.items()} if not inputs else {}
+        if carry is not None:
+            inputs |= {f"carry_{i}": part for i, part in enumerate(carry)} | {
+                "resets": np.zeros(len(observations), bool)
+            }
+        outputs = program(**inputs)
+        return outputs["actions"], [outputs[key] for key in sorted(outputs) if key.startswith("next_carry")]
+
+    leaves = jax.tree.leaves(initial(loaded, numbers.observations))
+    found = checkpoints.play(in_numpy, [np.asarray(leaf) for leaf in leaves], numbers)
+    np.testing.assert_allclose(found, numbers.actions, rtol=0, atol=1e-6)
+
+
+def saved(content, path):
+    torch.save(content, path)
+    return path
+
+
+class Agent(torch.nn.Module):
+    """The modules of the agent of CleanRL's ppo_continuous_action."""
+
+    def __init__(self):
+        super().__init__()
+        self.critic = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+        layers = torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
+        self.actor_mean = torch.nn.Sequential(*layers)
+        self.actor_logstd = torch.nn.Parameter(torch.tensor([[-0.5, 0.25]]))
+
+
+def test_an_agent_of_cleanrl_acts_as_in_torch(tmp_path):
+    torch.manual_seed(0)
+    agent = Agent()
+    path = saved(agent.state_dict(), tmp_path / "agent.cleanrl_model")
+    mean, variance = np.float64([0.5, -1.0, 3.0]), np.float64([4.0, 0.25, 1.0])
+    statistics = gaussjax.normalize.Statistics(100.0, mean, variance * 100.0, clip=10.0)
+    loaded = cleanrl.read(path, action_space=(-0.1, 0.1), statistics=statistics)
+    observations = np.random.default_rng(0).normal(size=(5, 3)) * 20
+    seen = torch.as_tensor(np.clip((observations - mean) / np.sqrt(variance + 1e-8), -10, 10), dtype=torch.float32)
+    expected = agent.actor_mean(seen).detach()
+    np.testing.assert_allclose(loaded.act(observations).actions, expected.clamp(-0.1, 0.1), rtol=0, atol=1e-6)
+    samples = expected + 1.0
+    log_prob = torch.distributions.Normal(expected, agent.actor_logstd.exp().detach()).log_prob(samples).sum(-1)
+    normalised = gaussjax.normalize.apply(loaded.normalizer, observations)
+    found = loaded.policy.evaluate(loaded.params, normalised, raw_actions=samples.numpy()).log_prob[:, 0]
+    np.testing.assert_allclose(found, log_prob, rtol=0, atol=1e-5)
+    assert loaded.metadata["assumptions"] == {"activation": "tanh", "action_space": (-0.1, 0.1), "statistics": "given"}
+
+
+def rewritten(path, change):
+    """Writes a copy of a model of SB3 after `change(data)` of its JSON; returns the copy's path."""
+    source = checkpoints.folder("sb3") / "sb3_ppo.zip"
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(path, "w") as after:
+        for name in before.namelist():
+            payload = before.read(name)
+            if name == "data":
+                data = json.loads(payload)
+                change(data)
+                payload = json.dumps(data).encode()
+            if payload:
+                after.writestr(name, payload)
+    return path
+
+
+def test_groups_of_observations_and_a_wrappers_clip_of_rsl_rl():
+    path = checkpoints.folder("rsl_rl") / "rsl_rl_5.5.1_elu.pt"
+    numbers = checkpoints.numbers("rsl_rl", path.name, checkpoints.read("rsl_rl", path.name))
+    grouped = rsl_rl.read(path, observation_groups={"joints": 3, "goal": 2}, clip_actions=0.05)
+    observations = {"joints": numbers.observations[..., :3], "goal": numbers.observations[..., 3:]}
+    expected = numbers.actions.clip(-0.05, 0.05)
+    np.testing.assert_allclose(grouped.act(observations).actions, expected, rtol=0, atol=1e-6)
+    limited = rsl_rl.read(path, std_range=(0.5, 1.0))
+    found = np.exp(limited.policy.log_std(limited.params, np.zeros((1, 5), np.float32)))
+    np.testing.assert_allclose(found, [[0.5, 1.0]], rtol=1e-6)
+
+
+def nature_cnn():
+    conv = torch.nn.Sequential(
+        *(torch.nn.Conv2d(2, 3, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(3, 4, 4, 2), torch.nn.ReLU()),
+        *(torch.nn.Conv2d(4, 5, 3, 1), torch.nn.ReLU(), torch.nn.Flatten()),
+    )
+    return conv, torch.nn.Linear(5 * 1 * 2, 6), torch.nn.Linear(6, 2)
+
+
+def test_a_cnn_of_sb3_sees_images_with_their_channels_last(tmp_path):
+    torch.manual_seed(0)
+    conv, linear, action = nature_cnn()
+    state = {f"pi_features_extractor.cnn.{name}": tensor for name, tensor in conv.state_dict().items()}
+    state |= {f"features_extractor.cnn.{name}": tensor + 1 for name, tensor in conv.state_dict().items()}
+    state |= {f"pi_features_extractor.linear.0.{name}": tensor for name, tensor in linear.state_dict().items()}
+    state |= {f"action_net.{name}": tensor for name, tensor in action.state_dict().items()}
+    state |= {"log_std": torch.zeros(2), "value_net.weight": torch.zeros(1, 6)}
+
+    def change(data):
+        data["observation_space"] |= {"dtype": "uint8", "_shape": [2, 36, 44]}
+
+    path = rewritten(tmp_path / "model.zip", change)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with zipfile.ZipFile(path) as before:
+        entries = {name: before.read(name) for name in before.namelist()}
+    with zipfile.ZipFile(path, "w") as after:
+        for name, payload in {**entries, "policy.pth": buffer.getvalue()}.items():
+            after.writestr(name, payload)
+    images = np.random.default_rng(0).integers(0, 256, (4, 2, 36, 44), dtype=np.uint8)
+    with torch.no_grad():
+        expected = action(torch.relu(linear(conv(torch.as_tensor(images) / 255))))
+    found = sb3.read(path).act(images.transpose(0, 2, 3, 1)).actions
+    np.testing.assert_allclose(found, expected.clamp(torch.tensor([-2.0, -0.5]), torch.tensor([1.0, 1.5])), atol=1e-6)
+
+
+LAYER = {"mlp.0.weight": torch.ones(2, 3), "mlp.0.bias": torch.zeros(2)}
+# Error, options and the content of a file of rsl_rl.
+UNFIT_RSL_RL = {
+    "activation: expected one of": ({"activation": "eluu"}, {"actor_state_dict": {**LAYER, "std": torch.ones(2)}}),
+    "action_space: expected a Box of the 2 actions": (
+        {"action_space": (-np.ones(3), 1.0)},
+        {"actor_state_dict": {**LAYER, "std": torch.ones(2)}},
+    ),
+    "observation_groups: expected widths whose sum is 3": (
+        {"observation_groups": {"a": 2}},
+        {"actor_state_dict": {**LAYER, "std": torch.ones(2)}},
+    ),
+    "std_range: expected 0 <= lowest < highest": (
+        {"std_range": (1.0, 0.1)},
+        {"actor_state_dict": {**LAYER, "std": torch.ones(2)}},
+    ),
+    "state_dependent_std: expected 'scalar' or 'log'": ({}, {"actor_state_dict": LAYER}),
+    "A Beta policy is not converted": ({"state_dependent_std": "beta"}, {"actor_state_dict": LAYER}),
+    "expected standard deviations above 0, got [1.0, 0.0]": (
+        {},
+        {"actor_state_dict": {**LAYER, "std": torch.tensor([1.0, 0.0])}},
+    ),
+    "one that sees images (cnns)": ({}, {"actor_state_dict": {**LAYER, "cnns.camera.0.weight": torch.ones(2)}}),
+    "a distillation (student and teacher)": ({}, {"student_state_dict": LAYER}),
+    "expected a policy of PPO, got a distillation": ({}, {"model_state_dict": {"student.0.weight": torch.ones(2)}}),
+    "NaN or infinities in ['std']": ({}, {"actor_state_dict": {**LAYER, "std": torch.tensor([1.0, np.nan])}}),
+    "expected layers mlp. that fit together": (
+        {},
+        {"actor_state_dict": {**LAYER, "mlp.2.weight": torch.ones(2, 4), "mlp.2.bias": torch.ones(2)}},
+    ),
+    "which would run code": ({}, {"actor_state_dict": LAYER, "infos": {"reward": np.float64(1.0)}}),
+}
+
+
+@pytest.mark.parametrize(("error", "case"), UNFIT_RSL_RL.items(), ids=UNFIT_RSL_RL)
+def test_arguments_and_files_of_rsl_rl_that_do_not_fit_are_named(error, case, tmp_path):
+    options, content = case
+    with pytest.raises(ValueError, match=re.escape(error)):
+        rsl_rl.read(saved(content, tmp_path / "model.pt"), **options)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_program_of_torchscript_is_named(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "policy.pt"))
+    with pytest.raises(rsl_rl.CheckpointError, match="TorchScript"):
+        rsl_rl.read(tmp_path / "policy.pt")
+
+
+def bounds(data):
+    data["action_space"] |= {"low": "[-1. ... -1.]", "high": "[1. ... 1.]"}
+
+
+UNFIT_SB3 = {
+    "action_space: expected a Box of 2 actions, because": bounds,
+    "expected a Box as action space": lambda data: data["action_space"].update({":type:": "<class 'x.Discrete'>"}),
+    "got one of 'my.policies'": lambda data: data["policy_class"].update(__module__="my.policies"),
+    "expected one of the activations": lambda data: data.update(policy_kwargs={"activation_fn": "<class 'my.Act'>"}),
+    "images without NatureCNN": lambda data: data["observation_space"].update(dtype="uint8", _shape=[3, 1, 1]),
+    "expected observations of a Box, Discrete": lambda data: data["observation_space"].update(
+        {":type:": "<class 'Text'>"}
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "change"), UNFIT_SB3.items(), ids=UNFIT_SB3)
+def test_models_of_sb3_that_do_not_fit_are_named(error, change, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        sb3.read(rewritten(tmp_path / "model.zip", change))
+
+
+def test_bounds_of_sb3_that_the_file_lacks_are_an_argument(tmp_path):
+    loaded = sb3.read(rewritten(tmp_path / "model.zip", bounds), action_space=(-1.0, 1.0))
+    assert loaded.policy.spec.action_space == gaussjax.spaces.Box(-1.0, 1.0, (2,))
+    with pytest.raises(sb3.CheckpointError, match=r"policy\.save"):
+        sb3.read(checkpoints.folder("sb3") / "sb3_policy.pth")
+
+
+def test_settings_that_brax_needs_or_that_contradict_its_file_are_named(tmp_path):
+    place = checkpoints.folder("brax")
+    for error, name, options in (
+        ("normalize_observations: expected True or False", "brax_ppo.pickle", {}),
+        ("activation: expected a name", "brax_sac.pickle", {"normalize_observations": True}),
+        ("noise_std_type: expected 'log'", "brax_ppo_state.pickle", {"normalize_observations": True}),
+        (
+            "observation_key: expected one of",
+            "brax_ppo_scalar.pickle",
+            {"normalize_observations": True, "observation_key": "a"},
+        ),
+        ("activation: expected 'silu'", "brax_ppo/000000001000", {"activation": "relu"}),
+        ("Name the folder of a step: ['000000001000']", "brax_ppo", {}),
+    ):
+        with pytest.raises(ValueError, match=re.escape(error)):
+            brax.read(place / name, **options)
+    copy = tmp_path / "step"
+    shutil.copytree(place / "brax_ppo/000000001000", copy)
+    (copy / "manifest.ocdbt").write_bytes(b"damaged")
+    with pytest.raises(brax.CheckpointError, match="tensorstore"):
+        brax.read(copy)
+    (tmp_path / "bomb.pickle").write_bytes(pickle.dumps(print))
+    with pytest.raises(brax.CheckpointError, match=r"a reference to builtins\.print, which would run code"):
+        brax.read(tmp_path / "bomb.pickle", normalize_observations=True)

@@ -1,0 +1,81 @@
+"""PPO of skrl on Pendulum-v1 in JAX, in the form of its examples; the migration page changes its models.
+
+Usage: python skrl_pendulum_jax.py SEED UPDATES
+"""
+
+import json
+import sys
+
+import flax.linen as nn
+import gymnasium as gym
+import jax.numpy as jnp
+from skrl import config
+from skrl.agents.jax.ppo import PPO, PPO_CFG
+from skrl.envs.wrappers.jax import wrap_env
+from skrl.memories.jax import RandomMemory
+from skrl.models.jax import DeterministicMixin, GaussianMixin, Model
+from skrl.resources.preprocessors.jax import RunningStandardScaler
+from skrl.trainers.jax import SequentialTrainer
+from skrl.utils import set_seed
+
+seed, updates = map(int, sys.argv[1:])
+set_seed(seed)
+
+
+class Policy(GaussianMixin, Model):
+    def __init__(self, observation_space, state_space, action_space, device=None, **linen):
+        spaces = {"observation_space": observation_space, "state_space": state_space, "action_space": action_space}
+        Model.__init__(self, **spaces, device=device, **linen)
+        GaussianMixin.__init__(self)
+
+    @nn.compact
+    def __call__(self, inputs, role):
+        x = nn.relu(nn.Dense(64)(inputs["observations"]))
+        x = nn.relu(nn.Dense(64)(x))
+        return 2.0 * nn.tanh(nn.Dense(1)(x)), {"log_std": self.param("log_std", lambda _: jnp.zeros(1))}
+
+
+class Value(DeterministicMixin, Model):
+    def __init__(self, observation_space, state_space, action_space, device=None, **linen):
+        spaces = {"observation_space": observation_space, "state_space": state_space, "action_space": action_space}
+        Model.__init__(self, **spaces, device=device, **linen)
+        DeterministicMixin.__init__(self)
+
+    @nn.compact
+    def __call__(self, inputs, role):
+        x = nn.relu(nn.Dense(64)(inputs["observations"]))
+        x = nn.relu(nn.Dense(64)(x))
+        return nn.Dense(1)(x), {}
+
+
+returns = gym.wrappers.vector.RecordEpisodeStatistics(
+    gym.make_vec("Pendulum-v1", num_envs=8, vectorization_mode="sync")
+)
+env = wrap_env(returns)
+device = env.device
+
+models = {}
+models["policy"] = Policy(env.observation_space, env.state_space, env.action_space, device)
+models["value"] = Value(env.observation_space, env.state_space, env.action_space, device)
+for role, model in models.items():
+    model.init_state_dict(role=role, key=config.jax.key)
+
+cfg = PPO_CFG()
+cfg.rollouts = 256
+cfg.learning_epochs = 10
+cfg.mini_batches = 16
+cfg.discount_factor = 0.9
+cfg.learning_rate = 1e-3
+cfg.value_loss_scale = 0.5
+cfg.observation_preprocessor = RunningStandardScaler
+cfg.observation_preprocessor_kwargs = {"size": env.observation_space, "device": device}
+cfg.value_preprocessor = RunningStandardScaler
+cfg.value_preprocessor_kwargs = {"size": 1, "device": device}
+cfg.experiment.write_interval = cfg.experiment.checkpoint_interval = 0
+
+memory = RandomMemory(memory_size=cfg.rollouts, num_envs=env.num_envs, device=device)
+spaces = {"observation_space": env.observation_space, "state_space": env.state_space, "action_space": env.action_space}
+agent = PPO(models=models, memory=memory, cfg=cfg, device=device, **spaces)
+quiet = {"timesteps": updates * cfg.rollouts, "headless": True, "disable_progressbar": True}
+SequentialTrainer(cfg=quiet, env=env, agents=agent).train()
+print(json.dumps([type(models["policy"]).__name__, [float(x) for x in returns.return_queue]]))
