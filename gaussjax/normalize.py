@@ -84,6 +84,7 @@ def init(shape: Any, clip: float = 10.0) -> Normalizer:
 
     Raises:
         ValueError: `clip` is not above 0.
+        TypeError: `shape` is neither a shape nor a dict or tuple of shapes.
 
     Example:
         >>> init((3,)).mean
@@ -95,8 +96,10 @@ def init(shape: Any, clip: float = 10.0) -> Normalizer:
         return None
     if isinstance(shape, Mapping):
         return {name: init(part, clip) for name, part in shape.items()}
-    if not all(isinstance(size, (int, np.integer)) for size in shape):
+    if isinstance(shape, (tuple, list)) and not all(isinstance(size, (int, np.integer)) for size in shape):
         return tuple(init(part, clip) for part in shape)
+    if not isinstance(shape, (tuple, list)) or any(isinstance(size, bool) or size < 0 for size in shape):
+        raise TypeError(f"shape: expected one such as (3,), or a dict or tuple of shapes, got {quoted(shape)}.")
     refuse_huge(np.atleast_1d(shape).tolist(), "shape")
     # Zeros of NumPy, because each shape of jnp.zeros would be compiled before a training starts.
     count, moment, *rests = (np.zeros(size, np.float32) for size in ((), shape, (2,), (2, *shape), (2, *shape)))
@@ -306,7 +309,6 @@ def _total(*terms: Array) -> tuple[Array, Array]:
         second, small = exact_sum(second, y)
         second, smaller = exact_sum(second, error)
         third = third + z + (small + smaller)
-        # Moves digits into the earlier words, so that the first word is the nearest float32 again.
         first, second = exact_sum(first, second)
         second, third = exact_sum(second, third)
         return first, second, third
@@ -323,20 +325,18 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
     """Validates observations and returns them as floats; 64 bits of NumPy stay in NumPy if JAX would narrow them."""
     if isinstance(x, Mapping):
         raise TypeError(
-            f"{name}: expected one array, got a dict with the keys {quoted(sorted(map(str, x)))}. Make statistics for "
-            f"them with normalize.init({{key: shape, ...}})."
+            f"{name}: expected one array, got {_nesting(x)}. Make statistics with normalize.init({{key: shape, ...}})."
         )
-    config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     tensors = is_other(state.mean)
     x = as_array(np.asarray(x) if is_other(x) and not tensors else x, name)
     if isinstance(x, (np.ndarray, np.generic)):
         checked(x, name, name)
     elif not (xp.is_real(x) or str(x.dtype).removeprefix("torch.") == "bool"):
         raise TypeError(f"{name}: expected real numbers, got {x.dtype}. Convert them first, with np.asarray.")
-    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8 and (tensors or not config.jax_enable_x64):
+    narrowed = tensors or not jax.config.read("jax_enable_x64")
+    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8 and narrowed:
         x = np.asarray(x, np.float64)
     elif tensors:
-        # Converts lists and NumPy arrays to the array library of the statistics, such as torch.
         x = xp.at_least_float32(state.mean, x)[1]
     else:
         x = xp.at_least_float32(x)[0]

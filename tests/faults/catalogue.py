@@ -289,6 +289,9 @@ def normalizer_rows() -> dict[str, tuple[str, Callable[[], Any]]]:
         for other in ("a", True, (1.0,)):
             says = f"TypeError: {name}: expected a number, got {other!r}"
             rows[f"apply({name}={other!r})"] = says, lambda o={name: other}: normalize.apply(state, zeros(3), **o)
+    for shape in (3, "ab", gaussjax.spaces.Box(shape=(3,)), (3.0,), (-1,), (True,), {"a": 3}):
+        says = "TypeError: shape: expected one such as (3,), or a dict or tuple of shapes, got "
+        rows[f"init({shape!r})"] = says, lambda shape=shape: normalize.init(shape)
     rows["init(clip=-1)"] = "ValueError: clip: expected a number above 0, got -1", lambda: normalize.init((3,), -1.0)
     for name, (value, says) in {**VALUES, **LISTS}.items():
         says = statistics_error(name, says)
