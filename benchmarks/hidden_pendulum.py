@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ class HiddenPendulum:
         speed = state.speed + (1.5 * _GRAVITY * jnp.sin(state.angle) + 3.0 * torque) * _STEP
         speed = jnp.clip(speed, -_MOST_SPEED, _MOST_SPEED)
         angle = state.angle + speed * _STEP
-        return state.replace(angle=angle, speed=speed, obs=_seen(angle), reward=reward)
+        return dataclasses.replace(state, angle=angle, speed=speed, obs=_seen(angle), reward=reward)
 
 
 def _seen(angle: jax.Array) -> jax.Array:
@@ -55,10 +56,11 @@ class PrivilegedPendulum(HiddenPendulum):
 
     def reset(self, rng: jax.Array) -> State:
         state = super().reset(rng)
-        return state.replace(obs=_both(state.obs, state))
+        return dataclasses.replace(state, obs=_both(state.obs, state))
 
     def step(self, state: State, action: jax.Array) -> State:
-        return (after := super().step(state, action)).replace(obs=_both(state.obs["state"][:2], after))
+        after = super().step(state, action)
+        return dataclasses.replace(after, obs=_both(state.obs["state"][:2], after))
 
 
 def _both(before: jax.Array, state: State) -> dict[str, jax.Array]:
