@@ -164,7 +164,7 @@ def plots(results: dict[str, Any], folder: Path) -> str:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="lower right")
+        axes.legend(fontsize=8, loc="best")
     for axes in figure.axes[len(cases) :]:
         axes.set_visible(False)
     name = f"curves-{results['device']}.svg"
