@@ -12,7 +12,7 @@ from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
 from gaussjax.core.compiled import refuse_traced
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import reduce, register, same_class, static
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, over_std, scale_divergence
 
 
 @register
@@ -129,7 +129,7 @@ class CensoredGaussian(DiagGaussian):
         below, above, (inside, first, excess) = self._parts()
         other_below, other_above, _ = other._parts()
         # The log-ratio of the densities at loc + std z is a polynomial in z, whose moments are known.
-        shift, gap = (loc - other_loc) * xp.exp(-other_log_std), log_std - other_log_std
+        shift, gap = over_std(loc - other_loc, other_log_std), log_std - other_log_std
         terms = inside * (scale_divergence(log_std, other_log_std) + 0.5 * xp.square(shift))
         terms = terms + first * shift * xp.exp(gap) + 0.5 * excess * xp.expm1(2.0 * gap)
         terms = terms + xp.exp(below) * (_finite(below) - _finite(other_below))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, exact_product, exact_sum, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, over_std, scale_divergence
 
 
 class Normal(Distribution):
@@ -92,10 +92,8 @@ class DiagGaussian(Normal):
         """The noise `(actions - loc) / exp(log_std)`, and what rounding removed from it."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         difference, lost = exact_sum(actions, -loc)
-        # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
         scale = xp.exp(-log_std)
-        noise, error = exact_product(difference, scale)
-        return noise, error + lost * scale
+        return over_std(difference, log_std), exact_product(difference, scale)[1] + lost * scale
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a sample is at most `actions`, for each dimension, `(…, act)`."""
@@ -113,7 +111,7 @@ class DiagGaussian(Normal):
         """
         same_class(self, other)
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
-        z = (loc - other_loc) * xp.exp(-other_log_std)
+        z = over_std(loc - other_loc, other_log_std)
         return reduce(0.5 * xp.square(z) + scale_divergence(log_std, other_log_std), reduction)
 
     def stddev(self) -> Array:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from gaussjax.core.arrays import align, exact_product, exact_sum, xp
 from gaussjax.distributions.diagonal import Normal
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
-from gaussjax.distributions.special import scale_divergence
+from gaussjax.distributions.special import over_std, scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:
@@ -66,7 +66,7 @@ class MultivariateGaussian(Normal):
             return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
 
         (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
-        scaled, error = exact_product(difference, scale)
+        scaled, error = over_std(difference, log_std), exact_product(difference, scale)[1]
         noise = solve(scaled)
         products, errors = exact_product(factor, xp.expand_dims(noise, -2))
         error = error + lost * scale - xp.sum(errors, -1)
@@ -97,7 +97,7 @@ class MultivariateGaussian(Normal):
         # Entries on and above the diagonal are not used. They are set to zero, because expm1 could overflow there.
         growth = xp.expm1(xp.tril(along_rows - along_columns, -1))
         difference += other_factor * xp.expand_dims(ratio, -2) * growth
-        shift = (loc - other_loc) * xp.exp(-other_log_std)
+        shift = over_std(loc - other_loc, other_log_std)
         solved = xp.solve_unit_lower(other_factor, xp.concatenate([difference, xp.expand_dims(shift, -1)], -1))
         return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
 

@@ -179,8 +179,6 @@ ROWS = {
         Row(
             "normal log_prob, log_std in [-60, 40]",
             points.wide,
-            # At log_std = -60 the products of an action with its noise are subnormal for noise below 1e-6.
-            floor=1e-7,
             **{**_NORMAL, "by": (0, 1, 2), "units": lambda m, s, a: [*scales.std(m, s), np.exp(s)]},
         ),
         Row(
