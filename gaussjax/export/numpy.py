@@ -21,8 +21,9 @@ from gaussjax.export.program import Program, make_program, write
 from gaussjax.policy import Params, Policy
 
 # Operations of `numpy_act` whose meaning or options differ from those of the JAX primitive of the same name.
-_OTHER = {"and", "or", "not", "broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
+_OTHER = {"broadcast", "concatenate", "convert", "dot", "power", "slice", "stack", "window"}
 _SAME = frozenset(numpy_act.OPERATIONS) - _OTHER
+_REDUCTIONS = ("reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_sum", "reduce_xor")
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 # For each JAX primitive, the operation of `numpy_act` and a function from parameters and output to its options.
 _TRANSLATED: dict[str, tuple[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]]] = {
@@ -31,12 +32,11 @@ _TRANSLATED: dict[str, tuple[str, Callable[[Mapping[str, Any], Any], dict[str, A
     "convert_element_type": ("convert", lambda p, out: {"dtype": out.dtype.name}),
     "dot_general": ("dot", lambda p, out: {"numbers": p["dimension_numbers"], "dtype": out.dtype.name}),
     "iota": ("iota", lambda p, out: {"shape": out.shape, "axis": p["dimension"], "dtype": out.dtype.name}),
-    "reduce_max": ("reduce_max", lambda p, out: {"axes": p["axes"]}),
-    "reduce_sum": ("reduce_sum", lambda p, out: {"axes": p["axes"]}),
     "select_n": ("select", lambda p, out: {}),
     "slice": ("slice", lambda p, out: _bounds(p["start_indices"], p["limit_indices"], p["strides"])),
     "stack": ("stack", lambda p, out: {"axis": p["axis"]}),
     "transpose": ("transpose", lambda p, out: {"axes": p["permutation"]}),
+    **{name: (name, lambda p, out: {"axes": p["axes"]}) for name in _REDUCTIONS},
     **{name: ("reshape", lambda p, out: {"shape": out.shape}) for name in ("reshape", "squeeze", "expand_dims")},
 }
 
@@ -157,6 +157,8 @@ class _Builder:
         name, options = equation.primitive.name, equation.params
         out: Any = equation.outvars[0].aval
         match name:
+            case "and" | "or" | "xor" | "not" | "reduce_and" | "reduce_or" | "reduce_xor" if out.dtype != bool:
+                pass
             case _ if name in _TRANSLATED:
                 operation, translate = _TRANSLATED[name]
                 return [self.emit(operation, inputs, **translate(options, out))]
@@ -177,8 +179,6 @@ class _Builder:
                 return [self.convolution(inputs, options)]
             case "copy" | "copy_p" | "stop_gradient" | "optimization_barrier":
                 return inputs
-            case "and" | "or" | "not" if out.dtype == bool:
-                return [self.emit(name, inputs)]
             case _ if name in _SAME and out.dtype != jax.numpy.bfloat16:
                 return [self.emit(name, inputs)]
         # Emits an unknown operation; `pack` raises NotImplementedError only if the results depend on it.

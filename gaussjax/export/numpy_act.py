@@ -122,7 +122,7 @@ def _each(function):
 _NUMPY = """
 abs add and=logical_and cos div=divide eq=equal exp expm1 floor ge=greater_equal gt=greater is_finite=isfinite
 le=less_equal log log1p lt=less max=maximum min=minimum mul=multiply ne=not_equal neg=negative not=logical_not
-or=logical_or sign sin sqrt square sub=subtract tanh
+or=logical_or sign sin sqrt square sub=subtract tanh xor=logical_xor
 """
 
 OPERATIONS = {
@@ -139,8 +139,12 @@ OPERATIONS = {
     "logistic": _logistic,
     "place": _place,
     "power": lambda x, exponent: x**exponent,
+    "reduce_and": lambda x, axes: x.all(tuple(axes)),
     "reduce_max": lambda x, axes: x.max(tuple(axes)),
+    "reduce_min": lambda x, axes: x.min(tuple(axes)),
+    "reduce_or": lambda x, axes: x.any(tuple(axes)),
     "reduce_sum": lambda x, axes: x.sum(tuple(axes), dtype=x.dtype),
+    "reduce_xor": lambda x, axes: np.logical_xor.reduce(x, tuple(axes)),
     "reshape": lambda x, shape: x.reshape(shape),
     "rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
     "select": lambda which, *cases: np.where(which, cases[1], cases[0]),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import gaussjax
 from gaussjax import export, networks, normalize
@@ -153,6 +154,8 @@ def test_unknown_and_unfit_inputs_are_refused():
 def test_operation_without_a_counterpart_is_named():
     with pytest.raises(NotImplementedError, match=r"expected operations that NumPy has, got sort of float32\. Export"):
         built(lambda x: {"y": jnp.sort(x)}, np.float32)
+    with pytest.raises(NotImplementedError, match=r"got reduce_and of int32\. Export"):
+        built(lambda x: {"y": lax.reduce_and(x, axes=(1,))}, np.int32)
 
 
 OPERATIONS = {
@@ -167,6 +170,8 @@ OPERATIONS = {
     "split": lambda x: jnp.stack(jnp.split(x, 3, -1), -1).transpose(2, 0, 1),
     "clip": lambda x: jnp.clip(x, -0.5, 0.5) / jnp.sqrt(1 + jnp.square(x)),
     "standardize": jax.nn.standardize,
+    "masks": lambda x: jnp.stack([way(x > 0, axes=(1,)) for way in (lax.reduce_and, lax.reduce_or, lax.reduce_xor)]),
+    "exclusive": lambda x: (x > 0) ^ (x > x.min(-1, keepdims=True)),
 }
 
 
