@@ -1,10 +1,14 @@
 """Runs a file beside this one in skrl's own environment, for importing skrl changes torch for the whole process."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
 
 
 def run(script: str, folder: Path) -> dict[str, np.ndarray]:
@@ -16,12 +20,26 @@ def run(script: str, folder: Path) -> dict[str, np.ndarray]:
 
 def execute(script: str, *arguments: object) -> str:
     """Runs a script with the Python of skrl, which imports gaussjax from this checkout; returns what it prints."""
-    here = Path(__file__).resolve().parent
-    python = os.environ.get("SKRL_PYTHON", str(here.parent.parent / ".peers/skrl/bin/python"))
+    python = os.environ.get("SKRL_PYTHON", str(REPOSITORY / ".peers/skrl/bin/python"))
     assert Path(python).exists(), f"{python} is missing: run `make .peers/skrl/.ready`, or set SKRL_PYTHON"
     # Threads of torch that share the processor with other tests wait for each other most of the time.
-    environment = {**os.environ, "PYTHONPATH": str(here.parent.parent), "OMP_NUM_THREADS": "1"}
-    command = [python, str(here / script), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [python, str(HERE / script), *map(str, arguments)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=3600, env=environment)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
+
+
+def blocks(language: str) -> list[str]:
+    """The blocks of one language on the migration page."""
+    page = (REPOSITORY / "docs/migration.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def moved(framework: str) -> tuple[str, list[str]]:
+    """skrl's example on Pendulum-v1 with the model that the migration page puts into it, and the new lines."""
+    original = (HERE / f"skrl_pendulum_{framework}.py").read_text(encoding="utf-8")
+    lines = blocks("diff")[("torch", "jax").index(framework)].splitlines()
+    removed, added = ([line[1:] for line in lines if line[0] == sign] for sign in "-+")
+    assert original.count("\n".join(removed)) == 1
+    return original.replace("\n".join(removed), "\n".join(added)), added

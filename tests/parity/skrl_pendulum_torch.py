@@ -5,6 +5,7 @@ Usage: python skrl_pendulum_torch.py SEED UPDATES
 
 import json
 import sys
+import time
 
 import gymnasium as gym
 import torch
@@ -47,9 +48,8 @@ class Value(DeterministicMixin, Model):
         return self.net(inputs["observations"]), {}
 
 
-returns = gym.wrappers.vector.RecordEpisodeStatistics(
-    gym.make_vec("Pendulum-v1", num_envs=8, vectorization_mode="sync")
-)
+vector = gym.make_vec("Pendulum-v1", num_envs=8, vectorization_mode="sync")
+returns = gym.wrappers.vector.RecordEpisodeStatistics(vector, buffer_length=updates * 16)
 env = wrap_env(returns)
 device = env.device
 
@@ -74,5 +74,8 @@ memory = RandomMemory(memory_size=cfg.rollouts, num_envs=env.num_envs, device=de
 spaces = {"observation_space": env.observation_space, "state_space": env.state_space, "action_space": env.action_space}
 agent = PPO(models=models, memory=memory, cfg=cfg, device=device, **spaces)
 quiet = {"timesteps": updates * cfg.rollouts, "headless": True, "disable_progressbar": True}
-SequentialTrainer(cfg=quiet, env=env, agents=agent).train()
-print(json.dumps([type(models["policy"]).__name__, [float(x) for x in returns.return_queue]]))
+trainer = SequentialTrainer(cfg=quiet, env=env, agents=agent)
+start = time.process_time()
+trainer.train()
+seconds = time.process_time() - start
+print(json.dumps([type(models["policy"]).__name__, [float(x) for x in returns.return_queue], seconds]))

@@ -1,0 +1,95 @@
+"""Learning curves of skrl's PPO on Pendulum-v1 with its own model and with ours, and the time of a whole training.
+
+Usage: python -m tests.parity.skrl_curves RUNS.jsonl PAGE.md [SEEDS [UPDATES]]
+
+Runs take turns. A run that the first file holds already is not repeated, so the script goes on where it was stopped.
+"""
+
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.parity.peer import HERE, execute, moved
+
+PARTS = 5
+# Our model with the weights and biases that torch draws by default, as those of skrl's example are.
+AS_TORCH = (
+    """models["policy"].apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)"""
+)
+
+
+def scripts(folder):
+    ours, added = moved("torch")
+    (folder / "ours.py").write_text(ours, encoding="utf-8")
+    start = ours.replace(added[-1], f"{added[-1]}\n{AS_TORCH}")
+    (folder / "start.py").write_text(start, encoding="utf-8")
+    names = {"skrl's model": HERE / "skrl_pendulum_torch.py", "our model": folder / "ours.py"}
+    return {**names, "our model, torch's initial weights": folder / "start.py"}
+
+
+def parts(returns):
+    """The mean return in each part of a training."""
+    ends = [len(returns) * part // PARTS for part in range(PARTS + 1)]
+    return [statistics.fmean(returns[first:last]) for first, last in itertools.pairwise(ends)]
+
+
+def table(runs, updates):
+    curves = {}
+    for run in runs:
+        curves.setdefault(run["model"], {})[run["seed"]] = parts(run["returns"])
+    columns = " | ".join(f"part {part + 1} of {PARTS}" for part in range(PARTS))
+    rows = [f"| | {columns} |", "|---|" + "---:|" * PARTS]
+    inside = []
+    for name, seeds in curves.items():
+        columns = [sorted(column) for column in zip(*seeds.values(), strict=True)]
+        cells = [f"{statistics.fmean(column):.0f} ({column[0]:.0f} to {column[-1]:.0f})" for column in columns]
+        rows.append(f"| {name}, {len(seeds)} seeds | {' | '.join(cells)} |")
+    theirs = list(zip(*curves["skrl's model"].values(), strict=True))
+    for name in list(curves)[1:]:
+        own = list(zip(*curves[name].values(), strict=True))
+        for one, other, sentence in (
+            (own, theirs, f"The mean of {name} is within the band of skrl's model"),
+            (theirs, own, f"The mean of skrl's model is within the band of {name}"),
+        ):
+            held = sum(min(b) <= statistics.fmean(a) <= max(b) for a, b in zip(one, other, strict=True))
+            inside.append(f"- {sentence} in {held} of {PARTS} parts.")
+    rows += ["", *inside, "", "| CPU seconds of a training | median | lowest | highest | median ÷ skrl's |"]
+    rows += ["|---|---:|---:|---:|---:|"]
+    base = statistics.median(run["seconds"] for run in runs if run["model"] == "skrl's model")
+    for name in curves:
+        seconds = sorted(run["seconds"] for run in runs if run["model"] == name)
+        middle = statistics.median(seconds)
+        rows.append(f"| {name} | {middle:.1f} | {seconds[0]:.1f} | {seconds[-1]:.1f} | {middle / base:.2f} |")
+    return [
+        "# skrl's PPO on Pendulum-v1 in PyTorch with our model",
+        "",
+        "Written by `python -m tests.parity.skrl_curves`. skrl's example trains with its own model, and with the model",
+        f"of the migration page: {updates} updates of 2048 steps. Mean return of all episodes in a part of the",
+        "training, over the seeds, with the lowest and the highest seed. Runs took turns on a machine with other work.",
+        "",
+        *rows,
+    ]
+
+
+def main(record, page, seeds=5, updates=25):
+    record, runs = Path(record), []
+    if record.exists():
+        runs = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    done = {(run["model"], run["seed"]) for run in runs}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(int(seeds)):
+            for name, script in scripts(Path(folder)).items():
+                if (name, seed) in done:
+                    continue
+                _, returns, seconds = json.loads(execute(script, seed, updates).splitlines()[-1])
+                runs.append({"model": name, "seed": seed, "seconds": seconds, "returns": returns})
+                with record.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({**runs[-1], "returns": [round(value, 2) for value in returns]}) + "\n")
+    Path(page).write_text("\n".join(table(runs, updates)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
