@@ -15,19 +15,16 @@ from pathlib import Path
 from tests.parity.peer import HERE, execute, moved
 
 PARTS = 5
-# Our model with the weights and biases that torch draws by default, as those of skrl's example are.
-AS_TORCH = (
-    """models["policy"].apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)"""
-)
+OURS, OWN = "torch_model(policy, device=device)", "torch_model(policy, params=policy.init(key), device=device)"
 
 
 def scripts(folder):
-    ours, added = moved("torch")
+    ours, (*_, last) = moved("torch")
     (folder / "ours.py").write_text(ours, encoding="utf-8")
-    start = ours.replace(added[-1], f"{added[-1]}\n{AS_TORCH}")
-    (folder / "start.py").write_text(start, encoding="utf-8")
+    key = f"import jax\nkey = jax.random.key(seed)\n{last.replace(OURS, OWN)}"
+    (folder / "own.py").write_text(ours.replace(last, key), encoding="utf-8")
     names = {"skrl's model": HERE / "skrl_pendulum_torch.py", "our model": folder / "ours.py"}
-    return {**names, "our model, torch's initial weights": folder / "start.py"}
+    return {**names, "our model with params=policy.init(key)": folder / "own.py"}
 
 
 def parts(returns):

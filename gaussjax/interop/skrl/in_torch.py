@@ -20,6 +20,7 @@ from gaussjax.distributions.special import HALF_LOG_2PI
 from gaussjax.interop.skrl.conventions import Conventions, described_spaces, with_value
 from gaussjax.policy import Policy
 from gaussjax.torch import convert, random
+from gaussjax.torch.layers import Start
 from gaussjax.torch.policy import Held, from_spec, own_kind
 
 # The second base of the models is skrl's own class, which is imported with the first of them.
@@ -46,11 +47,20 @@ class Methods(_Base):
             self.network = copy.deepcopy(network)
         else:
             self.network = convert.network(policy.spec, kind).to_empty(device="cpu")
-        if params is None:
+        drawn = params is None
+        if drawn:
             params = self.policy.init(random.key(int(torch.randint(2**31, ()))))
         elif not isinstance(params, Mapping) or set(params) == {"params"}:
             params = convert.to_torch(policy.spec, params, kind)
         self.network.load_state_dict(params, strict=not isinstance(network, nn.Module))
+        if drawn and not isinstance(network, nn.Module) and _has_default_start(network):
+            # A kernel or a bias of constants is the start of log_std or of a gate.
+            for layer in self.network.modules():
+                constant = Start() if isinstance(layer, (nn.Linear, nn.Conv2d)) else None
+                if constant and layer.starts["weight"] != constant == layer.starts.get("bias", constant):
+                    layer.reset_parameters()
+        # An optimizer changes all parameters, so one of them tells; a tuple hides it from the module.
+        self._marker = tuple(itertools.islice(self.network.parameters(), 1))
         self.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,9 +101,9 @@ class Methods(_Base):
 
     def _run(self, inputs: Mapping[str, Any], role: str) -> tuple[Any, dict[str, Any]]:
         is_value = role == "value" and not self.deterministic
-        seen = _Seen(inputs, self.network) if self._has_value and not self.deterministic else None
+        seen = _Seen(inputs, self._marker) if self._has_value and not self.deterministic else None
         if is_value and self._shared is not None and seen == self._shared[0]:
-            (_, result), self._shared = self._shared, None
+            (_, result), vars(self)["_shared"] = self._shared, None
             return result
         call, noise, taken = self.conventions.call(inputs), None, None
         if not self.deterministic and not is_value:
@@ -103,21 +113,23 @@ class Methods(_Base):
             noise = call.sequences(noise)
             taken = inputs.get("taken_actions")
             taken = None if taken is None else call.sequences(taken)
-        act = functools.partial(self._act, Held(self.network), None)
-        if self._plain is not None:
-            act = functools.partial(self._plain, self.network)
         options = {**call.options, "deterministic": noise is None, "noise": noise, "taken_actions": taken}
-        actions, log_prob, found = act(call.observations, **options)
+        if self._plain is None:
+            actions, log_prob, found = self._act(Held(self.network), None, call.observations, **options)
+        else:
+            actions, log_prob, found = self._plain(self.network, call.observations, **options)
         states = {"rnn": call.states(found["carry"])} if "carry" in found else {}
         if self.deterministic:
             return call.flat(actions), states
         value = (call.flat(found["value"]).unsqueeze(-1), states) if "value" in found else None
         if is_value:
             return with_value(value, self.policy)
-        self._shared, self._has_value = None if value is None else (seen, value), value is not None
-        self._last, actions, log_prob = call.outputs(found), call.flat(actions), call.flat(log_prob)
+        last, actions, log_prob = call.outputs(found), call.flat(actions), call.flat(log_prob)
+        # A module takes 5 us to set an attribute, because it looks for parameters.
+        shared = None if value is None else (seen, value)
+        vars(self).update(_shared=shared, _has_value=value is not None, _last=last)
         log_prob = log_prob if log_prob.ndim == actions.ndim else log_prob.unsqueeze(-1)
-        return actions, {**self._last, **states, "log_prob": log_prob}
+        return actions, {**last, **states, "log_prob": log_prob}
 
     def get_entropy(self, role: str = "") -> torch.Tensor:
         """Returns the entropy of the last call's distribution in nats: `(N, 1)` in 2.1.1, else `(N, act)`."""
@@ -155,14 +167,21 @@ class Methods(_Base):
                 getattr(nn.init, method_name)(getattr(layer, name), *args, **options)
 
 
+def _has_default_start(network: Any) -> bool:
+    """True if nobody chose how the network and its parts draw their parameters."""
+    fields = ("initializer", "scale", "output_scale")
+    parts = (getattr(network, name, None) for name in ("actor", "critic"))
+    own = all(getattr(network, field, None) == getattr(type(network), field, None) for field in fields)
+    return own and all(_has_default_start(part) for part in parts if part is not None)
+
+
 class _Seen:
     """Inputs of a forward pass. They equal others if they are the same tensors and none was changed in place."""
 
-    def __init__(self, inputs: Mapping[str, Any], network: nn.Module) -> None:
+    def __init__(self, inputs: Mapping[str, Any], parameters: tuple[nn.Parameter, ...]) -> None:
         given = jax.tree.leaves([value for name, value in inputs.items() if name != "taken_actions"])
-        # The tensors are kept, because a new tensor may get the address of one that is gone. An optimizer changes all
-        # parameters, so one of them tells.
-        self.tensors = [*filter(torch.is_tensor, given), *itertools.islice(network.parameters(), 1)]
+        # The tensors are kept, because a new tensor may get the address of one that is gone.
+        self.tensors = [*filter(torch.is_tensor, given), *parameters]
         self.versions = [torch.is_grad_enabled(), *(tensor._version for tensor in self.tensors)]
 
     def __eq__(self, other: Any) -> bool:
@@ -217,7 +236,7 @@ class PlainGaussian:
         actions = self.clip(actions) if self.options["clip_actions"] else actions
         if taken_actions is not None or self.options["clip_actions"]:
             noise = ((actions if taken_actions is None else taken_actions) - mean) / scale
-        terms = -0.5 * noise.square() - (log_std + HALF_LOG_2PI)
+        terms = torch.addcmul(-(log_std + HALF_LOG_2PI), noise, noise, value=-0.5)
         log_prob = terms if self.reduce is None else self.reduce(terms, -1, keepdim=True)
         return actions, log_prob, {**found, "mean_actions": mean, "log_std": log_std.expand_as(mean)}
 
