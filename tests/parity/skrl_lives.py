@@ -104,6 +104,30 @@ def test_noise_within_a_callers_jit_differs_between_minibatches():
     assert set(inputs) == {"observations"}
 
 
+def test_layers_start_as_those_of_torch_where_nobody_chose_an_initializer():
+    policies = {"default": networks.MLP((64,)), "both": networks.ActorCritic(networks.MLP((64,)))}
+    policies |= {
+        "state": networks.MLP((64,), std="state", initial_log_std=-1.0),
+        "scaled": networks.MLP((64,), scale=0.1),
+    }
+    policies["chosen"] = networks.ActorCritic(networks.MLP((64,), initializer="orthogonal"))
+    for name, network in policies.items():
+        torch.manual_seed(0)
+        model = made("torch", gaussjax.gaussian(network, SEEN, BOX))
+        layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+        log_stds = {name: layers.pop(name) for name in list(layers) if name.endswith("log_std")}
+        assert all((layer.weight == 0).all() and (layer.bias == -1.0).all() for layer in log_stds.values())
+        assert len(log_stds) == (name == "state")
+        for layer in layers.values():
+            bound = layer.in_features**-0.5
+            as_torch = 0.9 * bound < abs(layer.weight).max() <= bound and abs(layer.bias).min() > 0
+            assert as_torch == (name in ("default", "both", "state")), name
+    params = policies["default"].clone(num_actions=2).init(jax.random.key(0), X)
+    policy = gaussjax.gaussian(policies["default"], SEEN, BOX)
+    found = made("torch", policy, params=params).network.layers.dense_0.weight
+    close(found, params["params"]["layers"]["dense_0"]["kernel"].T, rtol=0, atol=0)
+
+
 def test_a_module_of_ones_own_is_copied():
     class Own(torch.nn.Module):
         def __init__(self):

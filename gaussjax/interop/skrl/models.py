@@ -22,8 +22,10 @@ def torch_model(
 ) -> Any:
     """Makes a model of skrl in PyTorch from a policy; agents take it as "policy", "value", "critic_1" and so on.
 
-    The model is a `torch.nn.Module` with parameters of its own, which start as `params` or are drawn with a seed from
-    torch's generator. Its noise is that of torch's generator too, in the order in which skrl's own models draw it, so
+    The model is a `torch.nn.Module` with parameters of its own, which start as `params` or are drawn from torch's
+    generator. Dense layers and convolutions start as torch's own, because those of skrl's models do. A network with an
+    `initializer`, `scale` or `output_scale` of its own starts as these say, and `params=policy.init(key)` gives the
+    policy's start. The noise is that of torch's generator too, in the order in which skrl's own models draw it, so
     equal seeds give equal trainings.
 
     A policy over a Dict of skrl's names "observations", "states" and "taken_actions" gets these inputs of the model;
