@@ -175,9 +175,14 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             log_std = xp.clip(log_std, options["min_log_std"], options["max_log_std"])
         if kind.clip_mean is not None:
             mean = kind.clip_mean(mean)
-        distribution = kind.distribution(mean, log_std, extras)
-        # A log_std of shape (act,) is broadcast to the mean, so that a batch and a vmap return the same shapes.
         shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs}}
+        if recurrent:
+            # A row before a reset may be NaN. If a loss leaves it out, it adds zero to the gradients of parameters that
+            # all rows share, but the derivative of its density is NaN.
+            known = xp.all(mean == mean, axis=(-1,), keepdims=True)
+            shared = {name: xp.where(known, x, xp.stop_gradient(x)) for name, x in shared.items()}
+        distribution = kind.distribution(mean, shared["log_std"], {**extras, **shared})
+        # A log_std of shape (act,) is broadcast to the mean, so that a batch and a vmap return the same shapes.
         shared = {name: xp.broadcast_to(x, (*mean.shape[:-1], x.shape[-1])) for name, x in shared.items()}
         return distribution, {**extras, "mean_actions": mean, **shared}, mean
 

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import gaussjax
+from gaussjax.core.arrays import xp
 from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, Graph, MinGRU
 from gaussjax.spaces import Box
+from gaussjax.torch import to_torch
 from tests import policies
 
 BOX = Box(-0.25, 0.25, (2,))
@@ -93,3 +96,40 @@ def test_no_pair_refuses_a_mode(kind, network):
     _, first, second = derivatives(kind, network)
     for derivative in (*first.values(), *second.values()):
         assert jax.eval_shape(derivative, 0.0).shape == ()
+
+
+MASKED = [pair for pair in PAIRS if pair[1] in ("GRU", "MinGRU", "ActorCritic", "Graph")]
+QUICKLY = {("gaussian", "GRU"), ("multivariate", "ActorCritic")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"), [pytest.param(*pair, marks=() if pair in QUICKLY else pytest.mark.slow) for pair in MASKED]
+)
+def test_a_loss_may_leave_out_the_rows_between_a_broken_observation_and_a_reset(kind, network):
+    (factory, options), (module, space) = KINDS[kind], NETWORKS[network]
+    policy, generator = factory(module, space, BOX, **options), np.random.default_rng(0)
+    params, carry = policies.random_params(policy), policy.initial_carry((2,))
+    observations = generator.normal(size=(5, 2, 3)).astype(np.float32)
+    actions = (0.25 * np.tanh(generator.normal(size=(5, 2, 2)))).astype(np.float32)
+    resets, kept = np.zeros((5, 2), bool), np.ones((5, 2), bool)
+    resets[3, 0], kept[1:3, 0] = True, False
+
+    def loss(policy, params, observations, kept):
+        memory = {"carry": carry, "resets": resets}
+        score, entropy, outputs = policy.evaluate(params, observations, raw_actions=actions, **memory)
+        drawn = policy.apply(params, observations, **memory)[0].from_noise(actions)
+        parts = score[..., 0], entropy[..., 0], drawn[..., 0], outputs.get("value", 0.0 * score[..., 0]) ** 2
+        return sum(xp.sum(xp.where(kept, part, 0.0)) for part in parts)
+
+    def both(observations):
+        with_jax = jax.value_and_grad(lambda params: loss(policy, params, observations, kept))(params)
+        leaves = {name: leaf.requires_grad_() for name, leaf in to_torch(policy.spec, params).items()}
+        total = loss(gaussjax.torch.from_spec(policy.spec), leaves, torch.tensor(observations), torch.tensor(kept))
+        total.backward()
+        return with_jax, [total.detach(), *(leaf.grad for leaf in leaves.values() if leaf.grad is not None)]
+
+    expected = both(observations)
+    observations[1, 0, 1] = np.nan
+    assert not np.isfinite(policy.apply(params, observations, carry=carry, resets=resets)[0].loc[1:3, 0]).any()
+    for found, true in zip(jax.tree.leaves(both(observations)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, true, rtol=1e-6, atol=1e-6)

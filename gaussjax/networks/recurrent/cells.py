@@ -93,8 +93,8 @@ def clear(state: Any, resets: Bool[Array, "*batch"] | None) -> Any:
 def guarded(function: Callable[[Any], Any], x: Any, rank: int = 1) -> Any:
     """Applies a function to the rows of `x`, which have `rank` axes; a row that is not finite becomes NaN.
 
-    The function gets zeros in place of such a row. If a loss leaves out its results, the row then adds zero to all
-    gradients; the product of a zero gradient with the row itself would be NaN.
+    The function gets zeros in place of such a row, which adds zero to all gradients. The product of a zero gradient
+    with the row itself would be NaN.
     """
     finite = xp.all(xp.isfinite(x), axis=tuple(range(-rank, 0)), keepdims=True)
     results = function(xp.where(finite, x, xp.zeros_like(x)))
@@ -103,7 +103,8 @@ def guarded(function: Callable[[Any], Any], x: Any, rank: int = 1) -> Any:
 
 
 def _nan_unless(finite: Array, y: Array) -> Array:
-    return xp.where(finite, y, y + math.nan)
+    # The constant has no gradient, because NaN times zero would be NaN in the gradients of the function.
+    return xp.where(finite, y, math.nan)
 
 
 def guarded_sequence(run: Callable[[Any, Any], tuple[Any, Any]], x: Any, carry: Any, resets: Any) -> tuple[Any, Any]:
