@@ -36,7 +36,7 @@ def parts(returns):
 def table(runs, updates):
     curves = {}
     for run in runs:
-        curves.setdefault(run["model"], {})[run["seed"]] = parts(run["returns"])
+        curves.setdefault(run["model"], {})[run["seed"]] = run["curve"]
     columns = " | ".join(f"part {part + 1} of {PARTS}" for part in range(PARTS))
     rows = [f"| | {columns} |", "|---|" + "---:|" * PARTS]
     inside = []
@@ -77,14 +77,16 @@ def main(record, page, seeds=5, updates=25):
         runs = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
     done = {(run["model"], run["seed"]) for run in runs}
     with tempfile.TemporaryDirectory() as folder:
-        for seed in range(int(seeds)):
-            for name, script in scripts(Path(folder)).items():
-                if (name, seed) in done:
-                    continue
-                _, returns, seconds = json.loads(execute(script, seed, updates).splitlines()[-1])
-                runs.append({"model": name, "seed": seed, "seconds": seconds, "returns": returns})
+        paths, numbers = scripts(Path(folder)), range(int(seeds))
+        # The comparison first, then the other start of our model.
+        pairs, more = list(paths)[:2], list(paths)[2:]
+        for names in (pairs, more):
+            for name, seed in ((name, seed) for seed in numbers for name in names if (name, seed) not in done):
+                _, returns, seconds = json.loads(execute(paths[name], seed, updates).splitlines()[-1])
+                curve = [round(value, 1) for value in parts(returns)]
+                runs.append({"model": name, "seed": seed, "seconds": round(seconds, 2), "curve": curve})
                 with record.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({**runs[-1], "returns": [round(value, 2) for value in returns]}) + "\n")
+                    file.write(json.dumps(runs[-1]) + "\n")
     Path(page).write_text("\n".join(table(runs, updates)) + "\n", encoding="utf-8")
 
 

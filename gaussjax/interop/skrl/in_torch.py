@@ -236,7 +236,7 @@ class PlainGaussian:
         actions = self.clip(actions) if self.options["clip_actions"] else actions
         if taken_actions is not None or self.options["clip_actions"]:
             noise = ((actions if taken_actions is None else taken_actions) - mean) / scale
-        terms = torch.addcmul(-(log_std + HALF_LOG_2PI), noise, noise, value=-0.5)
+        terms = torch.addcmul(-HALF_LOG_2PI - log_std, noise, noise, value=-0.5)
         log_prob = terms if self.reduce is None else self.reduce(terms, -1, keepdim=True)
         return actions, log_prob, {**found, "mean_actions": mean, "log_std": log_std.expand_as(mean)}
 
