@@ -3,6 +3,7 @@
 Usage: python skrl_suite.py FOLDER RESULTS.md [FILE …]
 
 The folder is a checkout of github.com/Toni-SM/skrl. A file is one of `FILES`, and all of them run by default.
+The page keeps the rows of files that a run leaves out.
 """
 
 import importlib
@@ -148,11 +149,15 @@ def main(folder, results, *chosen):
     utilities.check_config_keys = checked(utilities.check_config_keys)
     files = [str(Path(folder, "tests", name)) for name in chosen or FILES]
     pytest.main(["-q", "--rootdir", folder, "-p", "no:cacheprovider", "--tb=short", *files], plugins=[recorder])
-    rows = []
+    page = Path(results)
+    text = page.read_text(encoding="utf-8") if chosen and page.exists() else ""
+    # Files that do not run now keep their rows.
+    rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
     for name in chosen or FILES:
         counts = Counter(outcome for test, outcome in recorder.outcomes.items() if test.startswith(name))
         left = "; ".join(f"{count}: {why}" for why, count in counts.items() if why not in ("passed", "failed"))
-        rows.append(f"| `{name}` | {counts['passed']} | {counts['failed']} | {left} |")
+        rows[name] = f"| `{name}` | {counts['passed']} | {counts['failed']} | {left} |"
+    open_files = ", ".join(f"`{name}`" for name in FILES if name not in rows)
     lines = [
         "# skrl's own tests with our models",
         "",
@@ -162,12 +167,13 @@ def main(folder, results, *chosen):
         "",
         "| file | passed | failed | not applicable |",
         "|---|---|---|---|",
-        *rows,
+        *(rows[name] for name in FILES if name in rows),
         "",
+        *([f"Open: {open_files}.", ""] if open_files else []),
         "Not run: tests of Q-learning, SARSA, CEM, DQN and DDQN, whose models are categorical or tables, and",
         "`test_definition.py`, which compares the source text that skrl's instantiators generate.",
     ]
-    Path(results).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 1 if "failed" in recorder.outcomes.values() or not recorder.outcomes else 0
 
 
