@@ -247,7 +247,7 @@ def test_act_consumes_its_key(policy, params, observations):
 
 
 def assert_same_noise(policy, found, expected):
-    """Compares raw actions of mean 0 and deviation 1, which are noise; truncated ones are rounded functions of noise."""
+    """Compares raw actions of mean 0 and deviation 1, which are noise; truncated ones are functions of it."""
     tolerance = 1e-6 if policy.spec.kind == "truncated_gaussian" else 0.0
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=0.1 * tolerance)
 
