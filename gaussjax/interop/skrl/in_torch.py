@@ -56,8 +56,9 @@ class Methods(_Base):
         if drawn and not isinstance(network, nn.Module) and _has_default_start(network):
             # A kernel or a bias of constants is the start of log_std or of a gate.
             for layer in self.network.modules():
-                constant = Start() if isinstance(layer, (nn.Linear, nn.Conv2d)) else None
-                if constant and layer.starts["weight"] != constant == layer.starts.get("bias", constant):
+                starts: Any = getattr(layer, "starts", {})
+                constant = starts.get("weight") == Start() or starts.get("bias", Start()) != Start()
+                if isinstance(layer, (nn.Linear, nn.Conv2d)) and not constant:
                     layer.reset_parameters()
         # An optimizer changes all parameters, so one of them tells; a tuple hides it from the module.
         self._marker = tuple(itertools.islice(self.network.parameters(), 1))
