@@ -104,7 +104,7 @@ class Methods(_Base):
         is_value = role == "value" and not self.deterministic
         seen = _Seen(inputs, self._marker) if self._has_value and not self.deterministic else None
         if is_value and self._shared is not None and seen == self._shared[0]:
-            (_, result), vars(self)["_shared"] = self._shared, None
+            (_, result), self.__dict__["_shared"] = self._shared, None
             return result
         call, noise, taken = self.conventions.call(inputs), None, None
         if not self.deterministic and not is_value:
@@ -128,7 +128,7 @@ class Methods(_Base):
         last, actions, log_prob = call.outputs(found), call.flat(actions), call.flat(log_prob)
         # A module takes 5 us to set an attribute, because it looks for parameters.
         shared = None if value is None else (seen, value)
-        vars(self).update(_shared=shared, _has_value=value is not None, _last=last)
+        self.__dict__.update(_shared=shared, _has_value=value is not None, _last=last)
         log_prob = log_prob if log_prob.ndim == actions.ndim else log_prob.unsqueeze(-1)
         return actions, {**last, **states, "log_prob": log_prob}
 
