@@ -26,8 +26,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/other_loops.md"
 _HEAD = """# Inside other loops
 
 Mean return in each fifth of a training, seeds: {seeds}; `python -m tests.peers.loops` wrote this page.
-jax {jax}. Steps a second include no compilation, except for brax, whose evaluations they include. The policies train one
-after the other, so the speeds compare on an idle machine only.
+jax {jax}. Steps a second include no compilation, except for brax, whose evaluations they include. The policies train
+one after the other, so the speeds compare on an idle machine only.
 
 | loop | environment | policy | mean returns | environment steps a second |
 |---|---|---|---|---:|
