@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
 from gaussjax.core.compiled import refuse_traced
-from gaussjax.distributions.diagonal import DiagGaussian
+from gaussjax.distributions.diagonal import DiagGaussian, over_std
 from gaussjax.distributions.distribution import reduce, register, same_class, static
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, over_std, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
 
 
 @register

@@ -6,9 +6,23 @@ import abc
 
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, exact_product, exact_sum, xp
+from gaussjax.core.arrays import align, elementwise, exact_product, exact_sum, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, over_std, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+
+
+def _over_std_slopes(difference: Array, log_std: Array) -> tuple[Array, Array]:
+    return xp.exp(-log_std), -over_std(difference, log_std)
+
+
+@elementwise(_over_std_slopes)
+def over_std(difference: Array, log_std: Array) -> Array:
+    """The noise `difference / exp(log_std)`, with the derivative -noise by log_std.
+
+    The derivative of the formula itself is a product with the difference, which is subnormal for tiny actions.
+    """
+    # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
+    return difference * xp.exp(-log_std)
 
 
 class Normal(Distribution):

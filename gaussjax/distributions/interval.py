@@ -279,7 +279,8 @@ def _quantile_slopes(loc: Array, log_std: Array, low: Array, high: Array, noise:
 def quantile(loc: Array, log_std: Array, low: Array, high: Array, noise: Array) -> Array:
     """The actions whose cumulative probability is that of standard normal noise; its derivatives are implicit."""
     one = frame(loc, log_std, low, high)
-    return xp.clip(one.mode + one.sign * xp.exp(log_std) * _place(one, noise), low, high)
+    # Division undoes the rounding of the scale in the distances of the bounds.
+    return xp.clip(one.mode + one.sign * _place(one, noise) / one.scale, low, high)
 
 
 def _score_slopes(loc: Array, log_std: Array, low: Array, high: Array, noise: Array) -> tuple[Array, ...]:

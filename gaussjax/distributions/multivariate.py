@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, exact_product, exact_sum, xp
-from gaussjax.distributions.diagonal import Normal
+from gaussjax.distributions.diagonal import Normal, over_std
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
-from gaussjax.distributions.special import over_std, scale_divergence
+from gaussjax.distributions.special import scale_divergence
 
 
 def num_pairs(num_actions: int) -> int:

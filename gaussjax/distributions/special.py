@@ -166,20 +166,6 @@ def _twice_difference(a: Array, b: Array) -> tuple[Array, Array]:
     return 2.0 * difference, 2.0 * rest
 
 
-def _over_std_slopes(difference: Array, log_std: Array) -> tuple[Array, Array]:
-    return xp.exp(-log_std), -over_std(difference, log_std)
-
-
-@elementwise(_over_std_slopes)
-def over_std(difference: Array, log_std: Array) -> Array:
-    """The noise `difference / exp(log_std)`, with the derivative -noise by log_std.
-
-    The derivative of the formula itself is a product with the difference, which is subnormal for tiny actions.
-    """
-    # Dividing by exp(log_std) instead would give an infinite gradient where exp under- or overflows.
-    return difference * xp.exp(-log_std)
-
-
 def _tanh_curvature(u: Array) -> tuple[Array]:
     return (-2.0 * tanh(u) * _tanh_slope(u),)
 

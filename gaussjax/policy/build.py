@@ -175,7 +175,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             log_std = xp.clip(log_std, options["min_log_std"], options["max_log_std"])
         if kind.clip_mean is not None:
             mean = kind.clip_mean(mean)
-        shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs}}
+        shared = {"log_std": log_std, **{name: extras[name] for name in kind.network_outputs if name in extras}}
         if recurrent:
             # A row before a reset may be NaN. If a loss leaves it out, it adds zero to the gradients of parameters that
             # all rows share, but the derivative of its density is NaN.

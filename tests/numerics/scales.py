@@ -89,7 +89,9 @@ def truncated_actions(results: list[np.ndarray], inputs: Inputs) -> list[np.ndar
     # The derivative by the noise is the local scale of the distribution.
     spread = np.maximum(np.abs(results[3][:, 0]), 1e-30)
     value = np.abs(results[0]) + spread
-    return [value, np.ones_like(results[1]), value[:, None], value[:, None]]
+    # An action is the mode and a distance from it, so it has the digits of both.
+    both = value + np.abs(np.clip(inputs[0], *BOX).reshape(value.shape))
+    return [both, np.ones_like(results[1]), value[:, None], value[:, None]]
 
 
 def correlated(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
