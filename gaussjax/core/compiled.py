@@ -53,8 +53,12 @@ class Compiled:
         functools.update_wrapper(self, function)
         self.jit: Any = jax.jit(function, static_argnames=static_argnames)
         self.static_argnames = static_argnames
-        self.lower, self.trace, self.eval_shape = self.jit.lower, self.jit.trace, self.jit.eval_shape
-        self.clear_cache = self.jit.clear_cache
+
+    # Not in the instance's dict, which jax.vmap and jax.jit copy to the functions that they return.
+    lower = property(lambda self: self.jit.lower)
+    trace = property(lambda self: self.jit.trace)
+    eval_shape = property(lambda self: self.jit.eval_shape)
+    clear_cache = property(lambda self: self.jit.clear_cache)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Validates the arguments and returns the result of the compiled function."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gaussjax
 from gaussjax.core.compiled import Compiled
 
 
@@ -25,6 +26,16 @@ def test_it_has_the_methods_of_jit():
     assert compute.trace(GOOD, times=2).jaxpr.jaxpr.outvars
     assert compute(GOOD, times=2).tolist() == compute.jit(GOOD, times=2).tolist() == [2.0, 2.0, 2.0]
     compute.clear_cache()
+
+
+def test_a_transformed_function_lowers_and_traces_itself():
+    double = Compiled(lambda x: 2 * x)
+    transformed = jax.jit(jax.vmap(double))
+    assert "8x3xf32" in transformed.lower(jnp.ones((8, 3))).as_text()
+    assert transformed.eval_shape(jnp.ones((8, 3))).shape == (8, 3)
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+    many = jax.jit(jax.vmap(policy.init)).lower(jax.random.split(jax.random.key(0), 5)).out_info
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(many)} == {5}
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap, lambda f: lambda x: jax.jvp(f, (x,), (x,))[1]])
