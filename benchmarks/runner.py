@@ -234,7 +234,7 @@ def alternating(
             time.sleep(_PAUSE)
             answer = worker.ask(run=calls)
             turns[name].append(answer["seconds"])
-            used[name].append(answer["processor"])
+            used[name].append(answer.get("processor", float("nan")))
             others[name] += answer["others"]
         # Rotate the order, because a contender can slow down the next one.
         order = order[1:] + order[:1]
