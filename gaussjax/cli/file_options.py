@@ -1,4 +1,4 @@
-"""The commands that read one file, as dataclasses like those of `options`, and the annotation of their fields."""
+"""Options of the commands that read one file, and the annotation of their fields."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _STEPS = {32: 1, 64: 2}
 # torch.compile cannot trace the first look-up of a name in a backward pass (torch 2.13).
 _functions = xp.abs, xp.astype, xp.clip, xp.constant, xp.exp, xp.expm1, xp.log, xp.log1p, xp.maximum, xp.minimum
 _functions += xp.sqrt, xp.square, xp.sum, xp.where, xp.zeros_like
-# Largest slope and distance, whose squares float32 can represent. The results are those of the limit.
+# Largest slope and distance, because float32 can represent their squares. The limit has the same results.
 _LIMIT = 1e18
 # Log-ratios of two densities up to this size leave nothing of the other one beyond the nodes.
 _CLOSE = 10.0
