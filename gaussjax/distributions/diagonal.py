@@ -47,13 +47,11 @@ class Normal(Distribution):
         """Log-density in nats. With "none" each dimension is conditioned on the dimensions before it."""
         noise, error = self.noise_and_error(actions)
         # The term -noise²/2 would double the relative error of the noise. For infinite noise the error is NaN.
-        correction = noise * xp.stop_gradient(error)
-        correction = xp.where(correction == correction, correction, 0.0)
-        log_std, noise, correction = align(self.log_std, noise, correction)
-        rest = log_std + HALF_LOG_2PI + correction
+        error = xp.stop_gradient(xp.where(error == error, error, 0.0))
+        log_std, energy = align(self.log_std, noise * (0.5 * noise + error))
         if reduction == "sum":
-            return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(rest, axis=-1)
-        return reduce(-0.5 * xp.square(noise) - rest, reduction)
+            return -xp.sum(energy, axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
+        return reduce(-energy - log_std - HALF_LOG_2PI, reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, which depends only on log_std."""
