@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,10 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
 from gaussjax.core.compiled import refuse_traced
-from gaussjax.distributions.diagonal import DiagGaussian, over_std
+from gaussjax.distributions import interval
+from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import reduce, register, same_class, static
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, log_normal_cdf
 
 
 @register
@@ -126,18 +129,15 @@ class CensoredGaussian(DiagGaussian):
                 f"is infinite; clip the actions to one Box."
             )
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
-        below, above, (inside, first, excess) = self._parts()
-        other_below, other_above, _ = other._parts()
-        # The log-ratio of the densities at loc + std z is a polynomial in z, whose moments are known.
-        shift, gap = over_std(loc - other_loc, other_log_std), log_std - other_log_std
-        terms = inside * (scale_divergence(log_std, other_log_std) + 0.5 * xp.square(shift))
-        terms = terms + first * shift * xp.exp(gap) + 0.5 * excess * xp.expm1(2.0 * gap)
-        terms = terms + xp.exp(below) * (_finite(below) - _finite(other_below))
-        terms = terms + xp.exp(above) * (_finite(above) - _finite(other_above))
-        # Rounding can make a divergence near 0 negative. It is 0 then, but keeps its derivatives.
-        terms = xp.where(terms < 0.0, terms - xp.stop_gradient(terms), terms)
-        low, high = self._bounds(terms)
-        return reduce(xp.where(low == high, 0.0, terms), reduction)
+        low, high = self._bounds(loc)
+        point = low == high
+        sides = low, xp.where(point, low + 1.0, high)
+        here = (*self._parts()[:2], interval.log_mass(loc, log_std, *sides))
+        there = (*other._parts()[:2], interval.log_mass(other_loc, other_log_std, *sides))
+        # First of which part an action is in, below, above or inside, and then of the densities inside.
+        between = interval.divergence(loc, log_std, other_loc, other_log_std, *sides)
+        terms = _discrete_divergence(here, there) + xp.exp(here[2]) * between
+        return reduce(xp.where(point, 0.0, terms), reduction)
 
     def _bounds(self, like: Array) -> tuple[Array, Array]:
         return like_actions(np.asarray(self.low), np.asarray(self.high), like)
@@ -190,6 +190,17 @@ class CensoredGaussian(DiagGaussian):
         squares = xp.square(offset) * inside + 2.0 * offset * std * first + xp.square(std) * (inside + excess)
         squares = squares + xp.square(low) * below + xp.square(high) * above
         return offset * inside + std * first + low * below + high * above, squares
+
+
+def _discrete_divergence(here: tuple[Array, ...], there: tuple[Array, ...]) -> Array:
+    """KL divergence in nats of probabilities, which are given by their logarithms; never negative."""
+    probabilities = [xp.exp(x) for x in here]
+    # What has probability 0 contributes nothing.
+    ratios = [xp.where(p > 0.0, y - x, 0.0) for p, x, y in zip(probabilities, here, there, strict=True)]
+    close = functools.reduce(operator.and_, (xp.abs(ratio) < 1.0 for ratio in ratios))
+    near = [p * expm1_minus_x(xp.where(close, ratio, 0.0)) for p, ratio in zip(probabilities, ratios, strict=True)]
+    apart = sum(-p * ratio for p, ratio in zip(probabilities, ratios, strict=True))
+    return xp.where(close, sum(near), apart)
 
 
 def _finite(x: Array) -> Array:

@@ -153,6 +153,12 @@ def log_normalizer(loc: Array, log_std: Array, low: Array, high: Array) -> Array
     return _normalizer(loc, log_std, low, high)
 
 
+def log_mass(loc: Array, log_std: Array, low: Array, high: Array) -> Array:
+    """Log-probability in nats of the interval."""
+    slope = frame(loc, log_std, low, high).slope
+    return log_normalizer(loc, log_std, low, high) - log_std - 0.5 * slope * slope - HALF_LOG_2PI
+
+
 def log_density(loc: Array, log_std: Array, low: Array, high: Array, actions: Array) -> Array:
     """Log-density in nats of actions on the interval."""
     one = frame(loc, log_std, low, high)

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tensorflow_probability.substrates.jax import bijectors as tfb
 from tensorflow_probability.substrates.jax import distributions as tfd
 
-from gaussjax.distributions import DiagGaussian, TanhGaussian
+from gaussjax.distributions import DiagGaussian, TanhGaussian, TruncatedGaussian
 from gaussjax.distributions.bridge import factorised
 from gaussjax.distributions.special import tanh_log_det
 
@@ -88,6 +89,51 @@ class Normal(Ours, tfd.Normal):
 
     def _ours(self) -> DiagGaussian:
         return DiagGaussian(*_column(self.loc, jnp.log(self.scale)))
+
+
+class TruncatedNormal(Ours, tfd.TruncatedNormal):
+    """A truncated normal distribution of numbers; each number of the batch is an action of ours with its own bounds."""
+
+    def _ours(self) -> TruncatedGaussian:
+        fields = (jnp.broadcast_to(x, self.batch_shape).reshape(-1) for x in (self.loc, jnp.log(self.scale)))
+        # NumPy keeps the bounds constant inside of a compiled function.
+        bounds = (np.broadcast_to(np.asarray(x), self.batch_shape).reshape(-1) for x in (self.low, self.high))
+        return TruncatedGaussian(*fields, *bounds)
+
+    def _each(self, values: jax.Array) -> jax.Array:
+        return values.reshape(*values.shape[:-1], *self.batch_shape)
+
+    def _of(self, event: jax.Array) -> jax.Array:
+        shape = jnp.broadcast_shapes(event.shape, self.batch_shape)
+        outer = shape[: len(shape) - len(self.batch_shape)]
+        return jnp.broadcast_to(event, shape).reshape(*outer, math.prod(self.batch_shape))
+
+    def _sample_n(self, n: Any, seed: Any = None) -> jax.Array:
+        return self._each(self._ours().sample(seed, (int(n),)))
+
+    def _log_prob(self, event: jax.Array) -> jax.Array:
+        return self._each(self._ours().log_prob(self._of(event), "none"))
+
+    def _log_cdf(self, event: jax.Array) -> jax.Array:
+        return self._each(self._ours().log_cdf(self._of(event)))
+
+    def _log_survival_function(self, event: jax.Array) -> jax.Array:
+        return self._each(self._ours().log_survival(self._of(event)))
+
+    def _entropy(self) -> jax.Array:
+        return self._each(self._ours().entropy("none"))
+
+    def _mean(self) -> jax.Array:
+        return self._each(self._ours().mean())
+
+    def _mode(self) -> jax.Array:
+        return self._each(self._ours().mode())
+
+    def _stddev(self) -> jax.Array:
+        return self._each(self._ours().stddev())
+
+    def _variance(self) -> jax.Array:
+        return jnp.square(self._stddev())
 
 
 class LogitNormal(Ours, tfd.LogitNormal):

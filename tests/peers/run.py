@@ -195,8 +195,8 @@ def page(results: list[Result], folder: Path) -> str:
         "arguments, slices and transformations other than tanh are the peer's; ours compute every other "
         "result. No file is changed; the "
         "second column has the first digits of its SHA-256. Tests about other distributions are left out, and so are "
-        "truncated normal distributions and covariances of low rank, which gaussjax does not have. Where a test goes "
-        "through examples of all distributions of torch, it goes through those of the three classes.",
+        "covariances of low rank, which gaussjax does not have. Where a test goes through examples of all "
+        "distributions of torch, it goes through those of the three classes.",
         "",
         "| peer | test file | ours in place of | passed | skipped by the peer | fails with the peer's class too | "
         "does not apply | failed |",

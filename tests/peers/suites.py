@@ -184,6 +184,16 @@ _TFP_SUITES = (
             r"ExcessiveConcretizationTest(UnknownShape)?::testExcessiveConcretizationOfParams": _DEFERRED,
         },
     ),
+    Suite(
+        "tfp",
+        "distributions/truncated_normal_test.py",
+        (f"{_TFP}distributions.truncated_normal.TruncatedNormal", _TFP_NORMAL),
+        {
+            r"TruncatedNormalTestCompareWithScipy::testQuantile.*": _QUANTILE,
+            r"TruncatedNormalStandaloneTestCase::testReparametrizable[01]": "differentiates by the bounds; those of "
+            "ours are constants of the action space",
+        },
+    ),
     Suite("tfp", "distributions/logitnormal_test.py", (f"{_TFP}distributions.logitnormal.LogitNormal", _TFP_NORMAL)),
     Suite("tfp", "bijectors/tanh_test.py", (_TFP_TANH,)),
 )
