@@ -49,11 +49,13 @@ def gsde(
         features: The features φ, such as the output of the last hidden layer.
         log_std: Natural logarithm of σ, one number for each feature and action.
         learn_features: Whether the results have a gradient with respect to the features.
-        std_floor: A standard deviation that is added in quadrature, `√(s² + std_floor²)`.
+        std_floor: A standard deviation that is added to s in quadrature. As in Stable-Baselines3, the perturbation
+            itself does not get it.
 
     Returns:
-        The logarithm of s, and unit vectors over the features: the noise `(weights * E).sum(-2)` is standard normal.
-        Both are finite for features that are all zero: s is then at its floor, and each feature counts as 1.
+        The logarithm of s, and the weights, unit vectors over the features: `(weights * E).sum(-2)` is standard normal
+        noise, and the perturbation in units of s. Both are finite for features that are all zero: s is then at its
+        floor, and each feature counts as 1. With std_floor the weights are shorter by the factor by which s is larger.
 
     Example:
         >>> log_std, weights = gsde(jnp.array([3.0, 4.0]), jnp.zeros((2, 1)))
@@ -90,7 +92,8 @@ def gsde(
     weights = wide * xp.exp(xp.minimum(each - xp.expand_dims(marginal, -2), limit))
     marginal = xp.where(alive, marginal, LOWEST)
     floor = xp.full_like(marginal, max(math.log(std_floor), LOWEST) if std_floor else LOWEST)
-    return 0.5 * xp.logaddexp(2.0 * marginal, 2.0 * floor), weights
+    floored = 0.5 * xp.logaddexp(2.0 * marginal, 2.0 * floor)
+    return floored, weights * xp.expand_dims(xp.exp(marginal - floored), -2) if std_floor else weights
 
 
 def std_floor(value: Any, name: str) -> None:
@@ -118,7 +121,7 @@ class GaussianHead(nn.Module):
             as "softplus(std) + 0.001". initial_log_std is then the initial value of these numbers.
         full_std: False for one log_std for each feature, which all actions share, with `std="gsde"`.
         learn_features: Whether the gradient of log_std reaches the features, with `std="gsde"`.
-        std_floor: A standard deviation that is added in quadrature, with `std="gsde"`.
+        std_floor: A standard deviation that is added in quadrature, with `std="gsde"`, as `gsde` describes.
 
     Example:
         >>> import jax
