@@ -157,7 +157,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return backend.abstract(lambda: initial_carry(batch_shape))
 
     def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any, Any]:
-        """Calls the network once and returns the distribution, all outputs, the mean, and the weights of gSDE or None."""
+        """Calls the network once; returns the distribution, all outputs, the mean, and the weights of gSDE or None."""
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
