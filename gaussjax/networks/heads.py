@@ -69,27 +69,29 @@ def gsde(
     features = features if learn_features else xp.stop_gradient(features)
     largest = xp.stop_gradient(xp.amax(xp.abs(features), axis=-1, keepdims=True))
     alive = largest != 0.0
-    features, largest = xp.where(alive, features, 1.0), xp.where(alive, largest, 1.0)
     # Features and deviations are divided by the largest ones, because their squares overflow.
+    features, largest = xp.where(alive, features, 1.0), xp.where(alive, largest, 1.0)
+    unit = features / largest
     highest = xp.stop_gradient(xp.amax(log_std, axis=0, keepdims=True))
-    squares = xp.square(features / largest), xp.square(xp.exp(log_std - highest))
-    variance = xp.einsum_exact("...f,fa->...a", *squares)
-    scales = xp.broadcast_together((variance, xp.log(largest), highest[0]), [variance.shape] * 3)
-    quick = scales[1] + scales[2] + 0.5 * xp.log(xp.maximum(variance, 1e-30))
+    roots = xp.exp(0.5 * (log_std - highest))
+    variance = xp.einsum_exact("...f,fa->...a", xp.square(unit), xp.square(xp.square(roots)))
+    scale = sum(xp.broadcast_together((xp.log(largest), highest[0]), [variance.shape] * 2))
+    quick = 0.5 * xp.log(xp.maximum(variance, 1e-30))
     shape = (*features.shape, log_std.shape[-1])
-    wide, each = xp.broadcast_together((xp.expand_dims(features, -1), log_std), [shape] * 2)
 
-    def exact() -> Array:
-        size = xp.abs(wide)
+    def exact() -> tuple[Array, Array]:
+        size, each = xp.broadcast_together((xp.expand_dims(xp.abs(features), -1), log_std), [shape] * 2)
         terms = xp.where(size > 0.0, xp.log(xp.where(size > 0.0, size, 1.0)) + each, -math.inf)
         top = xp.stop_gradient(xp.amax(terms, axis=-2, keepdims=True))
-        return xp.squeeze(top, -2) + 0.5 * xp.log(xp.sum(xp.exp(2.0 * (terms - top)), axis=-2))
+        marginal = xp.squeeze(top, -2) + 0.5 * xp.log(xp.sum(xp.exp(2.0 * (terms - top)), axis=-2))
+        return marginal, marginal - scale
 
     # A large feature with a tiny deviation: squares may be lost to underflow.
-    marginal = xp.unless_all(variance > 1e-25, exact, quick, recomputed=True)
-    # The exponential of a deviation whose feature is zero may overflow.
-    limit = math.log(float(xp.finfo(features.dtype).max)) - 1.0
-    weights = wide * xp.exp(xp.minimum(each - xp.expand_dims(marginal, -2), limit))
+    marginal, relative = xp.unless_all(variance > 1e-25, exact, (scale + quick, quick), recomputed=True)
+    # Two equal factors, because a deviation relative to s may overflow where its feature is zero.
+    wide, factor = xp.broadcast_together((xp.expand_dims(unit, -1), roots), [shape] * 2)
+    factor = factor * xp.expand_dims(xp.exp(-0.5 * relative), -2)
+    weights = wide * factor * factor
     marginal = xp.where(alive, marginal, LOWEST)
     floor = xp.full_like(marginal, max(math.log(std_floor), LOWEST) if std_floor else LOWEST)
     floored = 0.5 * xp.logaddexp(2.0 * marginal, 2.0 * floor)

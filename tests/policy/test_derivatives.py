@@ -27,6 +27,7 @@ IMAGES = Box(0.0, 1.0, (4, 4, 1))
 PAST = [{"name": "past", "layers": [{"gru": 3}]}, {"name": "both", "input": "past", "layers": [3, "tanh"]}]
 NETWORKS = {
     "MLP": (MLP((4,), activation="tanh", std="state"), 3),
+    "gSDE": (MLP((4,), activation="tanh", std="gsde", learn_features=True), 3),
     "CNN": (CNN((2,), (3,), (1,), sizes=(3,), activation="tanh", convolution_activation="tanh"), IMAGES),
     "RNN": (RNN(3, sizes=()), 3),
     "LSTM": (LSTM(3, sizes=()), 3),
