@@ -188,6 +188,11 @@ def noise(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int 
     return np.random.default_rng(seed).normal(size=(*batch_shape, *policy.noise_shape)).astype(np.float32)
 
 
+def actions(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> np.ndarray:
+    """Returns standard normal numbers `(*batch_shape, act)`."""
+    return np.random.default_rng(seed).normal(size=(*batch_shape, size(policy))).astype(np.float32)
+
+
 def as_type(tree: Any, dtype: Any) -> Any:
     """Returns the tree with its floating leaves cast to another dtype."""
 

@@ -181,6 +181,8 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             # all rows share, but the derivative of its density is NaN.
             known = xp.all(mean == mean, axis=(-1,), keepdims=True)
             shared = {name: xp.where(known, x, xp.stop_gradient(x)) for name, x in shared.items()}
+            if weights is not None:
+                weights = xp.where(xp.expand_dims(known, -1), weights, xp.stop_gradient(weights))
         distribution = kind.distribution(mean, shared["log_std"], {**extras, **shared})
         # A log_std of shape (act,) is broadcast to the mean, so that a batch and a vmap return the same shapes.
         shared = {name: xp.broadcast_to(x, (*mean.shape[:-1], x.shape[-1])) for name, x in shared.items()}
