@@ -166,11 +166,8 @@ _JAX: dict[str, Callable[..., Any]] = {
     "to_float32": lambda array: array.astype(jnp.float32),
     # Integers beyond int32 become its limits, because JAX's conversion wraps around.
     "to_int32": _to_int32,
-    # Returns `value`, or if an entry of the mask is False the result of a function with the same types. With
-    # `recomputed` derivatives call the function again, so that no memory is set aside for its intermediate results.
-    "unless_all": lambda mask, function, value, recomputed=False: jax.lax.cond(
-        jnp.all(mask), lambda: value, jax.checkpoint(function) if recomputed else function
-    ),
+    # Returns `value`, or if an entry of the mask is False the result of a function with the same types.
+    "unless_all": lambda mask, function, value: jax.lax.cond(jnp.all(mask), lambda: value, function),
     "unsharded": unsharded,
     "where": _where,
 }

@@ -46,7 +46,7 @@ _CHECKS: Mapping[str, Any] = {
     "memory_steps": integer,
     "std": lambda value, name: choose(dict.fromkeys(STD_KINDS), value, name),
     "norm": lambda value, name: choose(NORMS, value, name),
-    "std_activation": lambda value, name: parse_output_activation(value, "std"),
+    "std_activation": lambda value, name: value == "expln" or parse_output_activation(value, "std"),
     "initializer": lambda value, name: (
         None if isinstance(value, str) and value in INITIALIZERS else choose(INITIALIZERS, value, name)
     ),

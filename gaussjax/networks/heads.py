@@ -6,10 +6,11 @@ import math
 from typing import Any, TypeAlias
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import is_other, xp
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import number
 from gaussjax.distributions.multivariate import num_pairs
@@ -86,8 +87,10 @@ def gsde(
         marginal = xp.squeeze(top, -2) + 0.5 * xp.log(xp.sum(xp.exp(2.0 * (terms - top)), axis=-2))
         return marginal, marginal - scale
 
-    # A large feature with a tiny deviation: squares may be lost to underflow.
-    marginal, relative = xp.unless_all(variance > 1e-25, exact, (scale + quick, quick), recomputed=True)
+    # A large feature with a tiny deviation: squares may be lost to underflow. Derivatives compute the terms again,
+    # because JAX would set memory aside for them even where they are not needed.
+    again = exact if is_other(features) else jax.checkpoint(exact)
+    marginal, relative = xp.unless_all(variance > 1e-25, again, (scale + quick, quick))
     # Two equal factors, because a deviation relative to s may overflow where its feature is zero.
     wide, factor = xp.broadcast_together((xp.expand_dims(unit, -1), roots), [shape] * 2)
     factor = factor * xp.expand_dims(xp.exp(-0.5 * relative), -2)
@@ -120,7 +123,8 @@ class GaussianHead(nn.Module):
         off_diagonal: Whether `outputs["off_diagonal"]` has the correlations of the actions, which start at zero.
             They are the output of a layer for `std="state"`, else one trained vector.
         std_activation: None, or the standard deviation as an expression of the numbers that otherwise are log_std, such
-            as "softplus(std) + 0.001". initial_log_std is then the initial value of these numbers.
+            as "softplus(std) + 0.001". initial_log_std is then the initial value of these numbers. "expln" is exp(x)
+            below zero and 1 + log1p(x) above, which grows slowly (Raffin, Kober and Stulp 2021, arXiv:2005.05719).
         full_std: False for one log_std for each feature, which all actions share, with `std="gsde"`.
         learn_features: Whether the gradient of log_std reaches the features, with `std="gsde"`.
         std_floor: A standard deviation that is added in quadrature, with `std="gsde"`, as `gsde` describes.
@@ -163,16 +167,19 @@ class GaussianHead(nn.Module):
         elif self.output_activation is not None:
             mean = apply_output_activation(parse_output_activation(self.output_activation), mean, ACTIVATIONS)
 
-        start, shape = self.start(), self.log_std_shape(features.shape[-1])
+        start = self.initial_log_std if self.log_std_bounds is None else self.start()
         if self.std == "fixed":
-            log_std = jnp.full(shape, start, features.dtype)
+            log_std = jnp.full((self.num_actions,), start, features.dtype)
         else:
+            shape = self.gsde_shape(features.shape[-1]) if self.std == "gsde" else (self.num_actions,)
             log_std = self._trained("log_std", shape, start, features)
         if self.log_std_bounds is not None:
             log_std = self.bounded(log_std, jnp.tanh)
         if self.std_activation is not None:
             log_std = self.activated(log_std, ACTIVATIONS)
-        log_std, outputs = self.explored(features, log_std)
+        outputs = {}
+        if self.std == "gsde":
+            log_std, outputs["gsde"] = self.explored(features, log_std)
         if not self.off_diagonal:
             return mean, log_std, outputs
         count = num_pairs(self.num_actions)
@@ -190,19 +197,15 @@ class GaussianHead(nn.Module):
         return self.param(name, initializer, shape, jnp.float32)
 
     @nn.nowrap
-    def log_std_shape(self, num_features: int) -> tuple[int, ...]:
-        """Returns the shape of the trained or fixed log_std."""
-        count = self.num_actions or 0
-        return (num_features, count if self.full_std else 1) if self.std == "gsde" else (count,)
+    def gsde_shape(self, num_features: int) -> tuple[int, int]:
+        """Returns the shape of the trained log_std for `std="gsde"`."""
+        return num_features, (self.num_actions or 0) if self.full_std else 1
 
     @nn.nowrap
-    def explored(self, features: Any, log_std: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns the log_std of the actions and the outputs of `gsde`, in JAX or torch."""
-        if self.std != "gsde":
-            return log_std, {}
+    def explored(self, features: Any, log_std: Any) -> tuple[Any, Any]:
+        """Returns the results of `gsde` with the options of this head, in JAX or torch."""
         each = xp.broadcast_to(log_std, (features.shape[-1], self.num_actions or 0))
-        log_std, weights = gsde(features, each, learn_features=self.learn_features, std_floor=self.std_floor)
-        return log_std, {"gsde": weights}
+        return gsde(features, each, learn_features=self.learn_features, std_floor=self.std_floor)
 
     @nn.nowrap
     def bounded(self, log_std: Any, tanh: Any) -> Any:
@@ -215,6 +218,8 @@ class GaussianHead(nn.Module):
     @nn.nowrap
     def activated(self, numbers: Any, activations: Any) -> Any:
         """Applies `std_activation` and returns log_std; `activations` are the functions of JAX or of torch."""
+        if self.std_activation == "expln":
+            return xp.where(numbers > 0.0, xp.log1p(xp.log1p(xp.maximum(numbers, 0.0))), numbers)
         std = apply_output_activation(parse_output_activation(self.std_activation, "std"), numbers, activations)
         # A standard deviation of 0 or less counts as the smallest one.
         return xp.log(xp.maximum(std, math.exp(LOWEST)))

@@ -49,21 +49,9 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return y, tangents[0] * jnp.where(y > 0, 1.0, y + 1.0)
 
 
-def expln(x: Array) -> Array:
-    """exp(x) below zero and `log1p(x) + 1` above: positive, with a continuous derivative, and slow to grow.
-
-    Source:
-        Raffin, Kober and Stulp 2021 (arXiv:2005.05719), for the standard deviations of gSDE.
-    """
-    above = x > 0
-    # Each function gets only its own arguments, so that no gradient is infinite times zero.
-    return jnp.where(above, jnp.log1p(jnp.where(above, x, 0.0)) + 1.0, jnp.exp(jnp.where(above, 0.0, x)))
-
-
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "celu": jax.nn.celu,
     "elu": elu,
-    "expln": expln,
     "gelu": jax.nn.gelu,
     "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
     "hard_tanh": jax.nn.hard_tanh,

@@ -162,7 +162,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "strictly_lower": _strictly_lower,
     "to_float32": torch.Tensor.float,
     "to_int32": torch.Tensor.long,
-    "unless_all": lambda mask, function, value, recomputed=False: function(),
+    "unless_all": lambda mask, function, value: function(),
 }
 
 

@@ -19,15 +19,9 @@ from gaussjax.networks.layers import Layers as Described
 from gaussjax.networks.recurrent.cells import CELLS, Weights, clear, guarded_sequence, output, step
 from gaussjax.networks.recurrent.layers import RecurrentLayers as DescribedRecurrence
 
-
-def _expln(x: torch.Tensor) -> torch.Tensor:
-    return torch.where(x > 0, torch.log1p(F.relu(x)) + 1.0, torch.exp(-F.relu(-x)))
-
-
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "celu": F.celu,
     "elu": F.elu,
-    "expln": _expln,
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_exact": F.gelu,
     "hard_tanh": F.hardtanh,
@@ -261,7 +255,9 @@ class Head(nn.Module):
         self.output_activation = parse_output_activation(refuse_function(described.output_activation))
         self.mean = Dense(features, actions, kernel=Start(described.initializer, described.scale))
         self.starts = {"log_std": Start(value=described.start())}
-        shapes = {"log_std": described.log_std_shape(features)} if described.std != "fixed" else {}
+        shapes: dict[str, tuple[int, ...]] = {"log_std": (actions,)} if described.std != "fixed" else {}
+        if described.std == "gsde":
+            shapes["log_std"] = described.gsde_shape(features)
         if described.off_diagonal and actions > 1:
             shapes["off_diagonal"] = (num_pairs(actions),)
         for name, shape in shapes.items():
@@ -288,7 +284,9 @@ class Head(nn.Module):
             log_std = self.described.bounded(log_std, torch.tanh)
         if self.described.std_activation is not None:
             log_std = self.described.activated(log_std, ACTIVATIONS)
-        log_std, outputs = self.described.explored(features, log_std)
+        outputs: dict[str, Any] = {}
+        if self.described.std == "gsde":
+            log_std, outputs["gsde"] = self.described.explored(features, log_std)
         if not self.described.off_diagonal:
             return mean, log_std, outputs
         pairs = self._made("off_diagonal", features)

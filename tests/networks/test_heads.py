@@ -189,12 +189,17 @@ def test_the_gradient_of_gsde_reaches_the_features_only_where_it_may(learns):
 
 def test_expln_is_smooth_and_never_zero():
     x = np.float32([-60.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 100.0, 1e30])
-    wide = x.astype(np.float64)
-    values = np.where(wide > 0, 1.0 + np.log1p(np.abs(wide)), np.exp(np.minimum(wide, 0.0)))
-    slopes = np.where(wide > 0, 1.0 / (1.0 + np.abs(wide)), np.exp(np.minimum(wide, 0.0)))
-    expln = gaussjax.networks.ACTIVATIONS["expln"]
-    np.testing.assert_allclose(expln(x), values, rtol=1e-6)
-    np.testing.assert_allclose(jax.vmap(jax.grad(expln))(x), slopes, rtol=1e-6)
+    wide = np.float64(x)
+    values = np.where(wide > 0, np.log(1.0 + np.log1p(np.abs(wide))), wide)
+    slopes = np.where(wide > 0, 1.0 / ((1.0 + np.abs(wide)) * (1.0 + np.log1p(np.abs(wide)))), 1.0)
+    head = GaussianHead(num_actions=2, std_activation="expln")
+    np.testing.assert_allclose(head.activated(x, {}), values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(jax.vmap(jax.grad(lambda x: head.activated(x, {})))(x), slopes, rtol=1e-6)
+    tensor = torch.tensor(x, requires_grad=True)
+    found = head.activated(tensor, {})
+    found.sum().backward()
+    np.testing.assert_allclose(found.detach(), values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(tensor.grad, slopes, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
