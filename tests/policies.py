@@ -53,6 +53,19 @@ class OwnModule(nn.Module):
         return nn.Dense(self.num_actions)(features), log_std, {"features": features}
 
 
+class OwnExploration(nn.Module):
+    """A user's own Flax module with the noise of gSDE."""
+
+    num_actions: int | None = None
+
+    @nn.compact
+    def __call__(self, observations: Any) -> tuple[Any, Any, dict[str, Any]]:
+        features = nn.tanh(nn.Dense(8)(observations))
+        log_std = self.param("log_std", nn.initializers.zeros, (8, self.num_actions))
+        log_std, weights = gaussjax.networks.gsde(features, log_std, learn_features=True, std_floor=1.0)
+        return nn.Dense(self.num_actions)(features), log_std, {"gsde": weights}
+
+
 class PlainNetwork:
     """A network that is not a Flax module and has only the methods `init` and `apply`."""
 
@@ -88,6 +101,17 @@ GRAPH = Graph(
 SMALL_CNN = CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(8,), activation="tanh")
 STATE_STD = MLP((8, 8), std="state", log_std_bounds=(-2.0, 2.0), norm="layer")
 FIXED_STD = MLP((8, 8), std="fixed", initial_log_std=-0.5)
+# With parameters of zero the features are zero too, and the standard deviation is this floor.
+EXPLORING = MLP((8, 8), std="gsde", learn_features=True, std_floor=1.0)
+EXPLORING_GRU = GRU(
+    hidden_size=6,
+    sizes=(8,),
+    std="gsde",
+    std_activation="expln",
+    full_std=False,
+    learn_features=True,
+    std_floor=1.0,
+)
 TWO_MEMORIES = ActorCritic(LSTM(hidden_size=4, sizes=()), critic=GRU(hidden_size=4, sizes=()))
 _clipped = functools.partial(_variant, MLP((8, 8)), actions=NARROW, clip_actions=True)
 TABLE: dict[str, Case] = {
@@ -97,6 +121,8 @@ TABLE: dict[str, Case] = {
     "gaussian-censored": _clipped(clipped_log_prob="censored"),
     "gaussian-state-std": _variant(STATE_STD, clip_log_std=False),
     "gaussian-std-activation": _variant(MLP((8, 8), std="state", std_activation="softplus(std) + 0.001")),
+    "gaussian-gsde": _variant(EXPLORING),
+    "gaussian-gsde-own-module": _variant(OwnExploration()),
     "gaussian-actor-critic": _variant(ActorCritic(FIXED_STD, sizes=(8,))),
     "gaussian-nested-spaces": _variant(MLP((8, 8)), NESTED, Box(-1.0, 1.0, (2, 2))),
     "gaussian-own-module": _variant(OwnModule()),
@@ -110,6 +136,13 @@ TABLE: dict[str, Case] = {
     "gaussian-recurrent-actor-critic": _variant(TWO_MEMORIES),
     "squashed": Case(gaussjax.squashed_gaussian, MLP((8, 8)), 3, Box((-1.0, 0.0), (1.0, 3.0), (2,))),
     "truncated": Case(gaussjax.truncated_gaussian, MLP((8, 8)), 3, Box((-1.5, -np.inf), (1.5, 1.25), (2,))),
+    "squashed-gsde": Case(
+        gaussjax.squashed_gaussian,
+        ActorCritic(EXPLORING_GRU, sizes=(8,)),
+        3,
+        UNIT,
+        variant=True,
+    ),
     "multivariate": Case(gaussjax.multivariate_gaussian, MLP((8, 8)), 3, UNIT),
 }
 
@@ -151,7 +184,12 @@ def observations(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), see
 
 
 def noise(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> np.ndarray:
-    """Returns standard normal noise `(*batch_shape, act)` for `policy.act`."""
+    """Returns standard normal noise `(*batch_shape, *policy.noise_shape)` for `policy.act`."""
+    return np.random.default_rng(seed).normal(size=(*batch_shape, *policy.noise_shape)).astype(np.float32)
+
+
+def actions(policy: gaussjax.Policy, batch_shape: tuple[int, ...] = (), seed: int = 0) -> np.ndarray:
+    """Returns standard normal numbers `(*batch_shape, act)`."""
     return np.random.default_rng(seed).normal(size=(*batch_shape, size(policy))).astype(np.float32)
 
 

@@ -148,6 +148,10 @@ class _Builder:
             if inner is not None and equation.primitive.name not in ("scan", "while", "cond"):
                 closed = hasattr(inner, "consts")
                 outputs = self.inline(inner.jaxpr if closed else inner, inner.consts if closed else (), inputs)
+            elif equation.primitive.name == "cond" and len(equation.params["branches"]) == 2:
+                # NumPy computes both branches, and selects the results of one.
+                found = [self.inline(branch.jaxpr, branch.consts, inputs[1:]) for branch in equation.params["branches"]]
+                outputs = [self.emit("select", [inputs[0], *pair]) for pair in zip(*found, strict=True)]
             else:
                 outputs = self.translate(equation, inputs)
             slots |= dict(zip(equation.outvars, outputs, strict=True))

@@ -191,7 +191,6 @@ def mlp(
     log_std: Layer | np.ndarray,
     *,
     norms: list[dict[str, np.ndarray]] | None = None,
-    squares: bool = False,
     **head: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Returns a network of dense layers and its parameters.
@@ -202,13 +201,12 @@ def mlp(
         mean: Output layer of the mean.
         log_std: Array of log_std, or the output layer of a log_std that depends on the observation.
         norms: Scale and bias of a layer norm after each activation, or None.
-        squares: True if the inputs of the output layers are the features and their squares.
         **head: Options of the network's head.
     """
     widths = tuple(layer.kernel.shape[1] for layer in layers)
     head |= {"std": "state" if isinstance(log_std, Layer) else "parameter", "output_activation": None} | head
     outputs = {"mean": mean.as_flax(), "log_std": log_std.as_flax() if isinstance(log_std, Layer) else log_std}
-    if norms is None and not squares:
+    if norms is None:
         params = {"layers": {f"dense_{i}": layer.as_flax() for i, layer in enumerate(layers)}, "head": outputs}
         if not layers:
             del params["layers"]
@@ -218,11 +216,9 @@ def mlp(
     for i, (width, layer) in enumerate(zip(widths, layers, strict=True)):
         params[f"parts_body_{len(nodes)}"] = layer.as_flax()
         nodes += [width, activation if isinstance(activation, str) else activation[i]]
-        if norms is not None:
-            params[f"parts_body_{len(nodes)}"] = norms[i]
-            nodes.append("norm")
-    output = "concatenate([body, body * body])" if squares else None
-    return Graph([{"name": "body", "layers": nodes}], output=output, **head), params
+        params[f"parts_body_{len(nodes)}"] = norms[i]
+        nodes.append("norm")
+    return Graph([{"name": "body", "layers": nodes}], **head), params
 
 
 def loaded(

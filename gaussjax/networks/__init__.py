@@ -21,6 +21,7 @@ from gaussjax.networks.description import from_spec as from_spec
 from gaussjax.networks.from_nnx import from_nnx as from_nnx
 from gaussjax.networks.graph import Graph as Graph
 from gaussjax.networks.heads import GaussianHead as GaussianHead
+from gaussjax.networks.heads import gsde as gsde
 from gaussjax.networks.layers import ACTIVATIONS as ACTIVATIONS
 from gaussjax.networks.mlp import MLP as MLP
 from gaussjax.networks.recurrent.cells import LSTMState as LSTMState

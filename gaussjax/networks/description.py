@@ -22,7 +22,7 @@ from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.expressions import parse_output_activation
 from gaussjax.networks.graph import Graph
-from gaussjax.networks.heads import STD_KINDS, log_std
+from gaussjax.networks.heads import STD_KINDS, log_std, std_floor
 from gaussjax.networks.layers import INITIALIZERS, NORMS, factor, named, refuse_function
 from gaussjax.networks.mlp import MLP
 from gaussjax.networks.nodes import Node
@@ -40,12 +40,13 @@ _MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 256, 100_000
 _CHECKS: Mapping[str, Any] = {
     "initial_log_std": log_std,
     **dict.fromkeys(("scale", "output_scale"), factor),
-    **dict.fromkeys(("shared", "fast_backward", "off_diagonal", "scale_pixels"), flag),
+    "std_floor": std_floor,
+    **dict.fromkeys(("shared", "fast_backward", "off_diagonal", "scale_pixels", "full_std", "learn_features"), flag),
     **dict.fromkeys(("hidden_size", "num_layers", "sequence_length"), count),
     "memory_steps": integer,
     "std": lambda value, name: choose(dict.fromkeys(STD_KINDS), value, name),
     "norm": lambda value, name: choose(NORMS, value, name),
-    "std_activation": lambda value, name: parse_output_activation(value, "std"),
+    "std_activation": lambda value, name: value == "expln" or parse_output_activation(value, "std"),
     "initializer": lambda value, name: (
         None if isinstance(value, str) and value in INITIALIZERS else choose(INITIALIZERS, value, name)
     ),

@@ -6,20 +6,22 @@ import math
 from typing import Any, TypeAlias
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import is_other, xp
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import number
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
 
-# The mean `(…, act)`, log_std and a dict of further outputs. log_std is `(…, act)` for `std="state"`, else `(act,)`.
+# The mean `(…, act)`, log_std and a dict of further outputs. log_std is `(…, act)` if it depends on the observation,
+# else `(act,)`.
 NetworkOutput: TypeAlias = tuple[Float[Array, "... act"], Float[Array, "..."], dict[str, Any]]
 
-STD_KINDS = ("parameter", "fixed", "state")
+STD_KINDS = ("parameter", "fixed", "state", "gsde")
 # Limits of log_std between which float32 holds the standard deviation and its reciprocal.
 LOWEST, HIGHEST = -87.0, 88.0
 
@@ -31,6 +33,80 @@ def log_std(value: Any, name: str) -> float:
     return log
 
 
+def gsde(
+    features: Float[Array, "*batch features"],
+    log_std: Float[Array, "features act"],
+    *,
+    learn_features: bool = False,
+    std_floor: float = 0.0,
+) -> tuple[Float[Array, "*batch act"], Float[Array, "*batch features act"]]:
+    """Log standard deviation of noise that is linear in the features, and the weights of this noise.
+
+    A matrix of standard normals E, `(features, act)`, perturbs the mean by `φ (σ ∘ E)`, a function of the features φ.
+    The perturbation is normal with the standard deviation `s = √(φ² σ²)`. A network of your own returns
+    `mean, log_std, {"gsde": weights}` with the results of this function; `GaussianHead` does so for `std="gsde"`.
+
+    Args:
+        features: The features φ, such as the output of the last hidden layer.
+        log_std: Natural logarithm of σ, one number for each feature and action.
+        learn_features: Whether the results have a gradient with respect to the features.
+        std_floor: A standard deviation that is added to s in quadrature. As in Stable-Baselines3, the perturbation
+            itself does not get it.
+
+    Returns:
+        The logarithm of s, and the weights, unit vectors over the features: `(weights * E).sum(-2)` is standard normal
+        noise, and the perturbation in units of s. Both are finite for features that are all zero: s is then at its
+        floor, and each feature counts as 1. With std_floor the weights are shorter by the factor by which s is larger.
+
+    Example:
+        >>> log_std, weights = gsde(jnp.array([3.0, 4.0]), jnp.zeros((2, 1)))
+        >>> float(jnp.exp(log_std[0])), weights.tolist()
+        (5.0, [[0.6], [0.8]])
+
+    Source:
+        Raffin, Kober and Stulp 2021, smooth exploration for robotic reinforcement learning (arXiv:2005.05719).
+    """
+    features, log_std = xp.at_least_float32(features, log_std)
+    features = features if learn_features else xp.stop_gradient(features)
+    largest = xp.stop_gradient(xp.amax(xp.abs(features), axis=-1, keepdims=True))
+    alive = largest != 0.0
+    # Features and deviations are divided by the largest ones, because their squares overflow.
+    features, largest = xp.where(alive, features, 1.0), xp.where(alive, largest, 1.0)
+    unit = features / largest
+    highest = xp.stop_gradient(xp.amax(log_std, axis=0, keepdims=True))
+    roots = xp.exp(0.5 * (log_std - highest))
+    variance = xp.einsum_exact("...f,fa->...a", xp.square(unit), xp.square(xp.square(roots)))
+    scale = sum(xp.broadcast_together((xp.log(largest), highest[0]), [variance.shape] * 2))
+    quick = 0.5 * xp.log(xp.maximum(variance, 1e-30))
+    shape = (*features.shape, log_std.shape[-1])
+
+    def exact() -> tuple[Array, Array]:
+        size, each = xp.broadcast_together((xp.expand_dims(xp.abs(features), -1), log_std), [shape] * 2)
+        terms = xp.where(size > 0.0, xp.log(xp.where(size > 0.0, size, 1.0)) + each, -math.inf)
+        top = xp.stop_gradient(xp.amax(terms, axis=-2, keepdims=True))
+        marginal = xp.squeeze(top, -2) + 0.5 * xp.log(xp.sum(xp.exp(2.0 * (terms - top)), axis=-2))
+        return marginal, marginal - scale
+
+    # A large feature with a tiny deviation: squares may be lost to underflow. Derivatives compute the terms again,
+    # because JAX would set memory aside for them even where they are not needed.
+    again = exact if is_other(features) else jax.checkpoint(exact)
+    marginal, relative = xp.unless_all(variance > 1e-25, again, (scale + quick, quick))
+    # Two equal factors, because a deviation relative to s may overflow where its feature is zero.
+    wide, factor = xp.broadcast_together((xp.expand_dims(unit, -1), roots), [shape] * 2)
+    factor = factor * xp.expand_dims(xp.exp(-0.5 * relative), -2)
+    weights = wide * factor * factor
+    marginal = xp.where(alive, marginal, LOWEST)
+    floor = xp.full_like(marginal, max(math.log(std_floor), LOWEST) if std_floor else LOWEST)
+    floored = 0.5 * xp.logaddexp(2.0 * marginal, 2.0 * floor)
+    return floored, weights * xp.expand_dims(xp.exp(marginal - floored), -2) if std_floor else weights
+
+
+def std_floor(value: Any, name: str) -> None:
+    """Raises TypeError unless the floor of a standard deviation is a number, and ValueError unless it is usable."""
+    if not 0.0 <= number(value, name) <= math.exp(HIGHEST):
+        raise ValueError(f"{name}: expected a number from 0 to {math.exp(HIGHEST):.2g}, got {value}. The default is 0.")
+
+
 class GaussianHead(nn.Module):
     """The output layer of policy networks, computed in float32 or wider.
 
@@ -38,15 +114,20 @@ class GaussianHead(nn.Module):
         num_actions: Length of the action vector.
         output_activation: The mean's activation: a name, a function, an expression such as "2 * tanh(mean)" or None.
         std: "parameter" (one trained log_std for all observations), "state" (log_std is the output of a layer
-            whose kernel starts at zero) or "fixed" (log_std is a constant).
-        initial_log_std: Natural logarithm of the initial standard deviation.
+            whose kernel starts at zero), "fixed" (log_std is a constant) or "gsde" (state-dependent exploration: each
+            feature and action has a trained log_std, from which `gsde` computes the log_std of the actions).
+        initial_log_std: Natural logarithm of the initial standard deviation, with "gsde" of the one of each feature.
         log_std_bounds: None, or limits (lower, upper) between which a scaled tanh keeps log_std.
         initializer: Name of the initialiser of the mean's kernel.
         scale: Factor on the initial kernel of the mean; with 0.01 the initial policy nearly ignores its input.
         off_diagonal: Whether `outputs["off_diagonal"]` has the correlations of the actions, which start at zero.
             They are the output of a layer for `std="state"`, else one trained vector.
         std_activation: None, or the standard deviation as an expression of the numbers that otherwise are log_std, such
-            as "softplus(std) + 0.001". initial_log_std is then the initial value of these numbers.
+            as "softplus(std) + 0.001". initial_log_std is then the initial value of these numbers. "expln" is exp(x)
+            below zero and 1 + log1p(x) above, which grows slowly (Raffin, Kober and Stulp 2021, arXiv:2005.05719).
+        full_std: False for one log_std for each feature, which all actions share, with `std="gsde"`.
+        learn_features: Whether the gradient of log_std reaches the features, with `std="gsde"`.
+        std_floor: A standard deviation that is added in quadrature, with `std="gsde"`, as `gsde` describes.
 
     Example:
         >>> import jax
@@ -65,6 +146,9 @@ class GaussianHead(nn.Module):
     scale: float = 1.0
     off_diagonal: bool | None = None
     std_activation: Activation = None
+    full_std: bool = True
+    learn_features: bool = False
+    std_floor: float = 0.0
 
     @nn.compact
     def __call__(self, features: Float[Array, "*batch features"]) -> NetworkOutput:
@@ -87,26 +171,41 @@ class GaussianHead(nn.Module):
         if self.std == "fixed":
             log_std = jnp.full((self.num_actions,), start, features.dtype)
         else:
-            log_std = self._trained("log_std", self.num_actions, start, features)
+            shape = self.gsde_shape(features.shape[-1]) if self.std == "gsde" else (self.num_actions,)
+            log_std = self._trained("log_std", shape, start, features)
         if self.log_std_bounds is not None:
             log_std = self.bounded(log_std, jnp.tanh)
         if self.std_activation is not None:
             log_std = self.activated(log_std, ACTIVATIONS)
+        outputs = {}
+        if self.std == "gsde":
+            log_std, outputs["gsde"] = self.explored(features, log_std)
         if not self.off_diagonal:
-            return mean, log_std, {}
+            return mean, log_std, outputs
         count = num_pairs(self.num_actions)
-        pairs = self._trained("off_diagonal", count, 0.0, features) if count else jnp.zeros((0,), features.dtype)
-        return mean, log_std, {"off_diagonal": pairs}
+        pairs = self._trained("off_diagonal", (count,), 0.0, features) if count else jnp.zeros((0,), features.dtype)
+        return mean, log_std, {**outputs, "off_diagonal": pairs}
 
-    def _trained(self, name: str, width: int, start: float, features: Array) -> Array:
-        """Returns a trained vector, or for `std="state"` the output of a layer; all numbers are initially `start`."""
+    def _trained(self, name: str, shape: tuple[int, ...], start: float, features: Array) -> Array:
+        """Returns a trained array, or for `std="state"` the output of a layer; all numbers are initially `start`."""
         initializer = nn.initializers.constant(start)
         if self.std == "state":
             layer = nn.Dense(
-                width, dtype=features.dtype, kernel_init=nn.initializers.zeros, bias_init=initializer, name=name
+                shape[-1], dtype=features.dtype, kernel_init=nn.initializers.zeros, bias_init=initializer, name=name
             )
             return layer(features)
-        return self.param(name, initializer, (width,), jnp.float32)
+        return self.param(name, initializer, shape, jnp.float32)
+
+    @nn.nowrap
+    def gsde_shape(self, num_features: int) -> tuple[int, int]:
+        """Returns the shape of the trained log_std for `std="gsde"`."""
+        return num_features, (self.num_actions or 0) if self.full_std else 1
+
+    @nn.nowrap
+    def explored(self, features: Any, log_std: Any) -> tuple[Any, Any]:
+        """Returns the results of `gsde` with the options of this head, in JAX or torch."""
+        each = xp.broadcast_to(log_std, (features.shape[-1], self.num_actions or 0))
+        return gsde(features, each, learn_features=self.learn_features, std_floor=self.std_floor)
 
     @nn.nowrap
     def bounded(self, log_std: Any, tanh: Any) -> Any:
@@ -119,13 +218,20 @@ class GaussianHead(nn.Module):
     @nn.nowrap
     def activated(self, numbers: Any, activations: Any) -> Any:
         """Applies `std_activation` and returns log_std; `activations` are the functions of JAX or of torch."""
+        if self.std_activation == "expln":
+            return xp.where(numbers > 0.0, xp.log1p(xp.log1p(xp.maximum(numbers, 0.0))), numbers)
         std = apply_output_activation(parse_output_activation(self.std_activation, "std"), numbers, activations)
         # A standard deviation of 0 or less counts as the smallest one.
         return xp.log(xp.maximum(std, math.exp(LOWEST)))
 
     @nn.nowrap
     def start(self) -> float:
-        """Returns the number that `bounded` maps to `initial_log_std`."""
+        """Returns the number that `bounded` maps to `initial_log_std`; raises ValueError for contradicting fields."""
+        if self.std != "gsde" and (self.full_std, self.learn_features, self.std_floor) != (True, False, 0.0):
+            raise ValueError(
+                f"full_std, learn_features, std_floor: expected True, False and 0 with std={self.std!r}, got "
+                f"{self.full_std}, {self.learn_features} and {self.std_floor}. They apply to std='gsde'."
+            )
         if self.std_activation is not None and self.log_std_bounds is not None:
             raise ValueError(
                 f"std_activation: expected None with log_std_bounds, got {self.std_activation!r}. Leave one of them "

@@ -16,8 +16,8 @@ class Network(nn.Module, kw_only=True):
 
     Attributes:
         output_activation: Activation of the mean. The policy replaces "auto"; without a policy it means "tanh".
-        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds, off_diagonal and
-            std_activation.
+        std: How log_std is computed. `GaussianHead` describes it, initial_log_std, log_std_bounds, off_diagonal,
+            std_activation, full_std, learn_features and std_floor.
         norm: None, or "layer" for layer normalisation before each activation.
         initializer: Name of the kernels' initialiser: "lecun_normal", "he_normal", "xavier_uniform" or "orthogonal".
         scale: Factor on the initial kernels of the hidden layers.
@@ -40,6 +40,9 @@ class Network(nn.Module, kw_only=True):
     observation_space: spaces.Space | None = None
     off_diagonal: bool | None = None
     std_activation: Activation = None
+    full_std: bool = True
+    learn_features: bool = False
+    std_floor: float = 0.0
 
     def setup(self) -> None:
         self.layers = self.dense_layers()
@@ -74,9 +77,8 @@ class Network(nn.Module, kw_only=True):
         mean_activation = "tanh" if self.output_activation == "auto" else self.output_activation
         log_std = self.std, self.initial_log_std, self.log_std_bounds
         kernel = self.initializer, self.output_scale
-        return GaussianHead(
-            self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, self.std_activation, **linen
-        )
+        scale = self.std_activation, self.full_std, self.learn_features, self.std_floor
+        return GaussianHead(self.num_actions, mean_activation, *log_std, *kernel, self.off_diagonal, *scale, **linen)
 
 
 class MLP(Network):

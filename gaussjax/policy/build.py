@@ -156,8 +156,8 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
     def expected_carry(batch_shape: tuple[int, ...]) -> Any:
         return backend.abstract(lambda: initial_carry(batch_shape))
 
-    def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any]:
-        """Calls the network once and returns the distribution, all outputs and the mean."""
+    def forward(params: Params, observations: Any, carry: Any, resets: Any) -> tuple[Any, dict[str, Any], Any, Any]:
+        """Calls the network once; returns the distribution, all outputs, the mean, and the weights of gSDE or None."""
         observations, batch_shape = spaces.cast(spec.observation_space, observations)
         backend.check_params(params, expected_params)
         if recurrent:
@@ -170,7 +170,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             returned = network.apply(params, observations, *state)
         except checks.IMPURE as error:
             raise checks.impure(error) from error
-        mean, log_std, extras = checks.mean_and_log_std(returned, batch_shape, num_actions)
+        mean, log_std, extras, weights = checks.network_outputs(returned, batch_shape, num_actions)
         if clips_log_std:
             log_std = xp.clip(log_std, options["min_log_std"], options["max_log_std"])
         if kind.clip_mean is not None:
@@ -181,10 +181,12 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
             # all rows share, but the derivative of its density is NaN.
             known = xp.all(mean == mean, axis=(-1,), keepdims=True)
             shared = {name: xp.where(known, x, xp.stop_gradient(x)) for name, x in shared.items()}
+            if weights is not None:
+                weights = xp.where(xp.expand_dims(known, -1), weights, xp.stop_gradient(weights))
         distribution = kind.distribution(mean, shared["log_std"], {**extras, **shared})
         # A log_std of shape (act,) is broadcast to the mean, so that a batch and a vmap return the same shapes.
         shared = {name: xp.broadcast_to(x, (*mean.shape[:-1], x.shape[-1])) for name, x in shared.items()}
-        return distribution, {**extras, "mean_actions": mean, **shared}, mean
+        return distribution, {**extras, "mean_actions": mean, **shared}, mean, weights
 
     def scores(distribution: Any, taken_actions: Any, raw_actions: Any, shape: tuple[int, ...]) -> Array:
         if raw_actions is not None:
@@ -207,9 +209,11 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
     def act(params, key, observations, *, taken_actions=None, carry=None, resets=None, deterministic=False, noise=None):
         if key is not None or not (deterministic or noise is not None):
             backend.check_key(key)
-        distribution, outputs, mean = forward(params, observations, carry, resets)
+        distribution, outputs, mean, weights = forward(params, observations, carry, resets)
         if noise is not None:
-            noise = xp.astype(checks.noise(noise, mean.shape, deterministic), mean.dtype)
+            noise = xp.astype(checks.noise(noise, mean.shape, weights, deterministic), mean.dtype)
+            # A matrix of gSDE gives the same function of the features at each call.
+            noise = noise if noise.ndim == mean.ndim else xp.sum(weights * noise, axis=-2)
         elif not deterministic:
             noise = backend.draw(key, mean.shape, mean.dtype)
         raw_actions, actions, log_prob = kind.sample(distribution, noise, reduction)
@@ -220,13 +224,13 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
     @compiled
     def evaluate(params, observations, taken_actions=None, *, raw_actions=None, carry=None, resets=None):
         checks.one_of(taken_actions, raw_actions)
-        distribution, outputs, mean = forward(params, observations, carry, resets)
+        distribution, outputs, mean, _ = forward(params, observations, carry, resets)
         log_prob = scores(distribution, taken_actions, raw_actions, mean.shape)
         entropy = distribution.entropy(reduction)
         return EvaluateOutput(keep_axis(log_prob, reduction), keep_axis(entropy, reduction), outputs)
 
     def entropy(params, observations, *, reduction="none", carry=None, resets=None):
-        distribution, _, mean = forward(params, observations, carry, resets)
+        distribution, _, mean, _ = forward(params, observations, carry, resets)
         terms = distribution.entropy(reduction)
         return xp.broadcast_to(terms, mean.shape) if reduction == "none" else keep_axis(terms, reduction)
 
@@ -240,6 +244,18 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         refuse_huge(shape, "noise")
         return backend.draw(key, shape, backend.float32)
 
+    @functools.cache
+    def noise_shape() -> tuple[int, ...]:
+        def weights() -> Any:
+            observations = spaces.zeros(spec.observation_space, (1,), backend.full)
+            carry = initial_carry((1,)) if recurrent else None
+            return forward(init(backend.key()), observations, carry, None)[3]
+
+        found = backend.abstract(weights)
+        return (num_actions,) if found is None else tuple(found.shape[-2:])
+
+    noise = compiled(noise, "batch_shape")
+    noise.shape = noise_shape
     initial_carry.__qualname__ = "policy.initial_carry"
     return {
         "init": init,
@@ -249,6 +265,6 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         "entropy": compiled(entropy, "reduction"),
         "log_std": log_std,
         "distribution": distribution_of,
-        "noise": compiled(noise, "batch_shape"),
+        "noise": noise,
         "initial_carry": initial_carry,
     }

@@ -86,13 +86,24 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     return array if xp.is_floating(array) else xp.to_float32(array)
 
 
-def noise(array: Any, expected: tuple[int, ...], deterministic: bool) -> Any:
-    """Returns the noise in a floating dtype; raises for another shape and for a deterministic call."""
+def noise(array: Any, expected: tuple[int, ...], weights: Any, deterministic: bool) -> Any:
+    """Returns the noise in a floating dtype; raises for another shape and for a deterministic call.
+
+    With the weights of gSDE the noise may be a matrix for each action, of the shape of the weights.
+    """
     if deterministic:
         raise ValueError(
             "noise: expected None for a deterministic action, got an array. Leave noise out or set deterministic=False."
         )
-    return same_shape(array, expected, "noise")
+    array = as_array(array, "noise")
+    if array.ndim != len(expected) + 1:
+        return same_shape(array, expected, "noise")
+    if weights is None:
+        raise ValueError(
+            f"noise: expected shape {tuple(expected)}, got {tuple(array.shape)}. Matrices, one for each action, need a "
+            f"network with std='gsde'."
+        )
+    return same_shape(array, weights.shape, "noise")
 
 
 def one_of(taken_actions: Any, raw_actions: Any) -> None:
@@ -159,8 +170,11 @@ def no_carry(carry: Any, resets: Any) -> None:
         )
 
 
-def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict]:
-    """Validates the result of a network; returns the mean and log_std in at least float32, and the outputs."""
+def network_outputs(returned: Any, batch_shape: tuple[int, ...], num_actions: int) -> tuple[Any, Any, dict, Any]:
+    """Validates the result of a network.
+
+    Returns the mean and log_std in at least float32, the other outputs, and the weights of gSDE or None.
+    """
     if not isinstance(returned, (tuple, list)) or len(returned) != 3 or not isinstance(returned[2], dict):
         kind = type(returned).__name__
         raise TypeError(f"network: expected (mean, log_std, dict of outputs), got {kind}. Return all three.")
@@ -179,7 +193,17 @@ def mean_and_log_std(returned: Any, batch_shape: tuple[int, ...], num_actions: i
     if taken:
         raise ValueError(f"network: the outputs {sorted(taken)} are the policy's own. Give them another name.")
     mean, log_std = xp.at_least_float32(mean, log_std)
-    return mean, log_std, outputs
+    outputs = dict(outputs)
+    weights = outputs.pop("gsde", None)
+    if weights is not None:
+        found = tuple(xp.shape(weights))
+        if found[:-2] + found[-1:] != expected:
+            raise ValueError(
+                f"network: expected outputs['gsde'] of shape {(*batch_shape, 'features', num_actions)}, got {found}. "
+                f"Return the weights of gaussjax.networks.gsde."
+            )
+        weights = xp.astype(weights, mean.dtype)
+    return mean, log_std, outputs, weights
 
 
 def impure(error: Exception) -> TypeError:

@@ -192,6 +192,8 @@ class LogStd(Protocol):
 
 
 class Noise(Protocol):
+    shape: Callable[[], tuple[int, ...]]
+
     def __call__(self, key: Any, batch_shape: tuple[int, ...] = ()) -> Array: ...
 
 
@@ -211,7 +213,8 @@ class Policy(NamedTuple):
         apply: `(params, observations, *, carry=None, resets=None) -> (distribution, outputs)`.
         act: `(params, key, observations, *, taken_actions=None, carry=None, resets=None, deterministic=False,
             noise=None) -> ActOutput`. The key is consumed. Standard normal `noise` of the actions' shape replaces
-            the draw; with `noise` or `deterministic` the key may be None.
+            the draw, or with `std="gsde"` a matrix of it for each action, `(…, features, act)`. With `noise` or
+            `deterministic` the key may be None.
         evaluate: `(params, observations, taken_actions=None, *, raw_actions=None, carry=None, resets=None) ->
             EvaluateOutput`, from one forward pass without sampling. Exactly one of the actions is required:
             `raw_actions` from the outputs of `act`, scored as in `act`, or `taken_actions`, if only those are known.
@@ -235,6 +238,11 @@ class Policy(NamedTuple):
     initial_carry: InitialCarry
     spec: Spec
     kind: Kind
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the noise of one action that can be held: `(features, act)` with gSDE, else `(act,)`."""
+        return self.noise.shape()
 
     def __repr__(self) -> str:
         spec = self.spec

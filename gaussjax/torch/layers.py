@@ -255,11 +255,16 @@ class Head(nn.Module):
         self.output_activation = parse_output_activation(refuse_function(described.output_activation))
         self.mean = Dense(features, actions, kernel=Start(described.initializer, described.scale))
         self.starts = {"log_std": Start(value=described.start())}
-        pairs = num_pairs(actions) if described.off_diagonal else 0
-        for name, width in (("log_std", actions if described.std != "fixed" else 0), ("off_diagonal", pairs)):
-            if width:
-                bias = self.starts.get(name)
-                self._add(name, Dense(features, width, bias=bias) if described.std == "state" else torch.zeros(width))
+        shapes: dict[str, tuple[int, ...]] = {"log_std": (actions,)} if described.std != "fixed" else {}
+        if described.std == "gsde":
+            shapes["log_std"] = described.gsde_shape(features)
+        if described.off_diagonal and actions > 1:
+            shapes["off_diagonal"] = (num_pairs(actions),)
+        for name, shape in shapes.items():
+            if described.std == "state":
+                self._add(name, Dense(features, shape[-1], bias=self.starts.get(name)))
+            else:
+                self._add(name, torch.zeros(shape))
 
     def _add(self, name: str, part: Any) -> None:
         if isinstance(part, nn.Module):
@@ -279,10 +284,13 @@ class Head(nn.Module):
             log_std = self.described.bounded(log_std, torch.tanh)
         if self.described.std_activation is not None:
             log_std = self.described.activated(log_std, ACTIVATIONS)
+        outputs: dict[str, Any] = {}
+        if self.described.std == "gsde":
+            log_std, outputs["gsde"] = self.described.explored(features, log_std)
         if not self.described.off_diagonal:
-            return mean, log_std, {}
+            return mean, log_std, outputs
         pairs = self._made("off_diagonal", features)
-        return mean, log_std, {"off_diagonal": mean.new_zeros(0) if pairs is None else pairs}
+        return mean, log_std, {**outputs, "off_diagonal": mean.new_zeros(0) if pairs is None else pairs}
 
     def _made(self, name: str, features: torch.Tensor) -> torch.Tensor | None:
         # Without `getattr`, which formats an error for each name that a module does not have.

@@ -59,6 +59,23 @@ def test_actions_and_densities_are_those_of_the_library(library, name):
     assert metadata["library"] in ("rsl_rl", "Stable-Baselines3", "SBX", "brax")
 
 
+@pytest.mark.parametrize("name", [name for name in IDS if "gsde" in name])
+def test_matrices_of_noise_give_the_samples_of_stable_baselines3(name):
+    policy, params, _, _ = checkpoints.read("sb3", name)
+    with np.load(checkpoints.folder("sb3") / name.replace(".zip", ".npz")) as numbers:
+        found = policy.act(params, None, numbers["observations"], noise=numbers["matrices"])
+        assert policy.noise_shape == numbers["matrices"].shape[1:]
+        distribution = policy.distribution(found.outputs)
+        normal = getattr(distribution, "base", distribution)
+        given = {
+            "explored": found.outputs["raw_actions"],
+            "normal_log_prob": normal.log_prob(numbers["explored"]),
+            "normal_entropy": normal.entropy(),
+        }
+        for what, array in given.items():
+            np.testing.assert_allclose(array, numbers[what], rtol=0, atol=1e-5, err_msg=what)
+
+
 @pytest.mark.parametrize(("library", "name"), LONGER)
 def test_files_torch_and_numpy_programs_act_as_the_library(library, name, tmp_path):
     loaded = checkpoints.read(library, name)

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
-from gaussjax.networks import GaussianHead
+import gaussjax
+import gaussjax.torch
+from gaussjax.networks import MLP, GaussianHead, gsde
 
 FEATURES = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
@@ -98,3 +101,118 @@ def test_a_standard_deviation_of_zero_or_less_is_the_smallest_one():
         made(std_activation="std", log_std_bounds=(-1.0, 1.0))
     with pytest.raises(ValueError, match=r"std_activation: .*Did you mean 'softplus'"):
         made(std_activation="softpuls(std)")
+
+
+def _scattered(rng, *shape):
+    return rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-30, 30, shape)
+
+
+# Features and logarithms of deviations; squares of all but the first over- or underflow in float32.
+SIZES = {
+    "ordinary": lambda rng: (rng.normal(size=(5000, 32)), rng.normal(size=(32, 3)) - 1.0),
+    "huge": lambda rng: (1e30 * rng.normal(size=(1000, 32)), rng.uniform(20, 40, (32, 3))),
+    "tiny": lambda rng: (1e-24 * rng.normal(size=(1000, 32)), rng.uniform(-20, -10, (32, 3))),
+    "opposite": lambda rng: (rng.normal(size=(1000, 2)), np.array([[-60.0, 40.0], [40.0, -60.0]])),
+    "alone": lambda rng: (np.eye(2), np.array([[-60.0, 40.0], [40.0, -60.0]])),
+    "scattered": lambda rng: (_scattered(rng, 5000, 4), rng.uniform(-60, 40, (4, 3))),
+}
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_deviation_of_gsde_is_the_norm_of_the_scaled_features(size, library):
+    features, log_std = (x.astype(np.float32) for x in SIZES[size](np.random.default_rng(0)))
+    array = jnp.asarray if library == "jax" else torch.as_tensor
+    found, weights = (np.asarray(x, np.float64) for x in gsde(array(features), array(log_std)))
+    scaled = np.abs(features[..., None].astype(np.float64)) * np.exp(log_std.astype(np.float64))
+    largest, chosen = scaled.max(-2), np.expand_dims(scaled.argmax(-2), -2)
+    expected = np.log(largest) + 0.5 * np.log(np.square(scaled / largest[..., None, :]).sum(-2))
+    # The sum rounds the logarithm of a feature, which may be far larger than the result.
+    rounded = np.abs(np.log(np.abs(np.take_along_axis(features[..., None] + 0.0 * log_std, chosen, -2)))).squeeze(-2)
+    density = np.abs(expected) + 0.92 + (rounded if size == "scattered" else 0.0)
+    assert np.max(np.abs(found - expected) / density) < 6 * 2.0**-24
+    unit = np.sign(features)[..., None] * scaled * np.exp(-expected)[..., None, :]
+    np.testing.assert_allclose(weights, unit, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(np.square(weights).sum(-2), np.ones_like(found), rtol=1e-4)
+
+
+def test_matrices_of_standard_normals_give_standard_normal_noise():
+    rng, count, width = np.random.default_rng(0), 1_000_000, 6
+    _, weights = gsde(rng.normal(size=(1, width)).astype(np.float32), rng.normal(size=(width, 1)))
+    matrices = rng.normal(size=(count, width, 1)).astype(np.float32)
+    noise = np.asarray((weights * matrices).sum(-2), np.float64)
+    assert abs(noise.mean()) < 4 / count**0.5
+    assert abs(np.square(noise).mean() - 1.0) < 4 * (2 / count) ** 0.5
+    assert abs((noise**4).mean() - 3.0) < 4 * (96 / count) ** 0.5
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-3])
+def test_zero_features_have_the_smallest_deviation_and_no_gradient(floor):
+    log_std = jnp.array([[0.5, -0.5], [1.0, 2.0]])
+
+    def total(features, log_std):
+        return sum(jnp.sum(part) for part in gsde(features, log_std, learn_features=True, std_floor=floor))
+
+    zeros = jnp.zeros((3, 2))
+    found, weights = gsde(zeros, log_std, std_floor=floor)
+    np.testing.assert_allclose(found, np.full((3, 2), np.log(floor) if floor else -87.0), atol=0.5)
+    assert np.all(np.isfinite(weights))
+    for derivative in (jax.grad(total, (0, 1)), jax.hessian(total, (0, 1)), jax.jacfwd(total, (0, 1))):
+        for leaf in jax.tree.leaves(derivative(zeros, log_std)):
+            assert np.all(np.isfinite(leaf))
+    np.testing.assert_array_equal(jax.grad(total)(zeros, log_std), zeros)
+    leaves = [torch.zeros(3, 2, requires_grad=True), torch.tensor(np.asarray(log_std), requires_grad=True)]
+    sum(part.sum() for part in gsde(*leaves, learn_features=True, std_floor=floor)).backward()
+    np.testing.assert_array_equal(leaves[0].grad, zeros)
+    np.testing.assert_allclose(leaves[1].grad, jax.grad(total, 1)(zeros, log_std), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_gradient_of_gsde_reaches_the_features_only_where_it_may(learns):
+    policy = gaussjax.gaussian(MLP((4,), "tanh", std="gsde", learn_features=learns), 3, gaussjax.spaces.Box(shape=(2,)))
+    params, observations = policy.init(jax.random.key(0)), FEATURES[:, :3]
+
+    def score(params):
+        return policy.evaluate(params, observations, np.zeros((5, 2), np.float32)).entropy.sum()
+
+    gradient = jax.grad(score)(params)["params"]
+    assert np.any(gradient["layers"]["dense_0"]["kernel"]) == learns
+    # d log s / d log σ is the share of a feature in the variance, so the shares of an action sum to 1 in each row.
+    np.testing.assert_allclose(gradient["head"]["log_std"].sum(0), np.full(2, 5.0), rtol=1e-5)
+    leaves = {name: leaf.requires_grad_() for name, leaf in gaussjax.torch.to_torch(policy.spec, params).items()}
+    twin = gaussjax.torch.from_spec(policy.spec)
+    twin.evaluate(leaves, torch.as_tensor(observations), torch.zeros(5, 2)).entropy.sum().backward()
+    np.testing.assert_allclose(leaves["head.log_std"].grad, gradient["head"]["log_std"], rtol=1e-5, atol=1e-6)
+    kernel = leaves["layers.dense_0.weight"].grad
+    assert (kernel is not None and bool(kernel.any())) == learns
+
+
+def test_expln_is_smooth_and_never_zero():
+    x = np.float32([-60.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 100.0, 1e30])
+    wide = np.float64(x)
+    values = np.where(wide > 0, np.log(1.0 + np.log1p(np.abs(wide))), wide)
+    slopes = np.where(wide > 0, 1.0 / ((1.0 + np.abs(wide)) * (1.0 + np.log1p(np.abs(wide)))), 1.0)
+    head = GaussianHead(num_actions=2, std_activation="expln")
+    np.testing.assert_allclose(head.activated(x, {}), values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(jax.vmap(jax.grad(lambda x: head.activated(x, {})))(x), slopes, rtol=1e-6)
+    tensor = torch.tensor(x, requires_grad=True)
+    found = head.activated(tensor, {})
+    found.sum().backward()
+    np.testing.assert_allclose(found.detach(), values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(tensor.grad, slopes, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"full_std": False}, "full_std, learn_features, std_floor: expected True, False and 0 with std='parameter'"),
+        ({"std": "state", "learn_features": True}, "They apply to std='gsde'"),
+        ({"std": "gsde", "std_floor": -1.0}, "std_floor: expected a number from 0 to"),
+        ({"std": "gsde", "full_std": 1}, "full_std: expected True or False"),
+        ({"std": "gdse"}, "Did you mean 'gsde'"),
+    ],
+)
+def test_options_of_gsde_without_effect_are_refused(options, message):
+    for lead in (gaussjax, gaussjax.torch):
+        with pytest.raises((TypeError, ValueError), match=message):
+            lead.gaussian(MLP((4,), **options), 3, gaussjax.spaces.Box(shape=(2,)))

@@ -25,12 +25,12 @@ def seen(policy, dtype):
 def compare_outputs(name: str, dtype: str) -> None:
     policy, twin, params, tensors = pair(name, dtype)
     observations = seen(policy, dtype)
-    noise = policies.noise(policy, BATCH).astype(dtype)
+    noise, actions = (draw(policy, BATCH).astype(dtype) for draw in (policies.noise, policies.actions))
     ours, theirs = carries(policy, BATCH)
     bar, raw_alone = RELATIVE[dtype], dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
     calls = [{"noise": noise}, {"deterministic": True}]
-    calls += [] if raw_alone else [{"noise": noise, "taken_actions": 0.5 * noise}]
-    scorings = [{"raw_actions": noise}] + ([] if raw_alone else [{"taken_actions": np.tanh(noise)}])
+    calls += [] if raw_alone else [{"noise": noise, "taken_actions": 0.5 * actions}]
+    scorings = [{"raw_actions": actions}] + ([] if raw_alone else [{"taken_actions": np.tanh(actions)}])
 
     @jax.jit
     def everything(params, observations):
@@ -64,19 +64,19 @@ def compare_gradients(name: str, dtype: str) -> None:
     policy, twin, params, tensors = pair(name, dtype)
     observations = seen(policy, dtype)
     ours, theirs = carries(policy, BATCH)
-    noise = policies.noise(policy, BATCH).astype(dtype)
+    noise, actions = (draw(policy, BATCH).astype(dtype) for draw in (policies.noise, policies.actions))
     raw_alone = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
-    scoring = {"raw_actions" if raw_alone else "taken_actions": 0.5 * np.tanh(noise)}
+    scoring = {"raw_actions" if raw_alone else "taken_actions": 0.5 * np.tanh(actions)}
     old = twin.evaluate(tensors, observations, **scoring, **theirs).log_prob.sum(-1).detach().numpy() + 0.1
 
     def losses(policy, params, observations, memory, xp):
         """The surrogate of PPO with its bonus, and the loss of SAC's actor."""
-        old_log_prob, advantages, slopes = (xp.asarray(array) for array in (old, noise[:, 0], noise))
+        old_log_prob, advantages, slopes = (xp.asarray(array) for array in (old, actions[:, 0], actions))
         log_prob, entropy, _ = policy.evaluate(params, observations, **scoring, **memory)
         ratios = xp.exp(xp.clip(log_prob.sum(-1) - old_log_prob, -20.0, 20.0))
         gained = xp.minimum(ratios * advantages, xp.clip(ratios, 0.8, 1.2) * advantages)
-        actions, log_prob, _ = policy.act(params, None, observations, noise=noise, **memory)
-        sac = 0.2 * log_prob.sum(-1) - (xp.sin(actions) * slopes).sum(-1)
+        acted, log_prob, _ = policy.act(params, None, observations, noise=noise, **memory)
+        sac = 0.2 * log_prob.sum(-1) - (xp.sin(acted) * slopes).sum(-1)
         return {"ppo": -gained.mean() - 0.01 * entropy.mean(), "sac": sac.mean()}
 
     expected = jax.jit(jax.jacrev(lambda p: losses(policy, p, observations, ours, jnp)))(params)

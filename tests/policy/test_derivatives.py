@@ -27,6 +27,7 @@ IMAGES = Box(0.0, 1.0, (4, 4, 1))
 PAST = [{"name": "past", "layers": [{"gru": 3}]}, {"name": "both", "input": "past", "layers": [3, "tanh"]}]
 NETWORKS = {
     "MLP": (MLP((4,), activation="tanh", std="state"), 3),
+    "gSDE": (GRU(3, sizes=(), std="gsde", learn_features=True), 3),
     "CNN": (CNN((2,), (3,), (1,), sizes=(3,), activation="tanh", convolution_activation="tanh"), IMAGES),
     "RNN": (RNN(3, sizes=()), 3),
     "LSTM": (LSTM(3, sizes=()), 3),
@@ -50,7 +51,7 @@ def derivatives(kind, network):
     given = policies.random_params(policy), policies.observations(policy, batch), policy.initial_carry((2,))
     given = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), given)
     direction = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), given)
-    noise, raw_actions = generator.normal(size=(2, *batch, 2))
+    noise, raw_actions = (generator.normal(size=(*batch, *shape)) for shape in (policy.noise_shape, (2,)))
     # A truncated policy scores actions within its Box only.
     raw_actions = 0.25 * np.tanh(raw_actions) if kind == "truncated" else raw_actions
 
@@ -98,7 +99,7 @@ def test_no_pair_refuses_a_mode(kind, network):
         assert jax.eval_shape(derivative, 0.0).shape == ()
 
 
-MASKED = [pair for pair in PAIRS if pair[1] in ("GRU", "MinGRU", "ActorCritic", "Graph")]
+MASKED = [pair for pair in PAIRS if pair[1] in ("GRU", "gSDE", "MinGRU", "ActorCritic", "Graph")]
 QUICKLY = {("gaussian", "GRU"), ("multivariate", "ActorCritic")}
 
 
@@ -111,14 +112,20 @@ def test_a_loss_may_leave_out_the_rows_between_a_broken_observation_and_a_reset(
     params, carry = policies.random_params(policy), policy.initial_carry((2,))
     observations = generator.normal(size=(5, 2, 3)).astype(np.float32)
     actions = (0.25 * np.tanh(generator.normal(size=(5, 2, 2)))).astype(np.float32)
+    noise = generator.normal(size=(5, 2, *policy.noise_shape)).astype(np.float32)
     resets, kept = np.zeros((5, 2), bool), np.ones((5, 2), bool)
     resets[3, 0], kept[1:3, 0] = True, False
 
     def loss(policy, params, observations, kept):
         memory = {"carry": carry, "resets": resets}
         score, entropy, outputs = policy.evaluate(params, observations, raw_actions=actions, **memory)
-        drawn = policy.apply(params, observations, **memory)[0].from_noise(actions)
-        parts = score[..., 0], entropy[..., 0], drawn[..., 0], outputs.get("value", 0.0 * score[..., 0]) ** 2
+        drawn = policy.act(params, None, observations, noise=noise, **memory)
+        parts = (
+            score[..., 0],
+            entropy[..., 0],
+            drawn.outputs["raw_actions"][..., 0],
+            outputs.get("value", 0.0 * score[..., 0]) ** 2,
+        )
         return sum(xp.sum(xp.where(kept, part, 0.0)) for part in parts)
 
     def both(observations):

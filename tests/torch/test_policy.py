@@ -159,6 +159,7 @@ def test_members_of_a_population_are_mapped_over_and_their_gradients_are_those_o
 
 
 COMPILED = [
+    "gaussian-gsde",
     "gaussian-clipped",
     "gaussian-unclipped-density",
     "gaussian-censored",

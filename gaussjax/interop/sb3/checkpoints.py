@@ -58,8 +58,8 @@ _REASONS = {
 }
 _STRIDES = (4, 2, 1)
 _LONGEST_ACTOR = 100_000
-# The number that gSDE adds to variances, and to log_std where `use_expln` grows slowly.
-_EPSILON = 1e-6
+# The numbers that gSDE adds to log_std where `use_expln` grows slowly, and to standard deviations in quadrature.
+_EPSILON, _STD_FLOOR = 1e-6, 1e-3
 
 
 def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: Any = None) -> Loaded:
@@ -67,8 +67,8 @@ def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: 
 
     PPO and A2C give a Gaussian policy whose actions are clipped to the Box and whose log-densities are of the action
     before the clip. SAC and `squash_output` give a squashed policy. The library scores `tanh(u)` in [-1, 1]; scores
-    here are in units of the Box, lower by the sum of `log((high - low) / 2)`. With gSDE, the noise of each action is
-    independent and has the standard deviation of gSDE. Observations that are images have their channels last here.
+    here are in units of the Box, lower by the sum of `log((high - low) / 2)`. A model with gSDE gives a network with
+    `std="gsde"`. Observations that are images have their channels last here.
 
     Args:
         path: Path of the zip that `model.save` wrote.
@@ -188,31 +188,24 @@ def _network(
 ) -> tuple[Any, dict[str, Any]]:
     """Returns the network of an actor and its parameters; `activation` is the library's default."""
     converted.chain(path, [*layers, mean], "of the actor")
-    activation = _activation(path, data, activation)
+    head: dict[str, Any] = {"output_activation": output_activation}
     if isinstance(log_std, np.ndarray) and log_std.ndim == 2:
-        if "features_extractor.linear.0.weight" in arrays:
-            raise fault(path, "gSDE without images", "both", "Such a policy is not converted.")
-        mean, log_std = _gsde(path, mean, log_std, described.option(data, "use_expln", False))
-        options = {"std_activation": "sqrt", "output_activation": output_activation}
-        return converted.mlp(layers, activation, mean, log_std, squares=True, **options)
-    network, params = converted.mlp(layers, activation, mean, log_std)
+        width, count = mean.kernel.shape
+        if log_std.shape not in ((width, count), (width, 1)):
+            raise fault(path, f"log_std of shape {(width, count)} for gSDE", str(log_std.shape), _REPAIR)
+        # SAC learns the features of gSDE, and PPO does not.
+        head |= {"std": "gsde", "std_floor": _STD_FLOOR, "learn_features": activation == "relu"}
+        head |= {"full_std": log_std.shape == (width, count)}
+        if described.option(data, "use_expln", False):
+            head["std_activation"] = "expln"
+            log_std = np.where(log_std > 0, log_std + np.float32(_EPSILON), log_std)
+    activation = _activation(path, data, activation)
+    network, params = converted.mlp(layers, activation, mean, log_std, **head)
     if "features_extractor.linear.0.weight" in arrays:
         return _cnn(path, data, arrays, space, network, params)
     if isinstance(space, spaces.Box) and space.dtype == "uint8":
         raise fault(path, "vectors, or images with NatureCNN", "images without NatureCNN", "They are not converted.")
     return network, params
-
-
-def _gsde(path: Path, mean: Layer, log_std: np.ndarray, expln: bool) -> tuple[Layer, Layer]:
-    """Returns layers over the features and their squares, for the mean and for the variance of gSDE."""
-    width, count = mean.kernel.shape
-    if log_std.shape not in ((width, count), (width, 1)):
-        raise fault(path, f"log_std of shape {(width, count)} for gSDE", str(log_std.shape), _REPAIR)
-    wide = log_std.astype(np.float64)
-    std = np.where(wide <= 0, np.exp(wide), 1.0 + np.log1p(np.maximum(wide, 0.0) + _EPSILON)) if expln else np.exp(wide)
-    nothing, variances = np.zeros((width, count), np.float32), np.broadcast_to(std**2, (width, count))
-    variance = Layer(np.concatenate([nothing, variances.astype(np.float32)]), np.full(count, _EPSILON, np.float32))
-    return Layer(np.concatenate([mean.kernel, nothing]), mean.bias), variance
 
 
 def _cnn(
@@ -242,7 +235,8 @@ def _cnn(
     for i, kernel in enumerate(kernels):
         bias = arrays[f"features_extractor.cnn.{2 * i}.bias"]
         params[f"convolutions_{i}"] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
-    fields = {name: getattr(network, name) for name in ("std", "output_activation")}
+    names = ("std", "output_activation", "std_activation", "full_std", "learn_features", "std_floor")
+    fields = {name: getattr(network, name) for name in names}
     made = networks.CNN(
         channels=tuple(kernel.shape[0] for kernel in kernels),
         kernels=tuple(sizes),

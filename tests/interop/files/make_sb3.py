@@ -1,7 +1,8 @@
 """Makes the files of sb3.zip: `python make_sb3.py FOLDER`, then `python -m zipfile -c sb3.zip FOLDER/*`.
 
 Needs stable-baselines3==2.9.2, sbx-rl==0.28.0 and optax==0.2.6. The .npz has observations, the library's
-deterministic actions, samples before clipping or tanh, and their log-densities in the library's own units.
+deterministic actions, samples before clipping or tanh, and their log-densities in the library's own units. With gSDE
+it also has standard normal matrices, the samples of their noise, and the normal log-densities and entropies.
 """
 
 import copy
@@ -100,6 +101,27 @@ def numbers(model, observations):
         return np.asarray(samples), np.asarray(log_prob), np.asarray(actions)
 
 
+def explored(model, observations):
+    """Returns matrices of SB3's gSDE, one for each observation, and SB3's samples and normal numbers with them."""
+    tensors, _ = model.policy.obs_to_tensor(observations)
+    with torch.no_grad():
+        if isinstance(model, SAC):
+            mean, log_std, options = model.actor.get_action_dist_params(tensors)
+            distribution = model.actor.action_dist.proba_distribution(mean, log_std, **options)
+        else:
+            log_std, distribution = model.policy.log_std, model.policy.get_distribution(tensors)
+        distribution.sample_weights(log_std, batch_size=len(observations))
+        normal = distribution.distribution
+        samples = normal.mean + distribution.get_noise(distribution._latent_sde)
+        found = {
+            "matrices": distribution.exploration_matrices / distribution.get_std(log_std),
+            "explored": samples,
+            "normal_log_prob": normal.log_prob(samples).sum(1),
+            "normal_entropy": normal.entropy().sum(1),
+        }
+    return {name: np.asarray(array) for name, array in found.items()}
+
+
 def main(folder):
     for name, (algorithm, policy, space, options) in CASES.items():
         # SB3 writes into the options of a policy.
@@ -116,6 +138,8 @@ def main(folder):
         actions, _ = model.predict(observations, deterministic=True)
         samples, log_prob, squashed = numbers(model, observations)
         flat = {"observations": observations} if not isinstance(observations, dict) else observations
+        if "gsde" in name:
+            flat |= explored(model, observations)
         np.savez(
             folder / f"sb3_{name}.npz", actions=actions, samples=samples, log_prob=log_prob, squashed=squashed, **flat
         )
