@@ -236,6 +236,11 @@ class Policy(NamedTuple):
     spec: Spec
     kind: Kind
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the noise of one action, `(act,)`."""
+        return (spaces.size(self.spec.action_space),)
+
     def __repr__(self) -> str:
         spec = self.spec
         return f"<{spec.kind} policy: {type(spec.network).__name__}, {spec.observation_space} to {spec.action_space}>"
