@@ -146,6 +146,7 @@ _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": boo
 # Options that a resumed training shares with its checkpoint.
 FIXED = (
     *("algorithm", "environment", "backend", "num_envs", "network", "policy", "recurrent_size", "hidden_sizes"),
+    *("exploration", "hold", "beta"),
     *("buffer_size", "num_critics", "normalize_observations", "actor_keys", "critic_keys"),
 )
 
