@@ -281,8 +281,7 @@ def evaluate(
         >>> evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=4).shape
         (4,)
     """
-    returns, _, _ = first_episodes(environment, policy, params, key, preprocess, episodes, max_steps, deterministic)
-    return returns
+    return first_episodes(environment, policy, params, key, preprocess, episodes, max_steps, deterministic)[0]
 
 
 def first_episodes(
@@ -294,7 +293,9 @@ def first_episodes(
     episodes: int,
     max_steps: int,
     deterministic: bool,
-) -> tuple[Array, Array, Array]:
+    exploration: Any = None,
+    recorded: int = 0,
+) -> tuple[Array, Array, Array, Array]:
     """Returns and lengths of the first episode in each copy of an environment, for use inside `jax.jit`.
 
     Args:
@@ -306,9 +307,12 @@ def first_episodes(
         episodes: Number of copies.
         max_steps: Environment steps after which an episode is cut.
         deterministic: True for deterministic actions.
+        exploration: Source of the noise as for `collect`.
+        recorded: Number of steps whose actions are returned.
 
     Returns:
         Sum of the rewards, number of steps, and a flag that is True for an episode that was cut; each `(episodes,)`.
+        Last the actions of the first steps, `(recorded, episodes, act)`.
 
     Example:
         >>> import gaussjax
@@ -321,18 +325,24 @@ def first_episodes(
     start_key, key = keys.split(key)
     arguments = environment, policy, params, preprocess
 
+    options = {"deterministic": deterministic, "exploration": exploration}
+
     def step(carried: tuple[Any, ...]) -> tuple[Any, ...]:
-        state, running, returns, lengths, t = carried
-        row, state, _ = collect(*arguments, state, keys.fold_in(key, t), 1, deterministic=deterministic)
+        state, running, returns, lengths, actions, t = carried
+        row, state, _ = collect(*arguments, state, keys.fold_in(key, t), 1, **options)
+        if recorded:
+            # JAX drops the actions of later steps.
+            actions = actions.at[t].set(row.actions[0].astype(actions.dtype), mode="drop")
         # The step that ends an episode counts.
         returns, lengths = returns + jnp.where(running, row.rewards[0], 0.0), lengths + running
-        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, t + 1
+        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, actions, t + 1
 
     def goes_on(carried: tuple[Any, ...]) -> Array:
         return jnp.any(carried[1]) & (carried[-1] < max_steps)
 
-    zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros((), jnp.int32)
-    first = start(environment, policy, start_key, episodes), jnp.ones(episodes, bool), *zeros
+    actions = jnp.zeros((recorded, episodes, spaces.size(policy.spec.action_space)))
+    zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), actions, jnp.zeros((), jnp.int32)
+    first = start(environment, policy, start_key, episodes, exploration), jnp.ones(episodes, bool), *zeros
     first = varying(first, like=(params, key))
-    _, running, returns, lengths, _ = jax.lax.while_loop(goes_on, step, first)
-    return returns, lengths, running
+    _, running, returns, lengths, actions, _ = jax.lax.while_loop(goes_on, step, first)
+    return returns, lengths, running, actions
