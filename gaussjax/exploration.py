@@ -199,7 +199,8 @@ def colored(policy: Policy, beta: float = 1.0) -> Exploration:
         new = _flags(resets, state[(..., *[0] * (1 + axes))])
         fresh = _draw(policy, key, (*batch, len(decays)))
         decay, spread = (
-            xp.constant(column.reshape(-1, *[1] * axes), state) for column in (decays, np.sqrt(1.0 - decays**2))
+            xp.constant(column.reshape(*[1] * len(batch), -1, *[1] * axes), state)
+            for column in (decays, np.sqrt(1.0 - decays**2))
         )
         # All processes have variance 1 at once, so at a reset the fresh numbers are a new start.
         state = xp.where(_outer(new, 1 + axes), fresh, decay * state + spread * fresh)

@@ -103,7 +103,7 @@ def test_readme_shows_only_quiet_measurements(repository: Path, tmp_path: Path) 
         results["share_of_cpu_used_by_others"] = 0.0 if name == "ppo" else 0.5
         (tmp_path / f"{name}-cpu.json").write_text(json.dumps(results))
     readme.write_text(f"before\n{mark}between\n{main_job}after\n")
-    summary.fill(readme, tmp_path)
+    summary.fill(readme, summary.blocks(tmp_path))
     ours = results["cases"][1]["times"]["gaussjax-command"]["median"]
     text = readme.read_text()
     assert f"| PPO, HalfCheetah-v5 | {8 * 256 / ours:,.0f} |" in text

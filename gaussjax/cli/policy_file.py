@@ -109,8 +109,8 @@ def evaluate(command: Evaluate) -> None:
 def _smoothness(found: Any) -> str:
     share = "" if np.isnan(found.relative_change) else f" ({found.relative_change:.1%} of half the Box's width)"
     return (
-        f"The actions change by {found.change:.3g}{share} per step on average; {found.fast_share:.1%} of their variance "
-        f"over time has periods below 4 steps."
+        f"The actions change by {found.change:.3g}{share} per step on average; {found.fast_share:.1%} of their "
+        f"variance over time has periods below 4 steps."
     )
 
 
