@@ -36,10 +36,10 @@ from gaussjax import envs, exploration, rollout
 # `act(noise=)`. The noise of every single step is standard normal, whatever the source.
 
 # %%
-ARMS, STEPS, HOLD = 16, 200, 8
-environments = envs.make_vector("Reacher-v5", ARMS, max_episode_steps=STEPS)
+ARMS, STEPS, HOLD = 16, 50, 8
+environments = envs.make_vector("Reacher-v5", ARMS)
 policy = gaussjax.gaussian(
-    gaussjax.networks.MLP((16,), initial_log_std=-1.5, output_scale=0.01),
+    gaussjax.networks.MLP((16,), initial_log_std=-3.0, output_scale=0.01),
     environments.single_observation_space,
     environments.single_action_space,
     clip_actions=True,
@@ -86,9 +86,9 @@ frequencies = np.fft.rfftfreq(4096)[1:]
 for name, values in noise.items():
     power = (np.abs(np.fft.rfft(values, axis=0)) ** 2).mean(axis=1)[1:] / len(values)
     axis.loglog(frequencies, power, label=name, linewidth=0.8)
-axis.axvline(0.25, color="grey", linestyle="--", linewidth=0.8)
-axis.set(xlabel="frequency in cycles per step", ylabel="power")
-axis.legend(loc="lower left")
+axis.axvline(0.25, color="grey", linestyle="--", linewidth=0.8, label="half the Nyquist rate")
+axis.set(xlabel="frequency in cycles per step", ylabel="power", ylim=(1e-2, 1e3))
+axis.legend(loc="upper right", ncols=2)
 plt.show()
 
 # %% [markdown]
@@ -130,10 +130,11 @@ def joints(observations):
 
 
 # %% [markdown]
-# Noise that lasts moves the fingertips further, with the same standard deviation of the torques.
+# With the same standard deviation of the torques, noise that lasts moves the fingertips further in an episode of 50
+# steps.
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained", sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(10, 4.0), layout="constrained", sharex=True, sharey=True)
 for axis, (name, rows) in zip(axes, experience.items(), strict=True):
     tips = joints(rows.observations)[1]
     for arm in range(ARMS):
@@ -185,11 +186,11 @@ def picture(t):
     return np.asarray(image)
 
 
-gif = imageio.v3.imwrite("<bytes>", [picture(t) for t in range(0, STEPS, 2)], extension=".gif", duration=40, loop=0)
+gif = imageio.v3.imwrite("<bytes>", [picture(t) for t in range(STEPS)], extension=".gif", duration=80, loop=0)
 Image(data=gif, format="gif")
 
 # %% [markdown]
 # ## In a training
 #
-# `ppo.Config(hold=8)`, `sac.Config(exploration="colored")` and the options of the command line use the same sources. The
-# page "Which policy, which noise" says which one to choose.
+# `ppo.Config(hold=8)`, `sac.Config(exploration="colored")` and the options of the command line use the same sources.
+# The page "Which policy, which noise" says which one to choose.
