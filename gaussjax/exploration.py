@@ -30,6 +30,9 @@ BETA = "above 0 and at most 2"
 class Exploration(NamedTuple):
     """A source of noise: a record of pure functions, for `jit`, `vmap` and `scan`, or for tensors of torch.
 
+    `log_prob` of an action is the density of a single step, whatever the source. The training loops call `step` inside
+    `jax.vmap`, for one environment with a key of its own.
+
     Attributes:
         init: `(key, batch_shape=()) -> state`. The key is consumed.
         step: `(state, key, resets) -> (state, noise)`. The key is consumed. `resets` are flags of the batch shape, True
@@ -146,7 +149,7 @@ def held(policy: Policy, num_steps: int) -> Exploration:
         new = _flags(resets, age) | (age >= num_steps)
 
         def drawn() -> Any:
-            fresh = _draw(policy, key, tuple(resets.shape))
+            fresh = _draw(policy, key, tuple(new.shape))
             return xp.where(_outer(new, len(policy.noise_shape)), fresh, noise)
 
         # The matrix of gSDE is large, so a step without a new one draws none. torch has no such branch under `vmap`.
@@ -238,7 +241,8 @@ def _flags(resets: Any, like: Any = None) -> Any:
             f"resets: expected shape {tuple(like.shape)}, one for each row of the state, got {tuple(resets.shape)}. "
             f"Make the state with init(key, resets.shape)."
         )
-    return resets
+    # Environments of Gymnasium return flags of NumPy, which torch does not combine with tensors.
+    return xp.constant(resets, like) != 0 if is_other(like) and not is_other(resets) else resets
 
 
 def _outer(flags: Any, axes: int) -> Any:
