@@ -27,7 +27,10 @@ SOURCES = {
     "pink": exploration.colored,
     "nearly white": functools.partial(exploration.colored, beta=0.2),
 }
-each_source = pytest.mark.parametrize("name", SOURCES)
+VARIANTS = ("brown", "nearly white")
+each_source = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in VARIANTS else ()) for name in SOURCES]
+)
 
 
 @functools.cache
@@ -66,7 +69,9 @@ def test_noise_after_a_reset_is_independent_of_the_noise_before(name):
     assert correlation[0, 1] >= lasts - 5.0 / np.sqrt(ROWS)
 
 
-@pytest.mark.parametrize("beta", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize(
+    "beta", [pytest.param(0.25, marks=pytest.mark.slow), 1.0, pytest.param(2.0, marks=pytest.mark.slow)]
+)
 def test_the_spectrum_of_coloured_noise_falls_with_its_exponent_over_three_decades(beta):
     steps, rows = 2**14, 8
     noise = noise_of(functools.partial(exploration.colored, beta=beta), rows, (False,) * steps, 4)

@@ -125,7 +125,7 @@ WRONG = [
     ("train sac Pendulum-v1 --exploration colored --hold 8", "hold: expected None for exploration='colored'"),
     ("train sac Pendulum-v1 --beta 1", "beta: expected None for exploration='white', got 1.0. Leave it out, or set"),
     ("train ppo Pendulum-v1 --exploration colored --beta 3", "beta: expected a number above 0 and at most 2, got 3.0."),
-    ("train bc Pendulum-v1 --dataset a.npz --hold 8", "Did you mean gaussjax train"),
+    ("train bc Pendulum-v1 --dataset a.npz --hold 8", "--hold: expected an option of train bc, got one of train ppo"),
     ("train ppo Pendulum-v1 --out {json}", "exists. Name another folder with --out, or remove this one."),
     ("train ppo Pendulum-v1 --out ''", "out: expected PATH, got ''."),
     ("train ppo MountainCarContinuous-v0 --backend jax", "as JAX functions (Pendulum-v1), got"),

@@ -60,6 +60,7 @@ def test_arguments_of_other_shapes_are_refused(shape, lengths):
         smoothness(np.zeros(shape), lengths)
 
 
+@pytest.mark.slow
 def test_evaluations_on_the_host_and_compiled_measure_the_actions_of_their_environments():
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,), initial_log_std=-1.0), 1, jax_probes.UNIT, clip_actions=True)
     params, source = policy.init(jax.random.key(0)), exploration.held(policy, 4)
@@ -82,6 +83,7 @@ def test_evaluations_on_the_host_and_compiled_measure_the_actions_of_their_envir
     np.testing.assert_allclose(found["host", "white"], found["compiled", "white"], rtol=0.2)
 
 
+@pytest.mark.slow
 def test_evaluate_records_no_more_than_the_first_thousand_steps():
     environment = jax_probes.counter(1500)
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 1, jax_probes.UNIT)

@@ -34,7 +34,7 @@ def noise_of(policy, params, observations, actions):
     return (raw - outputs["mean_actions"]) / np.exp(np.float64(outputs["log_std"]))
 
 
-@pytest.mark.parametrize("module", [ppo, sac], ids=["ppo", "sac"])
+@pytest.mark.parametrize("module", [ppo, pytest.param(sac, marks=pytest.mark.slow)], ids=["ppo", "sac"])
 def test_actions_on_the_host_have_held_noise(module):
     environments = probes.vector(lambda: probes.Counter(LENGTH), 3)
     config = module.Config(**(PPO if module is ppo else SAC), hold=HOLD)
@@ -54,7 +54,7 @@ def test_actions_on_the_host_have_held_noise(module):
     assert found == CHANGES[first:]
 
 
-@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("memory", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_rollouts_have_held_noise_which_is_new_in_the_middle_too(memory):
     environment = jax_probes.counter(LENGTH)
     loop = ppo.make(environment, ppo.Config(**PPO, **(MEMORY if memory else {}), hold=HOLD))
@@ -98,7 +98,8 @@ def same(one, two):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("module", [ppo, pytest.param(sac, marks=pytest.mark.slow)], ids=["ppo", "sac"])
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [ppo, sac], ids=["ppo", "sac"])
 def test_white_noise_by_name_and_as_a_source_is_the_default(module):
     environment, config = jax_probes.counter(LENGTH), module.Config(**(PPO if module is ppo else SAC))
     plain = module.make(environment, config)
