@@ -55,7 +55,7 @@ class Exploration(NamedTuple):
     lasts: bool = True
 
     def step_rows(self, state: Any, key: Array, resets: Bool[Array, " envs"], rows: Int[Array, " envs"]) -> Any:
-        """Calls `step` in JAX for each environment with a key of its own, made from `key` and the environment's number.
+        """Calls `step` in JAX for each environment with a key of its own, made from `key` and its number in `rows`.
 
         The noise of an environment then depends neither on the other environments nor on the device that steps it.
         """
@@ -254,9 +254,9 @@ def _draw(policy: Policy, key: Any, batch_shape: tuple[int, ...]) -> Any:
     return policy.noise(key, (*batch_shape, *policy.noise_shape[:-1]))
 
 
-def _processes(beta: float) -> tuple[np.ndarray, np.ndarray]:
+def _processes(beta: float) -> tuple[Any, Any]:
     """Coefficients of the autoregressive processes, and the factors with which they are summed to variance 1."""
-    decays = np.float32([0.0, *np.exp(-(0.5 ** np.arange(_OCTAVES)))]).astype(np.float64)
+    decays = np.array([0.0, *np.exp(-(0.5 ** np.arange(_OCTAVES)))], np.float32).astype(np.float64)
     frequencies = np.geomspace(2.0 ** (1 - _OCTAVES), 0.5, 400)
     cosines = np.cos(2.0 * np.pi * frequencies)[:, None]
     spectra = (1.0 - decays**2) / (1.0 - 2.0 * decays * cosines + decays**2)

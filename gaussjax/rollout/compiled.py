@@ -142,11 +142,12 @@ def collect(
     """
     num_envs = state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
-    lasts = exploration is not None and exploration.lasts and not deterministic
+    source: Any = exploration
+    lasts = source is not None and source.lasts and not deterministic
     noise, lasting_key = None, noise_key
     if lasts:
         noise_key, lasting_key = keys.split(noise_key)
-        _check_state(exploration, state, num_envs)
+        _check_state(source, state, num_envs)
     if not lasts or uniform is not None:
         # Drawing all noise before the scan is cheaper than drawing it in each step.
         noise = policy.noise(noise_key, (num_steps, num_envs))
@@ -162,7 +163,7 @@ def collect(
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         drawn, lasting = noise, state.exploration
         if lasts:
-            lasting, drawn = exploration.step_rows(lasting, keys.fold_in(lasting_key, t), state.resets, indices)
+            lasting, drawn = source.step_rows(lasting, keys.fold_in(lasting_key, t), state.resets, indices)
         draw = {"deterministic": True} if deterministic else {"noise": drawn}
         act = policy.act(params, None, preprocess(state.observations), **draw, **recurrent_inputs)
         actions = act.actions
@@ -193,7 +194,7 @@ def collect(
         following = RolloutState(states, observations, done, carry, *running, exploration=lasting)
         return (following, sums), (row, state.carry)
 
-    def run(state: RolloutState, starts: Any, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
+    def run(state: RolloutState, starts: Any, noise: Any, indices: Array) -> tuple[Rollout, RolloutState, Array]:
         zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
         times = jnp.arange(num_steps)
         first = varying((state, zeros), like=(params, state, noise_key))

@@ -73,7 +73,7 @@ class Standing(NamedTuple):
     """
 
     observations: Any
-    resets: np.ndarray
+    resets: Any
     carry: Any
     exploration: Any = ()
 
