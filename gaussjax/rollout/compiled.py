@@ -142,13 +142,12 @@ def collect(
     """
     num_envs = state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
-    source: Any = exploration
-    lasts = source is not None and source.lasts and not deterministic
+    source = None if exploration is None or deterministic or not exploration.lasts else exploration
     noise, lasting_key = None, noise_key
-    if lasts:
+    if source is not None:
         noise_key, lasting_key = keys.split(noise_key)
         _check_state(source, state, num_envs)
-    if not lasts or uniform is not None:
+    if source is None or uniform is not None:
         # Drawing all noise before the scan is cheaper than drawing it in each step.
         noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
@@ -162,7 +161,7 @@ def collect(
         (state, sums), (noise, t) = carried, inputs
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
         drawn, lasting = noise, state.exploration
-        if lasts:
+        if source is not None:
             lasting, drawn = source.step_rows(lasting, keys.fold_in(lasting_key, t), state.resets, indices)
         draw = {"deterministic": True} if deterministic else {"noise": drawn}
         act = policy.act(params, None, preprocess(state.observations), **draw, **recurrent_inputs)

@@ -73,6 +73,7 @@ def test_compiled_rollouts_have_held_noise_which_is_new_in_the_middle_too(memory
     assert changes(np.concatenate(found)) == CHANGES
 
 
+@pytest.mark.slow
 def test_transitions_of_compiled_sac_have_held_noise():
     loop = sac.make(jax_probes.counter(LENGTH), sac.Config(**SAC, hold=HOLD))
     state = loop.init(jax.random.key(0))
