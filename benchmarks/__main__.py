@@ -25,6 +25,7 @@ COMMANDS = {
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
     "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
     "compiled": "environment steps a second, and compile time, of PPO as one compiled program",
+    "exploration": "train PPO and SAC with each kind of noise and policy, and measure return and smoothness",
     "curves": "learning curves on environments of brax, Playground and gymnax, beside other libraries",
     "simulators": "environment steps a second on environments of brax, Playground and gymnax",
     "seeds": "time of an update of PPO for many seeds, in one program and one after the other",
@@ -55,7 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
             default=Path(".peers"),
             help="folder of the peers' environments, made by `make bench-peers`",
         )
-        command.add_argument("--kept", action="store_true", help="curves: begin no training, take those that are done")
+        command.add_argument(
+            "--kept", action="store_true", help="curves, exploration: begin no training, take those that are done"
+        )
         command.add_argument("--json", type=Path, help="file for the results")
     page = commands.add_parser("report", help="write README.md and the plots from the results")
     page.add_argument("--folder", type=Path, default=_RESULTS)
@@ -64,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command == "report":
         report.write({name: _module(name) for name in COMMANDS}, options.folder)
         if options.folder.resolve() == _RESULTS.resolve():
-            summary.fill(_RESULTS.parent.parent / "README.md", _RESULTS)
+            summary.fill(_RESULTS.parent.parent / "README.md", summary.blocks(_RESULTS))
+            summary.fill(_RESULTS.parent.parent / "docs" / "exploration.md", summary.comparison(_RESULTS))
         return
     module = _module(options.command)
     results = measured(options.command, module, options)

@@ -23,7 +23,7 @@ EPISODES, POINTS = 20, 100
 # With more seeds the legend would cover the curves.
 _NAMED = 5
 HIDDEN = f"benchmarks.hidden_velocity:{NAME}"
-_MILLION = (
+MILLION = (
     *("--total-steps", "1000000", "--num-envs", "8", "--num-steps", "256", "--batch-size", "64"),
     *("--learning-rate", "3e-4"),
 )
@@ -66,11 +66,11 @@ CASES = {
     ),
     "hidden-mlp": Case("PPO", HIDDEN, "ppo", ("--total-steps", "500000"), (0, 1, 2), None),
     "hidden-gru": Case("PPO, GRU", HIDDEN, "ppo", _MEMORY, (0, 1, 2), -300.0),
-    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", "ppo", (*_MILLION, *_CALM), (0, 1, 2), 3000.0),
+    "halfcheetah-ppo": Case("PPO", "HalfCheetah-v5", "ppo", (*MILLION, *_CALM), (0, 1, 2), 3000.0),
     # Some seeds only learn to stand, so three seeds say little about the mean. The default initial log_std was
     # chosen with four other seeds (`NOTES.md`).
-    "hopper-ppo": Case("PPO", "Hopper-v5", "ppo", _MILLION, tuple(range(10)), 2400.0),
-    "walker2d-ppo": Case("PPO", "Walker2d-v5", "ppo", (*_MILLION, *_CALM), (0, 1, 2), 2500.0),
+    "hopper-ppo": Case("PPO", "Hopper-v5", "ppo", MILLION, tuple(range(10)), 2400.0),
+    "walker2d-ppo": Case("PPO", "Walker2d-v5", "ppo", (*MILLION, *_CALM), (0, 1, 2), 2500.0),
     "halfcheetah-sac": Case(
         "SAC",
         "HalfCheetah-v5",
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     unknown = sorted(set(names) - set(CASES))
     if unknown:
         raise SystemExit(f"--sizes: expected some of {', '.join(CASES)}, got {', '.join(unknown)}.")
-    found = {name: [_result(name, seed) for seed in CASES[name].seeds] for name in names}
+    found = {name: [result(name, CASES[name], seed) for seed in CASES[name].seeds] for name in names}
     runs = [run for each in found.values() for run in each]
     timed = [run for name, each in found.items() if CASES[name].seconds is not None for run in each]
     return {
@@ -98,8 +98,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _result(name: str, seed: int) -> dict[str, Any]:
-    case = CASES[name]
+def result(name: str, case: Case, seed: int) -> dict[str, Any]:
+    """Result of a training, which is begun unless the folder `.learning` has it."""
     folder = Path(".learning") / f"{name}-seed{seed}"
     asked = {
         "environment": case.environment,
@@ -127,21 +127,26 @@ def _result(name: str, seed: int) -> dict[str, Any]:
     ]
     command += [*case.arguments, "--out", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    result = {
+    outcome = {
         **asked,
         "command_seconds": time.perf_counter() - start,
         **watch.stop(),
         "revision": machine.describe()["revision"],
-        **_outcome(folder, case.environment, seed),
+        **_outcome(folder, case, seed),
     }
-    path.write_text(json.dumps(result))
-    return result
+    path.write_text(json.dumps(outcome))
+    return outcome
 
 
-def _outcome(folder: Path, environment: str, seed: int) -> dict[str, Any]:
-    """Learning curve, time, and returns of the same episodes as in the command's own final evaluation."""
+def _outcome(folder: Path, case: Case, seed: int) -> dict[str, Any]:
+    """Learning curve, time, and returns of the same episodes as in the command's own final evaluation.
+
+    The smoothness is that of the same deterministic actions, and of actions sampled with the noise of the training.
+    """
     from gaussjax import files, rollout
+    from gaussjax.cli import main as command_line
     from gaussjax.cli import options as commands
+    from gaussjax.training.algorithm import exploration_for
 
     with (folder / "metrics.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -149,16 +154,22 @@ def _outcome(folder: Path, environment: str, seed: int) -> dict[str, Any]:
     seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
     curve = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
     loaded = files.load(folder / "policy.safetensors")
-    episodes = rollout.evaluate(
-        loaded.policy,
-        loaded.params,
-        environment,
-        normalizer=loaded.normalizer,
-        episodes=EPISODES,
-        seed=seed + commands.EVALUATION_SEED,
-    )
+    config = command_line.parse(["train", case.algorithm, case.environment, *case.arguments]).config
+    arguments = loaded.policy, loaded.params, case.environment
+    options = {"normalizer": loaded.normalizer, "episodes": EPISODES, "seed": seed + commands.EVALUATION_SEED}
+    episodes = rollout.evaluate(*arguments, **options)
+    source = exploration_for(config, loaded.policy, None)
+    sampled = rollout.evaluate(*arguments, **options, deterministic=False, exploration=source)
     kept = curve[:: max(1, len(curve) // POINTS)]
-    return {"steps": int(steps[-1]), "training_seconds": seconds, "curve": kept, "returns": episodes.returns}
+    return {
+        "steps": int(steps[-1]),
+        "training_seconds": seconds,
+        "curve": kept,
+        "returns": episodes.returns,
+        "smoothness": episodes.smoothness,
+        "sampled_returns": sampled.returns,
+        "sampled_smoothness": sampled.smoothness,
+    }
 
 
 def markdown(results: dict[str, Any]) -> str:

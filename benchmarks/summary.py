@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import learning, main_job, ppo, report, sac
+from benchmarks import exploration, learning, main_job, ppo, report, sac
 from benchmarks.peers import CONTENDERS
 
 Results = Mapping[str, Any]
@@ -48,14 +48,23 @@ def blocks(folder: Path) -> dict[str, str]:
     return made
 
 
-def fill(readme: Path, folder: Path) -> None:
+def comparison(folder: Path) -> dict[str, str]:
+    """Text of the marked block of the page about exploration; none before the trainings are done."""
+    path = folder / "exploration-cpu.json"
+    if not path.exists():
+        return {}
+    results = json.loads(path.read_text())
+    return {"comparison": f"{_measured([results])}\n\n{exploration.markdown(results)}"}
+
+
+def fill(page: Path, made: Mapping[str, str]) -> None:
     """Write the blocks between their marks."""
-    text = readme.read_text()
-    for name, block in blocks(folder).items():
+    text = page.read_text()
+    for name, block in made.items():
         first, last = f"<!-- {name}: written by `python -m benchmarks report` -->\n", f"<!-- {name}: end -->"
         before, rest = text.split(first)
         text = f"{before}{first}{block}\n{last}{rest.split(last)[1]}"
-    readme.write_text(text)
+    page.write_text(text)
 
 
 def _measured(results: Sequence[Results]) -> str:

@@ -7,6 +7,7 @@ if sys.argv[:1] == ["-m"]:
     import gaussjax_command as gaussjax_command
 
 from gaussjax import distributions as distributions
+from gaussjax import exploration as exploration
 from gaussjax import networks as networks
 from gaussjax import normalize as normalize
 from gaussjax import spaces as spaces

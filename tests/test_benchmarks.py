@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import act, inputs, report, runner, sac, summary, throughput
+from benchmarks import act, exploration, inputs, report, runner, sac, summary, throughput
 
 
 def test_inputs_lie_where_xla_borrows_them() -> None:
@@ -47,6 +47,27 @@ def test_summary_keeps_the_processes_apart() -> None:
     kept = runner.summary([[1.0, 1.0, 9.0], [4.0, 5.0, 6.0], [2.0, 2.0, 2.0]], 7.0)
     assert (kept["median"], kept["best"], kept["fastest"]) == (2.0, 1.0, 1.0)
     assert kept["processes"] == [1.0, 5.0, 2.0]
+
+
+def test_gsde_is_compared_with_white_noise_on_the_seeds_of_both(tmp_path: Path) -> None:
+    def run(seed: int, change: float, reached: float) -> dict[str, object]:
+        smooth = {"smoothness": [0.1, 0.1, 0.0], "sampled_smoothness": [change, change, 0.25]}
+        return {"seed": seed, "returns": [reached], "curve": [[1, reached], [9, reached]], **smooth}
+
+    white, gsde = [run(0, 1.0, 100.0), run(1, 1.0, -900.0)], [run(0, 0.4, 89.0)]
+    found = {"exploration": {"sac-pendulum-white": white, "sac-pendulum-gsde": gsde}, "device": "cpu"}
+    page = exploration.markdown(found)
+    assert "| SAC, Pendulum-v1 | 1 | 0.40 ≤ 0.5 kept | 89 ≥ 90 **missed** |" in page
+    assert "squashed, white noise | 2 of 5 | 100, -900 | -400 | 0.1 | 1 | 25.0% |" in page
+    exploration.plots(found, tmp_path)
+    assert (tmp_path / "exploration-cpu.svg").exists()
+    (tmp_path / "page.md").write_text(
+        "<!-- comparison: written by `python -m benchmarks report` -->\nold\n<!-- comparison: end -->\n"
+    )
+    summary.fill(tmp_path / "page.md", {"comparison": page})
+    assert page in (tmp_path / "page.md").read_text()
+    marks = (Path(__file__).parent.parent / "docs/exploration.md").read_text()
+    assert "<!-- comparison: written by `python -m benchmarks report` -->\n" in marks
 
 
 @pytest.mark.slow
@@ -103,7 +124,7 @@ def test_readme_shows_only_quiet_measurements(repository: Path, tmp_path: Path) 
         results["share_of_cpu_used_by_others"] = 0.0 if name == "ppo" else 0.5
         (tmp_path / f"{name}-cpu.json").write_text(json.dumps(results))
     readme.write_text(f"before\n{mark}between\n{main_job}after\n")
-    summary.fill(readme, tmp_path)
+    summary.fill(readme, summary.blocks(tmp_path))
     ours = results["cases"][1]["times"]["gaussjax-command"]["median"]
     text = readme.read_text()
     assert f"| PPO, HalfCheetah-v5 | {8 * 256 / ours:,.0f} |" in text

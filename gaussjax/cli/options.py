@@ -16,7 +16,7 @@ from gaussjax.cli.errors import usage_errors
 from gaussjax.cli.file_options import Convert, Export, Hint, Info
 from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
-from gaussjax.training.algorithm import check_options
+from gaussjax.training.algorithm import check_exploration, check_options
 
 EVALUATION_SEED = 10_000
 _NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
@@ -146,6 +146,7 @@ _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": boo
 # Options that a resumed training shares with its checkpoint.
 FIXED = (
     *("algorithm", "environment", "backend", "num_envs", "network", "policy", "recurrent_size", "hidden_sizes"),
+    *("exploration", "hold", "beta"),
     *("buffer_size", "num_critics", "normalize_observations", "actor_keys", "critic_keys"),
 )
 
@@ -180,12 +181,13 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Run a policy in its environment with deterministic actions.
+    """Run a policy in its environment, with deterministic actions unless --stochastic is set.
 
     Examples:
         gaussjax evaluate runs/pendulum
         gaussjax evaluate runs/pendulum/best.safetensors --episodes 50
         gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
+        gaussjax evaluate runs/pendulum --stochastic --hold 8
     """
 
     file: Annotated[Path, Hint("POLICY")]
@@ -202,12 +204,24 @@ class Evaluate:
     """Longest episode in environment steps, for environments whose episodes do not end."""
     timeout: float = 300.0
     """Longest time for one step of all environments, in seconds."""
+    stochastic: bool = False
+    """Sample the actions."""
+    exploration: Literal["white", "held", "colored"] = "white"
+    """Noise of sampled actions, as for train."""
+    hold: int | None = None
+    """Steps for which held noise stays the same, as for train."""
+    beta: float | None = None
+    """Exponent of colored noise, as for train."""
     gif: Path | None = None
     """New GIF file with a recording of the first episode."""
 
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
-            check_options(self, ("episodes", "max_steps"), ("timeout",))
+            check_options(self, ("episodes", "max_steps", "hold"), ("timeout",))
+            check_exploration(self)
+            for name in ("exploration", "hold", "beta"):
+                if not self.stochastic and getattr(self, name) not in ("white", None):
+                    raise ValueError(f"{name}: expected none for deterministic actions. Add --stochastic to sample.")
             named_values(self.environment_options)
             if not 0 <= self.seed < 2**63:
                 raise ValueError(f"seed: expected a number from 0 to 2**63 - 1, got {self.seed}.")

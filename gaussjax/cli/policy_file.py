@@ -26,6 +26,7 @@ from gaussjax.core.choices import choose
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import close
 from gaussjax.envs.make import WRAPPERS
+from gaussjax.training.algorithm import exploration_for
 from gaussjax.training.run import POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
@@ -78,6 +79,8 @@ def evaluate(command: Evaluate) -> None:
             normalizer=loaded.normalizer,
             episodes=episodes,
             seed=command.seed,
+            deterministic=not command.stochastic,
+            exploration=exploration_for(command, loaded.policy, None),
             max_steps=command.max_steps,
             timeout=command.timeout,
             on_step=recorder.record if command.gif else None,
@@ -85,13 +88,14 @@ def evaluate(command: Evaluate) -> None:
         )
     except ValueError as error:
         raise UsageError(f"environment: {name} does not fit this policy: {error}") from error
-    returns = np.array(result.returns)
-    table = Table(title=Text(f"{printable(name)}: {episodes} episodes, deterministic actions"))
+    returns, kind = np.array(result.returns), "sampled" if command.stochastic else "deterministic"
+    table = Table(title=Text(f"{printable(name)}: {episodes} episodes, {kind} actions"))
     for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
         table.add_column(name, justify="right")
     figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
     table.add_row(*(f"{figure:.1f}" for figure in figures))
     Console().print(table)
+    print_line(_smoothness(result.smoothness))
     if result.cut:
         print_line(f"{result.cut} of {episodes} episodes had not ended after {command.max_steps:,} steps and were cut.")
     if command.gif:
@@ -100,6 +104,14 @@ def evaluate(command: Evaluate) -> None:
         except OSError as error:
             raise UsageError(f"gif: {command.gif} cannot be written ({error.strerror}).") from error
         print_line(f"{command.gif}: the first episode, return {returns[0]:.1f}, {len(recorder.pictures)} pictures")
+
+
+def _smoothness(found: Any) -> str:
+    share = "" if np.isnan(found.relative_change) else f" ({found.relative_change:.1%} of half the Box's width)"
+    return (
+        f"The actions change by {found.change:.3g}{share} per step on average; {found.fast_share:.1%} of their "
+        f"variance over time has periods below 4 steps."
+    )
 
 
 def info(command: Info) -> None:

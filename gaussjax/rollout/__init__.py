@@ -7,3 +7,5 @@ from gaussjax.rollout.host import Episodes as Episodes
 from gaussjax.rollout.host import Rollout as Rollout
 from gaussjax.rollout.host import Runner as Runner
 from gaussjax.rollout.host import collect as collect
+from gaussjax.rollout.smoothness import Smoothness as Smoothness
+from gaussjax.rollout.smoothness import smoothness as smoothness

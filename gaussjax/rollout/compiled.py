@@ -34,6 +34,7 @@ class RolloutState(NamedTuple):
         returns: Sums of the rewards of the running episodes, `(N,)`.
         lengths: Environment steps of the running episodes, `(N,)`.
         first: First states and observations, for an environment whose episodes go back to these, or `()`.
+        exploration: State of noise that lasts, or `()`.
     """
 
     environment_states: Any
@@ -43,6 +44,7 @@ class RolloutState(NamedTuple):
     returns: Float[Array, " envs"]
     lengths: Float[Array, " envs"]
     first: Any = ()
+    exploration: Any = ()
 
 
 class EpisodeSums(NamedTuple):
@@ -59,7 +61,9 @@ class EpisodeSums(NamedTuple):
     lengths: Float[Any, "*steps"]
 
 
-def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int) -> RolloutState:
+def start(
+    environment: envs.Environment, policy: Policy, key: Key[Array, ""], num_envs: int, exploration: Any = None
+) -> RolloutState:
     """State of `num_envs` copies of an environment, each at the start of an episode.
 
     Args:
@@ -67,6 +71,7 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
         policy: The policy, whose recurrent state starts with zeros.
         key: PRNG key for the resets, consumed.
         num_envs: Number of copies.
+        exploration: The source of noise for `collect`, or None.
 
     Returns:
         State for `collect`.
@@ -78,11 +83,16 @@ def start(environment: envs.Environment, policy: Policy, key: Key[Array, ""], nu
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
+    lasting = ()
+    if exploration is not None:
+        key, noise_key = keys.split(key)
+        lasting = exploration.init(noise_key, (num_envs,))
     states, observations = jax.vmap(partial(checked_reset, environment))(keys.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     resets = jnp.ones(num_envs, bool)
     first = (states, observations) if environment.resets == "first" else ()
-    return RolloutState(states, observations, resets, policy.initial_carry((num_envs,)), zeros, zeros, first)
+    carry = policy.initial_carry((num_envs,))
+    return RolloutState(states, observations, resets, carry, zeros, zeros, first, lasting)
 
 
 def collect(
@@ -96,6 +106,7 @@ def collect(
     *,
     deterministic: bool = False,
     uniform: Bool[Array, ""] | None = None,
+    exploration: Any = None,
     mesh: Mesh | None = None,
 ) -> tuple[Rollout, RolloutState, EpisodeSums]:
     """Runs a policy for `num_steps` steps in all copies; a copy starts a new episode when its episode ends.
@@ -113,6 +124,8 @@ def collect(
         deterministic: True for deterministic actions.
         uniform: Flag, which may be traced: True for actions that are uniform in the bounded Box of the policy. The
             `raw_actions` of the experience are the policy's in any case.
+        exploration: A `gaussjax.exploration.Exploration`, the source of the noise; the state is from `start` with the
+            same source. None for white noise.
         mesh: Devices that share the copies evenly. The noise and the resets are the same on every mesh.
 
     Returns:
@@ -129,8 +142,14 @@ def collect(
     """
     num_envs = state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
-    # Drawing all noise before the scan is cheaper than drawing it in each step.
-    noise = policy.noise(noise_key, (num_steps, num_envs))
+    source = None if exploration is None or deterministic or not exploration.lasts else exploration
+    noise, lasting_key = None, noise_key
+    if source is not None:
+        noise_key, lasting_key = keys.split(noise_key)
+        _check_state(source, state, num_envs)
+    if source is None or uniform is not None:
+        # Drawing all noise before the scan is cheaper than drawing it in each step.
+        noise = policy.noise(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
     starts = state.first
     if environment.resets == "rollout" and num_steps >= _LONG:
@@ -141,7 +160,10 @@ def collect(
     def step(indices: Array, starts: Any, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
         (state, sums), (noise, t) = carried, inputs
         recurrent_inputs = {"carry": state.carry, "resets": state.resets} if recurrent else {}
-        draw = {"deterministic": True} if deterministic else {"noise": noise}
+        drawn, lasting = noise, state.exploration
+        if source is not None:
+            lasting, drawn = source.step_rows(lasting, keys.fold_in(lasting_key, t), state.resets, indices)
+        draw = {"deterministic": True} if deterministic else {"noise": drawn}
         act = policy.act(params, None, preprocess(state.observations), **draw, **recurrent_inputs)
         actions = act.actions
         if uniform is not None:
@@ -167,13 +189,14 @@ def collect(
         # Inside the loop the sums are kept for each environment, in a single kernel; environments are summed after it.
         sums = sums + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
         running = jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
-        following = RolloutState(states, observations, done, act.outputs.get("carry", ()), *running)
+        carry = act.outputs.get("carry", ())
+        following = RolloutState(states, observations, done, carry, *running, exploration=lasting)
         return (following, sums), (row, state.carry)
 
-    def run(state: RolloutState, starts: Any, noise: Array, indices: Array) -> tuple[Rollout, RolloutState, Array]:
+    def run(state: RolloutState, starts: Any, noise: Any, indices: Array) -> tuple[Rollout, RolloutState, Array]:
         zeros = jnp.zeros((len(EpisodeSums._fields), *indices.shape))
         times = jnp.arange(num_steps)
-        first = varying((state, zeros), like=(params, state, noise))
+        first = varying((state, zeros), like=(params, state, noise_key))
         (last, sums), (rows, carries) = jax.lax.scan(partial(step, indices, starts), first, (noise, times))
         carries = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), carries, last.carry)
         done = rows[4] | rows[5]
@@ -188,6 +211,16 @@ def collect(
         )
     experience, last, sums = run(state._replace(first=()), starts, noise, jnp.arange(num_envs))
     return experience, last._replace(first=state.first), EpisodeSums(*jnp.sum(sums, axis=1))
+
+
+def _check_state(exploration: Any, state: RolloutState, num_envs: int) -> None:
+    expected = jax.eval_shape(lambda: exploration.init(jax.random.key(0), (num_envs,)))
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (expected, state.exploration)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"state: expected a state of the noise of shapes {shapes[0]}, got {shapes[1]}. Make it with "
+            f"start(environment, policy, key, {num_envs}, exploration)."
+        )
 
 
 def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
@@ -248,8 +281,7 @@ def evaluate(
         >>> evaluate(environment, policy, policy.init(jax.random.key(0)), jax.random.key(1), episodes=4).shape
         (4,)
     """
-    returns, _, _ = first_episodes(environment, policy, params, key, preprocess, episodes, max_steps, deterministic)
-    return returns
+    return first_episodes(environment, policy, params, key, preprocess, episodes, max_steps, deterministic)[0]
 
 
 def first_episodes(
@@ -261,7 +293,9 @@ def first_episodes(
     episodes: int,
     max_steps: int,
     deterministic: bool,
-) -> tuple[Array, Array, Array]:
+    exploration: Any = None,
+    recorded: int = 0,
+) -> tuple[Array, Array, Array, Array]:
     """Returns and lengths of the first episode in each copy of an environment, for use inside `jax.jit`.
 
     Args:
@@ -273,9 +307,12 @@ def first_episodes(
         episodes: Number of copies.
         max_steps: Environment steps after which an episode is cut.
         deterministic: True for deterministic actions.
+        exploration: Source of the noise as for `collect`.
+        recorded: Number of steps whose actions are returned.
 
     Returns:
         Sum of the rewards, number of steps, and a flag that is True for an episode that was cut; each `(episodes,)`.
+        Last the actions of the first steps, `(recorded, episodes, act)`.
 
     Example:
         >>> import gaussjax
@@ -288,18 +325,24 @@ def first_episodes(
     start_key, key = keys.split(key)
     arguments = environment, policy, params, preprocess
 
+    options = {"deterministic": deterministic, "exploration": exploration}
+
     def step(carried: tuple[Any, ...]) -> tuple[Any, ...]:
-        state, running, returns, lengths, t = carried
-        row, state, _ = collect(*arguments, state, keys.fold_in(key, t), 1, deterministic=deterministic)
+        state, running, returns, lengths, actions, t = carried
+        row, state, _ = collect(*arguments, state, keys.fold_in(key, t), 1, **options)
+        if recorded:
+            # JAX drops the actions of later steps.
+            actions = actions.at[t].set(row.actions[0].astype(actions.dtype), mode="drop")
         # The step that ends an episode counts.
         returns, lengths = returns + jnp.where(running, row.rewards[0], 0.0), lengths + running
-        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, t + 1
+        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, actions, t + 1
 
     def goes_on(carried: tuple[Any, ...]) -> Array:
         return jnp.any(carried[1]) & (carried[-1] < max_steps)
 
-    zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros((), jnp.int32)
-    first = start(environment, policy, start_key, episodes), jnp.ones(episodes, bool), *zeros
+    actions = jnp.zeros((recorded, episodes, spaces.size(policy.spec.action_space)))
+    zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), actions, jnp.zeros((), jnp.int32)
+    first = start(environment, policy, start_key, episodes, exploration), jnp.ones(episodes, bool), *zeros
     first = varying(first, like=(params, key))
-    _, running, returns, lengths, _ = jax.lax.while_loop(goes_on, step, first)
-    return returns, lengths, running
+    _, running, returns, lengths, actions, _ = jax.lax.while_loop(goes_on, step, first)
+    return returns, lengths, running, actions

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import envs, normalize, spaces
@@ -17,9 +18,13 @@ from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout.compiled import first_episodes
 from gaussjax.rollout.host import Episodes, Runner
+from gaussjax.rollout.smoothness import smoothness
 
 if TYPE_CHECKING:
     import gymnasium
+
+# Steps at the start of each episode whose actions enter the smoothness.
+_RECORDED = 1000
 
 
 def evaluate(
@@ -31,6 +36,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 0,
     deterministic: bool = True,
+    exploration: Any = None,
     max_steps: int | None = None,
     timeout: float | None = None,
     on_step: Callable[[gymnasium.Env], None] | None = None,
@@ -47,6 +53,8 @@ def evaluate(
         seed: Random seed of the actions; the environment of episode i has the seed `seed + i`. A JAX environment is
             reset with keys from this seed.
         deterministic: True for deterministic actions.
+        exploration: A `gaussjax.exploration.Exploration`, the source of the noise of sampled actions. None for white
+            noise.
         max_steps: Environment steps after which an episode is cut, or None for no limit.
         timeout: Longest time for one step of all environments in seconds, or None for no limit.
         on_step: Function for environments of Gymnasium, called with the first one, which has
@@ -55,12 +63,14 @@ def evaluate(
         environment_options: Options for `envs.make`.
 
     Returns:
-        Return and length of each episode, and the number of episodes that were cut.
+        Return and length of each episode, the number of episodes that were cut, and the smoothness of the actions that
+        the environments got in the first 1000 steps of each episode.
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
         EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
-        ValueError: `episodes` is below 1, `seed` below 0, or `timeout` not above 0.
+        ValueError: `episodes` is below 1, `seed` below 0, `timeout` not above 0, or there is an `exploration` for
+            deterministic actions.
         TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.
 
     Example:
@@ -73,11 +83,14 @@ def evaluate(
     count(seed, "seed", 0)
     if timeout is not None and not number(timeout, "timeout") > 0.0:
         raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
+    if exploration is not None and deterministic:
+        raise ValueError("exploration: expected None for deterministic actions. Set deterministic=False to sample.")
+    sampling = deterministic, exploration if exploration is not None and exploration.lasts else None
     if not isinstance(environment, envs.Environment):
         options = {**({} if on_step is None else {"render_mode": "rgb_array"}), **(environment_options or {})}
         environment = envs.make(environment, num_envs=episodes, **options)
     if isinstance(environment, envs.Environment):
-        return _compiled(policy, params, environment, normalizer, episodes, seed, deterministic, max_steps)
+        return _compiled(policy, params, environment, normalizer, episodes, seed, sampling, max_steps)
     environments: Any = environment
     carry = policy.initial_carry((episodes,))
     carry = carry if jax.tree.leaves(carry) else None
@@ -86,45 +99,68 @@ def evaluate(
     runner = Runner(environments)
     space = spaces.as_space(environments.single_observation_space)
     try:
-        act = _actions(policy, space, deterministic)
+        act = _actions(policy, space, *sampling)
     except TypeError:
         # A network with a list as a field has no hash.
-        act = _actions.__wrapped__(policy, space, deterministic)
+        act = _actions.__wrapped__(policy, space, *sampling)
     runner.timeout = timeout
     returns, lengths, steps = np.zeros(episodes), np.zeros(episodes, int), 0
-    running = np.ones(episodes, bool)
+    running, recorded, lasting = np.ones(episodes, bool), [], ()
+    if sampling[1] is not None:
+        # The first step is a reset, which draws new noise.
+        lasting = sampling[1].init(jax.random.key(0), (episodes,))
     with closing(environments, timeout):
         observations = runner.reset(seed)
         key = jax.random.key(seed)
         while running.any() and (max_steps is None or steps < max_steps):
             if on_step is not None and running[0]:
                 on_step(environments.envs[0])
-            actions, carry = act(params, normalizer, jax.random.fold_in(key, steps), observations, carry)
-            observations, rewards, terminated, truncated, _, _ = runner.step(np.asarray(actions))
+            step_key = jax.random.fold_in(key, steps)
+            actions, carry, lasting = act(params, normalizer, step_key, observations, carry, lasting, steps == 0)
+            actions = runner.clip(np.asarray(actions))
+            if steps < _RECORDED:
+                recorded.append(actions)
+            observations, rewards, terminated, truncated, _, _ = runner.step(actions, clip=False)
             steps += 1
             returns[running] += rewards[running]
             lengths[running] += 1
             running &= ~(terminated | truncated)
-    return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))
+    return _episodes(policy, returns, lengths, running, np.stack(recorded))
+
+
+def _episodes(policy: Policy, returns: np.ndarray, lengths: np.ndarray, running: np.ndarray, actions: Any) -> Episodes:
+    measured = smoothness(actions, np.minimum(lengths, len(actions)).tolist(), policy.spec.action_space)
+    return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()), measured)
 
 
 # Kept, because a training may evaluate its policy many times.
 @functools.lru_cache(16)
-def _actions(policy: Policy, space: spaces.Space, deterministic: bool) -> Callable[..., tuple[jax.Array, Any]]:
+def _actions(policy: Policy, space: spaces.Space, deterministic: bool, exploration: Any) -> Callable[..., Any]:
     # A policy may have been trained on flat vectors of observations that are no array.
     flat = not isinstance(space, spaces.Box) and isinstance(policy.spec.observation_space, spaces.Box)
 
     @jax.jit
     def act(
-        params: Params, normalizer: normalize.Normalizer, key: jax.Array, observations: Any, carry: Any
-    ) -> tuple[jax.Array, Any]:
+        params: Params,
+        normalizer: normalize.Normalizer,
+        key: Any,
+        observations: Any,
+        carry: Any,
+        lasting: Any,
+        first: Any,
+    ) -> tuple[jax.Array, Any, Any]:
         if flat:
             observations = spaces.flatten(space, observations)
         if normalizer is not None:
             observations = normalize.apply(normalizer, observations, name="observations")
         # The policy needs no resets, because only the first episode of each environment counts.
-        output = policy.act(params, key, observations, deterministic=deterministic, carry=carry)
-        return output.actions, output.outputs.get("carry")
+        noise = None
+        if exploration is not None:
+            rows = jnp.arange(jax.tree.leaves(lasting)[0].shape[0])
+            lasting, noise = exploration.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
+            key = None
+        output = policy.act(params, key, observations, deterministic=deterministic, carry=carry, noise=noise)
+        return output.actions, output.outputs.get("carry"), lasting
 
     return act
 
@@ -136,18 +172,19 @@ def _compiled(
     normalizer: normalize.Normalizer,
     episodes: int,
     seed: int,
-    deterministic: bool,
+    sampling: tuple[bool, Any],
     max_steps: int | None,
 ) -> Episodes:
     normalizer = statistics_for(policy, normalizer)
 
     @jax.jit
     def run(params: Params, normalizer: Any, key: jax.Array) -> Any:
-        options = episodes, np.iinfo(np.int32).max if max_steps is None else max_steps, deterministic
+        longest = np.iinfo(np.int32).max if max_steps is None else max_steps
+        options = episodes, longest, *sampling, min(longest, _RECORDED)
         return first_episodes(environment, policy, params, key, partial(normalize.apply, normalizer), *options)
 
-    returns, lengths, running = map(np.asarray, run(params, normalizer, jax.random.key(seed)))
+    returns, lengths, running, actions = map(np.asarray, run(params, normalizer, jax.random.key(seed)))
     if not np.isfinite(returns).all():
         index = int(np.argmin(np.isfinite(returns)))
         raise FloatingPointError(f"environment {index}: expected finite rewards, got a return of {returns[index]}.")
-    return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()))
+    return _episodes(policy, returns, lengths, running, actions)

@@ -14,6 +14,7 @@ from gaussjax.core.arrays import inwards_once
 from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded, named, wrong_shape
+from gaussjax.rollout.smoothness import Smoothness
 
 if TYPE_CHECKING:
     import gymnasium
@@ -26,11 +27,13 @@ class Episodes(NamedTuple):
         returns: Sum of the rewards of each episode.
         lengths: Environment steps of each episode.
         cut: Number of episodes that were stopped before their end.
+        smoothness: Smoothness of the actions, if these were evaluated.
     """
 
     returns: list[float]
     lengths: list[int]
     cut: int = 0
+    smoothness: Smoothness | None = None
 
 
 class Rollout(NamedTuple):
@@ -251,7 +254,8 @@ def collect(
 
     Args:
         runner: The environments.
-        act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step.
+        act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step. It draws its noise
+            itself; `docs/exploration.md` has one with noise that lasts.
         observations: Observations to act on first, `(N, …)` in each part.
         resets: Flags of observations that start an episode, `(N,)`.
         carry: Recurrent state of the policy, or `()`.

@@ -15,8 +15,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from gaussjax import envs, normalize, spaces
+from gaussjax import envs, exploration, normalize, spaces
 from gaussjax.core.arrays import like_actions
+from gaussjax.core.choices import choose
+from gaussjax.core.compiled import check_number
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Policy, gaussian, squashed_gaussian, truncated_gaussian
 
@@ -29,6 +31,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "float": (numbers.Real, "a number"),
     "bool": ((bool, np.bool_), "True or False"),
 }
+EXPLORATIONS = ("white", "held", "colored")
 # Kinds of policy that an algorithm makes by name.
 KINDS = {kind.__name__: kind for kind in (gaussian, squashed_gaussian, truncated_gaussian)}
 
@@ -57,6 +60,22 @@ class Algorithm(NamedTuple):
     in_place: bool = False
     random_steps: int = 0
     normalizes: bool = False
+
+
+class Standing(NamedTuple):
+    """Inputs of the policy at the start of the next rollout on the host.
+
+    Attributes:
+        observations: Observations to act on next.
+        resets: Flags of observations that start an episode.
+        carry: Recurrent state of the policy, or `()`.
+        exploration: State of noise that lasts, or `()`.
+    """
+
+    observations: Any
+    resets: Any
+    carry: Any
+    exploration: Any = ()
 
 
 def check_options(config: Any, counts: Sequence[str], positive: Sequence[str], fractions: Sequence[str] = ()) -> None:
@@ -116,6 +135,42 @@ def check_reduction(policy: Policy) -> None:
             f"policy: expected log-densities summed over the actions, got reduction={reduction!r}. Make the policy "
             f"with reduction='sum'."
         )
+
+
+def check_exploration(options: Any) -> None:
+    """Raises ValueError unless `exploration`, `hold` and `beta` of a config or a command name one source of noise."""
+    name, hold, beta = options.exploration, options.hold, options.beta
+    if name not in EXPLORATIONS:
+        choose(dict.fromkeys(EXPLORATIONS), name, "exploration")
+    if name == "held" and hold is None:
+        raise ValueError("hold: expected a number of steps for exploration='held', got None. Set one, such as hold=8.")
+    if name == "colored" and hold is not None:
+        raise ValueError(
+            f"hold: expected None for exploration='colored', which changes at each step, got {hold}. Leave one of them "
+            f"out."
+        )
+    if beta is not None:
+        check_number(beta, "beta", exploration.BETA, lambda beta: 0.0 < beta <= 2.0)
+        if name != "colored":
+            raise ValueError(
+                f"beta: expected None for exploration={'held' if hold else name!r}, got {beta}. Leave it out, or set "
+                f"exploration='colored'."
+            )
+
+
+def exploration_for(options: Any, policy: Policy, given: exploration.Exploration | None) -> Any:
+    """The source of noise that lasts: `given`, or the source that the options name; None for white noise."""
+    named = (options.exploration, options.hold) != ("white", None)
+    if given is not None:
+        check_argument("exploration", given, exploration.Exploration, "Make one with gaussjax.exploration.held.")
+        if named:
+            raise ValueError(
+                "exploration: expected one source of noise, got an argument and options of the config. Leave one out."
+            )
+    elif named:
+        held = options.hold is not None
+        given = exploration.held(policy, options.hold) if held else exploration.colored(policy, options.beta or 1.0)
+    return given if given is not None and given.lasts else None
 
 
 def check_memory(policy: Any, config: Any) -> None:

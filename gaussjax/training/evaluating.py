@@ -88,7 +88,7 @@ def _compiled(
         def play() -> dict[str, Any]:
             preprocess = partial(normalize.apply, statistics_for(policy, statistics))
             arguments = environment, policy, params, jax.random.key(seed), preprocess, episodes, max_steps, True
-            returns, lengths, _ = first_episodes(*arguments)
+            returns, lengths, *_ = first_episodes(*arguments)
             means = jnp.mean(returns), jnp.mean(lengths, dtype=returns.dtype)
             return dict(zip(("evaluation_return", "evaluation_length"), means, strict=True))
 

@@ -297,6 +297,19 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
     cli.main(["evaluate", str(file), "--episodes", "2"])
     plain = capsys.readouterr().out
     assert "were cut" not in plain
+    assert "deterministic actions" in plain
+    changes = []
+    for words in ("", "--stochastic", "--stochastic --hold 8", "--stochastic --exploration colored"):
+        cli.main(["evaluate", str(file), "--episodes", "2", *words.split()])
+        line = " ".join((said := capsys.readouterr().out).split())
+        assert ("sampled actions" in said) is bool(words)
+        found = re.search(
+            r"actions change by ([\d.e-]+) \(([\d.]+)% of half the Box's width\) per step on average; "
+            r"([\d.]+)% of their variance over time has periods below 4 steps\.",
+            line,
+        )
+        changes.append(float(found[1]))
+    assert changes[1] > 2.0 * max(changes[0], changes[2], 0.5 * changes[3])
     cli.main(["evaluate", str(file), "--episodes", "2", "--max-steps", "150"])
     assert "2 of 2 episodes had not ended after 150 steps and were cut." in capsys.readouterr().out
     cli.main(["evaluate", str(file), "--episodes", "2", "--gif", str(picture)])

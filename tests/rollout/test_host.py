@@ -78,14 +78,18 @@ def test_evaluate_runs_each_episode_once_and_to_its_end():
     # By hand, one episode from the second environment's seed.
     environment = gymnasium.make("Pendulum-v1")
     observation, _ = environment.reset(seed=6)
-    total = 0.0
+    total, actions = 0.0, []
     for _ in range(200):
         action = policy.act(params, None, observation, deterministic=True).actions
+        actions.append(np.asarray(action))
         observation, reward, _, _, _ = environment.step(np.asarray(action))
         total += float(reward)
     environment.close()
     np.testing.assert_allclose(episodes.returns[1], total, rtol=1e-3)
     assert episodes.cut == 0
+    alone = rollout.evaluate(policy, params, "Pendulum-v1", episodes=1, seed=6).smoothness
+    measured = rollout.smoothness(np.stack(actions)[:, None], [200], policy.spec.action_space)
+    np.testing.assert_allclose(alone, measured, rtol=1e-2)
 
 
 def test_evaluate_cuts_episodes_without_end():

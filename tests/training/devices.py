@@ -1,7 +1,7 @@
 """Checks that `test_parallel.py` runs in separate processes; each prints one line of JSON.
 
-`eight` and the slower `more`, `kinds`, `seeds` and `brax` run on eight devices of one process. `pair PORT INDEX
-[compiled] [host] [brax]` runs in each of two processes.
+`eight` and the slower `more`, `kinds`, `seeds`, `lasting` and `brax` run on eight devices of one process. `pair PORT
+INDEX [compiled] [host] [brax]` runs in each of two processes.
 """
 
 import json
@@ -20,6 +20,7 @@ import gaussjax
 from gaussjax import envs, normalize, rollout
 from gaussjax.random.keys import standard_normal
 from gaussjax.training import parallel, ppo, sac
+from gaussjax.training.algorithm import exploration_for
 from gaussjax.training.run import checkpoint
 from tests import policies as table
 
@@ -149,6 +150,31 @@ def statistics(mesh):
     # The rests of count, mean and squares hold the roundoff of the sums, which depends on the devices.
     yield "statistics", difference(normalize.update(before, batch)[:3], program(spread, many)[:3])
     yield "statistics_gathered", "all-gather" in communication
+
+
+def lasting(mesh):
+    """Noise that lasts is the same on every mesh, and needs no communication."""
+    for name, options in (("held", {"hold": 3}), ("colored", {"exploration": "colored"})):
+        config = ppo.Config(**OPTIONS, **options)
+        one, many = (trained(ppo.make(pendulum(), config, mesh=over))[0] for over in (None, mesh))
+        yield f"{name} learnt", difference(learnt(one), learnt(many))
+        yield f"{name} noise", plain(one.environment.exploration) == plain(many.environment.exploration)
+        policy = ppo.make(pendulum(), config).policy
+        source = exploration_for(config, policy, None)
+        standing = rollout.compiled.start(pendulum(), policy, jax.random.key(1), 16, source)
+        standing = jax.device_put(standing, NamedSharding(mesh, PartitionSpec("envs")))
+        params = policy.init(jax.random.key(0))
+
+        def collect(standing, key, policy=policy, params=params, source=source):
+            arguments = pendulum(), policy, params, lambda x: x, standing, key, 8
+            return rollout.compiled.collect(*arguments, exploration=source, mesh=mesh)[:2]
+
+        yield f"{name} collectives", compiled(collect, standing, jax.random.key(2))[1]
+        for place, over in (("alone", None), ("shared", mesh)):
+            environments = envs.make_vector("Pendulum-v1", 16, max_episode_steps=5)
+            state = trained(ppo.make(environments, config, mesh=over))[0]
+            environments.close()
+            yield f"{name} {place}", plain((learnt(state), state.environment.exploration))
 
 
 def populations(mesh):
@@ -317,6 +343,7 @@ if __name__ == "__main__":
         "seeds": lambda: eight(seeds),
         "contexts": lambda: eight(contexts, lambda _: [("counts", dict(counts(pendulum())))]),
         "brax": lambda: eight(brax),
+        "lasting": lambda: eight(lasting),
         "pair": lambda: pair(*sys.argv[2:]),
     }
     print(json.dumps(runs[sys.argv[1]]()), flush=True)

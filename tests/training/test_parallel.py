@@ -116,6 +116,16 @@ def test_seeds_shared_among_devices_learn_what_each_learns_alone():
 
 
 @pytest.mark.slow
+def test_noise_that_lasts_is_the_same_on_every_mesh():
+    lasting = found(start("lasting", devices=8))
+    for name in ("held", "colored"):
+        assert lasting[f"{name} noise"] is True
+        assert lasting[f"{name} learnt"] < ROUNDING
+        assert lasting[f"{name} collectives"] == []
+        assert_close(lasting[f"{name} alone"], lasting[f"{name} shared"])
+
+
+@pytest.mark.slow
 def test_a_loop_keeps_its_mesh_whatever_mesh_is_set():
     differs = found(start("contexts", devices=8))
     assert differs.pop("devices") == 8

@@ -13,7 +13,14 @@ from jaxtyping import Array, Float
 from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
-from gaussjax.training.algorithm import KINDS, LAST_STEP, check_options, first_statistics, observation_keys
+from gaussjax.training.algorithm import (
+    KINDS,
+    LAST_STEP,
+    check_exploration,
+    check_options,
+    first_statistics,
+    observation_keys,
+)
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
@@ -86,18 +93,25 @@ class Config:
     """Activation of the hidden layers."""
     initial_log_std: float = 0.0
     """Initial log standard deviation of the actions."""
+    exploration: Literal["white", "held", "colored"] = "white"
+    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
+    hold: int | None = None
+    """Steps for which held noise, or the matrix of std=gsde, stays the same; without exploration it means held."""
+    beta: float | None = None
+    """Exponent of colored noise, above 0 and at most 2; None means 1, pink noise."""
     actor_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
     critic_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the critic; by default privileged_state if there is a state, else all."""
 
     def __post_init__(self) -> None:
-        counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
+        counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size", "hold")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
         for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES)):
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
+        check_exploration(self)
         samples = self.num_envs * self.num_steps
         if samples > LAST_STEP:
             raise ValueError(

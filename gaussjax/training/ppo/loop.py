@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,19 @@ from jaxtyping import Array
 
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.core.compiled import varying
+from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import (
     Algorithm,
+    Standing,
     check_num_envs,
     check_spaces,
     counted,
     environment_seed,
+    exploration_for,
     normalized,
     policy_for,
     without_pixels,
@@ -37,7 +40,14 @@ from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
 
 
-def make(environments: Any, config: Config, policy: Policy | None = None, *, mesh: Mesh | None = None) -> Algorithm:
+def make(
+    environments: Any,
+    config: Config,
+    policy: Policy | None = None,
+    *,
+    mesh: Mesh | None = None,
+    exploration: Exploration | None = None,
+) -> Algorithm:
     """A training loop of PPO on environments.
 
     Args:
@@ -48,6 +58,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. Environments and minibatches
             are sharded over the mesh; the result equals the result of one device up to the order of sums. Each
             of several processes passes its share of the vector environments.
+        exploration: Source of the noise from `gaussjax.exploration`, by default the one that the config names. The
+            loss takes the actions of successive steps as independent, whatever the source.
 
     Returns:
         A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`
@@ -87,7 +99,7 @@ def make(environments: Any, config: Config, policy: Policy | None = None, *, mes
         rows, name = rows // config.sequence_length, "batch_size / sequence_length"
     mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    loop = make_loop(environments, config, policy, mesh)
+    loop = make_loop(environments, config, policy, mesh, exploration_for(config, policy, exploration))
     loop = loop._replace(init=parallel.on(mesh, loop.init), step=parallel.on(mesh, loop.step))
     return loop._replace(step=_noticing_the_end(loop.step, config)) if config.anneal_learning_rate else loop
 
@@ -119,15 +131,9 @@ def _noticing_the_end(step: Any, config: Config) -> Any:
     return noticing
 
 
-class Standing(NamedTuple):
-    """Inputs of the policy at the start of the next rollout; `carry` is `()` for a policy without recurrence."""
-
-    observations: Any
-    resets: np.ndarray
-    carry: Any
-
-
-def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | None) -> Algorithm:
+def _make_host(
+    environments: Any, config: Config, policy: Policy, mesh: Mesh | None, exploration: Exploration | None
+) -> Algorithm:
     """Makes the training loop of PPO for a vector environment, from arguments that `make` has validated."""
     share = parallel.share(mesh, config.num_envs)
     count = share.stop - share.start
@@ -154,33 +160,53 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         if mesh is not None:
             state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
+        if exploration is not None:
+            # The first step is a reset, which draws new noise.
+            standing = standing._replace(exploration=exploration.init(jax.random.key(0), (count,)))
         return state._replace(environment=standing, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
 
     @jax.jit
     def draw(key: Array) -> tuple[Array, Array]:
         key, noise_key = jax.random.split(key)
+        if exploration is not None:
+            return key, parallel.whole(noise_key, mesh)
         return key, keys.standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
 
     @jax.jit
     def act(
-        params: Params, statistics: normalize.Normalizer, observations: Any, resets: Array, carry: Any, noise: Array
-    ) -> tuple[Array, Array, Any]:
+        params: Params,
+        statistics: normalize.Normalizer,
+        observations: Any,
+        resets: Array,
+        carry: Any,
+        noise: Array,
+        lasting: Any = (),
+        t: Any = 0,
+    ) -> tuple[Array, Array, Any, Any]:
+        if exploration is not None:
+            rows = jnp.arange(share.start, share.stop)
+            lasting, noise = exploration.step_rows(lasting, keys.fold_in(noise, t), resets, rows)
         observations = normalized(config, statistics, observations)
         actions, _, outputs = policy.act(params, None, observations, noise=noise, **memory(carry, resets))
-        return actions, outputs["raw_actions"], outputs.get("carry", ())
+        return actions, outputs["raw_actions"], outputs.get("carry", ()), lasting
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         key, noise = draw(state.key)
-        # Drawing the noise of the whole rollout at once keeps the program of each step small.
-        noise = np.asarray(noise)[:, share]
         params, statistics = parallel.local((state.params, state.observation_statistics), mesh)
+        *standing, lasting = state.environment
+        # Drawing the noise of the whole rollout at once keeps the program of each step small.
+        noise = np.asarray(noise)[:, share] if exploration is None else parallel.local(noise, mesh)
 
         def act_at(t: int, observations: Any, resets: np.ndarray, carry: Any) -> tuple[Any, Any, Any]:
+            nonlocal lasting
             # A policy without a carry ignores resets, so it gets None, which avoids a copy to the device at each step.
-            return act(params, statistics, observations, resets if recurrent else None, carry, noise[t])
+            starts = resets if recurrent or exploration is not None else None
+            drawn = (noise[t],) if exploration is None else (noise, lasting, t)
+            actions, raw_actions, carry, lasting = act(params, statistics, observations, starts, carry, *drawn)
+            return actions, raw_actions, carry
 
-        experience, standing, episodes = rollout.collect(runner, act_at, *state.environment, num_steps=config.num_steps)
+        experience, standing, episodes = rollout.collect(runner, act_at, *standing, num_steps=config.num_steps)
         experience = parallel.joined(experience, mesh, axis=1)
         taken = config.num_steps * config.num_envs
         steps = counted(state.steps, taken)
@@ -190,14 +216,18 @@ def _make_host(environments: Any, config: Config, policy: Policy, mesh: Mesh | N
         state, metrics = update(state._replace(key=key, environment=(), episodes=()), experience)
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
         recent, episodes = host_metrics(steps, taken, start, ended, recent)
-        state = state._replace(environment=Standing(*standing), episodes=recent, steps=steps)
+        state = state._replace(environment=Standing(*standing, lasting), episodes=recent, steps=steps)
         return state, {**episodes, **metrics}
 
     return Algorithm(init, step, policy, runner, on_policy=True, normalizes=config.normalize_observations)
 
 
 def _make_compiled(
-    environment: envs.Environment, config: Config, policy: Policy, mesh: Mesh | None = None
+    environment: envs.Environment,
+    config: Config,
+    policy: Policy,
+    mesh: Mesh | None = None,
+    exploration: Exploration | None = None,
 ) -> Algorithm:
     """Makes the training loop of PPO for a JAX environment, from arguments that `make` has validated."""
     optimizer = make_optimizer(config)
@@ -207,7 +237,7 @@ def _make_compiled(
     def init(key: Array) -> State:
         checks.key(key)
         key, params_key, reset_key = keys.split(key, 3)
-        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
+        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs, exploration)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(policy.init(params_key), optimizer, key, example, config)
         state = state._replace(
@@ -222,9 +252,8 @@ def _make_compiled(
         split = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = split[0], split[1], split[2:]
         preprocess = partial(normalized, config, state.observation_statistics)
-        experience, environments, ended = rollout.compiled.collect(
-            environment, policy, state.params, preprocess, state.environment, rollout_key, config.num_steps, mesh=mesh
-        )
+        arguments = environment, policy, state.params, preprocess, state.environment, rollout_key, config.num_steps
+        experience, environments, ended = rollout.compiled.collect(*arguments, exploration=exploration, mesh=mesh)
         state, metrics = update(state._replace(key=key, environment=()), experience, epoch_keys)
         steps = counted(state.steps, config.num_steps * config.num_envs)
         recent, episodes = episode_metrics(ended, state.episodes)

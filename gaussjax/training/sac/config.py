@@ -11,7 +11,7 @@ from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
-from gaussjax.training.algorithm import KINDS, check_options, observation_keys
+from gaussjax.training.algorithm import KINDS, check_exploration, check_options, observation_keys
 
 _KINDS = ("squashed_gaussian", "truncated_gaussian")
 
@@ -59,16 +59,24 @@ class Config:
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
+    exploration: Literal["white", "held", "colored"] = "white"
+    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
+    hold: int | None = None
+    """Steps for which held noise, or the matrix of std=gsde, stays the same; without exploration it means held."""
+    beta: float | None = None
+    """Exponent of colored noise, above 0 and at most 2; None means 1, pink noise."""
     actor_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
     critic_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the critics; by default privileged_state if there is a state, else all."""
 
     def __post_init__(self) -> None:
-        counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics", "gradient_steps")
+        sizes = ("num_envs", "num_steps", "batch_size", "buffer_size", "num_critics")
+        counts = ("total_steps", "gradient_steps", "hold", *sizes)
         check_options(self, counts, ("learning_rate", "initial_temperature", "learning_starts"), ("gamma", "tau"))
         if self.policy not in _KINDS:
             choose(dict.fromkeys(_KINDS), self.policy, "policy")
+        check_exploration(self)
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
@@ -125,7 +133,7 @@ class State(NamedTuple):
         buffer: Replay buffer of transitions.
         key: PRNG key of later steps.
         observation_statistics: Statistics for `gaussjax.normalize`.
-        environment: State of the environments between two steps.
+        environment: State of the environments between two steps; on the host observations, or a `Standing`.
         episodes: Sums over the episodes of each of the latest 100 rows of metrics in which any ended.
         steps: Environment steps so far; the counter stays at 2³¹ - 1.
     """

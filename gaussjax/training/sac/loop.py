@@ -14,16 +14,19 @@ from jaxtyping import Array
 from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.core.arrays import inwards
 from gaussjax.core.compiled import varying
+from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
+    Standing,
     check_num_envs,
     check_spaces,
     counted,
     environment_seed,
+    exploration_for,
     normalized,
     policy_for,
     without_pixels,
@@ -33,7 +36,9 @@ from gaussjax.training.sac.config import Config, Learner, State, Transition, mak
 from gaussjax.training.sac.update import METRICS, draw, initial_state, make_learner, means, remember
 
 
-def make(environments: Any, config: Config, policy: Policy | None = None) -> Algorithm:
+def make(
+    environments: Any, config: Config, policy: Policy | None = None, *, exploration: Exploration | None = None
+) -> Algorithm:
     """A training loop of SAC on environments.
 
     Args:
@@ -41,6 +46,8 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
             `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
         policy: A policy on a bounded Box, by default the policy from `make_policy`.
+        exploration: Source of the noise from `gaussjax.exploration`, by default the one that the config names. It is
+            for the actions in the environments; the losses draw white noise.
 
     Returns:
         A loop. On an `Environment`, `init` and `step` are pure and compiled, so `jax.vmap` and `jax.lax.scan`
@@ -66,13 +73,14 @@ def make(environments: Any, config: Config, policy: Policy | None = None) -> Alg
     """
     policy = policy_for(environments, config, policy, Config, make_policy)
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    loop = make_loop(environments, without_pixels(config, policy), policy)
+    lasting = exploration_for(config, policy, exploration)
+    loop = make_loop(environments, without_pixels(config, policy), policy, lasting)
     # The error of `make_loop` about an infinite bound says more.
     check_spaces(environments, policy)
     return loop
 
 
-def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
+def _make_host(environments: Any, config: Config, policy: Policy, exploration: Exploration | None) -> Algorithm:
     """Makes the training loop of SAC for a vector environment, with a policy that `make` has validated."""
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
@@ -89,8 +97,12 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
 
     def init(key: Array) -> State:
         state, seed_key = begin(key)
-        observations = runner.reset(environment_seed(seed_key))
-        return state._replace(environment=observations, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
+        standing = runner.reset(environment_seed(seed_key))
+        if exploration is not None:
+            # The first step is a reset, which draws new noise.
+            lasting = exploration.init(jax.random.key(0), (config.num_envs,))
+            standing = Standing(standing, np.ones(config.num_envs, bool), (), lasting)
+        return state._replace(environment=standing, episodes=EpisodeSums(*np.zeros((3, RECENT))), steps=0)
 
     @partial(jax.jit, donate_argnames="learner")
     def learn(learner: Learner, buffer: replay.Buffer, statistics: normalize.Normalizer, key: Array) -> Any:
@@ -105,16 +117,25 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         return *remember(buffer, statistics, row, config), *keys.split(key, 3)
 
     @jax.jit
-    def act(params: Params, statistics: normalize.Normalizer, key: Array, observations: Any) -> Array:
-        return policy.act(params, key, normalized(config, statistics, observations)).actions
+    def act(
+        params: Params, statistics: normalize.Normalizer, key: Array, observations: Any, resets: Any, lasting: Any
+    ) -> tuple[Array, Any]:
+        observations = normalized(config, statistics, observations)
+        if exploration is None:
+            return policy.act(params, key, observations).actions, lasting
+        lasting, noise = exploration.step_rows(lasting, key, resets, jnp.arange(config.num_envs))
+        return policy.act(params, None, observations, noise=noise).actions, lasting
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, recent, steps = state
+        resets, lasting = None, ()
+        if exploration is not None:
+            observations, resets, _, lasting = observations
         trained, refusals, finished = [], [], rollout.Episodes([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
-        actions = act(learner.actor, statistics, act_key, observations)
+        actions, following_noise = act(learner.actor, statistics, act_key, observations, resets, lasting)
         for _ in range(config.num_steps):
             # Dispatch is asynchronous, so the gradient steps run while the environments step.
             if steps >= config.learning_starts:
@@ -123,12 +144,13 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
             else:
                 actions = generator.uniform(low, high, (config.num_envs, len(low))).astype(np.float32)
             taken = runner.clip(actions)
-            following, rewards, terminated, _, last, episodes = runner.step(taken, clip=False)
+            following, rewards, terminated, truncated, last, episodes = runner.step(taken, clip=False)
             steps = counted(steps, config.num_envs)
             transition = Transition(observations, taken, rewards.astype(np.float32), terminated, last)
             buffer, statistics, refused, key, learn_key, act_key = advance(buffer, statistics, key, transition)
             refusals.append(refused)
-            actions = act(learner.actor, statistics, act_key, following)
+            resets, lasting = None if exploration is None else terminated | truncated, following_noise
+            actions, following_noise = act(learner.actor, statistics, act_key, following, resets, lasting)
             finished.returns.extend(episodes.returns)
             finished.lengths.extend(episodes.lengths)
             observations = following
@@ -138,13 +160,18 @@ def _make_host(environments: Any, config: Config, policy: Policy) -> Algorithm:
         metrics = {name: float(value) for name, value in metrics.items()}
         ended = EpisodeSums(*map(float, (len(finished.returns), sum(finished.returns), sum(finished.lengths))))
         recent, episodes = host_metrics(steps, config.num_steps * config.num_envs, start, ended, recent)
+        if exploration is not None:
+            # The next step draws the noise of these observations again, from the state before it.
+            observations = Standing(observations, resets, (), lasting)
         return State(learner, buffer, key, statistics, observations, recent, steps), {**episodes, **metrics}
 
     options = {"random_steps": config.learning_starts, "normalizes": config.normalize_observations}
     return Algorithm(init, step, policy, runner, in_place=True, **options)
 
 
-def _make_compiled(environment: envs.Environment, config: Config, policy: Policy) -> Algorithm:
+def _make_compiled(
+    environment: envs.Environment, config: Config, policy: Policy, exploration: Exploration | None
+) -> Algorithm:
     """Makes the training loop of SAC for a JAX environment, with a policy that `make` has validated."""
     init_learner, update = make_learner(policy, config)
 
@@ -152,7 +179,7 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
     def init(key: Array) -> State:
         checks.key(key)
         key, learner_key, reset_key = jax.random.split(key, 3)
-        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs)
+        started = rollout.compiled.start(environment, policy, reset_key, config.num_envs, exploration)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
         state = initial_state(init_learner(learner_key), key, example, policy, config)
         state = state._replace(
@@ -165,7 +192,8 @@ def _make_compiled(environment: envs.Environment, config: Config, policy: Policy
         preprocess = partial(normalized, config, state.observation_statistics)
         arguments = environment, policy, state.learner.actor, preprocess, state.environment, rollout_key
         uniform = state.steps < config.learning_starts
-        experience, environments, ended = rollout.compiled.collect(*arguments, num_steps=1, uniform=uniform)
+        options = {"num_steps": 1, "uniform": uniform, "exploration": exploration}
+        experience, environments, ended = rollout.compiled.collect(*arguments, **options)
         steps = counted(state.steps, config.num_envs)
         row = jax.tree.map(lambda leaf: leaf[0], Transition(*(getattr(experience, n) for n in Transition._fields)))
         buffer, statistics, refused = remember(state.buffer, state.observation_statistics, row, config)

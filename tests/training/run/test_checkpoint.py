@@ -77,6 +77,14 @@ CASES = {
     # The buffer is filled on the way.
     "SAC, full buffer": ("Pendulum-v1", {"algorithm": sac, "normalize_observations": True, "buffer_size": 300}),
     "SAC, functional Pendulum": (PENDULUM, {"algorithm": sac, "buffer_size": 300}),
+    "Pendulum, held noise": ("Pendulum-v1", {"hold": 5}),
+    "Pendulum, with memory and coloured noise": (
+        "Pendulum-v1",
+        {"exploration": "colored", "network": "gru", "recurrent_size": 8, "sequence_length": 8},
+    ),
+    "functional Pendulum, coloured noise": (PENDULUM, {"exploration": "colored", "beta": 0.5}),
+    "SAC, coloured noise": ("Pendulum-v1", {"algorithm": sac, "exploration": "colored"}),
+    "SAC, functional Pendulum, held noise": (PENDULUM, {"algorithm": sac, "buffer_size": 300, "hold": 5}),
 }
 
 
