@@ -267,6 +267,8 @@ def first_episodes(
         [200, 200]
     """
     start_key, key = keys.split(key)
+    # Later episodes do not count, so they need no reset.
+    environment = environment._replace(resets="first")
     arguments = environment, policy, params, preprocess
 
     def step(carried: tuple[Any, ...]) -> tuple[Any, ...]:
