@@ -10,7 +10,6 @@ from gaussjax import envs, rollout, spaces
 from tests import policies
 from tests.training import jax_probes
 
-
 CACHED = ("rollout", "first")
 
 
