@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import eval_jaxpr
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Key
 
@@ -51,7 +52,7 @@ def new_starts(
     program, made = jax.make_jaxpr(reset, return_shape=True)(words[0])
 
     def starts(constants: Any, words: Array) -> Any:
-        leaves = jax.vmap(partial(jax.core.eval_jaxpr, program.jaxpr, constants))(words)
+        leaves = jax.vmap(partial(eval_jaxpr, program.jaxpr, constants))(words)
         return jax.tree.unflatten(jax.tree.structure(made), leaves)
 
     def chosen(new: Array, old: Array) -> Array:
