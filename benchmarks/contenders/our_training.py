@@ -63,14 +63,21 @@ def training(device: str, of: str, contender: str) -> Built:
     found, updates = settings.arguments(of, contender), settings.CASES[of].calls
 
     def programs() -> tuple[Any, Any]:
-        environment, config = (
-            envs.make(found["environment"], **found["options"]),
-            ppo_algorithm.Config(**found["config"]),
-        )
-        loop = ppo_algorithm.make(environment, config)
+        config = ppo_algorithm.Config(**found["config"])
+        loop = ppo_algorithm.make(_environment(found["environment"], **found["options"]), config)
         return loop.init, lambda state: jax.lax.scan(lambda s, _: loop.step(s), state, None, length=updates)
 
     return compiled_training.running(programs)
+
+
+def _environment(name: str, reward_scaling: float = 1.0, **options: Any) -> envs.Environment:
+    environment = envs.make(name, **options)
+
+    def step(state: Any, action: Any) -> envs.Step:
+        stepped = environment.step(state, action)
+        return stepped._replace(reward=reward_scaling * stepped.reward)
+
+    return environment if reward_scaling == 1.0 else environment._replace(step=step)
 
 
 def seeds(device: str, of: str, number: int, vmapped: bool) -> Built:
@@ -109,9 +116,9 @@ def curve(of: str, contender: str, seed: int) -> Iterator[tuple[int, list[float]
     """Returns of whole episodes at equally many updates between two points, with the settings of a case."""
     case, found = settings.CASES[of], settings.arguments(of, contender)
     module = {"ppo": ppo_algorithm, "sac": sac_algorithm}[found.pop("algorithm", "ppo")]
-    environment = envs.make(found["environment"], **found["options"])
-    # A training may cut its episodes short, an evaluation does not.
-    whole = envs.make(found["environment"], **{**found["options"], "max_steps": None})
+    environment = _environment(found["environment"], **found["options"])
+    # A training may cut its episodes short and scale its rewards, an evaluation does not.
+    whole = _environment(found["environment"], **{**found["options"], "max_steps": None, "reward_scaling": 1.0})
     config = module.Config(**found["config"])
     loop = module.make(environment, config)
 

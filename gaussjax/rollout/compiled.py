@@ -13,11 +13,12 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import like_actions
-from gaussjax.core.compiled import anywhere, varying, where
+from gaussjax.core.compiled import anywhere, varying
 from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.host import Rollout
+from gaussjax.rollout.resets import cached_starts, new_starts
 
 # Shorter rollouts, such as those of an evaluation, would draw cached states nearly as often as they use them.
 _LONG = 16
@@ -175,10 +176,8 @@ def collect(
         def reset(ended: tuple[Any, Array]) -> tuple[Any, Array]:
             reset_keys = jax.vmap(partial(keys.fold_in, reset_key))(t * num_envs + indices)
             if starts:
-                fresh = jax.vmap(_rekeyed)(starts, reset_keys)
-            else:
-                fresh = jax.vmap(partial(checked_reset, environment))(reset_keys)
-            return jax.tree.map(partial(_chosen, done), fresh, ended)
+                return cached_starts(starts, done, reset_keys, ended)
+            return new_starts(environment, done, reset_keys, ended)
 
         # In most steps no episode ends, and `cond` then skips the resets, in a `vmap` over trainings too.
         after = stepped.state, stepped.observation
@@ -221,24 +220,6 @@ def _check_state(exploration: Any, state: RolloutState, num_envs: int) -> None:
             f"state: expected a state of the noise of shapes {shapes[0]}, got {shapes[1]}. Make it with "
             f"start(environment, policy, key, {num_envs}, exploration)."
         )
-
-
-def _chosen(done: Bool[Array, " envs"], new: Array, old: Array) -> Array:
-    """Rows of `new` where `done` is True, and rows of `old` elsewhere; both may be arrays of keys."""
-    # States of MuJoCo Warp share leaves among all copies, and each step overwrites them.
-    return where(done, new, old) if new.shape[:1] == done.shape else old
-
-
-def _rekeyed(start: Any, reset_key: Key[Array, ""]) -> Any:
-    """The start of an episode, with keys that depend on its own ones and on the key of this reset."""
-
-    def new(leaf: Array) -> Array:
-        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
-        mixed = jax.vmap(lambda key: keys.fold_in(key, keys.bits(reset_key)))(leaf.reshape(-1))
-        return mixed.reshape(leaf.shape)
-
-    return jax.tree.map(new, start)
 
 
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
@@ -323,6 +304,8 @@ def first_episodes(
         [200, 200]
     """
     start_key, key = keys.split(key)
+    # Later episodes do not count, so they need no reset.
+    environment = environment._replace(resets="first")
     arguments = environment, policy, params, preprocess
 
     options = {"deterministic": deterministic, "exploration": exploration}

@@ -1,7 +1,8 @@
 """Trains in the loops of other libraries, with their own policies and with the examples of docs/other_loops.md.
 
 An example passes if its mean return closes half of the distance from the first to the last mean return of the
-library's own policy. The table has the mean over the seeds in each fifth of a training.
+library's own policy. The table has the mean over the seeds in each fifth of a training, and the last fifth by seed. An
+existing page keeps its rows of the loops that do not run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,12 +27,12 @@ import yaml
 PAGE = Path(__file__).resolve().parents[2] / "docs/other_loops.md"
 _HEAD = """# Inside other loops
 
-Mean return in each fifth of a training, seeds: {seeds}; `python -m tests.peers.loops` wrote this page.
-jax {jax}. Steps a second include no compilation, except for brax, whose evaluations they include. The policies train
-one after the other, so the speeds compare on an idle machine only.
+Mean return in each fifth of a training; `python -m tests.peers.loops` wrote this page. jax {jax}. Steps a second
+include no compilation, except for brax, whose evaluations they include. The policies train one after the other, so the
+speeds compare on an idle machine only.
 
-| loop | environment | policy | mean returns | environment steps a second |
-|---|---|---|---|---:|
+| loop | environment | policy | seeds | mean returns | last fifth by seed | environment steps a second |
+|---|---|---|---:|---|---|---:|
 """
 
 
@@ -61,11 +63,13 @@ def ended(returns: Any, ends: Any) -> list[float]:
     return [float(values[where].mean()) for values, where in parts]
 
 
-def purejaxrl(ours: bool, keys: Sequence[Any], folder: Path) -> tuple[list[list[float]], float, str]:
+def purejaxrl(
+    learning_rate: float, ours: bool, keys: Sequence[Any], folder: Path
+) -> tuple[list[list[float]], float, str]:
     sys.path.insert(0, str(folder / "purejaxrl/purejaxrl"))
     program = importlib.import_module("ppo_continuous_action")
-    config = yaml.safe_load("""
-        {LR: 1.0e-3, NUM_ENVS: 64, NUM_STEPS: 32, TOTAL_TIMESTEPS: 120000, UPDATE_EPOCHS: 4, NUM_MINIBATCHES: 8,
+    config = {"LR": learning_rate} | yaml.safe_load("""
+        {NUM_ENVS: 64, NUM_STEPS: 32, TOTAL_TIMESTEPS: 120000, UPDATE_EPOCHS: 4, NUM_MINIBATCHES: 8,
         GAMMA: 0.99, GAE_LAMBDA: 0.95, CLIP_EPS: 0.2, ENT_COEF: 0.0, VF_COEF: 0.5, MAX_GRAD_NORM: 0.5,
         ACTIVATION: tanh, ENV_NAME: inverted_pendulum, ANNEAL_LR: false, NORMALIZE_ENV: true}
     """)
@@ -166,12 +170,20 @@ def brax(ours: bool, keys: Sequence[Any], _: Path) -> tuple[list[list[float]], f
 
 
 LOOPS = {
-    "purejaxrl": purejaxrl,
-    "rejax PPO": lambda *arguments: rejax("PPO", *arguments),
-    "rejax SAC": lambda *arguments: rejax("SAC", *arguments),
+    "purejaxrl, learning rate 3e-4": partial(purejaxrl, 3e-4),
+    "purejaxrl, learning rate 1e-3": partial(purejaxrl, 1e-3),
+    "rejax PPO": partial(rejax, "PPO"),
+    "rejax SAC": partial(rejax, "SAC"),
     "Stoix": stoix,
     "brax": brax,
 }
+
+
+def _rows(page: Path | None) -> dict[tuple[str, str], str]:
+    """The rows of an existing page, by loop and policy."""
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True) if page and page.exists() else []
+    cells = [(line.split(" | "), line) for line in lines if line.startswith("| ")]
+    return {(found[0].removeprefix("| "), found[2]): line for found, line in cells}
 
 
 def main() -> int:
@@ -182,17 +194,21 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     keys = list(jax.random.split(jax.random.PRNGKey(0), chosen.seeds))
-    table, failed = _HEAD.format(seeds=chosen.seeds, jax=jax.__version__), []
+    rows, failed = _rows(chosen.out), []
     for name in chosen.only:
         means = {}
         for policy in ("own", "gaussjax"):
             curves, speed, environment = LOOPS[name](policy == "gaussjax", keys, chosen.folder)
             means[policy] = np.mean(curves, 0)
-            returns = ", ".join(f"{value:.0f}" for value in means[policy])
-            table += f"| {name} | {environment} | {policy} | {returns} | {speed:,.0f} |\n"
-            print(table.splitlines()[-1], flush=True)
+            returns, last = (
+                ", ".join(f"{value:.0f}" for value in row) for row in (means[policy], np.array(curves)[:, -1])
+            )
+            cells = name, environment, policy, f"{len(keys)}", returns, last, f"{speed:,.0f}"
+            rows[name, policy] = f"| {' | '.join(cells)} |\n"
+            print(rows[name, policy], end="", flush=True)
             if chosen.out:
-                chosen.out.write_text(table, encoding="utf-8")
+                known = [rows[loop, who] for loop in LOOPS for who in ("own", "gaussjax") if (loop, who) in rows]
+                chosen.out.write_text(_HEAD.format(jax=jax.__version__) + "".join(known), encoding="utf-8")
         # Written so that NaN fails.
         if not means["gaussjax"][-1] >= (means["own"][0] + means["own"][-1]) / 2:
             failed.append(name)

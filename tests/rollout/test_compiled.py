@@ -10,6 +10,8 @@ from gaussjax import envs, rollout, spaces
 from tests import policies
 from tests.training import jax_probes
 
+CACHED = ("rollout", "first")
+
 
 def plain(observations):
     return observations
@@ -95,6 +97,69 @@ def test_resets_are_computed_only_where_an_episode_ends_in_a_vmap_over_trainings
     assert len(calls) == 2
     alone = run(jax.random.split(jax.random.key(0), (2, 3))[1, 2])
     jax.tree.map(lambda one, all_: np.testing.assert_allclose(one, all_[1, 2], atol=1e-6), alone, together)
+
+
+def uneven(length, scale=1.0):
+    """Episodes of 1 to `length` steps from a random place, which is multiplied by `scale`; the place never changes."""
+
+    def reset(key):
+        place_key, length_key = jax.random.split(key)
+        place = scale * (1.0 + jax.random.uniform(place_key, (1,)))
+        return (place, jax.random.randint(length_key, (), 0, length)), place
+
+    def step(state, action):
+        place, time = state[0], state[1] + 1
+        return envs.Step((place, time), place, place[0], jnp.asarray(False), time >= length)
+
+    return envs.Environment(reset, step, spaces.Box(shape=(1,)), jax_probes.UNIT)
+
+
+def test_the_number_of_resets_follows_the_ended_episodes_of_all_trainings(policy):
+    computed, environment, params = [], uneven(20), policy.init(jax.random.key(0))
+
+    def reset(key):
+        jax.debug.callback(lambda _: computed.append(1), jax.random.key_data(key))
+        return environment.reset(key)
+
+    counted = environment._replace(reset=reset)
+
+    def run(key):
+        state = rollout.compiled.start(counted, policy, key, 64)
+        return rollout.compiled.collect(counted, policy, params, plain, state, key, 24)[:2]
+
+    keys = jax.random.split(jax.random.key(0), (2, 2))
+    together = jax.jit(jax.vmap(jax.vmap(run)))(keys)
+    jax.effects_barrier()
+    ended = np.asarray(together[0].truncated).sum((0, 1, 3))
+    # 256 copies start; their resets are computed in groups of 16.
+    assert len(computed) == 256 + np.sum(-(-ended // 16) * 16)
+    assert len(computed) < 256 + 24 * 64
+    experience, _ = together
+    # Each start is new.
+    begun = np.asarray(experience.observations)[np.asarray(experience.resets)]
+    assert len(np.unique(begun)) == begun.size == 256 + ended[:-1].sum()
+    alone = jax.jit(run)(keys[1, 0])
+    # Parts of the policy may differ by roundoff, and starts may not.
+    np.testing.assert_array_equal(alone[0].observations, experience.observations[1, 0])
+    jax.tree.map(lambda one, all_: np.testing.assert_array_equal(one, all_[1, 0]), *(alone[1][0], together[1][0]))
+
+
+@pytest.mark.parametrize("resets", ["each", *(pytest.param(kind, marks=pytest.mark.slow) for kind in CACHED)])
+def test_starts_have_derivatives_by_the_parameters_of_an_environment(policy, resets):
+    params = policy.init(jax.random.key(0))
+
+    def total(scale, key):
+        environment = uneven(5, scale)._replace(resets=resets)
+        state = rollout.compiled.start(environment, policy, key, 3)
+        return rollout.compiled.collect(environment, policy, params, plain, state, key, 16)[0].rewards.sum()
+
+    keys, scales = jax.random.split(jax.random.key(0), 2), jnp.array([1.0, 2.0])
+    # A reward is the scale times a random number, so the total is the scale times its derivative.
+    totals = jax.jit(jax.vmap(total))(scales, keys)
+    for derivative in (jax.grad(total), jax.jacfwd(total)):
+        found = jax.jit(jax.vmap(derivative))(scales, keys)
+        np.testing.assert_allclose(scales * found, totals, rtol=1e-5)
+    np.testing.assert_allclose([total(*pair) for pair in zip(scales, keys, strict=True)], totals, rtol=1e-5)
 
 
 def test_sums_of_episodes_are_those_counted_step_by_step(policy):

@@ -180,8 +180,12 @@ def lasting(mesh):
 def populations(mesh):
     algorithm = ppo.make(pendulum(), ppo.Config(**{**OPTIONS, "num_epochs": 1}))
     keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
-    states = jax.jit(jax.vmap(algorithm.init))(keys)
-    yield "population_collectives", compiled(jax.vmap(algorithm.step), states)[1]
+    states, each = jax.jit(jax.vmap(algorithm.init))(keys), jax.vmap(algorithm.step)
+    share = PartitionSpec(mesh.axis_names)
+    apart, communication = compiled(jax.shard_map(each, mesh=mesh, in_specs=share, out_specs=share), states)
+    yield "population_collectives", communication
+    # Without shard_map all trainings share their conditions, so the devices communicate.
+    yield "population", difference(*(learnt(program(states)[0]) for program in (apart, compiled(each, states)[0])))
 
 
 def every_result(policy, observations, *batch):

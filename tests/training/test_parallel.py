@@ -164,6 +164,7 @@ def test_two_processes_learn_what_one_learns(more):
 def test_rollout_and_population_need_no_communication(more):
     assert more["rollout_collectives"] == []
     assert more["population_collectives"] == []
+    assert more["population"] < ROUNDING
 
 
 @pytest.mark.slow

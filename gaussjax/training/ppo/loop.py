@@ -106,19 +106,20 @@ def make(
 
 def _noticing_the_end(step: Any, config: Config) -> Any:
     """The function `step`, which warns once if the learning rate of a loop is annealed to 0 already."""
-    updates: float = 0
+    updates, following, warned = 0, None, False
 
     def noticing(state: State) -> tuple[State, dict[str, Any]]:
-        nonlocal updates
+        nonlocal updates, following, warned
         # Under `jit` and `vmap` the counter has no value.
-        if isinstance(state.steps, Tracer):
+        if warned or isinstance(state.steps, Tracer):
             return step(state)
-        if updates == 0:
-            # Reading the counter waits for the update before, so it is read once the total may be reached.
+        if updates == 0 or state.steps is not following:
+            # Reading the counter waits for the update before, so it is read only once the total may be reached, and for
+            # a state that is not the one of the update before.
             steps = int(state.steps)
-            updates = math.ceil((config.total_steps - steps) / (config.num_steps * config.num_envs))
-            if updates <= 0:
-                updates = math.inf
+            updates = max(0, math.ceil((config.total_steps - steps) / (config.num_steps * config.num_envs)))
+            if updates == 0:
+                warned = True
                 warnings.warn(
                     f"total_steps: expected no update beyond {config.total_steps:,} steps, where the annealed learning "
                     f"rate is 0, got one at step {steps:,}. It changes no parameter: increase total_steps, or make the "
@@ -126,7 +127,9 @@ def _noticing_the_end(step: Any, config: Config) -> Any:
                     stacklevel=2,
                 )
         updates -= 1
-        return step(state)
+        result = step(state)
+        following = result[0].steps
+        return result
 
     return noticing
 
