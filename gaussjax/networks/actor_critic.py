@@ -124,8 +124,8 @@ class ActorCritic(nn.Module):
     @nn.nowrap
     def wiring(self) -> Wiring:
         """Returns the facts that `run` needs."""
-        reads = self.observation_space is not None and self.critic is None and not self.shared
-        space = part_of(self.observation_space, self.critic_keys) if reads else None
+        space = None if self.shared or self.critic is not None else self.observation_space
+        space = None if space is None else part_of(space, self.critic_keys)
         # Statistics leave pixels alone that the actor divides, so the critic has to divide them too.
         is_divided = space is not None and has_pixels(space) and scales_pixels(self.actor, space)
         return Wiring(frozenset(self.initial_carry()), space, is_divided)
@@ -136,9 +136,7 @@ class ActorCritic(nn.Module):
             return run(self, self.wiring(), observations, carry, resets)
 
 
-def run(
-    network: Any, wiring: Wiring, observations: Any, carry: Any, resets: Any
-) -> tuple[Any, Any, dict[str, Any]]:
+def run(network: Any, wiring: Wiring, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Runs the forward pass of an `ActorCritic`, in JAX or torch."""
     recurrent, space, is_divided = wiring
     call: Any = guarded if recurrent else lambda part, x: part(x)

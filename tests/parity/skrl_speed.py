@@ -6,7 +6,7 @@ Each training has a process of its own, as users have it. The processes take tur
 """
 
 import contextlib
-import json
+import importlib.metadata
 import platform
 import runpy
 import statistics
@@ -47,6 +47,9 @@ def work(script, framework):
                 value, _ = models["value"].act(dict(inputs), role="value")
         return float(actions[0, 0] + value[0, 0])
 
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("skrl", framework, "gymnasium"))
+    answers.write(f"{', '.join(versions)}, Python {platform.python_version()}\n")
+    answers.flush()
     functions = {"train": trainer.train, "act": act}
     for line in sys.stdin:
         used, start = time.process_time(), time.perf_counter()
@@ -56,7 +59,7 @@ def work(script, framework):
 
 
 def measured(framework, folder, rounds):
-    """The processor times and durations of each function, for each model."""
+    """The versions of a framework, and the processor times and durations of each function, for each model."""
     ours = folder / f"{framework}.py"
     ours.write_text(moved(framework)[0], encoding="utf-8")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -65,6 +68,7 @@ def measured(framework, folder, rounds):
         model: subprocess.Popen(**command("skrl_speed.py", "work", script, framework), **pipes)
         for model, script in scripts
     }
+    versions = [worker.stdout.readline().strip() for worker in workers.values()]
     found = {what: {model: [] for model in MODELS} for what in WHAT}
     for what in WHAT:
         # The first two rounds compile.
@@ -78,7 +82,7 @@ def measured(framework, folder, rounds):
     for worker in workers.values():
         worker.stdin.close()
         assert worker.wait(60) == 0
-    return found
+    return versions[0], found
 
 
 def rows(framework, found):
@@ -95,30 +99,22 @@ def rows(framework, found):
 def main(page, rounds=40):
     with tempfile.TemporaryDirectory() as folder:
         found = {framework: measured(framework, Path(folder), int(rounds)) for framework in ("torch", "jax")}
-    versions = json.loads(subprocess.run(**command("skrl_speed.py", "versions"), capture_output=True, check=True).stdout)
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = [
         "# Speed of skrl's PPO on Pendulum-v1 with our model",
         "",
         "Written by `python -m tests.parity.skrl_speed`. skrl's example trains with its own model, and with the model",
         f"of the migration page. Each has a process, and these take turns {rounds} times on a machine with other work.",
-        f"{named}, Python {platform.python_version()}, one thread of torch.",
+        *(f"Versions: {versions}." for versions, _ in found.values()),
         "",
         "| | clock | skrl's model, median | our model, median | ours ÷ skrl's | middle half of the rounds |",
         "|---|---|---:|---:|---:|---:|",
-        *(row for framework, times in found.items() for row in rows(framework, times)),
+        *(row for framework, (_, times) in found.items() for row in rows(framework, times)),
         "",
-        "skrl's agents in JAX compile their models. Outside of an agent a model of skrl runs each operation on its own,",
+        "skrl's agents in JAX compile their models. Outside of an agent skrl's model runs each operation on its own,",
         "and our model runs one compiled function everywhere.",
     ]
     Path(page).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def versions():
-    from importlib.metadata import version
-
-    print(json.dumps({name: version(name) for name in ("skrl", "torch", "jax", "gymnasium")}))
-
-
 if __name__ == "__main__":
-    {"work": work, "versions": versions}.get(sys.argv[1], main)(*sys.argv[1 + (sys.argv[1] in ("work", "versions")) :])
+    work(*sys.argv[2:]) if sys.argv[1] == "work" else main(*sys.argv[1:])
