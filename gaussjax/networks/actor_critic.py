@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,20 @@ from gaussjax.networks.heads import NetworkOutput
 from gaussjax.networks.layers import Activation, Layers, dense, promoting
 from gaussjax.networks.recurrent.cells import guarded, refuse_none
 from gaussjax.spaces.arrays import has_pixels
+
+
+class Wiring(NamedTuple):
+    """Facts about an `ActorCritic` that do not depend on its inputs.
+
+    Attributes:
+        recurrent: Names of the recurrent parts, "actor" or "critic" or both.
+        space: Space of the observations that the critic's dense layers get; None if they get features or any array.
+        is_divided: Whether these observations are pixels that the actor divides by 255.
+    """
+
+    recurrent: frozenset[str]
+    space: spaces.Space | None
+    is_divided: bool
 
 
 class ActorCritic(nn.Module):
@@ -107,21 +121,30 @@ class ActorCritic(nn.Module):
         }
         return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)} or ()
 
+    @nn.nowrap
+    def wiring(self) -> Wiring:
+        """Returns the facts that `run` needs."""
+        space = None if self.shared or self.critic is not None else self.observation_space
+        space = None if space is None else part_of(space, self.critic_keys)
+        # Statistics leave pixels alone that the actor divides, so the critic has to divide them too.
+        is_divided = space is not None and has_pixels(space) and scales_pixels(self.actor, space)
+        return Wiring(frozenset(self.initial_carry()), space, is_divided)
+
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
         with promoting():
-            return run(self, observations, carry, resets)
+            return run(self, self.wiring(), observations, carry, resets)
 
 
-def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
+def run(network: Any, wiring: Wiring, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Runs the forward pass of an `ActorCritic`, in JAX or torch."""
-    expected = network.initial_carry()
-    call: Any = guarded if expected else lambda part, x: part(x)
-    if expected:
+    recurrent, space, is_divided = wiring
+    call: Any = guarded if recurrent else lambda part, x: part(x)
+    if recurrent:
         refuse_none(carry)
     carries = {}
     seen = select(observations, network.actor_keys)
-    state = (carry["actor"], resets) if "actor" in expected else ()
+    state = (carry["actor"], resets) if "actor" in recurrent else ()
     if network.shared:
         features = network.actor.features(seen, *state)
         if state:
@@ -133,19 +156,15 @@ def run(network: Any, observations: Any, carry: Any, resets: Any) -> tuple[Any, 
             carries["actor"] = outputs["carry"]
         features = select(observations, network.critic_keys)
         if network.critic is None:
-            if network.observation_space is not None:
-                space = part_of(network.observation_space, network.critic_keys)
-                features = spaces.flatten(space, features)
-                # Statistics leave pixels alone that the actor divides, so the critic has to divide them too.
-                actor = getattr(network.actor, "described", network.actor)
-                features = features / 255 if has_pixels(space) and scales_pixels(actor, space) else features
-        elif "critic" in expected:
+            features = features if space is None else spaces.flatten(space, features)
+            features = features / 255 if is_divided else features
+        elif "critic" in recurrent:
             features, carries["critic"] = network.critic.features(features, carry["critic"], resets)
         else:
             features = network.critic.features(features)
     features = call(network.critic_layers, features)
-    value = xp.squeeze(call(network.critic_value, *xp.at_least_float32(features)), -1)
-    return mean, log_std, {**outputs, "value": value, **({"carry": carries} if expected else {})}
+    value = call(network.critic_value, *xp.at_least_float32(features)).squeeze(-1)
+    return mean, log_std, {**outputs, "value": value, **({"carry": carries} if recurrent else {})}
 
 
 def select(observations: Any, keys: tuple[str, ...] | None) -> Any:

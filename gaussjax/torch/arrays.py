@@ -70,6 +70,8 @@ def tensor(value: Any) -> Any:
 
 
 def _at_least_float32(*values: Any) -> tuple[torch.Tensor, ...]:
+    if len(values) == 1 and getattr(values[0], "dtype", None) is torch.float32:
+        return values
     # Only tensors decide the dtype, as in JAX, because NumPy converts every Python float to float64.
     types = (value.dtype for value in values if isinstance(value, torch.Tensor))
     dtype = functools.reduce(torch.promote_types, types, torch.float32)

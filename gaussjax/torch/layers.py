@@ -135,24 +135,22 @@ class Layers(nn.Module):
 
     def __init__(self, described: Described, features: int) -> None:
         super().__init__()
-        self.normalised, self.activations = described.normalised(), []
+        normalised, self.activations = described.normalised(), []
         start = Start(described.initializer, described.scale)
         for i, (width, name) in enumerate(described.widths_and_activations()):
             self.add_module(f"dense_{i}", Dense(features, width, described.dtype, start))
-            if self.normalised:
+            if normalised:
                 self.add_module(f"norm_{i}", Norm(width, described.dtype))
+                self.activations.append(ACTIVATIONS["identity"])
             self.activations.append(activation(name))
             features = width
         self.width = features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the output of the last layer."""
-        parts: Any = iter(self._modules.values())
-        for activate in self.activations:
-            x = next(parts)(x)
-            if self.normalised:
-                x = next(parts)(x)
-            x = activate(x)
+        parts: Any = self._modules.values()
+        for part, activate in zip(parts, self.activations, strict=True):
+            x = activate(part(x))
         return x
 
 

@@ -25,13 +25,16 @@ class Network(nn.Module):
 
     def __init__(self, described: Any, width: int | None = None) -> None:
         super().__init__()
-        self.described = described
-        width = spaces.size(_space(described)) if width is None else width
+        self.described, space = described, _space(described)
+        self.is_flat = isinstance(space, spaces.Box) and len(space.shape) == 1
+        width = spaces.size(space) if width is None else width
         self.layers = Layers(described.dense_layers(parent=None), width)
         self.head = Head(described.gaussian_head(parent=None), self.layers.width)
 
     def flat(self, observations: Any) -> Any:
         """Flattens each observation to one vector."""
+        if self.is_flat and observations.is_floating_point():
+            return observations
         return spaces.flatten(self.described.observation_space, observations)
 
     def features(self, observations: Any) -> Any:
@@ -98,7 +101,8 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.described = described
         described.check()
-        for name in ("shared", "actor_keys", "critic_keys", "observation_space"):
+        self.wiring = described.wiring()
+        for name in ("shared", "actor_keys", "critic_keys"):
             setattr(self, name, getattr(described, name))
         self.actor = make(described.actor)
         self.critic = None if described.critic is None else make(described.critic, head=False)
@@ -113,7 +117,7 @@ class ActorCritic(nn.Module):
 
     def forward(self, observations: Any, carry: Any = (), resets: Any = None) -> tuple[Any, Any, dict[str, Any]]:
         """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
-        return actor_critic.run(self, observations, carry, resets)
+        return actor_critic.run(self, self.wiring, observations, carry, resets)
 
 
 class Graph(nn.Module):

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +19,18 @@ def run(script: str, folder: Path) -> dict[str, np.ndarray]:
     return dict(np.load(path))
 
 
-def execute(script: str, *arguments: object) -> str:
-    """Runs a script with the Python of skrl, which imports gaussjax from this checkout; returns what it prints."""
+def command(script: object, *arguments: object) -> dict[str, Any]:
+    """Options of `subprocess` that run a script with the Python of skrl, which imports gaussjax from this checkout."""
     python = os.environ.get("SKRL_PYTHON", str(REPOSITORY / ".peers/skrl/bin/python"))
     assert Path(python).exists(), f"{python} is missing: run `make .peers/skrl/.ready`, or set SKRL_PYTHON"
     # Threads of torch that share the processor with other tests wait for each other most of the time.
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [python, str(HERE / script), *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=3600, env=environment)
+    return {"args": [python, str(HERE / str(script)), *map(str, arguments)], "text": True, "env": environment}
+
+
+def execute(script: object, *arguments: object) -> str:
+    """Runs a script and returns what it prints."""
+    finished = subprocess.run(**command(script, *arguments), capture_output=True, timeout=3600, check=False)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
@@ -38,7 +43,7 @@ def blocks(language: str) -> list[str]:
 
 def moved(framework: str) -> tuple[str, list[str]]:
     """skrl's example on Pendulum-v1 with the model that the migration page puts into it, and the new lines."""
-    original = (HERE / f"skrl_pendulum_{framework}.py").read_text(encoding="utf-8")
+    original = (HERE / "skrl_pendulum.py").read_text(encoding="utf-8")
     lines = blocks("diff")[("torch", "jax").index(framework)].splitlines()
     removed, added = ([line[1:] for line in lines if line[0] == sign] for sign in "-+")
     assert original.count("\n".join(removed)) == 1

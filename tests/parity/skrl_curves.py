@@ -23,7 +23,7 @@ def scripts(folder):
     (folder / "ours.py").write_text(ours, encoding="utf-8")
     key = f"import jax\nkey = jax.random.key(seed)\n{last.replace(OURS, OWN)}"
     (folder / "own.py").write_text(ours.replace(last, key), encoding="utf-8")
-    names = {"skrl's model": HERE / "skrl_pendulum_torch.py", "our model": folder / "ours.py"}
+    names = {"skrl's model": HERE / "skrl_pendulum.py", "our model": folder / "ours.py"}
     return {**names, "our model with params=policy.init(key)": folder / "own.py"}
 
 
@@ -82,7 +82,7 @@ def main(record, page, seeds=5, updates=25):
         pairs, more = list(paths)[:2], list(paths)[2:]
         for names in (pairs, more):
             for name, seed in ((name, seed) for seed in numbers for name in names if (name, seed) not in done):
-                _, returns, seconds = json.loads(execute(paths[name], seed, updates).splitlines()[-1])
+                _, returns, seconds = json.loads(execute(paths[name], "torch", seed, updates).splitlines()[-1])
                 curve = [round(value, 1) for value in parts(returns)]
                 runs.append({"model": name, "seed": seed, "seconds": round(seconds, 2), "curve": curve})
                 with record.open("a", encoding="utf-8") as file:

@@ -121,6 +121,10 @@ def test_both_roles_share_one_forward_pass_until_something_changes(framework):
         inputs["observations"].mul_(2.0)
         model.act(inputs, role="value")
         assert len(calls) == 6
+        model.act(inputs, role="policy")
+        model.init_biases("constant_", 0.5)
+        model.act(inputs, role="value")
+        assert len(calls) == 8
     with pytest.raises(ValueError, match="role: expected 'policy', because MLP has no value, got 'value'"):
         made(framework, linear()).act(inputs, role="value")
 

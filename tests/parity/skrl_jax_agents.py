@@ -85,6 +85,7 @@ def options(name):
 
 
 AGENTS = {name: (agent, options(name)) for name, agent in (("PPO", ppo.PPO), ("A2C", a2c.A2C), ("SAC", sac.SAC))}
+TOOLS = {"agents": AGENTS, "memory": RandomMemory, "trainer": SequentialTrainer, "environment": Environment}
 
 
 def models(name, convert):
@@ -104,12 +105,11 @@ def main(path, *chosen):
     # skrl's noise is a constant in the compiled update of SAC, and for the comparison ours is too.
     in_jax._folded = lambda key, _: key
     results = {}
-    tools = {"agents": AGENTS, "memory": RandomMemory, "trainer": SequentialTrainer, "environment": Environment}
     for name in chosen or AGENTS:
         steps = UPDATES + 8 if name == "SAC" else UPDATES * ROLLOUTS
         start = models(name, lambda model, _: tree(model))
         theirs, mine = (
-            skrl_agents.trained(name, models(name, convert), steps, **tools)
+            skrl_agents.trained(name, models(name, convert), steps, **TOOLS)
             for convert in (lambda model, _: model, ours)
         )
         for role, model in theirs.models.items():

@@ -1,4 +1,4 @@
-"""Our models copied, saved, averaged, initialised and compiled, as skrl's agents do; run by skrl's Python."""
+"""Our models copied, saved, averaged, initialised, compiled and trained by skrl's agents; run by skrl's Python."""
 
 import copy
 import pickle
@@ -6,6 +6,9 @@ import sys
 
 import jax
 import numpy as np
+import pytest
+import skrl_agents
+import skrl_jax_agents
 import torch
 
 import gaussjax
@@ -143,6 +146,30 @@ def test_a_module_of_ones_own_is_copied():
     assert model.network is not own
     assert (model.network.layer.weight == own.layer.weight).all()
     close(model.act({"observations": torch.from_numpy(X)})[1]["mean_actions"], own.layer(torch.from_numpy(X)))
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize(("name", "steps"), [("PPO", 32), ("SAC", 12)])
+def test_agents_train_a_truncated_policy(framework, name, steps):
+    tools = {} if framework == "torch" else skrl_jax_agents.TOOLS
+    policy = made(framework, gaussjax.truncated_gaussian(networks.MLP((8,)), SEEN, skrl_agents.ACTED))
+    critics = [f"{target}critic_{i}" for i in (1, 2) for target in ("", "target_")] if name == "SAC" else ["value"]
+    seen = skrl_agents.BOTH if name == "SAC" else SEEN
+    network = networks.MLP((8,))
+    values = {
+        role: made(framework, gaussjax.gaussian(network, seen, skrl_agents.ONE), deterministic=True) for role in critics
+    }
+    inputs = {"observations": array(framework, X)}
+
+    def means():
+        return numbers(policy.act(inputs)[1]["mean_actions"]).copy()
+
+    start = means()
+    skrl_agents.trained(name, {"policy": policy, **values}, steps, **tools)
+    assert abs(means() - start).max() > 1e-4
+    actions, outputs = policy.act(inputs)
+    assert abs(numbers(actions)).max() <= 1.0
+    assert np.isfinite(numbers(outputs["log_prob"])).all()
 
 
 if __name__ == "__main__":

@@ -127,10 +127,11 @@ def test_the_conventions_of_three_versions(framework):
 
 
 @FRAMEWORKS
-@pytest.mark.parametrize("kind", ["squashed", "multivariate", "censored", "state"])
+@pytest.mark.parametrize("kind", ["squashed", "truncated", "multivariate", "censored", "state"])
 def test_other_kinds_give_the_numbers_of_their_policies(framework, kind):
     network = networks.MLP((8,), std="state" if kind == "state" else "parameter", initial_log_std=-0.5)
-    factory = {"squashed": gaussjax.squashed_gaussian, "multivariate": gaussjax.multivariate_gaussian}
+    named = "squashed", "truncated", "multivariate"
+    factory = {name: getattr(gaussjax, f"{name}_gaussian") for name in named}
     options = {"clip_actions": True, "clipped_log_prob": "censored"} if kind == "censored" else {}
     policy = factory.get(kind, gaussjax.gaussian)(network, SEEN, BOX, **options)
     params = jax.tree.map(lambda leaf: leaf + 0.1, policy.init(jax.random.key(1)))

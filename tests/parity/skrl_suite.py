@@ -17,6 +17,8 @@ import jax
 import pytest
 import skrl
 import torch
+from skrl.envs.wrappers import jax as jax_wrappers
+from skrl.envs.wrappers import torch as torch_wrappers
 from skrl.utils import model_instantiators
 from skrl.utils.model_instantiators import jax as in_jax
 from skrl.utils.model_instantiators import torch as in_torch
@@ -147,8 +149,14 @@ def main(folder, results, *chosen):
     sys.path.insert(0, folder)
     utilities = importlib.import_module("tests.utilities")
     utilities.check_config_keys = checked(utilities.check_config_keys)
+    # The trainers of the installed release ask for the class of an environment of several agents.
+    for wrappers in (torch_wrappers, jax_wrappers):
+        wrappers.MultiAgentEnvWrapper.register(utilities.MultiAgentEnv)
     files = [str(Path(folder, "tests", name)) for name in chosen or FILES]
-    pytest.main(["-q", "--rootdir", folder, "-p", "no:cacheprovider", "--tb=short", *files], plugins=[recorder])
+    options = ["-q", "--rootdir", folder, "-p", "no:cacheprovider", "--tb=short", "--durations=5"]
+    code = pytest.main([*options, *files], plugins=[recorder])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return code
     page = Path(results)
     text = page.read_text(encoding="utf-8") if chosen and page.exists() else ""
     # Files that do not run now keep their rows.

@@ -28,8 +28,8 @@ def test_the_example_on_pendulum_moves_by_the_lines_of_the_page(framework, tmp_p
     assert len(added) <= 5
     (tmp_path / "changed.py").write_text(changed, encoding="utf-8")
     kinds = {}
-    for name, script in (("skrl", f"skrl_pendulum_{framework}.py"), ("ours", tmp_path / "changed.py")):
-        kinds[name], returns, _ = json.loads(execute(script, 0, 2).splitlines()[-1])
+    for name, script in (("skrl", "skrl_pendulum.py"), ("ours", tmp_path / "changed.py")):
+        kinds[name], returns, _ = json.loads(execute(script, framework, 0, 2).splitlines()[-1])
         assert len(returns) == 16
         assert np.isfinite(returns).all()
     assert kinds == {"skrl": "Policy", "ours": f"{framework.title() if framework == 'torch' else 'Jax'}Model"}

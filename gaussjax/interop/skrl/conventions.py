@@ -63,6 +63,7 @@ class Conventions(NamedTuple):
         template: Carry of one environment; `()` without a recurrent network.
         sizes: Shapes `(layers, num_envs, hidden)` of skrl's recurrent states.
         sequence_length: Length of training sequences.
+        reads: Names of all inputs from which the network computes.
     """
 
     version: str
@@ -71,6 +72,7 @@ class Conventions(NamedTuple):
     template: Any
     sizes: tuple[tuple[int, int, int], ...]
     sequence_length: int
+    reads: tuple[str, ...]
 
     def specification(self) -> dict[str, Any]:
         """Returns the result of `get_specification`, which is empty without a recurrent network."""
@@ -80,14 +82,16 @@ class Conventions(NamedTuple):
 
     def observations(self, inputs: Mapping[str, Any]) -> Any:
         """Returns the observations of a policy from the inputs of a model."""
-        missing = [name for name, _ in self.parts if inputs.get(name) is None]
-        if missing:
-            given = sorted(name for name, value in inputs.items() if value is not None)
-            raise ValueError(
-                f"inputs: expected arrays under {quoted([name for name, _ in self.parts])}, got {quoted(given)}. Make "
-                f"the policy over the spaces of the inputs that the agent has."
-            )
-        parts = {name: unflatten(space, inputs[name]) for name, space in self.parts}
+        parts = {}
+        for name, space in self.parts:
+            flat = inputs.get(name)
+            if flat is None:
+                given = sorted(name for name, value in inputs.items() if value is not None)
+                raise ValueError(
+                    f"inputs: expected arrays under {quoted([name for name, _ in self.parts])}, got {quoted(given)}. "
+                    f"Make the policy over the spaces of the inputs that the agent has."
+                )
+            parts[name] = unflatten(space, flat)
         return parts if self.is_dict else parts[self.parts[0][0]]
 
     def call(self, inputs: Mapping[str, Any]) -> Call:
@@ -159,7 +163,8 @@ def conventions(policy: Policy, version: str | None, num_envs: int | None) -> Co
     environments = count(1 if num_envs is None else num_envs, "num_envs")
     sizes = tuple((state.shape[0], environments, math.prod(state.shape[1:])) for state in states)
     length = _sequence_length(network) if states else 1
-    return Conventions(version, parts, is_dict, template, sizes, length)
+    reads = (*(name for name, _ in parts), *(("rnn", "terminated", "truncated") if states else ()))
+    return Conventions(version, parts, is_dict, template, sizes, length, reads)
 
 
 def without_log_std(policy: Policy) -> Policy:
@@ -203,7 +208,7 @@ def unflatten(space: spaces.Space, flat: Any) -> Any:
 
     A discrete entry is one number in skrl's rows. Observations that are nested already are returned as they are.
     """
-    if isinstance(flat, (Mapping, tuple, list)) or (isinstance(space, spaces.Box) and len(space.shape) == 1):
+    if (isinstance(space, spaces.Box) and len(space.shape) == 1) or isinstance(flat, (Mapping, tuple, list)):
         return flat
     return _unflatten(space, flat)
 

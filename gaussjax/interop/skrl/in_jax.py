@@ -90,7 +90,7 @@ class Methods(_Base):
         of the caller key and number are constants, so there parameters and observations are folded into the key.
         """
         params = self.state_dict.params if params is None else params
-        chosen, is_value, key = self._chosen(inputs), self._is_value(role), None
+        chosen, is_value, key, calls = self._chosen(inputs), self._is_value(role), None, None
         seen = jax.tree.leaves((params, {**chosen, "taken_actions": None}))
         if is_value and self._shared is not None and all(map(operator.is_, seen, self._shared[0])):
             (_, result), self._shared = self._shared, None
@@ -99,9 +99,10 @@ class Methods(_Base):
         if not self.deterministic and not is_value:
             key = inputs.get("key")
             if key is None:
-                key, self._calls = jax.random.fold_in(self._key, self._calls), self._calls + 1
-                key = _folded(key, seen) if traced else key
-        actions, outputs = (self._run if traced else self._jitted)(params, key, chosen, is_value=is_value)
+                calls, self._calls = self._calls, self._calls + 1
+                key = _folded(self._key, seen) if traced else self._key
+        run = self._run if traced else self._jitted
+        actions, outputs = run(params, key, chosen, calls, is_value=is_value)
         # The values of immutable arrays are kept for the call that asks for them next.
         if "value" in outputs and all(isinstance(leaf, jax.Array) for leaf in seen) and not traced:
             states = {"rnn": outputs["rnn"]} if "rnn" in outputs else {}
@@ -124,7 +125,11 @@ class Methods(_Base):
         names = (*(name for name, _ in self.conventions.parts), *_OPTIONS)
         return {name: inputs[name] for name in names if inputs.get(name) is not None}
 
-    def _run(self, params: Any, key: Any, inputs: dict[str, Any], *, is_value: bool) -> tuple[Any, dict[str, Any]]:
+    def _run(
+        self, params: Any, key: Any, inputs: dict[str, Any], calls: Any = None, *, is_value: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        # Within the compiled function this costs nothing.
+        key = key if calls is None else jax.random.fold_in(key, calls)
         call = self.conventions.call(inputs)
         taken = None if key is None or "taken_actions" not in inputs else call.sequences(inputs["taken_actions"])
         options = {**call.options, "deterministic": key is None, "taken_actions": taken}

@@ -6,12 +6,11 @@ import copy
 import functools
 import inspect
 import itertools
-import operator
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import torch
+from jax.tree_util import tree_leaves
 from torch import nn
 
 from gaussjax import spaces
@@ -102,13 +101,13 @@ class Methods(_Base):
 
     def _run(self, inputs: Mapping[str, Any], role: str) -> tuple[Any, dict[str, Any]]:
         is_value = role == "value" and not self.deterministic
-        seen = _Seen(inputs, self._marker) if self._has_value and not self.deterministic else None
-        if is_value and self._shared is not None and seen == self._shared[0]:
-            (_, result), self.__dict__["_shared"] = self._shared, None
+        seen, key = self._seen(inputs) if self._has_value and not self.deterministic else (None, None)
+        if is_value and self._shared is not None and key == self._shared[1]:
+            (*_, result), self.__dict__["_shared"] = self._shared, None
             return result
         call, noise, taken = self.conventions.call(inputs), None, None
         if not self.deterministic and not is_value:
-            rows = jax.tree.leaves(inputs[self.conventions.parts[0][0]])[0]
+            rows = tree_leaves(inputs[self.conventions.parts[0][0]])[0]
             # skrl's models draw in every call; with the same draws an agent samples the same minibatches.
             noise = torch.randn(rows.shape[0], self.num_actions, device=rows.device)
             noise = call.sequences(noise)
@@ -127,10 +126,19 @@ class Methods(_Base):
             return with_value(value, self.policy)
         last, actions, log_prob = call.outputs(found), call.flat(actions), call.flat(log_prob)
         # A module takes 5 us to set an attribute, because it looks for parameters.
-        shared = None if value is None else (seen, value)
+        shared = None if value is None else (seen, key, value)
         self.__dict__.update(_shared=shared, _has_value=value is not None, _last=last)
         log_prob = log_prob if log_prob.ndim == actions.ndim else log_prob.unsqueeze(-1)
         return actions, {**last, **states, "log_prob": log_prob}
+
+    def _seen(self, inputs: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+        """Returns the tensors of a forward pass, and a key that changes with a tensor and with its numbers.
+
+        The tensors have to be kept with the key, because a new tensor may get the address of one that is gone.
+        """
+        given = tree_leaves([inputs.get(name) for name in self.conventions.reads])
+        tensors = [tensor for tensor in (*given, *self._marker) if isinstance(tensor, torch.Tensor)]
+        return tensors, [torch.is_grad_enabled(), *map(id, tensors), *[tensor._version for tensor in tensors]]
 
     def get_entropy(self, role: str = "") -> torch.Tensor:
         """Returns the entropy of the last call's distribution in nats: `(N, 1)` in 2.1.1, else `(N, act)`."""
@@ -163,6 +171,7 @@ class Methods(_Base):
         self._init("bias", method_name, args, options)
 
     def _init(self, name: str, method_name: str, args: Any, options: Any) -> None:
+        self._shared = None
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 getattr(nn.init, method_name)(getattr(layer, name), *args, **options)
@@ -174,22 +183,6 @@ def _has_default_start(network: Any) -> bool:
     parts = (getattr(network, name, None) for name in ("actor", "critic"))
     own = all(getattr(network, field, None) == getattr(type(network), field, None) for field in fields)
     return own and all(_has_default_start(part) for part in parts if part is not None)
-
-
-class _Seen:
-    """Inputs of a forward pass. They equal others if they are the same tensors and none was changed in place."""
-
-    def __init__(self, inputs: Mapping[str, Any], parameters: tuple[nn.Parameter, ...]) -> None:
-        given = jax.tree.leaves([value for name, value in inputs.items() if name != "taken_actions"])
-        # The tensors are kept, because a new tensor may get the address of one that is gone.
-        self.tensors = [*filter(torch.is_tensor, given), *parameters]
-        self.versions = [torch.is_grad_enabled(), *(tensor._version for tensor in self.tensors)]
-
-    def __eq__(self, other: Any) -> bool:
-        same = isinstance(other, _Seen) and len(self.tensors) == len(other.tensors)
-        return same and all(map(operator.is_, self.tensors, other.tensors)) and self.versions == other.versions
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class PlainGaussian:
@@ -233,11 +226,11 @@ class PlainGaussian:
         if self.options["clip_log_std"]:
             log_std = torch.clamp(log_std, self.options["min_log_std"], self.options["max_log_std"])
         scale = log_std.exp()
-        actions = mean + scale * noise
+        actions = torch.addcmul(mean, scale, noise)
         actions = self.clip(actions) if self.options["clip_actions"] else actions
         if taken_actions is not None or self.options["clip_actions"]:
             noise = ((actions if taken_actions is None else taken_actions) - mean) / scale
-        terms = torch.addcmul(-HALF_LOG_2PI - log_std, noise, noise, value=-0.5)
+        terms = torch.addcmul(torch.rsub(log_std, -HALF_LOG_2PI), noise, noise, value=-0.5)
         log_prob = terms if self.reduce is None else self.reduce(terms, -1, keepdim=True)
         return actions, log_prob, {**found, "mean_actions": mean, "log_std": log_std.expand_as(mean)}
 
