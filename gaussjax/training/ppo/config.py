@@ -19,6 +19,7 @@ from gaussjax.training.algorithm import KINDS, LAST_STEP, check_options, first_s
 SHARDED = ("environment", "discounted_returns")
 _CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM, "mingru": networks.MinGRU}
 _ENTROPIES = ("exact", "sample")
+_STDS = ("parameter", "state", "gsde")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,10 @@ class Config:
     """Widths of the hidden layers, of the actor and of the critic."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
+    std: Literal["parameter", "state", "gsde"] = "parameter"
+    """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
     initial_log_std: float = 0.0
-    """Initial log standard deviation of the actions."""
+    """Initial log standard deviation of the actions, with gsde for features of size 1."""
     actor_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
     critic_keys: tuple[str, ...] | None = None
@@ -95,7 +98,7 @@ class Config:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
-        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES)):
+        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES), ("std", _STDS)):
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         samples = self.num_envs * self.num_steps
@@ -216,7 +219,10 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """
     keys = observation_keys(observation_space, config)
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
-    head = {"output_activation": None, "initial_log_std": config.initial_log_std, "output_scale": 0.01}
+    # The variance of gSDE is a sum over the features.
+    spread = 0.5 * math.log(config.hidden_sizes[-1]) if config.std == "gsde" and config.hidden_sizes else 0.0
+    head = {"std": config.std, "initial_log_std": config.initial_log_std - spread}
+    head |= {"output_activation": None, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation, **keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float
@@ -14,6 +15,7 @@ from gaussjax.training import replay
 from gaussjax.training.algorithm import KINDS, check_options, observation_keys
 
 _KINDS = ("squashed_gaussian", "truncated_gaussian")
+_STDS = ("state", "gsde")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Config:
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
+    std: Literal["state", "gsde"] = "state"
+    """Source of log_std: a layer, or exploration that is linear in the features."""
     actor_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the actor; by default state if there is a privileged_state, else all."""
     critic_keys: tuple[str, ...] | None = None
@@ -67,8 +71,9 @@ class Config:
     def __post_init__(self) -> None:
         counts = ("total_steps", "num_envs", "num_steps", "batch_size", "buffer_size", "num_critics", "gradient_steps")
         check_options(self, counts, ("learning_rate", "initial_temperature", "learning_starts"), ("gamma", "tau"))
-        if self.policy not in _KINDS:
-            choose(dict.fromkeys(_KINDS), self.policy, "policy")
+        for name, known in (("policy", _KINDS), ("std", _STDS)):
+            if getattr(self, name) not in known:
+                choose(dict.fromkeys(known), getattr(self, name), name)
         if self.learning_starts >= self.total_steps:
             raise ValueError(
                 f"learning_starts: expected fewer than the total_steps = {self.total_steps}, got "
@@ -162,7 +167,11 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    network: Any = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
+    head: dict[str, Any] = {"output_activation": None, "std": config.std}
+    if config.std == "gsde" and config.hidden_sizes:
+        # The variance of gSDE is a sum over the features.
+        head["initial_log_std"] = -0.5 * math.log(config.hidden_sizes[-1])
+    network: Any = networks.MLP(config.hidden_sizes, config.activation, **head)
     if keys := observation_keys(observation_space, config)["actor_keys"]:
         network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
     return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
