@@ -19,7 +19,7 @@ from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_exploration, check_options
 
 EVALUATION_SEED = 10_000
-_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "initial_log_std")
+_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "std", "initial_log_std")
 
 
 def named_values(words: Sequence[str], what: str = "environment_options") -> dict[str, Any]:

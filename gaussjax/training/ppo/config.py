@@ -26,6 +26,7 @@ from gaussjax.training.algorithm import (
 SHARDED = ("environment", "discounted_returns")
 _CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM, "mingru": networks.MinGRU}
 _ENTROPIES = ("exact", "sample")
+_STDS = ("parameter", "state", "gsde")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +92,10 @@ class Config:
     """Widths of the hidden layers, of the actor and of the critic."""
     activation: str = "tanh"
     """Activation of the hidden layers."""
+    std: Literal["parameter", "state", "gsde"] = "parameter"
+    """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
     initial_log_std: float = 0.0
-    """Initial log standard deviation of the actions."""
+    """Initial log standard deviation of the actions, with gsde for features of size 1."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
     hold: int | None = None
@@ -108,7 +111,7 @@ class Config:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size", "hold")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
-        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES)):
+        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES), ("std", _STDS)):
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         check_exploration(self)
@@ -230,7 +233,10 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """
     keys = observation_keys(observation_space, config)
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
-    head = {"output_activation": None, "initial_log_std": config.initial_log_std, "output_scale": 0.01}
+    # The variance of gSDE is a sum over the features.
+    spread = 0.5 * math.log(config.hidden_sizes[-1]) if config.std == "gsde" and config.hidden_sizes else 0.0
+    head = {"std": config.std, "initial_log_std": config.initial_log_std - spread}
+    head |= {"output_activation": None, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation, **keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float
@@ -14,6 +15,7 @@ from gaussjax.training import replay
 from gaussjax.training.algorithm import KINDS, check_exploration, check_options, observation_keys
 
 _KINDS = ("squashed_gaussian", "truncated_gaussian")
+_STDS = ("state", "gsde")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Config:
     """Widths of the hidden layers, of the actor and of the critics."""
     activation: str = "relu"
     """Activation of the hidden layers."""
+    std: Literal["state", "gsde"] = "state"
+    """Source of log_std: a layer, or exploration that is linear in the features."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
     hold: int | None = None
@@ -74,8 +78,9 @@ class Config:
         sizes = ("num_envs", "num_steps", "batch_size", "buffer_size", "num_critics")
         counts = ("total_steps", "gradient_steps", "hold", *sizes)
         check_options(self, counts, ("learning_rate", "initial_temperature", "learning_starts"), ("gamma", "tau"))
-        if self.policy not in _KINDS:
-            choose(dict.fromkeys(_KINDS), self.policy, "policy")
+        for name, known in (("policy", _KINDS), ("std", _STDS)):
+            if getattr(self, name) not in known:
+                choose(dict.fromkeys(known), getattr(self, name), name)
         check_exploration(self)
         if self.learning_starts >= self.total_steps:
             raise ValueError(
@@ -170,7 +175,11 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    network: Any = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
+    head: dict[str, Any] = {"output_activation": None, "std": config.std}
+    if config.std == "gsde" and config.hidden_sizes:
+        # The variance of gSDE is a sum over the features.
+        head["initial_log_std"] = -0.5 * math.log(config.hidden_sizes[-1])
+    network: Any = networks.MLP(config.hidden_sizes, config.activation, **head)
     if keys := observation_keys(observation_space, config)["actor_keys"]:
         network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
     return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
