@@ -31,8 +31,7 @@ def register(types: tuple[type, ...], library: Any) -> None:
 def is_other(*arguments: Any) -> bool:
     """True if an argument, or an entry of a list or tuple, is of a type that `register` named, such as a tensor."""
     types = _registered["types"]
-    # A generator in `any` takes 3 times as long, which shows in the rollouts of a few environments in torch.
-    for argument in arguments:
+    for argument in arguments:  # faster than a generator, which shows in small batches
         if isinstance(argument, types) or (isinstance(argument, (list, tuple)) and is_other(*argument)):
             return True
     return False
