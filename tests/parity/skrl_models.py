@@ -203,12 +203,13 @@ def test_policies_that_cannot_score_an_environments_actions_are_refused(framewor
 
 
 def test_the_plain_gaussian_of_torch_is_the_policy():
-    for options in (
-        {},
-        {"clip_actions": True},
-        {"clip_mean_actions": True, "clip_log_std": False, "reduction": "prod"},
+    for box, options in (
+        (BOX, {}),
+        (BOX, {"clip_actions": True}),
+        (BOX, {"clip_mean_actions": True, "clip_log_std": False, "reduction": "prod"}),
+        (gymnasium.spaces.Box(-0.5, 0.5, (1,)), {"reduction": "mean"}),
     ):
-        model = made("torch", linear(**options), params=PARAMS)
+        model = made("torch", linear(box, **options), params=PARAMS if box is BOX else None)
         assert model._plain is not None
         results = []
         for plain in (model._plain, None):

@@ -195,7 +195,9 @@ class PlainGaussian:
     def __init__(self, options: Mapping[str, Any], box: spaces.Box) -> None:
         self.options = options
         self.low, self.high = (torch.from_numpy(side) for side in inwards(*spaces.bounds(box), torch.float32))
-        self.reduce = {"sum": torch.sum, "mean": torch.mean, "prod": torch.prod}.get(options["reduction"])
+        reductions = {"sum": torch.sum, "mean": torch.mean, "prod": torch.prod}
+        # One dimension is its own sum, mean and product.
+        self.reduce = reductions.get(options["reduction"]) if len(self.low) > 1 else None
 
     def clip(self, actions: torch.Tensor) -> torch.Tensor:
         """Clips actions to the Box."""
