@@ -58,6 +58,7 @@ class Exploration(NamedTuple):
         """Calls `step` in JAX for each environment with a key of its own, made from `key` and its number in `rows`.
 
         The noise of an environment then depends neither on the other environments nor on the device that steps it.
+        The entries of `state` and `resets` belong to the environments in the order of `rows`.
         """
         own = jax.vmap(partial(keys.fold_in, key))(rows)
         return jax.vmap(self.step)(state, own, resets)
