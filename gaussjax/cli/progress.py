@@ -166,7 +166,8 @@ def answer_interrupts(*answers: str) -> Iterator[None]:
     def listen() -> None:
         count = 0
         while number := os.read(receiving, 1):
-            if number[0] == signal.SIGINT:
+            # In a training of several processes only the first one prints.
+            if number[0] == signal.SIGINT and parallel.leads():
                 # A terminal shows ^C, so the answer begins a new line.
                 start = "\n" if sys.stderr.isatty() else ""
                 print(f"{start}gaussjax: {answers[min(count, len(answers) - 1)]}", file=sys.stderr, flush=True)

@@ -237,4 +237,5 @@ def test_second_process_does_not_wait_for_the_evaluation_of_the_first(tmp_path, 
     printed, told = both[0].communicate(timeout=LIMIT)
     assert both[0].returncode == 130
     assert "of training" in printed
-    assert told.splitlines()[-1] == "gaussjax: interrupted"
+    complete = f"gaussjax: interrupted: the training is complete. Repeat: gaussjax evaluate {tmp_path / 'run'}"
+    assert told.splitlines()[-1] == complete
