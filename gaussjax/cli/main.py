@@ -265,10 +265,10 @@ def _unknown(name: str, word: str, names: Sequence[str]) -> str:
     others = [other for other, kind in options.COMMANDS.items() if word in (o.word for o in options.all_fields(kind))]
     if others:
         return f"{text} one of {', '.join(others)}. See gaussjax {name} --help."
-    # An abbreviation, such as --lr for --learning-rate, is near to no name.
-    longer = [other for other in names if "".join(part[:1] for part in other[2:].split("-")) == short]
-    longer += [other for other in names if len(short) > 2 and short in other]
-    near = nearest(word, names) or (f" Did you mean {longer[0]!r}?" if longer else "")
+    # The nearest name to an abbreviation, such as --lr for --learning-rate, would be another one.
+    whole = [f" Did you mean {one!r}?" for one in names if "".join(part[:1] for part in one[2:].split("-")) == short]
+    longer = [f" Did you mean {one!r}?" for one in names if len(short) > 2 and short in one]
+    near = next(filter(None, (*whole, nearest(word, names), *longer)), "")
     return f"{text} an unknown one.{near} See gaussjax {name} --help."
 
 

@@ -181,11 +181,10 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Run a policy in its environment, with deterministic actions unless --stochastic is set.
+    """Run a policy in its environment, and measure returns and smoothness.
 
     Examples:
         gaussjax evaluate runs/pendulum
-        gaussjax evaluate runs/pendulum/best.safetensors --episodes 50
         gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
         gaussjax evaluate runs/pendulum --stochastic --hold 8
     """
@@ -205,7 +204,7 @@ class Evaluate:
     timeout: float = 300.0
     """Longest time for one step of all environments, in seconds."""
     stochastic: bool = False
-    """Sample the actions."""
+    """Sample the actions; they are deterministic by default."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of sampled actions, as for train."""
     hold: int | None = None

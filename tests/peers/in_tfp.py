@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tensorflow_probability.substrates.jax import bijectors as tfb
 from tensorflow_probability.substrates.jax import distributions as tfd
 
@@ -95,10 +94,8 @@ class TruncatedNormal(Ours, tfd.TruncatedNormal):
     """A truncated normal distribution of numbers; each number of the batch is an action of ours with its own bounds."""
 
     def _ours(self) -> TruncatedGaussian:
-        fields = (jnp.broadcast_to(x, self.batch_shape).reshape(-1) for x in (self.loc, jnp.log(self.scale)))
-        # NumPy keeps the bounds constant inside of a compiled function.
-        bounds = (np.broadcast_to(np.asarray(x), self.batch_shape).reshape(-1) for x in (self.low, self.high))
-        return TruncatedGaussian(*fields, *bounds)
+        fields = jnp.broadcast_arrays(self.loc, jnp.log(self.scale), self.low, self.high)
+        return TruncatedGaussian(*(field.reshape(-1) for field in fields))
 
     def _each(self, values: jax.Array) -> jax.Array:
         return values.reshape(*values.shape[:-1], *self.batch_shape)
