@@ -181,7 +181,7 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Run a policy in its environment, and measure returns and smoothness.
+    """Measure the returns of a policy in its environment.
 
     Examples:
         gaussjax evaluate runs/pendulum
