@@ -60,8 +60,8 @@ def gsde(
 
     Example:
         >>> log_std, weights = gsde(jnp.array([3.0, 4.0]), jnp.zeros((2, 1)))
-        >>> float(jnp.exp(log_std[0])), weights.tolist()
-        (5.0, [[0.6], [0.8]])
+        >>> jnp.exp(log_std), weights[:, 0]
+        (Array([5.], dtype=float32), Array([0.59999996, 0.79999995], dtype=float32))
 
     Source:
         Raffin, Kober and Stulp 2021, smooth exploration for robotic reinforcement learning (arXiv:2005.05719).

@@ -263,7 +263,7 @@ LARGE_KERNEL = [{"name": "a", "layers": [{"conv": {"features": 3, "kernel": 9}}]
 @pytest.mark.parametrize(
     ("network", "space", "says"),
     [
-        (networks.MLP((4,), std="x"), 3, r"^std: expected one of \['fixed', 'parameter', 'state'\], got 'x'"),
+        (networks.MLP((4,), std="x"), 3, r"^std: expected one of \['fixed', 'gsde', 'parameter', 'state'\], got 'x'"),
         (networks.MLP((4,), dtype="int32"), 3, r"^dtype: expected one of .*'float32', 'float64'\], got 'int32'"),
         (networks.ActorCritic(networks.GRU(4, dtype="flot32")), 3, r"^dtype: .* got 'flot32'\. Did you mean 'float32'"),
         (networks.CNN(**SMALL, padding="same"), IMAGES, r"^padding: expected one of \['SAME', 'VALID'\], got 'same'"),
