@@ -103,7 +103,7 @@ def main(page, rounds=40):
         "# Speed of skrl's PPO on Pendulum-v1 with our model",
         "",
         "Written by `python -m tests.parity.skrl_speed`. skrl's example trains with its own model, and with the model",
-        f"of the migration page. Each has a process, and these take turns {rounds} times on a machine with other work.",
+        f"of the migration page. Each has a process, and these take turns {rounds} times.",
         *(f"Versions: {versions}." for versions, _ in found.values()),
         "",
         "| | clock | skrl's model, median | our model, median | ours ÷ skrl's | middle half of the rounds |",
