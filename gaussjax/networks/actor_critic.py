@@ -121,24 +121,24 @@ class ActorCritic(nn.Module):
         }
         return {name: carry for name, carry in carries.items() if jax.tree.leaves(carry)} or ()
 
-    @nn.nowrap
-    def wiring(self, carry: Any) -> Wiring:
-        """Returns the facts that `run` needs; `carry` is an initial carry, of JAX or of torch."""
-        space = None if self.shared or self.critic is not None else self.observation_space
-        space = None if space is None else part_of(space, self.critic_keys)
-        # Statistics leave pixels alone that the actor divides, so the critic has to divide them too.
-        is_divided = space is not None and has_pixels(space) and scales_pixels(self.actor, space)
-        return Wiring(frozenset(carry), space, is_divided)
-
     def __call__(self, observations: spaces.Observations, carry: Any = (), resets: Any = None) -> NetworkOutput:
         """Returns the actor's mean, log_std and outputs, with the critic's value `(…)` among the outputs."""
         with promoting():
-            return run(self, self.wiring(self.initial_carry()), observations, carry, resets)
+            return run(self, wiring(self, self.initial_carry()), observations, carry, resets)
 
 
-def run(network: Any, wiring: Wiring, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
+def wiring(described: ActorCritic, carry: Any) -> Wiring:
+    """Returns the facts that `run` needs; `carry` is an initial carry, of JAX or of torch."""
+    space = None if described.shared or described.critic is not None else described.observation_space
+    space = None if space is None else part_of(space, described.critic_keys)
+    # Statistics leave pixels alone that the actor divides, so the critic has to divide them too.
+    is_divided = space is not None and has_pixels(space) and scales_pixels(described.actor, space)
+    return Wiring(frozenset(carry), space, is_divided)
+
+
+def run(network: Any, facts: Wiring, observations: Any, carry: Any, resets: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Runs the forward pass of an `ActorCritic`, in JAX or torch."""
-    recurrent, space, is_divided = wiring
+    recurrent, space, is_divided = facts
     call: Any = guarded if recurrent else lambda part, x: part(x)
     if recurrent:
         refuse_none(carry)

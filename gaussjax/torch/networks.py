@@ -101,7 +101,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.described = described
         described.check()
-        self.wiring = described.wiring(self.initial_carry())
+        self.wiring = actor_critic.wiring(described, self.initial_carry())
         for name in ("shared", "actor_keys", "critic_keys"):
             setattr(self, name, getattr(described, name))
         self.actor = make(described.actor)
