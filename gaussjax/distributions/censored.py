@@ -194,13 +194,12 @@ class CensoredGaussian(DiagGaussian):
 
 def _discrete_divergence(here: tuple[Array, ...], there: tuple[Array, ...]) -> Array:
     """KL divergence in nats of probabilities, which are given by their logarithms; never negative."""
-    probabilities = [xp.exp(x) for x in here]
-    # What has probability 0 contributes nothing.
-    ratios = [xp.where(p > 0.0, y - x, 0.0) for p, x, y in zip(probabilities, here, there, strict=True)]
-    close = functools.reduce(operator.and_, (xp.abs(ratio) < 1.0 for ratio in ratios))
-    near = [p * expm1_minus_x(xp.where(close, ratio, 0.0)) for p, ratio in zip(probabilities, ratios, strict=True)]
-    apart = sum(-p * ratio for p, ratio in zip(probabilities, ratios, strict=True))
-    return xp.where(close, sum(near), apart)
+    # What has probability 0 in both contributes nothing.
+    pairs = [(x, xp.where(xp.isinf(x) & xp.isinf(y), 0.0, y - x)) for x, y in zip(here, there, strict=True)]
+    close = functools.reduce(operator.and_, (xp.abs(ratio) < 1.0 for _, ratio in pairs))
+    near = sum(xp.exp(x) * expm1_minus_x(xp.where(close, ratio, 0.0)) for x, ratio in pairs)
+    apart = sum(-xp.exp(x) * xp.where(xp.exp(x) > 0.0, ratio, 0.0) for x, ratio in pairs)
+    return xp.where(close, near, apart)
 
 
 def _finite(x: Array) -> Array:

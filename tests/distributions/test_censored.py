@@ -109,6 +109,26 @@ def test_divergence_of_nearly_equal_distributions_is_never_negative() -> None:
     assert np.all(np.asarray(divergence) >= 0.0)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        # Only the other distribution reaches the upper bound: in float32 the probability of the first is 0 there.
+        (-0.50390625, -2.0, -0.5625, -0.365234375),
+        (0.9, -3.0, 0.8, 0.1),
+        (-50.0, 3.0, 0.0, -2.3),
+        (1e4, 0.0, -1e4, 0.0),
+    ],
+)
+def test_divergence_far_from_the_box_and_of_bounds_that_one_never_reaches(fields: tuple[float, ...]) -> None:
+    found = {}
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            mean, log_std, other_mean, other_log_std = (jnp.full(1, number, dtype) for number in fields)
+            other = CensoredGaussian(other_mean, other_log_std, -0.5, 1.25)
+            found[dtype] = float(CensoredGaussian(mean, log_std, -0.5, 1.25).kl_divergence(other))
+    assert found["float32"] == pytest.approx(found["float64"], rel=3e-6)
+
+
 def test_another_box_is_refused() -> None:
     one, other = (CensoredGaussian(jnp.zeros(1), jnp.zeros(1), -1.0, high) for high in (1.0, 2.0))
     with pytest.raises(ValueError, match="other: expected the Box"):
