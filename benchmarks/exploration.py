@@ -123,9 +123,14 @@ def plots(results: dict[str, Any], folder: Path) -> str:
     from matplotlib.figure import Figure
 
     matplotlib.rcParams["svg.hashsalt"] = "gaussjax"
-    figure = Figure(figsize=(10.0, 3.0 * math.ceil(len(_TASKS) / 2)), layout="constrained")
-    panels = figure.subplots(math.ceil(len(_TASKS) / 2), 2, squeeze=False).flat
-    for axes, (task, (environment, algorithm, _, _)) in zip(panels, _TASKS.items(), strict=True):
+    measured = {name.rpartition("-")[0] for name, runs in results["exploration"].items() if runs}
+    tasks = {task: of for task, of in _TASKS.items() if task in measured}
+    rows = max(1, math.ceil(len(tasks) / 2))
+    figure = Figure(figsize=(10.0, 3.0 * rows), layout="constrained")
+    panels = [*figure.subplots(rows, 2, squeeze=False).flat]
+    for axes in panels[len(tasks) :]:
+        axes.remove()
+    for axes, (task, (environment, algorithm, _, _)) in zip(panels, tasks.items(), strict=False):
         for kind, (title, _) in _KINDS[algorithm].items():
             curves = [np.array(run["curve"]).T for run in results["exploration"].get(f"{task}-{kind}", [])]
             if not curves:
@@ -134,7 +139,9 @@ def plots(results: dict[str, Any], folder: Path) -> str:
             first, last = max(curve[0][0] for curve in curves), min(curve[0][-1] for curve in curves)
             steps = np.linspace(first, last, POINTS)
             returns = np.array([np.interp(steps, *curve) for curve in curves])
-            (line,) = axes.plot(steps, returns.mean(axis=0), label=f"{title}, {len(curves)} seeds")
+            (line,) = axes.plot(
+                steps, returns.mean(axis=0), label=f"{title}, {len(curves)} seed{'s'[: len(curves) > 1]}"
+            )
             axes.fill_between(steps, returns.min(axis=0), returns.max(axis=0), color=line.get_color(), alpha=0.2)
         axes.set_title(f"{algorithm.upper()}, {environment}")
         axes.set_xlabel("environment steps")
