@@ -24,7 +24,6 @@ from gaussjax.random import keys
 # the shortest one, of two steps; these are three decades.
 _OCTAVES = 12
 _ITERATIONS = 2000
-BETA = "above 0 and at most 2"
 
 
 class Exploration(NamedTuple):
@@ -191,7 +190,7 @@ def colored(policy: Policy, beta: float = 1.0) -> Exploration:
         Eberhard et al. 2023, pink noise is all you need: colored noise exploration in deep reinforcement learning.
     """
     _check(policy)
-    check_number(beta, "beta", BETA, lambda beta: 0.0 < beta <= 2.0)
+    check_beta(beta)
     decays, weights = _processes(float(beta))
 
     def init(key: Any, batch_shape: tuple[int, ...] = ()) -> Any:
@@ -215,6 +214,24 @@ def colored(policy: Policy, beta: float = 1.0) -> Exploration:
         return state, noise
 
     return _record(policy, init, step)
+
+
+def check_beta(beta: float) -> None:
+    """Validates the exponent of coloured noise.
+
+    Args:
+        beta: The exponent.
+
+    Raises:
+        TypeError: `beta` is not a number.
+        ValueError: `beta` is not above 0 and at most 2.
+
+    Example:
+        >>> check_beta(3.0)
+        Traceback (most recent call last):
+        ValueError: beta: expected a number above 0 and at most 2, got 3.0. Leave it out for the default.
+    """
+    check_number(beta, "beta", "above 0 and at most 2", lambda beta: 0.0 < beta <= 2.0)
 
 
 def _record(policy: Policy, init: Callable[..., Any], step: Callable[..., Any], lasts: bool = True) -> Exploration:

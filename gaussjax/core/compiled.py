@@ -54,7 +54,7 @@ class Compiled:
         self.jit: Any = jax.jit(function, static_argnames=static_argnames)
         self.static_argnames = static_argnames
 
-    # Not in the instance's dict, which jax.vmap and jax.jit copy to the functions that they return.
+    # Properties, because jax.vmap and jax.jit copy the attributes of an instance to the functions that they return.
     lower = property(lambda self: self.jit.lower)
     trace = property(lambda self: self.jit.trace)
     eval_shape = property(lambda self: self.jit.eval_shape)

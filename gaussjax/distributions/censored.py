@@ -194,7 +194,7 @@ class CensoredGaussian(DiagGaussian):
 
 def _discrete_divergence(here: tuple[Array, ...], there: tuple[Array, ...]) -> Array:
     """KL divergence in nats of probabilities, which are given by their logarithms; never negative."""
-    # What has probability 0 in both contributes nothing.
+    # A part that neither distribution reaches adds 0, where the difference of its logarithms would be NaN.
     pairs = [(x, xp.where(xp.isinf(x) & xp.isinf(y), 0.0, y - x)) for x, y in zip(here, there, strict=True)]
     close = functools.reduce(operator.and_, (xp.abs(ratio) < 1.0 for _, ratio in pairs))
     near = sum(xp.exp(x) * expm1_minus_x(xp.where(close, ratio, 0.0)) for x, ratio in pairs)

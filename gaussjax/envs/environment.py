@@ -70,7 +70,7 @@ def at_limit(terminated: Bool[Array, ""], steps: Int[Array, ""], max_steps: int 
     return jnp.asarray(False) if max_steps is None else ~terminated & (steps >= max_steps)
 
 
-# Versions that the tests of each package's environments run with; those of gymnax lack six among their requirements.
+# Versions with which the environments of each package are tested. gymnax needs six, but does not require it.
 TRIED = {
     "brax": "brax==0.14.2 mujoco==4.0.0 mujoco-mjx==3.17.0",
     "playground": "playground==0.2.0 mujoco==4.0.0 mujoco-mjx==3.17.0",

@@ -18,7 +18,6 @@ from jaxtyping import Array, Float
 from gaussjax import envs, exploration, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.core.choices import choose
-from gaussjax.core.compiled import check_number
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Policy, gaussian, squashed_gaussian, truncated_gaussian
 
@@ -150,7 +149,7 @@ def check_exploration(options: Any) -> None:
             f"out."
         )
     if beta is not None:
-        check_number(beta, "beta", exploration.BETA, lambda beta: 0.0 < beta <= 2.0)
+        exploration.check_beta(beta)
         if name != "colored":
             raise ValueError(
                 f"beta: expected None for exploration={'held' if hold else name!r}, got {beta}. Leave it out, or set "
