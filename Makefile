@@ -19,7 +19,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl lint docs format
+.PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl lint docs look format
 .PHONY: notebooks bench bench-peers clean
 
 train: $(READY)
@@ -79,6 +79,10 @@ lint: $(READY)
 # The pages, into docs/_build/html. Warnings are errors.
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html
+
+# Opens every page in Chromium, at the width of a laptop and of a phone. Needs chromium and chromedriver.
+look: docs
+	$(BIN)/python docs/look.py --pictures docs/_build/pictures
 
 $(VENV)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
