@@ -82,6 +82,7 @@ docs: $(VENV)/.docs
 
 # Opens every page in Chromium, at the width of a laptop and of a phone. Needs chromium and chromedriver.
 look: docs
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[look]"
 	$(BIN)/python docs/look.py --pictures docs/_build/pictures
 
 $(VENV)/.docs: $(READY)
