@@ -311,7 +311,7 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
         changes.append(float(found[1]))
     assert changes[1] > 2.0 * max(changes[0], changes[2], 0.5 * changes[3])
     cli.main(["evaluate", str(file), "--episodes", "2", "--max-steps", "150"])
-    assert "2 of 2 episodes had not ended after 150 steps and were cut." in capsys.readouterr().out
+    assert "Episodes that were cut after 150 steps: 2 of 2." in capsys.readouterr().out
     cli.main(["evaluate", str(file), "--episodes", "2", "--gif", str(picture)])
     # Watched or not, the episodes are the same.
     assert plain in (drawn := capsys.readouterr().out)
