@@ -83,6 +83,7 @@ def plots(results: dict[str, Any], folder: Path) -> str:
     axes.set_title("PPO on Pendulum-v1")
     axes.set(xlabel="environment steps", ylabel="mean return of training episodes")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.locator_params(axis="x", nbins=5)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
