@@ -178,8 +178,8 @@ def same_box(one: Any, other: Any, repair: str) -> None:
     """Raises ValueError if two distributions of one class have different bounds."""
     if (one.low, one.high) != (other.low, other.high):
         raise ValueError(
-            f"other: expected the Box {one.low} to {one.high}, got {other.low} to {other.high}. The divergence is infinite "
-            f"or has no closed form; {repair}."
+            f"other: expected the Box {one.low} to {one.high}, got {other.low} to {other.high}. The divergence is "
+            f"infinite or has no closed form; {repair}."
         )
 
 
