@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,12 +47,7 @@ def place(file: Any) -> Any:
 
 def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
     """Writes a file of arrays, a description and library versions; if that fails, an older file is unchanged."""
-    # Imported on first use: few programs write a file, and the package is complete only after this module.
-    import flax
-    import jax
-    import safetensors.numpy
-
-    import gaussjax
+    import safetensors.numpy  # Imported on first use, because few programs write a file.
 
     # Arrays are made contiguous, because safetensors ignores strides and would scramble a transposed view.
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
@@ -59,7 +55,7 @@ def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str
     if other:
         raise TypeError(f"{path}: expected arrays of numbers, got {quoted(other)}. Convert them first.")
     # A copy on Python's path, without an installed package, has its version in the module only.
-    versions = {module.__name__: module.__version__ for module in (gaussjax, jax, flax)}
+    versions = {name: sys.modules[name].__version__ for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
     refuse_large(description, f"{path}: the description", text)
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
