@@ -7,7 +7,6 @@ result exists with the same arguments is skipped, so an interrupted command can 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import subprocess
@@ -16,10 +15,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine, report
+from benchmarks import machine, report, runner, settings
 from benchmarks.hidden_velocity import NAME
+from benchmarks.outcome import EPISODES as EPISODES
+from benchmarks.outcome import POINTS as POINTS
+from benchmarks.peers import CONTENDERS
 
-EPISODES, POINTS = 20, 100
 # With more seeds the legend would cover the curves.
 _NAMED = 5
 HIDDEN = f"benchmarks.hidden_velocity:{NAME}"
@@ -42,6 +43,7 @@ class Case(NamedTuple):
         seeds: Seeds, with one training each.
         least: Bar for the mean return over all seeds' episodes, or None for a baseline without a bar.
         seconds: Bar for the seconds of a training, or None.
+        peer: The contender whose Python environment has the package of `environment`; None for our own.
     """
 
     title: str
@@ -51,6 +53,23 @@ class Case(NamedTuple):
     seeds: tuple[int, ...]
     least: float | None
     seconds: float | None = None
+    peer: str | None = None
+
+
+def _like_curves(of: str, contender: str) -> Case:
+    """The training of `benchmarks.curves` by the command, which scales rewards by itself or not at all."""
+    title, found = settings.CASES[of].title.partition(",")[0], settings.arguments(of, contender)
+    options = {name: value for name, value in found["options"].items() if name != "reward_scaling"}
+    config = {name: value for name, value in found["config"].items() if name != "normalize_rewards"}
+    arguments = ["--environment-options", *(f"{name}={value}" for name, value in options.items())] if options else []
+    for name, value in config.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            arguments += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+    algorithm = found.get("algorithm", "ppo")
+    return Case(title, found["environment"], algorithm, tuple(arguments), (0, 1, 2), None, peer=contender)
 
 
 CASES = {
@@ -71,6 +90,17 @@ CASES = {
     # chosen with four other seeds (`NOTES.md`).
     "hopper-ppo": Case("PPO", "Hopper-v5", "ppo", MILLION, tuple(range(10)), 2400.0),
     "walker2d-ppo": Case("PPO", "Walker2d-v5", "ppo", (*MILLION, *_CALM), (0, 1, 2), 2500.0),
+    **{
+        f"package-{name}": _like_curves(name, contender)
+        for name, contender in {
+            "reacher": "gaussjax-playground",
+            "halfcheetah": "gaussjax-playground",
+            "cartpole": "gaussjax-playground",
+            "privileged": "gaussjax-playground",
+            "pendulum": "gaussjax-gymnax",
+            "reacher-sac": "gaussjax-playground",
+        }.items()
+    },
     "halfcheetah-sac": Case(
         "SAC",
         "HalfCheetah-v5",
@@ -114,9 +144,16 @@ def result(name: str, case: Case, seed: int) -> dict[str, Any]:
             return found
     if folder.exists():
         raise SystemExit(f"{folder}: an unfinished training. Remove the folder to train anew.")
+    python = Path(sys.executable)
+    if case.peer is not None:
+        python = runner.interpreter(CONTENDERS[case.peer], Path(".peers"))
+        if python is None:
+            raise SystemExit(
+                f"{name}: no environment {CONTENDERS[case.peer].environment}: make it with `make bench-peers`"
+            )
     watch, start = machine.Watch(), time.perf_counter()
     command = [
-        sys.executable,
+        str(python),
         "-m",
         "gaussjax.cli.main",
         "train",
@@ -127,49 +164,18 @@ def result(name: str, case: Case, seed: int) -> dict[str, Any]:
     ]
     command += [*case.arguments, "--out", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    # An environment of another library needs its interpreter here too.
+    measure = [str(python), "-m", "benchmarks.outcome", str(folder), case.algorithm, case.environment, str(seed)]
+    measure += case.arguments
     outcome = {
         **asked,
         "command_seconds": time.perf_counter() - start,
         **watch.stop(),
         "revision": machine.describe()["revision"],
-        **_outcome(folder, case, seed),
+        **json.loads(subprocess.run(measure, check=True, stdout=subprocess.PIPE, text=True).stdout),
     }
     path.write_text(json.dumps(outcome))
     return outcome
-
-
-def _outcome(folder: Path, case: Case, seed: int) -> dict[str, Any]:
-    """Learning curve, time, and returns of the same episodes as in the command's own final evaluation.
-
-    The smoothness is that of the same deterministic actions, and of actions sampled with the noise of the training.
-    """
-    from gaussjax import files, rollout
-    from gaussjax.cli import main as command_line
-    from gaussjax.cli import options as commands
-    from gaussjax.training.algorithm import exploration_for
-
-    with (folder / "metrics.csv").open() as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    steps = [0.0, *(row["step"] for row in rows)]
-    seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
-    curve = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
-    loaded = files.load(folder / "policy.safetensors")
-    config = command_line.parse(["train", case.algorithm, case.environment, *case.arguments]).config
-    arguments = loaded.policy, loaded.params, case.environment
-    options = {"normalizer": loaded.normalizer, "episodes": EPISODES, "seed": seed + commands.EVALUATION_SEED}
-    episodes = rollout.evaluate(*arguments, **options)
-    source = exploration_for(config, loaded.policy, None)
-    sampled = rollout.evaluate(*arguments, **options, deterministic=False, exploration=source)
-    kept = curve[:: max(1, len(curve) // POINTS)]
-    return {
-        "steps": int(steps[-1]),
-        "training_seconds": seconds,
-        "curve": kept,
-        "returns": episodes.returns,
-        "smoothness": episodes.smoothness,
-        "sampled_returns": sampled.returns,
-        "sampled_smoothness": sampled.smoothness,
-    }
 
 
 def markdown(results: dict[str, Any]) -> str:

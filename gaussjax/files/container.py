@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,7 +54,8 @@ def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str
     other = {name: str(array.dtype) for name, array in arrays.items() if array.dtype not in _DTYPES.values()}
     if other:
         raise TypeError(f"{path}: expected arrays of numbers, got {quoted(other)}. Convert them first.")
-    versions = {name: importlib.metadata.version(name) for name in ("gaussjax", "jax", "flax")}
+    # A copy on Python's path, without an installed package, has its version in the module only.
+    versions = {name: sys.modules[name].__version__ for name in ("gaussjax", "jax", "flax")}
     text = json.dumps({**description, "versions": versions}, sort_keys=True)
     refuse_large(description, f"{path}: the description", text)
     payload = safetensors.numpy.save(arrays, {"gaussjax": text, "sha256": _NO_DIGEST})
