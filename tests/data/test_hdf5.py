@@ -156,7 +156,12 @@ def test_hostile_files_are_refused(tmp_path, name):
     ("layout", "name", "change", "says"),
     [
         (robomimic, "data/demo_10/actions", None, "data.hdf5: data/demo_10: expected observations and actions, got"),
-        (robomimic, "data/demo_10/obs/speed", np.zeros((3, 2)), r"data/demo_10: .* got 3 observations\['speed'\] and 5"),
+        (
+            robomimic,
+            "data/demo_10/obs/speed",
+            np.zeros((3, 2)),
+            r"data/demo_10: .* got 3 observations\['speed'\] and 5",
+        ),
         (robomimic, "data/demo_10/actions", np.zeros((0, 2)), "data/demo_10: expected at least one step"),
         (robomimic, "data/demo_10/actions", np.full((5, 2), 3.0), "data.hdf5: actions: .* in episode 1, step 0"),
         (minari, "episode_1/rewards", np.full(5, np.nan), "data.hdf5: rewards: .* got nan in episode 1, step 0"),
@@ -177,5 +182,5 @@ def test_bad_data_is_named_by_its_group(tmp_path, layout, name, change, says):
 @pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(1000)])
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "data.h5").write_bytes(content)
-    with pytest.raises(ValueError, match="data.h5: expected an HDF5 file of arrays, got another: "):
+    with pytest.raises(ValueError, match=r"data.h5: expected an HDF5 file of arrays, got another: "):
         data.read_dataset(tmp_path / "data.h5")
