@@ -20,7 +20,7 @@ from gaussjax import envs, files, rollout, spaces
 from gaussjax import export as programs
 from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.file_options import Convert, Evaluate, Export, Info, Play, named_values
+from gaussjax.cli.options import Convert, Evaluate, Export, Info, Play, named_values
 from gaussjax.cli.progress import print_line
 from gaussjax.core.choices import choose
 from gaussjax.core.text import printable

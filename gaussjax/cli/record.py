@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from gaussjax import data, envs, rollout
 from gaussjax.cli.errors import UsageError, usage_errors
-from gaussjax.cli.file_options import Record, named_values
+from gaussjax.cli.options import Record, named_values
 from gaussjax.cli.policy_file import made, opened, refuse_existing
 from gaussjax.cli.progress import print_line
 from gaussjax.training.algorithm import exploration_for
@@ -64,7 +66,8 @@ def record(command: Record) -> None:
         f"{place}: {len(episodes):,} episodes of {name}, {steps:,} steps, mean return {np.mean(returns):.1f} "
         f"({'uniform' if command.uniform else 'sampled' if command.stochastic else 'deterministic'} actions)"
     )
-    options = f" --environment-options {' '.join(command.environment_options)}" if command.environment_options else ""
+    words = [f"{option}={value if isinstance(value, str) else json.dumps(value)}" for option, value in chosen.items()]
+    options = f" --environment-options {shlex.join(words)}" if words else ""
     print_line(f"Next: gaussjax train bc {name} --dataset {place}{options}")
 
 
