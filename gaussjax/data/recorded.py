@@ -55,12 +55,16 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
         array([ True, False, False,  True, False])
     """
     where, spaces = "dataset", (observation_space, action_space)
-    if isinstance(source, str) and source.startswith("minari:"):
-        source = minari.load(source.removeprefix("minari:"))
-    if hasattr(source, "iterate_episodes"):
+    if isinstance(source, (str, Path)):
+        if str(source).startswith("minari:"):
+            return read_dataset(minari.load(str(source).removeprefix("minari:")), *spaces)
+        where, columns = _from_file(Path(source))
+    elif hasattr(source, "iterate_episodes"):
         where = f"dataset: minari:{printable(source.spec.dataset_id)}"
-        named = zip(spaces, (source.observation_space, source.action_space), strict=True)
-        spaces = tuple(own if chosen is None else chosen for chosen, own in named)
+        spaces = (
+            source.observation_space if observation_space is None else observation_space,
+            source.action_space if action_space is None else action_space,
+        )
         columns = _joined((name, _named(fields, name)) for name, fields in minari.episodes(source, where))
     elif isinstance(source, Episodes):
         return checked(source, *spaces, where)
@@ -69,7 +73,10 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
     elif isinstance(source, (list, tuple)):
         columns = _joined(_from_memory(source, where))
     else:
-        where, columns = _from_file(Path(source))
+        raise FileError(
+            f"{where}: expected a path, minari:NAME, a dict, a list of episodes, Episodes or a dataset of Minari, got "
+            f"{type(source).__name__}. Give one of them."
+        )
     episodes = checked(_episodes(columns, where), *spaces, where)
     sizes = sum(leaf.nbytes for leaf in jax.tree.leaves(episodes) if isinstance(leaf, Rows))
     if sizes > IN_MEMORY:
