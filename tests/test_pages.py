@@ -127,7 +127,9 @@ def test_the_commands_of_the_page_run(page, tmp_path):
         # tests/training/test_parallel.py starts several processes.
         if "--distributed" in words and "local" not in words:
             continue
-        finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=1200)
+        finished = subprocess.run(
+            [str(program), *words], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=1200
+        )
         assert finished.returncode == 0, (command, finished.stderr)
 
 
