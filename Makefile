@@ -132,7 +132,7 @@ $(TRAINS): pyproject.toml constraints.txt
 	touch $@
 
 $(READY): $(TRAINS)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,mujoco,torch,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,mujoco,torch,hdf5,minari,dev]"
 	touch $@
 
 clean:

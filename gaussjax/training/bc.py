@@ -15,9 +15,9 @@ from jaxtyping import Array
 from gaussjax import networks, normalize, spaces
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import where
-from gaussjax.data.recorded import Dataset as Dataset
-from gaussjax.data.recorded import read_dataset as read_dataset
-from gaussjax.data.recorded import refuse_infinite
+from gaussjax.data import Episodes as Dataset
+from gaussjax.data import check
+from gaussjax.data import read_dataset as read_dataset
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import (
@@ -162,7 +162,7 @@ def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
             f"dataset: expected {expected[0]} observations and {expected[1]} actions a row, as the policy has, got "
             f"{widths[0]} and {widths[1]}. Use a dataset of the same environment."
         )
-    refuse_infinite(dataset)
+    check(dataset, None, None)
     _refuse_outside(dataset.actions, policy)
     optimizer = promoting(optax.adam(config.learning_rate))
     unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"

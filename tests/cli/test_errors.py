@@ -58,9 +58,9 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
 
 # Each line with words of the one line that answers it. {json} is a file, {folder} an empty folder.
 WRONG = [
-    ("", "command: expected one of train, resume, evaluate, info, export, convert, got none. See gaussjax --help."),
+    ("", "command: expected one of train, resume, evaluate, record, info, export, convert, got none. See gaussjax --help."),
     ("trian ppo Pendulum-v1", "got 'trian'. Did you mean 'train'?"),
-    ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, info, export, convert, got '--seed'."),
+    ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, record, info, export, convert, got '--seed'."),
     ("train", "algorithm: expected one of ppo, sac, bc, got none."),
     ("train trpo Pendulum-v1", "algorithm: expected one of ppo, sac, bc, got 'trpo'. See gaussjax --help."),
     ("train ppo", "expected ENVIRONMENT, got none. See gaussjax train ppo --help."),
@@ -148,6 +148,29 @@ WRONG = [
     ("evaluate no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
     ("evaluate no-such-file/policy", "file: no-such-file/policy cannot be read (No such file or directory)."),
     ("evaluate {folder}", "got the folder {folder}, which has no .safetensors file. Name a file."),
+    ("record --out a.npz", "file: expected a policy, or an environment with --uniform. Name one of them."),
+    ("record no-such-file --uniform Pendulum-v1 --out a.npz", "file: expected a policy, or an environment with --unif"),
+    ("record no-such-file", "out: expected a new file, or the name of a dataset with --minari. Name one of them."),
+    ("record no-such-file --out a.npz --minari a/b-v0", "out: expected a new file, or the name of a dataset with"),
+    ("record no-such-file --out a.csv", "out: expected a name that ends in .npz, .hdf5 or .h5, got a.csv."),
+    (
+        "record no-such-file --out {folder}/no/a.npz",
+        "out: expected an existing folder, got {folder}/no. Make it first.",
+    ),
+    ("record no-such-file --out a.npz", "file: no-such-file cannot be read (No such file or directory)."),
+    (
+        "record --uniform Pendulum-v1 --stochastic --out a.npz",
+        "uniform: expected no --stochastic and no --environment.",
+    ),
+    (
+        "record --uniform CartPole-v1 --out a.npz",
+        "environment: CartPole-v1 cannot be recorded: box: expected a Box, got",
+    ),
+    (
+        "record --uniform Pendulum-v9 --out a.npz",
+        "environment: expected a version that can be made, got",
+    ),
+    ("record --uniform Pendulum-v1 --minari 'no name'", "minari: expected a name with a version such as"),
     ("info no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
     ("info {folder}", "file: expected a policy file, or the folder of a training with its policy.safetensors"),
     ("export no-such-file --format numpy", "file: no-such-file cannot be read"),
