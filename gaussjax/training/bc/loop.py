@@ -1,247 +1,187 @@
-"""Behavioural cloning: maximum likelihood of recorded actions."""
+"""The training loop of behavioural cloning: epochs over a dataset in memory, or over chunks of a dataset on disk."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array
+from jax.core import Tracer
+from jaxtyping import Array, Float
 
-from gaussjax import networks, normalize, spaces
-from gaussjax.core.choices import choose
+from gaussjax import data
 from gaussjax.core.compiled import where
-from gaussjax.data.recorded import Dataset as Dataset
-from gaussjax.data.recorded import read_dataset as read_dataset
-from gaussjax.data.recorded import refuse_infinite
-from gaussjax.policy import Params, Policy, checks
+from gaussjax.data import Episodes
+from gaussjax.policy import Policy, checks
 from gaussjax.random.permutation import permutation
-from gaussjax.training.algorithm import (
-    KINDS,
-    check_argument,
-    check_options,
-    check_reduction,
-    counted,
-    log_std_clipped,
-    normalized,
-    promoting,
-    without_axis,
-    without_pixels,
-)
-from gaussjax.training.algorithm import Algorithm as Algorithm
+from gaussjax.training.algorithm import Algorithm, check_argument, check_reduction, counted, without_pixels
+from gaussjax.training.bc.config import Best, Config, Learner, State, first_best
+from gaussjax.training.bc.samples import Chunks, Samples, Source, has_images, split, statistics
+from gaussjax.training.bc.update import make_assess, make_evaluate, make_learn, make_optimizer
+
+# Rows of a minibatch without gradients.
+_VALIDATION_ROWS = 4096
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Options of behavioural cloning.
+def make(
+    dataset: Episodes,
+    policy: Policy,
+    config: Config,
+    *,
+    weights: Callable[[Episodes], Float[Any, " steps"]] | None = None,
+) -> Algorithm:
+    """A training loop that maximises the likelihood of recorded actions, or minimises their squared error.
 
-    Example:
-        >>> Config(num_epochs=20).batch_size
-        256
-    """
-
-    num_epochs: int = 50
-    """Passes over the dataset."""
-    batch_size: int = 256
-    """Pairs of observation and action in a minibatch; an epoch drops a last, smaller minibatch."""
-    learning_rate: float = 1e-3
-    """Step size of Adam."""
-    entropy_coefficient: float = 0.0
-    """Weight of the entropy bonus."""
-    variance_weight: float = 0.5
-    """Power of the variance in the weight of each pair's log-likelihood; 0 is plain maximum likelihood."""
-    normalize_observations: bool = True
-    """Scale observations to mean 0 and variance 1 by the statistics of the dataset."""
-    policy: Literal["gaussian", "squashed_gaussian", "truncated_gaussian"] = "gaussian"
-    """Kind of policy: clipped to the Box, squashed into it by tanh, or truncated to it."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
-    activation: str = "tanh"
-    """Activation of the hidden layers."""
-
-    def __post_init__(self) -> None:
-        check_options(self, ("num_epochs", "batch_size"), ("learning_rate",))
-        if self.policy not in KINDS:
-            choose(KINDS, self.policy, "policy")
-
-
-class State(NamedTuple):
-    """Training state of behavioural cloning.
-
-    Attributes:
-        params: Parameters of the policy.
-        optimizer: State of Adam.
-        key: PRNG key of later epochs.
-        observation_statistics: Statistics of the dataset for `gaussjax.normalize`.
-        steps: Epochs so far, int32; the counter stays at 2³¹ - 1.
-    """
-
-    params: Params
-    optimizer: Any
-    key: Array
-    observation_statistics: normalize.Statistics
-    steps: Array
-
-
-def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
-    """Default policy of cloning: a diagonal Gaussian with a state-dependent standard deviation.
-
-    With `config.policy` "gaussian", actions are clipped to the Box; log-densities score the samples before the clip.
-
-    Args:
-        observation_space: A Gymnasium space, an int (length of a vector) or a shape.
-        action_space: A Gymnasium Box of any shape.
-        config: Options of the network.
-
-    Returns:
-        The policy.
-
-    Example:
-        >>> from gaussjax import spaces
-        >>> make_policy(3, spaces.Box(shape=(1,)), Config()).spec.kind
-        'gaussian'
-    """
-    network = networks.MLP(config.hidden_sizes, config.activation, output_activation=None, std="state")
-    options = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
-    return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False, **options)
-
-
-def make(dataset: Dataset, policy: Policy, config: Config) -> Algorithm:
-    """A training loop that maximises the likelihood of a dataset.
-
-    Plain maximum likelihood divides the errors of the mean by the variance. Pairs that are hard to predict then
+    Plain maximum likelihood divides the errors of the mean by the variance. Rows that are hard to predict then
     increase the standard deviation instead of improving the mean; `variance_weight` counteracts this effect. The weight
     takes the variance from `distribution.stddev()`, in units of the action. A distribution of your own without
     `stddev` is weighted by exp(2 log_std).
 
+    Some episodes are held out (`validation_share`). Their score chooses the best policy, which is `state.params`; a
+    critic is neither trained nor used. Weights of rows are divided by their mean. A row of weight 0 is not trained on,
+    though a recurrent policy sees its observation.
+
     Args:
-        dataset: Result of `read_dataset`.
+        dataset: Result of `gaussjax.data.read_dataset`, or `Episodes` of your own.
         policy: A policy that sums its log-densities, such as the policy from `make_policy`.
         config: The options.
+        weights: A function from an episode to the weight of each of its rows, `(T,)`; or None for the weights of the
+            dataset, which are equal if it has none.
 
     Returns:
-        A loop whose `init` and `step` are pure and compiled; a step is an epoch. Gradients that are not finite
-        are skipped and counted in the metric `skipped`. The metric `mean_error` is the mean absolute difference of
-        the deterministic actions from the recorded ones.
+        A loop whose `init` and `step` are pure and compiled; a step is an epoch. Only the step of a dataset that is
+        read in chunks does not work inside `jax.jit`. Gradients that are not finite are skipped and counted in the
+        metric `skipped`. The metric `score` chooses the best policy: the log-likelihood in nats for each dimension of
+        the action, or minus the mean squared error. `loop.done(state)` is True after `patience` epochs without a better
+        score.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: The dataset is smaller than a minibatch, holds NaN or infinities or does not fit the spaces of the
-            policy, or the policy does not sum its log-densities.
+        ValueError: The dataset is smaller than a minibatch, holds NaN or infinities, does not fit the spaces of the
+            policy or lacks the episodes that an option needs; the weights are no numbers of 0 or more; or the policy
+            does not sum its log-densities.
 
     Example:
-        >>> import gaussjax, numpy as np
+        >>> from gaussjax import spaces
+        >>> from gaussjax.training import bc
         >>> observations = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(64, 1)
-        >>> config = Config(batch_size=32, hidden_sizes=(8,))
-        >>> policy = make_policy(1, gaussjax.spaces.Box(-1.0, 1.0, (1,)), config)
-        >>> loop = make(Dataset(observations, -observations), policy, config)
+        >>> config = bc.Config(batch_size=32, hidden_sizes=(8,))
+        >>> policy = bc.make_policy(1, spaces.Box(-1.0, 1.0, (1,)), config)
+        >>> loop = bc.make(Episodes(observations, -observations), policy, config)
         >>> state, metrics = loop.step(loop.init(jax.random.key(0)))
         >>> sorted(metrics)
-        ['entropy', 'gradient_norm', 'log_prob', 'log_std_clipped', 'mean_error', 'skipped', 'step']
+        ['entropy', 'gradient_norm', 'log_prob', 'log_std_clipped', 'mean_error', 'score', 'skipped', 'step']
 
     Source:
-        Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation; the weight:
-        Seitzer et al. 2022, on the pitfalls of heteroscedastic uncertainty estimation (arXiv:2203.09168).
+        Pomerleau 1991, efficient training of artificial neural networks for autonomous navigation; the weight of the
+        variance: Seitzer et al. 2022, on the pitfalls of heteroscedastic uncertainty estimation (arXiv:2203.09168).
     """
     order = "Call make(dataset, policy, config)."
-    for name, value, kind in (("dataset", dataset, Dataset), ("policy", policy, Policy), ("config", config, Config)):
+    for name, value, kind in (("dataset", dataset, Episodes), ("policy", policy, Policy), ("config", config, Config)):
         check_argument(name, value, kind, order)
     check_reduction(policy)
     config = without_pixels(config, policy)
-    count = len(dataset.actions)
-    if count < config.batch_size:
-        raise ValueError(f"batch_size: expected at most the {count} pairs of the dataset, got {config.batch_size}.")
-    expected = spaces.size(policy.spec.observation_space), spaces.size(policy.spec.action_space)
-    widths = math.prod(dataset.observations.shape[1:]), math.prod(dataset.actions.shape[1:])
-    if widths != expected:
+    recurrent = bool(jax.tree.leaves(policy.initial_carry((1,))))
+    space = policy.spec.observation_space
+    data.check(dataset, space, policy.spec.action_space)
+    _refuse_options(dataset, config, recurrent, space)
+    starts, *parts = split(dataset, weights, config.validation_share)
+    source = Source(dataset, starts, space, config.burn_in, config.sequence_length if recurrent else None)
+    length = source.length or 1
+    batch = config.batch_size // length
+    training = Chunks(source, parts[0], config.chunk_size)
+    if len(training.first) < batch:
+        count = int(np.sum(parts[0] > 0))
         raise ValueError(
-            f"dataset: expected {expected[0]} observations and {expected[1]} actions a row, as the policy has, got "
-            f"{widths[0]} and {widths[1]}. Use a dataset of the same environment."
+            f"batch_size: expected at most the {count:,} rows to train on, got {config.batch_size:,}. Choose a smaller "
+            f"number, or record more."
         )
-    refuse_infinite(dataset)
-    _refuse_outside(dataset.actions, policy)
-    optimizer = promoting(optax.adam(config.learning_rate))
-    unclipped = dict(policy.spec.options).get("clipped_log_prob") == "unclipped"
-    scored = "raw_actions" if unclipped else "taken_actions"
-    data = Dataset(jnp.asarray(dataset.observations), jnp.asarray(dataset.actions))
+    validation: Any = ()
+    if parts[1].any():
+        validation = Chunks(source, parts[1], config.chunk_size, _VALIDATION_ROWS // length or 1)
+    elif config.patience is not None:
+        raise ValueError(
+            "patience: expected validation episodes, whose score tells when to stop, got none. Set validation_share, "
+            "or leave patience out."
+        )
+    found = statistics(source, parts[0], config.chunk_size)
+    optimizer, evaluate = make_optimizer(config), make_evaluate(policy, config)
+    learn = jax.jit(make_learn(policy, evaluate, config, batch))
+    assess = jax.jit(make_assess(evaluate, _VALIDATION_ROWS // length or 1))
 
     def init(key: Array) -> State:
         checks.key(key)
         key, params_key = jax.random.split(key)
         params = policy.init(params_key)
-        statistics = normalize.update(normalize.init(data.observations.shape[1:]), data.observations)
-        return State(params, optimizer.init(params), key, statistics, jnp.zeros((), jnp.int32))
+        learner = Learner(params, optimizer.init(params))
+        return State(learner, first_best(params) if validation else (), key, found, jnp.zeros((), jnp.int32))
 
-    def loss(params: Params, observations: Array, actions: Array) -> tuple[Array, dict[str, Array]]:
-        log_prob, entropy, outputs = policy.evaluate(params, observations, **{scored: actions})
-        log_prob, entropy = without_axis(policy, log_prob), without_axis(policy, entropy)
-        # Stop gradients of outputs that are used only for metrics and weights.
-        outputs = jax.lax.stop_gradient(outputs)
-        distribution = policy.distribution(outputs)
-        # The weight is the geometric mean of the variances, to the power of variance_weight.
-        weight = jnp.exp(2.0 * config.variance_weight * jnp.mean(_log_stddev(distribution, outputs), axis=-1))
-        weighted = jnp.mean(weight * log_prob)
-        log_prob, entropy = jnp.mean(log_prob), jnp.mean(entropy)
-        _, means, _ = policy.kind.sample(distribution, None, "sum")
-        total = -weighted - config.entropy_coefficient * entropy
-        return total, {
-            "log_prob": log_prob,
-            "entropy": entropy,
-            "mean_error": jnp.mean(jnp.abs(means - actions)),
-            "log_std_clipped": log_std_clipped(policy, outputs["log_std"]),
-        }
-
-    @jax.jit
-    def step(state: State) -> tuple[State, dict[str, Array]]:
+    def epoch(state: State, training: Sequence[Samples], validation: Sequence[Samples]) -> Any:
         key, shuffle_key = jax.random.split(state.key)
-        observations = normalized(config, state.observation_statistics, data.observations)
-        order = permutation(shuffle_key, count)[: count - count % config.batch_size]
+        order_key, *chunk_keys = jax.random.split(shuffle_key, 1 + len(training))
+        learner, steps = state.learner, []
+        for i in range(1) if len(training) == 1 else np.asarray(permutation(order_key, len(training))):
+            learner, taken = learn(learner, state.observation_statistics, training[i], chunk_keys[i])
+            steps.append(taken)
+        sums = [
+            assess(learner.params, state.observation_statistics, validation[i]) for i in range(len(validation))
+        ]
+        return _finish(state._replace(learner=learner, key=key), steps, sums)
 
-        def gradient_step(carry: tuple[Params, Any], rows: Array) -> Any:
-            params, moments = carry
-            value_and_grad = jax.value_and_grad(loss, has_aux=True)
-            (total, metrics), gradients = value_and_grad(params, observations[rows], data.actions[rows])
-            metrics["gradient_norm"] = optax.tree.norm(gradients)
-            usable = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
-            updates, following = optimizer.update(gradients, moments, params)
-            new = optax.apply_updates(params, updates), following
-            return where(usable, new, carry), (metrics, usable)
+    resident = len(training) == 1 and len(validation) <= 1
+    compiled = jax.jit(epoch)
+    if resident:
+        samples = (training[0],), tuple(validation[i] for i in range(len(validation)))
 
-        batches = order.reshape(-1, config.batch_size)
-        carry, (metrics, usable) = jax.lax.scan(gradient_step, (state.params, state.optimizer), batches)
-        # If all gradient steps were skipped, the mean over none makes the metrics NaN.
-        metrics = {name: jnp.mean(metric, where=usable) for name, metric in metrics.items()}
-        steps = counted(state.steps, 1)
-        state = State(*carry, key, state.observation_statistics, steps)
-        return state, {"step": steps, **metrics, "skipped": jnp.sum(~usable)}
+    def step(state: State) -> tuple[State, dict[str, Array]]:
+        if resident:
+            return compiled(state, *samples)
+        if isinstance(state.steps, Tracer):
+            raise ValueError(
+                f"chunk_size: expected the dataset in one chunk inside jax.jit, got {len(training)} chunks. Increase "
+                f"chunk_size, or call step outside of jit."
+            )
+        return epoch(state, training, validation)
 
-    return Algorithm(init, step, policy, normalizes=config.normalize_observations)
+    done = partial(_is_done, config.patience)
+    return Algorithm(init, step, policy, normalizes=config.normalize_observations, done=done)
 
 
-def _refuse_outside(actions: Any, policy: Policy) -> None:
-    """Raises ValueError for recorded actions whose density is 0 under every policy of this kind."""
-    kind = policy.kind
-    if kind.support is None or kind.network_outputs:
-        return
-    actions = jnp.asarray(actions).reshape(len(actions), -1)
-    density = kind.log_prob(kind.distribution(actions, jnp.zeros_like(actions), {}), actions, "sum")
-    outside = np.flatnonzero(np.isneginf(density))
-    if outside.size:
+@jax.jit
+def _finish(state: State, steps: list[Any], sums: list[dict[str, Array]]) -> tuple[State, dict[str, Array]]:
+    """State and metrics after the gradient steps of an epoch, given the sums over its validation episodes."""
+    metrics, usable = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *steps)
+    # If all gradient steps were skipped, the mean over none makes the metrics NaN.
+    metrics = {name: jnp.mean(metric, where=usable) for name, metric in metrics.items()}
+    state = state._replace(steps=counted(state.steps, 1))
+    if sums:
+        total = jax.tree.map(lambda *parts: sum(parts), *sums)
+        metrics["score"] = total["score"] / total["weight"]
+        metrics |= {f"validation_{name}": total[name] / total["rows"] for name in ("log_prob", "mean_error")}
+        # NaN is no better score.
+        new = Best(state.learner.params, metrics["score"], state.steps)
+        best = where(metrics["score"] > state.best.score, new, state.best)
+        state, metrics["best_epoch"] = state._replace(best=best), best.epoch
+    return state, {"step": state.steps, **metrics, "skipped": jnp.sum(~usable)}
+
+
+def _is_done(patience: int | None, state: State) -> bool:
+    return patience is not None and int(state.steps) - int(state.best.epoch) >= patience
+
+
+def _refuse_options(dataset: Episodes, config: Config, recurrent: bool, space: Any) -> None:
+    """Raises ValueError for options that the dataset or the policy cannot have."""
+    if recurrent:
+        config.check_sequences()
+    if recurrent and dataset.starts is None:
         raise ValueError(
-            f"dataset: expected actions within {kind.support}, got {outside.size} rows outside, first {outside[0]}. "
-            f"Clip them to the Box, or use another kind of policy."
+            "dataset: expected the first rows of episodes in `starts` for a recurrent policy, got None. Mark them, or "
+            "give a list of episodes."
         )
-
-
-def _log_stddev(distribution: Any, outputs: dict[str, Any]) -> Array:
-    """Logarithm of the standard deviation of each action, or log_std if the distribution does not define it."""
-    try:
-        stddev = distribution.stddev()
-    except NotImplementedError:
-        return outputs["log_std"]
-    # A squashed action far beyond a bound may have a standard deviation that rounds to 0.
-    return jnp.log(jnp.maximum(stddev, jnp.finfo(stddev.dtype).tiny))
+    if config.augment and not has_images(space):
+        raise ValueError(
+            f"augment: expected images of dtype uint8 among the observations, got {space}. Leave augment out."
+        )
