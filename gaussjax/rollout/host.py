@@ -15,6 +15,7 @@ from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded, named, wrong_shape
 from gaussjax.rollout.smoothness import Smoothness
+from gaussjax.spaces.arrays import storage
 
 if TYPE_CHECKING:
     import gymnasium
@@ -103,7 +104,7 @@ class Runner:
                 f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
             )
         self.environments = environments
-        self.observations = _stored(spaces.as_space(environments.single_observation_space))
+        self.observations = storage(environments.single_observation_space)
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self.timeout: float | None = None
@@ -206,18 +207,6 @@ class Runner:
                 f"check its actions, rewards and time step."
             )
         return values
-
-
-def _stored(space: spaces.Space) -> Any:
-    """Shapes and dtypes in which observations are kept, nested like the space."""
-    if isinstance(space, spaces.Dict):
-        return {name: _stored(part) for name, part in space.items}
-    if isinstance(space, spaces.Tuple):
-        return tuple(map(_stored, space.items))
-    dtype = np.float32 if isinstance(space, spaces.Box) else np.int32
-    if isinstance(space, spaces.Box) and space.dtype == "uint8":
-        dtype = np.uint8
-    return jax.ShapeDtypeStruct(spaces.zeros(space, full=np.full).shape, dtype)
 
 
 def _copied(observations: Any, stored: Any) -> Any:
