@@ -34,7 +34,9 @@ EXPLORATIONS = ("white", "held", "colored")
 # Kinds of policy that an algorithm makes by name.
 KINDS = {kind.__name__: kind for kind in (gaussian, squashed_gaussian, truncated_gaussian)}
 # Recurrent networks that an algorithm makes by name.
-CELLS: dict[str, Any] = {cell.__name__.lower(): cell for cell in (networks.RNN, networks.GRU, networks.LSTM, networks.MinGRU)}
+CELLS: dict[str, Any] = {
+    cell.__name__.lower(): cell for cell in (networks.RNN, networks.GRU, networks.LSTM, networks.MinGRU)
+}
 
 
 class Algorithm(NamedTuple):

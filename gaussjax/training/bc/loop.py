@@ -126,9 +126,7 @@ def make(
         for i in range(1) if len(training) == 1 else np.asarray(permutation(order_key, len(training))):
             learner, taken = learn(learner, state.observation_statistics, training[i], chunk_keys[i])
             steps.append(taken)
-        sums = [
-            assess(learner.params, state.observation_statistics, validation[i]) for i in range(len(validation))
-        ]
+        sums = [assess(learner.params, state.observation_statistics, validation[i]) for i in range(len(validation))]
         return _finish(state._replace(learner=learner, key=key), steps, sums)
 
     resident = len(training) == 1 and len(validation) <= 1

@@ -57,10 +57,7 @@ class Source(NamedTuple):
 
     def read(self, first: np.ndarray, weights: np.ndarray) -> Samples:
         """Samples that begin in the rows `first`, in increasing order; `weights` has one number for each row."""
-        if self.length is None:
-            rows = first
-        else:
-            rows = first[:, None] + np.arange(-self.burn_in, self.length)
+        rows = first if self.length is None else first[:, None] + np.arange(-self.burn_in, self.length)
         # Before the first row and after the last one its copies stand, with no weight.
         inside = np.clip(rows, 0, len(weights) - 1)
         observations, actions = self._rows(inside.reshape(-1))
