@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
-from gaussjax.cli.file_options import Convert, Export, Hint, Info
+from gaussjax.cli.file_options import Convert, Export, Hint, Info, Resume
 from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_exploration, check_options
@@ -179,14 +179,8 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Measure the returns of a policy in its environment.
-
-    Examples:
-        gaussjax evaluate runs/pendulum
-        gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
-        gaussjax evaluate runs/pendulum --stochastic --hold 8
-    """
+class Play:
+    """Options of the commands that run a policy in its environment."""
 
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
@@ -210,8 +204,6 @@ class Evaluate:
     """Steps for which held noise stays the same, as for train."""
     beta: float | None = None
     """Exponent of colored noise, as for train."""
-    gif: Path | None = None
-    """New GIF file with a recording of the first episode."""
 
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
@@ -226,27 +218,51 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Resume:
-    """Continue a training from its last checkpoint.
+class Evaluate(Play):
+    """Measure the returns of a policy in its environment.
 
     Examples:
-        gaussjax resume runs/pendulum
-        gaussjax resume runs/reach --environment myrobot:Reach-v0
-        gaussjax resume runs/pendulum --total-steps 1e6
+        gaussjax evaluate runs/pendulum
+        gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
+        gaussjax evaluate runs/pendulum --stochastic --hold 8
     """
 
-    folder: Annotated[Path, Hint("FOLDER")]
-    """Folder of the results, made by train."""
-    distributed: str | None = None
-    """Train on many devices, as for train ppo; each process reads the folder."""
-    environment: str | None = None
-    """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
-    total_steps: Annotated[int | None, Hint(default="the total of the run")] = None
-    """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
+    gif: Path | None = None
+    """New GIF file with a recording of the first episode."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record(Play):
+    """Record episodes of a policy as a dataset for train bc.
+
+    Examples:
+        gaussjax record runs/pendulum --episodes 100 --out recorded.npz
+        gaussjax record runs/pendulum --stochastic --minari pendulum/expert-v0
+        gaussjax record --uniform Pendulum-v1 --out random.hdf5
+    """
+
+    file: Annotated[Path | None, Hint("POLICY")] = None
+    """Policy file, written by train or by gaussjax.save; or the folder of a training."""
+    seed: int = 3 * EVALUATION_SEED
+    """Random seed of the first episode, which is none of an evaluation; each further seed is larger by 1."""
+    out: Path | None = None
+    """New file to write; its suffix .npz, .hdf5 or .h5 is its format."""
+    minari: str | None = None
+    """Name of a new dataset in Minari's local store, such as pendulum/expert-v0, in place of a file."""
+    uniform: str | None = None
+    """Name of an environment in which actions are uniform in the Box, in place of those of a policy."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         with usage_errors(ValueError):
-            check_options(self, ("total_steps",), ())
+            if (self.file is None) == (self.uniform is None):
+                raise ValueError("file: expected a policy, or an environment with --uniform. Name one of them.")
+            if (self.out is None) == (self.minari is None):
+                raise ValueError("out: expected a new file, or the name of a dataset with --minari. Name one of them.")
+            if self.out is not None and self.out.suffix.lower() not in (".npz", ".hdf5", ".h5"):
+                raise ValueError(f"out: expected a name that ends in .npz, .hdf5 or .h5, got {self.out}.")
+            if self.uniform is not None and (self.stochastic or self.environment is not None):
+                raise ValueError("uniform: expected no --stochastic and no --environment. Leave them out.")
 
 
 # Each command by its words.
@@ -254,6 +270,7 @@ COMMANDS: dict[str, Any] = {
     **{f"train {name}": kind for name, kind in TRAIN.items()},
     "resume": Resume,
     "evaluate": Evaluate,
+    "record": Record,
     "info": Info,
     "export": Export,
     "convert": Convert,

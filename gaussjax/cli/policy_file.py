@@ -20,7 +20,7 @@ from gaussjax import envs, files, rollout, spaces
 from gaussjax import export as programs
 from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.options import Convert, Evaluate, Export, Info, named_values
+from gaussjax.cli.options import Convert, Evaluate, Export, Info, Play, named_values
 from gaussjax.cli.progress import print_line
 from gaussjax.core.choices import choose
 from gaussjax.core.text import printable
@@ -46,30 +46,8 @@ def evaluate(command: Evaluate) -> None:
         raise UsageError(f"gif: expected an existing folder, got {command.gif.parent}.")
     if command.gif and command.gif.is_dir():
         raise UsageError(f"gif: expected the name of a file, got the folder {command.gif}.")
-    file = _policy(command.file)
-    _refuse_itself("gif", command.gif, file)
-    with _readable(file):
-        loaded = files.load(file)
-    environment = command.environment or loaded.metadata.get("environment")
-    if environment is None:
-        raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
-    name, chosen = environment, named_values(command.environment_options)
-    if command.environment is None:
-        refuse_import(environment, file)
-        saved = loaded.metadata.get("environment_options")
-        saved = saved if isinstance(saved, dict) else {}
-        chosen = {option: saved[option] for option in _SAVED_OPTIONS if option in saved} | chosen
-    draws = command.gif and environment.partition(":")[0] not in envs.PACKAGES
-    with environment_errors(environment):
-        render: dict[str, Any] = {"render_mode": "rgb_array"} if draws else {}
-        made = envs.make(environment, **chosen, **render)
-    if isinstance(made, envs.Environment):
-        if command.gif:
-            raise UsageError(f"gif: expected an environment of Gymnasium, which draws pictures, got {environment}.")
-        environment = made
-    else:
-        close(made, command.timeout)
-        announce_environments("episodes", environment, episodes, chosen)
+    _refuse_itself("gif", command.gif, _policy(command.file))
+    loaded, name, chosen, environment = opened(command, draws=command.gif is not None)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(
@@ -106,6 +84,41 @@ def evaluate(command: Evaluate) -> None:
         print_line(f"{command.gif}: the first episode, return {returns[0]:.1f}, {len(recorder.pictures)} pictures")
 
 
+def opened(command: Play, draws: bool = False) -> tuple[files.Loaded, str, dict[str, Any], Any]:
+    """The policy of a command, and the name, the options and the record or the name of its environment.
+
+    Args:
+        command: Options of the command.
+        draws: True for an environment that draws pictures.
+    """
+    file = _policy(command.file)
+    with _readable(file):
+        loaded = files.load(file)
+    name, chosen = command.environment or loaded.metadata.get("environment"), named_values(command.environment_options)
+    if name is None:
+        raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
+    if command.environment is None:
+        refuse_import(name, file)
+        saved = loaded.metadata.get("environment_options")
+        saved = saved if isinstance(saved, dict) else {}
+        chosen = {option: saved[option] for option in _SAVED_OPTIONS if option in saved} | chosen
+    return loaded, name, chosen, made(name, chosen, command, draws)
+
+
+def made(name: str, chosen: dict[str, Any], command: Play, draws: bool = False) -> Any:
+    """The record of a JAX environment, or the name of one of Gymnasium; raises UsageError if it cannot be made."""
+    with environment_errors(name):
+        render: dict[str, Any] = {"render_mode": "rgb_array"}
+        found = envs.make(name, **chosen, **(render if draws and name.partition(":")[0] not in envs.PACKAGES else {}))
+    if isinstance(found, envs.Environment):
+        if draws:
+            raise UsageError(f"gif: expected an environment of Gymnasium, which draws pictures, got {name}.")
+        return found
+    close(found, command.timeout)
+    announce_environments("episodes", name, command.episodes, chosen)
+    return name
+
+
 def _smoothness(found: Any) -> str:
     share = "" if np.isnan(found.relative_change) else f" ({found.relative_change:.1%} of half the Box's width)"
     return (
@@ -134,7 +147,7 @@ def export(command: Export) -> None:
     write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     _refuse_itself("out", path, file)
-    _refuse_existing(path, command.force)
+    refuse_existing(path, command.force)
     with _readable(file):
         policy, params, normalizer, metadata = files.load(file)
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
@@ -153,7 +166,7 @@ def convert(command: Convert) -> None:
     """Writes the policy of another library as a policy file, and prints the settings that the checkpoint lacks."""
     file, library = command.file, command.from_
     path = command.out or Path(f"{file.with_suffix('') if file.is_file() else file}.safetensors")
-    _refuse_existing(path, command.force)
+    refuse_existing(path, command.force)
     # Imported on first use, because the other commands need no reader.
     read = importlib.import_module(f"gaussjax.interop.{library}").read
     with usage_errors(ValueError, TypeError):
@@ -175,10 +188,11 @@ def convert(command: Convert) -> None:
         print_line(f"The file does not say, and this was assumed: {settings}. Change it with --options.")
 
 
-def _refuse_existing(path: Path, force: bool) -> None:
+def refuse_existing(path: Path, force: bool | None) -> None:
+    """Raises UsageError if a path exists; `force` replaces a file, and is None for commands that never do."""
     # A link counts as a file, even if it leads nowhere.
     if path.is_dir() or (os.path.lexists(path) and not force):
-        repair = "" if path.is_dir() else ", or replace this one with --force"
+        repair = "" if path.is_dir() or force is None else ", or replace this one with --force"
         raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +14,8 @@ import numpy as np
 
 from gaussjax.core.text import FileError, quoted
 from gaussjax.data.episodes import Rows
+from gaussjax.spaces import Box, Dict, MultiDiscrete, Space, Tuple, as_space, bounds
+from gaussjax.spaces.arrays import storage
 
 # Bytes of episodes that are kept, because each leaf of a slice is read on its own.
 _KEPT = 2**28
@@ -83,3 +88,69 @@ def episodes(dataset: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
             return Rows((length, *leaf.shape[1:]), leaf.dtype, read)
 
         yield f"{where}: episode {index}", jax.tree_util.tree_map_with_path(rows, jax.tree.map(np.asarray, form))
+
+
+def refuse_used(name: str) -> Path:
+    """Path of a new dataset in the local store; raises ValueError for a used name, or one that is none of Minari's."""
+    minari = imported()
+    try:
+        minari.dataset.minari_dataset.parse_dataset_id(name)
+    except (ValueError, TypeError) as error:
+        raise FileError(
+            f"minari: expected a name with a version such as pendulum/expert-v0, got {quoted(name)}. Name another one."
+        ) from error
+    path = Path(minari.storage.datasets_root_dir.get_dataset_path(name))
+    if path.exists():
+        raise FileError(f"minari: {path} exists. Name another dataset, such as one with a higher version.")
+    return path
+
+
+def create(
+    name: str, episodes: Sequence[Mapping[str, Any]], observation_space: Any, action_space: Any, environment: str | None
+) -> None:
+    """Creates a dataset in Minari's local store; after an error nothing remains of it.
+
+    Args:
+        name: Name of the dataset, which has to be a new one.
+        episodes: Episodes as `gaussjax.rollout.record` returns them.
+        observation_space: Space of one observation.
+        action_space: Space of one action.
+        environment: Name of the environment in Gymnasium, or None.
+    """
+    import gymnasium
+
+    minari, path = imported(), refuse_used(name)
+    buffers = [minari.data_collector.EpisodeBuffer(id=i, **episode) for i, episode in enumerate(episodes)]
+    try:
+        with warnings.catch_warnings():
+            # Minari recommends an author and a description.
+            warnings.simplefilter("ignore")
+            minari.create_dataset_from_buffers(
+                name,
+                buffers,
+                None if environment is None else gymnasium.spec(environment),
+                observation_space=_of_gymnasium(as_space(observation_space)),
+                action_space=_of_gymnasium(as_space(action_space)),
+                jpeg_encoding=False,
+            )
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _of_gymnasium(space: Space) -> Any:
+    """The same space in Gymnasium, with the dtypes in which observations are stored."""
+    from gymnasium import spaces
+
+    match space:
+        case Dict():
+            return spaces.Dict({name: _of_gymnasium(inner) for name, inner in space.items})
+        case Tuple():
+            return spaces.Tuple([_of_gymnasium(inner) for inner in space.items])
+        case Box():
+            dtype = storage(space).dtype
+            low, high = (side.reshape(space.shape).astype(dtype) for side in bounds(space))
+            return spaces.Box(low, high, space.shape, dtype)
+        case MultiDiscrete():
+            return spaces.MultiDiscrete(space.nvec)
+    return spaces.Discrete(space.n, start=space.start)
