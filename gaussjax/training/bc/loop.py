@@ -91,8 +91,8 @@ def make(
     starts, *parts = split(dataset, weights, config.validation_share)
     source = Source(dataset, starts, space, config.burn_in, config.sequence_length if recurrent else None)
     length = source.length or 1
-    batch = config.batch_size // length
-    training = Chunks(source, parts[0], config.chunk_size)
+    batch, large = config.batch_size // length, max(1, _VALIDATION_ROWS // length)
+    training = Chunks(source, parts[0], config.chunk_size, batch)
     if len(training.first) < batch:
         count = int(np.sum(parts[0] > 0))
         raise ValueError(
@@ -101,16 +101,16 @@ def make(
         )
     validation: Any = ()
     if parts[1].any():
-        validation = Chunks(source, parts[1], config.chunk_size, _VALIDATION_ROWS // length or 1)
+        validation = Chunks(source, parts[1], config.chunk_size, large, filled=True)
     elif config.patience is not None:
         raise ValueError(
             "patience: expected validation episodes, whose score tells when to stop, got none. Set validation_share, "
             "or leave patience out."
         )
-    found = statistics(source, parts[0], config.chunk_size)
+    found = statistics(source, parts[0], config.normalize_observations)
     optimizer, evaluate = make_optimizer(config), make_evaluate(policy, config)
     learn = jax.jit(make_learn(policy, evaluate, config, batch))
-    assess = jax.jit(make_assess(evaluate, _VALIDATION_ROWS // length or 1))
+    assess = jax.jit(make_assess(evaluate, large))
 
     def init(key: Array) -> State:
         checks.key(key)

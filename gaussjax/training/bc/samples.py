@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from gaussjax.training.algorithm import first_statistics
 _ENOUGH_EPISODES, _DEFAULT_SHARE = 10, 0.1
 # Rows that are read and left out where the next row of a chunk is not further away.
 _GAP = 64
+_STATISTICS_SIZE = 2**24
 
 
 class Samples(NamedTuple):
@@ -91,11 +92,12 @@ class Chunks:
         source: Episodes and the form of the samples.
         weights: Weight of each row, `(T,)`; rows with weight 0 are in no sample, or have no loss in a sequence.
         size: Bytes of a chunk.
-        multiple: Number of samples of which a chunk is a multiple; samples without weight fill the rest up.
+        batch: Number of samples that a chunk has at least, if there are so many.
+        filled: Whether samples without weight fill each chunk up to a multiple of `batch`.
     """
 
-    def __init__(self, source: Source, weights: np.ndarray, size: int, multiple: int = 1):
-        self.source, self.weights, self.multiple = source, weights, multiple
+    def __init__(self, source: Source, weights: np.ndarray, size: int, batch: int, filled: bool = False):
+        self.source, self.weights, self.multiple = source, weights, batch if filled else 1
         first = np.arange(len(weights), dtype=np.int64)
         if source.length is None:
             self.first = first[weights > 0]
@@ -107,7 +109,7 @@ class Chunks:
         rows = 1 if source.length is None else source.length + source.burn_in
         sample = rows * sum(leaf.nbytes for leaf in numbers)
         count = len(self.first)
-        parts = min(max(1, math.ceil(count * sample / size)), max(1, count // multiple))
+        parts = max(1, min(math.ceil(count * sample / size), count // batch))
         self.edges = np.linspace(0, count, parts + 1).astype(int)
 
     def __len__(self) -> int:
@@ -152,7 +154,7 @@ def split(dataset: Episodes, weights: Any, share: float | None) -> tuple[np.ndar
                 f"validation_share=0."
             )
         # The same episodes for every seed, so that trainings can be compared.
-        order = np.asarray(permutation(jax.random.key(0), number))
+        order = np.asarray(permutation(jax.random.key(0, impl="threefry2x32"), number))
         held_out[order[: min(max(1, round(share * number)), number - 1)]] = True
     validation = np.repeat(held_out, np.diff([*begins, count]))
     parts = np.where(validation, np.float32(0), found), np.where(validation, found, np.float32(0))
@@ -187,19 +189,14 @@ def _weights(dataset: Episodes, function: Callable[[Episodes], Any] | None, begi
     return found
 
 
-def statistics(source: Source, weights: np.ndarray, size: int) -> normalize.Normalizer:
+def statistics(source: Source, weights: np.ndarray, normalizes: bool) -> normalize.Normalizer:
     """Statistics of the observations in all rows with a weight; each row counts once, whatever its weight."""
-    rows = Chunks(source._replace(length=None, burn_in=0), weights, size)
-    found: Any = None
-    for samples in _each(rows):
-        if found is None:
-            found = first_statistics(jax.tree.map(lambda leaf: leaf[0], samples.observations))
-        found = normalize.update(found, samples.observations)
+    found = first_statistics(spaces.zeros(source.space))
+    # Small chunks, because sums over images take several times their size.
+    rows = Chunks(source._replace(length=None, burn_in=0), weights, _STATISTICS_SIZE, 1)
+    for index in range(len(rows) if normalizes else 0):
+        found = normalize.update(found, rows[index].observations)
     return found
-
-
-def _each(chunks: Chunks) -> Iterator[Samples]:
-    return (chunks[index] for index in range(len(chunks)))
 
 
 def has_images(space: Any) -> bool:

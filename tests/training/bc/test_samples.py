@@ -94,7 +94,7 @@ def test_chunks_hold_each_row_once_and_train_the_same_loop(network):
     length = None if network == "mlp" else 4
     source = bc.samples.Source(dataset, dataset.starts, Box(shape=(2,)), 0, length)
     weights = np.where(np.arange(96) // 8 % 3 == 0, 0.0, 1.0).astype(np.float32)
-    chunks = bc.samples.Chunks(source, weights, 200)
+    chunks = bc.samples.Chunks(source, weights, 200, 2)
     read = [chunks[i] for i in range(len(chunks))]
     assert len(read) > 3
     seen = np.concatenate([samples.observations[np.asarray(samples.weights) > 0] for samples in read])
