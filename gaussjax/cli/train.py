@@ -336,10 +336,9 @@ def _digest(command: Any) -> dict[str, str]:
             paths = sorted(path for path in folder.rglob("*") if path.is_file())
         for path in paths:
             with untrusted.opened(path, whole=False) as (file, _):
-                while block := file.read(2**20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
         return {"dataset_sha256": digest.hexdigest()}
-    except ValueError as error:
-        raise UsageError(f"dataset: {error}") from error
+    except (ValueError, ModuleNotFoundError) as error:
+        raise UsageError(f"dataset: {str(error).removeprefix('dataset: ')}") from error
     except OSError as error:
         raise UsageError(f"dataset: {command.dataset} cannot be read ({error.strerror}).") from error

@@ -88,26 +88,26 @@ def make(
     space = policy.spec.observation_space
     data.check(dataset, space, policy.spec.action_space)
     _refuse_options(dataset, config, recurrent, space)
-    starts, *parts = split(dataset, weights, config.validation_share)
-    source = Source(dataset, starts, space, config.burn_in, config.sequence_length if recurrent else None)
+    episodes, starts, trained, held_out, scale = split(dataset, weights, config.validation_share)
+    source = Source(episodes, starts, scale, space, config.burn_in, config.sequence_length if recurrent else None)
     length = source.length or 1
     batch, large = config.batch_size // length, max(1, _VALIDATION_ROWS // length)
-    training = Chunks(source, parts[0], config.chunk_size, batch)
-    if len(training.first) < batch:
-        count = int(np.sum(parts[0] > 0))
+    training = Chunks(source, trained, config.chunk_size, batch)
+    if training.count < batch:
+        count = np.count_nonzero(trained)
         raise ValueError(
             f"batch_size: expected at most the {count:,} rows to train on, got {config.batch_size:,}. Choose a smaller "
             f"number, or record more."
         )
     validation: Any = ()
-    if parts[1].any():
-        validation = Chunks(source, parts[1], config.chunk_size, large, filled=True)
+    if held_out.any():
+        validation = Chunks(source, held_out, config.chunk_size, large, filled=True)
     elif config.patience is not None:
         raise ValueError(
             "patience: expected validation episodes, whose score tells when to stop, got none. Set validation_share, "
             "or leave patience out."
         )
-    found = statistics(source, parts[0], config.normalize_observations)
+    found = statistics(source, trained, config.normalize_observations)
     optimizer, evaluate = make_optimizer(config), make_evaluate(policy, config)
     learn = jax.jit(make_learn(policy, evaluate, config, batch))
     assess = jax.jit(make_assess(evaluate, large))
