@@ -116,6 +116,7 @@ def test_the_commands_of_the_page_exist(page):
 def test_the_commands_of_the_page_run(page, tmp_path):
     rng = np.random.default_rng(0)
     recorded = {"observations": rng.normal(size=(512, 3)), "actions": rng.uniform(-2.0, 2.0, (512, 1))}
+    recorded["starts"] = np.arange(512) % 32 == 0
     np.savez(tmp_path / "recorded.npz", **recorded)
     program = Path(sys.executable).with_name("gaussjax")
     own = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "minari")}

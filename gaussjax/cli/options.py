@@ -19,7 +19,8 @@ from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_exploration, check_options
 
 EVALUATION_SEED = 10_000
-_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "std", "initial_log_std")
+_NETWORK = ("network", "sequence_length", "burn_in", "recurrent_size", "hidden_sizes", "activation", "std")
+_NETWORK += ("initial_log_std",)
 
 
 def named_values(words: Sequence[str], what: str = "environment_options") -> dict[str, Any]:
@@ -126,14 +127,14 @@ class TrainBC(Train):
 
     Examples:
         gaussjax train bc Pendulum-v1 --dataset recorded.npz
-        gaussjax train bc Pendulum-v1 --dataset recorded.csv --num-epochs 200
-        gaussjax train bc myrobot:Reach-v0 --dataset recorded.npz --out runs/cloned
+        gaussjax train bc Pendulum-v1 --dataset recorded.csv --total-epochs 200 --patience 20
+        gaussjax train bc myrobot:Reach-v0 --dataset minari:robot/reach/expert-v0 --network lstm --out runs/cloned
     """
 
     algorithm = "bc"
 
-    dataset: Path
-    """An .npz file with observations and actions, or a .csv file with columns observation_0, …, action_0, …."""
+    dataset: str
+    """A file (.npz, .hdf5, .h5 or .csv) with observations and actions, or minari:NAME for a dataset of Minari."""
     config: bc.Config = dataclasses.field(default_factory=bc.Config)
 
 
@@ -148,14 +149,15 @@ FIXED = (
     *("algorithm", "environment", "backend", "num_envs", "network", "policy", "recurrent_size", "hidden_sizes"),
     *("exploration", "hold", "beta"),
     *("buffer_size", "num_critics", "normalize_observations", "actor_keys", "critic_keys"),
+    *("std", "weight_decay", "validation_share"),
 )
 
 
 def to_dict(command: Any) -> dict[str, Any]:
     """Options of a training command as a JSON-able dict, to be saved in the folder of its results."""
     saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
-    if "dataset" in saved:
-        saved["dataset"] = str(command.dataset.resolve())
+    if not saved.get("dataset", "minari:").startswith("minari:"):
+        saved["dataset"] = str(Path(command.dataset).resolve())
     return {"algorithm": command.algorithm, **saved, **dataclasses.asdict(command.config)}
 
 
@@ -173,10 +175,7 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
         found = {name: saved[name] for name in names & {*saved}}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
-    found = fields(kind)
-    if "dataset" in found:
-        found["dataset"] = Path(found["dataset"])
-    return kind(**found, config=config(**fields(config)))
+    return kind(**fields(kind), config=config(**fields(config)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import envs, files, rollout, training
+from gaussjax import data, envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
@@ -53,7 +53,7 @@ class _Curve(NamedTuple):
     total: str = "total_steps"
 
 
-_CLONING = _Curve("epochs", "log_prob", ("epochs", "mean log-likelihood of the recorded actions, nats"), "num_epochs")
+_CLONING = _Curve("epochs", "score", ("epochs", "log-likelihood of an action, nats per dimension"), "total_epochs")
 
 
 def train(command: Any) -> None:
@@ -184,6 +184,8 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 def _curve(command: Any) -> _Curve:
     curve = _CLONING if isinstance(command, options.TrainBC) else _Curve()
+    if curve is _CLONING and command.config.loss == "mean_squared_error":
+        curve = curve._replace(labels=("epochs", "minus the mean squared error of the actions"))
     if not command.evaluate_every:
         return curve
     return curve._replace(score="evaluation_return", labels=(curve.labels[0], "mean return of episodes"))
@@ -229,6 +231,10 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         if interruption == signal.SIGHUP:
             progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
+    if isinstance(state, bc.State) and state.best and int(state.best.epoch):
+        best = f"epoch {int(state.best.epoch):,}, which has the best score on the validation episodes"
+        early = f"No better score in {command.config.patience} epochs. " if loop.done(state) else ""
+        print_line(f"{early}The policy is from {best}: {float(state.best.score):.4g}")
     if interruption:
         print_line(f"Interrupted: {progress.remains(folder)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
@@ -290,7 +296,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             if names := _sinks(command):
                 sinks.check(names)
             if isinstance(config, bc.Config):
-                loop = bc.make(bc.read_dataset(command.dataset), bc.make_policy(*both, config), config)
+                loop = bc.make(data.read_dataset(command.dataset, *both), bc.make_policy(*both, config), config)
             elif isinstance(config, ppo.Config):
                 loop = ppo.make(environments, config, mesh=mesh)
             else:
@@ -327,9 +333,15 @@ def _digest(command: Any) -> dict[str, str]:
     if not isinstance(command, options.TrainBC):
         return {}
     try:
-        with untrusted.opened(Path(command.dataset)) as (file, _):
-            return {"dataset_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    except ValueError as error:
-        raise UsageError(f"dataset: {error}") from error
+        paths, digest = [Path(command.dataset)], hashlib.sha256()
+        if command.dataset.startswith("minari:"):
+            folder = Path(data.minari.load(command.dataset.removeprefix("minari:")).storage.data_path)
+            paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in paths:
+            with untrusted.opened(path, whole=False) as (file, _):
+                hashlib.file_digest(file, lambda: digest)
+        return {"dataset_sha256": digest.hexdigest()}
+    except (ValueError, ModuleNotFoundError) as error:
+        raise UsageError(f"dataset: {str(error).removeprefix('dataset: ')}") from error
     except OSError as error:
         raise UsageError(f"dataset: {command.dataset} cannot be read ({error.strerror}).") from error
