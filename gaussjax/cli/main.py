@@ -115,9 +115,8 @@ def parse(arguments: Sequence[str]) -> Any:
     kind, known = options.COMMANDS[name], options.all_fields(options.COMMANDS[name])
     values = vars(_parser(name).parse_args(_checked(name, known, words)))
     values = {option: tuple(value) if isinstance(value, list) else value for option, value in values.items()}
-    config = {option.name: values.pop(option.name) for option in known if option.nested and option.name in values}
     with usage_errors(TypeError, ValueError):
-        return kind(**values, **({"config": options.CONFIGS[kind.algorithm](**config)} if config else {}))
+        return options.made(kind, values)
 
 
 def _choose(what: str, names: Sequence[str], words: list[str]) -> str:

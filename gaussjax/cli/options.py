@@ -19,6 +19,8 @@ from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_exploration, check_options
 
 EVALUATION_SEED = 10_000
+# Options of PPO that a policy file decides.
+_OF_POLICY = ("network", "policy", "recurrent_size", "hidden_sizes", "activation", "std", "normalize_observations")
 _NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "std", "initial_log_std")
 
 
@@ -93,11 +95,13 @@ class TrainPPO(Train):
     Examples:
         gaussjax train ppo Pendulum-v1 --seed 1 --total-steps 150_000
         gaussjax train ppo Pendulum-v1 --backend jax --num-envs 64
-        gaussjax train ppo myrobot:Reach-v0 --network lstm --out runs/reach
+        gaussjax train ppo myrobot:Reach-v0 --initial-policy runs/cloned
     """
 
     algorithm = "ppo"
 
+    initial_policy: Annotated[Path | None, Hint(default="a new policy")] = None
+    """Policy file to start from, such as a clone's, or the folder of a training. A policy without a critic gets one."""
     distributed: str | None = None
     """Train on many devices: local, auto, or COORDINATOR:PORT,PROCESSES,INDEX in each process."""
     config: ppo.Config = dataclasses.field(default_factory=ppo.Config)
@@ -141,6 +145,7 @@ TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
 CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
 # Fields of the commands that `to_dict` does not save.
 _NOT_SAVED = ("out", "distributed", "config")
+_PATHS = ("dataset", "initial_policy")
 # Types of saved options that no other check looks at.
 _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": bool, "wandb": bool}
 # Options that a resumed training shares with its checkpoint.
@@ -154,8 +159,9 @@ FIXED = (
 def to_dict(command: Any) -> dict[str, Any]:
     """Options of a training command as a JSON-able dict, to be saved in the folder of its results."""
     saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
-    if "dataset" in saved:
-        saved["dataset"] = str(command.dataset.resolve())
+    for name in _PATHS:
+        if saved.get(name) is not None:
+            saved[name] = str(saved[name].resolve())
     return {"algorithm": command.algorithm, **saved, **dataclasses.asdict(command.config)}
 
 
@@ -174,8 +180,7 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
     found = fields(kind)
-    if "dataset" in found:
-        found["dataset"] = Path(found["dataset"])
+    found |= {name: Path(found[name]) for name in _PATHS if found.get(name) is not None}
     return kind(**found, config=config(**fields(config)))
 
 
@@ -259,6 +264,19 @@ COMMANDS: dict[str, Any] = {
     "export": Export,
     "convert": Convert,
 }
+
+
+def made(kind: Any, values: dict[str, Any]) -> Any:
+    """Training or other command with the options that were typed; raises ValueError or TypeError for a wrong one."""
+    config = {
+        option.name: values.pop(option.name) for option in all_fields(kind) if option.nested and option.name in values
+    }
+    if values.get("initial_policy") is not None and (decided := [name for name in _OF_POLICY if name in config]):
+        raise ValueError(
+            f"{', '.join(decided)}: expected none with initial_policy, whose file decides it, got {config[decided[0]]!r}. "
+            f"Leave it out."
+        )
+    return kind(**values, **({"config": CONFIGS[kind.algorithm](**config)} if config else {}))
 
 
 class Option(NamedTuple):

@@ -46,10 +46,8 @@ def evaluate(command: Evaluate) -> None:
         raise UsageError(f"gif: expected an existing folder, got {command.gif.parent}.")
     if command.gif and command.gif.is_dir():
         raise UsageError(f"gif: expected the name of a file, got the folder {command.gif}.")
-    file = _policy(command.file)
+    file, loaded = load(command.file)
     _refuse_itself("gif", command.gif, file)
-    with _readable(file):
-        loaded = files.load(file)
     environment = command.environment or loaded.metadata.get("environment")
     if environment is None:
         raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
@@ -135,8 +133,7 @@ def export(command: Export) -> None:
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     _refuse_itself("out", path, file)
     _refuse_existing(path, command.force)
-    with _readable(file):
-        policy, params, normalizer, metadata = files.load(file)
+    policy, params, normalizer, metadata = load(file)[1]
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
         program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
@@ -175,6 +172,13 @@ def convert(command: Convert) -> None:
         print_line(f"The file does not say, and this was assumed: {settings}. Change it with --options.")
 
 
+def load(path: Path, option: str = "file") -> tuple[Path, files.Loaded]:
+    """Path and content of a policy file, or of the last policy in the folder of a training."""
+    file = _policy(path, option)
+    with _readable(file, option):
+        return file, files.load(file)
+
+
 def _refuse_existing(path: Path, force: bool) -> None:
     # A link counts as a file, even if it leads nowhere.
     if path.is_dir() or (os.path.lexists(path) and not force):
@@ -182,13 +186,13 @@ def _refuse_existing(path: Path, force: bool) -> None:
         raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
 
 
-def _policy(path: Path) -> Path:
+def _policy(path: Path, option: str = "file") -> Path:
     """Path of a policy file; for the folder of a training, the path of its last policy."""
     if not path.is_dir() or (path / POLICY).is_file():
         return path / POLICY if path.is_dir() else path
     inside = [file.name for file in sorted(path.glob("*.safetensors"))[:20]] if os.access(path, os.R_OK) else []
     raise UsageError(
-        f"file: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
+        f"{option}: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
         f"has {', '.join(inside) or 'no .safetensors file'}. Name a file."
     )
 
@@ -200,7 +204,7 @@ def _refuse_itself(option: str, path: Path | None, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _readable(file: Path, option: str = "file") -> Iterator[None]:
     """Turns a read error into UsageError; the message lists the policy files beside the file."""
     try:
         yield
@@ -208,7 +212,7 @@ def _readable(file: Path) -> Iterator[None]:
         beside = file.parent if os.access(file.parent, os.R_OK) else Path()
         inside = [path.name for path in sorted(beside.glob("*.safetensors"))[:20]]
         hint = f" {beside} has {', '.join(inside)}." if inside else ""
-        raise UsageError(f"file: {file} cannot be read ({error.strerror}).{hint}") from error
+        raise UsageError(f"{option}: {file} cannot be read ({error.strerror}).{hint}") from error
 
 
 def refuse_import(environment: Any, file: Path) -> None:

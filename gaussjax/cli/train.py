@@ -22,7 +22,7 @@ import jax
 from gaussjax import envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.policy_file import evaluate, refuse_import
+from gaussjax.cli.policy_file import evaluate, load, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.core import untrusted
 from gaussjax.envs.guard import closing
@@ -60,14 +60,16 @@ def train(command: Any) -> None:
     """Trains and evaluates a policy, and writes the results to a new folder."""
     environment, algorithm, seed = command.environment, command.algorithm, command.seed
     folder = command.out or Path("runs") / f"{re.sub('[/:]', '-', environment)}-{algorithm}-seed{seed}"
-    mesh = _connect(getattr(command, "distributed", None))
+    mesh, initial = _connect(getattr(command, "distributed", None)), None
     used = f"out: {folder} exists. Name another folder with --out, or remove this one."
     if parallel.any_of(parallel.leads() and _is_used(folder)):
         with _owner_errors("out"):
             run.refuse_held(folder)
         raise UsageError(used)
     saved = {**options.to_dict(command), **_digest(command)}
-    with _loop(command, mesh) as loop, contextlib.ExitStack() as stack:
+    if getattr(command, "initial_policy", None) is not None:
+        initial = load(command.initial_policy, "initial_policy")[1]
+    with _loop(command, mesh, initial) as loop, contextlib.ExitStack() as stack:
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(seed))
         if parallel.leads():
@@ -76,6 +78,10 @@ def train(command: Any) -> None:
                 if _is_used(folder):
                     raise UsageError(used)
                 run.start(folder, saved)
+                if initial is not None:
+                    # `resume` needs this policy, whatever happens to the other file.
+                    policy, params, normalizer, metadata = initial
+                    files.save(folder / run.INITIAL, policy, params, normalizer=normalizer, metadata=metadata)
             except OSError as error:
                 raise UsageError(f"out: {folder} cannot be made ({error.strerror}). Name another folder.") from error
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
@@ -95,11 +101,14 @@ def resume(command: options.Resume) -> None:
     if command.total_steps is not None:
         with usage_errors(ValueError):
             started = replace(started, config=replace(started.config, **{curve.total: command.total_steps}))
-    mesh = _connect(command.distributed)
+    mesh, initial = _connect(command.distributed), None
     with contextlib.ExitStack() as stack:
         if parallel.leads():
             _hold(folder, stack, "folder")
-        loop = stack.enter_context(_loop(started, mesh))
+        if getattr(started, "initial_policy", None) is not None:
+            kept = folder / run.INITIAL
+            initial = load(kept if kept.exists() else started.initial_policy, "initial_policy")[1]
+        loop = stack.enter_context(_loop(started, mesh, initial))
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(started.seed))
         try:
@@ -256,7 +265,7 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
 
 
 @contextlib.contextmanager
-def _loop(command: Any, mesh: Any) -> Iterator[Any]:
+def _loop(command: Any, mesh: Any, initial: files.Loaded | None = None) -> Iterator[Any]:
     """The training loop of a command; its environments are closed at the end of the block."""
     config, name = command.config, command.environment
     if isinstance(config, sac.Config):
@@ -289,7 +298,11 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             if isinstance(config, bc.Config):
                 loop = bc.make(bc.read_dataset(command.dataset), bc.make_policy(*both, config), config)
             elif isinstance(config, ppo.Config):
-                loop = ppo.make(environments, config, mesh=mesh)
+                try:
+                    loop = ppo.make(environments, config, initial, mesh=mesh)
+                except ValueError as error:
+                    # The option policy is the kind of a new policy.
+                    raise ValueError(re.sub("^policy:", "initial_policy:", str(error))) from error
             else:
                 loop = sac.make(environments, config)
             check_memory(loop.policy, config)
