@@ -271,9 +271,10 @@ def made(kind: Any, values: dict[str, Any]) -> Any:
     config = {
         option.name: values.pop(option.name) for option in all_fields(kind) if option.nested and option.name in values
     }
-    if values.get("initial_policy") is not None and (decided := [name for name in _OF_POLICY if name in config]):
+    decided = [name for name in _OF_POLICY if name in config]
+    if decided and values.get("initial_policy") is not None:
         raise ValueError(
-            f"{', '.join(decided)}: expected none with initial_policy, whose file decides it, got {config[decided[0]]!r}. "
+            f"{decided[0]}: expected none with initial_policy, whose file decides it, got {config[decided[0]]!r}. "
             f"Leave it out."
         )
     return kind(**values, **({"config": CONFIGS[kind.algorithm](**config)} if config else {}))

@@ -192,8 +192,8 @@ def _policy(path: Path, option: str = "file") -> Path:
         return path / POLICY if path.is_dir() else path
     inside = [file.name for file in sorted(path.glob("*.safetensors"))[:20]] if os.access(path, os.R_OK) else []
     raise UsageError(
-        f"{option}: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
-        f"has {', '.join(inside) or 'no .safetensors file'}. Name a file."
+        f"{option}: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, "
+        f"which has {', '.join(inside) or 'no .safetensors file'}. Name a file."
     )
 
 

@@ -163,8 +163,8 @@ def is_critic(policy: Policy) -> Callable[[str], bool] | None:
     return (lambda name: name == "value_layer") if isinstance(network, networks.Graph) else None
 
 
-def critic_mask(policy: Policy, params: Params) -> Any:
-    """A pytree like the parameters, True for those of the critic alone.
+def critic_mask(policy: Policy) -> Callable[[Params], Any]:
+    """Makes a function from parameters to a pytree like them, True for those of the critic alone.
 
     Raises:
         ValueError: The network is neither an `ActorCritic` nor a `Graph`.
@@ -172,7 +172,9 @@ def critic_mask(policy: Policy, params: Params) -> Any:
     found = is_critic(policy)
     if found is None:
         raise ValueError(
-            f"critic_warmup: expected 0 for a network whose critic is unknown, got {type(policy.spec.network).__name__}. "
-            f"Put the actor into gaussjax.networks.ActorCritic, or set 0."
+            f"critic_warmup: expected 0 for a network whose critic is unknown, a {type(policy.spec.network).__name__}, "
+            f"got another number. Put the actor into gaussjax.networks.ActorCritic, or set 0."
         )
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.full(leaf.shape, found(path[1].key), bool), params)
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.full(leaf.shape, found(path[1].key), bool), params
+    )
