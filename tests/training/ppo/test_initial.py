@@ -158,6 +158,7 @@ def test_a_population_has_one_actor_and_critics_of_its_own():
     assert metrics["kl"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_the_step_size_stays_while_the_policy_does():
     """Without a divergence a step size that adapts to it would grow without need."""
     loop = ppo.make(HIDDEN, ppo.Config(**SHORT, critic_warmup=1, desired_kl=0.01), STARTS["mlp"][0]())
@@ -209,6 +210,7 @@ def test_a_policy_that_cannot_start_a_training_is_refused(name):
         ppo.make(environment, ppo.Config(**SHORT, **options), make())
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_with_a_value_trains_as_a_whole():
     loop = ppo.make(HIDDEN, ppo.Config(**SHORT), loaded := trained(Own(has_value=True)))
     state = loop.init(jax.random.key(0))
