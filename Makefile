@@ -121,7 +121,7 @@ vpath %.txt benchmarks/peers tests/peers tests/envs/packages tests
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,mujoco,torch,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,mujoco,torch,hdf5,minari,dev]"
 	touch $@
 
 clean:

@@ -24,6 +24,7 @@ COMMANDS = {
     "population": "time of one action of each of many policies",
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
     "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
+    "cloning": "rows a second of behavioural cloning",
     "compiled": "environment steps a second, and compile time, of PPO as one compiled program",
     "exploration": "train PPO and SAC with each kind of noise and policy, and measure return and smoothness",
     "curves": "learning curves on environments of brax, Playground and gymnax, beside other libraries",

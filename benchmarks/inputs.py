@@ -89,3 +89,10 @@ def aligned(array: Any) -> np.ndarray:
     copy = memory[start : start + array.nbytes].view(np.float32).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def recorded(rows: int, observations: int, actions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standard normal observations and uniform actions from -1 to 1, as a dataset to clone."""
+    generator = np.random.default_rng(3)
+    seen = generator.standard_normal((rows, observations), np.float32)
+    return seen, generator.uniform(-1.0, 1.0, (rows, actions)).astype(np.float32)

@@ -31,7 +31,13 @@ def rows(
     return found
 
 
-def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Case], int], heads: Sequence[str]) -> str:
+def table(
+    results: Mapping[str, Any],
+    names: Sequence[str],
+    steps: Callable[[Case], int],
+    heads: Sequence[str],
+    unit: str = "environment steps a second",
+) -> str:
     """Steps per second with quartiles and the ratio of times, by contender and case.
 
     Args:
@@ -39,6 +45,7 @@ def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Cas
         names: Names of the contenders; the first is gaussjax.
         steps: Function from a case to the environment steps of one call.
         heads: Titles of the cases.
+        unit: Title of the numbers.
     """
 
     def cell(case: Case, times: Mapping[str, Any]) -> str:
@@ -46,7 +53,7 @@ def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Cas
         slowest, fastest = (done / quartile for quartile in reversed(times["quartiles"]))
         return f"{done / times['median']:,.0f} ({slowest:,.0f}–{fastest:,.0f})"
 
-    parts = [report.grid(["environment steps a second", *heads], rows(results, names, cell))]
+    parts = [report.grid([unit, *heads], rows(results, names, cell))]
     if results["not_measured"]:
         missing = {CONTENDERS[name].title: why for name, why in results["not_measured"].items()}
         parts.append(report.not_measured(missing))
@@ -57,7 +64,9 @@ def table(results: Mapping[str, Any], names: Sequence[str], steps: Callable[[Cas
     return "\n\n".join(parts)
 
 
-def bars(results: Mapping[str, Any], names: Sequence[str], wanted: Sequence[Bar], heads: Sequence[str]) -> str:
+def bars(
+    results: Mapping[str, Any], names: Sequence[str], wanted: Sequence[Bar], heads: Sequence[str], unit: str = "steps"
+) -> str:
     """A table of bars: the ratio of steps per second to reach, the ratio reached and the verdict."""
     rows = []
     for number, peer, least in wanted:
@@ -78,4 +87,4 @@ def bars(results: Mapping[str, Any], names: Sequence[str], wanted: Sequence[Bar]
                 report.verdict(reached >= least, results),
             ]
         )
-    return report.grid(["bar, our steps a second ÷ theirs", "at least", "reached", "best processes", ""], rows)
+    return report.grid([f"bar, our {unit} a second ÷ theirs", "at least", "reached", "best processes", ""], rows)

@@ -1,6 +1,7 @@
 """JAX's own modes: trainings and policies run in each of them, and their numbers stay finite."""
 
 import contextlib
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from gymnasium.envs.phys2d.pendulum import PendulumFunctional
 
 import gaussjax
 from gaussjax import envs, networks
+from gaussjax.data import Episodes
 from gaussjax.training import bc, ppo, sac
 from tests.policies import as_type
 
@@ -39,16 +41,21 @@ PPO = ppo.Config(**SHORT, batch_size=4, num_epochs=1)
 LSTM = ppo.Config(**SHORT, batch_size=4, num_epochs=1, network="lstm", recurrent_size=4, sequence_length=2)
 # Learns in the second update only. No episode ends in the first one.
 SAC = sac.Config(**SHORT, batch_size=2, learning_starts=10, buffer_size=16)
-BC = bc.Config(batch_size=4, hidden_sizes=(4,))
+BC = bc.Config(batch_size=4, hidden_sizes=(4,), validation_share=0.5)
+CLONED = {"network": "lstm", "recurrent_size": 4, "sequence_length": 2, "burn_in": 1}
 
 
 def pendulum():
     return envs.from_functional(PendulumFunctional(), max_steps=6)
 
 
-def cloning():
-    observations = np.linspace(-1.0, 1.0, 24, dtype=np.float32).reshape(8, 3)
-    return bc.make(bc.Dataset(observations, observations[:, :2]), bc.make_policy(3, BOX, BC), BC)
+def cloning(**options):
+    observations, config = (
+        np.linspace(-1.0, 1.0, 24, dtype=np.float32).reshape(8, 3),
+        dataclasses.replace(BC, **options),
+    )
+    episodes = Episodes(observations, observations[:, :2], np.arange(8) % 4 == 0)
+    return bc.make(episodes, bc.make_policy(3, BOX, config), config)
 
 
 LOOPS = {
@@ -56,6 +63,7 @@ LOOPS = {
     "ppo with an LSTM": lambda: ppo.make(pendulum(), LSTM),
     "sac": lambda: sac.make(pendulum(), SAC),
     "bc": cloning,
+    "bc with an LSTM": lambda: cloning(**CLONED),
     "ppo on the host": lambda: ppo.make(envs.make_vector("Pendulum-v1", 2, max_episode_steps=6), PPO),
 }
 QUICK = (("jax_debug_nans", "bc"), ("jax_numpy_dtype_promotion", "bc"))

@@ -9,17 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import settings
+from benchmarks import inputs, settings
 from benchmarks.contenders import compiled_training
 from benchmarks.contenders.with_jax import hardware
 from benchmarks.worker import Built
-from gaussjax import envs, normalize, rollout
+from gaussjax import envs, normalize, rollout, spaces
 from gaussjax.cli.options import EVALUATION_SEED
+from gaussjax.data import Episodes
 from gaussjax.networks.actor_critic import statistics_for
+from gaussjax.training import bc as cloning_algorithm
 from gaussjax.training import ppo as ppo_algorithm
 from gaussjax.training import sac as sac_algorithm
 
-__all__ = ["compiled", "compiling", "curve", "hardware", "ppo", "sac", "seeds", "training"]
+__all__ = ["cloning", "compiled", "compiling", "curve", "hardware", "ppo", "sac", "seeds", "training"]
 
 
 def ppo(device: str, environment: str, num_envs: int, num_steps: int, batch_size: int, num_epochs: int) -> Built:
@@ -38,12 +40,20 @@ def sac(device: str, environment: str, num_steps: int, batch_size: int, learning
     return built
 
 
+def cloning(device: str, rows: int, observations: int, actions: int, width: int, batch_size: int) -> Built:
+    """One epoch."""
+    plain: dict[str, Any] = {"std": "parameter", "variance_weight": 0.0, "normalize_observations": False}
+    config = cloning_algorithm.Config(batch_size=batch_size, hidden_sizes=(width, width), **plain)
+    policy = cloning_algorithm.make_policy(observations, spaces.Box(-1.0, 1.0, (actions,)), config)
+    return _stepping(cloning_algorithm.make(Episodes(*inputs.recorded(rows, observations, actions)), policy, config))
+
+
 def _stepping(algorithm: Any) -> Built:
     state = algorithm.init(jax.random.key(0))
 
     def call() -> None:
         nonlocal state
-        state, _ = algorithm.step(state)
+        state, _ = jax.block_until_ready(algorithm.step(state))
 
     return Built(call, [0.0])
 

@@ -71,6 +71,8 @@ CONTENDERS = {
         "SBX, training, inline",
         variables=_INLINE,
     ),
+    "torch-cloning": Contender("torch_cloning", None, ("torch", "numpy"), "PyTorch, a plain loop"),
+    "imitation": Contender("imitation_cloning", "imitation", ("imitation", "torch", "numpy"), "imitation"),
     "rejax": Contender("rejax_training", "rejax", ("rejax", "gymnax", "distrax", *_JAX), "rejax"),
     "gaussjax-memory": Contender("recurrent_layers", None, ("gaussjax", *_JAX), "gaussjax"),
     "gaussjax-autodiff": Contender(

@@ -118,3 +118,19 @@ def origin(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{error.filename}, line {error.lineno}"
     return f" in {where}" if where and f"{os.sep}gymnasium{os.sep}" not in where else ""
+
+
+def unexpected(error: Exception) -> str:
+    """Text for an error that no other part of the command expects."""
+    if parallel.lost(error):
+        return f"distributed: another process has ended ({str(error).splitlines()[0]})"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory: use smaller hidden_sizes, or smaller numbers of environments, steps, epochs or rows."
+    if os.environ.get("GAUSSJAX_TRACEBACK"):
+        traceback.print_exception(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = origin(error) or f" in {last.filename}, line {last.lineno}"
+    return (
+        f"unexpected {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the traceback, which is "
+        f"printed if the environment variable GAUSSJAX_TRACEBACK is 1."
+    )

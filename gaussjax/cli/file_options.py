@@ -6,6 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from gaussjax.cli.errors import usage_errors
+from gaussjax.training.algorithm import check_options
+
 
 class Hint(NamedTuple):
     """Annotation of a field for its help.
@@ -77,3 +80,27 @@ class Convert:
     like, such as activation=tanh action_space=[-1,1] clip_actions=100."""
     force: bool = False
     """Replace an existing file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Continue a training from its last checkpoint.
+
+    Examples:
+        gaussjax resume runs/pendulum
+        gaussjax resume runs/reach --environment myrobot:Reach-v0
+        gaussjax resume runs/pendulum --total-steps 1e6
+    """
+
+    folder: Annotated[Path, Hint("FOLDER")]
+    """Folder of the results, made by train."""
+    distributed: str | None = None
+    """Train on many devices, as for train ppo; each process reads the folder."""
+    environment: str | None = None
+    """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
+    total_steps: Annotated[int | None, Hint(default="the total of the run")] = None
+    """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
+
+    def __post_init__(self) -> None:
+        with usage_errors(ValueError):
+            check_options(self, ("total_steps",), ())

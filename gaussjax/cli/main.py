@@ -14,7 +14,6 @@ import sys
 import textwrap
 import threading
 import time
-import traceback
 import types
 import typing
 import warnings
@@ -26,7 +25,7 @@ import jax
 
 import gaussjax
 import gaussjax_command
-from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
+from gaussjax.cli.errors import GYMNASIUM, UsageError, unexpected, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import left_threads
@@ -34,7 +33,7 @@ from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
 try:
-    from gaussjax.cli import options, policy_file, progress, train
+    from gaussjax.cli import options, policy_file, progress, record, train
 except ModuleNotFoundError as missing:
     sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
 
@@ -42,6 +41,7 @@ _RUN = {
     **dict.fromkeys(options.TRAIN.values(), train.train),
     options.Resume: train.resume,
     options.Evaluate: policy_file.evaluate,
+    options.Record: record.record,
     options.Info: policy_file.info,
     options.Export: policy_file.export,
     options.Convert: policy_file.convert,
@@ -95,7 +95,7 @@ def _main(arguments: Sequence[str] | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _fail(f"interrupted: {str(error) or 'nothing was written.'}", train.INTERRUPTED)
     except Exception as error:
-        _fail(_unexpected(error), 1)
+        _fail(unexpected(error), 1)
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -115,8 +115,15 @@ def parse(arguments: Sequence[str]) -> Any:
     kind, known = options.COMMANDS[name], options.all_fields(options.COMMANDS[name])
     values = vars(_parser(name).parse_args(_checked(name, known, words)))
     values = {option: tuple(value) if isinstance(value, list) else value for option, value in values.items()}
+    config = {option.name: values.pop(option.name) for option in known if option.nested and option.name in values}
+    decided = [name for name in options.OF_POLICY if name in config]
+    if decided and values.get("initial_policy") is not None:
+        raise UsageError(
+            f"{decided[0]}: expected none with initial_policy, whose file decides it, got {config[decided[0]]!r}. "
+            f"Leave it out."
+        )
     with usage_errors(TypeError, ValueError):
-        return options.made(kind, values)
+        return kind(**values, **({"config": options.CONFIGS[kind.algorithm](**config)} if config else {}))
 
 
 def _choose(what: str, names: Sequence[str], words: list[str]) -> str:
@@ -150,6 +157,7 @@ def _parser(name: str, texts: dict[str, str] | None = None) -> _Parser:
     summary, _, examples = inspect.cleandoc(str(kind.__doc__)).partition("\n\nExamples:\n")
     needed = [option for option in known if option.default is dataclasses.MISSING]
     usage = " ".join(option.hint.argument or f"{option.word} {_metavar(option)}" for option in needed)
+    usage += "".join(f"[{option.hint.argument}]" for option in known if option.hint.argument and option not in needed)
     parser = _Parser(
         prog=f"gaussjax {name}",
         usage=f"gaussjax {name} {usage}{' [OPTIONS]' if len(known) > len(needed) else ''}",
@@ -173,6 +181,8 @@ def _parser(name: str, texts: dict[str, str] | None = None) -> _Parser:
             if not option.hint.argument:
                 given["required"] = option in needed
                 given["dest"] = option.name
+            elif option not in needed:
+                given |= {"nargs": "?", "default": None}
             section.add_argument(option.name if option.hint.argument else option.word, **given)
     return parser
 
@@ -304,22 +314,6 @@ def _cache_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "gaussjax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _unexpected(error: Exception) -> str:
-    """Text for an error that no other part of the command expects."""
-    if parallel.lost(error):
-        return f"distributed: another process has ended ({str(error).splitlines()[0]})"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "out of memory: use smaller hidden_sizes, or smaller numbers of environments, steps, epochs or rows."
-    if os.environ.get("GAUSSJAX_TRACEBACK"):
-        traceback.print_exception(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = origin(error) or f" in {last.filename}, line {last.lineno}"
-    return (
-        f"unexpected {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the traceback, which is "
-        f"printed if the environment variable GAUSSJAX_TRACEBACK is 1."
-    )
 
 
 def _end(code: Any) -> None:

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from gaussjax.cli.errors import usage_errors
-from gaussjax.cli.file_options import Convert, Export, Hint, Info
+from gaussjax.cli.file_options import Convert, Export, Hint, Info, Resume
 from gaussjax.core.choices import choose
 from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_exploration, check_options
 
 EVALUATION_SEED = 10_000
 # Options of PPO that a policy file decides.
-_OF_POLICY = ("network", "policy", "recurrent_size", "hidden_sizes", "activation", "std", "normalize_observations")
-_NETWORK = ("network", "sequence_length", "recurrent_size", "hidden_sizes", "activation", "std", "initial_log_std")
+OF_POLICY = ("network", "policy", "recurrent_size", "hidden_sizes", "activation", "std", "normalize_observations")
+_NETWORK = ("network", "sequence_length", "burn_in", "recurrent_size", "hidden_sizes", "activation", "std")
+_NETWORK += ("initial_log_std",)
 
 
 def named_values(words: Sequence[str], what: str = "environment_options") -> dict[str, Any]:
@@ -130,14 +131,14 @@ class TrainBC(Train):
 
     Examples:
         gaussjax train bc Pendulum-v1 --dataset recorded.npz
-        gaussjax train bc Pendulum-v1 --dataset recorded.csv --num-epochs 200
-        gaussjax train bc myrobot:Reach-v0 --dataset recorded.npz --out runs/cloned
+        gaussjax train bc Pendulum-v1 --dataset recorded.csv --total-epochs 200 --patience 20
+        gaussjax train bc myrobot:Reach-v0 --dataset minari:robot/reach/expert-v0 --network lstm --out runs/cloned
     """
 
     algorithm = "bc"
 
-    dataset: Path
-    """An .npz file with observations and actions, or a .csv file with columns observation_0, …, action_0, …."""
+    dataset: str
+    """A file (.npz, .hdf5, .h5 or .csv) with observations and actions, or minari:NAME for a dataset of Minari."""
     config: bc.Config = dataclasses.field(default_factory=bc.Config)
 
 
@@ -145,7 +146,6 @@ TRAIN: dict[str, Any] = {"ppo": TrainPPO, "sac": TrainSAC, "bc": TrainBC}
 CONFIGS: dict[str, Any] = {"ppo": ppo.Config, "sac": sac.Config, "bc": bc.Config}
 # Fields of the commands that `to_dict` does not save.
 _NOT_SAVED = ("out", "distributed", "config")
-_PATHS = ("dataset", "initial_policy")
 # Types of saved options that no other check looks at.
 _TYPES = {"environment": str, "backend": str, "dataset": str, "tensorboard": bool, "wandb": bool}
 # Options that a resumed training shares with its checkpoint.
@@ -153,15 +153,17 @@ FIXED = (
     *("algorithm", "environment", "backend", "num_envs", "network", "policy", "recurrent_size", "hidden_sizes"),
     *("exploration", "hold", "beta"),
     *("buffer_size", "num_critics", "normalize_observations", "actor_keys", "critic_keys"),
+    *("std", "weight_decay", "validation_share"),
 )
 
 
 def to_dict(command: Any) -> dict[str, Any]:
     """Options of a training command as a JSON-able dict, to be saved in the folder of its results."""
     saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
-    for name in _PATHS:
-        if saved.get(name) is not None:
-            saved[name] = str(saved[name].resolve())
+    if not saved.get("dataset", "minari:").startswith("minari:"):
+        saved["dataset"] = str(Path(command.dataset).resolve())
+    if saved.get("initial_policy") is not None:
+        saved["initial_policy"] = str(command.initial_policy.resolve())
     return {"algorithm": command.algorithm, **saved, **dataclasses.asdict(command.config)}
 
 
@@ -180,19 +182,14 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
     found = fields(kind)
-    found |= {name: Path(found[name]) for name in _PATHS if found.get(name) is not None}
+    if found.get("initial_policy") is not None:
+        found["initial_policy"] = Path(found["initial_policy"])
     return kind(**found, config=config(**fields(config)))
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Measure the returns of a policy in its environment.
-
-    Examples:
-        gaussjax evaluate runs/pendulum
-        gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
-        gaussjax evaluate runs/pendulum --stochastic --hold 8
-    """
+class Play:
+    """Options of the commands that run a policy in its environment."""
 
     file: Annotated[Path, Hint("POLICY")]
     """Policy file, written by train or by gaussjax.save; or the folder of a training."""
@@ -216,8 +213,6 @@ class Evaluate:
     """Steps for which held noise stays the same, as for train."""
     beta: float | None = None
     """Exponent of colored noise, as for train."""
-    gif: Path | None = None
-    """New GIF file with a recording of the first episode."""
 
     def __post_init__(self) -> None:
         with usage_errors(ValueError):
@@ -232,27 +227,51 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Resume:
-    """Continue a training from its last checkpoint.
+class Evaluate(Play):
+    """Measure the returns of a policy in its environment.
 
     Examples:
-        gaussjax resume runs/pendulum
-        gaussjax resume runs/reach --environment myrobot:Reach-v0
-        gaussjax resume runs/pendulum --total-steps 1e6
+        gaussjax evaluate runs/pendulum
+        gaussjax evaluate runs/pendulum --episodes 1 --gif episode.gif
+        gaussjax evaluate runs/pendulum --stochastic --hold 8
     """
 
-    folder: Annotated[Path, Hint("FOLDER")]
-    """Folder of the results, made by train."""
-    distributed: str | None = None
-    """Train on many devices, as for train ppo; each process reads the folder."""
-    environment: str | None = None
-    """Name of the environment; required for a name with a module to import, such as my_module:MyEnv-v0."""
-    total_steps: Annotated[int | None, Hint(default="the total of the run")] = None
-    """Train up to this number of steps, or of epochs for bc; PPO anneals its step size to 0 at the new total."""
+    gif: Path | None = None
+    """New GIF file with a recording of the first episode."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record(Play):
+    """Record episodes of a policy as a dataset for train bc.
+
+    Examples:
+        gaussjax record runs/pendulum --episodes 100 --out recorded.npz
+        gaussjax record runs/pendulum --stochastic --minari pendulum/expert-v0
+        gaussjax record --uniform Pendulum-v1 --out random.hdf5
+    """
+
+    file: Annotated[Path | None, Hint("POLICY")] = None
+    """Policy file, written by train or by gaussjax.save; or the folder of a training."""
+    seed: int = 3 * EVALUATION_SEED
+    """Random seed of the first episode, which is none of an evaluation; each further seed is larger by 1."""
+    out: Path | None = None
+    """New file to write; its suffix .npz, .hdf5 or .h5 is its format."""
+    minari: str | None = None
+    """Name of a new dataset in Minari's local store, such as pendulum/expert-v0, in place of a file."""
+    uniform: str | None = None
+    """Name of an environment in which actions are uniform in the Box, in place of those of a policy."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         with usage_errors(ValueError):
-            check_options(self, ("total_steps",), ())
+            if (self.file is None) == (self.uniform is None):
+                raise ValueError("file: expected a policy, or an environment with --uniform. Name one of them.")
+            if (self.out is None) == (self.minari is None):
+                raise ValueError("out: expected a new file, or the name of a dataset with --minari. Name one of them.")
+            if self.out is not None and self.out.suffix.lower() not in (".npz", ".hdf5", ".h5"):
+                raise ValueError(f"out: expected a name that ends in .npz, .hdf5 or .h5, got {self.out}.")
+            if self.uniform is not None and (self.stochastic or self.environment is not None):
+                raise ValueError("uniform: expected no --stochastic and no --environment. Leave them out.")
 
 
 # Each command by its words.
@@ -260,24 +279,11 @@ COMMANDS: dict[str, Any] = {
     **{f"train {name}": kind for name, kind in TRAIN.items()},
     "resume": Resume,
     "evaluate": Evaluate,
+    "record": Record,
     "info": Info,
     "export": Export,
     "convert": Convert,
 }
-
-
-def made(kind: Any, values: dict[str, Any]) -> Any:
-    """Training or other command with the options that were typed; raises ValueError or TypeError for a wrong one."""
-    config = {
-        option.name: values.pop(option.name) for option in all_fields(kind) if option.nested and option.name in values
-    }
-    decided = [name for name in _OF_POLICY if name in config]
-    if decided and values.get("initial_policy") is not None:
-        raise ValueError(
-            f"{decided[0]}: expected none with initial_policy, whose file decides it, got {config[decided[0]]!r}. "
-            f"Leave it out."
-        )
-    return kind(**values, **({"config": CONFIGS[kind.algorithm](**config)} if config else {}))
 
 
 class Option(NamedTuple):

@@ -20,14 +20,14 @@ from gaussjax import envs, files, rollout, spaces
 from gaussjax import export as programs
 from gaussjax.cli import gif
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.options import Convert, Evaluate, Export, Info, named_values
+from gaussjax.cli.options import Convert, Evaluate, Export, Info, Play, named_values
 from gaussjax.cli.progress import print_line
 from gaussjax.core.choices import choose
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import close
 from gaussjax.envs.make import WRAPPERS
 from gaussjax.training.algorithm import exploration_for
-from gaussjax.training.run import POLICY
+from gaussjax.training.run import INITIAL, POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
 _REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
@@ -46,28 +46,8 @@ def evaluate(command: Evaluate) -> None:
         raise UsageError(f"gif: expected an existing folder, got {command.gif.parent}.")
     if command.gif and command.gif.is_dir():
         raise UsageError(f"gif: expected the name of a file, got the folder {command.gif}.")
-    file, loaded = load(command.file)
-    _refuse_itself("gif", command.gif, file)
-    environment = command.environment or loaded.metadata.get("environment")
-    if environment is None:
-        raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
-    name, chosen = environment, named_values(command.environment_options)
-    if command.environment is None:
-        refuse_import(environment, file)
-        saved = loaded.metadata.get("environment_options")
-        saved = saved if isinstance(saved, dict) else {}
-        chosen = {option: saved[option] for option in _SAVED_OPTIONS if option in saved} | chosen
-    draws = command.gif and environment.partition(":")[0] not in envs.PACKAGES
-    with environment_errors(environment):
-        render: dict[str, Any] = {"render_mode": "rgb_array"} if draws else {}
-        made = envs.make(environment, **chosen, **render)
-    if isinstance(made, envs.Environment):
-        if command.gif:
-            raise UsageError(f"gif: expected an environment of Gymnasium, which draws pictures, got {environment}.")
-        environment = made
-    else:
-        close(made, command.timeout)
-        announce_environments("episodes", environment, episodes, chosen)
+    _refuse_itself("gif", command.gif, _policy(command.file))
+    loaded, name, chosen, environment = opened(command, draws=command.gif is not None)
     recorder = gif.Recorder()
     try:
         result = rollout.evaluate(
@@ -104,6 +84,39 @@ def evaluate(command: Evaluate) -> None:
         print_line(f"{command.gif}: the first episode, return {returns[0]:.1f}, {len(recorder.pictures)} pictures")
 
 
+def opened(command: Play, draws: bool = False) -> tuple[files.Loaded, str, dict[str, Any], Any]:
+    """The policy of a command, and the name, the options and the record or the name of its environment.
+
+    Args:
+        command: Options of the command.
+        draws: True for an environment that draws pictures.
+    """
+    file, loaded = load(command.file)
+    name, chosen = command.environment or loaded.metadata.get("environment"), named_values(command.environment_options)
+    if name is None:
+        raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
+    if command.environment is None:
+        refuse_import(name, file)
+        saved = loaded.metadata.get("environment_options")
+        saved = saved if isinstance(saved, dict) else {}
+        chosen = {option: saved[option] for option in _SAVED_OPTIONS if option in saved} | chosen
+    return loaded, name, chosen, made(name, chosen, command, draws)
+
+
+def made(name: str, chosen: dict[str, Any], command: Play, draws: bool = False) -> Any:
+    """The record of a JAX environment, or the name of one of Gymnasium; raises UsageError if it cannot be made."""
+    with environment_errors(name):
+        render: dict[str, Any] = {"render_mode": "rgb_array"}
+        found = envs.make(name, **chosen, **(render if draws and name.partition(":")[0] not in envs.PACKAGES else {}))
+    if isinstance(found, envs.Environment):
+        if draws:
+            raise UsageError(f"gif: expected an environment of Gymnasium, which draws pictures, got {name}.")
+        return found
+    close(found, command.timeout)
+    announce_environments("episodes", name, command.episodes, chosen)
+    return name
+
+
 def _smoothness(found: Any) -> str:
     share = "" if np.isnan(found.relative_change) else f" ({found.relative_change:.1%} of half the Box's width)"
     return (
@@ -132,7 +145,7 @@ def export(command: Export) -> None:
     write = {"stablehlo": programs.stablehlo, "onnx": programs.onnx, "numpy": programs.numpy}[command.format]
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     _refuse_itself("out", path, file)
-    _refuse_existing(path, command.force)
+    refuse_existing(path, command.force)
     policy, params, normalizer, metadata = load(file)[1]
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
         program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
@@ -150,7 +163,7 @@ def convert(command: Convert) -> None:
     """Writes the policy of another library as a policy file, and prints the settings that the checkpoint lacks."""
     file, library = command.file, command.from_
     path = command.out or Path(f"{file.with_suffix('') if file.is_file() else file}.safetensors")
-    _refuse_existing(path, command.force)
+    refuse_existing(path, command.force)
     # Imported on first use, because the other commands need no reader.
     read = importlib.import_module(f"gaussjax.interop.{library}").read
     with usage_errors(ValueError, TypeError):
@@ -179,10 +192,19 @@ def load(path: Path, option: str = "file") -> tuple[Path, files.Loaded]:
         return file, files.load(file)
 
 
-def _refuse_existing(path: Path, force: bool) -> None:
+def initial(command: Any, folder: Path | None = None) -> files.Loaded | None:
+    """The initial policy of a training, from the folder of a run that has kept it; None for a new policy."""
+    path = getattr(command, "initial_policy", None)
+    if folder is not None and (folder / INITIAL).exists():
+        return load(folder / INITIAL, "initial_policy")[1]
+    return None if path is None else load(path, "initial_policy")[1]
+
+
+def refuse_existing(path: Path, force: bool | None) -> None:
+    """Raises UsageError if a path exists; `force` replaces a file, and is None for commands that never do."""
     # A link counts as a file, even if it leads nowhere.
     if path.is_dir() or (os.path.lexists(path) and not force):
-        repair = "" if path.is_dir() else ", or replace this one with --force"
+        repair = "" if path.is_dir() or force is None else ", or replace this one with --force"
         raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
 
 

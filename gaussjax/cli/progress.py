@@ -25,7 +25,9 @@ from gaussjax.training.run import POLICY, checkpoint
 _DETAILS = (
     ("kl", "KL", ".4f"),
     ("log_prob", "log-likelihood", ".3f"),
+    ("validation_log_prob", "of validation", ".3f"),
     ("mean_error", "error", ".3f"),
+    ("validation_mean_error", "of validation", ".3f"),
     ("entropy", "entropy", ".2f"),
     ("std", "std", ".3f"),
     ("temperature", "temperature", ".3g"),

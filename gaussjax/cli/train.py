@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import envs, files, rollout, training
+from gaussjax import data, envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.policy_file import evaluate, load, refuse_import
+from gaussjax.cli.policy_file import evaluate, initial, refuse_import
 from gaussjax.cli.progress import print_line
 from gaussjax.core import untrusted
 from gaussjax.envs.guard import closing
@@ -53,23 +53,22 @@ class _Curve(NamedTuple):
     total: str = "total_steps"
 
 
-_CLONING = _Curve("epochs", "log_prob", ("epochs", "mean log-likelihood of the recorded actions, nats"), "num_epochs")
+_CLONING = _Curve("epochs", "score", ("epochs", "log-likelihood of an action, nats per dimension"), "total_epochs")
 
 
 def train(command: Any) -> None:
     """Trains and evaluates a policy, and writes the results to a new folder."""
     environment, algorithm, seed = command.environment, command.algorithm, command.seed
     folder = command.out or Path("runs") / f"{re.sub('[/:]', '-', environment)}-{algorithm}-seed{seed}"
-    mesh, initial = _connect(getattr(command, "distributed", None)), None
+    mesh = _connect(getattr(command, "distributed", None))
     used = f"out: {folder} exists. Name another folder with --out, or remove this one."
     if parallel.any_of(parallel.leads() and _is_used(folder)):
         with _owner_errors("out"):
             run.refuse_held(folder)
         raise UsageError(used)
     saved = {**options.to_dict(command), **_digest(command)}
-    if getattr(command, "initial_policy", None) is not None:
-        initial = load(command.initial_policy, "initial_policy")[1]
-    with _loop(command, mesh, initial) as loop, contextlib.ExitStack() as stack:
+    start = initial(command)
+    with _loop(command, mesh, start) as loop, contextlib.ExitStack() as stack:
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(seed))
         if parallel.leads():
@@ -78,10 +77,10 @@ def train(command: Any) -> None:
                 if _is_used(folder):
                     raise UsageError(used)
                 run.start(folder, saved)
-                if initial is not None:
+                if start is not None:
                     # `resume` needs this policy, whatever happens to the other file.
-                    policy, params, normalizer, metadata = initial
-                    files.save(folder / run.INITIAL, policy, params, normalizer=normalizer, metadata=metadata)
+                    rest = {"normalizer": start.normalizer, "metadata": start.metadata}
+                    files.save(folder / run.INITIAL, *start[:2], **rest)
             except OSError as error:
                 raise UsageError(f"out: {folder} cannot be made ({error.strerror}). Name another folder.") from error
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
@@ -101,14 +100,11 @@ def resume(command: options.Resume) -> None:
     if command.total_steps is not None:
         with usage_errors(ValueError):
             started = replace(started, config=replace(started.config, **{curve.total: command.total_steps}))
-    mesh, initial = _connect(command.distributed), None
+    mesh = _connect(command.distributed)
     with contextlib.ExitStack() as stack:
         if parallel.leads():
             _hold(folder, stack, "folder")
-        if getattr(started, "initial_policy", None) is not None:
-            kept = folder / run.INITIAL
-            initial = load(kept if kept.exists() else started.initial_policy, "initial_policy")[1]
-        loop = stack.enter_context(_loop(started, mesh, initial))
+        loop = stack.enter_context(_loop(started, mesh, initial(started, folder)))
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(started.seed))
         try:
@@ -193,6 +189,8 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 def _curve(command: Any) -> _Curve:
     curve = _CLONING if isinstance(command, options.TrainBC) else _Curve()
+    if curve is _CLONING and command.config.loss == "mean_squared_error":
+        curve = curve._replace(labels=("epochs", "minus the mean squared error of the actions"))
     if not command.evaluate_every:
         return curve
     return curve._replace(score="evaluation_return", labels=(curve.labels[0], "mean return of episodes"))
@@ -238,6 +236,10 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         if interruption == signal.SIGHUP:
             progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
+    if isinstance(state, bc.State) and state.best and int(state.best.epoch):
+        best = f"epoch {int(state.best.epoch):,}, which has the best score on the validation episodes"
+        early = f"No better score in {command.config.patience} epochs. " if loop.done(state) else ""
+        print_line(f"{early}The policy is from {best}: {float(state.best.score):.4g}")
     if interruption:
         print_line(f"Interrupted: {progress.remains(folder)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
@@ -265,7 +267,7 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
 
 
 @contextlib.contextmanager
-def _loop(command: Any, mesh: Any, initial: files.Loaded | None = None) -> Iterator[Any]:
+def _loop(command: Any, mesh: Any, start: files.Loaded | None) -> Iterator[Any]:
     """The training loop of a command; its environments are closed at the end of the block."""
     config, name = command.config, command.environment
     if isinstance(config, sac.Config):
@@ -296,13 +298,9 @@ def _loop(command: Any, mesh: Any, initial: files.Loaded | None = None) -> Itera
             if names := _sinks(command):
                 sinks.check(names)
             if isinstance(config, bc.Config):
-                loop = bc.make(bc.read_dataset(command.dataset), bc.make_policy(*both, config), config)
+                loop = bc.make(data.read_dataset(command.dataset, *both), bc.make_policy(*both, config), config)
             elif isinstance(config, ppo.Config):
-                try:
-                    loop = ppo.make(environments, config, initial, mesh=mesh)
-                except ValueError as error:
-                    # The option policy is the kind of a new policy.
-                    raise ValueError(re.sub("^policy:", "initial_policy:", str(error))) from error
+                loop = ppo.make(environments, config, start, mesh=mesh)
             else:
                 loop = sac.make(environments, config)
             check_memory(loop.policy, config)
@@ -337,8 +335,15 @@ def _digest(command: Any) -> dict[str, str]:
     if not isinstance(command, options.TrainBC):
         return {}
     try:
-        with untrusted.opened(Path(command.dataset)) as (file, _):
-            return {"dataset_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        paths, digest = [Path(command.dataset)], hashlib.sha256()
+        if command.dataset.startswith("minari:"):
+            folder = Path(data.minari.load(command.dataset.removeprefix("minari:")).storage.data_path)
+            paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in paths:
+            with untrusted.opened(path, whole=False) as (file, _):
+                while block := file.read(2**20):
+                    digest.update(block)
+        return {"dataset_sha256": digest.hexdigest()}
     except ValueError as error:
         raise UsageError(f"dataset: {error}") from error
     except OSError as error:

@@ -11,14 +11,18 @@ import shutil
 import socket
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 # A temporary file of another machine or container stays for this many seconds, since its writer may be alive.
 _FOREIGN_SECONDS = 24 * 3600
 
 
-def write(path: Path, payload: bytes) -> None:
+def write(path: Path, payload: bytes | Callable[[BinaryIO], None]) -> None:
     """Writes a file through a temporary file, so that a crash leaves either the old or the new content.
+
+    The payload is the content, or a function that writes it to an open file.
 
     A new file has the mode that the umask allows, and a replaced file keeps its mode. A link is replaced; the file to
     which it points is unchanged.
@@ -34,17 +38,20 @@ def write(path: Path, payload: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path.parent if missing else path)) from error
 
 
-def _write(path: Path, payload: bytes) -> None:
+def _write(path: Path, payload: bytes | Callable[[BinaryIO], None]) -> None:
     mode = _mode(path)
     remove_stale(path)
     temporary = temporary_path(path)
     # The umask applies to the mode here.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(handle, "wb") as file:
+        with open(handle, "w+b") as file:
             if mode is not None:
                 os.fchmod(handle, mode)
-            file.write(payload)
+            if callable(payload):
+                payload(file)
+            else:
+                file.write(payload)
             file.flush()
             os.fsync(handle)
         os.replace(temporary, path)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import mmap
 import os
-import re
 import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,18 +21,21 @@ DEEPEST = 50
 # Bytes that content may take: a multiple of the file's size, and a constant that leaves room for the reader itself.
 _TIMES, _SLACK = 10, 128 * 2**20
 _JSON_SLACK = 224 * 2**20
-_MOST_PARTS = 20_000
+_MOST_PARTS, _LARGEST_DIRECTORY = 20_000, 2**25
 # Bytes that Python's objects take for a character of JSON, at most: dicts, lists, entries, names and texts.
 _JSON_BYTES = {"{": 240, "[": 90, ",": 40, ":": 80, '"': 30}
 
 
 @contextlib.contextmanager
-def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[io.BufferedReader, int]]:
+def opened(
+    path: Path, error: type[ValueError] = FileError, whole: bool = True
+) -> Iterator[tuple[io.BufferedReader, int]]:
     """Opens a regular file; yields it with its size in bytes.
 
     Args:
         path: Path of the file.
         error: Class of the error that is raised for a device, a FIFO, a socket, or a file larger than the memory.
+        whole: False for a file that is never read as a whole, so that it may be larger than the memory.
 
     Raises:
         OSError: The file cannot be opened or is a folder.
@@ -45,24 +46,36 @@ def opened(path: Path, error: type[ValueError] = FileError) -> Iterator[tuple[io
         if not stat.S_ISREG(status.st_mode):
             raise error(f"{path}: expected a regular file, got a device, a FIFO or a socket. Copy it to a file first.")
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if status.st_size > memory:
+        if whole and status.st_size > memory:
             raise error(f"{path}: expected a file that fits into {memory:,} bytes of memory, got {status.st_size:,}.")
         yield file, status.st_size
 
 
+class _Directory:
+    """A zip file whose directory is read with limits, because it could take many times its size in memory."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
+        self.limited = True
+
+    def read(self, size: int = -1) -> bytes:
+        if not self.limited:
+            return self.file.read(size)
+        content = self.file.read(_LARGEST_DIRECTORY + 1 if size < 0 else min(size, _LARGEST_DIRECTORY + 1))
+        count = content.count(b"PK\x01\x02")
+        if count > _MOST_PARTS:
+            raise ValueError(f"expected a zip of at most {_MOST_PARTS:,} entries, got {count:,}")
+        if len(content) > _LARGEST_DIRECTORY:
+            raise ValueError(f"expected a zip whose directory takes at most {_LARGEST_DIRECTORY:,} bytes, got more")
+        return content
+
+
 def open_zip(file: BinaryIO | bytes) -> zipfile.ZipFile:
     """Opens a zip; raises ValueError for a zip of too many entries, whose directory would take many times its size."""
-    if isinstance(file, bytes):
-        return _checked_zip(file, io.BytesIO(file))
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _checked_zip(content, file)
-
-
-def _checked_zip(content: bytes | mmap.mmap, file: BinaryIO) -> zipfile.ZipFile:
-    count = sum(1 for _ in re.finditer(rb"PK\x01\x02", content))
-    if count > _MOST_PARTS:
-        raise ValueError(f"expected a zip of at most {_MOST_PARTS:,} entries, got {count:,}")
-    return zipfile.ZipFile(file)
+    directory: Any = _Directory(io.BytesIO(file) if isinstance(file, bytes) else file)
+    archive = zipfile.ZipFile(directory)
+    directory.limited = False
+    return archive
 
 
 def budget(size: int) -> int:

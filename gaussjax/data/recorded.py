@@ -1,136 +1,236 @@
-"""Datasets of recorded observations and actions for behavioural cloning."""
+"""Reading of recorded experience from files and from memory."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
+import jax
 import numpy as np
-from jaxtyping import Float
 
 from gaussjax.core import untrusted
 from gaussjax.core.text import FileError, printable, quoted
+from gaussjax.data import hdf5, minari, npz
+from gaussjax.data.checks import array, checked, in_memory
+from gaussjax.data.episodes import IN_MEMORY, NAMES, Episodes, Rows, is_on_disk, joined
 
-_LONGEST_HEADER, _LONGEST_LINE = 10_000, 2**22
-
-
-class Dataset(NamedTuple):
-    """Recorded pairs of an observation and an action, one pair in each row.
-
-    Attributes:
-        observations: Observations, `(N, F)`.
-        actions: Actions in units of the Box, `(N, A)`.
-    """
-
-    observations: Float[Any, "pairs features"]
-    actions: Float[Any, "pairs act"]
+_LONGEST_LINE = 2**22
 
 
-def read_dataset(source: str | Path | Mapping[str, Any]) -> Dataset:
-    """Reads pairs of observations and actions from a file or a dict.
+def read_dataset(source: Any, observation_space: Any = None, action_space: Any = None) -> Episodes:
+    """Reads recorded experience from a file, from a Minari dataset or from memory.
+
+    Datasets up to 256 MiB are read and checked at once. Larger ones stay on disk, and each slice of a leaf is checked
+    when it is read.
 
     Args:
-        source: Dict or `.npz` file with `observations` and `actions`, as in Minari and D4RL; a last observation
-            without an action is dropped. Or a `.csv` file with columns `observation_0`, … and `action_0`, ….
+        source: One of these, where a last observation without an action is dropped:
+
+            - an `.npz` file or a dict with `observations` and `actions`, and perhaps `rewards`, `terminations` (or
+              `terminated`, `terminals`, `dones`), `truncations` (or `truncated`, `timeouts`), `starts` and `weights`;
+              the parts of a Dict space are named `observations/NAME`;
+            - an `.hdf5` or `.h5` file with these names, or in the layout of D4RL, robomimic or Minari;
+            - a `.csv` file with columns `observation_0`, … and `action_0`, …;
+            - `minari:NAME` for a dataset in Minari's local store, or a dataset object of Minari;
+            - a list with a dict, or a pair of observations and actions, for each episode;
+            - `Episodes`.
+        observation_space: Space of one observation, in any form that `gaussjax.spaces.as_space` converts. None for the
+            space of a Minari dataset, and else for floating numbers as float32 and integers as they are.
+        action_space: Box of the actions, or None in the same way.
 
     Returns:
-        Observations and actions as float32, one row for each pair.
+        The episodes, in the dtypes of the spaces.
 
     Raises:
-        ValueError: An array is missing, contains NaN or holds no real numbers; the lengths differ; the file has another
-            format; or its arrays take more than 10 times the size of the file and 128 MiB of memory.
+        ValueError: A field is missing, has another length, structure, shape or dtype than expected, or holds a NaN, an
+            infinity or a value outside its space; or the file has another format or takes too much memory.
         OSError: The file cannot be opened.
+        ModuleNotFoundError: The format needs h5py or minari.
 
     Example:
-        >>> read_dataset({"observations": np.zeros((3, 2)), "actions": np.zeros((3, 1))}).actions.shape
-        (3, 1)
+        >>> read_dataset([(np.zeros((4, 2)), np.zeros((3, 1))), (np.zeros((2, 2)), np.zeros((2, 1)))]).starts
+        array([ True, False, False,  True, False])
     """
-    if isinstance(source, Mapping):
-        return _dataset(source, "dataset")
-    path = Path(source)
-    where, compressed = f"dataset: {printable(path)}", path.suffix.lower() == ".npz"
-    with untrusted.opened(path) as (file, size):
-        try:
-            columns = _read_npz(file, size) if compressed else _read_csv(file)
-        except Exception as error:
-            kind = "an .npz file of arrays" if compressed else "a .csv file with a row for each pair"
-            raise FileError(f"{where}: expected {kind}, got another: {error}.") from error
-    return _dataset(columns, where)
+    where, spaces = "dataset", (observation_space, action_space)
+    if isinstance(source, str) and source.startswith("minari:"):
+        source = minari.load(source.removeprefix("minari:"))
+    if hasattr(source, "iterate_episodes"):
+        where = f"dataset: minari:{printable(source.spec.dataset_id)}"
+        named = zip(spaces, (source.observation_space, source.action_space), strict=True)
+        spaces = tuple(own if chosen is None else chosen for chosen, own in named)
+        columns = _joined((name, _named(fields, name)) for name, fields in minari.episodes(source, where))
+    elif isinstance(source, Episodes):
+        return checked(source, *spaces, where)
+    elif isinstance(source, Mapping):
+        columns = _named(source, where)
+    elif isinstance(source, (list, tuple)):
+        columns = _joined(_from_memory(source, where))
+    else:
+        where, columns = _from_file(Path(source))
+    episodes = checked(_episodes(columns, where), *spaces, where)
+    sizes = sum(leaf.nbytes for leaf in jax.tree.leaves(episodes) if isinstance(leaf, Rows))
+    if sizes > IN_MEMORY:
+        return episodes
+    return jax.tree.map(lambda leaf: in_memory(leaf) if isinstance(leaf, Rows) else leaf, episodes)
 
 
-def _dataset(columns: Mapping[str, Any], where: str) -> Dataset:
-    if not set(Dataset._fields) <= set(columns):
-        raise ValueError(f"{where}: expected observations and actions, got {quoted(sorted(columns))}.")
-    observations, actions = (_floats(columns[name], f"{where}: {name}") for name in Dataset._fields)
-    if len(observations) == len(actions) + 1:
-        observations = observations[:-1]
-    if len(observations) != len(actions) or not len(actions):
-        raise ValueError(
-            f"{where}: expected one action for each observation, got {len(observations)} observations and "
-            f"{len(actions)} actions."
+def _from_file(path: Path) -> tuple[str, dict[str, Any]]:
+    where, suffix = f"dataset: {printable(path)}", path.suffix.lower()
+    read: dict[str, tuple[Callable[..., Any], str]] = {
+        ".npz": (npz.read, "an .npz file of arrays"),
+        ".csv": (_read_csv, "a .csv file with a row for each step"),
+        **dict.fromkeys((".hdf5", ".h5"), (hdf5.read, "an HDF5 file of arrays")),
+    }
+    if suffix not in read:
+        raise FileError(
+            f"{where}: expected a name that ends in .npz, .csv, .hdf5 or .h5, or minari:NAME, got {quoted(suffix)}."
         )
-    dataset = Dataset(observations, actions.reshape(len(actions), -1))
-    refuse_infinite(dataset, where)
-    return dataset
+    with untrusted.opened(path, whole=suffix == ".csv") as (file, size):
+        try:
+            found = read[suffix][0](file, size)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:
+            raise FileError(f"{where}: expected {read[suffix][1]}, got another: {error}.") from error
+    if isinstance(found, dict):
+        return where, _named(found, where)
+    return where, _joined([(f"{where}: {name}", _named(one, f"{where}: {name}")) for name, one in found])
 
 
-def _floats(column: Any, where: str) -> np.ndarray:
-    """Converts a column to float32; raises ValueError for text, complex numbers, dates, masks and ragged lists."""
-    try:
-        array = np.asarray(column)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected rows of equal length, got others.") from error
-    real = array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
-    if not real or not array.ndim or isinstance(column, np.ma.MaskedArray):
-        kind = "a masked array" if isinstance(column, np.ma.MaskedArray) else f"{array.dtype} of shape {array.shape}"
-        raise ValueError(f"{where}: expected an array of real numbers with a row for each pair, got {kind}.")
-    with np.errstate(over="ignore"):  # `refuse_infinite` names rows beyond float32.
-        return array.astype(np.float32, copy=False)
+def _from_memory(source: Sequence[Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the name and the fields of each episode of a list."""
+    for i, episode in enumerate(source):
+        name = f"{where}: episode {i}"
+        if isinstance(episode, (tuple, list)) and len(episode) == 2:
+            episode = dict(zip(("observations", "actions"), episode, strict=True))
+        if not isinstance(episode, Mapping):
+            raise FileError(
+                f"{name}: expected a dict of arrays, or a pair of observations and actions, got "
+                f"{type(episode).__name__}. Give one of them for each episode."
+            )
+        yield name, _named(episode, name)
 
 
-def refuse_infinite(dataset: Dataset, where: str = "dataset") -> None:
-    """Raises ValueError if the dataset holds NaN or numbers that are infinite in float32."""
-    for name, column in dataset._asdict().items():
-        with np.errstate(over="ignore"):
-            numbers = np.asarray(column, np.float32).reshape(len(column), -1)
-        broken = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
-        if broken.size:
-            rows = f"{broken.size} rows, first {broken[0]}"
-            raise ValueError(f"{where}: expected finite {name}, got NaN or inf in {rows}.")
+def _named(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Fields of `Episodes` by the names of a source; names with slashes become dicts, and leaves arrays."""
+    nested = _nested(given, where)
+    found = {}
+    for field, names in NAMES.items():
+        name = next((name for name in names if nested.get(name) is not None), None)
+        if name is not None:
+            found[field] = _arrays(nested[name], f"{where}: {name}")
+    if not {"observations", "actions"} <= set(found) or not jax.tree.leaves(found["observations"]):
+        names = quoted(sorted(map(str, given)))
+        raise FileError(f"{where}: expected observations and actions, got {names}. Rename the arrays.")
+    if isinstance(found["actions"], (dict, tuple)):
+        raise FileError(f"{where}: actions: expected one array, got several. A Gaussian policy acts on one Box.")
+    return found
 
 
-def _read_npz(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
-    """Reads the columns of a dataset from a zip of NumPy arrays, whose sizes are compared before anything is read."""
-    columns, taken = {}, 0
-    with untrusted.open_zip(file) as archive:
-        for entry in archive.infolist():
-            name = entry.filename.removesuffix(".npy")
-            if name not in Dataset._fields:
-                columns[name] = np.empty(0)
-                continue
-            if name in columns:
-                raise ValueError(f"{name} occurs twice")
-            with archive.open(entry) as stored:
-                version = np.lib.format.read_magic(stored)
-                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-                shape, fortran, dtype = read_header[version](stored, max_header_size=_LONGEST_HEADER)
-                count, start = math.prod(shape), stored.tell()
-                if dtype.hasobject or count * dtype.itemsize != entry.file_size - start:
-                    raise ValueError(f"{name} has {dtype} of shape {shape} in {entry.file_size - start} bytes")
-                # The array itself, a copy as float32, and a look for infinities.
-                taken += count * (dtype.itemsize + 4 + 1)
-                if taken > untrusted.budget(size):
-                    raise ValueError(f"arrays of more than {untrusted.budget(size):,} bytes. Save them uncompressed")
-                array = np.frombuffer(stored.read(count * dtype.itemsize), dtype)
-                columns[name] = array.reshape(shape, order="F" if fortran else "C")
-    return columns
+def _nested(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Dict of dicts, from names such as `observations/image`; a dict with the names `_index_0`, … is a tuple."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        *folders, last = str(name).split("/")
+        if len(folders) > untrusted.DEEPEST:
+            raise FileError(f"{where}: expected at most {untrusted.DEEPEST} slashes in a name, got {len(folders)}.")
+        node: Any = found
+        for folder in folders:
+            node = node.setdefault(folder, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last in node:
+            raise FileError(f"{where}: {quoted(name)}: expected each name once, got an array and parts of it.")
+        node[last] = value
+    return found
 
 
-def _read_csv(file: BinaryIO) -> dict[str, np.ndarray]:
+def _arrays(value: Any, name: str) -> Any:
+    """A pytree of arrays over time; a list of dicts, one for each step, becomes a dict of arrays."""
+    if isinstance(value, list) and value and all(isinstance(step, Mapping) for step in value):
+        value = {part: [step.get(part) for step in value] for part in value[0]}
+    if isinstance(value, Mapping):
+        if value and set(value) == {f"_index_{i}" for i in range(len(value))}:
+            value = tuple(value[f"_index_{i}"] for i in range(len(value)))
+        else:
+            return {str(part): _arrays(values, f"{name}[{part!r}]") for part, values in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_arrays(values, f"{name}[{i}]") for i, values in enumerate(value))
+    return array(value, name)
+
+
+def _joined(episodes: Any) -> dict[str, Any]:
+    """Fields of all episodes, one after the other, from pairs of a name and the fields of an episode."""
+    episodes = list(episodes)
+    if not episodes:
+        raise FileError("dataset: expected at least one episode, got none. Record some first.")
+    first_name, first = episodes[0]
+    lengths = []
+    for name, fields in episodes:
+        fields.pop("starts", None)
+        if set(fields) != set(first):
+            raise FileError(
+                f"{name}: expected {quoted(sorted(first))} as in {first_name.rpartition(': ')[2]}, got "
+                f"{quoted(sorted(fields))}. Give all episodes the same fields."
+            )
+        length = len(fields["actions"])
+        if not length:
+            raise FileError(f"{name}: expected at least one step, got an empty episode. Leave it out.")
+        lengths.append(length)
+        for field in fields:
+            leaves, wanted = (_shapes(each[field]) for each in (fields, first))
+            if leaves != wanted:
+                raise FileError(
+                    f"{name}: {field}: expected rows of shape {quoted(wanted)} as in "
+                    f"{first_name.rpartition(': ')[2]}, got {quoted(leaves)}. Correct the episode, or leave it out."
+                )
+            _refuse_ragged(name, field, fields[field], length)
+    whole = {
+        field: jax.tree.map(lambda *parts: joined(parts, lengths), *(fields[field] for _, fields in episodes))
+        for field in first
+    }
+    starts = np.zeros(sum(lengths), bool)
+    starts[np.cumsum([0, *lengths[:-1]])] = True
+    return {**whole, "starts": starts}
+
+
+def _shapes(tree: Any) -> Any:
+    found = {jax.tree_util.keystr(at): tuple(leaf.shape[1:]) for at, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return found[""] if set(found) == {""} else found
+
+
+def _refuse_ragged(where: str, field: str, tree: Any, length: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if len(leaf) != length and not (field == "observations" and len(leaf) == length + 1):
+            raise FileError(
+                f"{where}: expected one action for each observation, got {len(leaf):,} "
+                f"{field}{jax.tree_util.keystr(path)} and {length:,} actions. Correct the episode, or leave it out."
+            )
+
+
+def _episodes(fields: dict[str, Any], where: str) -> Episodes:
+    """Record of the fields, whose episodes start after the last steps if the source does not tell otherwise."""
+    length = len(fields["actions"])
+    if not length:
+        raise FileError(f"{where}: expected at least one action, got none. Record some steps first.")
+    for field, tree in fields.items():
+        _refuse_ragged(where, field, tree, length)
+    # A last observation without an action is dropped.
+    fields = {field: jax.tree.map(lambda leaf: joined([leaf], [length]), tree) for field, tree in fields.items()}
+    ends = [fields[field] for field in ("terminated", "truncated") if field in fields]
+    if "starts" not in fields and ends:
+
+        def read(start: int, stop: int) -> np.ndarray:
+            after = [np.asarray(flags[max(start - 1, 0) : stop - 1]).reshape(-1) != 0 for flags in ends]
+            return np.concatenate([np.ones(int(start == 0), bool), np.logical_or.reduce(after)])
+
+        starts = Rows((length,), bool, read)
+        fields["starts"] = starts if any(map(is_on_disk, ends)) else starts[:]
+    return Episodes(**fields)
+
+
+def _read_csv(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     rows = csv.reader(_lines(file))
     header = next(rows, [])
     if len(set(header)) < len(header):

@@ -95,7 +95,7 @@ class _Checked:
         return getattr(self._function, name)
 
 
-class _Limits(NamedTuple):
+class Limits(NamedTuple):
     """Bounds of the entries of one argument, the error's text about them, and the repair."""
 
     low: np.ndarray
@@ -120,7 +120,7 @@ def _check_values(passed: Mapping[str, Any], space: spaces.Space, support: space
 
 def _values(
     passed: Mapping[str, Any], space: spaces.Space, support: spaces.Box | None
-) -> Iterator[tuple[str, str, _Limits | None, Any]]:
+) -> Iterator[tuple[str, str, Limits | None, Any]]:
     """Yields the argument, the path, the limits and the array of each leaf to be checked."""
     for argument in _ARGUMENTS:
         value = passed.get(argument)
@@ -130,15 +130,15 @@ def _values(
         for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
             leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
             if xp.is_floating(leaf) or (argument == "taken_actions" and xp.is_real(leaf)):
-                limits = _action_limits(support, leaf) if argument == "taken_actions" and support else None
+                limits = action_limits(support, leaf) if argument == "taken_actions" and support else None
                 yield argument, jax.tree_util.keystr(path), limits, leaf
-    for path, leaf, limits in _elements(space, passed.get("observations"), ""):
+    for path, leaf, limits in element_limits(space, passed.get("observations"), ""):
         leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         if xp.is_real(leaf):
             yield "observations", path, limits, leaf
 
 
-def _action_limits(support: spaces.Box, actions: Any) -> _Limits:
+def action_limits(support: spaces.Box, actions: Any) -> Limits:
     """Returns the bounds of the actions, widened to their copies in float32 and in the dtype of the actions."""
     low, high = spaces.bounds(support)
     text = f"actions within the Box from {low.tolist()} to {high.tolist()}"
@@ -146,10 +146,10 @@ def _action_limits(support: spaces.Box, actions: Any) -> _Limits:
     with np.errstate(over="ignore"):
         for dtype in (np.float32, own):
             low, high = np.minimum(low, low.astype(dtype)), np.maximum(high, high.astype(dtype))
-    return _Limits(low, high, text, "This policy never takes them: use its own actions, or clip the others.")
+    return Limits(low, high, text, "This policy never takes them: use its own actions, or clip the others.")
 
 
-def _elements(space: spaces.Space, value: Any, path: str) -> Iterator[tuple[str, Any, _Limits]]:
+def element_limits(space: spaces.Space, value: Any, path: str) -> Iterator[tuple[str, Any, Limits]]:
     """Yields the path, the array and the limits of each discrete part of the observations, and of images of uint8."""
     match space:
         case spaces.Discrete(n, start):
@@ -165,15 +165,15 @@ def _elements(space: spaces.Space, value: Any, path: str) -> Iterator[tuple[str,
                     part = value[key]
                 except (TypeError, LookupError):
                     continue  # The policy itself raises the error for observations of another structure.
-                yield from _elements(inner, part, f"{path}[{key!r}]")
+                yield from element_limits(inner, part, f"{path}[{key!r}]")
             return
         case _:
             return
     text = f"elements of {space}, from {low.tolist()} to {high.tolist()}"
-    yield path, value, _Limits(low, high, text, "Correct the environment, its space, or the code that changes them.")
+    yield path, value, Limits(low, high, text, "Correct the environment, its space, or the code that changes them.")
 
 
-def _refuse(names: tuple[tuple[str, str, _Limits | None], ...], *leaves: Any) -> None:
+def _refuse(names: tuple[tuple[str, str, Limits | None], ...], *leaves: Any) -> None:
     for (argument, path, limits), leaf in zip(names, leaves, strict=True):
         values = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf).astype(np.float64)
         bad = np.isnan(values) if argument == "params" else ~np.isfinite(values)

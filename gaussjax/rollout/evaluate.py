@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,53 +79,117 @@ def evaluate(
         >>> evaluate(policy, policy.init(jax.random.key(0)), "Pendulum-v1", episodes=2).lengths
         [200, 200]
     """
-    count(episodes, "episodes")
-    count(seed, "seed", 0)
-    if timeout is not None and not number(timeout, "timeout") > 0.0:
-        raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
-    if exploration is not None and deterministic:
-        raise ValueError("exploration: expected None for deterministic actions. Set deterministic=False to sample.")
-    sampling = deterministic, exploration if exploration is not None and exploration.lasts else None
+    sampling = checked_sampling(episodes, seed, timeout, deterministic, exploration)
     if not isinstance(environment, envs.Environment):
         options = {**({} if on_step is None else {"render_mode": "rgb_array"}), **(environment_options or {})}
         environment = envs.make(environment, num_envs=episodes, **options)
     if isinstance(environment, envs.Environment):
         return _compiled(policy, params, environment, normalizer, episodes, seed, sampling, max_steps)
     environments: Any = environment
-    carry = policy.initial_carry((episodes,))
-    carry = carry if jax.tree.leaves(carry) else None
-
-    normalizer = statistics_for(policy, normalizer)
     runner = Runner(environments)
-    space = spaces.as_space(environments.single_observation_space)
+    runner.timeout = timeout
+    act = acting(policy, params, normalizer, environments.single_observation_space, episodes, seed, sampling)
+    returns, lengths, running, recorded = np.zeros(episodes), np.zeros(episodes, int), np.ones(episodes, bool), []
+    with closing(environments, timeout):
+        for step in first_steps(runner, act, episodes, seed, max_steps, on_step):
+            if len(recorded) < _RECORDED:
+                recorded.append(step.actions)
+            returns[running] += step.rewards[running]
+            lengths[running] += 1
+            running &= ~(step.terminated | step.truncated)
+    return _episodes(policy, returns, lengths, running, np.stack(recorded))
+
+
+def checked_sampling(episodes: Any, seed: Any, timeout: Any, deterministic: bool, exploration: Any) -> tuple[bool, Any]:
+    """`deterministic`, and the source of noise if it lasts; raises for options that `evaluate` refuses."""
+    count(episodes, "episodes")
+    count(seed, "seed", 0)
+    if timeout is not None and not number(timeout, "timeout") > 0.0:
+        raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
+    if exploration is not None and deterministic:
+        raise ValueError("exploration: expected None for deterministic actions. Set deterministic=False to sample.")
+    return deterministic, exploration if exploration is not None and exploration.lasts else None
+
+
+class Step(NamedTuple):
+    """One step of several environments, each array `(N, …)`.
+
+    Attributes:
+        observations: Observations before the step.
+        actions: Flat actions that the environments got.
+        rewards: Rewards.
+        terminated: Flags of episodes that ended by themselves.
+        truncated: Flags of episodes that were cut.
+        last: Observations after the step and before any reset.
+    """
+
+    observations: Any
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    last: Any
+
+
+def first_steps(
+    runner: Any,
+    act: Callable[[int, Any], Any],
+    episodes: int,
+    seed: int,
+    max_steps: int | None,
+    on_step: Callable[[Any], None] | None = None,
+) -> Iterator[Step]:
+    """Yields each step of the first episodes of the environments of a runner, until the last of them ends.
+
+    Args:
+        runner: The environments.
+        act: `(number of the step, observations) -> actions`.
+        episodes: Number of environments.
+        seed: Random seed of the first environment.
+        max_steps: Environment steps after which an episode is cut, or None.
+        on_step: As for `evaluate`.
+    """
+    observations, running, steps = runner.reset(seed), np.ones(episodes, bool), 0
+    while running.any() and (max_steps is None or steps < max_steps):
+        if on_step is not None and running[0]:
+            on_step(runner.environments.envs[0])
+        actions = runner.clip(np.asarray(act(steps, observations)))
+        following, rewards, terminated, truncated, last, _ = runner.step(actions, clip=False)
+        yield Step(observations, actions, rewards, terminated, truncated, last)
+        observations, steps = following, steps + 1
+        running &= ~(terminated | truncated)
+
+
+def acting(
+    policy: Policy,
+    params: Params,
+    normalizer: normalize.Normalizer,
+    observation_space: Any,
+    episodes: int,
+    seed: int,
+    sampling: tuple[bool, Any],
+) -> Callable[[int, Any], Any]:
+    """Actions of a policy in first episodes, as a function `(number of the step, observations) -> actions`."""
+    space = spaces.as_space(observation_space)
     try:
-        act = _actions(policy, space, *sampling)
+        program = _actions(policy, space, *sampling)
     except TypeError:
         # A network with a list as a field has no hash.
-        act = _actions.__wrapped__(policy, space, *sampling)
-    runner.timeout = timeout
-    returns, lengths, steps = np.zeros(episodes), np.zeros(episodes, int), 0
-    running, recorded, lasting = np.ones(episodes, bool), [], ()
+        program = _actions.__wrapped__(policy, space, *sampling)
+    normalizer, key = statistics_for(policy, normalizer), jax.random.key(seed)
+    carry = policy.initial_carry((episodes,))
+    carry, lasting = carry if jax.tree.leaves(carry) else None, ()
     if sampling[1] is not None:
         # The first step is a reset, which draws new noise.
         lasting = sampling[1].init(jax.random.key(0), (episodes,))
-    with closing(environments, timeout):
-        observations = runner.reset(seed)
-        key = jax.random.key(seed)
-        while running.any() and (max_steps is None or steps < max_steps):
-            if on_step is not None and running[0]:
-                on_step(environments.envs[0])
-            step_key = jax.random.fold_in(key, steps)
-            actions, carry, lasting = act(params, normalizer, step_key, observations, carry, lasting, steps == 0)
-            actions = runner.clip(np.asarray(actions))
-            if steps < _RECORDED:
-                recorded.append(actions)
-            observations, rewards, terminated, truncated, _, _ = runner.step(actions, clip=False)
-            steps += 1
-            returns[running] += rewards[running]
-            lengths[running] += 1
-            running &= ~(terminated | truncated)
-    return _episodes(policy, returns, lengths, running, np.stack(recorded))
+
+    def act(steps: int, observations: Any) -> Any:
+        nonlocal carry, lasting
+        step_key = jax.random.fold_in(key, steps)
+        actions, carry, lasting = program(params, normalizer, step_key, observations, carry, lasting, steps == 0)
+        return actions
+
+    return act
 
 
 def _episodes(policy: Policy, returns: np.ndarray, lengths: np.ndarray, running: np.ndarray, actions: Any) -> Episodes:

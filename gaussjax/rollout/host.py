@@ -15,6 +15,7 @@ from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded, named, wrong_shape
 from gaussjax.rollout.smoothness import Smoothness
+from gaussjax.spaces.arrays import storage
 
 if TYPE_CHECKING:
     import gymnasium
@@ -103,7 +104,7 @@ class Runner:
                 f"gaussjax.envs.make_vector, or pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
             )
         self.environments = environments
-        self.observations = _stored(spaces.as_space(environments.single_observation_space))
+        self.observations = storage(environments.single_observation_space)
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self.timeout: float | None = None
@@ -125,11 +126,7 @@ class Runner:
 
     def clip(self, actions: np.ndarray) -> np.ndarray:
         """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype."""
-        actions = np.asarray(actions)
-        if self._bounds is None:
-            return actions
-        actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
-        return np.clip(actions, *inwards_once(*self._bounds, actions.dtype))
+        return np.asarray(actions) if self._bounds is None else clipped(*self._bounds, actions)
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True
@@ -151,9 +148,9 @@ class Runner:
         with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
             observations, done = self._array(observations, when), terminated | truncated
-            last = _copied(observations, self.observations) if done.any() else observations
+            last = copied(observations, self.observations) if done.any() else observations
             for i in np.flatnonzero(done):
-                one = _copied(info["final_obs"][i], self.observations)
+                one = copied(info["final_obs"][i], self.observations)
                 self._check_shapes(one, when, int(i))
                 _put(last, int(i), one)
         self._checked(observations, when)
@@ -179,7 +176,7 @@ class Runner:
         self._steps = captured["steps"]
 
     def _array(self, observations: Any, when: str) -> Any:
-        arrays = _copied(observations, self.observations)
+        arrays = copied(observations, self.observations)
         self._check_shapes(arrays, when, None)
         return arrays
 
@@ -208,24 +205,19 @@ class Runner:
         return values
 
 
-def _stored(space: spaces.Space) -> Any:
-    """Shapes and dtypes in which observations are kept, nested like the space."""
-    if isinstance(space, spaces.Dict):
-        return {name: _stored(part) for name, part in space.items}
-    if isinstance(space, spaces.Tuple):
-        return tuple(map(_stored, space.items))
-    dtype = np.float32 if isinstance(space, spaces.Box) else np.int32
-    if isinstance(space, spaces.Box) and space.dtype == "uint8":
-        dtype = np.uint8
-    return jax.ShapeDtypeStruct(spaces.zeros(space, full=np.full).shape, dtype)
+def clipped(low: np.ndarray, high: np.ndarray, actions: Any) -> np.ndarray:
+    """Flat actions, clipped to bounds in their own dtype."""
+    actions = np.asarray(actions)
+    actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
+    return np.clip(actions, *inwards_once(low, high, actions.dtype))
 
 
-def _copied(observations: Any, stored: Any) -> Any:
+def copied(observations: Any, stored: Any) -> Any:
     """Copies observations of Gymnasium, in the dtypes in which they are kept."""
     if isinstance(stored, dict):
-        return {name: _copied(observations[name], part) for name, part in stored.items()}
+        return {name: copied(observations[name], part) for name, part in stored.items()}
     if isinstance(stored, tuple):
-        return tuple(map(_copied, observations, stored))
+        return tuple(map(copied, observations, stored))
     return np.array(observations, stored.dtype)
 
 

@@ -136,6 +136,32 @@ def zeros(space: Any, batch_shape: tuple[int, ...] = (), full: Callable[..., Any
             return tuple(zeros(inner, batch_shape, full) for inner in space.items)
 
 
+def storage(space: Any) -> Any:
+    """Shapes and dtypes in which observations are kept in buffers and datasets, nested like the space.
+
+    Args:
+        space: Space of one observation, in any form that `as_space` converts.
+
+    Returns:
+        `jax.ShapeDtypeStruct` of one element of each part: float32, uint8 for a Box of this dtype, and int32 for
+        discrete parts.
+
+    Example:
+        >>> storage(Discrete(3))
+        ShapeDtypeStruct(shape=(), dtype=int32)
+    """
+    match space := as_space(space):
+        case Dict():
+            return {name: storage(inner) for name, inner in space.items}
+        case Tuple():
+            return tuple(map(storage, space.items))
+        case Box():
+            return jax.ShapeDtypeStruct(space.shape, np.uint8 if space.dtype == "uint8" else np.float32)
+        case MultiDiscrete():
+            return jax.ShapeDtypeStruct((len(space.nvec),), np.int32)
+    return jax.ShapeDtypeStruct((), np.int32)
+
+
 def has_pixels(space: Any) -> bool:
     """True for a Box of dtype uint8 with two or more axes, whose integers stay integers up to the network.
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from gaussjax import envs, exploration, normalize, spaces
+from gaussjax import envs, exploration, networks, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.core.choices import choose
 from gaussjax.networks.actor_critic import statistics_for
@@ -33,6 +33,10 @@ _TYPES: dict[str, tuple[Any, str]] = {
 EXPLORATIONS = ("white", "held", "colored")
 # Kinds of policy that an algorithm makes by name.
 KINDS = {kind.__name__: kind for kind in (gaussian, squashed_gaussian, truncated_gaussian)}
+# Recurrent networks that an algorithm makes by name.
+CELLS: dict[str, Any] = {
+    cell.__name__.lower(): cell for cell in (networks.RNN, networks.GRU, networks.LSTM, networks.MinGRU)
+}
 
 
 class Algorithm(NamedTuple):
@@ -49,6 +53,7 @@ class Algorithm(NamedTuple):
         in_place: True if a step donates the buffers of its input state.
         random_steps: Environment steps at the start whose actions are uniform in the Box and ignore the policy.
         normalizes: True if the policy gets observations normalised by `state.observation_statistics`.
+        done: `(state) -> bool`: True if further steps are pointless, as after the `patience` of cloning.
     """
 
     init: Callable[[Any], Any]
@@ -59,6 +64,7 @@ class Algorithm(NamedTuple):
     in_place: bool = False
     random_steps: int = 0
     normalizes: bool = False
+    done: Callable[[Any], Any] = lambda state: False
 
 
 class Standing(NamedTuple):
@@ -122,7 +128,7 @@ def _check_type(name: str, value: Any, annotation: str, default: Any) -> None:
 def check_argument(name: str, value: Any, kind: type, repair: str) -> None:
     """Raises TypeError, which ends with the sentence `repair`, unless an argument has the public type `kind`."""
     if not isinstance(value, kind):
-        module = kind.__module__.removesuffix(".config").removesuffix(".policy").removesuffix(".recorded")
+        module = kind.__module__.removesuffix(".config").removesuffix(".policy").removesuffix(".episodes")
         raise TypeError(f"{name}: expected a {module}.{kind.__name__}, got {type(value).__name__}. {repair}")
 
 
@@ -205,7 +211,7 @@ def observation_keys(space: Any, config: Any) -> dict[str, Any]:
     space = spaces.as_space(space)
     names = {name for name, _ in space.items} if isinstance(space, spaces.Dict) else set()
     defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
-    chosen = (config.actor_keys or defaults[0]), (config.critic_keys or defaults[1])
+    chosen = (config.actor_keys or defaults[0]), (getattr(config, "critic_keys", None) or defaults[1])
     return dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
 
 

@@ -263,31 +263,6 @@ def test_a_recurrent_policy_on_a_users_jax_environment_is_trained_evaluated_and_
     assert "3 episodes, deterministic actions" in " ".join(capsys.readouterr().out.split())
 
 
-def test_cloning_trains_from_a_file_and_resumes_from_the_same_one_only(tmp_path, capsys):
-    seen = np.random.default_rng(0).uniform(-1, 1, (256, 3)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, :1])
-    out, options = tmp_path / "run", ["--batch-size", "64", "--hidden-sizes", "8", "--num-epochs", "3"]
-    options += ["--evaluation-episodes", "1", "--dataset", str(tmp_path / "data.npz"), "--out", str(out)]
-    cli.main(["train", "bc", "Pendulum-v1", *options])
-    printed = capsys.readouterr().out
-    assert "mean return" in printed
-    cli.main(["evaluate", str(out / "policy.safetensors"), "--episodes", "1", "--seed", "10000"])
-    # The same seeds, the same policy: the very same table.
-    assert capsys.readouterr().out in printed
-    assert {file.name for file in out.iterdir()} >= {"best.safetensors", *FILES}
-    rows = output_files.read_metrics(out / "metrics.csv")
-    assert [row["step"] for row in rows] == [1, 2, 3]
-    assert rows[2]["mean_error"] < rows[0]["mean_error"]
-    assert gaussjax.load(out / "policy.safetensors").normalizer is not None
-    cli.main(["resume", str(out), "--total-steps", "5"])
-    assert [row["step"] for row in output_files.read_metrics(out / "metrics.csv")] == [1, 2, 3, 4, 5]
-    np.savez(tmp_path / "data.npz", observations=seen, actions=seen[:, 1:2])
-    capsys.readouterr()
-    assert "has changed since the training began" in refused(capsys, "resume", str(out))
-    line = refused(capsys, "train", "bc", "MountainCarContinuous-v0", *options[:-1], str(out / "new"))
-    assert "dataset: expected 2 observations and 1 actions a row, as the policy has, got 3 and 1" in line
-
-
 @pytest.mark.slow
 def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
     pytest.importorskip("pygame")

@@ -361,7 +361,7 @@ def training_rows() -> dict[str, tuple[str, Callable[[], Any]]]:
     fields = {
         ppo: ("total_steps", "num_envs", "batch_size", "num_steps", "num_epochs"),
         sac: ("total_steps", "num_envs", "batch_size", "num_steps", "buffer_size", "gradient_steps", "num_critics"),
-        bc: ("num_epochs", "batch_size"),
+        bc: ("total_epochs", "batch_size", "chunk_size", "sequence_length"),
     }
     for module, names in fields.items():
         label = module.__name__.rpartition(".")[2]

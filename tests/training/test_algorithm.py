@@ -10,6 +10,7 @@ import pytest
 
 import gaussjax
 from gaussjax import envs
+from gaussjax.data import Episodes
 from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.training import bc, ppo, replay, sac
 from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
@@ -18,7 +19,7 @@ from tests.training import jax_probes
 
 BOX = jax_probes.UNIT
 ENVIRONMENT = jax_probes.counter(5)
-DATASET = bc.Dataset(np.zeros((8, 1), np.float32), np.zeros((8, 1), np.float32))
+DATASET = Episodes(np.zeros((8, 1), np.float32), np.zeros((8, 1), np.float32))
 CONFIGS = {
     "ppo": ppo.Config(num_envs=2, num_steps=8, batch_size=8, hidden_sizes=(8,), num_epochs=1),
     "sac": sac.Config(num_envs=2, num_steps=4, batch_size=4, learning_starts=2, buffer_size=16, hidden_sizes=(8,)),
@@ -145,7 +146,7 @@ def test_advantages_that_are_not_normalized_may_come_one_by_one():
 
 
 WORDS = {
-    "a whole number": ("total_steps", "num_envs", "batch_size", "num_epochs", "gradient_steps"),
+    "a whole number": ("total_steps", "num_envs", "batch_size", "num_epochs", "total_epochs", "gradient_steps"),
     "a number": ("learning_rate", "gamma", "target_kl", "target_entropy", "variance_weight"),
     "True or False": ("normalize_observations", "anneal_learning_rate"),
     "a tuple of whole numbers": ("hidden_sizes",),

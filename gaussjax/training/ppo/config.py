@@ -14,6 +14,7 @@ from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import (
+    CELLS,
     KINDS,
     LAST_STEP,
     check_exploration,
@@ -24,7 +25,6 @@ from gaussjax.training.algorithm import (
 
 # Fields of the training state that a mesh shards by environment; every device holds a copy of the other fields.
 SHARDED = ("environment", "discounted_returns")
-_CELLS = {"mlp": None, "rnn": networks.RNN, "gru": networks.GRU, "lstm": networks.LSTM, "mingru": networks.MinGRU}
 _ENTROPIES = ("exact", "sample")
 _STDS = ("parameter", "state", "gsde")
 
@@ -114,7 +114,7 @@ class Config:
         counts = ("total_steps", "num_envs", "num_steps", "num_epochs", "recurrent_size", "hold")
         positive = ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "desired_kl", "target_kl")
         check_options(self, counts, (*positive, "clip_reward"), ("gamma", "gae_lambda"))
-        for name, known in (("network", _CELLS), ("policy", KINDS), ("entropy", _ENTROPIES), ("std", _STDS)):
+        for name, known in (("network", ("mlp", *CELLS)), ("policy", KINDS), ("entropy", _ENTROPIES), ("std", _STDS)):
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         check_exploration(self)
@@ -255,7 +255,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         actor = networks.MLP(config.hidden_sizes, **both, **head)
         network = networks.ActorCritic(actor, config.hidden_sizes, config.activation, **keys)
     else:
-        cell: Any = _CELLS[config.network]
+        cell = CELLS[config.network]
         # A single layer of MinGRU only averages its inputs.
         both |= {"num_layers": 2 if config.network == "mingru" else 1}
         # The custom backward pass is faster. It excludes forward mode (`jax.jvp`), which an update never needs.

@@ -218,7 +218,7 @@ def train(
     score: str = "episode_return",
     outputs: Sequence[Callable[[Mapping[str, float]], None]] = (),
 ) -> tuple[Any, int]:
-    """Trains until `state.steps` reaches `total_steps`, and writes all results even after an error.
+    """Trains until `state.steps` reaches `total_steps` or the algorithm is done, and writes all results.
 
     `score` names the metric that is highest for the best policy; each of `outputs` is called with the metrics of each
     update. Returns the last state, and the number of the signal that interrupted the training, or 0 at its end. In a
@@ -230,7 +230,9 @@ def train(
     bad, updates, unsaved, stopped = 0, 0, 0, 0
     with files, Interruption().handle_signals() as interruption:
         try:
-            while int(state.steps) < total_steps and not (stopped := interruption.requested_anywhere()):
+            while int(state.steps) < total_steps and not algorithm.done(state):
+                if stopped := interruption.requested_anywhere():
+                    break
                 first, began = int(state.steps), time.perf_counter()
                 following, metrics = algorithm.step(state)
                 # The update runs asynchronously: keep the old state until the metrics of the update have arrived.

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import envs, networks, normalize, rollout
+from gaussjax import networks, normalize
 from gaussjax.networks import MLP, ActorCritic
 from gaussjax.spaces import Box
-from gaussjax.training import bc, ppo
+from gaussjax.training import ppo
 from tests.training import jax_probes, probes
 
 SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "sequence_length": 4}
