@@ -148,7 +148,6 @@ WRONG = [
         "hidden_sizes: expected none with initial_policy, whose file decides it, got (64, 64). Leave it out.",
     ),
     ("train ppo Pendulum-v1 --critic-warmup=-1", "critic_warmup: expected 0 or more updates, got -1."),
-    ("train ppo Pendulum-v1 --initial-log-std none", "initial_log_std: expected a number for a new policy, got None"),
     ("train sac Pendulum-v1 --initial-policy a", "expected an option of train sac, got one of train ppo."),
     ("train bc Pendulum-v1 --dataset no-such-file", "dataset: no-such-file cannot be read (No such file"),
     ("train bc Pendulum-v1 --dataset {folder}", "cannot be read (Is a directory)."),

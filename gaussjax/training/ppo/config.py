@@ -96,9 +96,9 @@ class Config:
     """Activation of the hidden layers."""
     std: Literal["parameter", "state", "gsde"] = "parameter"
     """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
-    initial_log_std: float | None = 0.0
-    """Initial log standard deviation of the actions, with gsde for features of size 1; None keeps an initial policy's.
-    """
+    initial_log_std: float | None = None
+    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; a quarter of the
+    Box's width for an initial policy without a critic; that of the file for one with a critic."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
     hold: int | None = None
@@ -241,15 +241,10 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         'gaussian'
     """
     keys = observation_keys(observation_space, config)
-    if config.initial_log_std is None:
-        raise ValueError(
-            "initial_log_std: expected a number for a new policy, got None, which keeps that of an initial policy. Set "
-            "a number such as 0."
-        )
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
     # The variance of gSDE is a sum over the features.
     spread = 0.5 * math.log(config.hidden_sizes[-1]) if config.std == "gsde" and config.hidden_sizes else 0.0
-    head = {"std": config.std, "initial_log_std": config.initial_log_std - spread}
+    head = {"std": config.std, "initial_log_std": (config.initial_log_std or 0.0) - spread}
     head |= {"output_activation": None, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from gaussjax import files, networks, normalize, spaces
@@ -83,9 +84,13 @@ def start(loaded: files.Loaded, environments: Any, config: Config) -> tuple[Star
     spec, options = policy.spec, dict(policy.spec.options)
     network, space, is_new = spec.network, spec.observation_space, not _has_value(policy)
     actor = network.actor if isinstance(network, networks.ActorCritic) else network
-    explores = config.initial_log_std is not None and hasattr(actor, "gaussian_head")
+    log_std = config.initial_log_std
+    if log_std is None and is_new:
+        # The std of a clone says how well it fits the data, not how much to explore.
+        log_std = _log_quarter(policy)
+    explores = log_std is not None and hasattr(actor, "gaussian_head")
     if explores:
-        actor = _exploring(actor, loaded.params["params"], options, config.initial_log_std)
+        actor = _exploring(actor, loaded.params["params"], options, log_std)
         network = network.clone(actor=actor) if isinstance(network, networks.ActorCritic) else actor
     if is_new:
         observed = spaces.as_space(spaces_of(environments)[0])
@@ -119,6 +124,15 @@ def _has_value(policy: Policy) -> bool:
         return policy.apply(policy.init(key), spaces.zeros(policy.spec.observation_space, (1,)), **recurrent)[1]
 
     return "value" in jax.eval_shape(outputs, jax.random.key(0))
+
+
+def _log_quarter(policy: Policy) -> float:
+    """Logarithm of a quarter of the width of the Box, as a geometric mean over the actions; 0 without bounds."""
+    # A squash stretches the interval from -1 to 1 to the Box.
+    low, high = (-1.0, 1.0) if policy.kind.saturation_margin else spaces.bounds(policy.spec.action_space)
+    widths = np.subtract(high, low)
+    widths = widths[np.isfinite(widths)]
+    return float(np.mean(np.log(widths / 4.0))) if widths.size else 0.0
 
 
 def _exploring(actor: Any, params: Any, options: dict[str, Any], log_std: Any) -> Any:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import networks, normalize
+from gaussjax import data, envs, networks, normalize, rollout, training
 from gaussjax.networks import MLP, ActorCritic
 from gaussjax.spaces import Box
-from gaussjax.training import ppo
+from gaussjax.training import bc, ppo
 from tests.training import jax_probes, probes
 
 SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "sequence_length": 4}
@@ -49,16 +49,17 @@ def trained(network, environment=HIDDEN, factory=gaussjax.gaussian, space=None, 
 # Each start with its environment and the std of its first actions.
 GRAPH = networks.Graph([{"name": "body", "layers": [8, "tanh"]}], value="body")
 STARTS = {
-    "mlp": (lambda: trained(MLP((8,), std="state"), clip_actions=True), HIDDEN, 1.0),
-    "lstm": (lambda: trained(networks.LSTM(4, sizes=(8,))), HIDDEN, 1.0),
-    "state": (lambda: trained(MLP((8,)), PRIVILEGED, space=STATE), PRIVILEGED, 1.0),
-    "dict": (lambda: trained(MLP((8,)), PRIVILEGED), PRIVILEGED, 1.0),
-    "critic": (lambda: trained(ActorCritic(MLP((8,)), (8,)), reduction="mean"), HIDDEN, 1.0),
+    "mlp": (lambda: trained(MLP((8,), std="state"), clip_actions=True), HIDDEN, 0.5),
+    "lstm": (lambda: trained(networks.LSTM(4, sizes=(8,))), HIDDEN, 0.5),
+    "state": (lambda: trained(MLP((8,)), PRIVILEGED, space=STATE), PRIVILEGED, 0.5),
+    "dict": (lambda: trained(MLP((8,)), PRIVILEGED), PRIVILEGED, 0.5),
+    "critic": (lambda: trained(ActorCritic(MLP((8,)), (8,)), reduction="mean"), HIDDEN, np.exp(0.1)),
     "own": (lambda: trained(Own()), HIDDEN, np.exp(-0.4)),
-    "linear": (lambda: trained(MLP((), log_std_bounds=(-3.0, -1.0), initial_log_std=-2.0)), HIDDEN, np.exp(-1.1)),
-    "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 1.0),
+    "bounds": (lambda: trained(MLP((), log_std_bounds=(-3.0, -1.0), initial_log_std=-2.0)), HIDDEN, np.exp(-1.1)),
+    "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 0.5),
+    "squashed": (lambda: trained(MLP((8,)), factory=gaussjax.squashed_gaussian), HIDDEN, 0.5),
     "gsde": (lambda: trained(MLP((8,), std="gsde"), factory=gaussjax.squashed_gaussian), HIDDEN, None),
-    "graph": (lambda: trained(GRAPH), HIDDEN, 1.0),
+    "graph": (lambda: trained(GRAPH), HIDDEN, np.exp(0.1)),
 }
 QUICK = ("mlp", "lstm", "state")
 ROWS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in STARTS]
@@ -131,7 +132,7 @@ def test_a_policy_on_the_host_starts_as_in_a_compiled_training():
     policy = gaussjax.gaussian(MLP((8,)), 1, Box(-1.0, 1.0, (1,)))
     loaded = gaussjax.Loaded(policy, policy.init(jax.random.key(7)), None, {})
     environments = probes.vector(probes.Bandit, 8)
-    loop = ppo.make(environments, ppo.Config(**SHORT, initial_log_std=None), loaded)
+    loop = ppo.make(environments, ppo.Config(**SHORT, initial_log_std=0.0), loaded)
     state = loop.init(jax.random.key(0))
     EXACT(state.params["params"]["actor"], loaded.params["params"])
     # Three updates by default, and nothing is normalised because the policy got observations as they are.
@@ -219,6 +220,50 @@ def test_a_network_of_ones_own_with_a_value_trains_as_a_whole():
     assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (state.params, following.params)), strict=True))
 
 
-def test_a_new_policy_needs_an_initial_std():
-    with pytest.raises(ValueError, match="initial_log_std: expected a number for a new policy, got None, which keeps"):
-        ppo.make(HIDDEN, ppo.Config(**SHORT, initial_log_std=None))
+PENDULUM, SEEDS = envs.make("Pendulum-v1", backend="jax"), 3
+
+
+def curves(updates, start=None):
+    """Last state of PPO on the pendulum, and returns of 50 deterministic episodes after each update; for each seed."""
+    loop = training.evaluating(ppo.make(PENDULUM, ppo.Config(), start), PENDULUM, every=1, episodes=50)
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        return jax.lax.scan(lambda state, _: loop.step(state), loop.init(key), length=updates)
+
+    states, metrics = run(jax.random.split(jax.random.key(0), SEEDS))
+    return loop.policy, states, np.asarray(metrics["evaluation_return"])
+
+
+@functools.cache
+def from_scratch():
+    return curves(48)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("episodes", [8, 100])
+def test_ppo_from_a_clone_needs_half_the_steps_of_ppo_from_scratch_and_keeps_what_the_clone_can(episodes):
+    """The clone of a few episodes of the teacher is worse than the bar, that of many is better."""
+    policy, states, scratch = from_scratch()
+    untrained, bar = -1200.0, -200.0
+    params, statistics = jax.tree.map(lambda leaf: leaf[0], (states.params, states.observation_statistics))
+    recorded = rollout.record(policy, params, PENDULUM, normalizer=statistics, episodes=episodes, seed=1)
+    both = PENDULUM.observation_space, PENDULUM.action_space
+    config = bc.Config(batch_size=64)
+    cloning = bc.make(data.read_dataset(recorded, *both), bc.make_policy(*both, config), config)
+    state = cloning.init(jax.random.key(0))
+    for _ in range(config.total_epochs):
+        state, _ = cloning.step(state)
+    clone = gaussjax.Loaded(cloning.policy, state.params, state.observation_statistics, {})
+    _, _, improved = curves(24, clone)
+    # The first updates leave the policy as it is, so the first return is the clone's.
+    np.testing.assert_array_equal(improved[:, 0], improved[:, 1])
+    print(f"clone {improved[:, 0]}, lowest {improved.min(axis=1)}, last {improved[:, -1]}; scratch {scratch[:, -1]}")
+    for alone, helped in zip(scratch, improved, strict=True):
+        assert (alone >= bar).any()
+        needed = 0 if helped[0] >= bar else 1 + np.argmax(helped >= bar)
+        print(f"updates: {1 + np.argmax(alone >= bar)} from scratch, {needed} from the clone")
+        assert (helped >= bar).any()
+        assert needed <= 0.5 * (1 + np.argmax(alone >= bar))
+        assert helped.min() - untrained >= 0.8 * (helped[0] - untrained)
