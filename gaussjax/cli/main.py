@@ -116,6 +116,12 @@ def parse(arguments: Sequence[str]) -> Any:
     values = vars(_parser(name).parse_args(_checked(name, known, words)))
     values = {option: tuple(value) if isinstance(value, list) else value for option, value in values.items()}
     config = {option.name: values.pop(option.name) for option in known if option.nested and option.name in values}
+    decided = [name for name in options.OF_POLICY if name in config]
+    if decided and values.get("initial_policy") is not None:
+        raise UsageError(
+            f"{decided[0]}: expected none with initial_policy, whose file decides it, got {config[decided[0]]!r}. "
+            f"Leave it out."
+        )
     with usage_errors(TypeError, ValueError):
         return kind(**values, **({"config": options.CONFIGS[kind.algorithm](**config)} if config else {}))
 

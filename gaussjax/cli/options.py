@@ -19,6 +19,8 @@ from gaussjax.training import bc, ppo, sac
 from gaussjax.training.algorithm import check_exploration, check_options
 
 EVALUATION_SEED = 10_000
+# Options of PPO that a policy file decides.
+OF_POLICY = ("network", "policy", "recurrent_size", "hidden_sizes", "activation", "std", "normalize_observations")
 _NETWORK = ("network", "sequence_length", "burn_in", "recurrent_size", "hidden_sizes", "activation", "std")
 _NETWORK += ("initial_log_std",)
 
@@ -94,11 +96,13 @@ class TrainPPO(Train):
     Examples:
         gaussjax train ppo Pendulum-v1 --seed 1 --total-steps 150_000
         gaussjax train ppo Pendulum-v1 --backend jax --num-envs 64
-        gaussjax train ppo myrobot:Reach-v0 --network lstm --out runs/reach
+        gaussjax train ppo myrobot:Reach-v0 --initial-policy runs/cloned
     """
 
     algorithm = "ppo"
 
+    initial_policy: Annotated[Path | None, Hint(default="a new policy")] = None
+    """Policy file to start from, such as a clone's, or the folder of a training. A policy without a critic gets one."""
     distributed: str | None = None
     """Train on many devices: local, auto, or COORDINATOR:PORT,PROCESSES,INDEX in each process."""
     config: ppo.Config = dataclasses.field(default_factory=ppo.Config)
@@ -158,6 +162,8 @@ def to_dict(command: Any) -> dict[str, Any]:
     saved = {name: value for name, value in vars(command).items() if name not in _NOT_SAVED}
     if not saved.get("dataset", "minari:").startswith("minari:"):
         saved["dataset"] = str(Path(command.dataset).resolve())
+    if saved.get("initial_policy") is not None:
+        saved["initial_policy"] = str(command.initial_policy.resolve())
     return {"algorithm": command.algorithm, **saved, **dataclasses.asdict(command.config)}
 
 
@@ -175,7 +181,10 @@ def from_dict(saved: Mapping[str, Any]) -> Any:
         found = {name: saved[name] for name in names & {*saved}}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
-    return kind(**fields(kind), config=config(**fields(config)))
+    found = fields(kind)
+    if found.get("initial_policy") is not None:
+        found["initial_policy"] = Path(found["initial_policy"])
+    return kind(**found, config=config(**fields(config)))
 
 
 @dataclasses.dataclass(frozen=True)

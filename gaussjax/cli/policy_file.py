@@ -27,7 +27,7 @@ from gaussjax.core.text import printable
 from gaussjax.envs.guard import close
 from gaussjax.envs.make import WRAPPERS
 from gaussjax.training.algorithm import exploration_for
-from gaussjax.training.run import POLICY
+from gaussjax.training.run import INITIAL, POLICY
 
 # Equal numbers in a row, such as the bounds of a Box. The number's length is limited, because a file may be hostile.
 _REPEATED = re.compile(r"(?<![^\s\[])([^\s,\[\]]{1,30})(?:, \1){3,}(?=[,\]])")
@@ -91,9 +91,7 @@ def opened(command: Play, draws: bool = False) -> tuple[files.Loaded, str, dict[
         command: Options of the command.
         draws: True for an environment that draws pictures.
     """
-    file = _policy(command.file)
-    with _readable(file):
-        loaded = files.load(file)
+    file, loaded = load(command.file)
     name, chosen = command.environment or loaded.metadata.get("environment"), named_values(command.environment_options)
     if name is None:
         raise UsageError(f"environment: {file} names no environment. Name one with --environment.")
@@ -148,8 +146,7 @@ def export(command: Export) -> None:
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     _refuse_itself("out", path, file)
     refuse_existing(path, command.force)
-    with _readable(file):
-        policy, params, normalizer, metadata = files.load(file)
+    policy, params, normalizer, metadata = load(file)[1]
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
         program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
@@ -188,6 +185,21 @@ def convert(command: Convert) -> None:
         print_line(f"The file does not say, and this was assumed: {settings}. Change it with --options.")
 
 
+def load(path: Path, option: str = "file") -> tuple[Path, files.Loaded]:
+    """Path and content of a policy file, or of the last policy in the folder of a training."""
+    file = _policy(path, option)
+    with _readable(file, option):
+        return file, files.load(file)
+
+
+def initial(command: Any, folder: Path | None = None) -> files.Loaded | None:
+    """The initial policy of a training, from the folder of a run that has kept it; None for a new policy."""
+    path = getattr(command, "initial_policy", None)
+    if folder is not None and (folder / INITIAL).exists():
+        return load(folder / INITIAL, "initial_policy")[1]
+    return None if path is None else load(path, "initial_policy")[1]
+
+
 def refuse_existing(path: Path, force: bool | None) -> None:
     """Raises UsageError if a path exists; `force` replaces a file, and is None for commands that never do."""
     # A link counts as a file, even if it leads nowhere.
@@ -196,14 +208,14 @@ def refuse_existing(path: Path, force: bool | None) -> None:
         raise UsageError(f"out: {path} exists. Name another file with --out{repair}.")
 
 
-def _policy(path: Path) -> Path:
+def _policy(path: Path, option: str = "file") -> Path:
     """Path of a policy file; for the folder of a training, the path of its last policy."""
     if not path.is_dir() or (path / POLICY).is_file():
         return path / POLICY if path.is_dir() else path
     inside = [file.name for file in sorted(path.glob("*.safetensors"))[:20]] if os.access(path, os.R_OK) else []
     raise UsageError(
-        f"file: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, which "
-        f"has {', '.join(inside) or 'no .safetensors file'}. Name a file."
+        f"{option}: expected a policy file, or the folder of a training with its {POLICY}; got the folder {path}, "
+        f"which has {', '.join(inside) or 'no .safetensors file'}. Name a file."
     )
 
 
@@ -214,7 +226,7 @@ def _refuse_itself(option: str, path: Path | None, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _readable(file: Path, option: str = "file") -> Iterator[None]:
     """Turns a read error into UsageError; the message lists the policy files beside the file."""
     try:
         yield
@@ -222,7 +234,7 @@ def _readable(file: Path) -> Iterator[None]:
         beside = file.parent if os.access(file.parent, os.R_OK) else Path()
         inside = [path.name for path in sorted(beside.glob("*.safetensors"))[:20]]
         hint = f" {beside} has {', '.join(inside)}." if inside else ""
-        raise UsageError(f"file: {file} cannot be read ({error.strerror}).{hint}") from error
+        raise UsageError(f"{option}: {file} cannot be read ({error.strerror}).{hint}") from error
 
 
 def refuse_import(environment: Any, file: Path) -> None:

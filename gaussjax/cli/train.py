@@ -22,7 +22,7 @@ import jax
 from gaussjax import data, envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
-from gaussjax.cli.policy_file import evaluate, refuse_import
+from gaussjax.cli.policy_file import evaluate, initial, refuse_import
 from gaussjax.cli.progress import print_line, typed
 from gaussjax.core import untrusted
 from gaussjax.envs.guard import closing
@@ -67,7 +67,8 @@ def train(command: Any) -> None:
             run.refuse_held(folder)
         raise UsageError(used)
     saved = {**options.to_dict(command), **_digest(command)}
-    with _loop(command, mesh) as loop, contextlib.ExitStack() as stack:
+    start = initial(command)
+    with _loop(command, mesh, start) as loop, contextlib.ExitStack() as stack:
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(seed))
         if parallel.leads():
@@ -76,6 +77,10 @@ def train(command: Any) -> None:
                 if _is_used(folder):
                     raise UsageError(used)
                 run.start(folder, saved)
+                if start is not None:
+                    # `resume` needs this policy, whatever happens to the other file.
+                    rest = {"normalizer": start.normalizer, "metadata": start.metadata}
+                    files.save(folder / run.INITIAL, *start[:2], **rest)
             except OSError as error:
                 raise UsageError(f"out: {folder} cannot be made ({error.strerror}). Name another folder.") from error
         print_line(f"Training {algorithm} on {environment}, seed {seed}, into {folder}")
@@ -99,7 +104,7 @@ def resume(command: options.Resume) -> None:
     with contextlib.ExitStack() as stack:
         if parallel.leads():
             _hold(folder, stack, "folder")
-        loop = stack.enter_context(_loop(started, mesh))
+        loop = stack.enter_context(_loop(started, mesh, initial(started, folder)))
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(started.seed))
         try:
@@ -265,7 +270,7 @@ def _draw(folder: Path, title: str, curve: _Curve) -> None:
 
 
 @contextlib.contextmanager
-def _loop(command: Any, mesh: Any) -> Iterator[Any]:
+def _loop(command: Any, mesh: Any, start: files.Loaded | None) -> Iterator[Any]:
     """The training loop of a command; its environments are closed at the end of the block."""
     config, name = command.config, command.environment
     if isinstance(config, sac.Config):
@@ -298,7 +303,7 @@ def _loop(command: Any, mesh: Any) -> Iterator[Any]:
             if isinstance(config, bc.Config):
                 loop = bc.make(data.read_dataset(command.dataset, *both), bc.make_policy(*both, config), config)
             elif isinstance(config, ppo.Config):
-                loop = ppo.make(environments, config, mesh=mesh)
+                loop = ppo.make(environments, config, start, mesh=mesh)
             else:
                 loop = sac.make(environments, config)
             check_memory(loop.policy, config)

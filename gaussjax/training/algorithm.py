@@ -229,7 +229,7 @@ def policy_for(
 ) -> Policy:
     """Validates the arguments of `make`; returns the policy to train, from `make_policy` if `policy` is None."""
     check_argument("config", config, config_type, "Call make(environments, config, policy).")
-    both = _spaces_of(environments)
+    both = spaces_of(environments)
     if policy is None:
         policy = make_policy(*both, config)
     check_argument("policy", policy, Policy, "Make one with a factory such as gaussjax.gaussian.")
@@ -237,7 +237,8 @@ def policy_for(
     return policy
 
 
-def _spaces_of(environments: Any) -> tuple[Any, Any]:
+def spaces_of(environments: Any) -> tuple[Any, Any]:
+    """Spaces of an observation and an action of vector environments or of a JAX environment; raises for others."""
     if isinstance(environments, envs.Environment):
         return environments.observation_space, environments.action_space
     if not hasattr(environments, "single_action_space"):
@@ -250,7 +251,7 @@ def _spaces_of(environments: Any) -> tuple[Any, Any]:
 
 def check_spaces(environments: Any, policy: Policy) -> None:
     """Raises ValueError unless the policy fits the spaces of the environments; bounds of observations may differ."""
-    found = _spaces_of(environments)
+    found = spaces_of(environments)
     observed, acted = spaces.as_space(found[0]), spaces.action_box(found[1])
 
     def form(space: spaces.Space) -> Any:

@@ -56,6 +56,13 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
 
 
+def test_an_initial_policy_for_another_environment_is_refused(tmp_path, capsys):
+    path, *_ = saved(tmp_path)
+    line = refused(capsys, "train", "ppo", "MountainCarContinuous-v0", "--initial-policy", str(path))
+    assert line.startswith("gaussjax: policy: expected the observation space of the environments, ")
+    assert line.endswith("Make the policy with the spaces of the environments, or wrap the environments.")
+
+
 # Each line with words of the one line that answers it. {json} is a file, {folder} an empty folder.
 WRONG = [
     ("", "command: expected one of train, resume, evaluate, record, info, export, convert, got none. See gaussjax --help."),
@@ -134,6 +141,14 @@ WRONG = [
         "train sac Pendulum-v1 --total-steps 1500",
         "learning_starts: expected fewer than the total_steps = 1500, got 5000: nothing would be learnt.",
     ),
+    ("train ppo Pendulum-v1 --initial-policy no-such-file", "initial_policy: no-such-file cannot be read (No such"),
+    ("train ppo Pendulum-v1 --initial-policy {folder}", "initial_policy: expected a policy file, or the folder of a"),
+    (
+        "train ppo Pendulum-v1 --initial-policy a --hidden-sizes 64 64",
+        "hidden_sizes: expected none with initial_policy, whose file decides it, got (64, 64). Leave it out.",
+    ),
+    ("train ppo Pendulum-v1 --critic-warmup=-1", "critic_warmup: expected 0 or more updates, got -1."),
+    ("train sac Pendulum-v1 --initial-policy a", "expected an option of train sac, got one of train ppo."),
     ("train bc Pendulum-v1 --dataset no-such-file", "dataset: no-such-file cannot be read (No such file"),
     ("train bc Pendulum-v1 --dataset {folder}", "cannot be read (Is a directory)."),
     ("evaluate policy.safetensors --seed -1", "gaussjax: seed: expected a number from 0 to 2**63 - 1, got -1."),

@@ -15,7 +15,7 @@ from gaussjax.cli.train import HUNG_UP, INTERRUPTED
 from gaussjax.files import container
 from gaussjax.training import run
 from gaussjax.training.run import checkpoint, loop, output_files
-from tests.cli.test_errors import SHORT, failed, refused
+from tests.cli.test_errors import SHORT, failed, refused, saved
 
 TRAIN = ["train", "ppo", "Pendulum-v1", "--evaluation-episodes", "1", "--checkpoint-every", "1", *SHORT]
 MADE = {}
@@ -84,6 +84,25 @@ def test_a_training_killed_before_its_first_checkpoint_begins_anew(finished, cap
         (finished / name).unlink()
     assert "expected a checkpoint, got none. It was trained without" in refused(capsys, "resume", str(finished))
     assert policy_of(finished) == expected
+
+
+@pytest.mark.slow
+def test_a_run_keeps_its_initial_policy_and_goes_on_without_the_file(tmp_path, capsys):
+    path, *_ = saved(tmp_path)
+    out = tmp_path / "run"
+    started = ["--initial-policy", str(path), "--critic-warmup", "1", "--total-steps", "128", "--out", str(out)]
+    cli.main([*TRAIN, *started])
+    expected = policy_of(out)
+    path.unlink()
+    (out / run.POLICY).unlink()
+    (out / checkpoint.LATEST).unlink()
+    # The second update is the first one that trains the policy.
+    assert "Going on from the previous checkpoint. Resuming" in resumed(out, capsys)
+    assert policy_of(out) == expected
+    for name in (run.POLICY, checkpoint.LATEST, checkpoint.PREVIOUS):
+        (out / name).unlink(missing_ok=True)
+    assert "the training begins anew" in resumed(out, capsys)
+    assert policy_of(out) == expected
 
 
 @pytest.mark.slow

@@ -70,6 +70,8 @@ class Config:
     """Entropy of the distribution, or the estimate -log_prob of one sample, which is cheaper for squashed policies."""
     value_coefficient: float = 0.5
     """Weight of the value loss."""
+    critic_warmup: int | None = None
+    """Updates at the start that train the critic alone; by default 3 with an initial policy, else 0."""
     max_grad_norm: float = 0.5
     """Largest norm of a gradient; a longer gradient is scaled down to it."""
     normalize_observations: bool = True
@@ -94,8 +96,9 @@ class Config:
     """Activation of the hidden layers."""
     std: Literal["parameter", "state", "gsde"] = "parameter"
     """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
-    initial_log_std: float = 0.0
-    """Initial log standard deviation of the actions, with gsde for features of size 1."""
+    initial_log_std: float | None = None
+    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; a quarter of the
+    Box's width for an initial policy without a critic; that of the file for one with a critic."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
     hold: int | None = None
@@ -115,6 +118,8 @@ class Config:
             if getattr(self, name) not in known:
                 choose(dict.fromkeys(known), getattr(self, name), name)
         check_exploration(self)
+        if self.critic_warmup is not None and self.critic_warmup < 0:
+            raise ValueError(f"critic_warmup: expected 0 or more updates, got {self.critic_warmup}.")
         samples = self.num_envs * self.num_steps
         if samples > LAST_STEP:
             raise ValueError(
@@ -205,11 +210,15 @@ class State(NamedTuple):
     steps: Any
 
 
-def initial_state(params: Params, optimizer: Any, key: Array, observation: Any, config: Config) -> State:
+def initial_state(
+    params: Params, optimizer: Any, key: Array, observation: Any, config: Config, start: Any = None
+) -> State:
     """Training state before the first step, without environments; `observation` is an example observation."""
-    statistics = first_statistics(observation), normalize.init(())
+    statistics = first_statistics(observation)
+    if start is not None:
+        params, statistics = start.replace(params, statistics)
     returns, options = jnp.zeros(config.num_envs), Hyperparameters.of(config)
-    return State(params, optimizer.init(params), key, *statistics, returns, (), (), options, 0)
+    return State(params, optimizer.init(params), key, statistics, normalize.init(()), returns, (), (), options, 0)
 
 
 def make_policy(observation_space: Any, action_space: Any, config: Config) -> Policy:
@@ -235,7 +244,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
     # The variance of gSDE is a sum over the features.
     spread = 0.5 * math.log(config.hidden_sizes[-1]) if config.std == "gsde" and config.hidden_sizes else 0.0
-    head = {"std": config.std, "initial_log_std": config.initial_log_std - spread}
+    head = {"std": config.std, "initial_log_std": (config.initial_log_std or 0.0) - spread}
     head |= {"output_activation": None, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gaussjax import envs, normalize, rollout, spaces
+from gaussjax import envs, files, normalize, rollout, spaces
 from gaussjax.core.compiled import varying
 from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
@@ -35,6 +35,7 @@ from gaussjax.training.algorithm import (
     without_pixels,
 )
 from gaussjax.training.metrics import RECENT, episode_metrics, host_metrics
+from gaussjax.training.ppo import initial
 from gaussjax.training.ppo.config import SHARDED, Config, State, initial_state, make_policy
 from gaussjax.training.ppo.samples import memory
 from gaussjax.training.ppo.update import make_optimizer, make_update
@@ -43,7 +44,7 @@ from gaussjax.training.ppo.update import make_optimizer, make_update
 def make(
     environments: Any,
     config: Config,
-    policy: Policy | None = None,
+    policy: Policy | files.Loaded | None = None,
     *,
     mesh: Mesh | None = None,
     exploration: Exploration | None = None,
@@ -54,7 +55,10 @@ def make(
         environments: A Gymnasium vector environment with `config.num_envs` copies, made by
             `gaussjax.envs.make_vector`; or a `gaussjax.envs.Environment`, which is vmapped.
         config: The options.
-        policy: A policy whose network returns `outputs["value"]`, by default the policy from `make_policy`.
+        policy: A policy whose network returns `outputs["value"]`, by default the policy from `make_policy`. Or a
+            trained policy as the start, from `gaussjax.load` or a reader of `gaussjax.interop`: `init` returns its
+            parameters, with a new critic if it has none, and its observation statistics. The training leaves these
+            statistics as they are, because the actions would change with them. Without any, nothing is normalised.
         mesh: Devices of one or several processes, from `gaussjax.training.mesh()`. Environments and minibatches
             are sharded over the mesh; the result equals the result of one device up to the order of sums. Each
             of several processes passes its share of the vector environments.
@@ -83,6 +87,10 @@ def make(
     Source:
         Schulman et al. 2017, proximal policy optimization algorithms (arXiv:1707.06347).
     """
+    start = None
+    if isinstance(policy, files.Loaded):
+        start, config = initial.start(policy, environments, config)
+        policy = start.policy
     policy = policy_for(environments, config, policy, Config, make_policy)
     check_spaces(environments, policy)
     config = without_pixels(config, policy)
@@ -99,7 +107,7 @@ def make(
         rows, name = rows // config.sequence_length, "batch_size / sequence_length"
     mesh = parallel.checked(mesh, {"num_envs": config.num_envs, name: rows})
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    loop = make_loop(environments, config, policy, mesh, exploration_for(config, policy, exploration))
+    loop = make_loop(environments, config, policy, mesh, exploration_for(config, policy, exploration), start)
     loop = loop._replace(init=parallel.on(mesh, loop.init), step=parallel.on(mesh, loop.step))
     return loop._replace(step=_noticing_the_end(loop.step, config)) if config.anneal_learning_rate else loop
 
@@ -135,7 +143,12 @@ def _noticing_the_end(step: Any, config: Config) -> Any:
 
 
 def _make_host(
-    environments: Any, config: Config, policy: Policy, mesh: Mesh | None, exploration: Exploration | None
+    environments: Any,
+    config: Config,
+    policy: Policy,
+    mesh: Mesh | None,
+    exploration: Exploration | None,
+    start: initial.Start | None,
 ) -> Algorithm:
     """Makes the training loop of PPO for a vector environment, from arguments that `make` has validated."""
     share = parallel.share(mesh, config.num_envs)
@@ -144,7 +157,7 @@ def _make_host(
     runner = rollout.Runner(environments)
     num_actions = spaces.size(policy.spec.action_space)
     optimizer = make_optimizer(config)
-    learn = make_update(policy, optimizer, config, mesh)
+    learn = make_update(policy, optimizer, config, mesh, start)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
     shard = jax.jit(lambda state: parallel.shard_fields(state, mesh, SHARDED))
 
@@ -159,7 +172,7 @@ def _make_host(
         key, params_key, seed_key = jax.random.split(key, 3)
         # Adding `share.start` makes the seed of each environment independent of the number of processes.
         observations = runner.reset(environment_seed(seed_key) + share.start)
-        state = initial_state(policy.init(params_key), optimizer, key, runner.observations, config)
+        state = initial_state(policy.init(params_key), optimizer, key, runner.observations, config, start)
         if mesh is not None:
             state = shard(state)
         standing = Standing(observations, np.ones(count, bool), policy.initial_carry((count,)))
@@ -194,7 +207,7 @@ def _make_host(
         return actions, outputs["raw_actions"], outputs.get("carry", ()), lasting
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
-        start = time.perf_counter()
+        began = time.perf_counter()
         key, noise = draw(state.key)
         params, statistics = parallel.local((state.params, state.observation_statistics), mesh)
         *standing, lasting = state.environment
@@ -218,7 +231,7 @@ def _make_host(
         recent = state.episodes
         state, metrics = update(state._replace(key=key, environment=(), episodes=()), experience)
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        recent, episodes = host_metrics(steps, taken, start, ended, recent)
+        recent, episodes = host_metrics(steps, taken, began, ended, recent)
         state = state._replace(environment=Standing(*standing, lasting), episodes=recent, steps=steps)
         return state, {**episodes, **metrics}
 
@@ -229,12 +242,13 @@ def _make_compiled(
     environment: envs.Environment,
     config: Config,
     policy: Policy,
-    mesh: Mesh | None = None,
-    exploration: Exploration | None = None,
+    mesh: Mesh | None,
+    exploration: Exploration | None,
+    start: initial.Start | None,
 ) -> Algorithm:
     """Makes the training loop of PPO for a JAX environment, from arguments that `make` has validated."""
     optimizer = make_optimizer(config)
-    update = make_update(policy, optimizer, config, mesh)
+    update = make_update(policy, optimizer, config, mesh, start)
 
     @jax.jit
     def init(key: Array) -> State:
@@ -242,7 +256,7 @@ def _make_compiled(
         key, params_key, reset_key = keys.split(key, 3)
         started = rollout.compiled.start(environment, policy, reset_key, config.num_envs, exploration)
         example = jax.tree.map(lambda leaf: leaf[0], started.observations)
-        state = initial_state(policy.init(params_key), optimizer, key, example, config)
+        state = initial_state(policy.init(params_key), optimizer, key, example, config, start)
         state = state._replace(
             environment=started, episodes=EpisodeSums(*jnp.zeros((3, RECENT))), steps=jnp.zeros((), jnp.int32)
         )

@@ -19,8 +19,9 @@ from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
 from gaussjax.training import losses, parallel
-from gaussjax.training.algorithm import log_std_clipped, promoting, saturation
+from gaussjax.training.algorithm import LAST_STEP, log_std_clipped, promoting, saturation
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
+from gaussjax.training.ppo.initial import Start, critic_mask
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored
 
 # Factor and limits of the adaptive step size, as in rsl_rl and skrl.
@@ -44,14 +45,18 @@ def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
 
 
 def make_update(
-    policy: Policy, optimizer: optax.GradientTransformation, config: Config, mesh: Mesh | None = None
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    mesh: Mesh | None = None,
+    start: Start | None = None,
 ) -> Callable[[State, rollout.Rollout, Array], tuple[State, dict[str, Array]]]:
     """Makes the update of PPO, a pure function `(state, experience, epoch_keys) -> (state, metrics)`.
 
     On a mesh every device holds all samples and processes its shard of each minibatch. The minibatches are the
-    same as on one device.
+    same as on one device. The statistics of a policy in `start` stay as they are: its actions would change with them.
     """
-    prepare = make_prepare(policy, config, mesh)
+    prepare, mask = make_prepare(policy, config, mesh), critic_mask(policy) if config.critic_warmup else None
 
     def loss(params: Params, samples: Samples, options: Hyperparameters, key: Any) -> tuple[Array, dict[str, Array]]:
         carry = samples.carry
@@ -90,6 +95,13 @@ def make_update(
         count, *length = samples.log_prob.shape
         batch_rows = config.batch_size // math.prod(length)
         initial_params, unravel = ravel_pytree(state.params)
+        initial_moments, warmed, trained = state.optimizer, None, None
+        if mask is not None and config.critic_warmup:
+            end = min(config.critic_warmup * config.num_envs * config.num_steps, LAST_STEP)
+            warmed = state.steps >= end
+            trained = warmed | ravel_pytree(mask(state.params))[0]
+            # Adam's averages of the actor are zero until now. Its first steps would be several times too long.
+            initial_moments = where(state.steps == end, optimizer.init(initial_params), initial_moments)
 
         def gradient_step(carry: Any, drawn: tuple[Array, Any]) -> tuple[Any, Any]:
             (params, moments, rate, stopped), (order, key) = carry, drawn
@@ -98,6 +110,8 @@ def make_update(
             (total, metrics), gradients = jax.value_and_grad(
                 lambda params: loss(unravel(params), batch, options, key), has_aux=True
             )(params)
+            if trained is not None:
+                gradients = jnp.where(trained, gradients, 0.0)
             metrics["gradient_norm"] = optax.tree.norm(gradients)
             # The norm is finite only if every component of the gradient is finite.
             finite = jnp.isfinite(metrics["gradient_norm"]) & jnp.isfinite(total)
@@ -116,10 +130,11 @@ def make_update(
             drawn = permutation(key, count).reshape(-1, batch_rows), noise_keys
             (params, moments, rate, stopped), (metrics, *counted) = jax.lax.scan(gradient_step, carry, drawn)
             if config.desired_kl is not None:
-                rate = adapted_rate(rate, metrics["kl"][-1], config.desired_kl)
+                adapted = adapted_rate(rate, metrics["kl"][-1], config.desired_kl)
+                rate = adapted if warmed is None else where(warmed, adapted, rate)
             return (params, moments, rate, stopped), (metrics, *counted)
 
-        carry = initial_params, state.optimizer, options.learning_rate, varying(jnp.zeros((), bool), like=epoch_keys)
+        carry = initial_params, initial_moments, options.learning_rate, varying(jnp.zeros((), bool), like=epoch_keys)
         (params, moments, rate, _), (metrics, taken, skipped) = jax.lax.scan(epoch, carry, epoch_keys)
         # If all gradient steps were skipped, the mean over none makes the metrics NaN.
         metrics = {name: jnp.mean(metric, where=taken) for name, metric in metrics.items()}
@@ -127,6 +142,8 @@ def make_update(
         statistics = state.observation_statistics
         if config.normalize_observations:
             statistics = normalize.update(statistics, parallel.environments_first(experience.observations, mesh))
+            if start is not None:
+                statistics = start.fixed(state.observation_statistics, statistics)
         # Running statistics never recover from NaN, so a rollout that contains NaN does not enter them.
         usable = normalize.is_finite(statistics) & normalize.is_finite(return_statistics)
         statistics, return_statistics, discounted_returns = where(

@@ -10,5 +10,6 @@ from gaussjax.training.run.loop import restore as restore
 from gaussjax.training.run.loop import start as start
 from gaussjax.training.run.loop import train as train
 from gaussjax.training.run.output_files import CONFIG as CONFIG
+from gaussjax.training.run.output_files import INITIAL as INITIAL
 from gaussjax.training.run.output_files import METRICS as METRICS
 from gaussjax.training.run.output_files import POLICY as POLICY

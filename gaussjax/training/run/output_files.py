@@ -27,7 +27,7 @@ from gaussjax.training.algorithm import Algorithm
 from gaussjax.training.run import checkpoint
 
 CONFIG, METRICS, POLICY, BEST = "config.json", "metrics.csv", "policy.safetensors", "best.safetensors"
-CURVE = "learning_curve.png"
+CURVE, INITIAL = "learning_curve.png", "initial.safetensors"
 # Far above the metrics of a long training.
 _MOST_BYTES = 2**30
 _STEP = re.compile(r"[0-9]{1,10}")
