@@ -28,7 +28,9 @@ def act_and_score() -> jax.Array:
 
 
 def save_load_and_serve(path: str) -> jax.Array:
-    policy = gaussjax.squashed_gaussian(gaussjax.networks.GRU(hidden_size=16, sizes=(16,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,)))
+    policy = gaussjax.squashed_gaussian(
+        gaussjax.networks.GRU(hidden_size=16, sizes=(16,)), 3, gaussjax.spaces.Box(-1.0, 1.0, (2,))
+    )
     gaussjax.save(path, policy, policy.init(jax.random.key(0)), metadata={"environment": "Pendulum-v1"})
     loaded = gaussjax.load(path)
     answer = loaded.act(np.zeros((5, 3)), carry=loaded.policy.initial_carry((5,)), resets=np.ones(5, bool))
