@@ -20,8 +20,8 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl lint docs look format
-.PHONY: notebooks bench bench-peers clean
+.PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl newcomer lint docs look
+.PHONY: format notebooks bench bench-peers clean
 
 train: $(TRAINS)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
@@ -70,6 +70,10 @@ test-skrl: .peers/skrl/.ready
 OLDEST := test_package.py test_dependencies.py spaces random envs rollout training/ppo
 test-oldest: .peers/oldest/.ready
 	.peers/oldest/bin/python -m pytest -q -W default -m "not slow" $(addprefix tests/,$(OLDEST))
+
+# What newcomers do, each in an empty folder and environment; writes the table of seconds (half an hour).
+newcomer: $(READY)
+	$(BIN)/python -m tests.newcomer $(RUNS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -124,15 +128,16 @@ vpath %.txt benchmarks/peers tests/peers tests/envs/packages tests
 	.peers/$*/bin/python -m pip install --quiet -r $<
 	touch $@
 
-# What a training needs, and then what the tests need beside it.
+# What a training needs, and then what the tests need beside it. Python compiles modules when they are imported: pip
+# would compile all, which takes as long as the rest of the installation and 160 MB.
 $(TRAINS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[train]"
 	touch $@
 
 $(READY): $(TRAINS)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,mujoco,torch,hdf5,minari,dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[train,mujoco,torch,hdf5,minari,dev]"
 	touch $@
 
 clean:

@@ -6,16 +6,15 @@
 # digits. distrax represents the usual formulas; gaussjax's distributions convert to it with `as_distrax`.
 
 # %%
-# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
-# or put the address of a git repository here, as "git+https://…".
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
+# SOURCE names it, and may also name a wheel, or the address of a git repository as git+https://….
 import sys
 
-SOURCE = "file:///content/gaussjax.zip"
+SOURCE = "gaussjax[train] @ file:///content/gaussjax.zip"
 if "google.colab" in sys.modules:
     import subprocess
 
-    install = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*install, f"gaussjax[train] @ {SOURCE}", "mpmath"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE, "mpmath"], check=True)
 
 # %%
 import warnings

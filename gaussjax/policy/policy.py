@@ -142,15 +142,37 @@ class Kind(NamedTuple):
     factory: Callable[..., Policy] | None = None
 
 
-# Types of the functions in a `Policy`; its docstring describes their arguments.
+# Types of the functions in a `Policy`. An editor shows these docstrings where a function is called.
 class Init(Protocol):
-    def __call__(self, key: Any, observations: Any = None) -> Params: ...
+    def __call__(self, key: Any, observations: Any = None) -> Params:
+        """Draws the parameters of the network.
+
+        Args:
+            key: JAX key, which is consumed.
+            observations: Example observations, for a network that reads its sizes from them.
+
+        Returns:
+            Pytree of the parameters.
+        """
+        ...
 
 
 class Apply(Protocol):
     def __call__(
         self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None
-    ) -> tuple[Any, dict[str, Any]]: ...
+    ) -> tuple[Any, dict[str, Any]]:
+        """Makes the distribution of the actions.
+
+        Args:
+            params: Pytree that `init` returned.
+            observations: Observations, `(…, obs)` or a tree of such arrays.
+            carry: State of a recurrent network, such as `initial_carry` returns.
+            resets: True where an episode starts, `(…,)`; the carry is zeroed there.
+
+        Returns:
+            The distribution, and a dict with `mean_actions`, `log_std` and the other outputs of the network.
+        """
+        ...
 
 
 class Act(Protocol):
@@ -165,7 +187,23 @@ class Act(Protocol):
         resets: Any = None,
         deterministic: bool = False,
         noise: Any = None,
-    ) -> ActOutput: ...
+    ) -> ActOutput:
+        """Samples actions and scores them.
+
+        Args:
+            params: Pytree that `init` returned.
+            key: JAX key, which is consumed; None with `noise` or `deterministic`.
+            observations: Observations, `(…, obs)` or a tree of such arrays.
+            taken_actions: Actions to score in place of the sampled ones, `(…, act)`.
+            carry: State of a recurrent network, such as `initial_carry` returns.
+            resets: True where an episode starts, `(…,)`; the carry is zeroed there.
+            deterministic: Return the deterministic action in place of a sample.
+            noise: Standard normal noise in place of the draw, `(…, act)`; with `std="gsde"` `(…, features, act)`.
+
+        Returns:
+            Actions `(…, act)`, log-densities in nats, `(…, 1)` by default, and a dict of the other outputs.
+        """
+        ...
 
 
 class Evaluate(Protocol):
@@ -178,27 +216,58 @@ class Evaluate(Protocol):
         raw_actions: Any = None,
         carry: Any = None,
         resets: Any = None,
-    ) -> EvaluateOutput: ...
+    ) -> EvaluateOutput:
+        """Scores actions from one forward pass, without sampling. Exactly one of the actions is required.
+
+        Args:
+            params: Pytree that `init` returned.
+            observations: Observations, `(…, obs)` or a tree of such arrays.
+            taken_actions: Actions of the environment, `(…, act)`, if the raw actions are unknown.
+            raw_actions: `raw_actions` from the outputs of `act`, `(…, act)`, scored exactly as in `act`.
+            carry: State of a recurrent network, such as `initial_carry` returns.
+            resets: True where an episode starts, `(…,)`; the carry is zeroed there.
+
+        Returns:
+            Log-densities and entropies in nats, each `(…, 1)` by default, and a dict of the other outputs.
+        """
+        ...
 
 
 class Entropy(Protocol):
     def __call__(
         self, params: Params, observations: Any, *, reduction: str = "none", carry: Any = None, resets: Any = None
-    ) -> Array: ...
+    ) -> Array:
+        """Entropy of the distribution in nats, `(…, act)`; `reduction="sum"` adds over the dimensions.
+
+        The arguments are those of `apply`.
+        """
+        ...
 
 
 class LogStd(Protocol):
-    def __call__(self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array: ...
+    def __call__(self, params: Params, observations: Any, *, carry: Any = None, resets: Any = None) -> Array:
+        """Clipped log standard deviation of each dimension, `(…, act)`. The arguments are those of `apply`."""
+        ...
+
+
+class MakeFromOutputs(Protocol):
+    def __call__(self, outputs: dict[str, Any]) -> Any:
+        """Makes the distribution from the outputs of `act` or `evaluate`, without another forward pass."""
+        ...
 
 
 class Noise(Protocol):
     shape: Callable[[], tuple[int, ...]]
 
-    def __call__(self, key: Any, batch_shape: tuple[int, ...] = ()) -> Array: ...
+    def __call__(self, key: Any, batch_shape: tuple[int, ...] = ()) -> Array:
+        """Draws the float32 noise that `act` draws from the same key, `(*batch_shape, act)`."""
+        ...
 
 
 class InitialCarry(Protocol):
-    def __call__(self, batch_shape: tuple[int, ...] = ()) -> Any: ...
+    def __call__(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """Zero state of a recurrent network for a batch, such as `(num_envs,)`; `()` for other networks."""
+        ...
 
 
 class Policy(NamedTuple):
@@ -233,7 +302,7 @@ class Policy(NamedTuple):
     evaluate: Evaluate
     entropy: Entropy
     log_std: LogStd
-    distribution: Callable[[dict[str, Any]], Any]
+    distribution: MakeFromOutputs
     noise: Noise
     initial_carry: InitialCarry
     spec: Spec

@@ -19,13 +19,20 @@ from gaussjax.policy.policy import ActOutput, Params, Policy
 class Served(Protocol):
     """A served policy: `(observations, key=None) -> actions`."""
 
-    def __call__(self, observations: Any, key: Any = None) -> Array: ...
+    def __call__(self, observations: Any, key: Any = None) -> Array:
+        """Actions `(…, act)` of observations `(…, obs)`; deterministic without a key, which is consumed."""
+        ...
 
 
 class BoundAct(Protocol):
-    """Function `policy.act` with bound parameters and observation statistics; deterministic without a key."""
+    """Function `policy.act` with bound parameters and observation statistics."""
 
-    def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput: ...
+    def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
+        """Actions `(…, act)`, log-densities and outputs; deterministic without a key, which is consumed.
+
+        `carry` is the state of a recurrent network, and `resets` is True where an episode starts, `(…,)`.
+        """
+        ...
 
 
 def serve(policy: Policy, params: Params, normalizer: normalize.Normalizer = None) -> Served:
