@@ -26,8 +26,8 @@ OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 train: $(TRAINS)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
-# A file runs in one process, which compiles its programs once; the notebooks take longest and begin.
-TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbmake
+# A file runs in one process, which compiles its programs once.
+TEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(TEST) -m "not slow"
@@ -98,9 +98,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The .ipynb of every notebooks/*.py, without outputs.
+# The .ipynb of every notebooks/*.py. Those whose code has changed, or whose NAMES are given, are executed (minutes).
+NAMES ?=
 notebooks: $(READY)
-	$(BIN)/python -m tests.notebooks.pair
+	$(BIN)/python -m tests.notebooks.pair $(NAMES)
 
 # Measures the page of figures anew, on an otherwise idle machine (an hour).
 DEVICE ?= cpu

@@ -29,7 +29,7 @@ extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-# The tests execute the notebooks.
+# The notebooks are committed with their outputs, which the tests compare with new ones.
 nb_execution_mode = "off"
 
 # Single backticks in docstrings mark code.
@@ -82,7 +82,7 @@ def _notebooks() -> None:
         shutil.copyfile(path, folder / path.name)
     listed = "".join(f"   _notebooks/{path.stem}\n" for path in found)
     toctree = f".. toctree::\n   :maxdepth: 1\n\n{listed}" if found else "None yet.\n"
-    title = "Notebooks\n=========\n\nEach notebook runs within a minute on two cores; tests execute all of them.\n\n"
+    title = "Notebooks\n=========\n\nBegin with the first. Each runs within a minute on two cores.\n\n"
     (HERE / "notebooks.rst").write_text(title + toctree, encoding="utf-8")
 
 

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 
 import gaussjax
 
@@ -128,6 +129,60 @@ keys = jax.random.split(jax.random.key(3), 16)
 jax.vmap(policy.act, in_axes=(0, 0, None))(population, keys, observations).actions.shape
 
 # %% [markdown]
+# ## Before and after learning
+#
+# This policy learns to answer an observation x with sin(πx). The reward is minus the squared error of an action, and
+# errors cost ten times more where x is positive. The update is the plainest policy gradient with a bonus for entropy.
+# `std="state"` lets the width depend on the observation, so the policy learns to be narrow where errors are dear.
+
+# %%
+learner = gaussjax.gaussian(
+    gaussjax.networks.MLP((64, 32), activation="tanh", output_activation=None, std="state"),
+    1,
+    gaussjax.spaces.Box(-2.0, 2.0, (1,)),
+    keepdims=False,
+)
+optimizer = optax.adam(3e-3)
+x = jnp.linspace(-1.0, 1.0, 512)[:, None]
+wanted = jnp.sin(jnp.pi * x)
+price = jnp.where(x > 0.0, 10.0, 1.0)
+
+
+def update(state, key):
+    params, moments = state
+    actions, _, outputs = learner.act(params, key, x)
+    rewards = -(price * jnp.square(actions - wanted))[:, 0]
+
+    def surrogate(params):
+        log_prob, entropy, _ = learner.evaluate(params, x, raw_actions=outputs["raw_actions"])
+        return -(log_prob * (rewards - rewards.mean())).mean() - 0.2 * entropy.mean()
+
+    changes, moments = optimizer.update(jax.grad(surrogate)(params), moments)
+    return (optax.apply_updates(params, changes), moments), rewards.mean()
+
+
+before = learner.init(jax.random.key(0))
+run = jax.jit(lambda state, keys: jax.lax.scan(update, state, keys))
+(after, _), rewards = run((before, optimizer.init(before)), jax.random.split(jax.random.key(5), 500))
+print(f"mean reward: first update {rewards[0]:.2f}, last update {rewards[-1]:.2f}")
+assert rewards[-1] > -0.5
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True, layout="constrained")
+for axis, tree, title in zip(axes, (before, after), ("before learning", "after 500 updates"), strict=True):
+    acted = learner.act(tree, jax.random.key(6), x)
+    center = acted.outputs["mean_actions"][:, 0]
+    width = jnp.exp(acted.outputs["log_std"][:, 0])
+    axis.plot(x[::4, 0], acted.actions[::4, 0], ".", color="grey", markersize=3, label="actions")
+    axis.fill_between(x[:, 0], center - width, center + width, alpha=0.3, label="mean ± width")
+    axis.plot(x[:, 0], center, label="mean")
+    axis.plot(x[:, 0], wanted[:, 0], "--", color="black", label="sin(πx)")
+    axis.set(title=title, xlabel="observation x")
+axes[0].set_ylabel("action")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+plt.show()
+
+# %% [markdown]
 # ## The options
 #
 # The following plots need a freely chosen mean and width. Any Flax module that returns `(mean, log_std, dict)` is a
@@ -168,37 +223,39 @@ def draw(policy, mean, log_std):
 grid = jnp.linspace(-3.0, 3.0, 301)[:, None]
 free = gaussjax.gaussian(Chosen(), 1, LINE)
 bounded = gaussjax.gaussian(Chosen(), 1, LINE, min_log_std=-1.0)
-figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True, layout="constrained")
 for axis, drawn, title in zip(axes, (free, bounded), ("min_log_std=-20 (default)", "min_log_std=-1"), strict=True):
-    for log_std in (-2.0, -1.0, 0.0):
+    for log_std, style in ((-2.0, "-"), (-1.0, "--"), (0.0, ":")):
         distribution, _ = drawn.apply(chosen(0.0, log_std), jnp.zeros(1))
-        axis.plot(grid[:, 0], jnp.exp(distribution.log_prob(grid)), label=f"log_std parameter {log_std:g}")
+        axis.plot(grid[:, 0], jnp.exp(distribution.log_prob(grid)), style, linewidth=2, label=f"{log_std:g}")
     axis.set(title=title, xlabel="action")
 axes[0].set_ylabel("density")
-axes[1].legend()
+axes[1].legend(title="log_std parameter")
 plt.show()
 
 # %% [markdown]
 # ### `clip_actions` and `clip_mean_actions`
 #
-# The Box is [-1, 1], the mean 0.8 and the width 0.5. Clipped actions accumulate at the bound. `clip_mean_actions` clips
-# the mean from 1.5 to 1 *before* sampling, so actions may still lie outside the Box.
+# The Box is [-1, 1], the mean 0.8 and the width 0.5. Clipped actions accumulate at the bound; their bar is cut off
+# here. `clip_mean_actions` clips the mean from 1.5 to 1 *before* sampling, so actions may still lie outside the Box.
 
 # %%
 clipped = gaussjax.gaussian(Chosen(), 1, LINE, clip_actions=True)
 clipped_mean = gaussjax.gaussian(Chosen(), 1, LINE, clip_mean_actions=True)
 panels = [
-    (draw(free, 0.8, -0.7), "no clip, mean 0.8"),
-    (draw(clipped, 0.8, -0.7), "clip_actions, mean 0.8"),
-    (draw(clipped_mean, 1.5, -0.7), "clip_mean_actions, mean 1.5"),
+    (draw(free, 0.8, -0.7), "no clip\nmean 0.8"),
+    (draw(clipped, 0.8, -0.7), "clip_actions\nmean 0.8"),
+    (draw(clipped_mean, 1.5, -0.7), "clip_mean_actions\nmean 1.5"),
 ]
-figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(7, 3.2), sharey=True, layout="constrained")
 for axis, (sample, title) in zip(axes, panels, strict=True):
-    axis.hist(sample, bins=np.linspace(-1.5, 3.0, 91))
     axis.axvspan(-1.0, 1.0, color="tab:green", alpha=0.15, label="the Box")
-    axis.set(title=title, xlabel="action")
-axes[0].set_ylabel("actions of 20,000")
-axes[0].legend()
+    axis.hist(sample, bins=np.linspace(-1.5, 3.0, 46), label="actions")
+    axis.set(title=title, xlabel="action", xticks=[-1, 0, 1, 2], ylim=(0, 2400))
+at_bound = int((panels[1][0] == 1.0).sum())
+axes[1].annotate(f"{at_bound:,}\nat the bound", (1.05, 2300), xytext=(1.2, 1850), fontsize="small")
+axes[0].set_ylabel("number of 20,000")
+axes[0].legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
@@ -211,16 +268,16 @@ plt.show()
 # - `"censored"`: the logarithm of the probability beyond the bound, which is the height of the spike above.
 
 # %%
-figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for choice, style in (("density", "-"), ("unclipped", "--"), ("censored", ":")):
     scored = gaussjax.gaussian(Chosen(), 1, LINE, clip_actions=True, clipped_log_prob=choice)
     acted = scored.act(chosen(0.8, -0.7), KEY, NOTHING[:2000])
     order = jnp.argsort(acted.outputs["raw_actions"][:, 0])
     raw, nats = acted.outputs["raw_actions"][order, 0], acted.log_prob[order, 0]
     axis.plot(raw, nats, style, label=choice)
-axis.axvline(1.0, color="grey", linewidth=0.8)
-axis.set(xlabel="draw before the clip to [-1, 1]", ylabel="log_prob, nats", title="clipped_log_prob")
-axis.legend()
+axis.axvline(1.0, color="grey", linewidth=0.8, label="bound of the Box")
+axis.set(xlabel="sample before the clip to [-1, 1]", ylabel="log_prob in nats", title="three ways to score it")
+axis.legend(title="clipped_log_prob")
 plt.show()
 
 # %% [markdown]
@@ -232,16 +289,16 @@ plt.show()
 # %%
 squashed = gaussjax.squashed_gaussian(Chosen(), 1, LINE)
 inside = jnp.linspace(-0.999, 0.999, 400)[:, None]
-figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
 for axis, (mean, log_std) in zip(axes, [(0.5, -0.7), (0.2, -0.1)], strict=True):
     distribution, _ = squashed.apply(chosen(mean, log_std), jnp.zeros(1))
     axis.hist(draw(squashed, mean, log_std), bins=60, density=True, alpha=0.4, label="20,000 actions")
     axis.plot(inside[:, 0], jnp.exp(distribution.log_prob(inside)), label="exp(log_prob)")
-    axis.axvline(float(distribution.median()[0]), color="black", linestyle="--", label="median: deterministic action")
+    axis.axvline(float(distribution.median()[0]), color="black", linestyle="--", label="median, deterministic action")
     axis.axvline(float(distribution.mode()[0]), color="tab:red", linestyle=":", label="mode")
-    axis.set(title=f"mean {mean}, log_std {log_std}", xlabel="action", xlim=(-1, 1))
+    axis.set(title=f"mean {mean}, log_std {log_std}", xlabel="action", xticks=[-1, -0.5, 0, 0.5, 1], xlim=(-1, 1))
 axes[0].set_ylabel("density")
-axes[0].legend(fontsize="small", loc="upper left")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
@@ -254,13 +311,14 @@ plt.show()
 SQUARE = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 joint = gaussjax.multivariate_gaussian(gaussjax.networks.MLP(()), 1, SQUARE)
 joint_params = joint.init(KEY)
-figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.8), sharex=True, sharey=True, layout="constrained")
 for axis, value in zip(axes, (0.0, 1.5), strict=True):
     joint_params["params"]["head"]["off_diagonal"] = jnp.array([value])
     pairs = joint.act(joint_params, KEY, NOTHING[:2000]).actions
     axis.plot(pairs[:, 0], pairs[:, 1], ".", markersize=2, alpha=0.5)
-    axis.set(title=f"off_diagonal {value}", xlabel="first action", xlim=(-6, 6), ylim=(-6, 6), aspect="equal")
-axes[0].set_ylabel("second action")
+    correlation = np.corrcoef(np.asarray(pairs).T)[0, 1]
+    axis.set(title=f"off_diagonal {value}, correlation {correlation:.2f}", xlabel="first action", aspect="equal")
+axes[0].set(ylabel="second action", xlim=(-6, 6), ylim=(-6, 6))
 plt.show()
 
 # %% [markdown]

@@ -57,8 +57,8 @@ stepped.shape
 # %%
 start = policy.initial_carry((4,))
 unrolled = policy.act(params, None, observations, carry=start, deterministic=True)
-print("largest difference of the actions:", float(abs(unrolled.actions - stepped).max()))
-print("of the last carry:", float(abs(unrolled.outputs["carry"][0] - carry[0]).max()))
+print(f"largest difference of the actions: {abs(unrolled.actions - stepped).max():.1e}")
+print(f"largest difference of the last carry: {abs(unrolled.outputs['carry'][0] - carry[0]).max():.1e}")
 
 # %% [markdown]
 # ## Resets
@@ -84,12 +84,12 @@ print("environment 0, as a new episode:", float(abs(with_resets[7:, 0] - begun[:
 print("environment 2, no reset:        ", float(abs(with_resets[:, 2] - unrolled.actions[:, 2]).max()))
 
 # %%
-figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 axis.plot(unrolled.actions[:, 0, 0], "--", color="grey", label="remembers everything")
 axis.plot(with_resets[:, 0, 0], marker=".", label="reset before step 7")
 axis.axvline(6.5, color="tab:red", linewidth=0.8, label="the episode ended")
-axis.set(xlabel="step", ylabel="mean action of environment 0", xticks=range(0, 20, 2))
-figure.legend(loc="outside upper center", ncols=3)
+axis.set(title="environment 0", xlabel="step", ylabel="deterministic action", xticks=range(0, 20, 2))
+figure.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
@@ -151,10 +151,10 @@ errors = {
 }
 
 # %%
-figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for name, error in errors.items():
     axis.plot(error, label=name)
-axis.set(xlabel="update", ylabel="mean squared error of the answer", ylim=(0, 1.5))
+axis.set(title=f"repeat a cue after {DELAY} steps", xlabel="update", ylabel="mean squared error", ylim=(0, 1.5))
 axis.legend()
 plt.show()
 
@@ -194,7 +194,7 @@ cut = policy.act(
     params, None, sequences["observations"], carry=first_carry, resets=sequences["resets"], deterministic=True
 )
 difference = float(abs(cut.actions - sequences["actions"]).max())
-print(f"{difference:.1e}")
+print(f"largest difference of the actions: {difference:.1e}")
 assert difference < 1e-6
 
 # %% [markdown]

@@ -70,7 +70,7 @@ pairs = {
     "entropy": (scored.entropy, scored_in_torch.entropy),
 }
 for name, (one, other) in pairs.items():
-    print(f"{name:22} {largest_difference(one, other):.1e}")
+    print(f"{name:22} differs by at most {largest_difference(one, other):.1e}")
     assert largest_difference(one, other) < 1e-4
 
 # %% [markdown]
@@ -83,16 +83,16 @@ key, twin_key, shape = jax.random.key(7), gaussjax.torch.key(7), (100_000,)
 ours, theirs = np.asarray(jax.random.normal(key, shape)), gaussjax.torch.normal(twin_key, shape).numpy()
 print("bits:   ", np.array_equal(jax.random.bits(key, shape), gaussjax.torch.random.bits(twin_key, shape)))
 print("uniform:", np.array_equal(jax.random.uniform(key, shape), gaussjax.torch.random.uniform(twin_key, shape)))
-apart = np.max(np.abs(ours - theirs) / np.spacing(np.abs(ours)))
-print("normal: ", apart, "units in the last place")
-assert apart <= 4
+apart = (theirs - ours) / np.spacing(np.abs(ours))
+print(f"normal:  {np.mean(apart == 0):.1%} equal, at most {np.abs(apart).max():.0f} units in the last place apart")
+assert np.abs(apart).max() <= 4
 
 # %%
-figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
-axis.hist(ours, bins=100, alpha=0.5, label="JAX")
-axis.hist(theirs, bins=100, histtype="step", color="black", label="PyTorch")
-axis.set(xlabel="normal number", ylabel="count of 100,000")
-axis.legend()
+figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
+left.plot(ours[:300], theirs[:300], ".")
+left.set(title="300 normal numbers", xlabel="JAX", ylabel="PyTorch", aspect="equal")
+right.hist(apart, bins=np.arange(-4.25, 4.5, 0.5), log=True)
+right.set(title="PyTorch minus JAX", xlabel="units in the last place", ylabel="number of 100,000", xticks=range(-4, 5))
 plt.show()
 
 # %% [markdown]
@@ -116,7 +116,10 @@ twin.evaluate(
     tensors, torch.from_numpy(observations), torch.from_numpy(np.array(in_jax.actions))
 ).log_prob.mean().backward()
 in_flax = gaussjax.torch.to_flax(policy.spec, {name: tensor.grad for name, tensor in tensors.items()})
-jax.tree.map(lambda one, other: float(abs(one - other).max()), gradients, in_flax)
+for path, leaf in jax.tree.leaves_with_path(
+    jax.tree.map(lambda one, other: abs(one - other).max(), gradients, in_flax)
+):
+    print(f"{jax.tree_util.keystr(path, simple=True, separator='.'):30} differs by at most {leaf:.1e}")
 
 # %% [markdown]
 # ## Conversion of weights
@@ -163,7 +166,7 @@ gaussjax.save(path, policy, params)
 loaded = gaussjax.torch.load(path)
 found = loaded.act(torch.from_numpy(observations)).actions  # deterministic without a key
 expected = gaussjax.load(path).act(observations).actions
-print(f"{largest_difference(expected, found):.1e}")
+print(f"largest difference of the actions: {largest_difference(expected, found):.1e}")
 
 # %% [markdown]
 # Your own `torch.nn.Module` works as well, if its `forward` returns `(mean, log_std, dict)`.

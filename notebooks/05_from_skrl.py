@@ -22,6 +22,7 @@ import tempfile
 
 import flax.serialization
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -182,6 +183,7 @@ print("distribution", distribution.mean().shape, distribution.stddev().shape)
 
 # %%
 folder = pathlib.Path(tempfile.mkdtemp())
+torch.manual_seed(0)
 net = torch.nn.Sequential(
     torch.nn.Linear(3, 64),
     torch.nn.ReLU(),
@@ -191,7 +193,7 @@ net = torch.nn.Sequential(
     torch.nn.Tanh(),
 )
 state_dict = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-state_dict["log_std_parameter"] = torch.tensor([-0.5, 0.25])
+state_dict["log_std_parameter"] = torch.tensor([-1.5, -0.75])
 scaler = {
     "running_mean": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64),
     "running_variance": torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64),
@@ -223,8 +225,28 @@ params = gaussjax.interop.skrl.params(
 )
 found = mlp.act(params, None, observations, deterministic=True)
 expected = net(torch.from_numpy(observations)).detach().numpy()
-print(f"{np.abs(found.actions - expected).max():.1e}", found.outputs["log_std"][0])
+print(f"largest difference {np.abs(found.actions - expected).max():.1e}, log_std {found.outputs['log_std'][0]}")
 assert np.abs(found.actions - expected).max() < 1e-6
+
+# %% [markdown]
+# The picture moves the first observation and leaves the others at 0. The mean of the policy lies on the curve of the
+# torch model, and the width is that of the checkpoint.
+
+# %%
+sweep = np.zeros((201, 3), np.float32)
+sweep[:, 0] = np.linspace(-10.0, 10.0, 201)
+theirs = net(torch.from_numpy(sweep)).detach().numpy()
+ours = mlp.act(params, None, sweep, deterministic=True).outputs
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), sharey=True, layout="constrained")
+for i, axis in enumerate(axes):
+    mean, width = ours["mean_actions"][:, i], np.exp(ours["log_std"][:, i])
+    axis.fill_between(sweep[:, 0], mean - width, mean + width, alpha=0.2, label="gaussjax, mean ± width")
+    axis.plot(sweep[:, 0], theirs[:, i], color="tab:orange", linewidth=5, alpha=0.5, label="torch model, mean")
+    axis.plot(sweep[:, 0], mean, "--", label="gaussjax, mean")
+    axis.set(title=f"action {i}", xlabel="first observation")
+axes[0].set_ylabel("action")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+plt.show()
 
 # %% [markdown]
 # `statistics` converts a `RunningStandardScaler` for `gaussjax.normalize`, with skrl's clip of 5. In a file of skrl
@@ -240,6 +262,7 @@ gaussjax.normalize.apply(statistics, observations)
 # The arrays of an LSTM have torch's own names, so one line of the table is enough for all of them.
 
 # %%
+torch.manual_seed(1)
 memory = torch.nn.LSTM(3, 64, batch_first=True)
 layers = torch.nn.Sequential(
     torch.nn.Linear(64, 64),
@@ -270,7 +293,7 @@ params = gaussjax.interop.skrl.params(
 outputs = lstm.apply(params, time_first(flat), carry=lstm.initial_carry((4,)))[1]
 expected = layers(memory(torch.from_numpy(flat.reshape(4, 10, 3)))[0]).detach().numpy()
 difference = np.abs(outputs["mean_actions"].swapaxes(0, 1) - expected).max()
-print(f"{difference:.1e}")
+print(f"largest difference of the mean actions {difference:.1e}")
 assert difference < 1e-6
 
 # %% [markdown]
@@ -290,7 +313,7 @@ theirs = {
 }
 theirs["log_std_parameter"] = np.zeros(2, np.float32)
 data = flax.serialization.to_bytes({"params": theirs})
-(folder / "agent_1000.pickle").write_bytes(pickle.dumps({"policy": data}))
+_ = (folder / "agent_1000.pickle").write_bytes(pickle.dumps({"policy": data}))
 
 # %%
 module = gaussjax.interop.skrl.arrays(folder / "agent_1000.pickle")["policy"]
@@ -302,7 +325,7 @@ for name in ("fc1", "fc2"):
     hidden = np.maximum(hidden @ theirs[name]["kernel"], 0.0)
 expected = np.tanh(hidden @ theirs["fc3"]["kernel"])
 found = mlp.act(params, None, observations, deterministic=True).actions
-print(f"{np.abs(found - expected).max():.1e}")
+print(f"largest difference of the actions {np.abs(found - expected).max():.1e}")
 assert np.abs(found - expected).max() < 1e-6
 
 # %% [markdown]

@@ -21,6 +21,8 @@ if "google.colab" in sys.modules:
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 # %%
+import dataclasses
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +31,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gaussjax import envs, training
 from gaussjax.training import ppo
 
-jax.devices()
+print(len(jax.devices()), "devices")
 
 # %% [markdown]
 # ## One training
@@ -38,7 +40,9 @@ jax.devices()
 
 # %%
 pendulum = envs.make_functional("Pendulum-v1")
-config = ppo.Config(num_envs=16, num_steps=200, batch_size=640, num_epochs=4, hidden_sizes=(32,), total_steps=40 * 3200)
+config = ppo.Config(
+    num_envs=16, num_steps=200, batch_size=320, num_epochs=10, hidden_sizes=(32,), gamma=0.95, total_steps=40 * 3200
+)
 loop = ppo.make(pendulum, config)
 
 
@@ -50,14 +54,14 @@ def train(state, updates=40):
 # ## A population
 #
 # `jax.vmap` over keys trains eight seeds in one program. Members may also differ in the numbers of
-# `state.hyperparameters`; here each member has its own step size. With the keys sharded over the devices, each device
-# trains one member and does not wait for the others.
+# `state.hyperparameters`; here each member has its own step size, and one run answers which of them is best. With the
+# keys sharded over the devices, each device trains one member and does not wait for the others.
 
 # %%
 mesh = training.mesh()
 keys = jax.device_put(jax.random.split(jax.random.key(0), 8), NamedSharding(mesh, PartitionSpec("envs")))
 states = jax.jit(jax.vmap(loop.init))(keys)
-rates = np.geomspace(1e-4, 3e-2, 8).astype(np.float32)
+rates = np.geomspace(1e-3, 3e-2, 8).astype(np.float32)
 states = states._replace(
     hyperparameters=states.hyperparameters._replace(learning_rate=jax.device_put(rates, keys.sharding))
 )
@@ -67,13 +71,23 @@ metrics["episode_return"].shape, metrics["episode_return"].sharding.spec  # memb
 # %%
 returns = np.asarray(metrics["episode_return"])
 steps = np.asarray(metrics["step"])
-figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), sharey=True, layout="constrained")
+colors = plt.colormaps["viridis"](np.linspace(0.0, 0.9, 8))
 for member in range(8):
-    axes.plot(steps[member], returns[member], label=f"{rates[member]:.1e}")
-axes.set_xlabel("environment steps")
-axes.set_ylabel("mean return of the episodes that ended")
-axes.legend(title="step size")
+    left.plot(steps[member] / 1000, returns[member], color=colors[member])
+    right.plot(rates[member], returns[member, -10:].mean(), "o", color=colors[member])
+for axis in (left, right):
+    axis.axhline(-200.0, color="grey", linestyle="--", linewidth=0.8, label="solved: -200")
+left.set(title="eight members of the population", xlabel="thousand environment steps", ylabel="mean return of episodes")
+right.set(title="the last ten updates", xlabel="step size of Adam", xscale="log")
+right.set_xticks([1e-3, 3e-3, 1e-2, 3e-2], ["0.001", "0.003", "0.01", "0.03"])
+right.minorticks_off()
+right.legend(loc="lower center")
 plt.show()
+
+# %% [markdown]
+# Each colour is one member. Small steps have not learnt enough yet, the largest steps end early, and those in between
+# solve the task.
 
 # %% [markdown]
 # ## One training on eight devices
@@ -83,7 +97,8 @@ plt.show()
 # one device, and gradients are summed over the devices. The result equals that of one device up to the order of sums.
 
 # %%
-many = ppo.make(pendulum, config, mesh=mesh)
+shorter = dataclasses.replace(config, batch_size=640, num_epochs=4)
+loop, many = ppo.make(pendulum, shorter), ppo.make(pendulum, shorter, mesh=mesh)
 one_state, eight_state = loop.init(jax.random.key(1)), many.init(jax.random.key(1))
 for _ in range(2):
     one_state, _ = loop.step(one_state)
@@ -91,7 +106,7 @@ for _ in range(2):
 eight_state.environment.observations.sharding.spec, jax.tree.leaves(eight_state.params)[0].sharding.spec
 
 # %%
-jax.debug.visualize_array_sharding(eight_state.environment.observations)
+jax.debug.visualize_array_sharding(eight_state.environment.observations, use_color=False)
 
 # %%
 differences = jax.tree.map(

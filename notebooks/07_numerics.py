@@ -69,13 +69,13 @@ size = np.array([float(abs(v)) for v in volume])
 relative = {name: errors(way(u), volume) / size for name, way in ways.items()}
 
 # %%
-figure, axis = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
 for name, error in relative.items():
     finite = np.isfinite(error)
     axis.loglog(u[finite], np.maximum(error[finite], 1e-9), label=f"{name}, {np.sum(~finite)} infinite")
 axis.axhline(ROUNDING, color="grey", linestyle="--", linewidth=0.8, label="one rounding of float32")
-axis.set(xlabel="u, before tanh", ylabel="relative error of log(1 - tanh²)")
-figure.legend(loc="outside right upper", fontsize="small")
+axis.set(title="log(1 - tanh²(u)) in float32", xlabel="u, before tanh", ylabel="relative error")
+figure.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %%
@@ -149,7 +149,7 @@ from_noise = np.abs(np.asarray(distribution.noise_log_prob(noise, "none")) - tru
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 axis.semilogy(log_stds, from_action, label="distrax, from the action")
 axis.semilogy(log_stds, from_noise, label="gaussjax.act, from the noise")
-axis.set(xlabel="log_std, with a mean of 1", ylabel="mean error of log_prob, nats")
+axis.set(title="log_prob of a narrow policy with mean 1", xlabel="log_std", ylabel="mean error in nats")
 axis.legend()
 plt.show()
 
@@ -193,13 +193,13 @@ ours = DiagGaussian(here[:, None], there[:, None]).kl_divergence(DiagGaussian(he
 size = np.array([float(e) for e in exact])
 
 # %%
-figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for name, found in (("textbook", textbook), ("distrax", usual), ("gaussjax", ours)):
     error = np.maximum(errors(found, exact) / size, 1e-9)
     axis.loglog(shift, error, label=f"{name}, {int((found < 0).sum())} of 200 negative")
 axis.axhline(1.0, color="grey", linestyle="--", linewidth=0.8, label="all digits lost")
-axis.set(xlabel="difference of log_std", ylabel="relative error of KL")
-axis.legend(fontsize="small")
+axis.set(title="KL divergence of two policies", xlabel="difference of log_std", ylabel="relative error")
+axis.legend()
 plt.show()
 
 # %% [markdown]

@@ -17,7 +17,8 @@ if "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
 
 # %%
-import imageio.v3
+import io
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -69,11 +70,12 @@ for name, values in noise.items():
     print(f"{name:18} mean {values.mean():+.2f}, standard deviation {values.std():.2f}")
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), layout="constrained", sharey=True)
+figure, axes = plt.subplots(3, 1, figsize=(7, 5), layout="constrained", sharex=True, sharey=True)
 for axis, (name, values) in zip(axes, noise.items(), strict=True):
-    axis.plot(values[:100, 0], drawstyle="steps-post", linewidth=1.0)
-    axis.set(title=name, xlabel="step")
-axes[0].set_ylabel("noise of an action")
+    axis.plot(values[:100, 0], drawstyle="steps-post", linewidth=1.2)
+    axis.axhline(0.0, color="grey", linewidth=0.5)
+    axis.set(title=name, ylabel="noise")
+axes[-1].set_xlabel("step")
 plt.show()
 
 # %% [markdown]
@@ -81,14 +83,14 @@ plt.show()
 # of its steps: it is flat up to the rate of its changes and then falls.
 
 # %%
-figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
 frequencies = np.fft.rfftfreq(4096)[1:]
 for name, values in noise.items():
     power = (np.abs(np.fft.rfft(values, axis=0)) ** 2).mean(axis=1)[1:] / len(values)
     axis.loglog(frequencies, power, label=name, linewidth=0.8)
 axis.axvline(0.25, color="grey", linestyle="--", linewidth=0.8, label="half the Nyquist rate")
-axis.set(xlabel="frequency in cycles per step", ylabel="power", ylim=(1e-2, 1e3))
-axis.legend(loc="upper right", ncols=2)
+axis.set(title="power spectrum", xlabel="frequency in cycles per step", ylabel="power", ylim=(1e-2, 1e3))
+axis.legend()
 plt.show()
 
 # %% [markdown]
@@ -134,13 +136,14 @@ def joints(observations):
 # steps.
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 4.0), layout="constrained", sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(7, 3.1), layout="constrained", sharex=True, sharey=True)
 for axis, (name, rows) in zip(axes, experience.items(), strict=True):
     tips = joints(rows.observations)[1]
     for arm in range(ARMS):
-        axis.plot(*tips[:, arm].T, linewidth=0.7)
+        axis.plot(*tips[:, arm].T, linewidth=0.8)
     axis.set(title=name, aspect="equal", xlabel="x in m")
 axes[0].set_ylabel("y in m")
+figure.suptitle(f"paths of {ARMS} fingertips")
 plt.show()
 
 # %% [markdown]
@@ -154,7 +157,7 @@ for name, rows in experience.items():
     tips = joints(rows.observations)[1]
     distance[name] = np.linalg.norm(tips - tips[:1], axis=-1).max(axis=0).mean()
     print(
-        f"{name:18} change {measured.change:.3f} per step, fast share {measured.fast_share:.0%}, "
+        f"{name:18} change {measured.change:.3f} per step, fast share {measured.fast_share:.1%}, "
         f"largest distance of the fingertip from its start {distance[name]:.3f} m"
     )
 changes = [
@@ -164,7 +167,8 @@ assert changes[0] > 2.0 * max(changes[1:])
 assert distance["white"] < min(value for name, value in distance.items() if name != "white")
 
 # %% [markdown]
-# The arms move side by side: white, held and coloured noise. The grey dots are the last positions of the fingertip.
+# One arm moves under each source. The grey dots are the earlier positions of its fingertip, and the circle is its
+# reach.
 
 # %%
 SIZE, SCALE, ARM = 200, 420, 3
@@ -177,17 +181,21 @@ def picture(t):
         elbow, tip = joints(rows.observations[: t + 1, ARM])
         middle = np.array([SIZE * (column + 0.5), 20 + SIZE / 2])
         place = [tuple(middle + SCALE * point * (1, -1)) for point in (np.zeros(2), elbow[-1], tip[-1])]
-        for point in tip[-60:]:
+        reach = SCALE * 0.21
+        draw.ellipse((*(middle - reach), *(middle + reach)), outline="lightgrey")
+        for point in tip:
             x, y = middle + SCALE * point * (1, -1)
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill="lightgrey")
         draw.line(place, fill="black", width=5)
         draw.ellipse([place[-1][0] - 5, place[-1][1] - 5, place[-1][0] + 5, place[-1][1] + 5], fill="crimson")
-        draw.text((SIZE * column + 8, 4), name.replace("β", "beta"), fill="black")
-    return np.asarray(image)
+        draw.text((SIZE * column + 8, 2), name.replace("β", "beta"), fill="black", font_size=15)
+    return image.quantize(32, dither=Picture.Dither.NONE)
 
 
-gif = imageio.v3.imwrite("<bytes>", [picture(t) for t in range(STEPS)], extension=".gif", duration=80, loop=0)
-Image(data=gif, format="gif")
+first, *others = [picture(t) for t in range(STEPS)]
+moving = io.BytesIO()
+first.save(moving, "PNG", save_all=True, append_images=others, duration=80, loop=0)
+Image(moving.getvalue())
 
 # %% [markdown]
 # ## In a training
