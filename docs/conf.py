@@ -55,9 +55,9 @@ nitpick_ignore_regex = [
 
 
 def _guides() -> dict[str, list[str]]:
-    """Public modules that each page uses, by the page's name."""
-    found = {}
-    for path in sorted(HERE.glob("*.md")):
+    """Public modules that each page uses, by the page's name and in the order of the index."""
+    found, index = {}, (HERE / "index.md").read_text(encoding="utf-8")
+    for path in sorted(HERE.glob("*.md"), key=lambda path: index.find(f"\n{path.stem}\n")):
         text = path.read_text(encoding="utf-8")
         names = re.findall(r"\bgaussjax(?:\.\w+)+", text)
         for package, imported in re.findall(r"^from (gaussjax[\w.]*) import (.+)$", text, flags=re.MULTILINE):
@@ -114,6 +114,7 @@ def _commands() -> None:
         "Command line\n============\n",
         "Each option that is left out has its default. ``--help`` prints the same texts.\n",
     ]
+    text += [f"- `gaussjax {name}`_" for name in options.COMMANDS] + [""]
     for name, kind in options.COMMANDS.items():
         parser = main._parser(name, options.docstrings(kind))
         title = f"gaussjax {name}"
@@ -173,13 +174,10 @@ def _link_names(app, doctree, docname):
             link += literal
 
 
-def _back_links(app):
-    """Lead from the source of a name that several modules export to the page that has its index entry."""
-    objects = app.env.get_domain("py").objects
-    for _, _, used, module in filter(None, getattr(app.env, "_viewcode_modules", {}).values()):
-        names = [name for name in used if f"{module}.{name}" in objects]
-        used.update({name: objects[f"{module}.{name}"].docname for name in names})
-    return []
+def _no_back_links(app, pagename, templatename, context, doctree):
+    """Leave out viewcode's links from the source to the reference; some names have entries on several pages."""
+    if pagename.startswith("_modules/"):
+        context["body"] = re.sub(r'<a class="viewcode-back".*?</a>', "", context["body"])
 
 
 def setup(app):
@@ -189,8 +187,7 @@ def setup(app):
     _commands()
     app.connect("source-read", _to_reference)
     app.connect("doctree-resolved", _link_names)
-    # Viewcode has the priority 500.
-    app.connect("html-collect-pages", _back_links, priority=400)
+    app.connect("html-page-context", _no_back_links)
     app.connect("autodoc-skip-member", _skip)
     # Napoleon has the priority 500.
     app.connect("autodoc-process-docstring", _before, priority=400)
