@@ -12,8 +12,11 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import public  # noqa: E402
+from docutils import nodes  # noqa: E402
+from sphinx.util.rst import escape  # noqa: E402
 
 import gaussjax  # noqa: E402
+from gaussjax.cli import main, options  # noqa: E402
 
 project = "gaussjax"
 release = version = gaussjax.__version__
@@ -51,14 +54,33 @@ nitpick_ignore_regex = [
 ]
 
 
+def _guides() -> dict[str, list[str]]:
+    """Public modules that each page uses, by the page's name and in the order of the index."""
+    found, index = {}, (HERE / "index.md").read_text(encoding="utf-8")
+    for path in sorted(HERE.glob("*.md"), key=lambda path: index.find(f"\n{path.stem}\n")):
+        text = path.read_text(encoding="utf-8")
+        names = re.findall(r"\bgaussjax(?:\.\w+)+", text)
+        for package, imported in re.findall(r"^from (gaussjax[\w.]*) import (.+)$", text, flags=re.MULTILINE):
+            names += [f"{package}.{name.split()[0]}" for name in imported.split(",")]
+        # A name belongs to the longest module in front of it.
+        owners = {max((m for m in public.MODULES if f"{name}.".startswith(f"{m}.")), key=len) for name in names}
+        found[path.stem] = [module for module in public.MODULES if module in owners]
+    return found
+
+
+GUIDES = _guides()
+
+
 def _reference() -> None:
-    """Write a page for each module of modules.txt."""
+    """Write a page for each module of modules.txt, with links to the pages that use it."""
     folder = HERE / "_reference"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     indexed: list[ast.AST] = []
     for module in public.MODULES:
-        parts = [f"{module}\n{'=' * len(module)}\n", f".. automodule:: {module}\n"]
+        guides = ", ".join(f":doc:`/{page}`" for page in GUIDES if module in GUIDES[page] and page != "index")
+        parts = [f"{module}\n{'=' * len(module)}\n", f"*In the guide:* {guides}\n" if guides else ""]
+        parts.append(f".. automodule:: {module}\n")
         for found in sorted(public.names(module), key=lambda found: isinstance(found.node, ast.ClassDef)):
             directive = "autoclass" if isinstance(found.node, ast.ClassDef) else "autofunction"
             options = "   :members:\n" if directive == "autoclass" else ""
@@ -86,6 +108,30 @@ def _notebooks() -> None:
     (HERE / "notebooks.rst").write_text(title + toctree, encoding="utf-8")
 
 
+def _commands() -> None:
+    """Write a page with a section for each command, from the parser of the command line."""
+    text = [
+        "Command line\n============\n",
+        "Each option that is left out has its default. ``--help`` prints the same texts.\n",
+    ]
+    text += [f"- `gaussjax {name}`_" for name in options.COMMANDS] + [""]
+    for name, kind in options.COMMANDS.items():
+        parser = main._parser(name, options.docstrings(kind))
+        title = f"gaussjax {name}"
+        examples = str(parser.epilog).partition("\n")[2]
+        text += [f"{title}\n{'-' * len(title)}\n", f"{escape(' '.join(str(parser.description).split()))}\n"]
+        text += [f".. code-block:: text\n\n   {parser.usage}\n", f".. code-block:: bash\n\n{examples}\n"]
+        text.append(f".. program:: {title}\n")
+        for group in parser._action_groups:
+            if group._group_actions and len(parser._action_groups) > 1:
+                text.append(f".. rubric:: {str(group.title).capitalize()}\n")
+            for action in group._group_actions:
+                more = f" {action.metavar}" + (" …" if action.nargs == "*" else "") if action.metavar else ""
+                words = ", ".join(f"{word}{more}" for word in action.option_strings) or action.metavar
+                text.append(f".. option:: {words}\n\n   {escape(str(action.help).replace('%%', '%'))}\n")
+    (HERE / "command_line.rst").write_text("\n".join(text), encoding="utf-8")
+
+
 def _skip(app, what, name, obj, skip, options):
     # The docstring of a NamedTuple describes its fields; setup belongs to Flax.
     return True if type(obj).__name__ == "_tuplegetter" or name == "setup" else skip
@@ -109,10 +155,39 @@ def _after(app, what, name, obj, options, lines):
             lines[i] = f":vartype {field[1]}: ``{kind}``"
 
 
+def _to_reference(app, docname, source):
+    """End a page with links to the modules that it uses."""
+    if GUIDES.get(docname) and docname != "index":
+        links = ", ".join(f"[{module}](_reference/{module}.rst)" for module in GUIDES[docname])
+        source[0] += f"\n---\n\n*In the reference:* {links}\n"
+
+
+def _link_names(app, doctree, docname):
+    """Link each full name of a public object in the text to the reference."""
+    objects = app.env.get_domain("py").objects
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext().partition("(")[0]
+        if name in objects and not isinstance(literal.parent, nodes.reference):
+            target = app.builder.get_relative_uri(docname, objects[name].docname)
+            link = nodes.reference("", "", internal=True, refuri=f"{target}#{objects[name].node_id}")
+            literal.replace_self(link)
+            link += literal
+
+
+def _no_back_links(app, pagename, templatename, context, doctree):
+    """Leave out viewcode's links from the source to the reference; some names have entries on several pages."""
+    if pagename.startswith("_modules/"):
+        context["body"] = re.sub(r'<a class="viewcode-back".*?</a>', "", context["body"])
+
+
 def setup(app):
-    """Generate pages, and connect the handlers of docstrings."""
+    """Generate pages, and connect the handlers."""
     _reference()
     _notebooks()
+    _commands()
+    app.connect("source-read", _to_reference)
+    app.connect("doctree-resolved", _link_names)
+    app.connect("html-page-context", _no_back_links)
     app.connect("autodoc-skip-member", _skip)
     # Napoleon has the priority 500.
     app.connect("autodoc-process-docstring", _before, priority=400)
