@@ -169,8 +169,7 @@ def split(dataset: Episodes, function: Callable[[Episodes], Any] | None, share: 
         ValueError: Validation episodes are asked for and cannot be had, or a set has no row with a weight.
     """
     count, known = len(dataset.actions), dataset.starts is not None
-    starts = np.array(dataset.starts[:], bool) if dataset.starts is not None else np.zeros(count, bool)
-    starts[0] = True
+    starts = np.arange(count) == 0 if dataset.starts is None else np.asarray(dataset.starts[:], bool)
     begins = np.flatnonzero(starts)
     number = len(begins)
     if function is not None:
@@ -188,7 +187,8 @@ def split(dataset: Episodes, function: Callable[[Episodes], Any] | None, share: 
         # The same episodes for every seed, so that trainings can be compared.
         order = np.asarray(permutation(jax.random.key(0, impl="threefry2x32"), number))
         held_out[order[: min(max(1, round(share * number)), number - 1)]] = True
-    validation = np.repeat(held_out, np.diff([*begins, count]))
+    # An array of zeros takes no memory before it is written.
+    validation = np.repeat(held_out, np.diff([*begins, count])) if share else np.zeros(count, bool)
     training, scale = ~validation, 1.0
     if dataset.weights is not None:
         total = 0.0
