@@ -119,7 +119,7 @@ def make(
         learner = Learner(params, optimizer.init(params))
         return State(learner, first_best(params) if validation else (), key, found, jnp.zeros((), jnp.int32))
 
-    def epoch(state: State, training: Sequence[Samples], validation: Sequence[Samples]) -> Any:
+    def epoch(state: State, training: Sequence[Samples] | Chunks, validation: Sequence[Samples] | Chunks) -> Any:
         key, shuffle_key = jax.random.split(state.key)
         order_key, *chunk_keys = jax.random.split(shuffle_key, 1 + len(training))
         learner, steps = state.learner, []
