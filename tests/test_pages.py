@@ -119,6 +119,7 @@ def test_the_commands_of_the_page_run(page, tmp_path):
     recorded["starts"] = np.arange(512) % 32 == 0
     np.savez(tmp_path / "recorded.npz", **recorded)
     program = Path(sys.executable).with_name("gaussjax")
+    own = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "minari")}
     for command in commands(page):
         words = command.split()[1:]
         # A finished training has nothing to resume, and SAC's million steps would take hours.
@@ -127,7 +128,9 @@ def test_the_commands_of_the_page_run(page, tmp_path):
         # tests/training/test_parallel.py starts several processes.
         if "--distributed" in words and "local" not in words:
             continue
-        finished = subprocess.run([str(program), *words], cwd=tmp_path, capture_output=True, text=True, timeout=1200)
+        finished = subprocess.run(
+            [str(program), *words], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=1200
+        )
         assert finished.returncode == 0, (command, finished.stderr)
 
 

@@ -286,7 +286,7 @@ def _overview(start: str, text: str) -> str:
     ending = f"gaussjax {start}{'COMMAND' if not start else 'ALGORITHM'} --help lists the options."
     lines = [f"usage: gaussjax {start}{'COMMAND' if not start else 'ALGORITHM'} …", ""]
     lines += [*textwrap.wrap(text, _WIDTH), "", "algorithms:" if start else "commands:", *rows, ""]
-    lines += ["examples:", *(examples if start else [examples[0], examples[4], examples[6]]), "", ending]
+    lines += ["examples:", *(examples if start else [examples[0], examples[4], examples[7]]), "", ending]
     return "\n".join([*lines, *([] if start else ["gaussjax --version prints the version."])])
 
 

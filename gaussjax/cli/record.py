@@ -15,33 +15,34 @@ from gaussjax.cli.errors import UsageError, usage_errors
 from gaussjax.cli.options import Record, named_values
 from gaussjax.cli.policy_file import made, opened, refuse_existing
 from gaussjax.cli.progress import print_line
+from gaussjax.data import hdf5, minari
 from gaussjax.training.algorithm import exploration_for
 
 
 def record(command: Record) -> None:
     """Plays whole episodes, writes them, and prints the place, the mean return and the next command."""
     # All that can be refused is refused before the episodes, which may take hours.
-    if command.out:
+    if command.out is not None:
         refuse_existing(command.out, None)
         if not command.out.parent.is_dir():
             raise UsageError(f"out: expected an existing folder, got {command.out.parent}. Make it first.")
     with _errors():
         if command.minari:
-            data.minari.refuse_used(command.minari)
-        elif command.out and command.out.suffix.lower() != ".npz":
-            data.hdf5.imported()
+            minari.refuse_used(command.minari)
+        elif command.out is not None and command.out.suffix.lower() != ".npz":
+            hdf5.imported()
     if command.uniform:
         loaded, name, chosen = None, command.uniform, named_values(command.environment_options)
         environment = made(name, chosen, command)
     else:
         loaded, name, chosen, environment = opened(command)
-    policy, params, normalizer = loaded[:3] if loaded else (None, None, None)
+    policy: Any = loaded.policy if loaded else None
     try:
         episodes = rollout.record(
             policy,
-            params,
+            loaded.params if loaded else None,
             environment,
-            normalizer=normalizer,
+            normalizer=loaded.normalizer if loaded else None,
             episodes=command.episodes,
             seed=command.seed,
             deterministic=not command.stochastic,
@@ -55,10 +56,8 @@ def record(command: Record) -> None:
     both = _spaces(environment, chosen)
     with _errors():
         if command.minari:
-            data.minari.create(
-                command.minari, episodes, *both, None if isinstance(environment, envs.Environment) else name
-            )
-        else:
+            minari.create(command.minari, episodes, *both, None if isinstance(environment, envs.Environment) else name)
+        elif command.out is not None:
             data.write(command.out, data.read_dataset(episodes, *both))
     returns, steps = [each["rewards"].sum() for each in episodes], sum(len(each["rewards"]) for each in episodes)
     place = f"minari:{command.minari}" if command.minari else str(command.out)

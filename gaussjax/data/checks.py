@@ -115,9 +115,15 @@ def check(episodes: Episodes, observation_space: Any, action_space: Any, where: 
         Traceback (most recent call last):
         gaussjax.core.text.FileError: dataset: actions: expected actions within the Box from [-1.0] to [1.0], got ...
     """
-    for leaf in jax.tree.leaves(checked(episodes, observation_space, action_space, where)):
-        for part in chunks(leaf) if isinstance(leaf, Rows) else ():
+    # As if they were on disk, leaves in memory are converted slice by slice.
+    sliced = jax.tree.map(lambda leaf: _sliced(array(leaf, where)), episodes)
+    for leaf in jax.tree.leaves(checked(sliced, observation_space, action_space, where)):
+        for part in chunks(leaf):
             leaf[part]
+
+
+def _sliced(leaf: Any) -> Rows:
+    return Rows(leaf.shape, leaf.dtype, lambda start, stop: leaf[start:stop])
 
 
 def checked(episodes: Episodes, observation_space: Any, action_space: Any, where: str) -> Episodes:

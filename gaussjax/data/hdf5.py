@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gaussjax.core import untrusted
-from gaussjax.core.text import FileError, listed, quoted
+from gaussjax.core.text import FileError, listed, printable, quoted
 from gaussjax.data.episodes import FIELDS, Rows
 
 # Filters that are part of HDF5 or h5py. Others are plugins, which are code.
@@ -96,7 +96,7 @@ class _Reader:
             yield from self.arrays(self.item(item, part), f"{name}/{part}", depth + 1)
 
     def rows(self, dataset: Any, name: str) -> Rows:
-        """Rows of a dataset whose form is one that no part of HDF5 but the file itself is needed for."""
+        """Rows of a dataset that needs neither another file nor a plugin; raises FileError for others."""
         settings = dataset.id.get_create_plist()
         filters = {settings.get_filter(i)[0] for i in range(settings.get_nfilters())}
         bytes_, stored = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize, dataset.id.get_storage_size()
@@ -121,6 +121,11 @@ class _Reader:
             raise FileError(f"arrays of more than {untrusted.budget(self.size):,} bytes. Save them uncompressed")
 
         def read(start: int, stop: int) -> np.ndarray:
-            return dataset[start:stop]
+            try:
+                return dataset[start:stop]
+            except OSError as error:
+                raise FileError(
+                    f"dataset: {printable(self.root.filename)}: {name} cannot be read ({error})."
+                ) from error
 
         return Rows(dataset.shape, dataset.dtype, read)

@@ -152,5 +152,5 @@ def _of_gymnasium(space: Space) -> Any:
             low, high = (side.reshape(space.shape).astype(dtype) for side in bounds(space))
             return spaces.Box(low, high, space.shape, dtype)
         case MultiDiscrete():
-            return spaces.MultiDiscrete(space.nvec)
+            return spaces.MultiDiscrete(list(space.nvec))
     return spaces.Discrete(space.n, start=space.start)

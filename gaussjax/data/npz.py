@@ -84,7 +84,8 @@ def _on_disk(
     def read(first: int, stop: int) -> np.ndarray:
         # Pages of a memory map would count as memory of this process.
         block = np.empty((stop - first, *shape[1:]), dtype)
-        view, offset = memoryview(block.reshape(-1).view(np.uint8)), begin + first * width
+        content: Any = block.reshape(-1).view(np.uint8)
+        view, offset = memoryview(content), begin + first * width
         while len(view):
             count = os.preadv(handle, [view], offset)
             if not count:

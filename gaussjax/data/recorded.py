@@ -55,21 +55,28 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
         array([ True, False, False,  True, False])
     """
     where, spaces = "dataset", (observation_space, action_space)
-    if isinstance(source, str) and source.startswith("minari:"):
-        source = minari.load(source.removeprefix("minari:"))
-    if hasattr(source, "iterate_episodes"):
+    if isinstance(source, (str, Path)):
+        if str(source).startswith("minari:"):
+            return read_dataset(minari.load(str(source).removeprefix("minari:")), *spaces)
+        where, columns = _from_file(Path(source))
+    elif hasattr(source, "iterate_episodes"):
         where = f"dataset: minari:{printable(source.spec.dataset_id)}"
-        named = zip(spaces, (source.observation_space, source.action_space), strict=True)
-        spaces = tuple(own if chosen is None else chosen for chosen, own in named)
-        columns = _joined((name, _named(fields, name)) for name, fields in minari.episodes(source, where))
+        spaces = (
+            source.observation_space if observation_space is None else observation_space,
+            source.action_space if action_space is None else action_space,
+        )
+        columns = _joined([(name, _named(fields, name)) for name, fields in minari.episodes(source, where)], where)
     elif isinstance(source, Episodes):
         return checked(source, *spaces, where)
     elif isinstance(source, Mapping):
         columns = _named(source, where)
     elif isinstance(source, (list, tuple)):
-        columns = _joined(_from_memory(source, where))
+        columns = _joined(list(_from_memory(source, where)), where)
     else:
-        where, columns = _from_file(Path(source))
+        raise FileError(
+            f"{where}: expected a path, minari:NAME, a dict, a list of episodes, Episodes or a dataset of Minari, got "
+            f"{type(source).__name__}. Give one of them."
+        )
     episodes = checked(_episodes(columns, where), *spaces, where)
     sizes = sum(leaf.nbytes for leaf in jax.tree.leaves(episodes) if isinstance(leaf, Rows))
     if sizes > IN_MEMORY:
@@ -97,7 +104,7 @@ def _from_file(path: Path) -> tuple[str, dict[str, Any]]:
             raise FileError(f"{where}: expected {read[suffix][1]}, got another: {error}.") from error
     if isinstance(found, dict):
         return where, _named(found, where)
-    return where, _joined([(f"{where}: {name}", _named(one, f"{where}: {name}")) for name, one in found])
+    return where, _joined([(f"{where}: {name}", _named(one, f"{where}: {name}")) for name, one in found], where)
 
 
 def _from_memory(source: Sequence[Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -160,11 +167,10 @@ def _arrays(value: Any, name: str) -> Any:
     return array(value, name)
 
 
-def _joined(episodes: Any) -> dict[str, Any]:
+def _joined(episodes: list[tuple[str, dict[str, Any]]], where: str) -> dict[str, Any]:
     """Fields of all episodes, one after the other, from pairs of a name and the fields of an episode."""
-    episodes = list(episodes)
     if not episodes:
-        raise FileError("dataset: expected at least one episode, got none. Record some first.")
+        raise FileError(f"{where}: expected at least one episode, got none. Record some first.")
     first_name, first = episodes[0]
     lengths = []
     for name, fields in episodes:

@@ -58,9 +58,9 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
 
 # Each line with words of the one line that answers it. {json} is a file, {folder} an empty folder.
 WRONG = [
-    ("", "command: expected one of train, resume, evaluate, info, export, convert, got none. See gaussjax --help."),
+    ("", "command: expected one of train, resume, evaluate, record, info, export, convert, got none. See"),
     ("trian ppo Pendulum-v1", "got 'trian'. Did you mean 'train'?"),
-    ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, info, export, convert, got '--seed'."),
+    ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, record, info, export, convert, got '--s"),
     ("train", "algorithm: expected one of ppo, sac, bc, got none."),
     ("train trpo Pendulum-v1", "algorithm: expected one of ppo, sac, bc, got 'trpo'. See gaussjax --help."),
     ("train ppo", "expected ENVIRONMENT, got none. See gaussjax train ppo --help."),

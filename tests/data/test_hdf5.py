@@ -1,5 +1,7 @@
 """HDF5 files in the published layouts of D4RL, robomimic and Minari and in our own, and hostile ones."""
 
+import io
+
 import h5py
 import numpy as np
 import pytest
@@ -62,11 +64,17 @@ LAYOUTS = {
 }
 
 
-def made(folder, make):
-    path = folder / "data.hdf5"
-    with h5py.File(path, "w") as file:
+def content(make):
+    """Bytes of a file."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
         make(file)
-    return path
+    return buffer.getvalue()
+
+
+def made(folder, make):
+    (folder / "data.hdf5").write_bytes(content(make))
+    return folder / "data.hdf5"
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -144,6 +152,11 @@ HOSTILE = {
 }  # fmt: skip
 
 
+def hostile():
+    """Bytes of the hostile files, by name."""
+    return {name: content(broken(None, **changes)) for name, (changes, _) in HOSTILE.items()}
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(tmp_path, name):
     changes, says = HOSTILE[name]
@@ -179,8 +192,8 @@ def test_bad_data_is_named_by_its_group(tmp_path, layout, name, change, says):
         data.read_dataset(path, NESTED, BOX)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(1000)])
-def test_another_file_is_refused(tmp_path, content):
-    (tmp_path / "data.h5").write_bytes(content)
+@pytest.mark.parametrize("wrong", [b"", b"\x89HDF\r\n\x1a\n" + bytes(1000), content(own)[:-100]])
+def test_another_file_is_refused(tmp_path, wrong):
+    (tmp_path / "data.h5").write_bytes(wrong)
     with pytest.raises(ValueError, match=r"data.h5: expected an HDF5 file of arrays, got another: "):
         data.read_dataset(tmp_path / "data.h5")

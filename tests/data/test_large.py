@@ -85,6 +85,7 @@ def test_twenty_gigabytes_take_less_than_two_of_memory(tmp_path, repository, mak
     finished = subprocess.run(
         [sys.executable, "-c", READ, path, how], cwd=repository, capture_output=True, text=True, timeout=3600
     )
+    path.unlink()
     assert finished.returncode == 0, finished.stderr
     rows, total, opened, peak = json.loads(finished.stdout)
     assert rows == LENGTH

@@ -50,7 +50,7 @@ READERS = {
     },
     ".zip": {"sb3": sb3.read},
     ".pkl": {"statistics": lambda path: statistics.read(path, gaussjax.spaces.Box(shape=(3,)))},
-    **{suffix: {"dataset": data.read_dataset} for suffix in (".npz", ".csv")},
+    **{suffix: {"dataset": data.read_dataset} for suffix in (".npz", ".csv", ".hdf5")},
     ".yaml": {"network": lambda path: networks.from_spec(path.read_text(encoding="utf-8"))},
 }
 

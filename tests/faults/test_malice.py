@@ -19,6 +19,7 @@ from gaussjax.cli import main as cli
 from gaussjax.export import numpy_act
 from gaussjax.training.run import checkpoint, learning_curve
 from tests.core import test_text
+from tests.data import test_hdf5
 from tests.faults import bombs, malice
 from tests.interop import malicious
 from tests.interop.skrl import test_checkpoints
@@ -76,6 +77,7 @@ def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository,
     if full:
         rows |= {f"policy: {name}": (".safetensors", payload) for name, payload in payloads.items()}
         rows |= {f"skrl: {i}": bomb for i, bomb in enumerate(test_checkpoints.malicious(marker))}
+        rows |= {f"HDF5: {name}": (".hdf5", content) for name, content in test_hdf5.hostile().items()}
         rows |= {f"interop: {name}": bomb for name, (_, *bomb) in malicious.files(marker).items()}
     names = {f"file_{i:03}{suffix}": name for i, (name, (suffix, _)) in enumerate(rows.items())}
     for name, (_, content) in zip(names, rows.values(), strict=True):
@@ -92,7 +94,7 @@ def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository,
     assert {line["file"] for line in found} == set(names)
     if full:
         what = (
-            f"malicious files ({len(kinds) + 2} kinds) × readers, executed, over the limits or without one clear error"
+            f"malicious files ({len(kinds) + 3} kinds) × readers, executed, over the limits or without one clear error"
         )
         record_bar("malice", what, len(found), len(wrong) + marker.exists(), 0)
         for part, unit in (("memory", "memory"), ("seconds", "time")):
