@@ -22,7 +22,7 @@ from benchmarks import learning, machine, pixel_pendulum, report
 RECORDED, EPISODES, SEEDS = 100, 50, (0, 1, 2)
 _PIXELS = f"benchmarks.pixel_pendulum:{pixel_pendulum.NAME}"
 _GAMMA = 0.95
-_SMALL = ("--patience", "10", "--total-epochs", "100")
+_SMALL = ("--patience", "20", "--total-epochs", "100")
 
 
 class Case(NamedTuple):
@@ -49,7 +49,8 @@ class Case(NamedTuple):
     weighted: bool = False
 
 
-_MEMORY = ("--network", "lstm", "--batch-size", "512", "--sequence-length", "32", *_SMALL)
+# The log-likelihood of a policy with memory rises slowly and unevenly.
+_MEMORY = ("--network", "lstm", "--sequence-length", "32", "--patience", "60", "--total-epochs", "400")
 CASES = {
     "pendulum": Case("MLP", "pendulum-ppo", "Pendulum-v1", least=0.95),
     "halfcheetah": Case(
@@ -88,7 +89,8 @@ def result(name: str, case: Case, seed: int) -> dict[str, Any]:
     learning.result(case.teacher, learning.CASES[case.teacher], seed)
     teacher = Path(".learning") / f"{case.teacher}-seed{seed}" / "policy.safetensors"
     data = folder.with_suffix(".npz")
-    np.savez(data, **_recorded(teacher, case, seed))
+    columns: dict[str, Any] = _recorded(teacher, case, seed)
+    np.savez(data, **columns)
     command = [sys.executable, "-m", "gaussjax.cli.main", "train", "bc", case.environment, "--seed", str(seed)]
     command += ["--dataset", str(data), "--evaluation-episodes", "1", *case.arguments, "--out", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -109,7 +111,7 @@ def _recorded(teacher: Path, case: Case, seed: int) -> dict[str, np.ndarray]:
     module, _, name = case.environment.rpartition(":")
     if module:
         importlib.import_module(module)
-    environment = gymnasium.make(name)
+    environment: Any = gymnasium.make(name)
     key, columns = jax.random.key(seed), {part: [] for part in ("observations", "actions", "rewards", "starts")}
     columns |= {"terminations": [], "truncations": []}
     low, high = environment.action_space.low, environment.action_space.high
@@ -136,16 +138,20 @@ def _recorded(teacher: Path, case: Case, seed: int) -> dict[str, np.ndarray]:
 
 def _weights(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Exponentials of the advantages, in units of their standard deviation; the value is quadratic in the state."""
+    import jax.numpy as jnp
+
     from gaussjax.training.advantages import generalized_advantages
 
-    seen, ends = np.float32(columns["observations"]), (columns["terminations"], columns["truncations"])
+    seen = np.asarray(columns["observations"], np.float32)
+    ends = columns["terminations"], columns["truncations"]
     features = np.concatenate([np.ones((len(seen), 1)), seen, *(seen * seen[:, i : i + 1] for i in range(3))], axis=1)
 
     def advantages(values: np.ndarray) -> np.ndarray:
         # A last step is followed by nothing, and the value there is 0.
         following = np.where(ends[0] | ends[1], 0.0, np.append(values[1:], 0.0))
-        numbers = (np.float32(x) for x in (columns["rewards"], values, following))
-        return np.asarray(generalized_advantages(*numbers, *ends, gamma=_GAMMA, gae_lambda=1.0))
+        numbers = (jnp.asarray(x, jnp.float32) for x in (columns["rewards"], values, following))
+        flags = map(jnp.asarray, ends)
+        return np.asarray(generalized_advantages(*numbers, *flags, gamma=_GAMMA, gae_lambda=1.0))
 
     fitted = np.linalg.lstsq(features, advantages(np.zeros(len(seen))))[0]
     found = advantages(features @ fitted)

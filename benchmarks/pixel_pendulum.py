@@ -24,9 +24,9 @@ class PixelPendulum(gymnasium.Wrapper):
         return self._stack, info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        _, *others = self.env.step(action)
+        _, reward, terminated, truncated, info = self.env.step(action)
         self._stack = np.concatenate([self._stack[..., 1:], self._frame()], axis=-1)
-        return self._stack, *others
+        return self._stack, reward, terminated, truncated, info
 
     def _frame(self) -> np.ndarray:
         frame: Any = self.env.render()

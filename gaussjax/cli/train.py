@@ -25,6 +25,7 @@ from gaussjax.cli.errors import UsageError, announce_environments, environment_e
 from gaussjax.cli.policy_file import evaluate, initial, refuse_import
 from gaussjax.cli.progress import print_line, typed
 from gaussjax.core import untrusted
+from gaussjax.data import minari
 from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.algorithm import check_memory
@@ -237,9 +238,9 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
             progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
     if isinstance(state, bc.State) and state.best and int(state.best.epoch):
-        best = f"epoch {int(state.best.epoch):,}, which has the best score on the validation episodes"
+        origin = f"epoch {int(state.best.epoch):,}, which has the best score on the validation episodes"
         early = f"No better score in {command.config.patience} epochs. " if loop.done(state) else ""
-        print_line(f"{early}The policy is from {best}: {float(state.best.score):.4g}")
+        print_line(f"{early}The policy is from {origin}: {float(state.best.score):.4g}")
     if interruption:
         print_line(f"Interrupted: {progress.remains(folder)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
@@ -340,7 +341,7 @@ def _digest(command: Any) -> dict[str, str]:
     try:
         paths, digest = [Path(command.dataset)], hashlib.sha256()
         if command.dataset.startswith("minari:"):
-            folder = Path(data.minari.load(command.dataset.removeprefix("minari:")).storage.data_path)
+            folder = Path(minari.load(command.dataset.removeprefix("minari:")).storage.data_path)
             paths = sorted(path for path in folder.rglob("*") if path.is_file())
         for path in paths:
             with untrusted.opened(path, whole=False) as (file, _):

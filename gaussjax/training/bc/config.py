@@ -48,7 +48,7 @@ class Config:
     """Stop after this number of epochs without a better score on the validation episodes, or None."""
     augment: int = 0
     """Largest random shift of images in pixels, up, down, left and right."""
-    chunk_size: int = 2**28
+    chunk_size: int = 2**27
     """Bytes of data in memory at a time; a larger dataset is read in chunks, in random order."""
     normalize_observations: bool = True
     """Scale observations to mean 0 and variance 1 by the statistics of the training rows."""

@@ -119,12 +119,16 @@ def make(
         learner = Learner(params, optimizer.init(params))
         return State(learner, first_best(params) if validation else (), key, found, jnp.zeros((), jnp.int32))
 
-    def epoch(state: State, training: Sequence[Samples], validation: Sequence[Samples]) -> Any:
+    def epoch(state: State, training: Sequence[Samples] | Chunks, validation: Sequence[Samples] | Chunks) -> Any:
         key, shuffle_key = jax.random.split(state.key)
         order_key, *chunk_keys = jax.random.split(shuffle_key, 1 + len(training))
         learner, steps = state.learner, []
         for i in range(1) if len(training) == 1 else np.asarray(permutation(order_key, len(training))):
-            learner, taken = learn(learner, state.observation_statistics, training[i], chunk_keys[i])
+            samples = training[i]
+            if len(training) > 1:
+                # JAX runs asynchronously: without waiting, all chunks could be in memory at once.
+                jax.block_until_ready(learner)
+            learner, taken = learn(learner, state.observation_statistics, samples, chunk_keys[i])
             steps.append(taken)
         sums = [assess(learner.params, state.observation_statistics, validation[i]) for i in range(len(validation))]
         return _finish(state._replace(learner=learner, key=key), steps, sums)
@@ -132,11 +136,11 @@ def make(
     resident = len(training) == 1 and len(validation) <= 1
     compiled = jax.jit(epoch)
     if resident:
-        samples = (training[0],), tuple(validation[i] for i in range(len(validation)))
+        whole = (training[0],), tuple(validation[i] for i in range(len(validation)))
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
         if resident:
-            return compiled(state, *samples)
+            return compiled(state, *whole)
         if isinstance(state.steps, Tracer):
             raise ValueError(
                 f"chunk_size: expected the dataset in one chunk inside jax.jit, got {len(training)} chunks. Increase "

@@ -86,7 +86,7 @@ class Source(NamedTuple):
         whole = blocks[0] if len(blocks) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *blocks)
         observations, _ = spaces.cast(self.space, whole[0])
         actions = jnp.asarray(whole[1].reshape(len(rows), -1), jnp.float32)
-        return observations, actions, np.float32(whole[2] / self.scale)
+        return observations, actions, np.asarray(whole[2] / self.scale, np.float32)
 
 
 class Chunks:
@@ -134,7 +134,8 @@ class Chunks:
 def _places(flags: np.ndarray, numbers: list[int]) -> list[int]:
     """Index of the flag that is True for the n-th time, for each n of `numbers`; the length for a last n."""
     # In blocks, because the indices of all flags take eight times their memory.
-    before = np.cumsum([0, *(np.count_nonzero(flags[i : i + _BLOCK]) for i in range(0, len(flags), _BLOCK))])
+    counts = [int(np.count_nonzero(flags[i : i + _BLOCK])) for i in range(0, len(flags), _BLOCK)]
+    before = np.cumsum(np.array([0, *counts]))
     found = []
     for number in numbers:
         block = int(np.searchsorted(before, number, "right")) - 1
@@ -169,8 +170,7 @@ def split(dataset: Episodes, function: Callable[[Episodes], Any] | None, share: 
         ValueError: Validation episodes are asked for and cannot be had, or a set has no row with a weight.
     """
     count, known = len(dataset.actions), dataset.starts is not None
-    starts = np.array(dataset.starts[:], bool) if dataset.starts is not None else np.zeros(count, bool)
-    starts[0] = True
+    starts = np.arange(count) == 0 if dataset.starts is None else np.asarray(dataset.starts[:], bool)
     begins = np.flatnonzero(starts)
     number = len(begins)
     if function is not None:
@@ -188,7 +188,8 @@ def split(dataset: Episodes, function: Callable[[Episodes], Any] | None, share: 
         # The same episodes for every seed, so that trainings can be compared.
         order = np.asarray(permutation(jax.random.key(0, impl="threefry2x32"), number))
         held_out[order[: min(max(1, round(share * number)), number - 1)]] = True
-    validation = np.repeat(held_out, np.diff([*begins, count]))
+    # An array of zeros takes no memory before it is written.
+    validation = np.repeat(held_out, np.diff(np.append(begins, count))) if share else np.zeros(count, bool)
     training, scale = ~validation, 1.0
     if dataset.weights is not None:
         total = 0.0
@@ -214,7 +215,7 @@ def _weights(dataset: Episodes, function: Callable[[Episodes], Any], begins: np.
         raise ValueError(f"weights: expected a function of the episodes of a dataset, got {got}. Leave one out.")
     count = len(dataset.actions)
     found = np.empty(count, np.float32)
-    for episode, (begin, end) in enumerate(zip(begins, [*begins[1:], count], strict=True)):
+    for episode, (begin, end) in enumerate(zip(begins, np.append(begins[1:], count), strict=True)):
         values = np.asarray(function(data.rows(dataset, slice(int(begin), int(end)))), np.float32)
         if values.shape != (end - begin,) or not np.isfinite(values).all() or (values < 0).any():
             got = f"from {values.min()} to {values.max()}" if values.shape == (end - begin,) else values.shape

@@ -59,7 +59,7 @@ def make_evaluate(policy: Policy, config: Config) -> Evaluate:
         weights = samples.weights if scores.outputs["mean_actions"].ndim == 2 else samples.weights.T
         log_prob, entropy = without_axis(policy, scores.log_prob), without_axis(policy, scores.entropy)
         distribution, counted = policy.distribution(scores.outputs), weights > 0
-        count = jnp.maximum(jnp.sum(counted), 1)
+        count = jnp.maximum(jnp.sum(counted, dtype=log_prob.dtype), 1.0)
 
         def mean(values: Array) -> Array:
             return jnp.sum(jnp.where(counted, values, 0.0)) / count
