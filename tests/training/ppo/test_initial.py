@@ -242,8 +242,9 @@ def from_scratch():
 
 
 def needed(returns):
-    """Updates until a return reaches the bar, of all if none does; `returns` begins before the first update."""
-    return np.argmax(returns >= -200.0) if np.any(returns >= -200.0) else UPDATES
+    """Updates until a return reaches the bar, or all if none does; 0 if the first one, of the clone itself, does."""
+    reached = np.flatnonzero(returns >= -200.0)
+    return UPDATES if not reached.size else 0 if reached[0] == 0 else reached[0] + 1
 
 
 @pytest.mark.slow
