@@ -194,9 +194,9 @@ def load(path: Path, option: str = "file") -> tuple[Path, files.Loaded]:
 
 def initial(command: Any, folder: Path | None = None) -> files.Loaded | None:
     """The initial policy of a training, from the folder of a run that has kept it; None for a new policy."""
-    path = getattr(command, "initial_policy", None)
     if folder is not None and (folder / INITIAL).exists():
         return load(folder / INITIAL, "initial_policy")[1]
+    path = getattr(command, "initial_policy", None)
     return None if path is None else load(path, "initial_policy")[1]
 
 

@@ -68,7 +68,7 @@ def train(command: Any) -> None:
             run.refuse_held(folder)
         raise UsageError(used)
     saved = {**options.to_dict(command), **_digest(command)}
-    start = initial(command)
+    start = initial(command) if getattr(command, "initial_policy", None) else None
     with _loop(command, mesh, start) as loop, contextlib.ExitStack() as stack:
         with usage_errors(TypeError, ValueError):
             state = loop.init(jax.random.key(seed))

@@ -34,8 +34,8 @@ class Config:
     """Options of PPO. Steps are environment steps, counted over all environments.
 
     Example:
-        >>> Config(num_envs=4, num_steps=64, batch_size=64).learning_rate
-        0.001
+        >>> Config(num_envs=4, num_steps=64, batch_size=64).num_epochs
+        10
     """
 
     total_steps: int = 200_000
@@ -48,8 +48,8 @@ class Config:
     """Samples in a minibatch; a divisor of num_envs * num_steps."""
     num_epochs: int = 10
     """Passes over the experience in one update."""
-    learning_rate: float = 1e-3
-    """Initial step size of Adam."""
+    learning_rate: float | None = None
+    """Initial step size of Adam; by default 1e-3, and 3e-4 with an initial policy."""
     anneal_learning_rate: bool = True
     """Decrease the step size linearly to zero at total_steps; later updates change nothing, and the first one warns."""
     desired_kl: float | None = None
@@ -97,7 +97,7 @@ class Config:
     std: Literal["parameter", "state", "gsde"] = "parameter"
     """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
     initial_log_std: float | None = None
-    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; a quarter of the
+    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; a fifth of the
     Box's width for an initial policy without a critic; that of the file for one with a critic."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
@@ -179,6 +179,8 @@ class Hyperparameters(NamedTuple):
     @classmethod
     def of(cls, config: Config) -> Hyperparameters:
         """The hyperparameters of a config as float32 scalars."""
+        if config.learning_rate is None:
+            config = dataclasses.replace(config, learning_rate=1e-3)
         return cls(*(jnp.asarray(getattr(config, name), jnp.float32) for name in cls._fields))
 
 

@@ -49,15 +49,15 @@ def trained(network, environment=HIDDEN, factory=gaussjax.gaussian, space=None, 
 # Each start with its environment and the std of its first actions.
 GRAPH = networks.Graph([{"name": "body", "layers": [8, "tanh"]}], value="body")
 STARTS = {
-    "mlp": (lambda: trained(MLP((8,), std="state"), clip_actions=True), HIDDEN, 0.5),
-    "lstm": (lambda: trained(networks.LSTM(4, sizes=(8,))), HIDDEN, 0.5),
-    "state": (lambda: trained(MLP((8,)), PRIVILEGED, space=STATE), PRIVILEGED, 0.5),
-    "dict": (lambda: trained(MLP((8,)), PRIVILEGED), PRIVILEGED, 0.5),
+    "mlp": (lambda: trained(MLP((8,), std="state"), clip_actions=True), HIDDEN, 0.4),
+    "lstm": (lambda: trained(networks.LSTM(4, sizes=(8,))), HIDDEN, 0.4),
+    "state": (lambda: trained(MLP((8,)), PRIVILEGED, space=STATE), PRIVILEGED, 0.4),
+    "dict": (lambda: trained(MLP((8,)), PRIVILEGED), PRIVILEGED, 0.4),
     "critic": (lambda: trained(ActorCritic(MLP((8,)), (8,)), reduction="mean"), HIDDEN, np.exp(0.1)),
     "own": (lambda: trained(Own()), HIDDEN, np.exp(-0.4)),
     "bounds": (lambda: trained(MLP((), log_std_bounds=(-3.0, -1.0), initial_log_std=-2.0)), HIDDEN, np.exp(-1.1)),
-    "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 0.5),
-    "squashed": (lambda: trained(MLP((8,)), factory=gaussjax.squashed_gaussian), HIDDEN, 0.5),
+    "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 0.4),
+    "squashed": (lambda: trained(MLP((8,)), factory=gaussjax.squashed_gaussian), HIDDEN, 0.4),
     "gsde": (lambda: trained(MLP((8,), std="gsde"), factory=gaussjax.squashed_gaussian), HIDDEN, None),
     "graph": (lambda: trained(GRAPH), HIDDEN, np.exp(0.1)),
 }
@@ -164,8 +164,8 @@ def test_the_step_size_stays_while_the_policy_does():
     """Without a divergence a step size that adapts to it would grow without need."""
     loop = ppo.make(HIDDEN, ppo.Config(**SHORT, critic_warmup=1, desired_kl=0.01), STARTS["mlp"][0]())
     state, _ = loop.step(loop.init(jax.random.key(0)))
-    assert float(state.hyperparameters.learning_rate) == np.float32(1e-3)
-    assert float(loop.step(state)[0].hyperparameters.learning_rate) != np.float32(1e-3)
+    assert float(state.hyperparameters.learning_rate) == np.float32(3e-4)
+    assert float(loop.step(state)[0].hyperparameters.learning_rate) != np.float32(3e-4)
 
 
 class Plain:
@@ -220,7 +220,7 @@ def test_a_network_of_ones_own_with_a_value_trains_as_a_whole():
     assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (state.params, following.params)), strict=True))
 
 
-PENDULUM, SEEDS = envs.make("Pendulum-v1", backend="jax"), 3
+PENDULUM, SEEDS, UPDATES = envs.make("Pendulum-v1", backend="jax"), 3, 48
 
 
 def curves(updates, start=None):
@@ -238,32 +238,33 @@ def curves(updates, start=None):
 
 @functools.cache
 def from_scratch():
-    return curves(48)
+    return curves(UPDATES)
+
+
+def needed(returns):
+    """Updates until a return reaches the bar, or all if none does; 0 if the first one, of the clone itself, does."""
+    reached = np.flatnonzero(returns >= -200.0)
+    return UPDATES if not reached.size else 0 if reached[0] == 0 else reached[0] + 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("episodes", [8, 100])
+@pytest.mark.parametrize("episodes", [4, 50])
 def test_ppo_from_a_clone_needs_half_the_steps_of_ppo_from_scratch_and_keeps_what_the_clone_can(episodes):
-    """The clone of a few episodes of the teacher is worse than the bar, that of many is better."""
     policy, states, scratch = from_scratch()
-    untrained, bar = -1200.0, -200.0
     params, statistics = jax.tree.map(lambda leaf: leaf[0], (states.params, states.observation_statistics))
     recorded = rollout.record(policy, params, PENDULUM, normalizer=statistics, episodes=episodes, seed=1)
-    both = PENDULUM.observation_space, PENDULUM.action_space
-    config = bc.Config(batch_size=64)
+    both, config = (PENDULUM.observation_space, PENDULUM.action_space), bc.Config(batch_size=64)
     cloning = bc.make(data.read_dataset(recorded, *both), bc.make_policy(*both, config), config)
     state = cloning.init(jax.random.key(0))
     for _ in range(config.total_epochs):
         state, _ = cloning.step(state)
     clone = gaussjax.Loaded(cloning.policy, state.params, state.observation_statistics, {})
-    _, _, improved = curves(24, clone)
-    # The first updates leave the policy as it is, so the first return is the clone's.
-    np.testing.assert_array_equal(improved[:, 0], improved[:, 1])
-    print(f"clone {improved[:, 0]}, lowest {improved.min(axis=1)}, last {improved[:, -1]}; scratch {scratch[:, -1]}")
+    _, _, improved = curves(UPDATES // 2, clone)
+    # The first updates leave the policy as it is, so the first return is that of the clone.
+    np.testing.assert_array_equal(improved[:, 0], improved[:, 2])
+    print(f"clone {improved[0, 0]}, lowest {improved.min(axis=1)}, last {improved[:, -1]}; scratch {scratch[:, -1]}")
     for alone, helped in zip(scratch, improved, strict=True):
-        assert (alone >= bar).any()
-        needed = 0 if helped[0] >= bar else 1 + np.argmax(helped >= bar)
-        print(f"updates: {1 + np.argmax(alone >= bar)} from scratch, {needed} from the clone")
-        assert (helped >= bar).any()
-        assert needed <= 0.5 * (1 + np.argmax(alone >= bar))
-        assert helped.min() - untrained >= 0.8 * (helped[0] - untrained)
+        print(f"updates: {needed(alone)} from scratch, {needed(helped)} from the clone")
+        assert needed(helped) <= 0.5 * needed(alone)
+        # The share of the way from an untrained policy, -1200, to a perfect one.
+        assert helped.min() + 1200.0 >= 0.8 * (helped[0] + 1200.0)
