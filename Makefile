@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+TRAINS := $(VENV)/.trains
 READY := $(VENV)/.ready
 
 # Compiled programs are kept between runs: most of a short run is compilation.
@@ -22,7 +23,7 @@ OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 .PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl lint docs look format
 .PHONY: notebooks bench bench-peers clean
 
-train: $(READY)
+train: $(TRAINS)
 	$(BIN)/gaussjax train $(ALGORITHM) $(ENV) $(if $(DATASET),--dataset $(DATASET)) --seed $(SEED) --out $(OUT)
 
 # A file runs in one process, which compiles its programs once; the notebooks take longest and begin.
@@ -123,9 +124,14 @@ vpath %.txt benchmarks/peers tests/peers tests/envs/packages tests
 	.peers/$*/bin/python -m pip install --quiet -r $<
 	touch $@
 
-$(READY): pyproject.toml constraints.txt
+# What a training needs, and then what the tests need beside it.
+$(TRAINS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train]"
+	touch $@
+
+$(READY): $(TRAINS)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,mujoco,torch,dev]"
 	touch $@
 

@@ -67,8 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command == "report":
         report.write({name: _module(name) for name in COMMANDS}, options.folder)
         if options.folder.resolve() == _RESULTS.resolve():
-            summary.fill(_RESULTS.parent.parent / "README.md", summary.blocks(_RESULTS))
-            summary.fill(_RESULTS.parent.parent / "docs" / "exploration.md", summary.comparison(_RESULTS))
+            made = {**summary.blocks(_RESULTS), **summary.comparison(_RESULTS)}
+            for page in ("README.md", "docs/costs.md", "docs/exploration.md"):
+                summary.fill(_RESULTS.parent.parent / page, made)
         return
     module = _module(options.command)
     results = measured(options.command, module, options)

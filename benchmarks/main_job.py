@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import shutil
+import math
 import subprocess
 import sys
 import tempfile
@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import report
 
-EPISODES = 20
+EPISODES, _POINTS = 20, 50
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -43,11 +43,7 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     steps = [0.0, *(row["step"] for row in rows)]
     seconds = sum((steps[i + 1] - steps[i]) / row["steps_per_second"] for i, row in enumerate(rows))
-    if seed == 0:
-        # The README shows this learning curve.
-        docs = Path(__file__).parent.parent / "docs"
-        docs.mkdir(exist_ok=True)
-        shutil.copyfile(out / "learning_curve.png", docs / "learning_curve.png")
+    curve = [(row["step"], row["episode_return"]) for row in rows if math.isfinite(row["episode_return"])]
     loaded = files.load(out / "policy.safetensors")
     # The same seed as the command's own final evaluation.
     episodes = rollout.evaluate(
@@ -58,7 +54,7 @@ def _train(seed: int, out: Path) -> dict[str, Any]:
         episodes=EPISODES,
         seed=seed + commands.EVALUATION_SEED,
     )
-    return {"seed": seed, "steps": int(steps[-1]), "seconds": seconds, "returns": episodes.returns}
+    return {"seed": seed, "steps": int(steps[-1]), "seconds": seconds, "returns": episodes.returns, "curve": curve}
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -68,3 +64,29 @@ def markdown(results: dict[str, Any]) -> str:
         figures = row["seconds"], sum(row["returns"]) / len(row["returns"]), min(row["returns"])
         rows.append([str(row["seed"]), f"{row['steps']:,}", *(f"{figure:.1f}" for figure in figures)])
     return report.grid(heads, rows)
+
+
+def plots(results: dict[str, Any], folder: Path) -> str:
+    """The picture of the README: the mean of the seeds' returns, and a band from the lowest to the highest seed."""
+    import matplotlib
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "gaussjax"
+    curves = [np.array(row["curve"]).T for row in results["main_job"]]
+    steps = np.linspace(max(curve[0][0] for curve in curves), min(curve[0][-1] for curve in curves), _POINTS)
+    returns = np.array([np.interp(steps, *curve) for curve in curves])
+    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, returns.mean(axis=0), linewidth=2.0, label=f"mean of {len(curves)} seeds")
+    axes.fill_between(steps, returns.min(axis=0), returns.max(axis=0), alpha=0.25, label="lowest to highest seed")
+    axes.set_title("PPO on Pendulum-v1")
+    axes.set(xlabel="environment steps", ylabel="mean return of training episodes")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    name = f"main_job-{results['device']}.svg"
+    figure.savefig(folder / name, metadata={"Date": None})
+    return f"![{axes.get_title()}: return over environment steps]({name})"

@@ -1,4 +1,4 @@
-"""The tables of the project's README, written from the results with their date and machine."""
+"""The tables of the README and of the pages, written from the results with their date and machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRAINED_PEERS = ("sbx-training", "sb3-training")
 
 
 def blocks(folder: Path) -> dict[str, str]:
-    """Text of each marked block of the README, by the name of the mark.
+    """Text of each marked block of the README and of the page about costs, by the name of the mark.
 
     Args:
         folder: Folder of the results; results that are missing or measured beside other work are left out.
@@ -45,6 +45,9 @@ def blocks(folder: Path) -> dict[str, str]:
             parts += [_measured(used), text]
     if parts:
         made["speed"] = "\n\n".join(parts)
+    if {"act", "evaluate", "ppo"} <= set(found):
+        used = [found[command] for command in ("act", "evaluate", "ppo")]
+        made["headline"] = f"{_measured(used)}\n\n{_headline(found)}"
     return made
 
 
@@ -58,10 +61,12 @@ def comparison(folder: Path) -> dict[str, str]:
 
 
 def fill(page: Path, made: Mapping[str, str]) -> None:
-    """Write the blocks between their marks."""
+    """Write each block between its marks, if the page has them."""
     text = page.read_text()
     for name, block in made.items():
         first, last = f"<!-- {name}: written by `python -m benchmarks report` -->\n", f"<!-- {name}: end -->"
+        if first not in text:
+            continue
         before, rest = text.split(first)
         text = f"{before}{first}{block}\n{last}{rest.split(last)[1]}"
     page.write_text(text)
@@ -72,6 +77,27 @@ def _measured(results: Sequence[Results]) -> str:
     machines = sorted({"{cores} cores of {processor}".format(**result["machine"]) for result in results})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"Measured {when} on {' and '.join(machines)}:"
+
+
+def _headline(found: Mapping[str, Results]) -> str:
+    """Table of three times beside the best of the other libraries."""
+    rows = []
+    for command, title, ours, chosen in (
+        (
+            "act",
+            "actions of 4096 observations",
+            "gaussjax",
+            lambda case: case["batch"] == 4096 and not case["resident"],
+        ),
+        ("evaluate", "gradient of PPO's loss, 8192 samples", "gaussjax", lambda case: case["batch"] == 8192),
+        ("ppo", "training with PPO, HalfCheetah-v5", ppo.CONTENDERS[0], lambda case: "Cheetah" in case["environment"]),
+    ):
+        times = next(case["times"] for case in found[command]["cases"] if chosen(case["case"]))
+        others = {name: time["median"] for name, time in times.items() if not name.startswith("gaussjax")}
+        best = min(others, key=others.__getitem__)
+        row = [title, f"{others[best] / times[ours]['median']:.1f}×", CONTENDERS[best].title.split(",")[0]]
+        rows.append(row)
+    return report.grid(["gaussjax is faster", "by", "than the fastest other"], rows)
 
 
 def _calls(found: Mapping[str, Results]) -> str:

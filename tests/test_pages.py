@@ -148,14 +148,10 @@ def test_each_row_of_the_migration_is_held_by_a_test_that_exists():
 
 
 def test_each_of_our_cells_beside_other_libraries_is_held_by_a_test_that_exists():
-    rows = [row for _, row in cells("README.md")]
-    head = next(row for row in rows if "gaussjax" in row and "skrl" in row and len(row) > 4)
-    compared = [row for row in rows[rows.index(head) + 1 :] if len(row) == len(head)]
+    head, *rows = [row for _, row in cells("docs/compare.md")]
+    compared = [row for row in rows if row[head.index("gaussjax")] != "no"]
     assert len(compared) >= 12
     for row in compared:
-        ours = row[head.index("gaussjax")]
-        if ours == "no":
-            continue
-        named = re.findall(r'\]\((tests/[\w/]+\.py) "(test_\w+)"\)', ours)
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row[head.index("test")])
         assert named, row
         assert [name for name in named if not is_test(*name)] == [], row

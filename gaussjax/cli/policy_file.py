@@ -89,7 +89,7 @@ def evaluate(command: Evaluate) -> None:
     except ValueError as error:
         raise UsageError(f"environment: {name} does not fit this policy: {error}") from error
     returns, kind = np.array(result.returns), "sampled" if command.stochastic else "deterministic"
-    table = Table(title=Text(f"{printable(name)}: {episodes} episodes, {kind} actions"))
+    table = Table(title=Text(f"{printable(name)}: {episodes} episode{'s'[: episodes > 1]}, {kind} actions"))
     for name in ("mean return", "deviation", "lowest", "highest", "mean length"):
         table.add_column(name, justify="right")
     figures = (returns.mean(), returns.std(), returns.min(), returns.max(), float(np.mean(result.lengths)))
@@ -97,7 +97,7 @@ def evaluate(command: Evaluate) -> None:
     Console().print(table)
     print_line(_smoothness(result.smoothness))
     if result.cut:
-        print_line(f"{result.cut} of {episodes} episodes had not ended after {command.max_steps:,} steps and were cut.")
+        print_line(f"Episodes that were cut after {command.max_steps:,} steps: {result.cut} of {episodes}.")
     if command.gif:
         try:
             recorder.save(command.gif)

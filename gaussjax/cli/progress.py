@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
+import shutil
 import signal
 import stat
 import sys
@@ -185,9 +187,17 @@ def answer_interrupts(*answers: str) -> Iterator[None]:
         os.close(receiving)
 
 
+def typed(*words: str | Path) -> str:
+    """The command with these words as this shell can take it, also while the program is not on its path."""
+    program = "gaussjax"
+    if Path(sys.argv[0]).name == program and not shutil.which(program):
+        program = sys.argv[0]
+    return shlex.join(map(str, (program, *words)))
+
+
 def remains(folder: Path) -> str:
     """Sentences about a training that was interrupted: its policy so far, and how to go on."""
-    policy, onward = folder / POLICY, f"Go on with: gaussjax resume {folder}"
+    policy, onward = folder / POLICY, f"Go on with: {typed('resume', folder)}"
     if not policy.exists():
         return f"nothing was trained yet. {onward}"
     resumable = (folder / checkpoint.LATEST).exists()

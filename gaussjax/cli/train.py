@@ -23,7 +23,7 @@ from gaussjax import envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
-from gaussjax.cli.progress import print_line
+from gaussjax.cli.progress import print_line, typed
 from gaussjax.core import untrusted
 from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
@@ -241,9 +241,12 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         where = command.environment, command.environment_options
         evaluate(options.Evaluate(folder / run.POLICY, *where, episodes, seed, timeout=command.timeout))
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the training is complete. Repeat: gaussjax evaluate {folder}") from None
+        raise KeyboardInterrupt(f"the training is complete. Repeat: {typed('evaluate', folder)}") from None
     names = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
     print_line(f"{folder}: {', '.join(names)}")
+    # JAX environments draw no pictures, and a name with a colon may be one.
+    drawn = () if ":" in command.environment or command.backend == "jax" else ("--gif", "episode.gif")
+    print_line(f"next: {typed('evaluate', folder, *drawn)}")
 
 
 def _draw(folder: Path, title: str, curve: _Curve) -> None:

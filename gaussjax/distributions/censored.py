@@ -14,7 +14,7 @@ from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
 from gaussjax.core.compiled import refuse_traced
 from gaussjax.distributions import interval
 from gaussjax.distributions.diagonal import DiagGaussian
-from gaussjax.distributions.distribution import reduce, register, same_class, static
+from gaussjax.distributions.distribution import reduce, register, same_box, same_class, static
 from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, log_normal_cdf
 
 
@@ -123,11 +123,7 @@ class CensoredGaussian(DiagGaussian):
             ValueError: `other` has another Box.
         """
         same_class(self, other)
-        if (self.low, self.high) != (other.low, other.high):
-            raise ValueError(
-                f"other: expected the Box {self.low} to {self.high}, got {other.low} to {other.high}. The divergence "
-                f"is infinite; clip the actions to one Box."
-            )
+        same_box(self, other, "clip the actions of both to one Box")
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         low, high = self._bounds(loc)
         point = low == high

@@ -174,6 +174,15 @@ def same_class(one: Distribution, other: Any) -> None:
         raise ValueError(f"other: expected actions of {one.event_shape[0]} dimensions, got {other.event_shape[0]}.")
 
 
+def same_box(one: Any, other: Any, repair: str) -> None:
+    """Raises ValueError if two distributions of one class have different bounds."""
+    if (one.low, one.high) != (other.low, other.high):
+        raise ValueError(
+            f"other: expected the Box {one.low} to {one.high}, got {other.low} to {other.high}. The divergence is "
+            f"infinite or has no closed form; {repair}."
+        )
+
+
 def as_bounds(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Converts the bounds of a Box to tuples of Python floats; raises an error for arrays that are traced or ragged."""
     # A policy gives tuples, because torch.compile cannot trace `tolist`.

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from gaussjax.core.arrays import elementwise, fill, like_actions, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions.diagonal import DiagGaussian
-from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_class, static
+from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_box, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
 from gaussjax.distributions.special import absolute, inverse_affine_tanh, tanh, tanh_log_det
 
@@ -111,11 +111,7 @@ class TanhGaussian(Distribution):
             ValueError: `other` has another Box, so the supports differ.
         """
         same_class(self, other)
-        if (self.low, self.high) != (other.low, other.high):
-            raise ValueError(
-                f"other: expected the Box {self.low} to {self.high}, got {other.low} to {other.high}. "
-                f"The divergence is infinite or has no closed form; rescale the actions to one Box."
-            )
+        same_box(self, other, "rescale the actions to one Box")
         return self.base.kl_divergence(other.base, reduction)
 
     def mean(self) -> Array:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from gaussjax.core.arrays import align, as_array, fill, like_actions, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions import interval
-from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_class, static
+from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_box, same_class, static
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -126,11 +126,7 @@ class TruncatedGaussian(Distribution):
             ValueError: `other` has another Box.
         """
         same_class(self, other)
-        if (self.low, self.high) != (other.low, other.high):
-            raise ValueError(
-                f"other: expected the Box {self.low} to {self.high}, got {other.low} to {other.high}. The divergence "
-                f"is infinite or has no closed form; truncate both to one Box."
-            )
+        same_box(self, other, "truncate both to one Box")
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         terms = interval.divergence(loc, log_std, other_loc, other_log_std, *self._bounds(loc))
         return reduce(terms, reduction)

@@ -229,8 +229,9 @@ def test_the_environment_of_the_page_trains_and_its_faults_are_printed(repositor
     assert program[1].count("\n") <= 22
     (tmp_path / "mine.py").write_text(program[1].replace("Box(-3.0, 3.0, (2,))", space))
     words = "train ppo mine:Env --total-steps 128 --num-envs 2 --num-steps 32 --batch-size 32 --evaluation-episodes 2"
-    done = run(repository, "-m", "gaussjax.cli.main", *words.split(), cwd=tmp_path)
+    done = run(repository, "-m", "gaussjax", *words.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "next: gaussjax evaluate runs/mine-Env-ppo-seed0"
     assert "mine:Env: 2 episodes, deterministic actions" in " ".join(done.stdout.split())
     lines = [line for line in done.stdout.splitlines() if line.startswith("mine:Env: ") and "episodes" not in line]
     assert len(lines) == bool(says)
@@ -311,7 +312,7 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
         changes.append(float(found[1]))
     assert changes[1] > 2.0 * max(changes[0], changes[2], 0.5 * changes[3])
     cli.main(["evaluate", str(file), "--episodes", "2", "--max-steps", "150"])
-    assert "2 of 2 episodes had not ended after 150 steps and were cut." in capsys.readouterr().out
+    assert "Episodes that were cut after 150 steps: 2 of 2." in capsys.readouterr().out
     cli.main(["evaluate", str(file), "--episodes", "2", "--gif", str(picture)])
     # Watched or not, the episodes are the same.
     assert plain in (drawn := capsys.readouterr().out)
@@ -363,3 +364,13 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     os.link(tmp_path / "policy.npz", tmp_path / "kept.npz")
     cli.main(["export", str(path), "--format", "numpy", "--stochastic", "--force"])
     assert numpy_act.load(tmp_path / "policy.npz").inputs != numpy_act.load(tmp_path / "kept.npz").inputs
+
+
+@pytest.mark.parametrize(("program", "on_path"), [("gaussjax", True), ("a folder/.venv/bin/gaussjax", False)])
+def test_the_next_command_can_be_typed_where_the_program_is_not_on_the_path(monkeypatch, tmp_path, program, on_path):
+    monkeypatch.setattr(sys, "argv", [program])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if on_path:
+        (tmp_path / "gaussjax").touch(mode=0o755)
+    expected = "gaussjax" if on_path else "'a folder/.venv/bin/gaussjax'"
+    assert progress.typed("evaluate", Path("my runs")) == f"{expected} evaluate 'my runs'"
