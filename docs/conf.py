@@ -174,6 +174,16 @@ def _link_names(app, doctree, docname):
             link += literal
 
 
+def _break_names(app, doctree, docname):
+    """Let the long names in a table break between their words."""
+    for entry in doctree.findall(nodes.entry):
+        for literal in entry.findall(nodes.literal):
+            first, *others = re.split(r"(?<=[_.:/(=,])(?=\w)|(?<=[a-z])(?=[A-Z])", literal.astext())
+            literal.children = [nodes.Text(first)]
+            for part in others:
+                literal += [nodes.raw("", "<wbr>", format="html"), nodes.Text(part)]
+
+
 def _no_back_links(app, pagename, templatename, context, doctree):
     """Leave out viewcode's links from the source to the reference; some names have entries on several pages."""
     if pagename.startswith("_modules/"):
@@ -187,6 +197,7 @@ def setup(app):
     _commands()
     app.connect("source-read", _to_reference)
     app.connect("doctree-resolved", _link_names)
+    app.connect("doctree-resolved", _break_names)
     app.connect("html-page-context", _no_back_links)
     app.connect("autodoc-skip-member", _skip)
     # Napoleon has the priority 500.

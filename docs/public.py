@@ -82,11 +82,11 @@ def _definition(module: str, name: str) -> ast.FunctionDef | ast.ClassDef | None
         # `name = wrap(package.name)` has the docstring of the wrapped function.
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call) and statement.value.args:
             wrapped = statement.value.args[0]
-            if ast.unparse(statement.targets[0]) == name and ast.unparse(wrapped) == f"factories.{name}":
-                return _definition("gaussjax.policy.from_spec", name)
+            if ast.unparse(statement.targets[0]) == name and ast.unparse(wrapped) == f"policies.{name}":
+                return _definition("gaussjax.policy", name)
         # `from package import module as module` exports a module, which has no definition.
         passes_on = isinstance(statement, ast.ImportFrom) and statement.module != module
-        if passes_on and any(alias.asname == alias.name == name for alias in statement.names):
+        if passes_on and any(alias.name == name and alias.asname in (None, name) for alias in statement.names):
             return _definition(f"{statement.module}", name)
     return None
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 from docs import public
 
 SNAPSHOT = Path(__file__).with_name("public_names.txt")
@@ -92,6 +94,14 @@ def test_public_names_and_signatures_are_those_of_the_snapshot():
         f"{changes}\nThe public interface changed. CHANGELOG.md needs a line that names the change; then run "
         f"`python -m tests.test_public --write`."
     )
+
+
+@pytest.mark.parametrize("module", public.MODULES)
+def test_the_reference_has_each_function_and_class(module):
+    described = {found.name for found in public.names(module)}
+    for name, value in exported(importlib.import_module(module)):
+        if (inspect.isfunction(value) or inspect.isclass(value)) and value is not Any:
+            assert f"{module}.{name}" in described
 
 
 if __name__ == "__main__" and "--write" in sys.argv:
