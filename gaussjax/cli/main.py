@@ -26,7 +26,7 @@ import jax
 
 import gaussjax
 import gaussjax_command
-from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, usage_errors
+from gaussjax.cli.errors import GYMNASIUM, UsageError, origin, own_pip, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import left_threads
@@ -34,9 +34,9 @@ from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
 try:
-    from gaussjax.cli import options, policy_file, progress, train
+    from gaussjax.cli import completion, options, policy_file, progress, train
 except ModuleNotFoundError as missing:
-    sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
+    sys.exit(own_pip(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'"))
 
 _RUN = {
     **dict.fromkeys(options.TRAIN.values(), train.train),
@@ -105,6 +105,8 @@ def parse(arguments: Sequence[str]) -> Any:
         _print(_overview("", str(gaussjax.__doc__)))
     if words[:1] == ["--version"]:
         _print(f"gaussjax {gaussjax.__version__} (jax {jax.__version__}, Python {platform.python_version()})")
+    if words[:1] == ["--completion"]:
+        _print(completion.script(words[1:], _parser))
     name = _choose("command", first, words)
     if name == "train":
         if words[:1] and words[0] in _HELP:
@@ -213,10 +215,8 @@ def _convert(option: options.Option, word: str) -> Any:
             raise ValueError(f"{option.name}: expected {_metavar(option)}, got {word!r}.")
         if typing.get_origin(form) is typing.Literal:
             return choose({name: name for name in typing.get_args(form)}, word, option.name)
-        if form in (str, Path):
-            return form(word)
         if form is not float:
-            return _whole(option.name, word)
+            return form(word) if form in (str, Path) else _whole(option.name, word)
         try:
             return float(word)
         except ValueError:
@@ -273,18 +273,20 @@ def _unknown(name: str, word: str, names: Sequence[str]) -> str:
 
 
 def _overview(start: str, text: str) -> str:
-    """Help text of `gaussjax` or of `gaussjax train`: the commands and three examples."""
-    rows, examples = [], []
+    """Help text of `gaussjax` or of `gaussjax train`: the commands in groups, and three examples."""
+    what, groups, examples = "ALGORITHM" if start else "COMMAND", dict[str, list[str]](), []
     for name, kind in options.COMMANDS.items():
         if name.startswith(start):
             summary, _, more = inspect.cleandoc(str(kind.__doc__)).partition("\n\nExamples:\n")
-            rows.append(f"  {name.removeprefix(start):<11}{summary}")
+            group = "algorithms" if start else "training" if name.split()[0] in ("train", "resume") else "policies"
+            groups.setdefault(group, []).append(f"  {name.removeprefix(start):<11}{summary}")
             examples.append(f"  {more.splitlines()[0].strip()}")
-    ending = f"gaussjax {start}{'COMMAND' if not start else 'ALGORITHM'} --help lists the options."
-    lines = [f"usage: gaussjax {start}{'COMMAND' if not start else 'ALGORITHM'} …", ""]
-    lines += [*textwrap.wrap(text, _WIDTH), "", "algorithms:" if start else "commands:", *rows, ""]
-    lines += ["examples:", *(examples if start else [examples[0], examples[4], examples[6]]), "", ending]
-    return "\n".join([*lines, *([] if start else ["gaussjax --version prints the version."])])
+    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), ""]
+    lines += [line for group, rows in groups.items() for line in (f"{group}:", *rows, "")]
+    lines += [
+        f"gaussjax {start}{what} --help lists the options.{'' if start else ' Also: --version, --completion SHELL.'}"
+    ]
+    return "\n".join([*lines, "", "examples:", *(examples if start else [examples[i] for i in (0, 4, 6)])])
 
 
 def _print(text: str) -> NoReturn:
@@ -336,8 +338,8 @@ def _end(code: Any) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    text = " ".join(line.strip() for line in message.splitlines())
-    print(printable(f"gaussjax: {text}"), file=sys.stderr, flush=True)
+    text = own_pip(f"gaussjax: {' '.join(line.strip() for line in message.splitlines())}")
+    print(printable(text), file=sys.stderr, flush=True)
     if parallel.several():
         # `sys.exit` would wait for the other processes, which may be waiting for this one.
         sys.stdout.flush()

@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     python: str
     steps: tuple[Step, ...]
-    files: dict[str, str] = {}  # noqa: RUF012
+    files: dict[str, str] = {}
 
 
 def _page(name: str) -> str:
@@ -52,7 +52,7 @@ README = Step("run the code of the README", "python readme.py", r"^\(1,\)$")
 TRAIN = "gaussjax train ppo Pendulum-v1 --total-steps 4096"
 SHORT = Step("train for 4096 steps", f"{TRAIN} | tee train.txt", "^next: gaussjax evaluate .*")
 NEXT = Step("type the line that the training ends with", "eval \"$(sed -n 's/^next: //p' train.txt)\"", "mean return")
-NO_EXTRA, NO_MUJOCO = r"^gaussjax: .*pip install 'gaussjax\[train\]'", r"^gaussjax: .*pip install 'gaussjax\[mujoco\]'"
+NO_EXTRA, NO_MUJOCO = r"^gaussjax: .*pip install 'gaussjax\[train\]'", r"^gaussjax: .*pip install .gymnasium\[mujoco\]"
 
 # An image as Colab has one: its own jax, Jupyter, and the module that the kernel imports at its start.
 COLAB = "pip install -q jax flax matplotlib ipykernel nbclient && pip freeze | grep -E '^jax(lib)?=' | tee jax.txt"
