@@ -279,14 +279,12 @@ def _overview(start: str, text: str) -> str:
         if name.startswith(start):
             summary, _, more = inspect.cleandoc(str(kind.__doc__)).partition("\n\nExamples:\n")
             group = "algorithms" if start else "training" if name.split()[0] in ("train", "resume") else "policies"
-            groups.setdefault(group, []).append(f"  {name.removeprefix(start):<11}{summary}")
+            groups.setdefault(group, ["", f"{group}:"]).append(f"  {name.removeprefix(start):<11}{summary}")
             examples.append(f"  {more.splitlines()[0].strip()}")
-    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), ""]
-    lines += [line for group, rows in groups.items() for line in (f"{group}:", *rows, "")]
-    lines += [
-        f"gaussjax {start}{what} --help lists the options.{'' if start else ' Also: --version, --completion SHELL.'}"
-    ]
-    return "\n".join([*lines, "", "examples:", *(examples if start else [examples[i] for i in (0, 4, 6)])])
+    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), *sum(groups.values(), []), ""]
+    also = "" if start else " Also: --version, --completion SHELL."
+    lines += [f"gaussjax {start}{what} --help lists the options.{also}", "", "examples:"]
+    return "\n".join([*lines, *(examples if start else [examples[0], examples[4], examples[6]])])
 
 
 def _print(text: str) -> NoReturn:

@@ -52,8 +52,13 @@ def take(step: Step, folder: Path, variables: dict[str, str]) -> tuple[float, fl
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     finished = subprocess.run(
         ["bash", "-o", "pipefail", "-ec", step.types],
-        cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     found = re.search(step.prints, finished.stdout, re.MULTILINE)
     if finished.returncode != step.code or not found:
@@ -86,7 +91,7 @@ def do(name: str, run: Run, variables: dict[str, str], rows: dict[str, list[str]
 
 
 def main(names: list[str]) -> int:
-    """Does the named runs, or all, and writes their rows; the rows of other runs stay. Returns the number that stumbled."""
+    """Does the named runs, or all, and writes their rows; other rows stay. Returns the number that stumbled."""
     cache = subprocess.run([sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=True)
     lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
     rows = {name: [line for line in lines if line.startswith(f"| {name} |")] for name in RUNS}
