@@ -274,14 +274,14 @@ def _unknown(name: str, word: str, names: Sequence[str]) -> str:
 
 def _overview(start: str, text: str) -> str:
     """Help text of `gaussjax` or of `gaussjax train`: the commands in groups, and three examples."""
-    what, groups, examples = "ALGORITHM" if start else "COMMAND", dict[str, list[str]](), []
+    what, rows, examples = "ALGORITHM" if start else "COMMAND", [], []
     for name, kind in options.COMMANDS.items():
         if name.startswith(start):
             summary, _, more = inspect.cleandoc(str(kind.__doc__)).partition("\n\nExamples:\n")
             group = "algorithms" if start else "training" if name.split()[0] in ("train", "resume") else "policies"
-            groups.setdefault(group, ["", f"{group}:"]).append(f"  {name.removeprefix(start):<11}{summary}")
+            rows += [*([] if f"{group}:" in rows else ["", f"{group}:"]), f"  {name.removeprefix(start):<11}{summary}"]
             examples.append(f"  {more.splitlines()[0].strip()}")
-    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), *sum(groups.values(), []), ""]
+    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), *rows, ""]
     also = "" if start else " Also: --version, --completion SHELL."
     lines += [f"gaussjax {start}{what} --help lists the options.{also}", "", "examples:"]
     return "\n".join([*lines, *(examples if start else [examples[0], examples[4], examples[6]])])
