@@ -137,7 +137,8 @@ RUNS = {
         ),
         {
             "first.ipynb": NOTEBOOK,
-            "google/colab/__init__.py": "",
+            # jax imports this name where the module is loaded.
+            "google/colab/__init__.py": "output = None",
             "ipython/profile_default/startup/colab.py": "import google.colab",
         },
     ),
