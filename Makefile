@@ -73,7 +73,7 @@ test-oldest: .peers/oldest/.ready
 
 # What newcomers do, each in an empty folder and environment; writes the table of seconds (half an hour).
 newcomer: $(READY)
-	$(BIN)/python -m tests.newcomer $(RUNS)
+	$(BIN)/python -m tests.newcomer
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -129,8 +129,8 @@ vpath %.txt benchmarks/peers tests/peers tests/envs/packages tests
 	.peers/$*/bin/python -m pip install --quiet -r $<
 	touch $@
 
-# What a training needs, and then what the tests need beside it. Python compiles modules when they are imported: pip
-# would compile all, which takes as long as the rest of the installation and 160 MB.
+# What a training needs, and then what the tests need beside it. Python compiles the modules that are imported; pip would
+# compile all modules, into 160 MB.
 $(TRAINS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt

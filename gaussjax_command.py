@@ -25,8 +25,10 @@ loaded = answer_interrupts() if sys.argv[:1] == ["-m"] else lambda: None
 def main() -> None:
     """Imports the command and runs it; a Ctrl-C during the import ends it with a line in place of a traceback."""
     restore = answer_interrupts()
-    from gaussjax.cli.main import main as run
-
+    try:
+        from gaussjax.cli.main import main as run
+    except ImportError as error:
+        sys.exit(f"gaussjax: {error}")
     restore()
     run()
 

@@ -6,6 +6,12 @@ if sys.argv[:1] == ["-m"]:
     # While `python -m gaussjax.cli.main` imports the package, this module answers a Ctrl-C.
     import gaussjax_command as gaussjax_command
 
+import jax
+
+if jax.__version_info__ < (0, 7):
+    # Another package may have replaced jax after pip installed gaussjax.
+    raise ImportError(f"jax: expected version 0.7 or newer, got {jax.__version__}. pip install --upgrade jax jaxlib")
+
 from gaussjax import distributions as distributions
 from gaussjax import exploration as exploration
 from gaussjax import networks as networks

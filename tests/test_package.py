@@ -44,3 +44,13 @@ def test_import_loads_no_package_beyond_those_of_flax_jaxtyping_and_safetensors(
     needed, after = loaded
     packages = {name.partition(".")[0] for name in after - needed} - sys.stdlib_module_names
     assert packages <= {"gaussjax", "safetensors"} | {name.partition(".")[0] for name in needed}
+
+
+@pytest.mark.parametrize("start", ["import gaussjax", "import gaussjax_command; gaussjax_command.main()"])
+def test_a_jax_that_is_too_old_is_named_with_the_repair(repository, start):
+    floor = next(line for line in (repository / "pyproject.toml").read_text().splitlines() if '"jax>=' in line)
+    older = "import jax; jax.__version__, jax.__version_info__ = '0.6.9', (0, 6, 9)"
+    finished = run(repository, "-c", f"{older}; {start}")
+    text = f"jax: expected version {floor.split('=')[1][:-2]} or newer, got 0.6.9. pip install --upgrade jax jaxlib"
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1] in (f"ImportError: {text}", f"gaussjax: {text}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import shutil
 import sys
 import time
 import traceback
@@ -26,6 +28,14 @@ GYMNASIUM = re.compile(r"\x1b\[[\d;]*m(WARN: )?")
 
 class UsageError(Exception):
     """An error that the user can repair; it is printed as one line, without a traceback."""
+
+
+def own_pip(text: str) -> str:
+    """A text that names `pip install`, with the pip of this Python where the shell's pip is another one."""
+    found = shutil.which("pip")
+    if found and Path(found).parent == Path(sys.executable).parent:
+        return text
+    return text.replace("pip install", f"{shlex.quote(sys.executable)} -m pip install")
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import jax
 
 import gaussjax
 import gaussjax_command
-from gaussjax.cli.errors import GYMNASIUM, UsageError, unexpected, usage_errors
+from gaussjax.cli.errors import GYMNASIUM, UsageError, own_pip, unexpected, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import left_threads
@@ -33,9 +33,9 @@ from gaussjax.training import parallel
 from gaussjax.training.run.loop import resend_lost_interrupts
 
 try:
-    from gaussjax.cli import options, policy_file, progress, record, train
+    from gaussjax.cli import completion, options, policy_file, progress, record, train
 except ModuleNotFoundError as missing:
-    sys.exit(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'")
+    sys.exit(own_pip(f"gaussjax: the command line needs {missing.name}: pip install 'gaussjax[train]'"))
 
 _RUN = {
     **dict.fromkeys(options.TRAIN.values(), train.train),
@@ -105,6 +105,8 @@ def parse(arguments: Sequence[str]) -> Any:
         _print(_overview("", str(gaussjax.__doc__)))
     if words[:1] == ["--version"]:
         _print(f"gaussjax {gaussjax.__version__} (jax {jax.__version__}, Python {platform.python_version()})")
+    if words[:1] == ["--completion"]:
+        _print(completion.script(words[1:], _parser))
     name = _choose("command", first, words)
     if name == "train":
         if words[:1] and words[0] in _HELP:
@@ -222,10 +224,8 @@ def _convert(option: options.Option, word: str) -> Any:
             raise ValueError(f"{option.name}: expected {_metavar(option)}, got {word!r}.")
         if typing.get_origin(form) is typing.Literal:
             return choose({name: name for name in typing.get_args(form)}, word, option.name)
-        if form in (str, Path):
-            return form(word)
         if form is not float:
-            return _whole(option.name, word)
+            return form(word) if form in (str, Path) else _whole(option.name, word)
         try:
             return float(word)
         except ValueError:
@@ -282,18 +282,18 @@ def _unknown(name: str, word: str, names: Sequence[str]) -> str:
 
 
 def _overview(start: str, text: str) -> str:
-    """Help text of `gaussjax` or of `gaussjax train`: the commands and three examples."""
-    rows, examples = [], []
+    """Help text of `gaussjax` or of `gaussjax train`: the commands in groups, and three examples."""
+    what, rows, examples = "ALGORITHM" if start else "COMMAND", [], []
     for name, kind in options.COMMANDS.items():
         if name.startswith(start):
             summary, _, more = inspect.cleandoc(str(kind.__doc__)).partition("\n\nExamples:\n")
-            rows.append(f"  {name.removeprefix(start):<11}{summary}")
+            group = "algorithms" if start else "training" if name.split()[0] in ("train", "resume") else "policies"
+            rows += [*([] if f"{group}:" in rows else ["", f"{group}:"]), f"  {name.removeprefix(start):<11}{summary}"]
             examples.append(f"  {more.splitlines()[0].strip()}")
-    ending = f"gaussjax {start}{'COMMAND' if not start else 'ALGORITHM'} --help lists the options."
-    lines = [f"usage: gaussjax {start}{'COMMAND' if not start else 'ALGORITHM'} …", ""]
-    lines += [*textwrap.wrap(text, _WIDTH), "", "algorithms:" if start else "commands:", *rows, ""]
-    lines += ["examples:", *(examples if start else [examples[0], examples[4], examples[7]]), "", ending]
-    return "\n".join([*lines, *([] if start else ["gaussjax --version prints the version."])])
+    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), *rows, ""]
+    also = "" if start else " Also: --version, --completion SHELL."
+    lines += [f"gaussjax {start}{what} --help lists the options.{also}", "", "examples:"]
+    return "\n".join([*lines, *(examples if start else [examples[0], examples[4], examples[7]])])
 
 
 def _print(text: str) -> NoReturn:
@@ -329,8 +329,8 @@ def _end(code: Any) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    text = " ".join(line.strip() for line in message.splitlines())
-    print(printable(f"gaussjax: {text}"), file=sys.stderr, flush=True)
+    text = own_pip(f"gaussjax: {' '.join(line.strip() for line in message.splitlines())}")
+    print(printable(text), file=sys.stderr, flush=True)
     if parallel.several():
         # `sys.exit` would wait for the other processes, which may be waiting for this one.
         sys.stdout.flush()

@@ -68,6 +68,7 @@ WRONG = [
     ("", "command: expected one of train, resume, evaluate, record, info, export, convert, got none. See"),
     ("trian ppo Pendulum-v1", "got 'trian'. Did you mean 'train'?"),
     ("--seed 3 train ppo", "command: expected one of train, resume, evaluate, record, info, export, convert, got '--s"),
+    ("--completion fsh", "completion: expected one of ['bash', 'fish', 'tcsh', 'zsh'], got 'fsh'. Did you mean 'fish"),
     ("train", "algorithm: expected one of ppo, sac, bc, got none."),
     ("train trpo Pendulum-v1", "algorithm: expected one of ppo, sac, bc, got 'trpo'. See gaussjax --help."),
     ("train ppo", "expected ENVIRONMENT, got none. See gaussjax train ppo --help."),

@@ -18,6 +18,7 @@ from PIL import Image
 import gaussjax
 from gaussjax.cli import main as cli
 from gaussjax.cli import options, progress
+from gaussjax.cli.errors import own_pip
 from gaussjax.cli.train import INTERRUPTED
 from gaussjax.training.run import output_files
 from tests.cli.test_errors import SHORT, failed, refused, saved
@@ -94,11 +95,43 @@ def test_a_help_text_fits_80_columns_and_its_examples_are_commands(words, capsys
     assert exit_.value.code == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
+    # A screen of 24 lines also holds the prompt after the text.
+    assert words in options.COMMANDS or len(text.splitlines()) <= 23
     examples = text.partition("examples:\n")[2].strip().partition("\n\n")[0].splitlines()
     assert len(examples) == 3
     for example in examples:
         assert example.split()[0] == "gaussjax"
         assert isinstance(cli.parse(example.split()[1:]), tuple(options.COMMANDS.values()))
+
+
+COMPLETED = {
+    "gaussjax ev": {"evaluate"},
+    "gaussjax train ": {"ppo", "sac", "bc"},
+    "gaussjax train ppo --num": {"--num-envs", "--num-steps", "--num-epochs"},
+    "gaussjax train ppo --backend g": {"gymnasium"},
+    "gaussjax export --format ": {"stablehlo", "onnx", "numpy"},
+}
+
+
+def test_bash_completes_commands_options_and_choices(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--completion", "bash"])
+    assert exit_.value.code == 0
+    asked = "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _shtab_gaussjax; echo ${COMPREPLY[@]}"
+    script = [capsys.readouterr().out]
+    script += [f"COMP_WORDS=({line} {chr(39) * 2 * line.endswith(' ')}); {asked}" for line in COMPLETED]
+    finished = subprocess.run(["bash"], input="\n".join(script), capture_output=True, text=True, check=True)
+    assert [set(line.split()) for line in finished.stdout.splitlines()] == list(COMPLETED.values())
+
+
+def test_a_line_names_the_pip_of_this_python(monkeypatch):
+    text = "gaussjax: the command line needs rich: pip install 'gaussjax[train]'"
+    for first, expected in (
+        (str(Path(sys.executable).parent), text),
+        ("", text.replace("pip install", f"{sys.executable} -m pip install")),
+    ):
+        monkeypatch.setenv("PATH", first)
+        assert own_pip(text) == expected
 
 
 def test_whole_numbers_of_all_forms_and_the_version(capsys):

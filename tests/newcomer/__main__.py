@@ -52,8 +52,13 @@ def take(step: Step, folder: Path, variables: dict[str, str]) -> tuple[float, fl
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     finished = subprocess.run(
         ["bash", "-o", "pipefail", "-ec", step.types],
-        cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     found = re.search(step.prints, finished.stdout, re.MULTILINE)
     if finished.returncode != step.code or not found:
@@ -62,15 +67,15 @@ def take(step: Step, folder: Path, variables: dict[str, str]) -> tuple[float, fl
     return seconds, used, found[0]
 
 
-def do(name: str, run: Run, variables: dict[str, str], rows: dict[str, list[str]]) -> bool:
-    """Takes the steps of a run and adds their rows; returns False at the first step that stumbles."""
-    rows[name] = []
+def do(name: str, run: Run, variables: dict[str, str]) -> tuple[list[str], bool]:
+    """Takes the steps of a run up to the first that stumbles; returns their rows, and whether none stumbled."""
+    rows = []
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home) / "work"
+        folder.mkdir()
         for file, text in run.files.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(text, encoding="utf-8")
-        folder.mkdir(exist_ok=True)
         own = {key: value for key, value in os.environ.items() if key not in FOREIGN and not key.startswith("JAX_")}
         own |= variables | {"HOME": home, "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}"}
         for step in run.steps:
@@ -78,27 +83,34 @@ def do(name: str, run: Run, variables: dict[str, str], rows: dict[str, list[str]
                 seconds, used, printed = take(step, folder, own)
             except RuntimeError as error:
                 print(f"{name}: {step.does}: {error}", flush=True)
-                return False
+                return rows, False
             printed = printed.replace("|", "\\|").replace(home, "…")
-            rows[name].append(f"| {name} | {step.does} | {seconds:.0f} | {used:.0f} | {printed} |")
-            print(rows[name][-1], flush=True)
-    return True
+            rows.append(f"| {name} | {step.does} | {seconds:.0f} | {used:.0f} | {printed} |")
+            print(rows[-1], flush=True)
+    return rows, True
+
+
+def write(name: str, rows: list[str]) -> None:
+    """Writes the rows of a run to the page, and leaves those of other runs."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
+    of = {other: [line for line in lines if line.startswith(f"| {other} |")] for other in RUNS} | {name: rows}
+    PAGE.write_text(HEAD + "".join(f"{row}\n" for other in RUNS for row in of[other]), encoding="utf-8")
 
 
 def main(names: list[str]) -> int:
-    """Does the named runs, or all, and writes their rows; the rows of other runs stay. Returns the number that stumbled."""
+    """Does the named runs, or all, and writes their rows. Returns the number of runs that stumbled."""
     cache = subprocess.run([sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=True)
-    lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
-    rows = {name: [line for line in lines if line.startswith(f"| {name} |")] for name in RUNS}
     stumbled = 0
     with tempfile.TemporaryDirectory() as folder:
         variables = built(Path(folder)) | {"PIP_CACHE_DIR": cache.stdout.strip()}
         for name in names or RUNS:
-            if python := interpreter(RUNS[name].python):
-                stumbled += not do(name, RUNS[name], variables | {"PYTHON": python}, rows)
-            else:
+            python = interpreter(RUNS[name].python)
+            if python is None:
                 print(f"{name}: skipped, because there is no Python {RUNS[name].python}", flush=True)
-            PAGE.write_text(HEAD + "".join(f"{row}\n" for name in RUNS for row in rows[name]), encoding="utf-8")
+                continue
+            rows, arrived = do(name, RUNS[name], variables | {"PYTHON": python})
+            stumbled += not arrived
+            write(name, rows)
     print(f"{stumbled} of {len(names or RUNS)} runs stumbled")
     return stumbled
 
