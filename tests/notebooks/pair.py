@@ -7,7 +7,6 @@ outputs. Changed prose alone keeps the outputs.
 import base64
 import io
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +81,7 @@ def _small(png: str) -> str:
 
 
 def executed(source: Path) -> NotebookNode:
-    """The notebook of a source with its outputs, without times, settings and the colours of a terminal."""
+    """The notebook of a source with its outputs, which hold no times and no settings."""
     made = notebook(source)
     client = NotebookClient(made, timeout=600, record_timing=False, coalesce_streams=True)
     with _kernel_of_this_environment():
@@ -93,8 +92,6 @@ def executed(source: Path) -> NotebookNode:
         for output in cell.outputs:
             if "metadata" in output:
                 output.metadata = {}
-            if output.output_type == "stream":
-                output.text = re.sub(r"\x1b\[[\d;]*m", "", output.text)
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _small(output.data["image/png"])
     return made
