@@ -49,12 +49,13 @@ print(actions.shape, log_prob.shape)
 # This takes seconds.
 
 # %%
-config = ppo.Config(total_steps=120_000, num_envs=16, num_steps=200, batch_size=320, gamma=0.95)
+UPDATES = 40
+config = ppo.Config(total_steps=UPDATES * 16 * 200, num_envs=16, num_steps=200, batch_size=320, gamma=0.95)
 loop = ppo.make(pendulum, config)
 step = jax.jit(loop.step)
 state = untrained = loop.init(jax.random.key(0))
 steps, returns = [], []
-while not steps or steps[-1] < config.total_steps:
+for _ in range(UPDATES):
     state, metrics = step(state)
     steps.append(int(metrics["step"]))
     returns.append(float(metrics["episode_return"]))
@@ -78,6 +79,7 @@ def play(state):
     return angles
 
 
+# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
 left.plot(np.array(steps) / 1000, returns)
 left.set(title="training", xlabel="thousand environment steps", ylabel="mean return of episodes")

@@ -265,7 +265,7 @@ plt.show()
 #
 # - `"density"`: the normal density at the clipped value, as in skrl;
 # - `"unclipped"`: the density of the sample before the clip, which PPO's ratio needs;
-# - `"censored"`: the logarithm of the probability beyond the bound, which is the height of the spike above.
+# - `"censored"`: the logarithm of the probability beyond the bound, which is the share of actions at the bound above.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")

@@ -81,7 +81,7 @@ def _small(png: str) -> str:
 
 
 def executed(source: Path) -> NotebookNode:
-    """The notebook of a source with its outputs, which hold no time and no settings."""
+    """The notebook of a source with its outputs, which hold no times and no settings."""
     made = notebook(source)
     client = NotebookClient(made, timeout=600, record_timing=False, coalesce_streams=True)
     with _kernel_of_this_environment():
