@@ -36,15 +36,20 @@ def text(output) -> str:
 
 
 def agree(committed: str, found: str) -> bool:
-    """Whether two texts have the same words and integers, and decimals that differ by less than a tenth."""
+    """Whether two texts have the same words and integers, and decimals that differ by less than a tenth.
+
+    The notebooks print rounding errors with an exponent, and only the order of magnitude of these is the same on all
+    processors.
+    """
     numbers = [NUMBER.findall(one) for one in (committed, found)]
     words = ["".join(NUMBER.sub("#", one).split()) for one in (committed, found)]
     if words[0] != words[1]:
         return False
     for old, new in zip(*numbers, strict=True):
         whole = not re.search(r"[.e]", old + new)
+        relative = 0.0 if whole else 0.9 if "e" in old + new else 0.1
         one, other = (float(number.replace(",", "")) for number in (old, new))
-        if not math.isclose(one, other, rel_tol=0.0 if whole else 0.1, abs_tol=0.0 if whole else 1e-5):
+        if not math.isclose(one, other, rel_tol=relative, abs_tol=0.0 if whole else 1e-5):
             return False
     return True
 
@@ -52,17 +57,17 @@ def agree(committed: str, found: str) -> bool:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ("mean 1.50 of (5, 2), rounding 3e-08", True),
-        ("mean  1.55 of ( 5, 2),\nrounding -9.1e-07", True),
-        ("mean 1.70 of (5, 2), rounding 3e-08", False),
-        ("mean 1.50 of (5, 3), rounding 3e-08", False),
-        ("mean 1.50 of (5, 2), rounding 3e-03", False),
-        ("mean nan of (5, 2), rounding 3e-08", False),
-        ("width 1.50 of (5, 2), rounding 3e-08", False),
+        ("mean 1.50 of (5, 2), rounding 3e-04", True),
+        ("mean  1.55 of ( 5, 2),\nrounding 9.1e-05", True),
+        ("mean 1.70 of (5, 2), rounding 3e-04", False),
+        ("mean 1.50 of (5, 3), rounding 3e-04", False),
+        ("mean 1.50 of (5, 2), rounding 4e-03", False),
+        ("mean nan of (5, 2), rounding 3e-04", False),
+        ("width 1.50 of (5, 2), rounding 3e-04", False),
     ],
 )
 def test_texts_agree_up_to_small_differences_of_decimals(found, expected):
-    assert agree("mean 1.50 of (5, 2), rounding 3e-08", found) is expected
+    assert agree("mean 1.50 of (5, 2), rounding 3e-04", found) is expected
 
 
 @EACH
