@@ -18,8 +18,10 @@ class PixelPendulum(gymnasium.Wrapper):
         super().__init__(environment)
         self.observation_space = gymnasium.spaces.Box(0, 255, (_SIZE, _SIZE, _FRAMES), np.uint8)
 
-    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        _, info = self.env.reset(**options)
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        _, info = self.env.reset(seed=seed, options=options)
         self._stack = np.repeat(self._frame(), _FRAMES, axis=-1)
         return self._stack, info
 
