@@ -32,6 +32,7 @@ extensions = ["myst_nb", "sphinx_copybutton", "sphinx.ext.autodoc", "sphinx.ext.
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 # The notebooks are committed with their outputs, which the tests compare with new ones.
 nb_execution_mode = "off"
 

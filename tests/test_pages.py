@@ -90,7 +90,8 @@ def test_the_code_of_the_page_runs(ran, page):
 
 
 def commands(page: str) -> list[str]:
-    return [line.partition("#")[0].strip() for line in code(page, "bash") if line.strip()]
+    lines = (line.partition("#")[0].strip() for line in code(page, "bash"))
+    return [line for line in lines if line]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(code(page, "bash"))])
