@@ -111,7 +111,8 @@ def start(loaded: files.Loaded, environments: Any, config: Config) -> tuple[Star
         )
     if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
         options["clipped_log_prob"] = "unclipped"
-    policy = policy.kind.factory(network, space, spec.action_space, **{**options, "reduction": "sum"})
+    factory: Any = policy.kind.factory
+    policy = factory(network, space, spec.action_space, **{**options, "reduction": "sum"})
     warmup = config.critic_warmup
     if warmup is None:
         warmup = _WARMUP if is_critic(policy) is not None else 0

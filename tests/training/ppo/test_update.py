@@ -86,7 +86,7 @@ def test_update_equals_a_plain_python_ppo():
     def applied(params, moments, gradient):
         updates, moments = optimizer.update(gradient, moments, params)
         # A quarter of the 64 steps are done, so three quarters of the step size are left.
-        updates = jax.tree.map(lambda update: -0.75 * config.learning_rate * update, updates)
+        updates = jax.tree.map(lambda update: -0.75 * 1e-3 * update, updates)
         return optax.apply_updates(params, updates), moments
 
     expected, moments = params, optimizer.init(params)
