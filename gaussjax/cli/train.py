@@ -23,7 +23,7 @@ from gaussjax import envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, refuse_import
-from gaussjax.cli.progress import print_line, typed
+from gaussjax.cli.progress import again, print_line
 from gaussjax.core import untrusted
 from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
@@ -206,7 +206,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
             outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
-        stack.enter_context(progress.interruptible(folder))
+        stack.enter_context(progress.interruptible(folder, command.environment))
         try:
             state, interruption = run.train(
                 folder,
@@ -221,7 +221,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 outputs=outputs,
             )
         except FAULTS:
-            print_line(f"Stopped: {progress.remains(folder)}")
+            print_line(f"Stopped: {progress.remains(folder, command.environment)}")
             raise
         finally:
             if parallel.leads():
@@ -230,7 +230,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
             progress.leave_terminal()
     print_line(f"{int(state.steps) - first:,} {curve.unit} in {time.perf_counter() - start:.1f} s of training")
     if interruption:
-        print_line(f"Interrupted: {progress.remains(folder)}")
+        print_line(f"Interrupted: {progress.remains(folder, command.environment)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
     if not parallel.leads():
         return
@@ -241,12 +241,13 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         where = command.environment, command.environment_options
         evaluate(options.Evaluate(folder / run.POLICY, *where, episodes, seed, timeout=command.timeout))
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the training is complete. Repeat: {typed('evaluate', folder)}") from None
+        repeat = again("evaluate", folder, command.environment)
+        raise KeyboardInterrupt(f"the training is complete. Repeat: {repeat}") from None
     names = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
     print_line(f"{folder}: {', '.join(names)}")
     # JAX environments draw no pictures, and a name with a colon may be one.
     drawn = () if ":" in command.environment or command.backend == "jax" else ("--gif", "episode.gif")
-    print_line(f"next: {typed('evaluate', folder, *drawn)}")
+    print_line(f"next: {again('evaluate', folder, command.environment, *drawn)}")
 
 
 def _draw(folder: Path, title: str, curve: _Curve) -> None:
