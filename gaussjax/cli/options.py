@@ -131,8 +131,8 @@ class TrainBC(Train):
 
     Examples:
         gaussjax train bc Pendulum-v1 --dataset recorded.npz
-        gaussjax train bc Pendulum-v1 --dataset recorded.csv --total-epochs 200 --patience 20
-        gaussjax train bc myrobot:Reach-v0 --dataset minari:robot/reach/expert-v0 --network lstm --out runs/cloned
+        gaussjax train bc Pendulum-v1 --dataset recorded.csv --patience 10
+        gaussjax train bc myrobot:Reach-v0 --dataset minari:reach-v0 --network lstm
     """
 
     algorithm = "bc"

@@ -19,6 +19,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gaussjax import envs
 from gaussjax.core.text import printable
 from gaussjax.training import parallel
 from gaussjax.training.run import POLICY, checkpoint
@@ -197,9 +198,15 @@ def typed(*words: str | Path) -> str:
     return shlex.join(map(str, (program, *words)))
 
 
-def remains(folder: Path) -> str:
+def again(command: str, folder: Path, environment: str, *words: str) -> str:
+    """A command for the folder of a training. It names an environment of a module, which no file may import."""
+    module = ":" in environment and environment.partition(":")[0] not in envs.PACKAGES
+    return typed(command, folder, *(("--environment", environment) if module else ()), *words)
+
+
+def remains(folder: Path, environment: str) -> str:
     """Sentences about a training that was interrupted: its policy so far, and how to go on."""
-    policy, onward = folder / POLICY, f"Go on with: {typed('resume', folder)}"
+    policy, onward = folder / POLICY, f"Go on with: {again('resume', folder, environment)}"
     if not policy.exists():
         return f"nothing was trained yet. {onward}"
     resumable = (folder / checkpoint.LATEST).exists()
@@ -207,7 +214,7 @@ def remains(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def interruptible(folder: Path) -> Iterator[None]:
+def interruptible(folder: Path, environment: str) -> Iterator[None]:
     """Answers each Ctrl-C during a training; an interrupt that ends it says what remains."""
     answers = (
         "Interrupted: the running update, or its compilation, ends first; then all is saved. Press Ctrl-C again to "
@@ -219,4 +226,4 @@ def interruptible(folder: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(remains(folder)) from None
+            raise KeyboardInterrupt(remains(folder, environment)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -23,9 +22,7 @@ from gaussjax import data, envs, files, rollout, training
 from gaussjax.cli import options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, initial, refuse_import
-from gaussjax.cli.progress import print_line, typed
-from gaussjax.core import untrusted
-from gaussjax.data import minari
+from gaussjax.cli.progress import again, print_line
 from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
 from gaussjax.training.algorithm import check_memory
@@ -214,7 +211,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 saved = json.loads((folder / run.CONFIG).read_text())
                 outputs.append(stack.enter_context(sinks.open_sinks(names, folder, saved, first)))
             outputs.append(stack.enter_context(progress.bar(total, first, curve.unit)))
-        stack.enter_context(progress.interruptible(folder))
+        stack.enter_context(progress.interruptible(folder, command.environment))
         try:
             state, interruption = run.train(
                 folder,
@@ -229,7 +226,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 outputs=outputs,
             )
         except FAULTS:
-            print_line(f"Stopped: {progress.remains(folder)}")
+            print_line(f"Stopped: {progress.remains(folder, command.environment)}")
             raise
         finally:
             if parallel.leads():
@@ -242,7 +239,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         early = f"No better score in {command.config.patience} epochs. " if loop.done(state) else ""
         print_line(f"{early}The policy is from {origin}: {float(state.best.score):.4g}")
     if interruption:
-        print_line(f"Interrupted: {progress.remains(folder)}")
+        print_line(f"Interrupted: {progress.remains(folder, command.environment)}")
         sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
     if not parallel.leads():
         return
@@ -253,12 +250,13 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         where = command.environment, command.environment_options
         evaluate(options.Evaluate(folder / run.POLICY, *where, episodes, seed, timeout=command.timeout))
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the training is complete. Repeat: {typed('evaluate', folder)}") from None
+        repeat = again("evaluate", folder, command.environment)
+        raise KeyboardInterrupt(f"the training is complete. Repeat: {repeat}") from None
     names = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
     print_line(f"{folder}: {', '.join(names)}")
     # JAX environments draw no pictures, and a name with a colon may be one.
     drawn = () if ":" in command.environment or command.backend == "jax" else ("--gif", "episode.gif")
-    print_line(f"next: {typed('evaluate', folder, *drawn)}")
+    print_line(f"next: {again('evaluate', folder, command.environment, *drawn)}")
 
 
 def _draw(folder: Path, title: str, curve: _Curve) -> None:
@@ -339,14 +337,7 @@ def _digest(command: Any) -> dict[str, str]:
     if not isinstance(command, options.TrainBC):
         return {}
     try:
-        paths, digest = [Path(command.dataset)], hashlib.sha256()
-        if command.dataset.startswith("minari:"):
-            folder = Path(minari.load(command.dataset.removeprefix("minari:")).storage.data_path)
-            paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        for path in paths:
-            with untrusted.opened(path, whole=False) as (file, _):
-                hashlib.file_digest(file, lambda: digest)
-        return {"dataset_sha256": digest.hexdigest()}
+        return {"dataset_sha256": data.digest(command.dataset)}
     except (ValueError, ModuleNotFoundError) as error:
         raise UsageError(f"dataset: {str(error).removeprefix('dataset: ')}") from error
     except OSError as error:

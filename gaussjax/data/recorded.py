@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,32 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
     if sizes > IN_MEMORY:
         return episodes
     return jax.tree.map(lambda leaf: in_memory(leaf) if isinstance(leaf, Rows) else leaf, episodes)
+
+
+
+def digest(source: str) -> str:
+    """SHA-256 of the bytes of a file, or of all files of a dataset in Minari's local store, as hexadecimal digits.
+
+    Raises:
+        ValueError: The store has no such dataset, or the path names no regular file.
+        ModuleNotFoundError: Minari is not installed.
+        OSError: A file cannot be read.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "empty.csv")
+        >>> open(path, "w").close()
+        >>> digest(path)[:8]
+        'e3b0c442'
+    """
+    paths, found = [Path(source)], hashlib.sha256()
+    if source.startswith("minari:"):
+        folder = Path(minari.load(source.removeprefix("minari:")).storage.data_path)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        with untrusted.opened(path, whole=False) as (file, _):
+            hashlib.file_digest(file, lambda: found)
+    return found.hexdigest()
 
 
 def _from_file(path: Path) -> tuple[str, dict[str, Any]]:

@@ -264,7 +264,7 @@ def test_the_environment_of_the_page_trains_and_its_faults_are_printed(repositor
     words = "train ppo mine:Env --total-steps 128 --num-envs 2 --num-steps 32 --batch-size 32 --evaluation-episodes 2"
     done = run(repository, "-m", "gaussjax", *words.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "next: gaussjax evaluate runs/mine-Env-ppo-seed0"
+    assert done.stdout.splitlines()[-1] == "next: gaussjax evaluate runs/mine-Env-ppo-seed0 --environment mine:Env"
     assert "mine:Env: 2 episodes, deterministic actions" in " ".join(done.stdout.split())
     lines = [line for line in done.stdout.splitlines() if line.startswith("mine:Env: ") and "episodes" not in line]
     assert len(lines) == bool(says)

@@ -83,7 +83,9 @@ RUNS = {
         (
             Step("clone", 'git clone -q "$REPOSITORY" gaussjax'),
             Step(
-                "make train: install", 'cd gaussjax && make .venv/.trains PYTHON="$PYTHON" && du -sm .venv', r"^\d+\s"
+                "make train: install",
+                'cd gaussjax && make .venv/.trains PYTHON="$PYTHON" && du -sm .venv',
+                r"^\d+\s+\.venv",
             ),
             Step("make train: train and evaluate", "cd gaussjax && make train | tee train.txt", "^next: .*"),
             Step(
