@@ -290,7 +290,7 @@ def _overview(start: str, text: str) -> str:
             group = "algorithms" if start else "training" if name.split()[0] in ("train", "resume") else "policies"
             rows += [*([] if f"{group}:" in rows else ["", f"{group}:"]), f"  {name.removeprefix(start):<11}{summary}"]
             examples.append(f"  {more.splitlines()[0].strip()}")
-    lines = [f"usage: gaussjax {start}{what} …", "", *textwrap.wrap(text, _WIDTH), *rows, ""]
+    lines = [f"usage: gaussjax {start}{what} …", *([""] if start else []), *textwrap.wrap(text, _WIDTH), *rows, ""]
     also = "" if start else " Also: --version, --completion SHELL."
     lines += [f"gaussjax {start}{what} --help lists the options.{also}", "", "examples:"]
     return "\n".join([*lines, *(examples if start else [examples[0], examples[4], examples[7]])])

@@ -85,9 +85,14 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
     return jax.tree.map(lambda leaf: in_memory(leaf) if isinstance(leaf, Rows) else leaf, episodes)
 
 
-
 def digest(source: str) -> str:
-    """SHA-256 of the bytes of a file, or of all files of a dataset in Minari's local store, as hexadecimal digits.
+    """SHA-256 of the bytes of a file, or of all files of a dataset in Minari's local store.
+
+    Args:
+        source: Path of a file, or `minari:NAME`.
+
+    Returns:
+        The digest as hexadecimal digits.
 
     Raises:
         ValueError: The store has no such dataset, or the path names no regular file.
