@@ -83,7 +83,7 @@ def do(name: str, run: Run, variables: dict[str, str]) -> tuple[list[str], bool]
                 seconds, used, printed = take(step, folder, own)
             except RuntimeError as error:
                 print(f"{name}: {step.does}: {error}", flush=True)
-                return rows, False
+                return [*rows, f"| {name} | {step.does} | | | stumbled |"], False
             printed = printed.replace("|", "\\|").replace(home, "…")
             rows.append(f"| {name} | {step.does} | {seconds:.0f} | {used:.0f} | {printed} |")
             print(rows[-1], flush=True)
