@@ -99,6 +99,9 @@ def write(name: str, rows: list[str]) -> None:
 
 def main(names: list[str]) -> int:
     """Does the named runs, or all, and writes their rows. Returns the number of runs that stumbled."""
+    if unknown := [name for name in names if name not in RUNS]:
+        print(f"runs: expected some of {', '.join(map(repr, RUNS))}, got {', '.join(unknown)}")
+        return len(unknown)
     cache = subprocess.run([sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=True)
     stumbled = 0
     with tempfile.TemporaryDirectory() as folder:
