@@ -195,7 +195,7 @@ def markdown(results: dict[str, Any]) -> str:
         mean, slowest = sum(means) / len(means), max(run["training_seconds"] for run in runs)
         rows.append(
             [
-                f"{case.title}, {_short(case)}",
+                f"{case.title}, {short(case)}",
                 f"{runs[0]['steps']:,}",
                 ", ".join(f"{value:.0f}" for value in means),
                 f"{mean:.0f}",
@@ -219,7 +219,7 @@ def markdown(results: dict[str, Any]) -> str:
     )
 
 
-def _short(case: Case) -> str:
+def short(case: Case) -> str:
     """The name of the environment, without the module that registers it."""
     return case.environment.partition(":")[2] if case.environment == HIDDEN else case.environment
 
@@ -256,7 +256,7 @@ def plots(results: dict[str, Any], folder: Path) -> str:
             axes.plot(steps, returns, linewidth=1.2 if len(runs) <= _NAMED else 0.8, label=f"seed {run['seed']}")
         if case.least is not None:
             axes.axhline(case.least, color="grey", linestyle="--", linewidth=1.0)
-        axes.set_title(f"{case.title}, {_short(case)}")
+        axes.set_title(f"{case.title}, {short(case)}")
         axes.set_xlabel("environment steps")
         axes.set_ylabel("return of training episodes")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -131,9 +131,8 @@ def _learnt(found: Mapping[str, Results]) -> str:
     for name, runs in found["learning"]["learning"].items() if "learning" in found else ():
         case = learning.CASES[name]
         means = [sum(run["returns"]) / len(run["returns"]) for run in runs]
-        environment = case.environment.partition(":")[2] or case.environment
         means_text = ", ".join(f"{mean:.0f}" for mean in means)
-        rows.append([f"{case.title}, {environment}", f"{runs[0]['steps']:,}", means_text])
+        rows.append([f"{case.title}, {learning.short(case)}", f"{runs[0]['steps']:,}", means_text])
     return report.grid(["`gaussjax train`", "environment steps", "mean return, by seed"], rows) if rows else ""
 
 
