@@ -132,7 +132,7 @@ def _learnt(found: Mapping[str, Results]) -> str:
         case = learning.CASES[name]
         means = [sum(run["returns"]) / len(run["returns"]) for run in runs]
         means_text = ", ".join(f"{mean:.0f}" for mean in means)
-        rows.append([f"{case.title}, {learning.short(case)}", f"{runs[0]['steps']:,}", means_text])
+        rows.append([f"{case.title}, `{learning.short(case)}`", f"{runs[0]['steps']:,}", means_text])
     return report.grid(["`gaussjax train`", "environment steps", "mean return, by seed"], rows) if rows else ""
 
 
