@@ -32,7 +32,7 @@ from gaussjax.training import bc, ppo
 # `training.evaluating` plays 50 episodes with deterministic actions.
 
 # %%
-SEEDS, UPDATES = 3, 36
+SEEDS, UPDATES = 3, 30
 pendulum = envs.make_functional("Pendulum-v1")
 both = pendulum.observation_space, pendulum.action_space
 config = ppo.Config(total_steps=UPDATES * 16 * 200, num_envs=16, num_steps=200, batch_size=320, gamma=0.95)
@@ -136,27 +136,39 @@ BAR = -200.0
 
 
 def needed(returns):
-    """Thousand environment steps until the first evaluation above the bar, 0 if it is that of the clone itself."""
+    """Thousand environment steps until the first evaluation at the bar or above."""
     reached = np.flatnonzero(returns >= BAR)
-    return (reached[0] + 1) * 3.2 if reached.size else np.inf
+    return 3.2 * (reached[0] + 1) if reached.size else np.inf
 
 
 assert np.ptp(improved[:, :3]) < 1e-3
 for seed in range(SEEDS):
     print(
-        f"seed {seed}: {needed(scratch[seed]):.1f} thousand steps from scratch; from the clone: first "
-        f"{improved[seed, 0]:.0f}, lowest {improved[seed].min():.0f}, last {improved[seed, -1]:.0f}"
+        f"seed {seed}: thousand steps to {BAR:.0f}: {needed(scratch[seed]):.1f} from scratch, "
+        f"{needed(improved[seed]):.1f} from the clone; returns from the clone: lowest {improved[seed].min():.1f}, "
+        f"last {improved[seed, -1]:.1f}"
     )
 
 # %%
-figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained")
 steps = 3.2 * np.arange(1, UPDATES + 1)
-for returns, label, color in ((scratch, "from scratch", "tab:blue"), (improved, "from the clone", "tab:orange")):
-    axis.plot(steps, returns.mean(axis=0), color=color, label=label)
-    axis.fill_between(steps, returns.min(axis=0), returns.max(axis=0), color=color, alpha=0.2, linewidth=0)
-axis.axhline(scratch[0, -1], color="black", linestyle="--", linewidth=0.8, label="teacher")
-axis.axhline(improved[0, 0], color="black", linestyle=":", linewidth=0.8, label="clone")
-axis.set(title="PPO, mean and range of three seeds", xlabel="thousand environment steps")
-axis.set(ylabel="mean return of 50 episodes")
-axis.legend(loc="lower right")
+for axis in axes:
+    for returns, label, color in ((scratch, "from scratch", "tab:blue"), (improved, "from the clone", "tab:orange")):
+        axis.plot(steps, returns.mean(axis=0), color=color, label=label)
+        axis.fill_between(steps, returns.min(axis=0), returns.max(axis=0), color=color, alpha=0.2, linewidth=0)
+    axis.axhline(scratch[0, -1], color="black", linestyle="--", linewidth=0.8, label="teacher")
+    axis.axhline(improved[0, 0], color="black", linestyle=":", linewidth=0.8, label="clone")
+    axis.set(xlabel="thousand environment steps")
+axes[0].set(title="mean and range of three seeds", ylabel="mean return of 50 episodes")
+axes[1].set(title="the same, near the top", ylim=(-260.0, -110.0))
+axes[0].legend(loc="lower right")
 plt.show()
+
+# %% [markdown]
+# The clone begins where a training from scratch arrives late, and PPO improves it further. The steps of the teacher are
+# not counted here, so this saves steps only where a recording exists already. On the way PPO may lose for some updates
+# what the clone could. The lower edge of the range shows it, but three seeds and one clone are few.
+
+# %%
+assert improved[:, -1].mean() > improved[0, 0]
+assert max(needed(returns) for returns in improved) <= 0.5 * min(needed(returns) for returns in scratch)
