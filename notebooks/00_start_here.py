@@ -125,3 +125,4 @@ assert np.mean(episodes.returns) > -200
 # | train many policies, or on many devices | [06_scaling](06_scaling.ipynb) |
 # | see where others lose digits | [07_numerics](07_numerics.ipynb) |
 # | explore with a robot | [08_exploration](08_exploration.ipynb) |
+# | start from recorded episodes | [09_clone_then_improve](09_clone_then_improve.ipynb) |

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -15,13 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gaussjax import envs
+from gaussjax import envs, files
 from gaussjax.envs.guard import EnvironmentStepError, place
-from gaussjax.training import parallel
+from gaussjax.training import parallel, run
+from gaussjax.training.run import sinks
 
 _PACKAGE = Path(__file__).parents[1]
 # Each environment is an object of this process, with kilobytes of its own.
 _MOST_ENVIRONMENTS, _MANY = 2**20, 2**10
+# Exit codes after a signal, and the faults that end a training.
+INTERRUPTED, HUNG_UP = 130, 128 + signal.SIGHUP
+FAULTS = (files.PolicyFileError, FloatingPointError, OSError, EnvironmentStepError, run.TrainingError, sinks.SinkError)
 # Start and end of the text in a warning of Gymnasium.
 GYMNASIUM = re.compile(r"\x1b\[[\d;]*m(WARN: )?")
 

@@ -25,7 +25,7 @@ import jax
 
 import gaussjax
 import gaussjax_command
-from gaussjax.cli.errors import GYMNASIUM, UsageError, own_pip, unexpected, usage_errors
+from gaussjax.cli.errors import FAULTS, GYMNASIUM, INTERRUPTED, UsageError, own_pip, unexpected, usage_errors
 from gaussjax.core.choices import choose, nearest
 from gaussjax.core.text import printable
 from gaussjax.envs.guard import left_threads
@@ -88,12 +88,12 @@ def _main(arguments: Sequence[str] | None) -> None:
             _RUN[type(command)](command)
     except UsageError as error:
         _fail(str(error), 2)
-    except train.FAULTS as error:
+    except FAULTS as error:
         _fail(str(error), 1)
     except KeyboardInterrupt as error:
         # Another Ctrl-C would end the exit itself with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _fail(f"interrupted: {str(error) or 'nothing was written.'}", train.INTERRUPTED)
+        _fail(f"interrupted: {str(error) or 'nothing was written.'}", INTERRUPTED)
     except Exception as error:
         _fail(unexpected(error), 1)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from gaussjax import data, envs, rollout
 from gaussjax.cli.errors import UsageError, usage_errors
 from gaussjax.cli.options import Record, named_values
 from gaussjax.cli.policy_file import made, opened, refuse_existing
-from gaussjax.cli.progress import print_line
+from gaussjax.cli.progress import print_line, typed
 from gaussjax.data import hdf5, minari
 from gaussjax.training.algorithm import exploration_for
 
@@ -66,8 +65,8 @@ def record(command: Record) -> None:
         f"({'uniform' if command.uniform else 'sampled' if command.stochastic else 'deterministic'} actions)"
     )
     words = [f"{option}={value if isinstance(value, str) else json.dumps(value)}" for option, value in chosen.items()]
-    options = f" --environment-options {shlex.join(words)}" if words else ""
-    print_line(f"Next: gaussjax train bc {name} --dataset {place}{options}")
+    options = ("--environment-options", *words) if words else ()
+    print_line(f"next: {typed('train', 'bc', name, '--dataset', place, *options)}")
 
 
 def _spaces(environment: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gaussjax import data, envs, files, rollout, training
-from gaussjax.cli import options, progress
+from gaussjax import data, envs, files, training
+from gaussjax.cli import errors, options, progress
 from gaussjax.cli.errors import UsageError, announce_environments, environment_errors, usage_errors
 from gaussjax.cli.policy_file import evaluate, initial, refuse_import
 from gaussjax.cli.progress import again, print_line
@@ -31,15 +31,6 @@ from gaussjax.training.run.loop import LOCK
 
 # Steps for which an environment of the user is checked before a training.
 _CHECKED_STEPS = 200
-INTERRUPTED, HUNG_UP = 130, 128 + signal.SIGHUP
-FAULTS = (
-    files.PolicyFileError,
-    FloatingPointError,
-    OSError,
-    rollout.EnvironmentStepError,
-    run.TrainingError,
-    sinks.SinkError,
-)
 
 
 class _Curve(NamedTuple):
@@ -225,7 +216,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
                 score=curve.score,
                 outputs=outputs,
             )
-        except FAULTS:
+        except errors.FAULTS:
             print_line(f"Stopped: {progress.remains(folder, command.environment)}")
             raise
         finally:
@@ -240,7 +231,7 @@ def _run(folder: Path, loop: Any, state: Any, command: Any, best: float | None =
         print_line(f"{early}The policy is from {origin}: {float(state.best.score):.4g}")
     if interruption:
         print_line(f"Interrupted: {progress.remains(folder, command.environment)}")
-        sys.exit(HUNG_UP if interruption == signal.SIGHUP else INTERRUPTED)
+        sys.exit(errors.HUNG_UP if interruption == signal.SIGHUP else errors.INTERRUPTED)
     if not parallel.leads():
         return
     # Only the first process evaluates; the others need not wait for it.
@@ -302,7 +293,11 @@ def _loop(command: Any, mesh: Any, start: files.Loaded | None) -> Iterator[Any]:
             if isinstance(config, bc.Config):
                 loop = bc.make(data.read_dataset(command.dataset, *both), bc.make_policy(*both, config), config)
             elif isinstance(config, ppo.Config):
-                loop = ppo.make(environments, config, start, mesh=mesh)
+                try:
+                    loop = ppo.make(environments, config, start, mesh=mesh)
+                except ValueError as error:
+                    # The option has a longer name than the argument.
+                    raise ValueError(re.sub("^policy: ", "initial_policy: ", str(error))) from error
             else:
                 loop = sac.make(environments, config)
             check_memory(loop.policy, config)

@@ -59,7 +59,7 @@ def test_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
 def test_an_initial_policy_for_another_environment_is_refused(tmp_path, capsys):
     path, *_ = saved(tmp_path)
     line = refused(capsys, "train", "ppo", "MountainCarContinuous-v0", "--initial-policy", str(path))
-    assert line.startswith("gaussjax: policy: expected the observation space of the environments, ")
+    assert line.startswith("gaussjax: initial_policy: expected the observation space of the environments, ")
     assert line.endswith("Make the policy with the spaces of the environments, or wrap the environments.")
 
 

@@ -18,8 +18,7 @@ from PIL import Image
 import gaussjax
 from gaussjax.cli import main as cli
 from gaussjax.cli import options, progress
-from gaussjax.cli.errors import own_pip
-from gaussjax.cli.train import INTERRUPTED
+from gaussjax.cli.errors import INTERRUPTED, own_pip
 from gaussjax.training.run import output_files
 from tests.cli.test_errors import SHORT, failed, refused, saved
 from tests.interop import checkpoints

@@ -39,7 +39,7 @@ def test_recorded_files_hold_the_episodes_of_the_policy(policy, capsys, place, o
     assert np.flatnonzero(found.truncated).tolist() == [49, 99, 149]
     returns = np.add.reduceat(found.rewards, [0, 50, 100], dtype=float)
     assert f"{place}: 3 episodes of Pendulum-v1, 150 steps, mean return {returns.mean():.1f} ({sampled} " in said
-    assert f"Next: gaussjax train bc Pendulum-v1 --dataset {place} --environment-options max_steps=50" in said
+    assert f"next: gaussjax train bc Pendulum-v1 --dataset {place} --environment-options max_steps=50" in said
     if "--hold" not in options:
         expected = rollout.evaluate(
             *policy, "Pendulum-v1", episodes=3, seed=3 * EVALUATION_SEED, deterministic=not options,
@@ -64,7 +64,7 @@ def test_uniform_actions_are_recorded_on_the_host_and_in_jax(policy, capsys):
 @pytest.mark.slow
 def test_a_recorded_file_is_cloned_by_the_command_that_is_printed(policy, capsys):
     cli.main(["record", "policy.safetensors", "--episodes", "3", "--out", "recorded.npz"])
-    following = capsys.readouterr().out.rpartition("Next: gaussjax ")[2].split()
+    following = capsys.readouterr().out.rpartition("next: gaussjax ")[2].split()
     small = ["--batch-size", "32", "--evaluation-episodes", "1", "--out", "cloned"]
     cli.main([*following, *small])
     assert "mean return" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 
 import gaussjax
 from gaussjax.cli import main as cli
-from gaussjax.cli.train import HUNG_UP, INTERRUPTED
+from gaussjax.cli.errors import HUNG_UP, INTERRUPTED
 from gaussjax.files import container
 from gaussjax.training import run
 from gaussjax.training.run import checkpoint, loop, output_files

@@ -48,8 +48,8 @@ class Config:
     """Samples in a minibatch; a divisor of num_envs * num_steps."""
     num_epochs: int = 10
     """Passes over the experience in one update."""
-    learning_rate: float | None = None
-    """Initial step size of Adam; by default 1e-3, and 3e-4 with an initial policy."""
+    learning_rate: float = 1e-3
+    """Initial step size of Adam."""
     anneal_learning_rate: bool = True
     """Decrease the step size linearly to zero at total_steps; later updates change nothing, and the first one warns."""
     desired_kl: float | None = None
@@ -60,8 +60,8 @@ class Config:
     """Discount factor."""
     gae_lambda: float = 0.95
     """Lambda of the generalised advantage estimate."""
-    clip_range: float = 0.2
-    """Largest deviation of the probability ratio from 1."""
+    clip_range: float | None = None
+    """Largest deviation of the probability ratio from 1; by default 0.2, and 0.1 with an initial policy."""
     value_clip_range: float | None = None
     """Largest change of a predicted value in one update, or None for no limit."""
     entropy_coefficient: float = 0.0
@@ -97,8 +97,8 @@ class Config:
     std: Literal["parameter", "state", "gsde"] = "parameter"
     """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
     initial_log_std: float | None = None
-    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; a fifth of the
-    Box's width for an initial policy without a critic; that of the file for one with a critic."""
+    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; 0.3 of the Box's
+    width for an initial policy without a critic; that of the file for one with a critic."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
     hold: int | None = None
@@ -179,8 +179,8 @@ class Hyperparameters(NamedTuple):
     @classmethod
     def of(cls, config: Config) -> Hyperparameters:
         """The hyperparameters of a config as float32 scalars."""
-        if config.learning_rate is None:
-            config = dataclasses.replace(config, learning_rate=1e-3)
+        if config.clip_range is None:
+            config = dataclasses.replace(config, clip_range=0.2)
         return cls(*(jnp.asarray(getattr(config, name), jnp.float32) for name in cls._fields))
 
 

@@ -20,8 +20,10 @@ from gaussjax.policy import Params, Policy
 from gaussjax.training.algorithm import check_argument, observation_keys, spaces_of
 from gaussjax.training.ppo.config import Config
 
-# A larger step size may lose in one update what a trained policy can.
-_LEARNING_RATE = 3e-4
+# A new policy has little to lose in an update; a trained one may lose all it can with twice this clip range.
+_CLIP_RANGE = 0.1
+# Share of the Box's width that is the std of a clone at first. With less of it PPO learns more slowly, and loses more.
+_STD = 0.3
 # Updates that train the critic alone, before the others change the policy too.
 _WARMUP = 3
 # An initial log_std keeps this share of the width from smooth bounds, where its gradient is small.
@@ -89,7 +91,7 @@ def start(loaded: files.Loaded, environments: Any, config: Config) -> tuple[Star
     log_std = config.initial_log_std
     if log_std is None and is_new:
         # The std of a clone says how well it fits the data, not how much to explore.
-        log_std = _log_fifth(policy)
+        log_std = _new_log_std(policy)
     explores = log_std is not None and hasattr(actor, "gaussian_head")
     if explores:
         actor = _exploring(actor, loaded.params["params"], options, log_std)
@@ -117,8 +119,8 @@ def start(loaded: files.Loaded, environments: Any, config: Config) -> tuple[Star
     if warmup is None:
         warmup = _WARMUP if is_critic(policy) is not None else 0
     decided = {"critic_warmup": warmup, "normalize_observations": statistics is not None}
-    rate = _LEARNING_RATE if config.learning_rate is None else config.learning_rate
-    config = dataclasses.replace(config, **decided, learning_rate=rate)
+    clip_range = _CLIP_RANGE if config.clip_range is None else config.clip_range
+    config = dataclasses.replace(config, **decided, clip_range=clip_range)
     return Start(policy, loaded.params, statistics, keys, is_new, explores), config
 
 
@@ -131,13 +133,13 @@ def _has_value(policy: Policy) -> bool:
     return "value" in jax.eval_shape(outputs, jax.random.key(0))
 
 
-def _log_fifth(policy: Policy) -> float:
-    """Logarithm of a fifth of the width of the Box, as a geometric mean over the actions; 0 without bounds."""
+def _new_log_std(policy: Policy) -> float:
+    """Logarithm of a share of the width of the Box, as a geometric mean over the actions; 0 without bounds."""
     # A squash stretches the interval from -1 to 1 to the Box.
     low, high = (-1.0, 1.0) if policy.kind.saturation_margin else spaces.bounds(policy.spec.action_space)
     widths = np.subtract(high, low)
     widths = widths[np.isfinite(widths)]
-    return float(np.mean(np.log(widths / 5.0))) if widths.size else 0.0
+    return float(np.mean(np.log(_STD * widths))) if widths.size else 0.0
 
 
 def _exploring(actor: Any, params: Any, options: dict[str, Any], log_std: Any) -> Any:

@@ -49,15 +49,15 @@ def trained(network, environment=HIDDEN, factory=gaussjax.gaussian, space=None, 
 # Each start with its environment and the std of its first actions.
 GRAPH = networks.Graph([{"name": "body", "layers": [8, "tanh"]}], value="body")
 STARTS = {
-    "mlp": (lambda: trained(MLP((8,), std="state"), clip_actions=True), HIDDEN, 0.4),
-    "lstm": (lambda: trained(networks.LSTM(4, sizes=(8,))), HIDDEN, 0.4),
-    "state": (lambda: trained(MLP((8,)), PRIVILEGED, space=STATE), PRIVILEGED, 0.4),
-    "dict": (lambda: trained(MLP((8,)), PRIVILEGED), PRIVILEGED, 0.4),
+    "mlp": (lambda: trained(MLP((8,), std="state"), clip_actions=True), HIDDEN, 0.6),
+    "lstm": (lambda: trained(networks.LSTM(4, sizes=(8,))), HIDDEN, 0.6),
+    "state": (lambda: trained(MLP((8,)), PRIVILEGED, space=STATE), PRIVILEGED, 0.6),
+    "dict": (lambda: trained(MLP((8,)), PRIVILEGED), PRIVILEGED, 0.6),
     "critic": (lambda: trained(ActorCritic(MLP((8,)), (8,)), reduction="mean"), HIDDEN, np.exp(0.1)),
     "own": (lambda: trained(Own()), HIDDEN, np.exp(-0.4)),
     "bounds": (lambda: trained(MLP((), log_std_bounds=(-3.0, -1.0), initial_log_std=-2.0)), HIDDEN, np.exp(-1.1)),
-    "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 0.4),
-    "squashed": (lambda: trained(MLP((8,)), factory=gaussjax.squashed_gaussian), HIDDEN, 0.4),
+    "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 0.6),
+    "squashed": (lambda: trained(MLP((8,)), factory=gaussjax.squashed_gaussian), HIDDEN, 0.6),
     "gsde": (lambda: trained(MLP((8,), std="gsde"), factory=gaussjax.squashed_gaussian), HIDDEN, None),
     "graph": (lambda: trained(GRAPH), HIDDEN, np.exp(0.1)),
 }
@@ -164,8 +164,8 @@ def test_the_step_size_stays_while_the_policy_does():
     """Without a divergence a step size that adapts to it would grow without need."""
     loop = ppo.make(HIDDEN, ppo.Config(**SHORT, critic_warmup=1, desired_kl=0.01), STARTS["mlp"][0]())
     state, _ = loop.step(loop.init(jax.random.key(0)))
-    assert float(state.hyperparameters.learning_rate) == np.float32(3e-4)
-    assert float(loop.step(state)[0].hyperparameters.learning_rate) != np.float32(3e-4)
+    assert float(state.hyperparameters.learning_rate) == np.float32(1e-3)
+    assert float(loop.step(state)[0].hyperparameters.learning_rate) != np.float32(1e-3)
 
 
 class Plain:
