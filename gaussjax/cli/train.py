@@ -28,7 +28,7 @@ from gaussjax.core import untrusted
 from gaussjax.data import minari
 from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
-from gaussjax.training.algorithm import check_memory
+from gaussjax.training.algorithm import CELLS, check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 from gaussjax.training.run.loop import LOCK
 
@@ -190,7 +190,8 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 def _curve(command: Any) -> _Curve:
     curve = _CLONING if isinstance(command, options.TrainBC) else _Curve()
-    if curve is _CLONING and command.config.loss == "mean_squared_error":
+    squared = curve is _CLONING and bc.config.with_loss(command.config, command.config.network in CELLS).loss != "log_prob"
+    if squared:
         curve = curve._replace(labels=("epochs", "minus the mean squared error of the actions"))
     if not command.evaluate_every:
         return curve
