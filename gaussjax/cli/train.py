@@ -190,7 +190,7 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 def _curve(command: Any) -> _Curve:
     curve, config = _CLONING if isinstance(command, options.TrainBC) else _Curve(), command.config
-    if curve is _CLONING and bc.config.with_loss(config, config.network in CELLS).loss == "mean_squared_error":
+    if curve is _CLONING and config.with_loss(config.network in CELLS).loss == "mean_squared_error":
         curve = curve._replace(labels=("epochs", "minus the mean squared error of the actions"))
     if not command.evaluate_every:
         return curve

@@ -100,6 +100,13 @@ class Config:
                 f"Choose one such as {math.gcd(self.batch_size, self.sequence_length)}."
             )
 
+    def with_loss(self, recurrent: bool) -> Config:
+        """The config with the loss that its None stands for."""
+        # The likelihood weighs rows at rest, which a teacher repeats exactly, far above its movements. A policy with
+        # memory then imitates the movements too coarsely to reach the rest (`benchmarks/cloning_shares.py`).
+        default = "mean_squared_error" if recurrent else "log_prob"
+        return dataclasses.replace(self, loss=self.loss or default)
+
 
 class Learner(NamedTuple):
     """Parameters and optimizer state of cloning.
@@ -184,14 +191,6 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
     clip = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
     return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False, **clip)
-
-
-def with_loss(config: Config, recurrent: bool) -> Config:
-    """The config with the loss that its None stands for."""
-    # The likelihood weighs rows at rest, which a teacher repeats exactly, far above its movements. A policy with memory
-    # then imitates the movements too coarsely to reach the rest (HiddenVelocityPendulum, `benchmarks/cloning_shares`).
-    default = "mean_squared_error" if recurrent else "log_prob"
-    return dataclasses.replace(config, loss=config.loss or default)
 
 
 def first_best(params: Params) -> Best:

@@ -18,7 +18,7 @@ from gaussjax.data import Episodes
 from gaussjax.policy import Policy, checks
 from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import Algorithm, check_argument, check_reduction, counted, without_pixels
-from gaussjax.training.bc.config import Best, Config, Learner, State, first_best, with_loss
+from gaussjax.training.bc.config import Best, Config, Learner, State, first_best
 from gaussjax.training.bc.samples import Chunks, Samples, Source, has_images, split, statistics
 from gaussjax.training.bc.update import make_assess, make_evaluate, make_learn, make_optimizer
 
@@ -85,7 +85,7 @@ def make(
     check_reduction(policy)
     config = without_pixels(config, policy)
     recurrent = bool(jax.tree.leaves(policy.initial_carry((1,))))
-    config = with_loss(config, recurrent)
+    config = config.with_loss(recurrent)
     space = policy.spec.observation_space
     data.check(dataset, space, policy.spec.action_space)
     _refuse_options(dataset, config, recurrent, space)
