@@ -101,7 +101,14 @@ class Config:
             )
 
     def with_loss(self, recurrent: bool) -> Config:
-        """The config with the loss that its None stands for."""
+        """The config with the loss that its None stands for.
+
+        Args:
+            recurrent: Whether the policy has a carry.
+
+        Returns:
+            The config, with the squared error for a recurrent policy and the density for all others.
+        """
         # The likelihood weighs rows at rest, which a teacher repeats exactly, far above its movements. A policy with
         # memory then imitates the movements too coarsely to reach the rest (`benchmarks/cloning_shares.py`).
         default = "mean_squared_error" if recurrent else "log_prob"
