@@ -49,15 +49,17 @@ class Case(NamedTuple):
     weighted: bool = False
 
 
-# The log-likelihood of a policy with memory rises slowly and unevenly.
-_MEMORY = ("--network", "lstm", "--sequence-length", "32", "--patience", "60", "--total-epochs", "400")
+# The likelihood weighs the rows at rest, which the teacher repeats exactly, far above the rows of the swing.
+_SQUARED = ("--loss", "mean_squared_error", *_SMALL)
 CASES = {
     "pendulum": Case("MLP", "pendulum-ppo", "Pendulum-v1", least=0.95),
     "halfcheetah": Case(
         "MLP", "halfcheetah-ppo", "HalfCheetah-v5", ("--hidden-sizes", "256", "256", *_SMALL), least=0.95
     ),
-    "hidden-mlp": Case("MLP, velocity hidden", "pendulum-ppo", learning.HIDDEN, most=0.6),
-    "hidden-lstm": Case("LSTM, velocity hidden", "pendulum-ppo", learning.HIDDEN, _MEMORY, least=0.9),
+    "hidden-mlp": Case("MLP, velocity hidden", "pendulum-ppo", learning.HIDDEN, _SQUARED, most=0.6),
+    "hidden-lstm": Case(
+        "LSTM, velocity hidden", "pendulum-ppo", learning.HIDDEN, ("--network", "lstm", *_SQUARED), least=0.9
+    ),
     "pixels": Case(
         "CNN, three frames", "pendulum-ppo", _PIXELS, ("--network", "cnn", "--augment", "1", *_SMALL), least=0.8
     ),

@@ -200,7 +200,7 @@ def _help(option: options.Option, text: str) -> str:
 
 def _required(form: Any) -> Any:
     """Type of a value that is not None."""
-    return typing.get_args(form)[0] if typing.get_origin(form) is types.UnionType else form
+    return typing.get_args(form)[0] if typing.get_origin(form) in (types.UnionType, typing.Union) else form
 
 
 def _metavar(option: options.Option) -> str:

@@ -25,7 +25,7 @@ from gaussjax.cli.policy_file import evaluate, initial, refuse_import
 from gaussjax.cli.progress import again, print_line
 from gaussjax.envs.guard import closing
 from gaussjax.training import bc, parallel, ppo, run, sac
-from gaussjax.training.algorithm import check_memory
+from gaussjax.training.algorithm import CELLS, check_memory
 from gaussjax.training.run import checkpoint, learning_curve, output_files, sinks
 from gaussjax.training.run.loop import LOCK
 
@@ -177,8 +177,8 @@ def _owner_errors(option: str) -> Iterator[None]:
 
 
 def _curve(command: Any) -> _Curve:
-    curve = _CLONING if isinstance(command, options.TrainBC) else _Curve()
-    if curve is _CLONING and command.config.loss == "mean_squared_error":
+    curve, config = _CLONING if isinstance(command, options.TrainBC) else _Curve(), command.config
+    if curve is _CLONING and config.with_loss(config.network in CELLS).loss == "mean_squared_error":
         curve = curve._replace(labels=("epochs", "minus the mean squared error of the actions"))
     if not command.evaluate_every:
         return curve

@@ -36,8 +36,9 @@ class Config:
     """Step size of Adam."""
     weight_decay: float = 0.0
     """Fraction of each kernel that a gradient step removes, times the step size, as in AdamW; biases are left alone."""
-    loss: Literal["log_prob", "mean_squared_error"] = "log_prob"
-    """Maximise the log-density of the recorded actions, or minimise the squared error of the deterministic action."""
+    loss: Literal["log_prob", "mean_squared_error"] | None = None
+    """Log-density of the recorded actions, or squared error of the deterministic action; None is the squared error for
+    a recurrent policy and the density for all others."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     variance_weight: float = 0.5
@@ -76,7 +77,7 @@ class Config:
     def __post_init__(self) -> None:
         counts = ("total_epochs", "batch_size", "patience", "chunk_size", "sequence_length", "recurrent_size")
         check_options(self, counts, ("learning_rate",))
-        known = (("loss", _LOSSES), ("network", _NETWORKS), ("policy", KINDS), ("std", _STDS))
+        known = (*([("loss", _LOSSES)] if self.loss else []), ("network", _NETWORKS), ("policy", KINDS), ("std", _STDS))
         for name, choices in known:
             if getattr(self, name) not in choices:
                 choose(dict.fromkeys(choices), getattr(self, name), name)
@@ -98,6 +99,20 @@ class Config:
                 f"sequence_length: expected a divisor of batch_size = {self.batch_size}, got {self.sequence_length}. "
                 f"Choose one such as {math.gcd(self.batch_size, self.sequence_length)}."
             )
+
+    def with_loss(self, recurrent: bool) -> Config:
+        """The config with the loss that its None stands for.
+
+        Args:
+            recurrent: Whether the policy has a carry.
+
+        Returns:
+            The config, with the squared error for a recurrent policy and the density for all others.
+        """
+        # The likelihood weighs rows at rest, which a teacher repeats exactly, far above its movements. A policy with
+        # memory then imitates the movements too coarsely to reach the rest (`benchmarks/cloning_shares.py`).
+        default = "mean_squared_error" if recurrent else "log_prob"
+        return dataclasses.replace(self, loss=self.loss or default)
 
 
 class Learner(NamedTuple):

@@ -85,6 +85,7 @@ def make(
     check_reduction(policy)
     config = without_pixels(config, policy)
     recurrent = bool(jax.tree.leaves(policy.initial_carry((1,))))
+    config = config.with_loss(recurrent)
     space = policy.spec.observation_space
     data.check(dataset, space, policy.spec.action_space)
     _refuse_options(dataset, config, recurrent, space)

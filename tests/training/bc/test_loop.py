@@ -101,6 +101,15 @@ def test_squared_error_is_of_the_deterministic_action_in_units_of_the_action(pol
     assert later["score"] > 0.2 * metrics["score"]
 
 
+@pytest.mark.parametrize(("network", "loss"), [("mlp", "log_prob"), ("gru", "mean_squared_error")])
+def test_the_default_loss_of_a_recurrent_policy_is_the_squared_error(network, loss):
+    dataset = recorded(16, 2)
+    options = {"network": network, "sequence_length": 4, "burn_in": 0, "recurrent_size": 4}
+    (one, before), (two, after) = (trained(loop_of(dataset, **options, **more), 1) for more in ({}, {"loss": loss}))
+    same((one.learner, before), (two.learner, after))
+    assert before["score"] == pytest.approx(before["log_prob"]) if network == "mlp" else before["score"] < 0
+
+
 @gaussjax.distributions.register
 class Laplace(gaussjax.distributions.Distribution):
     """A distribution of one's own, without `stddev`."""

@@ -151,7 +151,8 @@ def nested(count):
 
 @pytest.mark.parametrize("network", ["mlp", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_nested_observations_keep_their_dtypes_and_only_floats_have_statistics(network):
-    loop = loop_of(nested(64), space=NESTED, network=network, sequence_length=4, augment=1)
+    options = {"network": network, "sequence_length": 4, "augment": 1, "loss": "log_prob"}
+    loop = loop_of(nested(64), space=NESTED, **options)
     state, metrics = trained(loop, 20)
     statistics = state.observation_statistics
     assert statistics["camera"] is statistics["more"]["mode"] is None
