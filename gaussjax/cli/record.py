@@ -67,7 +67,7 @@ def record(command: Record) -> None:
     )
     words = [f"{option}={value if isinstance(value, str) else json.dumps(value)}" for option, value in chosen.items()]
     options = f" --environment-options {shlex.join(words)}" if words else ""
-    print_line(f"Next: gaussjax train bc {name} --dataset {place}{options}")
+    print_line(f"Next: gaussjax train bc {name} --dataset {shlex.quote(place)}{options}")
 
 
 def _spaces(environment: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:
