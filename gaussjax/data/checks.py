@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from gaussjax import spaces
-from gaussjax.core.text import FileError
+from gaussjax.core.text import FileError, quoted
 from gaussjax.data.episodes import Episodes, Rows, chunks, is_on_disk
 from gaussjax.policy.strict import Limits, action_limits, element_limits
 from gaussjax.spaces.arrays import storage
@@ -116,7 +117,7 @@ def check(episodes: Episodes, observation_space: Any, action_space: Any, where: 
         gaussjax.core.text.FileError: dataset: actions: expected actions within the Box from [-1.0] to [1.0], got ...
     """
     # As if they were on disk, leaves in memory are converted slice by slice.
-    sliced = jax.tree.map(lambda leaf: _sliced(array(leaf, where)), episodes)
+    sliced = jax.tree.map(_sliced, arrays_of(episodes, where))
     for leaf in jax.tree.leaves(checked(sliced, observation_space, action_space, where)):
         for part in chunks(leaf):
             leaf[part]
@@ -128,7 +129,7 @@ def _sliced(leaf: Any) -> Rows:
 
 def checked(episodes: Episodes, observation_space: Any, action_space: Any, where: str) -> Episodes:
     """Episodes in the dtypes of the spaces: leaves in memory are checked, and leaves on disk when they are read."""
-    arrays = jax.tree.map(lambda leaf: array(leaf, where), episodes)
+    arrays = arrays_of(episodes, where)
     count = len(arrays.actions)
     for name, tree in arrays._asdict().items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -154,12 +155,49 @@ def checked(episodes: Episodes, observation_space: Any, action_space: Any, where
     return Episodes(**found)
 
 
-def array(value: Any, name: str) -> Any:
+def arrays_of(episodes: Episodes, where: str) -> Episodes:
+    """Episodes whose leaves are arrays, with a list of rows as one array."""
+    return Episodes(*(
+        None if value is None else arrays(value, f"{where}: {field}", nested=field == "observations")
+        for field, value in episodes._asdict().items()
+    ))  # fmt: skip
+
+
+def arrays(value: Any, name: str, nested: bool) -> Any:
+    """A pytree of arrays over time; a list of dicts, one for each step, becomes a dict of arrays.
+
+    Raises:
+        FileError: A leaf is no array of real numbers, or there are several where only `nested` fields have them.
+    """
+    if isinstance(value, (Mapping, tuple)) and not nested:
+        raise FileError(f"{name}: expected one array, got several. Only observations have parts.")
+    if isinstance(value, list) and value and all(isinstance(step, Mapping) for step in value):
+        for i, step in enumerate(value):
+            if set(step) != set(value[0]):
+                keys = [quoted(sorted(map(str, each))) for each in (value[0], step)]
+                raise FileError(
+                    f"{name}: expected the keys {keys[0]} as in step 0, got {keys[1]} in step {i}. Give all steps the "
+                    f"same keys."
+                )
+        value = {part: [step[part] for step in value] for part in value[0]}
+    if isinstance(value, Mapping):
+        if value and set(value) == {f"_index_{i}" for i in range(len(value))}:
+            value = tuple(value[f"_index_{i}"] for i in range(len(value)))
+        else:
+            return {str(part): arrays(values, f"{name}[{part!r}]", nested) for part, values in value.items()}
+    if isinstance(value, tuple):
+        return tuple(arrays(values, f"{name}[{i}]", nested) for i, values in enumerate(value))
+    return _array(value, name)
+
+
+def _array(value: Any, name: str) -> Any:
     """Converts a value to an array of real numbers with a row for each step; arrays on disk stay there."""
     try:
         found = value if is_on_disk(value) else np.asarray(value)
     except ValueError as error:
         raise FileError(f"{name}: expected rows of equal length, got others. Pad or split them first.") from error
+    except (TypeError, RuntimeError) as error:  # Such as a tensor of PyTorch that requires gradients.
+        raise FileError(f"{name}: expected an array that NumPy can convert, got another: {error}") from error
     masked = isinstance(value, np.ma.MaskedArray)
     real = found.dtype.kind in "fiub" or found.dtype.name == "bfloat16"
     if masked or not real or not found.shape:
@@ -182,10 +220,11 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
         return jax.tree_util.tree_map_with_path(unfitted, tree)
     first = jax.tree.map(lambda leaf: np.asarray(leaf[:1]).astype(leaf.dtype.newbyteorder("=")), tree)
     try:
-        cast, _ = spaces.cast(space, first, f"{where}: {name}")
+        # The errors contain code with the name, so that the source is added to them afterwards.
+        cast, _ = spaces.cast(space, first, name)
     except (TypeError, ValueError) as error:
-        raise FileError(str(error)) from error
-    limits = {path: limit for path, _, limit in element_limits(space, cast, "")}
+        raise FileError(f"{where}: {error}") from error
+    limits = {path: limit._replace(repair=_CORRECT) for path, _, limit in element_limits(space, cast, "")}
 
     def fitted(path: Any, stored: Any, leaf: Any) -> Form:
         limit, dtype = limits.get(jax.tree_util.keystr(path)), np.dtype(stored.dtype)

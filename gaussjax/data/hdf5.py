@@ -31,10 +31,10 @@ def read(file: BinaryIO, size: int) -> dict[str, Any] | list[tuple[str, dict[str
     names = list(opened.root)
     groups = [name for name in names if re.fullmatch(r"episode_\d+", name)]
     if "data" in names and not FIELDS & {*names}:
-        data = opened.item(opened.root, "data")
-        return [(f"data/{name}", opened.fields(opened.item(data, name))) for name in _ordered(data)]
+        data = opened.group(opened.root, "data")
+        return [(f"data/{name}", opened.fields(opened.group(data, name))) for name in _ordered(data)]
     if groups:
-        return [(name, opened.fields(opened.item(opened.root, name))) for name in _ordered(groups)]
+        return [(name, opened.fields(opened.group(opened.root, name))) for name in _ordered(groups)]
     return opened.fields(opened.root)
 
 
@@ -68,12 +68,17 @@ class _Reader:
         if self.visited * _LEAST_BYTES > self.size:
             raise FileError(f"expected at most {self.size // _LEAST_BYTES:,} groups and arrays, got more")
         h5py = imported()
-        if not isinstance(group, h5py.Group):
-            raise FileError(f"expected a group with {quoted(name)}, got an array")
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise FileError(f"expected {quoted(name)} in the file itself, got a {type(link).__name__}. Copy it there")
         return group[name]
+
+    def group(self, parent: Any, name: str) -> Any:
+        """A group of this very file."""
+        found = self.item(parent, name)
+        if not isinstance(found, imported().Group):
+            raise FileError(f"expected {quoted(name)} as a group, got a {type(found).__name__}")
+        return found
 
     def fields(self, group: Any) -> dict[str, Any]:
         """Arrays of the known fields of a group, with slashes in the names of their parts; None for other names."""
@@ -92,6 +97,8 @@ class _Reader:
         if isinstance(item, imported().Dataset):
             yield name, self.rows(item, name)
             return
+        if not isinstance(item, imported().Group):
+            raise FileError(f"expected {name} as an array or a group, got a {type(item).__name__}")
         for part in item:
             yield from self.arrays(self.item(item, part), f"{name}/{part}", depth + 1)
 

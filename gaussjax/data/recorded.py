@@ -15,8 +15,8 @@ import numpy as np
 from gaussjax.core import untrusted
 from gaussjax.core.text import FileError, printable, quoted
 from gaussjax.data import hdf5, minari, npz
-from gaussjax.data.checks import array, checked, in_memory
-from gaussjax.data.episodes import IN_MEMORY, NAMES, Episodes, Rows, is_on_disk, joined
+from gaussjax.data.checks import arrays, checked, in_memory
+from gaussjax.data.episodes import FIELDS, IN_MEMORY, NAMES, Episodes, Rows, is_on_disk, joined
 
 _LONGEST_LINE = 2**22
 
@@ -34,7 +34,7 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
               `terminated`, `terminals`, `dones`), `truncations` (or `truncated`, `timeouts`), `starts` and `weights`;
               the parts of a Dict space are named `observations/NAME`;
             - an `.hdf5` or `.h5` file with these names, or in the layout of D4RL, robomimic or Minari;
-            - a `.csv` file with columns `observation_0`, … and `action_0`, …;
+            - a `.csv` file with columns `observation_0`, … and `action_0`, …, and perhaps the other names;
             - `minari:NAME` for a dataset in Minari's local store, or a dataset object of Minari;
             - a list with a dict, or a pair of observations and actions, for each episode;
             - `Episodes`.
@@ -155,17 +155,15 @@ def _from_memory(source: Sequence[Any], where: str) -> Iterator[tuple[str, dict[
 
 def _named(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Fields of `Episodes` by the names of a source; names with slashes become dicts, and leaves arrays."""
-    nested = _nested(given, where)
+    tree = _nested(given, where)
     found = {}
     for field, names in NAMES.items():
-        name = next((name for name in names if nested.get(name) is not None), None)
+        name = next((name for name in names if tree.get(name) is not None), None)
         if name is not None:
-            found[field] = _arrays(nested[name], f"{where}: {name}")
+            found[field] = arrays(tree[name], f"{where}: {name}", nested=field == "observations")
     if not {"observations", "actions"} <= set(found) or not jax.tree.leaves(found["observations"]):
         names = quoted(sorted(map(str, given)))
         raise FileError(f"{where}: expected observations and actions, got {names}. Rename the arrays.")
-    if isinstance(found["actions"], (dict, tuple)):
-        raise FileError(f"{where}: actions: expected one array, got several. A Gaussian policy acts on one Box.")
     return found
 
 
@@ -183,20 +181,6 @@ def _nested(given: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise FileError(f"{where}: {quoted(name)}: expected each name once, got an array and parts of it.")
         node[last] = value
     return found
-
-
-def _arrays(value: Any, name: str) -> Any:
-    """A pytree of arrays over time; a list of dicts, one for each step, becomes a dict of arrays."""
-    if isinstance(value, list) and value and all(isinstance(step, Mapping) for step in value):
-        value = {part: [step.get(part) for step in value] for part in value[0]}
-    if isinstance(value, Mapping):
-        if value and set(value) == {f"_index_{i}" for i in range(len(value))}:
-            value = tuple(value[f"_index_{i}"] for i in range(len(value)))
-        else:
-            return {str(part): _arrays(values, f"{name}[{part!r}]") for part, values in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_arrays(values, f"{name}[{i}]") for i, values in enumerate(value))
-    return array(value, name)
 
 
 def _joined(episodes: list[tuple[str, dict[str, Any]]], where: str) -> dict[str, Any]:
@@ -269,12 +253,13 @@ def _episodes(fields: dict[str, Any], where: str) -> Episodes:
 
 
 def _read_csv(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
-    rows = csv.reader(_lines(file))
+    rows = csv.reader(_lines(file), skipinitialspace=True)
     header = next(rows, [])
     if len(set(header)) < len(header):
         raise ValueError("expected columns with different names, got equal ones")
     numbers = (number for row in rows if row for number in _numbers(row, len(header), f"line {rows.line_num}"))
-    values = np.fromiter(numbers, np.float32).reshape(-1, max(1, len(header)))
+    with np.errstate(over="ignore"):  # Numbers beyond float32 become infinite, which the checks refuse.
+        values = np.fromiter(numbers, np.float32).reshape(-1, max(1, len(header)))
     columns = {}
     for plural, singular in (("observations", "observation_"), ("actions", "action_")):
         named = {name: i for i, name in enumerate(header) if name.startswith(singular)}
@@ -282,7 +267,7 @@ def _read_csv(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         if set(named) != set(wanted) or not named:
             raise ValueError(f"expected columns {singular}0, {singular}1, …, got {quoted(header)}")
         columns[plural] = values[:, [named[name] for name in wanted]]
-    return columns
+    return columns | {name: values[:, i] for i, name in enumerate(header) if name in FIELDS}
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
@@ -293,7 +278,8 @@ def _lines(file: BinaryIO) -> Iterator[str]:
             return
         if len(line) > _LONGEST_LINE:
             raise ValueError(f"expected lines of at most {_LONGEST_LINE:,} bytes, got more in line {number}")
-        yield line.decode()
+        # Spreadsheets begin a file with a byte order mark.
+        yield line.decode("utf-8-sig" if number == 1 else "utf-8")
 
 
 def _numbers(row: list[str], count: int, place: str) -> list[float]:

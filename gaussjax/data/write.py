@@ -12,6 +12,7 @@ import numpy as np
 from gaussjax.core import atomic_file
 from gaussjax.core.text import quoted
 from gaussjax.data import hdf5
+from gaussjax.data.checks import arrays_of
 from gaussjax.data.episodes import NAMES, Episodes, chunks
 
 _WRITTEN = {**{field: names[0] for field, names in NAMES.items()}, "terminated": "terminations"}
@@ -29,7 +30,9 @@ def write(path: str | Path, episodes: Episodes) -> None:
         episodes: Episodes in memory or on disk.
 
     Raises:
-        ValueError: The path has another ending, or the name of an observation has a slash.
+        TypeError: `episodes` is something else, such as a list.
+        ValueError: The path has another ending, a leaf is no array of real numbers, or the name of an observation has
+            a slash.
         OSError: The file cannot be written.
         ModuleNotFoundError: The format needs h5py.
 
@@ -42,7 +45,11 @@ def write(path: str | Path, episodes: Episodes) -> None:
         (5, 2)
     """
     path, leaves = Path(path), {}
-    for field, tree in episodes._asdict().items():
+    if not isinstance(episodes, Episodes):
+        raise TypeError(
+            f"episodes: expected Episodes, got {type(episodes).__name__}. Give the result of read_dataset for it."
+        )
+    for field, tree in arrays_of(episodes, "episodes")._asdict().items():
         leaves.update(_named(_WRITTEN[field], tree))
     suffix = path.suffix.lower()
     if suffix not in (".npz", ".hdf5", ".h5"):
@@ -57,7 +64,10 @@ def _named(name: str, tree: Any) -> dict[str, Any]:
     if isinstance(tree, tuple):
         tree = {f"_index_{i}": part for i, part in enumerate(tree)}
     if not isinstance(tree, Mapping):
-        return {} if tree is None else {name: tree}
+        if tree is None:
+            return {}
+        # Neither format has bfloat16.
+        return {name: tree.astype(np.float32) if tree.dtype.name == "bfloat16" else tree}
     found: dict[str, Any] = {}
     for part, inner in tree.items():
         if "/" in str(part):

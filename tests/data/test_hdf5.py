@@ -132,6 +132,11 @@ def circle(file, name):
     file[name] = np.zeros((sum(LENGTHS), 2))
 
 
+def episodes_as_array(file, name):
+    file.clear()
+    file["data"] = np.zeros(3)
+
+
 HUGE = {"shape": (2**40, 2), "chunks": (2**16, 2)}
 HOSTILE = {
     "external link": (dict(actions=h5py.ExternalLink("/etc/passwd", "/")), "in the file itself, got a ExternalLink"),
@@ -148,6 +153,8 @@ HOSTILE = {
     "compressed zeros": (dict(actions=dataset(**HUGE, compression="gzip")), "Save them uncompressed"),
     "a circle of groups": (dict(speed=circle), "at most .* groups"),
     "missing": (dict(actions=None), "expected observations and actions, got"),
+    "a type": (dict(actions=np.dtype("f4")), "expected actions as an array or a group, got a Datatype"),
+    "an array of episodes": (dict(actions=episodes_as_array), "expected 'data' as a group, got a Dataset"),
     "a group": (dict(actions=lambda file, name: file.create_group(name)), "expected observations and actions, got"),
 }  # fmt: skip
 

@@ -135,6 +135,9 @@ def test_other_shapes_of_a_row_are_reshaped():
         "actions": np.zeros(4),
     }
     found = data.read_dataset(given, space, Box(-1.0, 1.0, (1,)))
+    rows = data.read_dataset(data.Episodes(found.observations, found.actions.tolist(), [[1], [0], [1], [0]]))
+    assert rows.actions.shape == (4, 1)
+    assert rows.starts.tolist() == [True, False, True, False]
     assert [leaf.shape for leaf in found.observations] == [(4, 2, 3), (4, 2), (4, 1)]
     assert found.actions.shape == (4, 1)
 
@@ -144,9 +147,11 @@ def test_reads_npz_csv_and_dicts_alike(tmp_path):
     done = np.array([[0.5], [0.25], [-1.0]], np.float32)
     np.savez_compressed(tmp_path / "data.npz", observations=np.asfortranarray(seen), actions=done, infos=[object()])
     (tmp_path / "data.NPZ").write_bytes((tmp_path / "data.npz").read_bytes())
-    lines = ["action_0,observation_1,observation_0,reward"]
-    lines += [f"{a[0]},{o[1]},{o[0]},0" for o, a in zip(seen, done, strict=True)]
-    (tmp_path / "data.csv").write_text("\n".join(lines))
+    lines = ["action_0, observation_1,observation_0,reward,weights"]
+    lines += [f"{a[0]},{o[1]},{o[0]},0, 0.5" for o, a in zip(seen, done, strict=True)]
+    # A spreadsheet begins its files with a byte order mark.
+    (tmp_path / "data.csv").write_text("\n".join(lines), "utf-8-sig")
+    assert data.read_dataset(tmp_path / "data.csv").weights.tolist() == [0.5] * 3
     # Minari keeps the observation after the last action.
     longer = {"observations": np.concatenate([seen, [[9, 9]]]), "actions": done}
     for source in (tmp_path / "data.npz", tmp_path / "data.NPZ", str(tmp_path / "data.csv"), longer):
@@ -190,7 +195,7 @@ BAD = {
     "outside the Box": (changed(2, "actions", put((0, 1), 1.5)), r"actions: expected actions within the Box from "
                         r"\[-1.0, -1.0\] to \[1.0, 1.0\], got 1.5 in episode 2, step 0 .* Clip them to the Box"),
     "no element": (changed(0, "observations/mode", put(1, 3)), r"'mode'\]: expected elements of Discrete.* got 3 in "
-                   "episode 0, step 1"),
+                   "episode 0, step 1 .*Correct the values"),
     "a wide integer": (changed(0, "observations/mode", put(1, 2**32)), "got 4294967296 in episode 0, step 1"),
     "a wide pixel": (changed(0, "observations/camera", lambda leaf: put((1, 0, 0, 0), 256)(leaf.astype(int))),
                      "got 256 in episode 0, step 1"),
@@ -215,13 +220,22 @@ BAD = {
                               r"with the keys \['camera', 'mode', 'speed'\], got the keys \['camera', 'hand'"),
     "float pixels": (lambda: {**FLAT, "observations/camera": FLAT["observations/camera"] / 255.0}, r"\['camera'\]: "
                      r"expected integers from 0 to 255, got float64"),
-    "float modes": (lambda: {**FLAT, "observations/mode": FLAT["rewards"]}, r"\['mode'\]: expected integers for Disc"),
+    "float modes": (lambda: {**FLAT, "observations/mode": FLAT["rewards"]}, r"\['mode'\]: expected integers for Disc"
+                    r".* Use observations\['mode'\]\.astype"),
     "other shapes": (lambda: {**FLAT, "actions": np.zeros((TOTAL, 3))}, r"actions: expected \(..., 2\), got \(1, 3\)"),
     "several rewards": (lambda: {**FLAT, "rewards": np.zeros((TOTAL, 2))}, r"rewards: expected rows of shape \(\)"),
     "negative weights": (lambda: {**FLAT, "weights": -np.ones(TOTAL)}, "weights: expected weights of 0 or more, got"),
     "no first start": (lambda: {**FLAT, "starts": np.zeros(TOTAL, bool)}, "starts: expected True in the first row"),
     "an array and its parts": (lambda: {**FLAT, "observations": FLAT["actions"]}, "expected each name once"),
     "two actions": (lambda: {**FLAT, "actions": {"a": FLAT["actions"]}}, "actions: expected one array, got several"),
+    "two rewards": (lambda: {**FLAT, "rewards": (FLAT["rewards"],)}, "rewards: expected one array, got several"),
+    "flags by name": (lambda: {**FLAT, "dones": {"a": FLAT["terminations"]}, "terminations": None},
+                      "dones: expected one array"),
+    "a key of one step": (lambda: [{**EPISODES[0], "observations": [*steps(EPISODES[0])[:2], {"mode": 1}]}],
+                          r"episode 0: observations: expected the keys \['camera', .* got \['mode'\] in step 2"),
+    "keys of random numbers": (lambda: {**FLAT, "rewards": jax.random.split(jax.random.key(0), TOTAL)}, "rewards: expec"
+                               "ted an array that NumPy can convert"),
+    "two weights": (lambda: data.Episodes(FLAT["actions"], FLAT["actions"], weights={}), "weights: expected one array"),
 }  # fmt: skip
 
 
@@ -301,3 +315,13 @@ def test_a_file_that_is_no_table_is_refused_with_the_line(tmp_path, name, conten
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=says):
         data.read_dataset(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["data.npz", "data.h5"])
+def test_written_arrays_of_any_kind_are_read(tmp_path, name):
+    seen = np.arange(6.0).reshape(3, 2)
+    for kind in (np.ndarray.tolist, lambda rows: jax.numpy.asarray(rows, "bfloat16")):
+        data.write(tmp_path / name, data.Episodes(kind(seen), seen[:, 0]))
+        np.testing.assert_array_equal(data.read_dataset(tmp_path / name).observations, seen)
+    with pytest.raises(TypeError, match=r"episodes: expected Episodes, got list\. Give the result of read_dataset"):
+        data.write(tmp_path / name, EPISODES)

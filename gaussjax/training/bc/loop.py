@@ -82,12 +82,19 @@ def make(
     order = "Call make(dataset, policy, config)."
     for name, value, kind in (("dataset", dataset, Episodes), ("policy", policy, Policy), ("config", config, Config)):
         check_argument(name, value, kind, order)
+    if weights is not None and not callable(weights):
+        raise TypeError(
+            f"weights: expected a function of an episode, got {type(weights).__name__}. Put an array into the field "
+            f"weights of the dataset."
+        )
     check_reduction(policy)
     config = without_pixels(config, policy)
     recurrent = bool(jax.tree.leaves(policy.initial_carry((1,))))
     config = config.with_loss(recurrent)
     space = policy.spec.observation_space
-    data.check(dataset, space, policy.spec.action_space)
+    dataset = data.read_dataset(dataset, space, policy.spec.action_space)
+    # Rows on disk are checked when they are read, so all of them are read before the training.
+    data.check(dataset, None, None)
     _refuse_options(dataset, config, recurrent, space)
     episodes, starts, trained, held_out, scale = split(dataset, weights, config.validation_share)
     source = Source(episodes, starts, scale, space, config.burn_in, config.sequence_length if recurrent else None)

@@ -167,44 +167,45 @@ def split(dataset: Episodes, function: Callable[[Episodes], Any] | None, share: 
     """Splits a dataset by episodes, and calls the function of weights for each of them.
 
     Raises:
-        ValueError: Validation episodes are asked for and cannot be had, or a set has no row with a weight.
+        ValueError: Validation episodes are asked for and cannot be had, or no row has a weight.
     """
     count, known = len(dataset.actions), dataset.starts is not None
     starts = np.arange(count) == 0 if dataset.starts is None else np.asarray(dataset.starts[:], bool)
     begins = np.flatnonzero(starts)
-    number = len(begins)
     if function is not None:
         dataset = dataset._replace(weights=_weights(dataset, function, begins))
+    weighted = np.ones(count, bool)
+    if dataset.weights is not None:
+        for start in range(0, count, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            weighted[block] = np.asarray(dataset.weights[block]) > 0
+    # An episode without any weight is no episode to train on or to hold out.
+    useful = np.flatnonzero(np.logical_or.reduceat(weighted, begins))
+    number = len(useful)
     if share is None:
         share = _DEFAULT_SHARE if known and number >= _ENOUGH_EPISODES else 0.0
-    held_out = np.zeros(number, bool)
+    if not number:
+        raise ValueError("weights: expected a number above 0 for some row, got 0 for all. Correct the weights.")
+    held_out = np.zeros(len(begins), bool)
     if share:
         if not known or number < 2:
             raise ValueError(
                 f"validation_share: expected a dataset of 2 or more episodes to hold some out, got "
-                f"{'1' if known else 'rows without `starts`'}. Mark the first row of each episode in `starts`, or set "
-                f"validation_share=0."
+                f"{number if known else 'rows without `starts`'}. Mark the first row of each episode in `starts`, or "
+                f"set validation_share=0."
             )
         # The same episodes for every seed, so that trainings can be compared.
         order = np.asarray(permutation(jax.random.key(0, impl="threefry2x32"), number))
-        held_out[order[: min(max(1, round(share * number)), number - 1)]] = True
+        held_out[useful[order[: min(max(1, round(share * number)), number - 1)]]] = True
     # An array of zeros takes no memory before it is written.
     validation = np.repeat(held_out, np.diff(np.append(begins, count))) if share else np.zeros(count, bool)
-    training, scale = ~validation, 1.0
+    training, validation, scale = weighted & ~validation, weighted & validation, 1.0
     if dataset.weights is not None:
         total = 0.0
         for start in range(0, count, _BLOCK):
             block = slice(start, start + _BLOCK)
-            weights = np.asarray(dataset.weights[block])
-            training[block] &= weights > 0
-            validation[block] &= weights > 0
-            total += float(np.sum(weights[training[block]], dtype=np.float64))
-        scale = total / max(1, np.count_nonzero(training))
-    for name, flags, expected in (("training", training, True), ("validation", validation, bool(share))):
-        if expected and not flags.any():
-            raise ValueError(
-                f"weights: expected a number above 0 for some {name} row, got 0 for all. Correct the weights."
-            )
+            total += float(np.sum(np.asarray(dataset.weights[block])[training[block]], dtype=np.float64))
+        scale = total / np.count_nonzero(training)
     return Split(dataset, starts, training, validation, scale)
 
 
@@ -216,7 +217,8 @@ def _weights(dataset: Episodes, function: Callable[[Episodes], Any], begins: np.
     count = len(dataset.actions)
     found = np.empty(count, np.float32)
     for episode, (begin, end) in enumerate(zip(begins, np.append(begins[1:], count), strict=True)):
-        values = np.asarray(function(data.rows(dataset, slice(int(begin), int(end)))), np.float32)
+        with np.errstate(over="ignore"):  # Numbers beyond float32 become infinite and are refused.
+            values = np.asarray(function(data.rows(dataset, slice(int(begin), int(end)))), np.float32)
         if values.shape != (end - begin,) or not np.isfinite(values).all() or (values < 0).any():
             got = f"from {values.min()} to {values.max()}" if values.shape == (end - begin,) else values.shape
             raise ValueError(

@@ -8,7 +8,8 @@ from gaussjax import data, normalize
 from gaussjax.data import Episodes
 from gaussjax.spaces import Box, Dict, Discrete
 from gaussjax.training import bc
-from tests.training.bc.small import loop_of, recorded, same, trained
+from gaussjax.training.bc.samples import split
+from tests.training.bc.small import SMALL, loop_of, recorded, same, trained
 
 
 @pytest.mark.parametrize("network", ["mlp", pytest.param("lstm", marks=pytest.mark.slow)])
@@ -197,7 +198,7 @@ REFUSED = {
     "memory without episodes": ({"network": "gru", "batch_size": 16}, {"starts": None}, "dataset: expected the first"),
     "no images": ({"augment": 2}, {}, "augment: expected images of dtype uint8"),
     "few rows": ({"batch_size": 64}, {}, "batch_size: expected at most the 32 rows to train on, got 64"),
-    "no weight": ({}, {"weights": np.zeros(32)}, "weights: expected a number above 0 for some training row"),
+    "no weight": ({}, {"weights": np.zeros(32)}, "weights: expected a number above 0 for some row"),
     "a negative weight": ({}, {"weights": -np.ones(32)}, "dataset: weights: expected weights of 0 or more"),
     "an action outside": ({}, {"actions": np.full((32, 1), 1.5)}, "dataset: actions: expected .* in episode 0, step 0"),
 }
@@ -218,7 +219,7 @@ def test_data_that_lacks_what_an_option_needs_is_refused(name):
             r"weights: expected 8 finite numbers of 0 or more for episode 0, got \(3,\)",
         ),
         (lambda episode: -np.ones(8), "weights: expected 8 finite numbers .* from -1.0 to -1.0"),
-        (lambda episode: np.zeros(8), "weights: expected a number above 0 for some training row"),
+        (lambda episode: np.zeros(8), "weights: expected a number above 0 for some row"),
     ],
 )
 def test_a_function_that_returns_no_weights_is_refused(weights, says):
@@ -238,6 +239,25 @@ def test_a_function_that_returns_no_weights_is_refused(weights, says):
 def test_options_without_a_meaning_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
         bc.Config(**options)
+
+
+def test_a_dataset_of_lists_and_columns_trains_like_its_arrays():
+    dataset = recorded(32, 4)._replace(weights=np.ones(32, np.float32))
+    other = dataset._replace(actions=dataset.actions.tolist(), starts=dataset.starts[:, None], weights=np.ones((32, 1)))
+    policy = loop_of(dataset).policy
+    loops = (bc.make(each, policy, bc.Config(**SMALL, validation_share=0.25)) for each in (dataset, other))
+    same(*(trained(loop, 1)[0].learner for loop in loops))
+    with pytest.raises(TypeError, match=r"weights: expected a function of an episode, got ndarray"):
+        bc.make(dataset, policy, bc.Config(**SMALL), weights=np.ones(32))
+
+
+def test_episodes_without_a_weight_are_not_held_out():
+    """Whichever episode is good, the others have no weight for the validation."""
+    for good in (range(12), range(12, 24), range(0, 24, 2)):
+        weights = np.repeat(np.isin(np.arange(24), good), 4)
+        found = split(recorded(96, 24)._replace(weights=weights.astype(np.float32)), None, None)
+        assert found.validation.sum() == 4
+        np.testing.assert_array_equal(found.validation | found.training, weights)
 
 
 @pytest.mark.slow
