@@ -65,13 +65,8 @@ def record(command: Record) -> None:
         f"({'uniform' if command.uniform else 'sampled' if command.stochastic else 'deterministic'} actions)"
     )
     words = [f"{option}={value if isinstance(value, str) else json.dumps(value)}" for option, value in chosen.items()]
-<<<<<<< HEAD
     options = ("--environment-options", *words) if words else ()
     print_line(f"next: {typed('train', 'bc', name, '--dataset', place, *options)}")
-=======
-    options = f" --environment-options {shlex.join(words)}" if words else ""
-    print_line(f"Next: gaussjax train bc {name} --dataset {shlex.quote(place)}{options}")
->>>>>>> 7d862d829691b39fc33724f09b983658859e7171
 
 
 def _spaces(environment: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:

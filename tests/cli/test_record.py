@@ -41,12 +41,8 @@ def test_recorded_files_hold_the_episodes_of_the_policy(policy, capsys, place, o
     assert np.flatnonzero(found.truncated).tolist() == [49, 99, 149]
     returns = np.add.reduceat(found.rewards, [0, 50, 100], dtype=float)
     assert f"{place}: 3 episodes of Pendulum-v1, 150 steps, mean return {returns.mean():.1f} ({sampled} " in said
-<<<<<<< HEAD
-    assert f"next: gaussjax train bc Pendulum-v1 --dataset {place} --environment-options max_steps=50" in said
-=======
     following = f"gaussjax train bc Pendulum-v1 --dataset {shlex.quote(place)} --environment-options max_steps=50"
-    assert f"Next: {following}" in said
->>>>>>> 7d862d829691b39fc33724f09b983658859e7171
+    assert f"next: {following}" in said
     if "--hold" not in options:
         expected = rollout.evaluate(
             *policy, "Pendulum-v1", episodes=3, seed=3 * EVALUATION_SEED, deterministic=not options,
