@@ -56,7 +56,7 @@ class Start(NamedTuple):
             found = {**params, **{name: {**params[name], "actor": part} for name, part in found.items()}}
 
         def choose(path: Any, new: Array, old: Any) -> Array:
-            is_log_std = {"head", "log_std"} <= {entry.key for entry in path}
+            is_log_std = {"head", "log_std"} <= {getattr(entry, "key", None) for entry in path}
             return new if self.explores and is_log_std else jnp.asarray(old, new.dtype)
 
         return jax.tree_util.tree_map_with_path(choose, params, found), self.fixed(self.statistics, statistics)

@@ -12,6 +12,7 @@ from gaussjax import data, envs, networks, normalize, rollout, training
 from gaussjax.networks import MLP, ActorCritic
 from gaussjax.spaces import Box
 from gaussjax.training import bc, ppo
+from gaussjax.training.ppo import initial
 from tests.training import jax_probes, probes
 
 SHORT = {"num_envs": 8, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "sequence_length": 4}
@@ -268,3 +269,10 @@ def test_ppo_from_a_clone_needs_half_the_steps_of_ppo_from_scratch_and_keeps_wha
         assert needed(helped) <= 0.5 * needed(alone)
         # The share of the way from an untrained policy, -1200, to a perfect one.
         assert helped.min() + 1200.0 >= 0.8 * (helped[0] + 1200.0)
+
+
+def test_parameters_in_lists_are_replaced():
+    old, new = ({"params": [np.full(2, value, np.float32)]} for value in (1.0, 0.0))
+    start = initial.Start(None, old, None, None, is_new=False, explores=True)
+    found, _ = start.replace(new, ())
+    np.testing.assert_array_equal(found["params"][0], 1.0)
