@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         report.write({name: _module(name) for name in COMMANDS}, options.folder)
         if options.folder.resolve() == _RESULTS.resolve():
             made = {**summary.blocks(_RESULTS), **summary.comparison(_RESULTS)}
-            for page in ("README.md", "docs/costs.md", "docs/exploration.md"):
+            for page in ("README.md", "docs/costs.md", "docs/data.md", "docs/exploration.md"):
                 summary.fill(_RESULTS.parent.parent / page, made)
         return
     module = _module(options.command)

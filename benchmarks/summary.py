@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import exploration, learning, main_job, ppo, report, sac
+from benchmarks import cloning_shares, exploration, learning, main_job, ppo, report, sac
 from benchmarks.peers import CONTENDERS
 
 Results = Mapping[str, Any]
@@ -52,12 +52,17 @@ def blocks(folder: Path) -> dict[str, str]:
 
 
 def comparison(folder: Path) -> dict[str, str]:
-    """Text of the marked block of the page about exploration; none before the trainings are done."""
-    path = folder / "exploration-cpu.json"
-    if not path.exists():
-        return {}
-    results = json.loads(path.read_text())
-    return {"comparison": f"{_measured([results])}\n\n{exploration.markdown(results)}"}
+    """Text of the marked blocks of the pages about exploration and data; none before the trainings are done."""
+    made = {}
+    for block, command, module in (
+        ("comparison", "exploration", exploration),
+        ("clones", "cloning_shares", cloning_shares),
+    ):
+        path = folder / f"{command}-cpu.json"
+        if path.exists():
+            results = json.loads(path.read_text())
+            made[block] = f"{_measured([results])}\n\n{module.markdown(results)}"
+    return made
 
 
 def fill(page: Path, made: Mapping[str, str]) -> None:
