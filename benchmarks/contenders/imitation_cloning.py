@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 from imitation.algorithms import bc
-from imitation.data.types import TransitionsMinimal
+from imitation.data.types import Transitions
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from benchmarks.contenders.with_torch import hardware
@@ -27,7 +27,8 @@ def cloning(device: str, rows: int, observations: int, actions: int, width: int,
         action_space=acted,
         rng=np.random.default_rng(0),
         policy=policy,
-        demonstrations=TransitionsMinimal(seen, done, np.array([{}] * rows)),
+        # Its loader reads the following observations too.
+        demonstrations=Transitions(seen, done, np.array([{}] * rows), seen, np.zeros(rows, bool)),
         batch_size=batch_size,
         device=device,
     )
