@@ -259,7 +259,7 @@ class Record(Play):
     minari: str | None = None
     """Name of a new dataset in Minari's local store, such as pendulum/expert-v0, in place of a file."""
     uniform: str | None = None
-    """Name of an environment in which actions are uniform in the Box, in place of those of a policy."""
+    """Name of an environment for actions that are uniform in the Box, without a policy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

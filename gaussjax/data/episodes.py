@@ -118,7 +118,7 @@ def rows(episodes: Episodes, index: slice) -> Episodes:
         index: Slice of the rows, such as `slice(0, 1000)`.
 
     Returns:
-        Episodes whose leaves are NumPy arrays; those of leaves in memory are views.
+        Episodes whose leaves are NumPy arrays; a leaf in memory gives a view.
 
     Raises:
         ValueError: A row on disk is NaN, infinite or outside its space. Rows in memory are checked when they are read

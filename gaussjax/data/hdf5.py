@@ -20,7 +20,7 @@ _LEAST_BYTES = 64
 
 
 def read(file: BinaryIO, size: int) -> dict[str, Any] | list[tuple[str, dict[str, Any]]]:
-    """Reads the arrays of a file by their names, or those of each episode with the name of its group.
+    """Reads the arrays of a file by their names, or the arrays of each episode with the name of its group.
 
     Raises:
         ValueError: The file has links to other names or files, arrays outside itself, objects, texts or filters of

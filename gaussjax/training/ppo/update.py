@@ -56,7 +56,8 @@ def make_update(
     On a mesh every device holds all samples and processes its shard of each minibatch. The minibatches are the
     same as on one device. The statistics of a policy in `start` stay as they are: its actions would change with them.
     """
-    prepare, mask = make_prepare(policy, config, mesh), critic_mask(policy) if config.critic_warmup else None
+    prepare, warmup = make_prepare(policy, config, mesh), config.critic_warmup or 0
+    mask = critic_mask(policy) if warmup else None
 
     def loss(params: Params, samples: Samples, options: Hyperparameters, key: Any) -> tuple[Array, dict[str, Array]]:
         carry = samples.carry
@@ -96,8 +97,8 @@ def make_update(
         batch_rows = config.batch_size // math.prod(length)
         initial_params, unravel = ravel_pytree(state.params)
         initial_moments, warmed, trained = state.optimizer, None, None
-        if mask is not None and config.critic_warmup:
-            end = min(config.critic_warmup * config.num_envs * config.num_steps, LAST_STEP)
+        if mask is not None:
+            end = min(warmup * config.num_envs * config.num_steps, LAST_STEP)
             warmed = state.steps >= end
             trained = warmed | ravel_pytree(mask(state.params))[0]
             # Adam's averages of the actor are zero until now. Its first steps would be several times too long.
