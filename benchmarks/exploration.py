@@ -90,8 +90,8 @@ def markdown(results: dict[str, Any]) -> str:
     parts = [
         f"`gaussjax train`, then {EPISODES} episodes that the training never saw, with deterministic actions for the "
         "returns. The change is the mean absolute change of an action component per step, for deterministic actions "
-        "and for actions sampled with the noise of the training. The fast share is the share of their variance at periods "
-        "below 4 steps.",
+        "and for actions sampled with the noise of the training. The fast share is the share of their variance at "
+        "periods below 4 steps.",
         report.grid(heads, rows),
     ]
     if bars:
