@@ -120,8 +120,8 @@ def made(name: str, chosen: dict[str, Any], command: Play, draws: bool = False) 
 def _smoothness(found: Any) -> str:
     share = "" if np.isnan(found.relative_change) else f" ({found.relative_change:.1%} of half the Box's width)"
     return (
-        f"The actions change by {found.change:.3g}{share} per step on average; {found.fast_share:.1%} of their "
-        f"variance over time has periods below 4 steps."
+        f"mean change of an action in a step: {found.change:.3g}{share}\n"
+        f"share of the actions' variance with periods below 4 steps: {found.fast_share:.1%}"
     )
 
 

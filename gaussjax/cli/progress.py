@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from gaussjax import envs
@@ -78,14 +78,13 @@ def details(row: Mapping[str, float], first: str = "") -> Text:
 
 
 class _Bar(Progress):
-    """A progress bar with a line of text below it."""
+    """A progress bar with lines of text below it."""
 
-    line = Text()
+    lines: tuple[Text, ...] = (Text("compiling the first update"),)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
-        if self.line:
-            yield self.line
+        yield from filter(None, self.lines)
 
 
 @contextlib.contextmanager
@@ -101,11 +100,11 @@ def bar(total_steps: int, first: int = 0, unit: str = "steps") -> Iterator[Calla
             nonlocal evaluation
             parts = []
             if math.isfinite(row.get("recent_return", math.nan)):
-                parts.append(f"return {row['recent_return']:9.1f} of {row['recent_episodes']:,.0f} episodes")
+                parts.append(f"return {row['recent_return']:.1f} of {row['recent_episodes']:,.0f} episodes")
             if math.isfinite(row.get("evaluation_return", math.nan)):
                 evaluation = f"evaluation {row['evaluation_return']:.1f}"
             if "steps_per_second" in row:
-                parts.append(f"{row['steps_per_second']:8,.0f} steps/s")
+                parts.append(f"{row['steps_per_second']:,.0f} steps/s")
             show(min(int(row["step"]), total_steps), " · ".join(parts), details(row, evaluation))
 
         yield move
@@ -116,13 +115,13 @@ _Show = Callable[[int, str, Text], None]
 
 @contextlib.contextmanager
 def _terminal(total_steps: int, first: int, unit: str) -> Iterator[_Show]:
-    columns = TextColumn("{task.fields[latest]}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
-    with _Bar(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task("train", total=total_steps, completed=first, latest="compiling")
+    count = TextColumn(f"{{task.completed:,}} of {{task.total:,}} {unit}")
+    with _Bar(count, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task("train", total=total_steps, completed=first)
 
         def show(step: int, latest: str, metrics: Text) -> None:
-            progress.line = metrics
-            progress.update(task, completed=step, latest=latest)
+            progress.lines = Text(latest), metrics
+            progress.update(task, completed=step)
 
         yield show
 
@@ -135,7 +134,7 @@ def _lines(total_steps: int, first: int, unit: str) -> Iterator[_Show]:
     def show(step: int, speed: str, metrics: Text) -> None:
         nonlocal latest
         left = (time.monotonic() - started) / max(step - first, 1) * (total_steps - step)
-        parts = f"{step:,} of {total_steps:,} {unit}", " ".join(speed.split()), metrics.plain
+        parts = f"{step:,} of {total_steps:,} {unit}", speed, metrics.plain
         latest = " · ".join([*filter(None, parts), *([f"{left:,.0f} s left"] if step < total_steps else [])])
 
     def repeat() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gaussjax.core.text import FileError
+from gaussjax.core.text import FileError, printable
 
 DEEPEST = 50
 # Bytes that content may take: a multiple of the file's size, and a constant that leaves room for the reader itself.
@@ -34,12 +34,15 @@ def opened(
 
     Args:
         path: Path of the file.
-        error: Class of the error that is raised for a device, a FIFO, a socket, or a file larger than the memory.
+        error: Class of the error that is raised for a device, a FIFO, a socket, a file larger than the memory, or a
+            name with a NUL character.
         whole: False for a file that is never read as a whole, so that it may be larger than the memory.
 
     Raises:
         OSError: The file cannot be opened or is a folder.
     """
+    if "\0" in str(path):
+        raise error(f"{printable(path)}: expected a name without NUL characters. Correct the path.")
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())

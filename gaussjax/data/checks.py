@@ -110,6 +110,7 @@ def check(episodes: Episodes, observation_space: Any, action_space: Any, where: 
         ValueError: The lengths differ; a leaf has another structure, shape or dtype than its space; or a row is NaN,
             infinite, no element of a discrete space or outside the Box of the actions. The error names the episode and
             the step.
+        TypeError: The action space is not a Box.
 
     Example:
         >>> check(Episodes(np.zeros((2, 3)), np.array([[0.0], [7.0]])), 3, spaces.Box(-1.0, 1.0, (1,)))
@@ -148,8 +149,11 @@ def checked(episodes: Episodes, observation_space: Any, action_space: Any, where
         dtype = np.dtype(bool if name in ("terminated", "truncated") else np.float32)
         form = Form(f"{where}: {name}", (), dtype, _WEIGHTS if name == "weights" else None, starts)
         found[name] = None if tree is None else form.converted(tree)
-    for name, space in (("observations", observation_space), ("actions", action_space)):
-        space = None if space is None else spaces.as_space(space)
+    space_of = {
+        "observations": None if observation_space is None else spaces.as_space(observation_space),
+        "actions": None if action_space is None else spaces.action_box(action_space),
+    }
+    for name, space in space_of.items():
         forms = _forms(getattr(arrays, name), name, space, starts, where)
         found[name] = jax.tree.map(Form.converted, forms, getattr(arrays, name), is_leaf=_is_form)
     return Episodes(**found)
@@ -198,7 +202,7 @@ def _array(value: Any, name: str) -> Any:
         raise FileError(f"{name}: expected rows of equal length, got others. Pad or split them first.") from error
     except (TypeError, RuntimeError) as error:  # Such as a tensor of PyTorch that requires gradients.
         raise FileError(f"{name}: expected an array that NumPy can convert, got another: {error}") from error
-    masked = isinstance(value, np.ma.MaskedArray)
+    masked = any(isinstance(each, np.ma.MaskedArray) for each in (value if isinstance(value, list) else [value]))
     real = found.dtype.kind in "fiub" or found.dtype.name == "bfloat16"
     if masked or not real or not found.shape:
         kind = "a masked array" if masked else f"{found.dtype} of shape {tuple(found.shape)}"
@@ -219,6 +223,12 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
 
         return jax.tree_util.tree_map_with_path(unfitted, tree)
     first = jax.tree.map(lambda leaf: np.asarray(leaf[:1]).astype(leaf.dtype.newbyteorder("=")), tree)
+    kept = storage(space)
+    if jax.tree.structure(first) == jax.tree.structure(kept):
+        # A column of a discrete part has one number in each row, and a flat image as many as the image.
+        first = jax.tree.map(
+            lambda leaf, one: leaf.reshape(1, *one.shape) if leaf.size == math.prod(one.shape) else leaf, first, kept
+        )
     try:
         # The errors contain code with the name, so that the source is added to them afterwards.
         cast, _ = spaces.cast(space, first, name)
@@ -241,7 +251,7 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
                 )
         return Form(_named(where, name, path), stored.shape, dtype, limit, starts)
 
-    return jax.tree_util.tree_map_with_path(fitted, storage(space), tree)
+    return jax.tree_util.tree_map_with_path(fitted, kept, tree)
 
 
 def _named(where: str, name: str, path: Any) -> str:

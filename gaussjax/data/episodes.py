@@ -121,6 +121,7 @@ def rows(episodes: Episodes, index: slice) -> Episodes:
         Episodes whose leaves are NumPy arrays; a leaf in memory gives a view.
 
     Raises:
+        TypeError: The index is not a slice.
         ValueError: A row on disk is NaN, infinite or outside its space. Rows in memory are checked when they are read
             from a source.
 
@@ -129,6 +130,8 @@ def rows(episodes: Episodes, index: slice) -> Episodes:
         >>> rows(episodes, slice(1, 3)).observations.shape
         (2, 2)
     """
+    if not isinstance(index, slice):
+        raise TypeError(f"index: expected a slice of the rows, got {index!r}. Write slice(3, 4) for row 3.")
 
     def read(leaf: Any) -> np.ndarray:
         return np.array(leaf[index]) if isinstance(leaf, np.memmap) else np.asarray(leaf[index])

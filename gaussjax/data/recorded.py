@@ -48,6 +48,7 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
     Raises:
         ValueError: A field is missing, has another length, structure, shape or dtype than expected, or holds a NaN, an
             infinity or a value outside its space; or the file has another format or takes too much memory.
+        TypeError: The action space is not a Box.
         OSError: The file cannot be opened.
         ModuleNotFoundError: The format needs h5py or minari.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 from gaussjax import spaces
@@ -30,6 +33,8 @@ WRAPPERS: dict[str, Callable[[Environment, Any], Environment]] = {
     "action_noise": action_noise,
     "action_delay": action_delay,
 }
+# Texts of MuJoCo's warnings that were given.
+_WARNED: set[str] = set()
 
 
 def make(
@@ -192,7 +197,7 @@ def make_vector(
         return made
 
     autoreset = gymnasium.vector.AutoresetMode.SAME_STEP
-    with contained():
+    with contained(), _warnings_of_mujoco(environment):
         return gymnasium.vector.SyncVectorEnv([make] * num_envs, autoreset_mode=autoreset)
 
 
@@ -216,3 +221,29 @@ def _make(name: str, **options: Any) -> gymnasium.Env:
         known = isinstance(error, gymnasium.error.Error)
         kind = type(error) if known else gymnasium.error.DependencyNotInstalled
         raise kind(f"environment: {text}".replace("mean '", f"mean '{module}{colon}")) from error
+
+
+@contextlib.contextmanager
+def _warnings_of_mujoco(environment: Any) -> Iterator[None]:
+    """Makes MuJoCo's warnings Python's, each text once; MuJoCo prints them for every copy and into a file."""
+    import gymnasium
+
+    described = gymnasium.registry.get(environment) if isinstance(environment, str) else None
+    if "mujoco" in str(getattr(described, "entry_point", "")):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("mujoco")
+    mujoco: Any = sys.modules.get("mujoco")
+    if not hasattr(mujoco, "set_mju_user_warning") or mujoco.get_mju_user_warning() is not None:
+        yield
+        return
+    texts: list[str] = []
+    mujoco.set_mju_user_warning(texts.append)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
+    for text in dict.fromkeys(texts):
+        if text not in _WARNED:
+            _WARNED.add(text)
+            # A deprecated attribute of a model concerns the author of the model.
+            warnings.warn(f"MuJoCo: {text}", DeprecationWarning if "deprecated" in text else UserWarning, stacklevel=4)

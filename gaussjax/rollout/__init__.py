@@ -3,7 +3,7 @@
 from gaussjax.envs.guard import EnvironmentStepError as EnvironmentStepError
 from gaussjax.rollout import compiled as compiled
 from gaussjax.rollout.evaluate import evaluate as evaluate
-from gaussjax.rollout.host import Episodes as Episodes
+from gaussjax.rollout.host import EpisodeStatistics as EpisodeStatistics
 from gaussjax.rollout.host import Rollout as Rollout
 from gaussjax.rollout.host import Runner as Runner
 from gaussjax.rollout.host import collect as collect

@@ -17,7 +17,7 @@ from gaussjax.envs.guard import closing
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
 from gaussjax.rollout.compiled import first_episodes
-from gaussjax.rollout.host import Episodes, Runner
+from gaussjax.rollout.host import EpisodeStatistics, Runner
 from gaussjax.rollout.smoothness import smoothness
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def evaluate(
     timeout: float | None = None,
     on_step: Callable[[gymnasium.Env], None] | None = None,
     environment_options: Mapping[str, Any] | None = None,
-) -> Episodes:
+) -> EpisodeStatistics:
     """Return and length of each of several whole episodes; each episode has an environment of its own.
 
     Args:
@@ -192,9 +192,11 @@ def acting(
     return act
 
 
-def _episodes(policy: Policy, returns: np.ndarray, lengths: np.ndarray, running: np.ndarray, actions: Any) -> Episodes:
+def _episodes(
+    policy: Policy, returns: np.ndarray, lengths: np.ndarray, running: np.ndarray, actions: Any
+) -> EpisodeStatistics:
     measured = smoothness(actions, np.minimum(lengths, len(actions)).tolist(), policy.spec.action_space)
-    return Episodes(returns.tolist(), lengths.tolist(), int(running.sum()), measured)
+    return EpisodeStatistics(returns.tolist(), lengths.tolist(), int(running.sum()), measured)
 
 
 # Kept, because a training may evaluate its policy many times.
@@ -238,7 +240,7 @@ def _compiled(
     seed: int,
     sampling: tuple[bool, Any],
     max_steps: int | None,
-) -> Episodes:
+) -> EpisodeStatistics:
     normalizer = statistics_for(policy, normalizer)
 
     @jax.jit

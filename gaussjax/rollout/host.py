@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import gymnasium
 
 
-class Episodes(NamedTuple):
+class EpisodeStatistics(NamedTuple):
     """Return and length of each of several episodes.
 
     Attributes:
@@ -130,7 +130,7 @@ class Runner:
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True
-    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Any, Episodes]:
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Any, EpisodeStatistics]:
         """Steps every environment once.
 
         Args:
@@ -157,9 +157,9 @@ class Runner:
         self._checked(rewards, when, "reward")
         self._returns += rewards
         self._lengths += 1
-        episodes = Episodes([], [])
+        episodes = EpisodeStatistics([], [])
         if done.any():
-            episodes = Episodes(self._returns[done].tolist(), self._lengths[done].tolist())
+            episodes = EpisodeStatistics(self._returns[done].tolist(), self._lengths[done].tolist())
             self._checked(last, when)
             self._returns[done], self._lengths[done] = 0.0, 0
         return observations, rewards, terminated, truncated, last, episodes
@@ -241,7 +241,7 @@ def _put(observations: Any, i: int, one: Any) -> None:
 
 def collect(
     runner: Runner, act: Act, observations: Any, resets: np.ndarray, carry: Any, num_steps: int
-) -> tuple[Rollout, tuple[Any, np.ndarray, Any], Episodes]:
+) -> tuple[Rollout, tuple[Any, np.ndarray, Any], EpisodeStatistics]:
     """Runs a policy for `num_steps` steps in each environment and returns the experience.
 
     Args:
@@ -272,7 +272,7 @@ def collect(
     """
     count(num_steps, "num_steps")
     rows: list[tuple[Any, ...]] = []
-    carries, finished = [carry], Episodes([], [])
+    carries, finished = [carry], EpisodeStatistics([], [])
     for t in range(num_steps):
         actions, raw_actions, carry = act(t, observations, resets, carry)
         actions, raw_actions = runner.clip(actions), np.asarray(raw_actions)

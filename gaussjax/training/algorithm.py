@@ -134,8 +134,7 @@ def check_argument(name: str, value: Any, kind: type, repair: str) -> None:
 
 def check_reduction(policy: Policy) -> None:
     """Raises ValueError for a policy whose log-densities are not summed over the action axis."""
-    reduction = dict(policy.spec.options)["reduction"]
-    if reduction != "sum":
+    if (reduction := dict(policy.spec.options)["reduction"]) != "sum":
         raise ValueError(
             f"policy: expected log-densities summed over the actions, got reduction={reduction!r}. Make the policy "
             f"with reduction='sum'."
@@ -213,6 +212,13 @@ def observation_keys(space: Any, config: Any) -> dict[str, Any]:
     defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
     chosen = (config.actor_keys or defaults[0]), (getattr(config, "critic_keys", None) or defaults[1])
     return dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
+
+
+def gsde_spread(config: Any) -> float:
+    """What the initial log_std of gSDE is lowered by: its variance is a sum over the features of the last layer."""
+    memory = (config.recurrent_size,) if getattr(config, "network", None) in CELLS else ()
+    widths = (*memory, *config.hidden_sizes)
+    return 0.5 * math.log(widths[-1]) if widths and config.std == "gsde" else 0.0
 
 
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
@@ -334,9 +340,7 @@ def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
 
 def counted(steps: Any, more: int) -> Any:
     """Adds to a counter of steps, an int or an int32 scalar, which stays at 2³¹ - 1 instead of wrapping around."""
-    if isinstance(steps, int):
-        return min(steps + more, LAST_STEP)
-    return steps + jnp.minimum(more, LAST_STEP - steps)
+    return min(steps + more, LAST_STEP) if isinstance(steps, int) else steps + jnp.minimum(more, LAST_STEP - steps)
 
 
 def environment_seed(key: Array) -> int:

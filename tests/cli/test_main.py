@@ -312,8 +312,8 @@ def test_evaluate_writes_the_first_episode_as_a_gif(tmp_path, capsys):
         line = " ".join((said := capsys.readouterr().out).split())
         assert ("sampled actions" in said) is bool(words)
         found = re.search(
-            r"actions change by ([\d.e-]+) \(([\d.]+)% of half the Box's width\) per step on average; "
-            r"([\d.]+)% of their variance over time has periods below 4 steps\.",
+            r"mean change of an action in a step: ([\d.e-]+) \(([\d.]+)% of half the Box's width\) "
+            r"share of the actions' variance with periods below 4 steps: ([\d.]+)%",
             line,
         )
         changes.append(float(found[1]))

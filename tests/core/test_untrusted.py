@@ -54,6 +54,12 @@ def test_a_folder_and_a_missing_file_are_named(tmp_path, name):
         path.mkdir(exist_ok=True)
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_a_name_with_a_nul_character_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"x00.*: expected a name without NUL characters"):
+        READERS[name](tmp_path / f"\0{name}")
+
+
 def loop(kind):
     node = kind()
     node.append(node) if kind is list else node.update(a=node)

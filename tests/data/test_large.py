@@ -30,10 +30,10 @@ class Sparse:
         return self.file.write(block)
 
 
-def npz(path):
+def npz(path, shapes=SHAPES):
     zeros = bytes(2**24)
     with path.open("w+b") as file, zipfile.ZipFile(Sparse(file), "w") as archive:
-        for name, (shape, dtype) in SHAPES.items():
+        for name, (shape, dtype) in shapes.items():
             header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array_header_1_0(entry, header)
@@ -73,6 +73,38 @@ else:
         rows, total = rows + len(part.actions), total + float(part.observations.sum()) + int(part.starts.sum())
 print(json.dumps([rows, total, opened, memory("VmHWM")]))
 """
+
+# Few wide rows, so that an epoch has few minibatches.
+WIDE = {"observations": ((1_250_000, 4096), np.float32), "actions": ((1_250_000, 1), np.float32)}
+EPOCH = """
+import json, sys
+import jax
+from gaussjax import data, spaces
+from gaussjax.training import bc
+from tests.faults.readers import memory
+
+box = spaces.Box(-1.0, 1.0, (1,))
+config = bc.Config(batch_size=1000, hidden_sizes=(8,))
+loop = bc.make(data.read_dataset(sys.argv[1], 4096, box), bc.make_policy(4096, box, config), config)
+state, metrics = loop.step(loop.init(jax.random.key(0)))
+print(json.dumps([int(metrics["step"]), float(metrics["mean_error"]), memory("VmHWM")]))
+"""
+
+
+@pytest.mark.slow
+def test_an_epoch_over_twenty_gigabytes_takes_less_than_two_of_memory(tmp_path, repository):
+    path = tmp_path / "wide.npz"
+    npz(path, WIDE)
+    assert path.stat().st_size > 20e9
+    command = [sys.executable, "-c", EPOCH, path]
+    finished = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=3600)
+    path.unlink()
+    assert finished.returncode == 0, finished.stderr
+    epochs, error, peak = json.loads(finished.stdout)
+    assert epochs == 1
+    assert error < 0.05
+    assert peak < 2e9
+    print(f"{peak / 1e6:.0f} MB")
 
 
 @pytest.mark.slow

@@ -127,8 +127,9 @@ def test_without_spaces_floats_are_float32_and_integers_stay():
 
 
 def test_other_shapes_of_a_row_are_reshaped():
-    space = Tuple((Box(shape=(2, 3)), MultiDiscrete((2, 2)), Box(shape=(1,))))
+    space = Tuple((Box(shape=(2, 3)), MultiDiscrete((2, 2)), Box(shape=(1,)), Discrete(3)))
     given = {
+        "observations/_index_3": np.ones((4, 1), int),
         "observations/_index_0": np.zeros((4, 6)),
         "observations/_index_1": np.zeros((4, 2), np.int64),
         "observations/_index_2": np.zeros((4, 1)),
@@ -138,7 +139,7 @@ def test_other_shapes_of_a_row_are_reshaped():
     rows = data.read_dataset(data.Episodes(found.observations, found.actions.tolist(), [[1], [0], [1], [0]]))
     assert rows.actions.shape == (4, 1)
     assert rows.starts.tolist() == [True, False, True, False]
-    assert [leaf.shape for leaf in found.observations] == [(4, 2, 3), (4, 2), (4, 1)]
+    assert [leaf.shape for leaf in found.observations] == [(4, 2, 3), (4, 2), (4, 1), (4,)]
     assert found.actions.shape == (4, 1)
 
 
@@ -261,6 +262,7 @@ def test_rows_of_unknown_episodes_are_named_by_their_number():
         ({"observations": [[1.0], [1.0, 2.0]], "actions": np.zeros(2)}, "observations: expected rows of equal length"),
         ({"observations": np.zeros(2), "actions": np.zeros(2, "M8[s]")}, "actions: .* got datetime64"),
         ({"observations": np.ma.ones(2), "actions": np.zeros(2)}, "observations: .* got a masked array"),
+        ({"observations": [np.ma.ones(2)], "actions": np.zeros(1)}, "observations: .* got a masked array"),
         ({"observations": np.zeros((3, 2)), "actions": np.zeros((5, 1))}, "got 3 observations and 5 actions"),
         ({"observations": np.zeros((0, 2)), "actions": np.zeros((0, 1))}, "expected at least one action, got none"),
         ({"observations": np.array([[0.0], [np.nan]]), "actions": np.zeros((2, 1))}, "got nan in row 1"),
@@ -269,6 +271,19 @@ def test_rows_of_unknown_episodes_are_named_by_their_number():
 def test_unusable_data_is_refused(columns, says):
     with pytest.raises(ValueError, match=says):
         data.read_dataset(columns)
+
+
+@pytest.mark.parametrize("space", [Discrete(3), MultiDiscrete((2, 2))])
+def test_other_action_spaces_than_a_box_are_refused_as_such(space):
+    given = {"observations": np.zeros((3, 2)), "actions": np.zeros((3, 2), int)}
+    with pytest.raises(TypeError, match=r"action_space: expected a Box, got .* use a categorical policy"):
+        data.read_dataset(given, 2, space)
+
+
+def test_rows_are_chosen_by_a_slice():
+    found = data.read_dataset(FLAT, NESTED, BOX)
+    with pytest.raises(TypeError, match=r"index: expected a slice of the rows, got 3. Write slice\(3, 4\)"):
+        data.rows(found, 3)
 
 
 EMPTY = r"data.csv: .* expected columns observation_0, observation_1, …, got \[\]"

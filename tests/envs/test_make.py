@@ -1,11 +1,13 @@
 import re
 import sys
+import warnings
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.envs.phys2d.pendulum import PendulumFunctional
@@ -332,3 +334,27 @@ def test_names_that_make_nothing_say_why(name, options, says):
     with pytest.raises((ModuleNotFoundError, TypeError, ValueError, gymnasium.error.Error)) as caught:
         envs.make(name, **options)
     assert re.match(says, f"{caught.typename}: {caught.value}")
+
+
+def test_each_warning_of_mujoco_comes_once_and_into_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["gaussjax.envs.make"], "_WARNED", set())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            envs.make_vector("HalfCheetah-v5", 3).close()
+    texts = [str(warning.message) for warning in caught]
+    assert "MuJoCo: compiler attribute 'settotalmass' is deprecated" in texts[0]
+    assert len(set(texts)) == len(texts)
+    assert "settotalmass" not in "".join(capfd.readouterr())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_handler_of_ones_own_gets_the_warnings_of_mujoco():
+    seen = []
+    mujoco.set_mju_user_warning(seen.append)
+    try:
+        envs.make_vector("HalfCheetah-v5", 2).close()
+    finally:
+        mujoco.set_mju_user_warning(None)
+    assert len(seen) == 2

@@ -89,7 +89,7 @@ def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository,
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{names.get(lines[-1].get('begin'))} ended the process: {done.stderr[-2000:]}"
     found = [line for line in lines if "file" in line]
-    wrong = [(names[line["file"]], line) for line in found if fault(line)]
+    wrong = [(names[line["file"]], line) for line in found if fault(line, names[line["file"]])]
     assert len(kinds) >= 25
     assert {line["file"] for line in found} == set(names)
     if full:
@@ -104,13 +104,14 @@ def test_no_reader_takes_more_than_it_promises(made, full, tmp_path, repository,
     assert not marker.exists()
 
 
-def fault(line):
+def fault(line, name):
     """Whether a reading broke the promise: its limits, or one line that names the file."""
     if line["seconds"] > line["allowed_seconds"] or line["memory"] > line["allowed_memory"]:
         return True
     if line["error"] is None:
-        # A summary describes a policy without building it.
-        return line["reader"] != "summary"
+        # A summary describes a policy without building it. The reader of skrl returns arrays of any structure, so that
+        # files with a wrong structure for another library are whole to it.
+        return line["reader"] != "summary" and not (line["reader"] == "skrl" and name.startswith("interop"))
     names_file = line["file"] in line["error"] or line["reader"] in ("network", "checkpoint")
     allowed = {"PolicyFileError", "CheckpointError", "FileError", "ValueError"}
     one_line = "\n" not in line["error"] and len(line["error"]) <= 6000

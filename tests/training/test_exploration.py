@@ -164,3 +164,20 @@ def test_two_sources_and_states_without_one_are_refused():
     with pytest.raises(ValueError, match=r"^exploration: expected None for deterministic actions"):
         rollout.evaluate(loop.policy, arguments[2], environment, exploration=source)
     assert isinstance(gaussjax.exploration.white(loop.policy), exploration.Exploration)
+
+
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({"network": "mlp", "hidden_sizes": (8, 32)}, 32),
+        ({"network": "gru", "hidden_sizes": (8,), "recurrent_size": 16, "sequence_length": 5}, 8),
+        ({"network": "gru", "hidden_sizes": (), "recurrent_size": 16, "sequence_length": 5}, 16),
+    ],
+)
+def test_gsde_begins_with_unit_variance_for_features_of_size_one(options, width):
+    config = ppo.Config(**{**PPO, **options, "std": "gsde", "initial_log_std": 0.0})
+    policy = ppo.make_policy(2, gaussjax.spaces.Box(-1.0, 1.0, (3,)), config)
+    leaves = jax.tree_util.tree_leaves_with_path(policy.init(jax.random.key(0)))
+    (log_std,) = [leaf for path, leaf in leaves if "log_std" in jax.tree_util.keystr(path)]
+    np.testing.assert_allclose(np.exp(2.0 * log_std).sum(axis=0), np.ones(3), rtol=1e-5)
+    assert log_std.shape == (width, 3)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
-from gaussjax.training.algorithm import CELLS, KINDS, check_options, observation_keys
+from gaussjax.training.algorithm import CELLS, KINDS, check_options, gsde_spread, observation_keys
 
 _NETWORKS = ("mlp", "cnn", *CELLS)
 _LOSSES = ("log_prob", "mean_squared_error")
@@ -182,9 +182,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(shape=(1,)), Config()).spec.kind
         'gaussian'
     """
-    # The variance of gSDE is a sum over the features.
-    spread = 0.5 * math.log(config.hidden_sizes[-1]) if config.std == "gsde" and config.hidden_sizes else 0.0
-    options: dict[str, Any] = {"std": config.std, "initial_log_std": config.initial_log_std - spread}
+    options: dict[str, Any] = {"std": config.std, "initial_log_std": config.initial_log_std - gsde_spread(config)}
     options |= {"sizes": config.hidden_sizes, "activation": config.activation, "output_activation": None}
     if config.network == "mlp":
         network: Any = networks.MLP(**options)

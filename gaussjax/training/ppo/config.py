@@ -20,6 +20,7 @@ from gaussjax.training.algorithm import (
     check_exploration,
     check_options,
     first_statistics,
+    gsde_spread,
     observation_keys,
 )
 
@@ -244,9 +245,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """
     keys = observation_keys(observation_space, config)
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
-    # The variance of gSDE is a sum over the features.
-    spread = 0.5 * math.log(config.hidden_sizes[-1]) if config.std == "gsde" and config.hidden_sizes else 0.0
-    head = {"std": config.std, "initial_log_std": (config.initial_log_std or 0.0) - spread}
+    head = {"std": config.std, "initial_log_std": (config.initial_log_std or 0.0) - gsde_spread(config)}
     head |= {"output_activation": None, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float
@@ -12,7 +11,7 @@ from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
 from gaussjax.training import replay
-from gaussjax.training.algorithm import KINDS, check_exploration, check_options, observation_keys
+from gaussjax.training.algorithm import KINDS, check_exploration, check_options, gsde_spread, observation_keys
 
 _KINDS = ("squashed_gaussian", "truncated_gaussian")
 _STDS = ("state", "gsde")
@@ -175,10 +174,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    head: dict[str, Any] = {"output_activation": None, "std": config.std}
-    if config.std == "gsde" and config.hidden_sizes:
-        # The variance of gSDE is a sum over the features.
-        head["initial_log_std"] = -0.5 * math.log(config.hidden_sizes[-1])
+    head: dict[str, Any] = {"output_activation": None, "std": config.std, "initial_log_std": 0.0 - gsde_spread(config)}
     network: Any = networks.MLP(config.hidden_sizes, config.activation, **head)
     if keys := observation_keys(observation_space, config)["actor_keys"]:
         network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)

@@ -132,7 +132,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
         resets, lasting = None, ()
         if exploration is not None:
             observations, resets, _, lasting = observations
-        trained, refusals, finished = [], [], rollout.Episodes([], [])
+        trained, refusals, finished = [], [], rollout.EpisodeStatistics([], [])
         key, learn_key, act_key, random_key = jax.random.split(key, 4)
         generator = np.random.default_rng(np.asarray(jax.random.bits(random_key, (4,))))
         actions, following_noise = act(learner.actor, statistics, act_key, observations, resets, lasting)

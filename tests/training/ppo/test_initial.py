@@ -47,6 +47,7 @@ def trained(network, environment=HIDDEN, factory=gaussjax.gaussian, space=None, 
     return gaussjax.Loaded(policy, params, statistics(policy.spec.observation_space), {})
 
 
+COVARIANCE = MLP((8,), off_diagonal=True)
 # Each start with its environment and the std of its first actions.
 GRAPH = networks.Graph([{"name": "body", "layers": [8, "tanh"]}], value="body")
 STARTS = {
@@ -59,6 +60,8 @@ STARTS = {
     "bounds": (lambda: trained(MLP((), log_std_bounds=(-3.0, -1.0), initial_log_std=-2.0)), HIDDEN, np.exp(-1.1)),
     "fixed": (lambda: trained(MLP((8,), std="fixed", initial_log_std=-2.0)), HIDDEN, 0.6),
     "squashed": (lambda: trained(MLP((8,)), factory=gaussjax.squashed_gaussian), HIDDEN, 0.6),
+    "truncated": (lambda: trained(MLP((8,)), factory=gaussjax.truncated_gaussian), HIDDEN, 0.6),
+    "multivariate": (lambda: trained(COVARIANCE, factory=gaussjax.multivariate_gaussian), HIDDEN, 0.6),
     "gsde": (lambda: trained(MLP((8,), std="gsde"), factory=gaussjax.squashed_gaussian), HIDDEN, None),
     "graph": (lambda: trained(GRAPH), HIDDEN, np.exp(0.1)),
 }
