@@ -1,3 +1,5 @@
+import re
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import torch
 
 import gaussjax
 from gaussjax import envs, normalize
-from gaussjax.networks import CNN, MLP, ActorCritic, Graph
+from gaussjax.networks import CNN, MLP, ActorCritic, Graph, layers
 from gaussjax.spaces import Box
 from gaussjax.torch import to_torch
 from gaussjax.training import ppo, sac
@@ -41,6 +43,56 @@ def test_the_default_is_the_network_of_torch_with_the_flatten_order_permuted():
         features = activation(torch.nn.functional.linear(features, *weights(f"layers.dense_{i}")))
     mean = torch.nn.functional.linear(features, *weights("head.mean")).detach().numpy()
     np.testing.assert_allclose(policy.apply(params, x)[0].mean(), mean, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((2, 0), (1, 3))])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (4, 2), (3, 2)])
+def test_derivatives_of_a_convolution_are_those_of_jax(x64, padding, kernel, stride):
+    def usual(x, w):
+        order = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, w, (stride,) * 2, padding, dimension_numbers=order)
+
+    def ours(x, w):
+        return layers.convolved(x, w, (stride,) * 2, padding)
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, x_tangent = jax.random.normal(keys[0], (2, 3, 9, 8, 2), jnp.float64)
+    w, w_tangent = jax.random.normal(keys[1], (2, kernel, kernel, 2, 5), jnp.float64)
+
+    def derivatives(convolve):
+        def loss(x, w):
+            return jnp.sum(jnp.tanh(convolve(x, w)) ** 2)
+
+        def slope(x, w):
+            return jax.jvp(loss, (x, w), (x_tangent, w_tangent))[1]
+
+        gradient = jax.grad(loss, (0, 1))
+        return (
+            jax.jvp(convolve, (x, w), (x_tangent, w_tangent)),
+            gradient(x, w),
+            jax.jvp(gradient, (x, w), (x_tangent, w_tangent)),
+            jax.grad(slope, (0, 1))(x, w),
+            jax.vmap(jax.grad(loss, 1), (None, 0))(x, jnp.stack([w, w_tangent])),
+            jax.linearize(convolve, x, w)[1](x_tangent, w_tangent),
+        )
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *map(derivatives, (usual, ours))
+    )
+
+
+def test_all_convolutions_of_a_gradient_have_the_usual_order_of_axes():
+    """XLA computes other orders ten times slower in a loop on a CPU, and a training is a loop."""
+    policy = gaussjax.gaussian(SMALL, Box(0, 255, (16, 16, 3), "uint8"), ACTIONS)
+    params, x = policy.init(jax.random.key(0)), images((2, 16, 16, 3))
+
+    def loss(params):
+        return policy.evaluate(params, x, raw_actions=jnp.zeros((2, 2)))[0].sum()
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(params))
+    orders = re.findall(r"lhs_spec=(.*?), rhs_spec=(.*?), out_spec=(.*?)\)\n", text)
+    # Two convolutions, the gradients of their kernels, and of the images between them.
+    assert orders == [("(0, 3, 1, 2)", "(3, 2, 0, 1)", "(0, 3, 1, 2)")] * 5
 
 
 def test_flat_images_have_the_numbers_of_shaped_ones():

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from gaussjax import data
 from gaussjax.core.compiled import where
 from gaussjax.data import Episodes
+from gaussjax.data.episodes import is_on_disk
 from gaussjax.policy import Policy, checks
 from gaussjax.random.permutation import permutation
 from gaussjax.training.algorithm import Algorithm, check_argument, check_reduction, counted, without_pixels
@@ -93,13 +94,15 @@ def make(
     config = config.with_loss(recurrent)
     space = policy.spec.observation_space
     dataset = data.read_dataset(dataset, space, policy.spec.action_space)
-    # Rows on disk are checked when they are read, so all of them are read before the training.
-    data.check(dataset, None, None)
+    if any(map(is_on_disk, jax.tree.leaves(dataset))):
+        # Rows on disk are checked when they are read, so all of them are read before the training.
+        data.check(dataset, None, None)
     _refuse_options(dataset, config, recurrent, space)
     episodes, starts, trained, held_out, scale = split(dataset, weights, config.validation_share)
     source = Source(episodes, starts, scale, space, config.burn_in, config.sequence_length if recurrent else None)
     length = source.length or 1
-    batch, large = config.batch_size // length, max(1, _VALIDATION_ROWS // length)
+    batch = config.batch_size // length
+    large = max(1, min(_VALIDATION_ROWS, int(np.count_nonzero(held_out))) // length)
     training = Chunks(source, trained, config.chunk_size, batch)
     if training.count < batch:
         count = np.count_nonzero(trained)
