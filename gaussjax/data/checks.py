@@ -136,7 +136,7 @@ def checked(episodes: Episodes, observation_space: Any, action_space: Any, where
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if len(leaf) != count or not count:
                 raise FileError(
-                    f"{_named(where, name, path)}: expected one row for each action, got {len(leaf):,} rows and "
+                    f"{_leaf_name(where, name, path)}: expected one row for each action, got {len(leaf):,} rows and "
                     f"{count:,} actions. Leave out what has no counterpart."
                 )
     form = Form(f"{where}: starts", (), np.dtype(bool), None, None)
@@ -219,7 +219,7 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
             keeps = leaf.dtype.kind in "iub" and name == "observations"
             dtype = leaf.dtype.newbyteorder("=") if keeps else np.dtype(np.float32)
             shape = tuple(leaf.shape[1:]) or (() if name == "observations" else (1,))
-            return Form(_named(where, name, path), shape, dtype, None, starts)
+            return Form(_leaf_name(where, name, path), shape, dtype, None, starts)
 
         return jax.tree_util.tree_map_with_path(unfitted, tree)
     first = jax.tree.map(lambda leaf: np.asarray(leaf[:1]).astype(leaf.dtype.newbyteorder("=")), tree)
@@ -246,15 +246,15 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
             limit = Limits(np.array(0), np.array(255), "integers from 0 to 255", _CORRECT)
             if leaf.dtype.kind not in "iub":
                 raise FileError(
-                    f"{_named(where, name, path)}: expected integers from 0 to 255, got {leaf.dtype}. Convert them "
+                    f"{_leaf_name(where, name, path)}: expected integers from 0 to 255, got {leaf.dtype}. Convert them "
                     f"with .astype(np.uint8)."
                 )
-        return Form(_named(where, name, path), stored.shape, dtype, limit, starts)
+        return Form(_leaf_name(where, name, path), stored.shape, dtype, limit, starts)
 
     return jax.tree_util.tree_map_with_path(fitted, kept, tree)
 
 
-def _named(where: str, name: str, path: Any) -> str:
+def _leaf_name(where: str, name: str, path: Any) -> str:
     return f"{where}: {name}{jax.tree_util.keystr(path)}"
 
 

@@ -67,11 +67,11 @@ def read_dataset(source: Any, observation_space: Any = None, action_space: Any =
             source.observation_space if observation_space is None else observation_space,
             source.action_space if action_space is None else action_space,
         )
-        columns = _joined([(name, _named(fields, name)) for name, fields in minari.episodes(source, where)], where)
+        columns = _joined([(name, _fields(fields, name)) for name, fields in minari.episodes(source, where)], where)
     elif isinstance(source, Episodes):
         return checked(source, *spaces, where)
     elif isinstance(source, Mapping):
-        columns = _named(source, where)
+        columns = _fields(source, where)
     elif isinstance(source, (list, tuple)):
         columns = _joined(list(_from_memory(source, where)), where)
     else:
@@ -136,8 +136,8 @@ def _from_file(path: Path) -> tuple[str, dict[str, Any]]:
         except Exception as error:
             raise FileError(f"{where}: expected {read[suffix][1]}, got another: {error}.") from error
     if isinstance(found, dict):
-        return where, _named(found, where)
-    return where, _joined([(f"{where}: {name}", _named(one, f"{where}: {name}")) for name, one in found], where)
+        return where, _fields(found, where)
+    return where, _joined([(f"{where}: {name}", _fields(one, f"{where}: {name}")) for name, one in found], where)
 
 
 def _from_memory(source: Sequence[Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -151,10 +151,10 @@ def _from_memory(source: Sequence[Any], where: str) -> Iterator[tuple[str, dict[
                 f"{name}: expected a dict of arrays, or a pair of observations and actions, got "
                 f"{type(episode).__name__}. Give one of them for each episode."
             )
-        yield name, _named(episode, name)
+        yield name, _fields(episode, name)
 
 
-def _named(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _fields(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Fields of `Episodes` by the names of a source; names with slashes become dicts, and leaves arrays."""
     tree = _nested(given, where)
     found = {}

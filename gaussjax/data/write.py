@@ -50,7 +50,7 @@ def write(path: str | Path, episodes: Episodes) -> None:
             f"episodes: expected Episodes, got {type(episodes).__name__}. Give the result of read_dataset for it."
         )
     for field, tree in arrays_of(episodes, "episodes")._asdict().items():
-        leaves.update(_named(_WRITTEN[field], tree))
+        leaves.update(_leaves(_WRITTEN[field], tree))
     suffix = path.suffix.lower()
     if suffix not in (".npz", ".hdf5", ".h5"):
         raise ValueError(f"path: expected a name that ends in .npz, .hdf5 or .h5, got {quoted(str(path))}.")
@@ -59,7 +59,7 @@ def write(path: str | Path, episodes: Episodes) -> None:
     atomic_file.write(path, lambda file: (_write_npz if suffix == ".npz" else _write_hdf5)(file, leaves))
 
 
-def _named(name: str, tree: Any) -> dict[str, Any]:
+def _leaves(name: str, tree: Any) -> dict[str, Any]:
     """Arrays of a pytree by their names, with slashes between the names of parts."""
     if isinstance(tree, tuple):
         tree = {f"_index_{i}": part for i, part in enumerate(tree)}
@@ -72,7 +72,7 @@ def _named(name: str, tree: Any) -> dict[str, Any]:
     for part, inner in tree.items():
         if "/" in str(part):
             raise ValueError(f"observations: expected names without a slash, got {quoted(part)}. Rename the part.")
-        found.update(_named(f"{name}/{part}", inner))
+        found.update(_leaves(f"{name}/{part}", inner))
     return found
 
 
