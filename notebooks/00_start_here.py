@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Start here
 #
-# In five minutes a policy acts, learns to swing up a pendulum, and goes into a file and out again. Each step is a few
-# lines, and the [other notebooks](01_first_policy.ipynb) explain them.
+# In five minutes you make a policy, train it to swing up a pendulum, save it and load it. Each step is a few lines,
+# which the [other notebooks](01_first_policy.ipynb) explain.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
@@ -45,8 +45,8 @@ print(actions.shape, log_prob.shape)
 # %% [markdown]
 # ## Train
 #
-# PPO brings a policy of its own, which also predicts returns. `step` collects experience and updates the policy once.
-# This takes seconds.
+# PPO makes a policy of its own, with a critic that predicts returns. `step` collects experience and updates the policy
+# once. The forty updates take seconds.
 
 # %%
 UPDATES = 40
@@ -63,8 +63,8 @@ for _ in range(UPDATES):
 # %% [markdown]
 # ## Look
 #
-# `serve` makes one function of a policy, its parameters and its observation statistics. It returns the best action that
-# the policy knows.
+# `serve` makes one function from a policy, its parameters and its observation statistics. It returns deterministic
+# actions. The plots show the learning curve, and one episode before and after the training.
 
 
 # %%
@@ -105,7 +105,7 @@ swinging = np.array([-1.0, 0.0, 3.0], np.float32)  # cosine and sine of the angl
 print("torque:", loaded.act(swinging).actions)
 
 # %% [markdown]
-# A hundred new episodes show what the loaded policy is worth. The pendulum counts as solved from a mean return of -200.
+# A hundred new episodes measure the loaded policy. The pendulum counts as solved here from a mean return of -200.
 
 # %%
 episodes = rollout.evaluate(loaded.policy, loaded.params, pendulum, normalizer=loaded.normalizer, episodes=100)

@@ -3,7 +3,7 @@
 #
 # A Gaussian policy maps an observation to a normal distribution of actions. The network returns its centre (`mean`) and
 # the logarithm of its width (`log_std`), and an action is a sample. In gaussjax such a policy is a record of pure
-# functions. This page calls each of them.
+# functions. This notebook calls each of them, and plots what the options do.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -29,8 +29,8 @@ import gaussjax
 # %% [markdown]
 # ## Make a policy
 #
-# A policy is made from a network, an observation space and an action space. The spaces are Gymnasium's, or gaussjax's
-# own, which need no Gymnasium.
+# A policy is made from a network, an observation space and an action space. The spaces are from Gymnasium, or from
+# gaussjax, whose spaces need no Gymnasium.
 
 # %%
 observation_space = gaussjax.spaces.Box(shape=(3,))
@@ -59,7 +59,8 @@ actions, log_prob, outputs = policy.act(params, jax.random.key(1), observations)
 print(actions.shape, log_prob.shape, sorted(outputs))
 
 # %% [markdown]
-# All randomness comes from the key. The same key gives the same actions, so split off a new key for each call.
+# All randomness comes from the key. The same key gives the same actions, so make a new key for each call, with
+# `jax.random.split`.
 
 # %%
 again = policy.act(params, jax.random.key(1), observations).actions
@@ -96,8 +97,8 @@ log_prob, entropy, _ = policy.evaluate(params, observations, raw_actions=outputs
 print(log_prob[:, 0], entropy[:, 0])
 
 # %% [markdown]
-# An action whose sample is unknown goes in as `taken_actions`, the third argument: `evaluate(params, observations,
-# actions)`. `apply` returns the distribution itself.
+# If the sample of an action is unknown, pass the action as `taken_actions`, the third argument: `evaluate(params,
+# observations, actions)`. `apply` returns the distribution itself.
 
 # %%
 distribution, _ = policy.apply(params, observations)
@@ -132,8 +133,8 @@ jax.vmap(policy.act, in_axes=(0, 0, None))(population, keys, observations).actio
 # ## Before and after learning
 #
 # This policy learns to answer an observation x with sin(πx). The reward is minus the squared error of an action, and
-# errors cost ten times more where x is positive. The update is the plainest policy gradient with a bonus for entropy.
-# `std="state"` lets the width depend on the observation, so the policy learns to be narrow where errors are dear.
+# errors cost ten times more where x is positive. The update is a plain policy gradient with an entropy bonus. With
+# `std="state"` the width depends on the observation, so the policy learns to be narrow where errors cost more.
 
 # %%
 learner = gaussjax.gaussian(
@@ -283,7 +284,7 @@ plt.show()
 # %% [markdown]
 # ### Squashed instead of clipped
 #
-# `squashed_gaussian` squashes the sample into the Box by tanh. The actions have a density everywhere, which SAC needs.
+# `squashed_gaussian` squashes the sample into the Box by tanh. Every action in the Box has a density, which SAC needs.
 # The squashed mean is the *median* of the actions, not their mode: a wide distribution has two peaks.
 
 # %%
@@ -334,7 +335,7 @@ for options in ({}, {"reduction": "mean"}, {"reduction": "none"}, {"keepdims": F
 # %% [markdown]
 # ## Errors
 #
-# An error states expectation, fact and repair.
+# An error says what was expected, what was found, and the repair. Here the key is a plain number.
 
 # %%
 try:

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # A training loop of your own
 #
-# gaussjax has PPO and SAC, but a policy also fits into your own training loop. This page writes PPO around a policy:
-# rollout, advantages and all epochs of the update in **one** `jax.jit`. The policy learns to swing up a pendulum.
+# gaussjax has PPO and SAC, but a policy also fits into your own training loop. This notebook writes PPO around a
+# policy: rollout, advantages and all epochs of the update are in **one** `jax.jit`. The policy learns to swing up a
+# pendulum.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -60,8 +61,8 @@ policy = gaussjax.gaussian(
 # ## PPO
 #
 # `rollout` collects experience, `advantages` computes generalised advantages, `loss` is PPO's loss, and `train` scans
-# over updates. The pendulum never *terminates*. It is *truncated* after 200 steps, and the value of the last
-# observation replaces the rewards that would follow.
+# over updates. An episode of the pendulum never *terminates*. It is *truncated* after 200 steps, and the value of the
+# last observation replaces the rewards that would follow.
 
 # %%
 NUM_ENVS, NUM_STEPS, UPDATES, EPOCHS, MINIBATCHES = 16, 128, 100, 10, 8
@@ -226,5 +227,5 @@ expected = policy.act(params, None, scaled(observations), deterministic=True).ac
 print(f"largest difference of {found.size:,} actions: {abs(found - expected).max():.1e}")
 
 # %% [markdown]
-# `gaussjax.training.ppo` is the same algorithm with running normalisation, adaptive step sizes, recurrent networks and
-# checkpoints. `make train` runs it on Gymnasium's environments.
+# `gaussjax.training.ppo` is the same algorithm with running normalisation, adaptive step sizes and recurrent networks.
+# `gaussjax train ppo` runs it on any environment, with checkpoints.

@@ -2,7 +2,7 @@
 # # A recurrent policy
 #
 # In some tasks the right action depends on earlier observations. A recurrent policy keeps a state from step to step. In
-# gaussjax that state is an argument and a result, the *carry*; no object hides it.
+# gaussjax this state is called *carry*. It is an argument and a result of each call; no object stores it.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -51,8 +51,8 @@ stepped.shape
 # %% [markdown]
 # ## A whole sequence at once
 #
-# Observations with one more leading axis than the carry are a sequence, time first. Stepping and unrolling give the
-# same numbers up to rounding.
+# Observations with one more leading axis than the carry are a sequence, time first. Single steps and a whole sequence
+# give the same numbers up to rounding.
 
 # %%
 start = policy.initial_carry((4,))
@@ -159,8 +159,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Without memory the best answer is 0, with an error of 1. For longer gaps, set the number of steps that the gates
-# should bridge at the start: `GRU(memory_steps=100)`.
+# Without memory the best answer is 0, with an error of 1. For longer delays, set the number of steps that the units
+# should remember at the start of the training: `GRU(memory_steps=100)`.
 
 # %%
 for name, error in errors.items():
@@ -171,7 +171,7 @@ assert errors["MLP, no memory"][-1] > 0.8
 # %% [markdown]
 # ## Training sequences from a rollout
 #
-# `to_sequences` cuts long rollouts into shorter sequences, each with the carry of the policy before its first step. The
+# `to_sequences` cuts long rollouts into shorter sequences, and returns the carry before the first step of each. The
 # second axis of the result numbers the sequences: shuffle it and split it into minibatches.
 
 # %%

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # One seed, two frameworks
 #
-# `gaussjax.torch` has the same names, options and outputs as gaussjax over a dict of tensors, and draws **the same
-# random numbers** from the same key. You can train in JAX and deploy in PyTorch, or compare the two. This page compares
-# them number by number.
+# `gaussjax.torch` has the same names, options and outputs as gaussjax, with parameters in a dict of tensors. It draws
+# **the same random numbers** from the same key. You can train in JAX and deploy in PyTorch. This notebook compares the
+# results of both, number by number.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -105,7 +105,8 @@ print(gaussjax.torch.split(gaussjax.torch.key(3), 2))
 # %% [markdown]
 # ## Gradients
 #
-# JAX and torch's autograd differentiate the same loss. `to_flax` converts torch's gradients to JAX's names.
+# JAX and torch's autograd differentiate the same loss. `to_flax` converts torch's gradients to a tree with Flax's
+# names.
 
 # %%
 gradients = jax.grad(lambda params: policy.evaluate(params, observations, in_jax.actions).log_prob.mean())(params)

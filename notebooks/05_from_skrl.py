@@ -2,7 +2,7 @@
 # # Coming from skrl
 #
 # In skrl you write a Gaussian policy as a class: a mixin, a base class, layers and a `compute`. In gaussjax you choose
-# a network and its sizes. This page rebuilds the models of skrl's Gaussian examples, then reads their checkpoints.
+# a network and its sizes. This notebook rebuilds the models of skrl's Gaussian examples, then reads their checkpoints.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -34,7 +34,8 @@ from gaussjax.networks import episode_starts
 # %% [markdown]
 # ## The options of the mixin
 #
-# They have the same names, the same defaults and the same meaning. Use the spaces of your environment.
+# The options of `GaussianMixin` have the same names, defaults and meaning in gaussjax. Use the spaces of your
+# environment.
 
 # %%
 observation_space = gaussjax.spaces.Box(shape=(3,))  # env.observation_space
@@ -51,7 +52,7 @@ options = {
 # ## MLP
 #
 # The defaults of `MLP` are layers of 64 and 32 with ReLU, tanh on the mean, and a learnt `log_std` that starts at 0. In
-# skrl the layers may be an `nn.Sequential` or called one by one, set up or compact; the policy is the same.
+# skrl you may write the layers as an `nn.Sequential` or one by one, in `setup` or compact; the policy is the same.
 
 # %%
 mlp = gaussjax.gaussian(gaussjax.networks.MLP((64, 32)), observation_space, action_space, **options)
@@ -103,7 +104,8 @@ for name, policy in recurrent.items():
     print(f"{name:4}", policy.spec.network.specification(num_envs=4))
 
 # %% [markdown]
-# **In the rollout** the states are the argument `carry` and the output `outputs["carry"]`, in place of `"rnn"`.
+# **In the rollout** the recurrent states are the argument `carry` and the output `outputs["carry"]`, instead of
+# `"rnn"`.
 
 # %%
 weights = {name: policy.init(jax.random.key(0)) for name, policy in recurrent.items()}
@@ -172,8 +174,8 @@ print("distribution", distribution.mean().shape, distribution.stddev().shape)
 # Two habits change. The policy does not remember the last `act`, so `entropy` and `log_std` take parameters and
 # observations. The key is an argument: split off a new one for each call.
 #
-# Inside skrl's own agents neither changes: `gaussjax.interop.skrl.torch_model` and `jax_model` make models that they
-# take. The page "Coming from skrl" has the five lines for skrl's example on Pendulum-v1.
+# If you stay with skrl's own agents, neither habit changes: `gaussjax.interop.skrl.torch_model` and `jax_model` make
+# models for them. The page "Coming from skrl" has the five lines for skrl's example on Pendulum-v1.
 
 # %% [markdown]
 # ## A torch checkpoint
@@ -202,15 +204,15 @@ scaler = {
 torch.save({"policy": state_dict, "observation_preprocessor": scaler}, folder / "agent_1000.pt")
 
 # %% [markdown]
-# `read` makes a policy of the file without running anything in it, and `arrays` returns what the file holds.
+# `read` makes a policy from such a file, and `arrays` returns its arrays. Neither runs anything in the file.
 
 # %%
 modules = gaussjax.interop.skrl.arrays(folder / "agent_1000.pt")
 {name: array.shape for name, array in modules["policy"].items()}
 
 # %% [markdown]
-# The layers follow each other as those of the policy do; otherwise a table maps skrl's names to gaussjax's, as here.
-# The policy then acts like the torch model.
+# `params` takes the arrays and a table from skrl's names to gaussjax's. (`read` needs no table here, because the layers
+# are in the same order as in the policy.) The policy then acts like the torch model.
 
 # %%
 params = gaussjax.interop.skrl.params(
@@ -229,8 +231,8 @@ print(f"largest difference {np.abs(found.actions - expected).max():.1e}, log_std
 assert np.abs(found.actions - expected).max() < 1e-6
 
 # %% [markdown]
-# The picture moves the first observation and leaves the others at 0. The mean of the policy lies on the curve of the
-# torch model, and the width is that of the checkpoint.
+# The picture varies the first observation and leaves the others at 0. The mean of the policy lies on the curve of the
+# torch model, and the width is the standard deviation from the checkpoint.
 
 # %%
 sweep = np.zeros((201, 3), np.float32)
@@ -299,8 +301,8 @@ assert difference < 1e-6
 # %% [markdown]
 # ## A JAX checkpoint
 #
-# skrl's JAX agents are Flax bytes inside a pickle. Unpickling can run any code, so `read` extracts the bytes without
-# unpickling, and refuses everything that is not data.
+# skrl saves a JAX agent as Flax bytes inside a pickle. Unpickling can run any code, so `read` and `arrays` extract the
+# bytes without unpickling, and refuse everything that is not data.
 
 # %%
 generator = np.random.default_rng(3)
@@ -329,7 +331,7 @@ print(f"largest difference of the actions {np.abs(found - expected).max():.1e}")
 assert np.abs(found - expected).max() < 1e-6
 
 # %% [markdown]
-# The error names a layer that is missing in the table, and a shape that does not fit.
+# If layers are missing in the table, or shapes do not fit, the error names them.
 
 # %%
 try:

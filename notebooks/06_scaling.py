@@ -2,8 +2,8 @@
 # # From one device to many
 #
 # A compiled training is a function from state to state. `jax.vmap` of this function trains a population. With a mesh of
-# eight devices the same program runs on sharded arrays. This page simulates eight devices on the CPU; on a machine with
-# accelerators leave the flag out.
+# eight devices the same program runs on sharded arrays. This notebook simulates eight devices on the CPU; on a machine
+# with accelerators, remove the line that sets `XLA_FLAGS`.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -53,9 +53,9 @@ def train(state, updates=40):
 # %% [markdown]
 # ## A population
 #
-# `jax.vmap` over keys trains eight seeds in one program. Members may also differ in the numbers of
-# `state.hyperparameters`; here each member has its own step size, and one run answers which of them is best. With the
-# keys sharded over the devices, each device trains one member and does not wait for the others.
+# `jax.vmap` over keys trains eight seeds in one program. Members may also have different `state.hyperparameters`. Here
+# each member has its own step size, and one run shows which is best. The keys are sharded over the devices, so each
+# device trains one member.
 
 # %%
 mesh = training.mesh()
@@ -93,8 +93,9 @@ plt.show()
 # ## One training on eight devices
 #
 # `mesh=` shards the environments and the samples of every minibatch. Parameters, moments and statistics are replicated.
-# The rollout needs no communication. The experience is gathered once an update, so that the minibatches equal those of
-# one device, and gradients are summed over the devices. The result equals that of one device up to the order of sums.
+# The rollout needs no communication. The experience is gathered once in each update, so that the minibatches are the
+# same as on one device, and gradients are summed over the devices. The result equals that of one device up to the order
+# of sums.
 
 # %%
 shorter = dataclasses.replace(config, batch_size=640, num_epochs=4)
@@ -117,7 +118,8 @@ print(f"largest difference of a parameter after two updates: {largest:.1e}")
 assert largest < 1e-4
 
 # %% [markdown]
-# Counts that the number of devices does not divide are refused before anything runs.
+# `num_envs` and `batch_size` have to be multiples of the number of devices. Other numbers raise an error before
+# anything runs.
 
 # %%
 try:
@@ -128,7 +130,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Several processes
 #
-# `training.mesh()` spans the devices of all connected processes. On the command line, one flag connects them:
+# `training.mesh()` has the devices of all connected processes. On the command line, `--distributed` connects them, with
+# the address of the first process, the number of processes and the index of each:
 #
 # ```
 # gaussjax train ppo Pendulum-v1 --backend jax --out runs/two --distributed 10.0.0.1:1234,2,0    # on the first machine

@@ -2,8 +2,8 @@
 # # Where float32 loses digits
 #
 # A log-density is a few additions and an exponential. Formulas that are equal on paper still differ in float32: some
-# are wrong by whole nats, some are infinite, some have NaN gradients. This page compares every number with mpmath at 50
-# digits. distrax represents the usual formulas; gaussjax's distributions convert to it with `as_distrax`.
+# are wrong by whole nats, some are infinite, some have NaN gradients. This notebook compares every number with mpmath
+# at 50 digits. distrax represents the usual formulas.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -86,8 +86,9 @@ assert relative["gaussjax"].max() < 10 * ROUNDING
 # %% [markdown]
 # ## Actions at the bound
 #
-# In float32, tanh(u) rounds to 1 from about u = 9 on, and in some compiled programs earlier. So replay buffers hold
-# actions at the bound. The usual formula inverts tanh and gets infinity for their log-density and its gradient.
+# In float32, tanh(u) rounds to 1 from about u = 9 on, and in some compiled programs earlier. Replay buffers therefore
+# hold actions exactly at the bound. The usual formula inverts tanh, and its log-density and gradient are infinite
+# there.
 
 # %%
 raw = jnp.linspace(-12.0, 12.0, 97)[:, None]
@@ -132,8 +133,8 @@ print(f"worst error in nats: with raw_actions {with_raw.max():.1e}, from the act
 # %% [markdown]
 # ## A narrow policy
 #
-# Late in training policies are narrow. Then `mean + std · noise` rounds the noise away, and a log-density computed from
-# the action belongs to another action. `act` of gaussjax scores the noise itself.
+# Late in a training, policies are narrow. Then the sum `mean + std · noise` loses digits of the noise, and the
+# log-density computed from this action is wrong. `act` of gaussjax computes it from the noise itself.
 
 # %%
 log_stds = jnp.linspace(-20.0, 0.0, 41)
@@ -172,8 +173,8 @@ assert ours == [0, 0, 0]
 # %% [markdown]
 # ## The divergence of two policies that almost agree
 #
-# Trust regions compare a policy with the policy of one step before. The KL divergence, which is never negative, is then
-# a small difference of large terms.
+# Trust-region methods compare a policy with the policy of one step before. The KL divergence, which is never negative,
+# is then a small difference of large terms.
 
 # %%
 shift = jnp.logspace(-6, 0, 200)
@@ -207,7 +208,7 @@ plt.show()
 #
 # Strongly correlated actions have a covariance matrix that is hard to factorise in float32. gaussjax never forms the
 # matrix: the network returns its factor, in which `off_diagonal` sets the correlations. (If an action is the small
-# difference of large numbers, `log_prob` of gaussjax loses digits too. `act` scores the noise and loses none.)
+# difference of large numbers, `log_prob` of gaussjax loses digits too. `act` uses the noise and loses none.)
 
 
 # %%
@@ -262,4 +263,4 @@ print(f"gaussjax:   {float(one.entropy()[0]):.7f}, mpmath {mpmath.nstr(true, 8)}
 assert abs(float(one.entropy()[0]) - true) < 1e-5
 
 # %% [markdown]
-# Tests in `tests/numerics` hold these errors below fixed bars, against the same kind of reference.
+# The tests in `tests/numerics` compare these errors with fixed bars. The page "Numerics" explains the formulas.

@@ -79,8 +79,8 @@ axes[-1].set_xlabel("step")
 plt.show()
 
 # %% [markdown]
-# The power spectrum of white noise is flat. The spectrum of coloured noise falls as 1/f^β. Held noise has the spectrum
-# of its steps: it is flat up to the rate of its changes and then falls.
+# The power spectrum of white noise is flat. The spectrum of coloured noise falls as 1/f^β. The spectrum of held noise
+# is flat up to the rate of its changes, and then falls.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -201,4 +201,4 @@ Image(moving.getvalue())
 # ## In a training
 #
 # `ppo.Config(hold=8)`, `sac.Config(exploration="colored")` and the options of the command line use the same sources.
-# The page "Which policy, which noise" says which one to choose.
+# The page "Exploration" helps to choose one, and has measured trainings.

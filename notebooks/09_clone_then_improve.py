@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Clone, then improve
 #
-# Some recorded episodes of an expert give a policy a good start, and reinforcement learning improves it from there.
-# This notebook makes the recording itself: it trains a teacher, records a few of its episodes, clones it, and improves
-# the clone with PPO.
+# A policy that is cloned from a few recorded episodes of an expert is a good start for reinforcement learning. This
+# notebook makes the recording itself: it trains a teacher, records a few of its episodes, clones it, and improves the
+# clone with PPO.
 
 # %%
 # On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
@@ -59,8 +59,8 @@ print("returns after the last update:", scratch[:, -1].round())
 # %% [markdown]
 # ## A recording
 #
-# `rollout.record` plays whole episodes, and `data.read_dataset` checks them against the spaces. It reads files too, for
-# example those of `gaussjax record`.
+# `rollout.record` plays whole episodes, and `data.read_dataset` checks them against the spaces. `read_dataset` also
+# reads files, for example the ones that `gaussjax record` writes.
 
 # %%
 episodes = rollout.record(teacher.policy, teacher.params, pendulum, normalizer=teacher.normalizer, episodes=10, seed=1)
@@ -106,8 +106,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# The torque of both policies for every state of the pendulum. The dots are the states of the recording. Far from them
-# the clone has to guess.
+# The next picture has the torque of both policies for every state of the pendulum. The dots are the recorded states.
+# Far from them the clone has to guess.
 
 # %%
 angles, speeds = np.meshgrid(np.linspace(-np.pi, np.pi, 121), np.linspace(-8.0, 8.0, 81))
@@ -165,9 +165,9 @@ axes[0].legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# The clone begins where a training from scratch arrives late, and PPO improves it further. The steps of the teacher are
-# not counted here, so this saves steps only where a recording exists already. On the way PPO may lose for some updates
-# what the clone could. The lower edge of the range shows it, but three seeds and one clone are few.
+# The clone begins with a return that a training from scratch reaches only late, and PPO improves it further. The steps
+# of the teacher are not counted here, so cloning saves steps only if a recording exists already. For some updates PPO
+# may be worse than the clone: see the lower edge of the range. Three seeds and one clone are few.
 
 # %%
 assert improved[:, -1].mean() > improved[0, 0]

@@ -94,7 +94,8 @@ def _where(mask: Any, one: Any, other: Any) -> Any:
     arguments = mask, one, other
     if any(any(jax.typeof(argument).sharding.spec) for argument in arguments):
         arguments = broadcast_together(arguments, [jnp.broadcast_shapes(*map(jnp.shape, arguments))] * 3)
-    return jnp.where(*arguments)
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.where(*arguments)
 
 
 def _strictly_lower(entries: Any, count: int) -> Any:

@@ -317,7 +317,7 @@ def first_episodes(
             # JAX drops the actions of later steps.
             actions = actions.at[t].set(row.actions[0].astype(actions.dtype), mode="drop")
         # The step that ends an episode counts.
-        returns, lengths = returns + jnp.where(running, row.rewards[0], 0.0), lengths + running
+        returns, lengths = returns + jnp.where(running, row.rewards[0], 0.0), lengths + running.astype(jnp.int32)
         return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, actions, t + 1
 
     def goes_on(carried: tuple[Any, ...]) -> Array:

@@ -68,7 +68,7 @@ WRONG = {
         r"^step\.observation: expected float32\[1\], got int32\[1\]\. A compiled loop",
     ),
     "state's type": (
-        replaced(state=lambda step: step.state._replace(time=step.state.time * 1.0)),
+        replaced(state=lambda step: step.state._replace(time=step.state.time.astype(jnp.float32))),
         r"^step\.state\.time: expected int32\[\], got float32\[\]\. A compiled loop",
     ),
     "state's shape": (

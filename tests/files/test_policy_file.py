@@ -31,7 +31,7 @@ class Own(nn.Module):
 
     @nn.compact
     def __call__(self, observations):
-        features = nn.Dense(self.width, name="first", param_dtype=self.dtype)(observations)
+        features = nn.Dense(self.width, name="first", dtype="float32", param_dtype=self.dtype)(observations)
         return nn.Dense(self.num_actions, name="last")(features), jnp.zeros(self.num_actions), {}
 
 

@@ -261,7 +261,7 @@ def test_recent_episodes_are_those_of_the_latest_steps_that_have_a_hundred_toget
         used = next((n for n in range(1, len(steps)) if sum(c for c, _ in steps[:n]) >= 100), len(steps))
         expected = sum(c for c, _ in steps[:used])
         mean = sum(c * value for c, value in steps[:used]) / max(expected, 1)
-        assert (metrics["episodes"], metrics["recent_episodes"]) == (count, expected)
+        assert [float(metrics[name]) for name in ("episodes", "recent_episodes")] == [count, expected]
         np.testing.assert_allclose(metrics["recent_return"], mean, rtol=1e-5)
         np.testing.assert_allclose(metrics["episode_return"], steps[0][1] if steps else 0.0, rtol=1e-6)
 

@@ -33,7 +33,7 @@ def episode_ends(terminated: Any, truncated: Any) -> Bool[Array, "..."]:
         flag = flag if hasattr(flag, "dtype") else np.asarray(flag)
         if not any(jnp.issubdtype(flag.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
             raise TypeError(f"{name}: expected bool, integer or float flags, got {flag.dtype}. Pass a number per step.")
-        flags.append(jnp.asarray(flag) != 0)
+        flags.append(jnp.asarray(flag).astype(bool))
     if flags[0].shape != flags[1].shape:
         raise ValueError(
             f"truncated: expected the shape of terminated, {flags[0].shape}, got {flags[1].shape}. "

@@ -433,7 +433,7 @@ class Own(nn.Module):
     @nn.compact
     def __call__(self, observations, carry, resets=None):
         if resets is not None:
-            carry = carry * ~resets[..., None]
+            carry = jnp.where(resets[..., None], 0.0, carry)
         carry, features = nn.GRUCell(4)(carry, observations)
         return nn.Dense(self.num_actions)(features), jnp.zeros(self.num_actions), {"carry": carry}
 

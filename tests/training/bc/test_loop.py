@@ -13,6 +13,7 @@ from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
 from gaussjax.spaces import Box
 from gaussjax.training import bc
+from gaussjax.training.algorithm import promoting
 from tests.training.bc.small import loop_of, recorded, same, trained
 
 KINDS_BY_NAME = ("gaussian", "squashed_gaussian", "truncated_gaussian")
@@ -48,7 +49,7 @@ def test_epoch_equals_one_written_by_hand(decay):
     updated, metrics = algorithm.step(state)
 
     shown, counted = (seen - seen.mean(0)) / seen.std(0), counted / counted.mean()
-    optimizer = optax.adam(1e-3)
+    optimizer = promoting(optax.adam(1e-3))
 
     @jax.jit
     @jax.grad

@@ -8,6 +8,7 @@ import pytest
 
 from gaussjax import normalize, spaces
 from gaussjax.training import sac
+from gaussjax.training.algorithm import promoting
 from gaussjax.training.sac.update import make_learner
 
 CONFIG = sac.Config(hidden_sizes=(8,))
@@ -72,7 +73,7 @@ def test_gradient_step_equals_one_written_by_hand(made):
         temperature_gradient = -jnp.mean(acted.log_prob + 2.0 * np.log(2.0) - 2.0)
         gradients = (jax.grad(actor_loss)(learner.actor), jax.grad(critic_loss)(learner.critics), temperature_gradient)
         learnt = (learner.actor, learner.critics, learner.log_temperature)
-        optimizer = optax.adam(CONFIG.learning_rate)
+        optimizer = promoting(optax.adam(CONFIG.learning_rate))
         updates, moments = optimizer.update(gradients, optimizer.init(learnt), learnt)
         actor, critics, log_temperature = optax.apply_updates(learnt, updates)
         targets = jax.tree.map(lambda new, old: 0.005 * new + 0.995 * old, critics, learner.targets)
