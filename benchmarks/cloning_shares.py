@@ -62,9 +62,7 @@ CASES = {
     "hidden-lstm": Case(
         "LSTM, velocity hidden", "pendulum-ppo", learning.HIDDEN, ("--network", "lstm", *_LONG), least=0.9
     ),
-    "pixels": Case(
-        "CNN, three frames", "pendulum-ppo", _PIXELS, ("--network", "cnn", "--augment", "1", *_SMALL), least=0.8
-    ),
+    "pixels": Case("CNN, three frames", "pendulum-ppo", _PIXELS, ("--network", "cnn", *_SQUARED), least=0.8),
     "mixed-plain": Case("MLP, half of the data untrained", "pendulum-ppo", "Pendulum-v1", mixed=True),
     "mixed-weighted": Case(
         "MLP, half of the data untrained, weights", "pendulum-ppo", "Pendulum-v1", mixed=True, weighted=True
