@@ -1,4 +1,7 @@
-"""Pendulum-v1 seen by a camera: the observation is a stack of the three latest frames, of 50 × 50 grey pixels."""
+"""Pendulum-v1 seen by a camera: the observation is a stack of the three latest frames, of 50 × 50 grey pixels.
+
+The frames lack the arrow that Gymnasium draws for the latest action. A clone that sees it repeats its own actions.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,8 @@ class PixelPendulum(gymnasium.Wrapper):
         return self._stack, reward, terminated, truncated, info
 
     def _frame(self) -> np.ndarray:
+        # Used by the drawing alone.
+        self.env.last_u = None  # type: ignore[attr-defined]
         frame: Any = self.env.render()
         blocks = frame.reshape(_SIZE, frame.shape[0] // _SIZE, _SIZE, frame.shape[1] // _SIZE, 3)
         return blocks.mean(axis=(1, 3, 4)).astype(np.uint8)[..., None]
