@@ -5,15 +5,15 @@
 # which the [other notebooks](01_first_policy.ipynb) explain.
 
 # %%
-# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one),
-# or put the address of a git repository here, as "git+https://…".
+# On Colab only: upload a zip of the repository (`git archive --prefix=gaussjax/ -o gaussjax.zip HEAD` makes one).
+# SOURCE names it, and may also name a wheel, or the address of a git repository as git+https://….
 import sys
 
-SOURCE = "file:///content/gaussjax.zip"
+SOURCE = "gaussjax[train] @ file:///content/gaussjax.zip"
 if "google.colab" in sys.modules:
     import subprocess
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"gaussjax[train] @ {SOURCE}"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
 
 # %%
 import pathlib

@@ -146,17 +146,15 @@ def export(command: Export) -> None:
     path = command.out or file.with_suffix(".npz" if command.format == "numpy" else f".{command.format}")
     _refuse_itself("out", path, file)
     refuse_existing(path, command.force)
-    policy, params, normalizer, metadata = load(file)[1]
+    policy, params, normalizer, _ = load(file)[1]
     with usage_errors(NotImplementedError, ModuleNotFoundError, ValueError, OSError):
         program = write(path, policy, params, normalizer=normalizer, deterministic=not command.stochastic)
     inputs = ", ".join(f"{name} {shape.dtype}{list(shape.shape)}" for name, shape in program.shapes("batch").items())
     reader = ", read by numpy_act.py beside it" if command.format == "numpy" else ""
-    raw = ", not normalised" if normalizer is not None else ""
+    raw = " as the environment gives them" if normalizer is not None else ""
     print_line(
         f"{path}{reader}: {inputs}{raw} -> {', '.join(program.outputs)}; compared with policy.act on random inputs"
     )
-    if "environment" in metadata and len(getattr(policy.spec.observation_space, "shape", ())) == 1:
-        print_line("Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten.")
 
 
 def convert(command: Convert) -> None:

@@ -43,7 +43,7 @@ def gsde(
     """Log standard deviation of noise that is linear in the features, and the weights of this noise.
 
     A matrix of standard normals E, `(features, act)`, perturbs the mean by `φ (σ ∘ E)`, a function of the features φ.
-    The perturbation is normal with the standard deviation `s = √(φ² σ²)`. A network of your own returns
+    The perturbation is normal with the standard deviation `s = √(Σ φ² σ²)`. A network of your own returns
     `mean, log_std, {"gsde": weights}` with the results of this function; `GaussianHead` does so for `std="gsde"`.
 
     Args:

@@ -359,7 +359,6 @@ def test_info_prints_what_a_file_holds_and_export_writes_programs(tmp_path, caps
     cli.main(["export", str(tmp_path), "--format", "numpy"])
     said = " ".join(capsys.readouterr().out.split())
     assert "policy.npz, read by numpy_act.py beside it: observations float32['batch', 3] -> actions" in said
-    assert "Training flattens observations that are not vectors; do so here with gymnasium.spaces.flatten." in said
     observations = np.ones((2, 3), np.float32)
     expected = policy.act(params, None, observations, deterministic=True).actions
     got = numpy_act.load(tmp_path / "policy.npz")(observations=observations)["actions"]

@@ -245,7 +245,7 @@ def test_every_cell_is_that_of_torch_split_at_the_ends_of_episodes(name):
     kept = ~ends[-1][:, None]
     for i, layer in enumerate(last):
         for leaf, state in zip(jax.tree.leaves(layer), states, strict=True):
-            np.testing.assert_allclose(leaf * kept, state[i].detach().numpy(), rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(np.asarray(leaf) * kept, state[i].detach().numpy(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
