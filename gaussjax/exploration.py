@@ -36,7 +36,8 @@ class Exploration(NamedTuple):
         init: `(key, batch_shape=()) -> state`. The key is consumed.
         step: `(state, key, resets) -> (state, noise)`. The key is consumed. `resets` are flags of the batch shape, True
             for an observation that starts an episode: its noise is independent of all noise before. The noise has
-            the batch shape followed by `policy.noise_shape`, and each of its numbers is standard normal.
+            the batch shape followed by `policy.noise_shape`, or by `(act,)` if it is white, and each of its numbers is
+            standard normal.
         lasts: False for noise whose steps are independent; the training loops then draw a whole rollout at once.
 
     Example:
@@ -76,7 +77,7 @@ class Held(NamedTuple):
 
 
 def white(policy: Policy) -> Exploration:
-    """Noise that is new at each step, as `act` draws it from a key.
+    """Noise that is new at each step, as `act` draws it from a key: a number for each action, with gSDE too.
 
     Args:
         policy: The policy that takes the noise, of JAX or of torch.

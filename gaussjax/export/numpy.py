@@ -56,7 +56,7 @@ def numpy(
         policy: As for `stablehlo`.
         params: As for `stablehlo`.
         normalizer: As for `stablehlo`.
-        deterministic: False for a program with an input `noise` of standard normal numbers.
+        deterministic: False for a program with an input `noise` of standard normal numbers, `(batch, *noise_shape)`.
 
     Returns:
         The exported program with the names of its inputs and outputs.

@@ -31,7 +31,8 @@ class Program(NamedTuple):
     Attributes:
         function: `(dict of input arrays) -> dict of output arrays`.
         inputs: Shape of one row and dtype by name: `observations`, or `observations_NAME` for each part of a Dict or
-            Tuple space; `carry_0`, … and `resets` of a recurrent network; `key` or `noise` of a stochastic program.
+            Tuple space; `carry_0`, … and `resets` of a recurrent network; `key`, or `noise` of the shape
+            `policy.noise_shape`, of a stochastic program.
         outputs: Names of the outputs: `actions`, and `next_carry_0`, … of a recurrent network.
         shared: Names of the inputs without batch axis.
     """
@@ -54,7 +55,7 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Normalize
     normalizer = networks.actor_observations(policy.spec.network)(normalizer)
     policy, params = networks.actor(policy, params)
     normalizer = statistics_for(policy, normalizer)
-    space, num_actions = policy.spec.observation_space, spaces.size(policy.spec.action_space)
+    space = policy.spec.observation_space
     found, structure = jax.tree_util.tree_flatten_with_path(spaces.zeros(space))
     parts = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in found]
     if len(set(parts)) < len(parts):
@@ -71,7 +72,7 @@ def make_program(policy: Policy, params: Params, normalizer: normalize.Normalize
     if source == "key":
         inputs["key"] = ((2,), np.dtype(np.uint32))
     elif source == "noise":
-        inputs["noise"] = ((num_actions,), np.dtype(np.float32))
+        inputs["noise"] = (policy.noise_shape, np.dtype(np.float32))
 
     def function(arrays: dict[str, Any]) -> dict[str, Any]:
         observations = structure.unflatten([arrays[name] for name in names])
@@ -176,7 +177,7 @@ def onnx(
         policy: As for `stablehlo`.
         params: As for `stablehlo`.
         normalizer: As for `stablehlo`.
-        deterministic: False for a program with an input `noise` of standard normal numbers.
+        deterministic: False for a program with an input `noise` of standard normal numbers, `(batch, *noise_shape)`.
 
     Returns:
         The exported program with the names of its inputs and outputs.

@@ -49,7 +49,7 @@ class Rollout(NamedTuple):
         truncated: Flags of steps after which the episode was cut, `(T, N)`.
         next_observations: Observations after each step and before any reset, like `observations`.
         resets: Flags of observations that start an episode, `(T, N)`.
-        carries: Recurrent states before each step and after the last, each leaf `(T + 1, …)`; or `()`.
+        carries: Carries before each step and after the last, such as recurrent states, each leaf `(T + 1, …)`; or `()`.
     """
 
     observations: Any
@@ -247,10 +247,10 @@ def collect(
     Args:
         runner: The environments.
         act: `(t, observations, resets, carry) -> (actions, raw_actions, carry)`, called once a step. It draws its noise
-            itself; `docs/exploration.md` has one with noise that lasts.
+            itself; `docs/exploration.md` has one with noise that lasts, whose carry is the state of the noise.
         observations: Observations to act on first, `(N, …)` in each part.
         resets: Flags of observations that start an episode, `(N,)`.
-        carry: Recurrent state of the policy, or `()`.
+        carry: Recurrent state of the policy, state of noise that lasts, or `()`.
         num_steps: Steps of each environment.
 
     Returns:

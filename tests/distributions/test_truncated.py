@@ -84,17 +84,25 @@ def test_outside_of_the_box_the_density_is_zero_but_a_rounded_bound_counts_as_th
     np.testing.assert_array_equal(summed(jnp.zeros(2)), [0.0, 0.0])
 
 
-@pytest.mark.parametrize("mean", [8.0, 0.0, -8.0, -30.0], ids="alpha={:g}".format)
+@pytest.mark.parametrize(
+    ("mean", "high"), [(8.0, 2.5), (0.0, 2.5), (-8.0, 2.5), (-30.0, 2.5), (2.0, np.inf), (-20.0, np.inf)]
+)
 @pytest.mark.parametrize("count", [100_000, pytest.param(100_000_000, marks=pytest.mark.slow)], ids=str)
-def test_samples_lie_inside_and_have_the_distribution(mean: float, count: int) -> None:
+def test_samples_lie_inside_and_have_the_distribution(mean: float, high: float, count: int) -> None:
     chunk = min(count, 10_000_000)
-    one = TruncatedGaussian(jnp.full(1, mean), jnp.zeros(1), 0.0, 2.5)
+    one = TruncatedGaussian(jnp.full(1, mean), jnp.zeros(1), 0.0, high)
+    expected = scipy.stats.truncnorm(-mean, high - mean, loc=mean)
+    center, sums = expected.mean(), np.zeros(3)
     draw = jax.jit(lambda key: one.sample(key, (chunk,))[:, 0])
     for seed in range(count // chunk):
         samples = np.asarray(draw(jax.random.key(seed)))
         assert samples.min() >= 0.0
-        assert samples.max() <= 2.5
-    expected = scipy.stats.truncnorm(-mean, 2.5 - mean, loc=mean)
+        assert samples.max() <= high
+        away = samples.astype(np.float64) - center
+        sums += [np.sum(away**power) for power in (1, 2, 4)]
+    first, second, fourth = sums / count
+    assert abs(first) < 5 * (second / count) ** 0.5
+    assert abs(second - expected.var()) < 5 * ((fourth - second**2) / count) ** 0.5
     assert scipy.stats.kstest(samples[:100_000].astype(np.float64), expected.cdf).pvalue > 1e-3
 
 

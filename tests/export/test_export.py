@@ -21,10 +21,20 @@ from gaussjax.export.program import make_program
 from gaussjax.spaces import Box
 from tests import policies
 
+# Truncated actions with gSDE behind images and memory, beside the rows of the table of policies.
+EXPLORING = {
+    "truncated-gsde-cnn": (
+        networks.CNN((4,), (3,), (2,), sizes=(8,), activation="tanh", std="gsde"),
+        Box(shape=(6, 6, 2)),
+    ),
+    "truncated-gsde-lstm": (networks.LSTM(hidden_size=6, num_layers=2, sizes=(8,), std="gsde"), 3),
+}
+
 
 @functools.cache
 def made(name):
-    policy = policies.build(name)
+    space = policies.TABLE["truncated"].action_space
+    policy = gaussjax.truncated_gaussian(*EXPLORING[name], space) if name in EXPLORING else policies.build(name)
     return policy, policies.random_params(policy)
 
 
@@ -56,8 +66,8 @@ FORMATS = {
 # NumPy is tested below. JAX writes StableHLO, so fewer rows cover our part.
 FEW = [(format_, *row) for format_ in ("numpy", "onnx") for row in (("squashed", False), ("gaussian-cnn", True))]
 FEW += [("numpy", name, name != "multivariate") for name in ("gaussian-nested-spaces", "multivariate")]
-FEW += [("stablehlo", "gaussian-rnn", True)]
-ROWS = list(itertools.product(FORMATS, policies.TABLE, [True, False]))
+FEW += [("stablehlo", "gaussian-rnn", True), ("numpy", "truncated", False)]
+ROWS = list(itertools.product(FORMATS, [*policies.TABLE, *EXPLORING], [True, False]))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +96,21 @@ def test_stochastic_stablehlo_draws_the_numbers_of_act(tmp_path):
     key, observations = jax.random.key(3), np.ones((3, 3), np.float32)
     got = in_stablehlo(tmp_path / "x", program)({"key": jax.random.key_data(key), "observations": observations})
     np.testing.assert_allclose(got["actions"], policy.act(params, key, observations).actions, atol=1e-6)
+
+
+def test_a_matrix_of_gsde_that_is_kept_moves_the_actions_as_in_act(tmp_path):
+    policy, params = made("squashed-gsde")
+    program = export.numpy(tmp_path / "policy.npz", policy, params, deterministic=False)
+    assert program.inputs["noise"][0] == policy.noise_shape == (8, 2)
+    noise, carry = policies.noise(policy, (3,)), policy.initial_carry((3,))
+    act = numpy_act.load(tmp_path / "policy.npz")
+    memory = {"carry_0": np.zeros((3, 6)), "resets": np.zeros(3, bool)}
+    for seed in range(2):
+        observations = policies.observations(policy, (3,), seed)
+        acted = policy.act(params, None, observations, noise=noise, carry=carry, resets=memory["resets"])
+        carry, got = acted.outputs["carry"], act(observations=observations, noise=noise, **memory)
+        memory["carry_0"] = got["next_carry_0"]
+        np.testing.assert_allclose(got["actions"], acted.actions, rtol=1e-4, atol=1e-5)
 
 
 def test_robot_needs_numpy_alone_and_sees_normalised_observations(tmp_path):

@@ -182,3 +182,13 @@ def correlated_pairs(draw: Draw) -> Inputs:
         return np.where(near, draw.apart(3), 0.5 * draw.normal(3))
 
     return np.exp(log_std) * apart(), log_std, pairs, 0.0 * log_std, log_std + apart(), pairs + apart()
+
+
+def features(draw: Draw) -> Inputs:
+    # Features of one layer, some of them zero, and features of every size, whose squares are lost to underflow.
+    count, width = draw.count, 6
+    alike = 10.0 ** draw.uniform(-3, 3)[:, None] * draw.normal(width) * draw.generator.choice([0, 1, 1], (count, width))
+    apart = draw.generator.choice([-1, 1], (count, width)) * 10.0 ** draw.generator.uniform(-12, 12, (count, width))
+    rows = np.where((draw.choice(0, 1) == 0)[:, None], alike, apart)
+    rows[:, 0] = np.where(np.any(rows, axis=1), rows[:, 0], 1.0)
+    return rows, np.stack([draw.uniform(-20, 2, 0.0, -20.0, 2.0) for _ in range(width)], -1)

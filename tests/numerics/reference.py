@@ -258,3 +258,9 @@ def squashed_entropy(mean: Exact, log_std: Exact, widest: float) -> Exact:
     size = abs(mean[:, None] + exp(log_std)[:, None] * nodes[None, :])
     parts = 2 * (context.log(2) - size - log1p(exp(-2 * size)))
     return entropy(log_std) + (parts * weights[None, :]).sum(-1) / weights.sum()
+
+
+def explored(features: Exact, log_std: Exact) -> Exact:
+    """Logarithm of the standard deviation of a sum of normals, each times a feature."""
+    scaled = features * exp(log_std)
+    return log((scaled * scaled).sum(-1)) / 2

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_dtypes
 import numpy as np
+import torch
 
 import gaussjax.torch  # noqa: F401 - the functions take tensors too
-from gaussjax.core.arrays import xp
+from gaussjax.core.arrays import is_other, xp
 from gaussjax.distributions import (
     CensoredGaussian,
     DiagGaussian,
@@ -19,6 +21,7 @@ from gaussjax.distributions import (
     TruncatedGaussian,
     special,
 )
+from gaussjax.networks import gsde
 from tests.numerics import points, reference, scales
 from tests.numerics.points import BOX, TYPES, Draw, Inputs
 
@@ -125,6 +128,13 @@ def _pair(make: Callable[..., Any]) -> Callable[..., Any]:
 
 def _correlated(mean: Any, log_std: Any, pairs: Any, actions: Any) -> Any:
     return MultivariateGaussian(mean, log_std, pairs).log_prob(actions)
+
+
+def _explored(features: Any, log_std: Any) -> Any:
+    # All rows of a batch share the deviations of the features, so `vmap` gives each point deviations of its own.
+    if features.ndim > 1:
+        return (torch.func.vmap if is_other(features) else jax.vmap)(_explored)(features, log_std)
+    return gsde(features, _one(log_std), learn_features=True)[0][0]
 
 
 _NORMAL = {
@@ -346,6 +356,20 @@ ROWS = {
             1.0,
             points=5_000_000,
             exact=300,
+        ),
+        Row(
+            "log_std of gSDE",
+            points.features,
+            _explored,
+            reference.explored,
+            scales.explored,
+            (6, 8),
+            (0, 1),
+            scales.ones,
+            points=5_000_000,
+            exact=1000,
+            order=1,
+            dtypes=WIDE,
         ),
     )
 }

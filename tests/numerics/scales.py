@@ -108,6 +108,17 @@ def correlated(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
     return [(noise * noise / 2 + np.abs(log_std) + 0.92).sum(-1), moved * np.exp(-log_std), moved * scaled + 1]
 
 
+def explored(results: list[np.ndarray], inputs: Inputs) -> list[np.ndarray]:
+    # The result adds the logarithms of the largest feature and of the largest deviation.
+    features, log_std = inputs
+    sizes = np.where(features == 0, 1.0, np.abs(features))
+    added = np.abs(np.log(np.abs(features).max(-1))) + np.abs(log_std.max(-1))
+    # A gradient is the share of a feature in the variance, an exponential of such a sum; shares below 1e-12 vanish.
+    moved = 1 + added[:, None] + np.abs(np.log(sizes)) + np.abs(log_std)
+    shares = np.maximum(results[2] * moved, 1e-12)
+    return [np.abs(results[0]) + added + 0.92, shares / sizes, shares]
+
+
 def std(mean: np.ndarray, log_std: np.ndarray, *_: np.ndarray) -> list[np.ndarray]:
     return [np.exp(log_std), np.ones_like(log_std)]
 

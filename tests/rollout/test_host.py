@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import rollout
+from gaussjax import exploration, rollout
 from tests import policies
 from tests.training import probes
 
@@ -41,6 +41,28 @@ def test_episodes_are_counted_across_two_collections():
     assert first.returns == []
     assert second.returns == [15.0]
     assert second.lengths == [5]
+
+
+def test_held_noise_lasts_from_one_collection_to_the_next_and_ends_with_its_episode():
+    runner, (policy, _) = rollout.Runner(probes.vector(lambda: probes.Counter(length=6), 2)), policies.make("gaussian")
+    source = exploration.held(policy, num_steps=4)
+    standing = runner.reset(0), np.ones(2, bool), source.init(jax.random.key(0), (2,))
+    found = []
+    for key in jax.random.split(jax.random.key(1), 3):
+
+        def act(t, observations, resets, state, key=key):
+            state, noise = source.step(state, jax.random.fold_in(key, t), resets)
+            return noise[:, :1], noise[:, :1], state
+
+        experience, standing, _ = rollout.collect(runner, act, *standing, num_steps=5)
+        np.testing.assert_array_equal(experience.carries.noise[1:, :, :1], experience.raw_actions)
+        found.append(experience.raw_actions)
+    noise = np.concatenate(found)
+    changed = np.flatnonzero((noise[1:] != noise[:-1]).all(axis=(1, 2))) + 1
+    kept = np.flatnonzero((noise[1:] == noise[:-1]).all(axis=(1, 2))) + 1
+    # Episodes begin at the steps 6 and 12, and a hold ends at the steps 4 and 10.
+    assert changed.tolist() == [4, 6, 10, 12]
+    assert sorted([*changed, *kept]) == list(range(1, 15))
 
 
 @pytest.mark.parametrize(
