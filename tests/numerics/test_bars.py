@@ -27,7 +27,7 @@ CASES = [
 
 @functools.cache
 def _points(name: str, dtype: str) -> tuple[Inputs, list[Any]]:
-    row, worst_ones = ROWS[name], kept(read().get(name, {}), dtype)
+    row, worst_ones = ROWS[name], kept(read()[name], dtype)
     random = row.inputs(row.exact // 100, dtype, seed=0)
     inputs = tuple(np.concatenate([a.astype(b.dtype), b]) for a, b in zip(worst_ones or random, random, strict=True))
     return inputs, truths(row, inputs, row.order, by_formula=False)
