@@ -82,12 +82,11 @@ def elementwise(slopes: Callable[..., tuple[Any, ...]]) -> Callable[[Callable[..
 
 def _at_least_float32(*arrays: Any) -> tuple[Any, ...]:
     # JAX ignores the byte order and the mask of a NumPy array.
-    numpy = (np.ndarray, np.generic)
-    arrays = tuple(jnp.asarray(checked(x, "array", "array") if isinstance(x, numpy) else x) for x in arrays)
+    given = [checked(x, "array", "array") if isinstance(x, (np.ndarray, np.generic)) else x for x in arrays]
     # The cast is explicit, so it is allowed while `jax_numpy_dtype_promotion` is "strict".
     with jax.numpy_dtype_promotion("standard"):
-        dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-    return tuple(jnp.asarray(array, dtype) for array in arrays)
+        dtype = jnp.promote_types(jnp.result_type(*map(jnp.asarray, given)), jnp.float32)
+    return tuple(jnp.asarray(array, dtype) for array in given)
 
 
 def _where(mask: Any, one: Any, other: Any) -> Any:
