@@ -69,7 +69,7 @@ def add(buffer: Buffer, rows: Any) -> tuple[Buffer, Int[Array, ""]]:
     room = capacity(buffer)
     following = buffer.added % room + ahead
     places = jnp.where(usable, (following - 1) % room, room)
-    stored = jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), buffer.rows, rows)
+    stored = jax.tree.map(lambda old, new: old.at[places].set(new.astype(old.dtype), mode="drop"), buffer.rows, rows)
     full = (buffer.added >= room) | (following[-1] >= room)
     added = jnp.where(full, room + following[-1] % room, following[-1])
     return Buffer(stored, added), usable.size - ahead[-1]
