@@ -215,7 +215,7 @@ def observation_keys(space: Any, config: Any) -> dict[str, Any]:
 
 
 def gsde_spread(config: Any) -> float:
-    """What the initial log_std of gSDE is lowered by: its variance is a sum over the features of the last layer."""
+    """Number that lowers the initial log_std of gSDE, whose variance is a sum over the features of the last layer."""
     memory = (config.recurrent_size,) if getattr(config, "network", None) in CELLS else ()
     widths = (*memory, *config.hidden_sizes)
     return 0.5 * math.log(widths[-1]) if widths and config.std == "gsde" else 0.0

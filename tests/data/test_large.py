@@ -104,7 +104,6 @@ def test_an_epoch_over_twenty_gigabytes_takes_less_than_two_of_memory(tmp_path, 
     assert epochs == 1
     assert error < 0.05
     assert peak < 2e9
-    print(f"{peak / 1e6:.0f} MB")
 
 
 @pytest.mark.slow

@@ -98,8 +98,8 @@ class Config:
     std: Literal["parameter", "state", "gsde"] = "parameter"
     """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
     initial_log_std: float | None = None
-    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0; 0.3 of the Box's
-    width for an initial policy without a critic; that of the file for one with a critic."""
+    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0. An initial
+    policy without a critic begins with a std of 0.3 of the Box's width, and one with a critic keeps its own."""
     exploration: Literal["white", "held", "colored"] = "white"
     """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
     hold: int | None = None
