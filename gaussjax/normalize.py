@@ -334,8 +334,8 @@ def _numbers(state: Statistics, x: Any, name: str) -> Any:
     elif not (xp.is_real(x) or str(x.dtype).removeprefix("torch.") == "bool"):
         raise TypeError(f"{name}: expected real numbers, got {x.dtype}. Convert them first, with np.asarray.")
     narrowed = tensors or not jax.config.read("jax_enable_x64")
-    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8 and narrowed:
-        x = np.asarray(x, np.float64)
+    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8:
+        x = (np if narrowed else jnp).asarray(np.asarray(x, np.float64))
     elif tensors:
         x = xp.at_least_float32(state.mean, x)[1]
     else:
