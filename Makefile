@@ -20,7 +20,7 @@ DATASET ?=
 SEED ?= 0
 OUT ?= runs/$(ENV)-$(ALGORITHM)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: train test test-full test-faults test-peers test-envs test-oldest test-loops test-skrl newcomer lint docs look
+.PHONY: train test test-full test-modes test-faults test-peers test-envs test-oldest test-loops test-skrl newcomer lint docs look
 .PHONY: format notebooks bench bench-peers clean
 
 train: $(TRAINS)
@@ -35,6 +35,12 @@ test: $(READY)
 # The long runs after the others, and the comparison with skrl in an environment of its own.
 test-full: test .peers/skrl/.ready
 	$(TEST) -m slow
+
+# The quick tests in each of JAX's modes (an hour). The examples in docstrings show JAX's default types.
+MODES := JAX_DEBUG_NANS=1 JAX_NUMPY_DTYPE_PROMOTION=strict JAX_ENABLE_X64=1 JAX_CHECK_TRACER_LEAKS=1
+MODES += JAX_DEBUG_KEY_REUSE=1 JAX_DISABLE_JIT=1
+test-modes: $(READY)
+	set -e; for mode in $(MODES); do echo $$mode; env $$mode $(TEST) -m "not slow" tests; done
 
 # Faults of users, machines and files, in full numbers (minutes); the run writes the table of results.
 test-faults: $(READY)

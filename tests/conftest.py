@@ -58,6 +58,18 @@ def repository() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def without(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Turns the modes of JAX off that a test names in its mark `without`."""
+    modes = [mode for mark in request.node.iter_markers("without") for mode in mark.args]
+    before = [getattr(jax.config, mode) for mode in modes]
+    for mode in modes:
+        jax.config.update(mode, False)
+    yield
+    for mode, value in zip(modes, before, strict=True):
+        jax.config.update(mode, value)
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Runs a test with 64-bit dtypes enabled in JAX."""

@@ -162,6 +162,7 @@ def test_white_noise_is_that_of_act():
     assert not made.lasts
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize(
     ("call", "says"),
     [

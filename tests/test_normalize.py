@@ -127,6 +127,7 @@ def test_each_sample_counts_after_many_others(row):
     np.testing.assert_allclose(normalize.variance(after), float((Fraction(m2) + grown) / total), rtol=1e-6)
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize("offset", [1e4, 1e6, 1e8])
 @pytest.mark.parametrize("library", ["numpy", "jax"])
 def test_float64_far_from_zero_keeps_its_digits(offset, library, request):
@@ -183,6 +184,7 @@ def test_a_batch_whose_squares_overflow_is_left_out():
     np.testing.assert_allclose(normalize.variance(state), 1e26, rtol=1e-5)
 
 
+@pytest.mark.without("jax_debug_nans")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [(0, 0), (3, 1)])
 def test_nan_and_infinity_show_in_the_squared_deviations(value, place):

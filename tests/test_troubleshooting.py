@@ -229,6 +229,7 @@ RAISES = [
 ]
 
 
+@pytest.mark.without("jax_enable_x64", "jax_debug_nans")
 @pytest.mark.parametrize(
     ("text", "raises"),
     [

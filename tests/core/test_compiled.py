@@ -28,6 +28,7 @@ def test_it_has_the_methods_of_jit():
     compute.clear_cache()
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_a_transformed_function_lowers_and_traces_itself():
     double = Compiled(lambda x: 2 * x)
     transformed = jax.jit(jax.vmap(double))
@@ -68,6 +69,7 @@ def test_integers_beyond_32_bits_do_not_wrap(number):
     assert got.tolist() == [np.float32(number), 5.0]
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_small_integers_stay_integers():
     assert Compiled(lambda x: x)(np.array([2**31 - 1, -(2**31)])).dtype == jnp.int32
 

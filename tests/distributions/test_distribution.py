@@ -65,6 +65,7 @@ def test_every_kind_made_inside_vmap_equals_the_one_made_outside(make):
     np.testing.assert_array_equal(inside.log_prob(actions), outside.log_prob(actions))
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_leaves_get_the_common_batch_shape_and_the_dimensions_of_loc(make):
     for shape in ((), (1,), (2,), (3, 1, 1), (3, 1, 2), (4, 3, 3, 1)):
         one = jax.eval_shape(make, MEANS.astype(jnp.bfloat16), np.zeros(shape, np.float16))

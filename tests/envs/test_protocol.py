@@ -91,6 +91,7 @@ WRONG = {
 }
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
 def test_a_broken_protocol_is_refused_by_name(policy, wrong, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -107,6 +108,7 @@ def test_numbers_of_python_keep_the_protocol(policy):
     np.testing.assert_array_equal(run(plain, policy), [3.0, 3.0])
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize(
     "adapted",
     [

@@ -114,6 +114,7 @@ def test_parameters_that_were_cast_or_transposed_come_back_as_they_were(path):
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype(jnp.bfloat16)}
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_float64_parameters_are_read_with_x64_and_not_narrowed_without(path, request):
     policy, params = make(Own())
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) / 3, params)

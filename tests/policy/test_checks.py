@@ -202,6 +202,7 @@ def test_init_refuses_what_is_no_key(key):
         gaussjax.gaussian(MLP((8,)), 3, BOX).init(key)
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.bool_, np.float16, np.float64, list])
 def test_other_real_numbers_and_lists_of_them_are_cast_to_float32(dtype):
     policy, params = policies.make("gaussian")

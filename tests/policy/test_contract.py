@@ -284,7 +284,7 @@ def test_padding_the_batch_does_not_change_the_noise(policy, params):
 @pytest.mark.dear
 @pytest.mark.density
 def test_given_noise_takes_the_place_of_the_draw(policy, params, observations, answers):
-    noise = np.asarray(jax.random.normal(KEY, (4, policies.size(policy))))
+    noise = np.asarray(jax.random.normal(KEY, (4, policies.size(policy)), np.float32))
     given = act(policy, params, None, observations, (4,), noise=noise)
     assert_close(given, answers["act"])
     centre = act(policy, params, None, observations, (4,), deterministic=True).outputs["raw_actions"]

@@ -103,6 +103,7 @@ MASKED = [pair for pair in PAIRS if pair[1] in ("GRU", "gSDE", "MinGRU", "ActorC
 QUICKLY = {("gaussian", "GRU"), ("multivariate", "ActorCritic")}
 
 
+@pytest.mark.without("jax_debug_nans")
 @pytest.mark.parametrize(
     ("kind", "network"), [pytest.param(*pair, marks=() if pair in QUICKLY else pytest.mark.slow) for pair in MASKED]
 )

@@ -105,6 +105,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_policies_compare_the_fields_of_a_users_module_whatever_their_type():
     made = {
         name: [gaussjax.gaussian(Holding(field), 3, BOX) for field in (one, copy.deepcopy(one), other)]

@@ -53,6 +53,7 @@ def call(name, arguments, strict=False):
     return getattr(policy, name)(**{**good, **arguments})
 
 
+@pytest.mark.without("jax_debug_nans")
 @pytest.mark.parametrize("says", VALUES)
 def test_a_strict_policy_refuses_the_value(says):
     function, arguments = VALUES[says]
@@ -62,6 +63,7 @@ def test_a_strict_policy_refuses_the_value(says):
 
 
 # In compiled programs all functions check their values alike: two rows are enough in a short run.
+@pytest.mark.without("jax_debug_nans")
 @pytest.mark.parametrize(
     "says", [pytest.param(row, marks=pytest.mark.slow if i > 1 else ()) for i, row in enumerate(VALUES)]
 )

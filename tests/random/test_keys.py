@@ -67,6 +67,7 @@ def test_numbers_are_those_of_jax_in_x64(x64):
     assert_same(jax.jit(ours)(KEY), jax.jit(theirs)(KEY))
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize("flags", FLAGS, ids=lambda flags: next(iter(flags)))
 def test_other_settings_of_jax_are_left_to_jax(flags):
     """A program with the setting holds none of the cipher written out, but JAX's own calls."""
@@ -136,6 +137,7 @@ def same_bits(ours, theirs):
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize("shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.slow) for shape in MORE)], ids=str)
 @pytest.mark.parametrize("make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.slow)])
 def test_normal_numbers_are_those_of_jax_eager_and_compiled(shape, make):
@@ -145,17 +147,20 @@ def test_normal_numbers_are_those_of_jax_eager_and_compiled(shape, make):
     same_bits(jax.jit(standard_normal, static_argnums=1)(key, shape), expected)
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_normal_numbers_of_a_legacy_key_are_those_of_jax():
     key = jax.random.PRNGKey(12345)
     same_bits(standard_normal(key, (5, 3)), jax.random.normal(key, (5, 3)))
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_normal_numbers_are_those_of_jax_over_many_draws():
     for seed in range(5):
         key = jax.random.key(seed)
         same_bits(jax.jit(standard_normal, static_argnums=1)(key, (1 << 18,)), jax.random.normal(key, (1 << 18,)))
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_normal_numbers_are_those_of_jax_under_vmap_and_scan():
     keys = jax.random.split(jax.random.key(3), 7)
     expected = jnp.stack([jax.random.normal(key, (4, 3)) for key in keys])
@@ -170,12 +175,14 @@ def test_normal_numbers_are_those_of_jax_in_x64(x64, dtype, shape):
     same_bits(standard_normal(key, shape, dtype), jax.random.normal(key, shape, dtype))
 
 
+@pytest.mark.without("jax_enable_x64")
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
 def test_other_generators_draw_their_own_numbers(implementation):
     key = jax.random.key(0, impl=implementation)
     same_bits(standard_normal(key, (64, 3)), jax.random.normal(key, (64, 3)))
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_normal_numbers_are_those_of_jax_inside_a_larger_program():
     """Fused with what consumes it, the noise keeps its bits."""
 

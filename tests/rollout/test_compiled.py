@@ -50,7 +50,7 @@ def test_true_last_observations_and_the_start_of_the_next_episode(collected):
 def test_actions_are_those_of_the_policy_for_the_noise_drawn(policy, collected):
     params, (experience, _, _) = collected
     noise_key, _ = jax.random.split(jax.random.key(2))
-    noise = jax.random.normal(noise_key, (5, 2, 1))
+    noise = jax.random.normal(noise_key, (5, 2, 1), np.float32)
     expected = policy.act(params, None, experience.observations, noise=noise)
     np.testing.assert_allclose(experience.raw_actions, expected.outputs["raw_actions"], atol=1e-6)
     np.testing.assert_allclose(experience.actions, expected.actions, atol=1e-6)
@@ -227,6 +227,7 @@ def test_a_carry_is_zeroed_at_each_episode_and_recorded():
     np.testing.assert_allclose(mean, jnp.stack(stepwise), atol=1e-6)
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_the_environment_gets_and_the_rollout_holds_actions_of_the_box():
     box = gymnasium.spaces.Box(-0.7, 0.1, (1,), np.float64)
 

@@ -113,6 +113,7 @@ def test_uniform_actions_fill_the_box():
     np.testing.assert_allclose(actions.std(), 2.0 / np.sqrt(3.0), rtol=0.05)
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_episodes_of_a_jax_environment_follow_its_functions():
     environment = envs.make("Pendulum-v1", backend="jax", max_steps=6)
     policy, params = made(MLP((8,)))

@@ -82,6 +82,7 @@ def test_a_gymnasium_space_is_read_by_its_attributes(pair):
     assert from_dict(json.loads(json.dumps(spaces.to_dict(ours), allow_nan=False))) == ours
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_flatten_equals_gymnasiums(pair):
     theirs, ours = pair
     samples = [theirs.sample() for _ in range(6)]

@@ -87,6 +87,7 @@ def test_modules_of_the_user_are_policies_that_no_file_describes(tmp_path):
         gaussjax.torch.save(tmp_path / "a.safetensors", policy, params)
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_float64_of_numpy_and_of_lists_leads_to_the_actions_of_jax(made):
     policy, params = made
     ours, theirs = gaussjax.from_spec(policy.spec), gaussjax.torch.to_flax(policy.spec, params)

@@ -85,7 +85,7 @@ def test_a_policy_without_a_value_is_refused_by_ppo():
 
 
 @pytest.mark.parametrize(
-    ("key", "came"), [(0, "0|an array of type int32"), (jax.random.split(jax.random.key(0), 3), "3 keys in an array")]
+    ("key", "came"), [(0, "0|an array of type int"), (jax.random.split(jax.random.key(0), 3), "3 keys in an array")]
 )
 def test_a_training_begins_with_one_key(key, came):
     environments = envs.make_vector("Pendulum-v1", 2)

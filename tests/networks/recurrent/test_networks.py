@@ -352,6 +352,7 @@ def test_both_ways_of_the_linear_recurrence_forget_any_state_at_a_reset(way):
 CELLS = ["mingru-2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "gru", "lstm", "lstm-2"))]
 
 
+@pytest.mark.without("jax_debug_nans")
 @pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CELLS)
@@ -450,6 +451,7 @@ def test_a_network_of_ones_own_is_given_resets_as_an_array():
     assert_close(listed["carry"][1], kept["carry"][1], 0)
 
 
+@pytest.mark.without("jax_enable_x64")
 def test_resets_may_be_lists():
     policy, params = make("gru")
     observations, carry, resets = data(policy, steps=3)

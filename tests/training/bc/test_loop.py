@@ -194,6 +194,7 @@ def test_a_huge_observation_leaves_numbers():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.observation_statistics)))
 
 
+@pytest.mark.without("jax_debug_nans")
 def test_gradients_that_overflow_are_skipped():
     config = bc.Config(batch_size=16, hidden_sizes=(4,), normalize_observations=False)
     dataset = Episodes(np.ones((32, 1), np.float32), np.full((32, 1), 1e30, np.float32))
