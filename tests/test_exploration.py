@@ -49,6 +49,7 @@ def noise_of(source, count, resets, num_actions=1, seed=0):
     return np.asarray(run(jax.random.key(seed))[1])
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @each_source
 def test_noise_of_every_step_is_standard_normal_before_and_after_a_reset(name):
     noise = noise_of(SOURCES[name], ROWS, (True, False, False, False, True, False))[..., 0]
@@ -60,6 +61,7 @@ def test_noise_of_every_step_is_standard_normal_before_and_after_a_reset(name):
     np.testing.assert_allclose((noise**4).mean(axis=1), 3.0, atol=error * np.sqrt(96.0))
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @each_source
 def test_noise_after_a_reset_is_independent_of_the_noise_before(name):
     noise = noise_of(SOURCES[name], ROWS, (True, False, False, False, True, False))[..., 0]
@@ -69,6 +71,7 @@ def test_noise_after_a_reset_is_independent_of_the_noise_before(name):
     assert correlation[0, 1] >= lasts - 5.0 / np.sqrt(ROWS)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize(
     "beta", [pytest.param(0.25, marks=pytest.mark.slow), 1.0, pytest.param(2.0, marks=pytest.mark.slow)]
 )
@@ -90,6 +93,7 @@ def test_shares_of_the_processes_add_to_a_variance_of_one_for_every_exponent():
         assert abs(np.sum(np.float32(factors) ** 2) - 1.0) < 1e-5
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_held_noise_changes_after_its_steps_and_at_resets_only():
     resets = (True, False, False, False, False, True, False, False, False, True, True, False)
     noise = noise_of(SOURCES["held"], 4, resets, 2)
@@ -111,6 +115,7 @@ def test_rows_are_reset_one_by_one(name):
         np.testing.assert_array_equal(step[flags == resets], whole[flags == resets])
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @each_source
 def test_noise_has_the_same_bits_for_every_batch_and_inside_vmap(name):
     made = SOURCES[name](policy(3))
@@ -154,6 +159,7 @@ def test_torch_draws_the_same_noise(name):
     np.testing.assert_array_equal(rolled(twin, random.key, np.array, 5), in_torch)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_white_noise_is_that_of_act():
     made, key = exploration.white(policy(2)), jax.random.key(3)
     state, noise = made.step(made.init(key, (5,)), key, jnp.zeros(5, bool))

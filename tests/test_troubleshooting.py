@@ -229,7 +229,7 @@ RAISES = [
 ]
 
 
-@pytest.mark.without("jax_enable_x64", "jax_debug_nans")
+@pytest.mark.without("jax_enable_x64", "jax_debug_nans", "jax_debug_key_reuse", "jax_check_tracer_leaks")
 @pytest.mark.parametrize(
     ("text", "raises"),
     [

@@ -50,9 +50,11 @@ def new_starts(
     words = _words(reset_keys)
     # The arrays that the functions of an environment refer to may differ among the trainings of a `vmap`.
     program, made = jax.make_jaxpr(reset, return_shape=True)(words[0])
+    # A function with a derivative of its own outlives the trace, so it must not refer to the arrays of the trace.
+    jaxpr, arrays = program.jaxpr, program.consts
 
     def starts(constants: Any, words: Array) -> Any:
-        leaves = jax.vmap(partial(eval_jaxpr, program.jaxpr, constants))(words)
+        leaves = jax.vmap(partial(eval_jaxpr, jaxpr, constants))(words)
         return jax.tree.unflatten(jax.tree.structure(made), leaves)
 
     def chosen(new: Array, old: Array) -> Array:
@@ -60,7 +62,7 @@ def new_starts(
             new = jax.random.wrap_key_data(new, impl=jax.random.key_impl(old))
         return _chosen(ended, new, old)
 
-    return jax.tree.map(chosen, _in_groups(starts, made)(program.consts, ended, words), after)
+    return jax.tree.map(chosen, _in_groups(starts, made)(arrays, ended, words), after)
 
 
 def _in_groups(starts: Callable[[Any, Array], Any], made: Any) -> Callable[[Any, Array, Array], Any]:

@@ -339,6 +339,7 @@ SLOW = (
 )
 
 
+@pytest.mark.without("jax_debug_key_reuse", "jax_check_tracer_leaks")
 @pytest.mark.parametrize(
     ("kind", "says"),
     [pytest.param(*row, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, row in FAULTS.items()],
@@ -349,6 +350,7 @@ def test_each_fault_is_found_by_name(kind, says):
     assert all("\n" not in line and line.endswith(".") for line in found)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_one_run_finds_several_faults():
     class Poor(TwoDraws):
         space = Box(-0.7, 0.7, (1,))

@@ -19,6 +19,7 @@ NETWORKS = {
 
 
 # The programs of the others are dear, and a population is one more axis to all of them.
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in [*NETWORKS][1:])])
 def test_256_policies_in_one_call_are_256_policies(name):
     network, shape = NETWORKS[name]

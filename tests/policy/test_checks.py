@@ -394,6 +394,7 @@ def test_a_traced_option_is_refused_with_the_repair(name):
         jax.jit(lambda x: TRACED[name](x) and x)(2)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("factory", [gaussjax.gaussian, gaussjax.squashed_gaussian, gaussjax.multivariate_gaussian])
 def test_a_policy_made_inside_jit_is_the_one_made_outside(factory):
     def train(key):

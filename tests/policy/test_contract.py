@@ -16,7 +16,7 @@ import gaussjax
 from tests import policies
 
 OWN_OUTPUTS = {"mean_actions", "log_std", "raw_actions"}
-KEY = jax.random.key(7)
+SEED = 7
 
 
 @pytest.fixture(params=policies.TABLE)
@@ -51,7 +51,7 @@ def _answers(name):
 
     @jax.jit
     def everything(params, observations, carry):
-        result = policy.act(params, KEY, observations, carry=carry)
+        result = policy.act(params, jax.random.key(SEED), observations, carry=carry)
         scoring, raw_actions = policies.scoring(policy, result), {"raw_actions": result.outputs["raw_actions"]}
         distribution, applied = policy.apply(params, observations, carry=carry)
         scored, of_raw = (
@@ -60,7 +60,7 @@ def _answers(name):
         found = {"act": result, "evaluate": scored, "apply": (distribution, applied), "evaluate raw": of_raw}
         found["deterministic"] = policy.act(params, None, observations, carry=carry, deterministic=True)
         if "taken_actions" in scoring:
-            found["act taken"] = policy.act(params, KEY, observations, **scoring, carry=carry)
+            found["act taken"] = policy.act(params, jax.random.key(SEED), observations, **scoring, carry=carry)
             found["density"] = distribution.log_prob(result.actions)
         for function in ("entropy", "log_std"):
             found[function] = getattr(policy, function)(params, observations, carry=carry)
@@ -115,7 +115,7 @@ def test_results_have_the_leading_dimensions_of_the_observations(policy, params,
 
     @jax.jit
     def everything(params, observations, carry):
-        result = policy.act(params, KEY, observations, carry=carry)
+        result = policy.act(params, jax.random.key(SEED), observations, carry=carry)
         scored = policy.evaluate(params, observations, **policies.scoring(policy, result), carry=carry)
         each = [function(params, observations, carry=carry) for function in (policy.entropy, policy.log_std)]
         return result, scored, each
@@ -154,7 +154,7 @@ def test_leading_dimensions_do_not_change_the_numbers(policy, params):
 def test_bfloat16_gives_float32_densities(policy, params, observations):
     @jax.jit
     def everything(low, observations):
-        result = act(policy, low, KEY, observations, (4,))
+        result = act(policy, low, jax.random.key(SEED), observations, (4,))
         scored = evaluate(policy, low, observations, policies.as_type(result, jnp.bfloat16), (4,))
         return result, scored, policy.entropy(low, observations, carry=policy.initial_carry((4,)))
 
@@ -171,7 +171,7 @@ def test_with_x64_only_float64_inputs_give_float64(policy, params, observations,
     expected = {np.dtype(np.float64 if dtype == jnp.float64 else np.float32)}
 
     def both():
-        result = act(policy, cast, KEY, observations, (4,))
+        result = act(policy, cast, jax.random.key(SEED), observations, (4,))
         return result, evaluate(policy, cast, observations, result, (4,))
 
     result, scored = jax.eval_shape(both)
@@ -188,7 +188,7 @@ def test_deterministic_and_random_results_have_one_structure(policy, params, obs
             lambda: act(policy, params, key, observations, (4,)),
         )
 
-    jax.eval_shape(either, True, KEY)
+    jax.eval_shape(either, True, jax.random.key(SEED))
 
 
 @pytest.mark.dear
@@ -232,7 +232,7 @@ def test_repeated_calls_compile_nothing_and_give_the_numbers_of_one_program(poli
 def test_a_callers_jit_holds_one_copy_and_leaks_nothing(policy, params, observations, answers):
     fresh = gaussjax.from_spec(policy.spec)
     with jax.checking_leaks():
-        inside = jax.jit(lambda key: act(fresh, params, key, observations, (4,)))(KEY)
+        inside = jax.jit(lambda key: act(fresh, params, key, observations, (4,)))(jax.random.key(SEED))
     assert_close(inside, answers["act"])
 
 
@@ -252,9 +252,10 @@ def assert_same_noise(policy, found, expected):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=0.1 * tolerance)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.common
 def test_each_key_draws_its_own_noise_and_the_same_in_every_transformation(policy, params, observations):
-    params, keys = policies.only_noise(params), jax.random.split(KEY, 3)
+    params, keys = policies.only_noise(params), jax.random.split(jax.random.key(SEED), 3)
 
     def draw(key):
         return act(policy, params, key, observations, (4,)).outputs["raw_actions"]
@@ -273,7 +274,9 @@ def test_padding_the_batch_does_not_change_the_noise(policy, params):
     params = policies.only_noise(params)
     draws = {
         batch: np.asarray(
-            act(policy, params, KEY, policies.observations(policy, (batch,)), (batch,)).outputs["raw_actions"]
+            act(policy, params, jax.random.key(SEED), policies.observations(policy, (batch,)), (batch,)).outputs[
+                "raw_actions"
+            ]
         )
         for batch in (4, 5, 16)
     }
@@ -284,7 +287,7 @@ def test_padding_the_batch_does_not_change_the_noise(policy, params):
 @pytest.mark.dear
 @pytest.mark.density
 def test_given_noise_takes_the_place_of_the_draw(policy, params, observations, answers):
-    noise = np.asarray(jax.random.normal(KEY, (4, policies.size(policy)), np.float32))
+    noise = np.asarray(jax.random.normal(jax.random.key(SEED), (4, policies.size(policy)), np.float32))
     given = act(policy, params, None, observations, (4,), noise=noise)
     assert_close(given, answers["act"])
     centre = act(policy, params, None, observations, (4,), deterministic=True).outputs["raw_actions"]
@@ -300,7 +303,9 @@ def test_given_noise_takes_the_place_of_the_draw(policy, params, observations, a
 @pytest.mark.density
 def test_the_deterministic_action_knows_no_key(policy, params, observations, answers):
     without = act(policy, params, None, observations, (4,), deterministic=True)
-    chex.assert_trees_all_equal(act(policy, params, KEY, observations, (4,), deterministic=True), without)
+    chex.assert_trees_all_equal(
+        act(policy, params, jax.random.key(SEED), observations, (4,), deterministic=True), without
+    )
     silent = np.zeros((4, policies.size(policy)), np.float32)
     middle = act(policy, params, None, observations, (4,), noise=silent)
     if policy.spec.kind == "truncated_gaussian":
@@ -309,10 +314,11 @@ def test_the_deterministic_action_knows_no_key(policy, params, observations, ans
         assert_close(middle, without)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.dear
 def test_vmap_over_stacked_params_is_a_loop_over_policies(policy, observations):
     members = [policies.random_params(policy, seed) for seed in range(3)]
-    keys = jax.random.split(KEY, 3)
+    keys = jax.random.split(jax.random.key(SEED), 3)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
     together = jax.vmap(lambda params, key: act(policy, params, key, observations, (4,)))(stacked, keys)
     for i, member in enumerate(members):
@@ -322,7 +328,7 @@ def test_vmap_over_stacked_params_is_a_loop_over_policies(policy, observations):
 
 @pytest.mark.dear
 def test_scan_is_a_loop_over_steps(policy, params):
-    keys = jax.random.split(KEY, 3)
+    keys = jax.random.split(jax.random.key(SEED), 3)
     observations = policies.observations(policy, (3, 4))
 
     def step(carry, inputs):
@@ -357,7 +363,7 @@ def test_gradients_equal_finite_differences(policy, params):
 @pytest.mark.common
 def test_gradients_are_finite_bare_and_compiled(policy, params, observations):
     def loss(params):
-        result = act(policy, params, KEY, observations, (4,))
+        result = act(policy, params, jax.random.key(SEED), observations, (4,))
         scored = evaluate(policy, params, observations, jax.lax.stop_gradient(result), (4,))
         return jnp.sum(result.actions) + jnp.sum(result.log_prob) + jnp.sum(scored.log_prob) + jnp.sum(scored.entropy)
 
@@ -401,7 +407,7 @@ def test_reductions_are_of_the_terms_of_the_dimensions(name, params, observation
     @jax.jit
     def everything(observations, result):
         scored = {name: evaluate(each, params, observations, result, (4,))[:2] for name, each in variants.items()}
-        acted = act(without, params, KEY, observations, (4,))
+        acted = act(without, params, jax.random.key(SEED), observations, (4,))
         return scored, (acted.log_prob, *evaluate(without, params, observations, result, (4,))[:2])
 
     found, flat = everything(observations, answers["act"])

@@ -14,6 +14,7 @@ BOX = gaussjax.spaces.Box(-1.0, 1.0, (2,))
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.common
 @pytest.mark.parametrize("name", ["gaussian", "squashed", "truncated", "multivariate"])
 def test_served_actions_are_those_of_act(name) -> None:

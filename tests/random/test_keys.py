@@ -47,6 +47,7 @@ def rbg(seed):
     return jax.random.key(seed, impl="rbg")
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize(
     "make", [jax.random.key, *(pytest.param(make, marks=pytest.mark.slow) for make in (jax.random.PRNGKey, rbg))]
 )
@@ -54,6 +55,7 @@ def test_numbers_and_types_of_keys_are_those_of_jax(make):
     assert_same(jax.jit(ours)(make(3)), jax.jit(theirs)(make(3)))
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.slow)])
 def test_numbers_are_those_of_jax_under_vmap_and_scan(make):
     several = jax.random.split(make(3), 4)
@@ -63,6 +65,7 @@ def test_numbers_are_those_of_jax_under_vmap_and_scan(make):
     assert_same(jax.lax.scan(lambda _, key: (None, ours(key)), None, several)[1], expected)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_numbers_are_those_of_jax_in_x64(x64):
     assert_same(jax.jit(ours)(KEY), jax.jit(theirs)(KEY))
 
@@ -114,11 +117,13 @@ def exclusive_ors():
     return jax.jit(draws).lower(jax.random.key(7)).compile().as_text().count(" xor(")
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_a_key_is_compiled_as_one_hash_whoever_draws_from_it():
     # One in each of the twenty rounds, two of the key, one of the words drawn.
     assert 3 * 20 <= exclusive_ors() <= 3 * 23
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_xla_copies_a_hash_into_each_consumer(monkeypatch):
     """When this fails, `keys.once` is needed no longer."""
     monkeypatch.setattr(keys, "once", lambda x, random_bits: x)
@@ -137,7 +142,7 @@ def same_bits(ours, theirs):
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.without("jax_enable_x64")
+@pytest.mark.without("jax_enable_x64", "jax_debug_key_reuse")
 @pytest.mark.parametrize("shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.slow) for shape in MORE)], ids=str)
 @pytest.mark.parametrize("make", [jax.random.key, pytest.param(jax.random.PRNGKey, marks=pytest.mark.slow)])
 def test_normal_numbers_are_those_of_jax_eager_and_compiled(shape, make):
@@ -153,14 +158,14 @@ def test_normal_numbers_of_a_legacy_key_are_those_of_jax():
     same_bits(standard_normal(key, (5, 3)), jax.random.normal(key, (5, 3)))
 
 
-@pytest.mark.without("jax_enable_x64")
+@pytest.mark.without("jax_enable_x64", "jax_debug_key_reuse")
 def test_normal_numbers_are_those_of_jax_over_many_draws():
     for seed in range(5):
         key = jax.random.key(seed)
         same_bits(jax.jit(standard_normal, static_argnums=1)(key, (1 << 18,)), jax.random.normal(key, (1 << 18,)))
 
 
-@pytest.mark.without("jax_enable_x64")
+@pytest.mark.without("jax_enable_x64", "jax_debug_key_reuse")
 def test_normal_numbers_are_those_of_jax_under_vmap_and_scan():
     keys = jax.random.split(jax.random.key(3), 7)
     expected = jnp.stack([jax.random.normal(key, (4, 3)) for key in keys])
@@ -168,6 +173,7 @@ def test_normal_numbers_are_those_of_jax_under_vmap_and_scan():
     same_bits(jax.lax.scan(lambda _, key: (None, standard_normal(key, (4, 3))), None, keys)[1], expected)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("shape", [(1000, 3), pytest.param((20_000, 2), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_normal_numbers_are_those_of_jax_in_x64(x64, dtype, shape):
@@ -175,14 +181,14 @@ def test_normal_numbers_are_those_of_jax_in_x64(x64, dtype, shape):
     same_bits(standard_normal(key, shape, dtype), jax.random.normal(key, shape, dtype))
 
 
-@pytest.mark.without("jax_enable_x64")
+@pytest.mark.without("jax_enable_x64", "jax_debug_key_reuse")
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
 def test_other_generators_draw_their_own_numbers(implementation):
     key = jax.random.key(0, impl=implementation)
     same_bits(standard_normal(key, (64, 3)), jax.random.normal(key, (64, 3)))
 
 
-@pytest.mark.without("jax_enable_x64")
+@pytest.mark.without("jax_enable_x64", "jax_debug_key_reuse")
 def test_normal_numbers_are_those_of_jax_inside_a_larger_program():
     """Fused with what consumes it, the noise keeps its bits."""
 

@@ -78,6 +78,7 @@ def test_uniform_actions_fill_the_box_whatever_the_policy_and_only_if_asked_for(
     assert np.all(np.std(np.asarray(actions(False)).reshape(20, 100, 2), axis=1) < 1e-3)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_resets_are_computed_only_where_an_episode_ends_in_a_vmap_over_trainings_too(policy):
     calls, environment, params = [], jax_probes.counter(length=3), policy.init(jax.random.key(0))
 
@@ -114,6 +115,7 @@ def uneven(length, scale=1.0):
     return envs.Environment(reset, step, spaces.Box(shape=(1,)), jax_probes.UNIT)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_the_number_of_resets_follows_the_ended_episodes_of_all_trainings(policy):
     computed, environment, params = [], uneven(20), policy.init(jax.random.key(0))
 
@@ -144,6 +146,7 @@ def test_the_number_of_resets_follows_the_ended_episodes_of_all_trainings(policy
     jax.tree.map(lambda one, all_: np.testing.assert_array_equal(one, all_[1, 0]), *(alone[1][0], together[1][0]))
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("resets", ["each", *(pytest.param(kind, marks=pytest.mark.slow) for kind in CACHED)])
 def test_starts_have_derivatives_by_the_parameters_of_an_environment(policy, resets):
     params = policy.init(jax.random.key(0))
@@ -289,6 +292,7 @@ def test_cached_starts_are_those_of_the_copy_or_of_the_rollout(policy, resets, n
     assert len(set(np.round(noise, 5))) == noise.size
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize(("resets", "inside"), [("each", True), ("first", False), ("rollout", False)])
 def test_cached_starts_need_no_reset_within_a_rollout_of_several_seeds(policy, resets, inside):
     environment, params = wind(3)._replace(resets=resets), policy.init(jax.random.key(0))

@@ -16,6 +16,7 @@ def words(key):
     return np.asarray(jax.random.key_data(key))
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("seed", [seed for seed in SEEDS if seed < 2**31])
 def test_keys_are_those_of_jax(seed):
     key = jax.random.key(seed)
@@ -38,7 +39,7 @@ def drawn_by_jax(key):
     return [(jax.random.bits(key, shape), jax.random.uniform(key, shape)) for shape in SHAPES]
 
 
-@pytest.mark.without("jax_enable_x64")
+@pytest.mark.without("jax_enable_x64", "jax_debug_key_reuse")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bits_and_uniform_numbers_are_those_of_jax(seed):
     expected = drawn_by_jax(jax.random.wrap_key_data(threefry.key(seed)))

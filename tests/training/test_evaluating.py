@@ -26,6 +26,7 @@ def scanned(loop, keys, length=4):
     return jax.jit(jax.vmap(whole))(keys)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("name", ["bc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ppo", "sac"))])
 def test_an_evaluation_inside_a_compiled_population_leaves_each_training_as_it_is(name):
     loop, keys = LOOPS[name](), jax.random.split(jax.random.key(0), 2)

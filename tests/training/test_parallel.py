@@ -75,7 +75,6 @@ def test_eight_devices_learn_what_one_learns(more):
     assert more["resumed_on_one"] < ROUNDING
 
 
-@pytest.mark.without("jax_enable_x64")
 def test_policy_acts_and_evaluates_on_a_spread_batch_as_on_one_device(eight):
     assert eight["devices"] == 8
     assert eight["noise"] is True

@@ -11,6 +11,7 @@ from tests.training.test_algorithm import LOOPS
 from tests.training.test_evaluating import scanned
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("name", ["bc", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_a_compiled_population_reports_means_of_its_trainings_and_trains_alike(name):
     got, counter = [], jax_probes.counter(5)

@@ -180,7 +180,8 @@ def restore(folder: Path, algorithm: Algorithm, state: Any) -> Resumed:
         fault = _environments_fault(algorithm, extra.get("environments"))
         if fault:
             # `init` resets the environments and returns their first observations and the carry.
-            state = state._replace(environment=algorithm.init(state.key).environment)
+            fresh = algorithm.init(jax.random.fold_in(state.key, 0))
+            state = state._replace(environment=fresh.environment)
             notices.append(f"{fault}: they start new episodes, so the training differs from an uninterrupted one.")
     notices += [notice]
     if parallel.leads():

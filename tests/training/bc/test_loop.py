@@ -36,6 +36,7 @@ def test_recovers_the_mean_and_the_spread_of_a_noisy_teacher():
     np.testing.assert_allclose(distribution.stddev()[:, 0], [0.1, 0.1, 0.4], rtol=0.2)
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 @pytest.mark.parametrize("decay", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 def test_epoch_equals_one_written_by_hand(decay):
     """Two gradient steps of nine rows, four at a time: the likelihood, its weights and the bonus written out."""

@@ -102,6 +102,7 @@ def test_chunks_hold_each_row_once_and_train_the_same_loop(network):
     np.testing.assert_array_equal(seen, dataset.observations[counted])
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_sequences_begin_with_the_memory_of_the_rows_before_them():
     """The loss of a sequence is that of the episode unrolled from its start, if the burn-in reaches it."""
     dataset = recorded(24, 2, actions=2)

@@ -33,6 +33,7 @@ def minibatch():
     )
 
 
+@pytest.mark.without("jax_debug_key_reuse")
 def test_gradient_step_equals_one_written_by_hand(made):
     """The three losses in one gradient against each loss alone, with the minibatch and the noise known."""
     policy, learner, update = made
