@@ -1,5 +1,6 @@
 """The clipped Gaussian against sums over its two probabilities and its density between them."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -127,6 +128,12 @@ def test_divergence_far_from_the_box_and_of_bounds_that_one_never_reaches(fields
             other = CensoredGaussian(other_mean, other_log_std, -0.5, 1.25)
             found[dtype] = float(CensoredGaussian(mean, log_std, -0.5, 1.25).kl_divergence(other))
     assert found["float32"] == pytest.approx(found["float64"], rel=3e-6)
+
+
+@pytest.mark.parametrize("sides", [(1.0, -1.0), (math.nan, 1.0), (0.0, math.nan), (math.inf, math.inf)])
+def test_bounds_without_a_number_between_them_are_refused(sides: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"low, high: expected low <= high .* in the dimensions \[1\]"):
+        CensoredGaussian(jnp.zeros(2), jnp.zeros(2), (-1.0, sides[0]), (1.0, sides[1]))
 
 
 def test_another_box_is_refused() -> None:
