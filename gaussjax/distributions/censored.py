@@ -14,7 +14,7 @@ from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions import interval
 from gaussjax.distributions.diagonal import DiagGaussian
-from gaussjax.distributions.distribution import as_bounds, reduce, register, same_box, same_class, static
+from gaussjax.distributions.distribution import as_bounds, as_floats, reduce, register, same_box, same_class, static
 from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, log_normal_cdf
 
 INF = float("inf")
@@ -86,7 +86,7 @@ class CensoredGaussian(DiagGaussian):
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-probability in nats of an action on or beyond a bound, log-density of another."""
-        return reduce(self._with_tails(actions, self.base.log_prob(actions, "none")), reduction)
+        return reduce(self._with_tails(as_floats(actions), self.base.log_prob(actions, "none")), reduction)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a clipped sample is at most `actions`, for each dimension, `(…, act)`."""
