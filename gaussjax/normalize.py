@@ -292,7 +292,7 @@ def _words(value: Any, count: int) -> list[Any]:
     elif not xp.is_floating(value) and value.dtype.itemsize == 4 and not is_other(value):
         fine = value & 0xFF  # float32 holds these eight bits, and the other 24.
         return [word.astype(jnp.float32) for word in (value - fine, fine, 0 * fine)][:count]
-    value, words = value.double() if is_other(value) and not xp.is_floating(value) else value, []
+    value, words = value if xp.is_floating(value) else value.double(), []  # type: ignore[attr-defined]
     # Infinity minus infinity is NaN, which is ignored because the first word shows the infinity.
     with np.errstate(invalid="ignore", over="ignore"):
         for _ in range(count):
