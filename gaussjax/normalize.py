@@ -114,8 +114,8 @@ def update(state: Normalizer, batch: Any) -> Normalizer:
 
     Args:
         state: Statistics of the observations so far, which may be nested.
-        batch: Observations with any leading axes, `(…, *shape)`, nested like the statistics. A NumPy array keeps the
-            digits of its float64 or 64-bit integers, except as an argument of `jax.jit`.
+        batch: Observations with any leading axes, `(…, *shape)`, nested like the statistics. Integers keep their
+            digits, and a NumPy array those of its float64 and int64, except as an argument of `jax.jit`.
 
     Returns:
         Statistics of all observations. The count is exact up to 2**48.
@@ -139,8 +139,8 @@ def update(state: Normalizer, batch: Any) -> Normalizer:
     if x.shape[0] == 0:
         return state
     library: Any = np if isinstance(x, np.ndarray) else jnp
-    x = library.where(library.isinf(x), x, library.clip(x, -_LARGEST, _LARGEST))
-    high, *low = _words(x, 2 if x.dtype == np.float64 else 1)
+    x = library.where(library.isinf(x), x, library.clip(x, -_LARGEST, _LARGEST)) if xp.is_floating(x) else x
+    high, *low = _words(x, 1 if xp.is_floating(x) and x.dtype != np.float64 else 2)
     return _merge(state, high, low)
 
 
@@ -165,8 +165,8 @@ def apply(state: Normalizer, x: Any, clip: float | None = None, epsilon: float =
 
     Args:
         state: Statistics of earlier observations, which may be nested; no gradient flows into them.
-        x: Observations with any leading axes, `(…, *shape)`, nested like the statistics. A NumPy array keeps the digits
-            of its float64 or 64-bit integers, except as an argument of `jax.jit`.
+        x: Observations with any leading axes, `(…, *shape)`, nested like the statistics. Integers keep their digits,
+            and a NumPy array those of its float64 and int64, except as an argument of `jax.jit`.
         clip: Bound on the absolute value of the result, in standard deviations, or None for `state.clip`.
         epsilon: Added to the variance, so that a constant dimension gives zero.
         name: Name of the argument `x` in errors.
@@ -193,14 +193,15 @@ def apply(state: Normalizer, x: Any, clip: float | None = None, epsilon: float =
     state = Statistics(*(xp.stop_gradient(part) for part in state))
     # Beyond float32 a word is infinite and the next one NaN; float32's largest number leads to the clip too.
     host, most = isinstance(numbers, np.ndarray), np.finfo(np.float32).max
-    words = _words(np.clip(numbers, -most, most), 2) if host else [numbers]
+    numbers = np.clip(numbers, -most, most) if host else numbers
+    words = [numbers] if xp.is_floating(numbers) and not host else _words(numbers, 2)
     high, *low = (xp.at_least_float32(state.mean, word)[1] for word in words)
     # Far from zero the mean needs more digits than float32 has. The second rest is below the roundoff of the result.
     limit = state.clip if clip is None else xp.constant(clip, high)
     parts = state.mean, state.mean_rest[0], xp.rsqrt(variance(state) + epsilon), limit
     parts = (high, *(xp.astype(part, high.dtype) for part in parts))
     _, mean, rest, scale, limit = xp.broadcast_together(parts, [high.shape] * 5)
-    return xp.clip(((high - mean) + (sum(low) - rest)) * scale, -limit, limit)
+    return xp.clip((sum(low, high - mean) - rest) * scale, -limit, limit)
 
 
 def is_finite(state: Normalizer) -> Bool[Array, ""]:
@@ -247,8 +248,7 @@ def _each(function: Callable[[Any, Any, str], Any], state: Normalizer, x: Any, n
     if state is None:
         return unchanged
     check(state, "state")
-    expected, got = (_nesting(value) for value in (state, x))
-    if expected != got:
+    if (expected := _nesting(state)) != (got := _nesting(x)):
         raise ValueError(f"{name}: expected {expected}, as the statistics have, got {got}.")
     if isinstance(state, Mapping):
         return {key: function(part, x[key], f"{name}[{key!r}]") for key, part in state.items()}
@@ -289,7 +289,10 @@ def _words(value: Any, count: int) -> list[Any]:
     """Splits numbers into float32 arrays; each holds what the sum of the earlier ones rounds away."""
     if not (is_other(value) or isinstance(value, jax.Array)):
         value = np.asarray(value, np.float64)
-    words = []
+    elif not xp.is_floating(value) and value.dtype.itemsize == 4 and not is_other(value):
+        fine = value & 0xFF  # float32 holds these eight bits, and the other 24.
+        return [word.astype(jnp.float32) for word in (value - fine, fine, 0 * fine)][:count]
+    value, words = value if xp.is_floating(value) else value.double(), []  # type: ignore[attr-defined]
     # Infinity minus infinity is NaN, which is ignored because the first word shows the infinity.
     with np.errstate(invalid="ignore", over="ignore"):
         for _ in range(count):
@@ -310,8 +313,7 @@ def _total(*terms: Array) -> tuple[Array, Array]:
         second, smaller = exact_sum(second, error)
         third = third + z + (small + smaller)
         first, second = exact_sum(first, second)
-        second, third = exact_sum(second, third)
-        return first, second, third
+        return first, *exact_sum(second, third)
 
     column = jnp.stack(terms)
     zeros, zero = jnp.zeros_like(column), np.float32(0)
@@ -322,29 +324,27 @@ def _total(*terms: Array) -> tuple[Array, Array]:
 
 
 def _numbers(state: Statistics, x: Any, name: str) -> Any:
-    """Validates observations and returns them as floats; 64 bits of NumPy stay in NumPy if JAX would narrow them."""
+    """Validates observations; returns floats, in NumPy if JAX would narrow them, or long integers of JAX or torch."""
     if isinstance(x, Mapping):
         raise TypeError(
             f"{name}: expected one array, got {_nesting(x)}. Make statistics with normalize.init({{key: shape, ...}})."
         )
     tensors = is_other(state.mean)
     x = as_array(np.asarray(x) if is_other(x) and not tensors else x, name)
-    if isinstance(x, (np.ndarray, np.generic)):
+    if host := isinstance(x, (np.ndarray, np.generic)):
         checked(x, name, name)
     elif not (xp.is_real(x) or str(x.dtype).removeprefix("torch.") == "bool"):
         raise TypeError(f"{name}: expected real numbers, got {x.dtype}. Convert them first, with np.asarray.")
-    narrowed = tensors or not jax.config.read("jax_enable_x64")
-    if isinstance(x, (np.ndarray, np.generic)) and x.dtype.itemsize >= 8:
-        x = (np if narrowed else jnp).asarray(np.asarray(x, np.float64))
-    elif tensors:
-        x = xp.at_least_float32(state.mean, x)[1]
-    else:
-        x = xp.at_least_float32(x)[0]
+    wide = jax.config.read("jax_enable_x64") and not tensors
+    long = x.dtype.itemsize >= 8 if xp.is_floating(x) else xp.is_real(x) and x.dtype.itemsize >= 4
+    if long and (host or wide):
+        x = (jnp if wide else np).asarray(x, np.float64)
+    elif not long or xp.is_floating(x):
+        x = xp.at_least_float32(state.mean, x)[1] if tensors else xp.at_least_float32(x)[0]
     shape = tuple(state.mean.shape)
     if x.ndim < len(shape) or tuple(x.shape[x.ndim - len(shape) :]) != shape:
-        expected = ", ".join(["...", *map(str, shape)])
         raise ValueError(
-            f"{name}: expected ({expected}), got {tuple(x.shape)}. The last axes are one observation of "
-            f"these statistics, made by normalize.init({shape})."
+            f"{name}: expected ({', '.join(['...', *map(str, shape)])}), got {tuple(x.shape)}. The last axes are one "
+            f"observation of these statistics, made by normalize.init({shape})."
         )
     return x

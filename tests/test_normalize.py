@@ -153,6 +153,24 @@ def test_float32_far_from_zero_keeps_its_digits():
     np.testing.assert_allclose(normalize.apply(state, x), (wide - wide.mean()) / wide.std(), atol=2e-6)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray, torch.from_numpy])
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
+def test_integers_far_from_zero_keep_their_digits(dtype, make, wide, request):
+    if wide:
+        request.getfixturevalue("x64")
+    x = 1_000_000_000 + np.random.default_rng(0).integers(0, 4, (50, 2)).astype(dtype)
+    tensors, given = make is torch.from_numpy, make(x.astype(np.int32) if make is jnp.asarray and not wide else x)
+    state = normalize.update(normalize.init((2,)), x if tensors else given)
+    np.testing.assert_allclose(normalize.variance(state), x.var(0), rtol=1e-5)
+    state = jax.tree.map(lambda part: torch.tensor(np.asarray(part)), state) if tensors else state
+    seen = [normalize.apply(state, given)]
+    if not tensors:
+        seen.append(jax.jit(normalize.apply)(state, given))
+    for each in seen:
+        np.testing.assert_allclose(each, (x - x.mean(0)) / x.std(0), atol=1e-5)
+
+
 def test_statistics_from_three_numbers_keep_their_digits():
     for kind in (float, np.float64, lambda x: torch.tensor(x, dtype=torch.float64)):
         state = normalize.Statistics(*map(kind, (2.0**40 + 1.0, 1e8 + 1.0 / 3.0, 3.0)))

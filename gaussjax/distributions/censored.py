@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, fill, like_actions, on_bounds, xp
-from gaussjax.core.compiled import refuse_traced
+from gaussjax.core.text import quoted
 from gaussjax.distributions import interval
 from gaussjax.distributions.diagonal import DiagGaussian
-from gaussjax.distributions.distribution import reduce, register, same_box, same_class, static
+from gaussjax.distributions.distribution import as_bounds, as_floats, reduce, register, same_box, same_class, static
 from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, log_normal_cdf
+
+INF = float("inf")
 
 
 @register
@@ -32,6 +34,10 @@ class CensoredGaussian(DiagGaussian):
         low: Lower bounds, a tuple of `act` numbers; -inf for no bound. The constructor takes any array that
             broadcasts to `(act,)`.
         high: Upper bounds in the same form; inf for no bound.
+
+    Raises:
+        TypeError: A bound is a traced array.
+        ValueError: The bounds cross or are NaN, or `log_std` does not fit `loc`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -50,14 +56,15 @@ class CensoredGaussian(DiagGaussian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fill(self, low=self._numbers(self.low), high=self._numbers(self.high))
-
-    def _numbers(self, side: Any) -> tuple[float, ...]:
-        # A policy gives tuples, because torch.compile cannot trace `tolist`.
-        if isinstance(side, tuple) and len(side) == self.event_shape[0]:
-            return side
-        refuse_traced(side, "low, high", "Box")
-        return tuple(np.broadcast_to(np.asarray(side, np.float64), self.event_shape).tolist())
+        low, high = as_bounds(self.low, self.high, *self.event_shape)
+        wrong = [i for i, (a, b) in enumerate(zip(low, high, strict=True)) if not (a <= b and a < INF and b > -INF)]
+        if wrong:
+            raise ValueError(
+                f"low, high: expected low <= high with a finite number between them, got low "
+                f"{quoted([low[i] for i in wrong])} and high {quoted([high[i] for i in wrong])} in the dimensions "
+                f"{quoted(wrong)}. Use -inf and inf for no bounds."
+            )
+        fill(self, low=low, high=high)
 
     @property
     def base(self) -> DiagGaussian:
@@ -79,15 +86,15 @@ class CensoredGaussian(DiagGaussian):
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-probability in nats of an action on or beyond a bound, log-density of another."""
-        return reduce(self._with_tails(actions, self.base.log_prob(actions, "none")), reduction)
+        return reduce(self._with_tails(as_floats(actions), self.base.log_prob(actions, "none")), reduction)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a clipped sample is at most `actions`, for each dimension, `(…, act)`."""
-        return self._beyond(actions, -float("inf"), self.base.log_cdf, 0.0)
+        return self._beyond(actions, -INF, self.base.log_cdf, 0.0)
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a clipped sample exceeds `actions`, for each dimension, `(…, act)`."""
-        return self._beyond(actions, 0.0, self.base.log_survival, -float("inf"))
+        return self._beyond(actions, 0.0, self.base.log_survival, -INF)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Entropy in nats: of the probabilities of the bounds, plus the differential entropy between them."""
@@ -167,8 +174,8 @@ class CensoredGaussian(DiagGaussian):
         open_low, open_high = xp.isinf(low), xp.isinf(high)
         alpha = self.base.noise_and_error(xp.where(open_low, self.loc, low))[0]
         beta = self.base.noise_and_error(xp.where(open_high, self.loc, high))[0]
-        below = xp.where(open_low, -float("inf"), log_normal_cdf(alpha))
-        above = xp.where(open_high, -float("inf"), log_normal_cdf(-beta))
+        below = xp.where(open_low, -INF, log_normal_cdf(alpha))
+        above = xp.where(open_high, -INF, log_normal_cdf(-beta))
         at_low = xp.where(open_low, 0.0, xp.exp(-0.5 * xp.square(alpha) - HALF_LOG_2PI))
         at_high = xp.where(open_high, 0.0, xp.exp(-0.5 * xp.square(beta) - HALF_LOG_2PI))
         # If both bounds are on one side of the mean, the difference of their tails keeps its digits.

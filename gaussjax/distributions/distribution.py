@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from gaussjax.core.arrays import broadcast_leaves, fill, xp
+from gaussjax.core.arrays import as_array, broadcast_leaves, fill, xp
 from gaussjax.core.compiled import refuse_traced
 from gaussjax.core.text import quoted
 
@@ -181,6 +181,12 @@ def same_box(one: Any, other: Any, repair: str) -> None:
             f"other: expected the Box {one.low} to {one.high}, got {other.low} to {other.high}. The divergence is "
             f"infinite or has no closed form; {repair}."
         )
+
+
+def as_floats(actions: Any) -> Array:
+    """Returns actions as an array, with their own dtype if it is floating."""
+    actions = xp.asarray(as_array(actions, "actions"))
+    return actions if xp.is_floating(actions) else xp.at_least_float32(actions)[0]
 
 
 def as_bounds(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

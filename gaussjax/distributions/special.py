@@ -199,15 +199,14 @@ def tanh_log_det(u: Array) -> Array:
     return xp.where(size < 1.0, near, far)
 
 
-def inverse_affine_tanh(actions: Array, low: Array, high: Array) -> Array:
+def inverse_affine_tanh(actions: Array, low: Array, high: Array, least: float) -> Array:
     """Solves `actions = center + half * tanh(u)` for u, which is finite for every finite action.
 
     The distances to both bounds are computed from the action itself, because `1 - t` with a rounded
-    `t = tanh(u)` loses its digits. An action at or beyond a bound is treated as inside by 2⁻²⁴ half-widths
-    (2⁻⁵³ in float64). In float32 this gives |u| = 8.66. The gradient is finite there too.
+    `t = tanh(u)` loses its digits. An action at or beyond a bound is treated as inside by `least` half-widths;
+    2⁻²⁴ gives |u| = 8.66. The gradient is finite there too.
     """
     half = 0.5 * high - 0.5 * low
-    least = 0.5 * float(xp.finfo(actions.dtype).eps)
     below = xp.clip((actions - low) / half, least, 2.0)
     above = xp.clip((high - actions) / half, least, 2.0)
     far = 0.5 * (xp.log(below) - xp.log(above))

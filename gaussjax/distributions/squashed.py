@@ -69,8 +69,10 @@ class TanhGaussian(Distribution):
 
     def unsquash(self, actions: Float[Array, "*batch act"]) -> Array:
         """Maps actions in the Box, `(…, act)`, to raw actions u, which are finite even for an action at a bound."""
+        # float32 actions of a float64 policy, and float64 copies of float32 actions, have the digits of float32.
+        eps = max(float(xp.finfo(x.dtype).eps) for x in (self.loc, *xp.at_least_float32(actions)))
         actions = self._cast(actions)
-        return inverse_affine_tanh(actions, *self._bounds(actions))
+        return inverse_affine_tanh(actions, *self._bounds(actions), 0.5 * eps)
 
     def from_noise(self, noise: Float[Array, "*batch act"]) -> Array:
         """Maps standard normal noise of shape `(…, act)` to actions in the Box."""
@@ -88,14 +90,14 @@ class TanhGaussian(Distribution):
 
         Near a bound many raw actions u round to one float32 action, and all beyond ±8.66 round to the bound.
         So pass the raw actions if you have them. Otherwise an action at or beyond a bound is scored as if it
-        were inside by 2⁻²⁴ half-widths of the Box (2⁻⁵³ in float64).
+        were inside by 2⁻²⁴ half-widths of the Box (2⁻⁵³ if `loc` and the actions are float64).
 
         Args:
             actions: Actions in units of the Box, `(…, act)`, which may have more leading axes than `loc`.
             reduction: "sum" (the joint density), "mean", "prod" or "none".
             raw_actions: Raw actions u, `(…, act)`; `actions` is then ignored.
         """
-        raw_actions = self.unsquash(self._cast(actions)) if raw_actions is None else self._cast(raw_actions)
+        raw_actions = self.unsquash(actions) if raw_actions is None else self._cast(raw_actions)
         return reduce(self.base.log_prob(raw_actions, "none") - self._log_volume(raw_actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:

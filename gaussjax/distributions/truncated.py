@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, as_array, fill, like_actions, xp
+from gaussjax.core.arrays import align, fill, like_actions, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions import interval
-from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_box, same_class, static
+from gaussjax.distributions.distribution import (
+    Distribution,
+    as_bounds,
+    as_floats,
+    reduce,
+    register,
+    same_box,
+    same_class,
+    static,
+)
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -152,8 +161,7 @@ class TruncatedGaussian(Distribution):
         # Conversion to float32 would overflow beyond its range.
         copy = np.clip(bound, -_LARGEST, _LARGEST).astype(np.float32).astype(np.float64)
         bound = side * np.maximum(side * bound, side * copy)
-        actions = as_array(actions, "actions")
-        actions = actions if xp.is_floating(actions) else xp.at_least_float32(actions)[0]
+        actions = as_floats(actions)
         limit = xp.broadcast_to(xp.constant(bound, actions), actions.shape)
         return actions < limit if side < 0 else actions > limit
 

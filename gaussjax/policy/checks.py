@@ -18,6 +18,7 @@ from gaussjax.core.arrays import as_array, xp
 from gaussjax.core.compiled import flag, number
 from gaussjax.core.trees import check_shapes
 from gaussjax.networks.heads import HIGHEST, LOWEST
+from gaussjax.networks.layers import ACTIVATIONS
 from gaussjax.random import keys
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
@@ -260,7 +261,13 @@ def initial_log_std(network: Any, min_log_std: float = -math.inf, max_log_std: f
     """Raises ValueError if a network starts with a log_std that the policy clips, which then has no gradient."""
     network = getattr(network, "actor", network)
     start = getattr(network, "initial_log_std", None)
-    if isinstance(start, (int, float)) and not (min_log_std <= start <= max_log_std and math.isfinite(start)):
+    if not isinstance(start, (int, float, np.number, np.ndarray, jax.Array)):
+        return
+    if getattr(network, "std_activation", None) is not None and hasattr(network, "gaussian_head"):
+        # The field is then an argument of this activation, whose result is the standard deviation.
+        with jax.ensure_compile_time_eval():
+            start = float(network.gaussian_head(parent=None).activated(np.float32(start), ACTIVATIONS))
+    if not all(min_log_std <= each <= max_log_std and math.isfinite(each) for each in np.ravel(start)):
         raise ValueError(
             f"initial_log_std: expected a value from min_log_std={min_log_std} to max_log_std={max_log_std}, got "
             f"{start}: a clipped log_std has no gradient and would never change. Change one of them."

@@ -45,6 +45,19 @@ def check(key: Any, note: str = "") -> None:
     )
 
 
+def from_seed(seed: int) -> OneKey:
+    """Returns the key `jax.random.key(seed)`, and for a seed of 2³² or more a key that differs from all of these.
+
+    Without x64 `jax.random.key` ignores all but the last 32 bits of a seed.
+
+    Example:
+        >>> bool(from_seed(7) == jax.random.key(7)), bool(from_seed(2**32 + 7) == jax.random.key(7))
+        (True, False)
+    """
+    key = jax.random.key(seed % 2**32)
+    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
+
+
 def split(key: OneKey, num: int = 2) -> Key[Array, " num"] | UInt32[Array, "num 2"]:
     """Returns the same `num` keys as `jax.random.split`, of the type of the old key, which is consumed.
 

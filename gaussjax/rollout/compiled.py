@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
-from gaussjax.core.arrays import like_actions
+from gaussjax.core.arrays import exact_sum, like_actions
 from gaussjax.core.compiled import anywhere, varying
 from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
@@ -311,21 +311,24 @@ def first_episodes(
     options = {"deterministic": deterministic, "exploration": exploration}
 
     def step(carried: tuple[Any, ...]) -> tuple[Any, ...]:
-        state, running, returns, lengths, actions, t = carried
+        state, running, returns, lost, lengths, actions, t = carried
         row, state, _ = collect(*arguments, state, keys.fold_in(key, t), 1, **options)
         if recorded:
             # JAX drops the actions of later steps.
             actions = actions.at[t].set(row.actions[0].astype(actions.dtype), mode="drop")
         # The step that ends an episode counts.
-        returns, lengths = returns + jnp.where(running, row.rewards[0], 0.0), lengths + running.astype(jnp.int32)
-        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lengths, actions, t + 1
+        returns, error = exact_sum(returns, jnp.where(running, row.rewards[0], 0.0))
+        lost, lengths = lost + error, lengths + running.astype(jnp.int32)
+        return state, running & ~(row.terminated[0] | row.truncated[0]), returns, lost, lengths, actions, t + 1
 
     def goes_on(carried: tuple[Any, ...]) -> Array:
         return jnp.any(carried[1]) & (carried[-1] < max_steps)
 
     actions = jnp.zeros((recorded, episodes, spaces.size(policy.spec.action_space)))
-    zeros = jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), actions, jnp.zeros((), jnp.int32)
+    zeros = *jnp.zeros((2, episodes)), jnp.zeros(episodes, jnp.int32), actions, jnp.zeros((), jnp.int32)
     first = start(environment, policy, start_key, episodes, exploration), jnp.ones(episodes, bool), *zeros
     first = varying(first, like=(params, key))
-    _, running, returns, lengths, actions, _ = jax.lax.while_loop(goes_on, step, first)
+    _, running, returns, lost, lengths, actions, _ = jax.lax.while_loop(goes_on, step, first)
+    # A long episode would lose digits without the rounding errors, which are NaN for an infinite return.
+    returns = jnp.where(jnp.isfinite(returns), returns + lost, returns)
     return returns, lengths, running, actions

@@ -16,6 +16,7 @@ from gaussjax.core.compiled import count, number
 from gaussjax.envs.guard import closing
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
+from gaussjax.random import keys
 from gaussjax.rollout.compiled import first_episodes
 from gaussjax.rollout.host import EpisodeStatistics, Runner
 from gaussjax.rollout.smoothness import smoothness
@@ -69,8 +70,8 @@ def evaluate(
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
         EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
-        ValueError: `episodes` is below 1, `seed` below 0, `timeout` not above 0, or there is an `exploration` for
-            deterministic actions.
+        ValueError: `episodes` is below 1, `seed` not from 0 to 2**63 - 1, `timeout` not above 0, or there is an
+            `exploration` for deterministic actions.
         TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.
 
     Example:
@@ -103,7 +104,8 @@ def evaluate(
 def checked_sampling(episodes: Any, seed: Any, timeout: Any, deterministic: bool, exploration: Any) -> tuple[bool, Any]:
     """`deterministic`, and the source of noise if it lasts; raises for options that `evaluate` refuses."""
     count(episodes, "episodes")
-    count(seed, "seed", 0)
+    if count(seed, "seed", 0) >= 2**63:
+        raise ValueError(f"seed: expected less than 2**63, got {seed}. Choose a smaller number.")
     if timeout is not None and not number(timeout, "timeout") > 0.0:
         raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
     if exploration is not None and deterministic:
@@ -176,7 +178,7 @@ def acting(
     except TypeError:
         # A network with a list as a field has no hash.
         program = _actions.__wrapped__(policy, space, *sampling)
-    normalizer, key = statistics_for(policy, normalizer), jax.random.key(seed)
+    normalizer, key = statistics_for(policy, normalizer), keys.from_seed(seed)
     carry = policy.initial_carry((episodes,))
     carry, lasting = carry if jax.tree.leaves(carry) else None, ()
     if sampling[1] is not None:
@@ -249,7 +251,7 @@ def _compiled(
         options = episodes, longest, *sampling, min(longest, _RECORDED)
         return first_episodes(environment, policy, params, key, partial(normalize.apply, normalizer), *options)
 
-    returns, lengths, running, actions = map(np.asarray, run(params, normalizer, jax.random.key(seed)))
+    returns, lengths, running, actions = map(np.asarray, run(params, normalizer, keys.from_seed(seed)))
     if not np.isfinite(returns).all():
         index = int(np.argmin(np.isfinite(returns)))
         raise FloatingPointError(f"environment {index}: expected finite rewards, got a return of {returns[index]}.")

@@ -107,6 +107,7 @@ class Runner:
         self.observations = storage(environments.single_observation_space)
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
+        self._dtype = np.dtype(getattr(actions, "dtype", "float32"))
         self.timeout: float | None = None
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
@@ -125,8 +126,14 @@ class Runner:
         return self._checked(observations, "reset")
 
     def clip(self, actions: np.ndarray) -> np.ndarray:
-        """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype."""
-        return np.asarray(actions) if self._bounds is None else clipped(*self._bounds, actions)
+        """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype.
+
+        They are rounded to numbers of the dtype of the Box, for an integer Box to the nearest integers.
+        """
+        if self._bounds is None:
+            return np.asarray(actions)
+        actions = clipped(*self._bounds, actions)
+        return np.rint(actions) if self._dtype.kind in "biu" else actions.astype(self._dtype).astype(actions.dtype)
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True

@@ -15,6 +15,7 @@ from gaussjax.core.text import quoted
 from gaussjax.envs.guard import closing
 from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
+from gaussjax.random import keys
 from gaussjax.rollout.evaluate import acting, checked_sampling, first_steps
 from gaussjax.rollout.host import Runner, clipped, copied
 from gaussjax.spaces.arrays import storage
@@ -141,12 +142,12 @@ def _compiled(environment: envs.Environment, episodes: int) -> Any:
 
     def reset(seed: int) -> Any:
         nonlocal state, observations
-        state, observations = begin(jax.random.split(jax.random.key(seed), episodes))
+        state, observations = begin(jax.random.split(keys.from_seed(seed), episodes))
         return copied(observations, stored)
 
     def step(actions: np.ndarray, clip: bool) -> tuple[Any, ...]:
         nonlocal state, observations, running
-        stepped = follow(state, observations, actions.astype(np.float32))
+        stepped = follow(state, observations, actions)
         state, observations = stepped.state, stepped.observation
         after, rewards = copied(observations, stored), np.asarray(stepped.reward)
         for name, leaf in (("reward", rewards), *(("observation", leaf) for leaf in jax.tree.leaves(after))):
@@ -158,4 +159,7 @@ def _compiled(environment: envs.Environment, episodes: int) -> Any:
         running = running & ~(flags[0] | flags[1])
         return after, rewards, *flags, after, None
 
-    return SimpleNamespace(reset=reset, step=step, clip=partial(clipped, *spaces.bounds(environment.action_space)))
+    def clip(actions: np.ndarray) -> np.ndarray:
+        return clipped(*spaces.bounds(environment.action_space), actions.astype(np.float32))
+
+    return SimpleNamespace(reset=reset, step=step, clip=clip)

@@ -311,10 +311,8 @@ def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Arr
     count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
     """
     low, high = spaces.bounds(policy.spec.action_space)
-    if policy.kind.saturation_margin:
-        margin = policy.kind.saturation_margin * 0.5 * (high - low)
-        low, high = low + margin, high - margin
-    low, high = like_actions(low, high, actions)
+    margin = policy.kind.saturation_margin * np.nan_to_num(0.5 * high - 0.5 * low, posinf=0.0)
+    low, high = like_actions(low + margin, high - margin, actions)
     return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from gaussjax import envs, normalize, rollout
 from gaussjax.core.compiled import anywhere, count, where
 from gaussjax.networks.actor_critic import statistics_for
+from gaussjax.random import keys
 from gaussjax.rollout.compiled import first_episodes
 from gaussjax.training.algorithm import Algorithm
 
@@ -87,7 +88,7 @@ def _compiled(
     def evaluate(params: Any, statistics: Any, before: Any, after: Any) -> dict[str, Any]:
         def play() -> dict[str, Any]:
             preprocess = partial(normalize.apply, statistics_for(policy, statistics))
-            arguments = environment, policy, params, jax.random.key(seed), preprocess, episodes, max_steps, True
+            arguments = environment, policy, params, keys.from_seed(seed), preprocess, episodes, max_steps, True
             returns, lengths, *_ = first_episodes(*arguments)
             means = jnp.mean(returns), jnp.mean(lengths, dtype=returns.dtype)
             return dict(zip(("evaluation_return", "evaluation_length"), means, strict=True))

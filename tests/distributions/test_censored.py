@@ -1,5 +1,6 @@
 """The clipped Gaussian against sums over its two probabilities and its density between them."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -10,7 +11,7 @@ import scipy.stats
 import torch
 
 import gaussjax.torch  # noqa: F401
-from gaussjax.distributions import CensoredGaussian, DiagGaussian
+from gaussjax.distributions import CensoredGaussian, DiagGaussian, TruncatedGaussian
 
 LOW, HIGH = np.array([-1.0, -np.inf, 0.5, -1.0]), np.array([1.0, 0.3, np.inf, 1.0])
 MEAN, LOG_STD = np.array([0.3, -0.2, 0.9, 6.0]), np.array([2.0, 0.4, -0.5, 0.0])
@@ -66,6 +67,13 @@ def test_cumulative_probability_jumps_at_the_bounds(array: Callable) -> None:
         np.testing.assert_allclose(np.exp(np.asarray(one.log_cdf(array(actions)))), probability, rtol=2e-6)
         survival = np.where(above, 0.0, np.where(below, 1.0, normal.sf(actions)))
         np.testing.assert_allclose(np.exp(np.asarray(one.log_survival(array(actions)))), survival, rtol=2e-6)
+
+
+def test_actions_of_every_dtype_are_scored_alike() -> None:
+    one, clipped = (kind(jnp.zeros(2), jnp.zeros(2), -1.0, 1.0) for kind in (CensoredGaussian, TruncatedGaussian))
+    for actions in (np.array([1, -1]), [1, -1], [1.0, -1.0], np.array([1.0, -1.0]), np.float16([1.0, -1.0])):
+        np.testing.assert_allclose(one.log_prob(actions), one.log_prob(jnp.array([1.0, -1.0])))
+        np.testing.assert_allclose(clipped.log_prob(actions), clipped.log_prob(jnp.array([1.0, -1.0])))
 
 
 def test_samples_are_scored_by_their_noise_and_their_mean_score_is_the_entropy() -> None:
@@ -127,6 +135,12 @@ def test_divergence_far_from_the_box_and_of_bounds_that_one_never_reaches(fields
             other = CensoredGaussian(other_mean, other_log_std, -0.5, 1.25)
             found[dtype] = float(CensoredGaussian(mean, log_std, -0.5, 1.25).kl_divergence(other))
     assert found["float32"] == pytest.approx(found["float64"], rel=3e-6)
+
+
+@pytest.mark.parametrize("sides", [(1.0, -1.0), (math.nan, 1.0), (0.0, math.nan), (math.inf, math.inf)])
+def test_bounds_without_a_number_between_them_are_refused(sides: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"low, high: expected low <= high .* in the dimensions \[1\]"):
+        CensoredGaussian(jnp.zeros(2), jnp.zeros(2), (-1.0, sides[0]), (1.0, sides[1]))
 
 
 def test_another_box_is_refused() -> None:

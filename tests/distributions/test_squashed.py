@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
+import gaussjax.torch  # noqa: F401
 from gaussjax.distributions import TanhGaussian
 from gaussjax.distributions.squashed import raw_mode
 
@@ -133,6 +135,22 @@ def test_the_gradient_of_a_score_one_step_within_a_bound_is_that_of_its_neighbou
     # du/da is 1 / (1 - a²), which doubles where the distance from the bound halves.
     distances = np.arange(1, 5) * 2.0**-24
     np.testing.assert_allclose(near, 1.0 / (distances * (2.0 - distances)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+def test_a_score_at_a_bound_is_that_of_float32_unless_the_policy_and_the_action_are_float64(library: str) -> None:
+    scores = []
+    with jax.enable_x64(True):
+        for loc in (np.float32, np.float64):
+            for actions in (np.int32, np.float32, np.float64):
+                array = jnp.asarray if library == "jax" else torch.from_numpy
+                one = TanhGaussian(*(array(np.zeros(1, loc)) for _ in range(2)), -1.0, 1.0)
+                scores.append(float(one.log_prob(array(np.ones(1, actions)))))
+    gap = 2.0**-24
+    volume = math.log(gap * (2.0 - gap))
+    expected = -0.5 * math.atanh(1.0 - gap) ** 2 - 0.5 * math.log(2.0 * math.pi) - volume
+    np.testing.assert_allclose(scores[:-1], expected, rtol=1e-6)
+    assert scores[-1] < -100.0
 
 
 def test_squashed_actions_have_a_gradient_where_tanh_has_rounded_to_one() -> None:

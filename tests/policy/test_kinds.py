@@ -309,8 +309,11 @@ def test_a_squashed_policy_refuses_half_widths_that_float32_cannot_compute_with(
         ActorCritic(MLP((4,), initial_log_std=3.0)),
         gaussjax.networks.Graph([{"name": "all", "layers": [4]}], initial_log_std=3.0),
         MLP((4,), initial_log_std=math.nan),
+        MLP((4,), initial_log_std=np.float32(3.0)),
+        MLP((4,), initial_log_std=jnp.float32(3.0)),
+        MLP((4,), std_activation="50 * softplus(std)"),
     ],
-    ids=["mlp", "cnn", "lstm", "actor-critic", "graph", "nan"],
+    ids=["mlp", "cnn", "lstm", "actor-critic", "graph", "nan", "numpy", "jax", "activation"],
 )
 def test_an_initial_log_std_that_would_be_clipped_for_ever_is_refused(network, lead):
     with pytest.raises(
@@ -318,3 +321,4 @@ def test_an_initial_log_std_that_would_be_clipped_for_ever_is_refused(network, l
     ):
         lead.squashed_gaussian(network, 3, BOX)
     lead.squashed_gaussian(MLP((4,), initial_log_std=2.0), 3, BOX)
+    lead.squashed_gaussian(MLP((4,), initial_log_std=3.0, std_activation="softplus(std)"), 3, BOX)

@@ -205,6 +205,15 @@ def test_evaluation_counts_the_first_episode_only_and_uses_each_key_once(policy,
     np.testing.assert_array_equal(returns, [6.0] * 4)
 
 
+def test_the_return_of_a_long_episode_keeps_its_digits(policy):
+    counter = jax_probes.counter(length=10**6)
+    environment = counter._replace(step=lambda *given: counter.step(*given)._replace(reward=jnp.float32(0.1)))
+    arguments = environment, policy, policy.init(jax.random.key(0)), jax.random.key(0)
+    returns = rollout.compiled.evaluate(*arguments, episodes=1, max_steps=20_000)
+    # A sum in float32 is 0.02% smaller.
+    np.testing.assert_allclose(returns, [20_000 * np.float64(np.float32(0.1))], rtol=1e-7)
+
+
 def test_a_carry_is_zeroed_at_each_episode_and_recorded():
     policy = gaussjax.gaussian(gaussjax.networks.GRU(hidden_size=3, sizes=(4,)), 1, jax_probes.UNIT)
     params, environment = policy.init(jax.random.key(0)), jax_probes.counter(length=3)

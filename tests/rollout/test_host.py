@@ -133,7 +133,7 @@ def test_evaluate_cuts_episodes_without_end():
 
 
 class Reach(gymnasium.Env):
-    """Ends at once; the reward is 1 if the Box contains the action."""
+    """Ends at once with the action as observation; the reward is 1 if the Box contains the action."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
 
@@ -146,7 +146,7 @@ class Reach(gymnasium.Env):
         return np.ones(3, np.float32), {}
 
     def step(self, action):
-        return np.ones(3, np.float32), float(self.action_space.contains(action)), True, False, {}
+        return np.float32([*action, 0.0]), float(self.action_space.contains(action)), True, False, {}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_environments_get_actions_of_their_box_in_its_dtype(factory, options):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8])
 def test_collect_records_the_actions_that_the_environments_got(dtype):
     def wild(t, observations, resets, carry):
-        actions = np.float32([[-300.0, 0.1], [np.inf, 300.0]])
+        actions = np.float32([[-300.0, 0.123456], [np.inf, 17.6]])
         return actions, actions, carry
 
     runner = rollout.Runner(probes.vector(lambda: Reach(dtype), 2))
@@ -179,7 +179,9 @@ def test_collect_records_the_actions_that_the_environments_got(dtype):
     box = runner.environments.single_action_space
     assert experience.rewards.tolist() == [[1.0, 1.0]] * 2
     assert np.all((box.low <= experience.actions) & (experience.actions <= box.high))
-    np.testing.assert_array_equal(experience.raw_actions[0], np.float32([[-300.0, 0.1], [np.inf, 300.0]]))
+    np.testing.assert_array_equal(experience.actions, experience.next_observations[..., :2])
+    assert dtype != np.uint8 or experience.actions[0].tolist() == [[3.0, 3.0], [250.0, 18.0]]
+    np.testing.assert_array_equal(experience.raw_actions[0], np.float32([[-300.0, 0.123456], [np.inf, 17.6]]))
 
 
 def test_pixels_stay_integers_and_other_observations_become_float32():

@@ -125,11 +125,15 @@ def test_episodes_of_a_jax_environment_follow_its_functions():
             state, observation = jax.tree.map(lambda leaf, i=i: leaf[i], starts)
             np.testing.assert_array_equal(each["observations"][0], observation)
             for t, action in enumerate(each["actions"]):
-                step = follow(state, action.astype(np.float32))
+                assert action.dtype == np.float32
+                step = follow(state, action)
                 state = step.state
                 np.testing.assert_allclose(each["observations"][t + 1], step.observation, rtol=1e-5, atol=1e-6)
                 np.testing.assert_allclose(each["rewards"][t], step.reward, rtol=1e-5)
             assert each["truncations"].tolist() == [False] * 5 + [True]
+    # JAX's key of this seed is the key of seed 1, unless x64 is on.
+    (other,) = rollout.record(None, None, environment, episodes=1, seed=2**32 + 1, max_steps=1)
+    assert (other["observations"][0] != episodes[0]["observations"][0]).any()
     (cut,) = rollout.record(policy, params, environment, episodes=1, seed=1, max_steps=4)
     assert cut["truncations"].tolist() == [False] * 3 + [True]
 

@@ -295,3 +295,9 @@ def test_squashed_gaussian_is_at_a_bound_within_one_percent_of_the_half_width():
     policy = gaussjax.squashed_gaussian(gaussjax.networks.MLP((4,)), 3, gaussjax.spaces.Box(0.0, 4.0, (1,)))
     # The half width is 2, so within 0.02 of 0 and of 4.
     assert saturation(policy, jnp.array([[0.019], [0.021], [3.979], [3.981]])) == 0.5
+
+
+def test_a_truncated_gaussian_with_open_sides_is_at_a_bound_only_on_it():
+    box = gaussjax.spaces.Box((-np.inf, 0.0, -np.inf), (1.0, np.inf, np.inf), (3,))
+    policy = gaussjax.truncated_gaussian(gaussjax.networks.MLP((4,)), 3, box)
+    assert saturation(policy, jnp.array([[-50.0, 0.5, 7.0], [1.0, 0.0, -7.0]])) == pytest.approx(2.0 / 6.0)
