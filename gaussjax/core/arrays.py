@@ -174,7 +174,7 @@ _JAX: dict[str, Callable[..., Any]] = {
 
 
 def as_array(value: Any, name: str) -> Any:
-    """Returns an array unchanged, and a number or nested lists as an array; raises ValueError for ragged lists.
+    """Returns an array unchanged, and a number or nested lists as an array; raises for None and for ragged lists.
 
     Example:
         >>> as_array([[1.0], [2.0, 3.0]], "noise")
@@ -183,14 +183,32 @@ def as_array(value: Any, name: str) -> Any:
     """
     if hasattr(value, "dtype"):
         return value
+    if value is None:
+        raise TypeError(f"{name}: expected an array, got None. Pass an array or nested lists of numbers.")
     # NumPy converts neither tracers nor tensors.
     foreign = is_other(value) or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
     try:
         return xp.asarray(value) if foreign else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(value, tuple):
+            first = (
+                ": env.reset() and env.step() return the observations first" if name.startswith("observation") else ""
+            )
+            raise ValueError(
+                f"{name}: expected one array, got {type(value).__name__} with {len(value)} parts of several kinds or "
+                f"shapes. Pass one of its parts{first}."
+            ) from error
         raise ValueError(
             f"{name}: expected lists of equal lengths, got ragged ones. Pad the shorter lists, or pass one array."
         ) from error
+
+
+def not_real(name: str, dtype: Any) -> TypeError:
+    """Makes the error about an array whose dtype has no real numbers."""
+    repair = f"Convert them first, with np.asarray({name}, np.float32)."
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        repair = "Only init, act and noise take a key: act(params, key, observations)."
+    return TypeError(f"{name}: expected real numbers, got {dtype}. {repair}")
 
 
 def align(*arrays: Any) -> Any:
@@ -320,31 +338,3 @@ def fill(value: Any, **fields: object) -> Any:
     for name, field in fields.items():
         object.__setattr__(value, name, field)
     return value
-
-
-def broadcast_leaves(value: Any) -> None:
-    """Casts the array fields of a new distribution to one dtype and broadcasts them to one batch shape."""
-    names = tuple(value._sizes)
-    leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
-    shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
-    if not shapes["loc"]:
-        raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
-    act = shapes["loc"][-1]
-    counts = {name: size(act) if size else act for name, size in value._sizes.items()}
-    for name, shape in shapes.items():
-        one_for_all = value._sizes[name] is None and shape in ((), (*shape[:-1], 1))
-        if shape[-1:] != (counts[name],) and not one_for_all:
-            raise ValueError(
-                f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
-                f"Reshape it to (..., {counts[name]})."
-            )
-    try:
-        batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{type(value).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
-            f"Give them one batch shape, with axes of 1 where an array is shared."
-        ) from error
-    leaves = xp.broadcast_together(leaves, [(*batch, counts[name]) for name in names])
-    for name, leaf in zip(names, leaves, strict=True):
-        object.__setattr__(value, name, leaf)

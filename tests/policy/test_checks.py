@@ -116,6 +116,18 @@ FAULTS = {
     "ValueError: taken_actions: expected None with clipped_log_prob='unclipped'": Fault(TAKEN, "evaluate", UNCLIPPED),
     "ValueError: expected None with clipped_log_prob='unclipped', which": Fault(TAKEN, "act", UNCLIPPED),
     "ValueError: noise: expected shape (4, 2), got (2,).": given(noise=zeros(2)),
+    "ValueError: noise: expected one array, got tuple with 2 parts of several kinds or shapes. Pass one of its": given(
+        noise=(zeros(4), zeros(4, 2)), key=None, **ALONE
+    ),
+    "ValueError: parts: env.reset() and env.step() return the observations first.": given(
+        observations=(zeros(4, 3), {}), **ALONE
+    ),
+    "TypeError: observations: expected an array, got None. Pass": given(observations=None, **ALONE),
+    "TypeError: got key<fry>. Only init, act and noise take a key": Fault(
+        {"observations": jax.random.key(0), **TAKEN}, "evaluate"
+    ),
+    "TypeError: deterministic: expected True or False, got 'no'.": given(deterministic="no", **ALONE),
+    "TypeError: deterministic: expected True or False, got None.": given(deterministic=None, **ALONE),
     "ValueError: expected None for a deterministic action": given(noise=zeros(4, 2), deterministic=True, **ALONE),
     "TypeError: key: expected one PRNG key, got an array of type": given(key=np.int32(3), deterministic=True, **ALONE),
     "TypeError: key: expected one PRNG key, got an array": given(key=np.int32(3), noise=zeros(4, 2)),
@@ -294,6 +306,8 @@ HOST_FAULTS = {
     "TypeError: as gaussjax.gaussian makes, got dict. The policy comes": lambda: gaussjax.strict({}),
     "TypeError: batch_shape: expected a tuple of sizes, got 4.": lambda: make().initial_carry(4),
     "TypeError: expected a tuple of sizes, got 4. For one": lambda: make().noise(jax.random.key(0), 4),
+    "ValueError: batch_shape: expected sizes of 0 or more, got (-4,).": lambda: make().noise(jax.random.key(0), (-4,)),
+    "TypeError: expected a tuple of sizes, got (None,).": lambda: make().initial_carry((None,)),
     "TypeError: reduction: expected a constant of Python such as True, text or a tuple, got list": lambda: (
         make().entropy(policies.make("gaussian")[1], zeros(4, 3), reduction=["sum"])
     ),
