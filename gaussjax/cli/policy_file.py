@@ -231,7 +231,7 @@ def _readable(file: Path, option: str = "file") -> Iterator[None]:
     except OSError as error:
         beside = file.parent if os.access(file.parent, os.R_OK) else Path()
         inside = [path.name for path in sorted(beside.glob("*.safetensors"))[:20]]
-        hint = f" {beside} has {', '.join(inside)}." if inside else ""
+        hint = f" {beside.resolve() if beside == Path() else beside} has {', '.join(inside)}." if inside else ""
         raise UsageError(f"{option}: {file} cannot be read ({error.strerror}).{hint}") from error
 
 

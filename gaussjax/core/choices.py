@@ -33,5 +33,6 @@ def nearest(name: Any, names: Iterable[str]) -> str:
     """
     if not isinstance(name, str) or len(name) > _LONGEST_NAME:
         return ""
-    near = difflib.get_close_matches(name, list(names), n=1)
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1) or [one for one in names if one.lower().startswith(name.lower())]
     return f" Did you mean {near[0]!r}?" if near else ""
