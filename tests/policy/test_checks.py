@@ -280,7 +280,9 @@ HOST_FAULTS = {
     "ValueError: 'censored' applies to clipped actions only, got": lambda: make(clipped_log_prob="censored"),
     "ValueError: got 'rellu'. Did you mean 'relu'?": lambda: start(MLP(activation="rellu")),
     "TypeError: activation: expected a name from gaussjax.networks.ACTIVATIONS": lambda: start(MLP((8,), activation=3)),
-    "ValueError: one for each of the 2 sizes, got ('relu',).": lambda: start(MLP((8, 8), activation=("relu",))),
+    "ValueError: one for each of the 2 sizes, got ('relu',). One for all is activation='tanh'.": lambda: start(
+        MLP((8, 8), activation=("relu",))
+    ),
     "ValueError: expected one of ['celu', 'elu', 'gelu', 'gelu_exact',": lambda: start(MLP(output_activation="than")),
     "ValueError: 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(MLP(initializer="ortho")),
     "ValueError: in log_std_bounds, -5.0 to -1.0, got 0.0.": lambda: start(MLP(log_std_bounds=(-5.0, -1.0))),
