@@ -203,14 +203,6 @@ def as_array(value: Any, name: str) -> Any:
         ) from error
 
 
-def not_real(name: str, dtype: Any) -> TypeError:
-    """Makes the error about an array whose dtype has no real numbers."""
-    repair = f"Convert them first, with np.asarray({name}, np.float32)."
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        repair = "Only init, act and noise take a key: act(params, key, observations)."
-    return TypeError(f"{name}: expected real numbers, got {dtype}. {repair}")
-
-
 def align(*arrays: Any) -> Any:
     """Casts arrays to one dtype and broadcasts them to one shape.
 
@@ -245,20 +237,6 @@ def exact_sum(a: Any, b: Any) -> tuple[Any, Any]:
     total = a + b
     added = total - a
     return total, (a - (total - added)) + (b - added)
-
-
-def exact_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
-
-    Source:
-        Dekker 1971, a floating-point technique for extending the available precision.
-    """
-    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
-    info = xp.finfo(product.dtype)
-    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
 
 
 def inwards(low: Any, high: Any, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -338,3 +316,31 @@ def fill(value: Any, **fields: object) -> Any:
     for name, field in fields.items():
         object.__setattr__(value, name, field)
     return value
+
+
+def broadcast_leaves(value: Any) -> None:
+    """Casts the array fields of a new distribution to one dtype and broadcasts them to one batch shape."""
+    names = tuple(value._sizes)
+    leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
+    shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
+    if not shapes["loc"]:
+        raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
+    act = shapes["loc"][-1]
+    counts = {name: size(act) if size else act for name, size in value._sizes.items()}
+    for name, shape in shapes.items():
+        one_for_all = value._sizes[name] is None and shape in ((), (*shape[:-1], 1))
+        if shape[-1:] != (counts[name],) and not one_for_all:
+            raise ValueError(
+                f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
+                f"Reshape it to (..., {counts[name]})."
+            )
+    try:
+        batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{type(value).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
+            f"Give them one batch shape, with axes of 1 where an array is shared."
+        ) from error
+    leaves = xp.broadcast_together(leaves, [(*batch, counts[name]) for name in names])
+    for name, leaf in zip(names, leaves, strict=True):
+        object.__setattr__(value, name, leaf)

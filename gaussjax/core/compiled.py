@@ -179,16 +179,21 @@ def checked(leaf: Any, where: str, name: str) -> Any:
             f"Use {name}.astype({name}.dtype.newbyteorder('='))."
         )
     if leaf.dtype.kind not in "biu" and leaf.dtype not in FLOATING:
-        raise TypeError(
-            f"{where}: expected real numbers, got {leaf.dtype}. Convert them first, with "
-            f"np.asarray({name}, np.float32)."
-        )
+        raise not_real(where, leaf.dtype, name)
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not config.jax_enable_x64:
         # Without x64 JAX would keep only the lower 32 bits of each number.
         limits = np.iinfo(np.int32)
         return leaf if limits.min <= leaf.min() and leaf.max() <= limits.max else leaf.astype(np.float32)
     return leaf
+
+
+def not_real(where: str, dtype: Any, name: str) -> TypeError:
+    """Makes the error about an array at a place in the argument `name` whose dtype has no real numbers."""
+    repair = f"Convert them first, with np.asarray({name}, np.float32)."
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        repair = "Only init, act and noise take a key: act(params, key, observations)."
+    return TypeError(f"{where}: expected real numbers, got {dtype}. {repair}")
 
 
 def _without_wrap(number: int, where: str) -> int | float:

@@ -6,9 +6,9 @@ import abc
 
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, elementwise, exact_product, exact_sum, xp
+from gaussjax.core.arrays import align, elementwise, exact_sum, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
-from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
+from gaussjax.distributions.special import HALF_LOG_2PI, exact_product, log_normal_cdf, scale_divergence
 
 
 def _over_std_slopes(difference: Array, log_std: Array) -> tuple[Array, Array]:

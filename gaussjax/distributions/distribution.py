@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from gaussjax.core.arrays import fill, xp
+from gaussjax.core.arrays import broadcast_leaves, fill, xp
 from gaussjax.core.compiled import refuse_traced
 from gaussjax.core.text import quoted
 
@@ -61,32 +61,7 @@ class Distribution(abc.ABC):
 
     loc: Array
 
-    def __post_init__(self) -> None:
-        """Casts the array fields to one dtype and broadcasts them to one batch shape."""
-        names = tuple(self._sizes)
-        leaves = xp.at_least_float32(*(getattr(self, name) for name in names))
-        shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
-        if not shapes["loc"]:
-            raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
-        act = shapes["loc"][-1]
-        counts = {name: size(act) if size else act for name, size in self._sizes.items()}
-        for name, shape in shapes.items():
-            one_for_all = self._sizes[name] is None and shape in ((), (*shape[:-1], 1))
-            if shape[-1:] != (counts[name],) and not one_for_all:
-                raise ValueError(
-                    f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
-                    f"Reshape it to (..., {counts[name]})."
-                )
-        try:
-            batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{type(self).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
-                f"Give them one batch shape, with axes of 1 where an array is shared."
-            ) from error
-        leaves = xp.broadcast_together(leaves, [(*batch, counts[name]) for name in names])
-        for name, leaf in zip(names, leaves, strict=True):
-            object.__setattr__(self, name, leaf)
+    __post_init__ = broadcast_leaves
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

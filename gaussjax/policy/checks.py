@@ -14,8 +14,8 @@ import flax.errors
 import jax
 import numpy as np
 
-from gaussjax.core.arrays import as_array, not_real, xp
-from gaussjax.core.compiled import flag, number
+from gaussjax.core.arrays import as_array, xp
+from gaussjax.core.compiled import flag, not_real, number
 from gaussjax.core.text import quoted
 from gaussjax.core.trees import check_shapes
 from gaussjax.networks.heads import HIGHEST, LOWEST
@@ -53,7 +53,8 @@ def batch_shape(value: Any) -> tuple[int, ...]:
     # An exported program has symbols as sizes.
     wrong = (bool, float, str, tuple, list, type(None))
     if not isinstance(value, (tuple, list)) or any(isinstance(n, wrong) for n in value):
-        found = f"an array of type {value.dtype}" if hasattr(value, "dtype") else quoted(value)
+        dtype = getattr(value, "dtype", None)
+        found = quoted(value) if dtype is None else f"an array of type {dtype}"
         raise TypeError(f"batch_shape: expected a tuple of sizes, got {found}. For one axis of length 4 pass (4,).")
     if any(isinstance(n, (int, np.integer)) and n < 0 for n in value):
         raise ValueError(f"batch_shape: expected sizes of 0 or more, got {quoted(tuple(value))}.")
@@ -86,7 +87,7 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     """Returns an array in a floating dtype; raises unless it holds real numbers and has the expected shape."""
     array = as_array(array, name)
     if not xp.is_real(array):
-        raise not_real(name, array.dtype)
+        raise not_real(name, array.dtype, name)
     if tuple(array.shape) != tuple(expected):
         raise ValueError(
             f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}. Nothing is broadcast; for one row "

@@ -134,6 +134,9 @@ def collect(
     Returns:
         The experience, the new state of the copies, and sums over the finished episodes.
 
+    Raises:
+        TypeError: An argument has another type.
+
     Example:
         >>> import gaussjax
         >>> environment = envs.make_functional("Pendulum-v1")
