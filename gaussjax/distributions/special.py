@@ -108,20 +108,6 @@ _LOG_CDF_BELOW = (
 )
 
 
-def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
-
-    Source:
-        Dekker 1971, a floating-point technique for extending the available precision.
-    """
-    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
-    info = xp.finfo(product.dtype)
-    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
-
-
 def chebyshev(coefficients: Sequence[float], narrow_terms: int, x: Array) -> Array:
     """Evaluates a Chebyshev series at x in [-1, 1] by Clenshaw's recurrence; float32 uses the first `narrow_terms`."""
     coefficients = coefficients if xp.finfo(x.dtype).bits == 64 else coefficients[:narrow_terms]

@@ -250,9 +250,10 @@ def action_box(space: Any) -> Box:
     """
     box = as_space(space)
     if not isinstance(box, Box) or _is_called(space, "MultiBinary"):
+        parts = isinstance(box, (Dict, Tuple))
+        repair = "join the parts to one Box" if parts else "use a categorical policy for discrete actions"
         raise TypeError(
-            f"action_space: expected a Box, got {quoted(space)}. A Gaussian policy acts on real vectors; use a "
-            f"categorical policy for discrete actions, and one Box for actions of several parts."
+            f"action_space: expected a Box, got {quoted(space)}. A Gaussian policy acts on real vectors; {repair}."
         )
     if not box.shape or 0 in box.shape:
         raise ValueError(

@@ -172,6 +172,7 @@ REFUSED = {
     "ValueError: names that differ, got \\['a', 'a'\\]": lambda: Dict((("a", Discrete(2)), ("a", Discrete(3)))),
     "ValueError: got low \\[inf\\] .* A finite number has to lie between them": lambda: Box(INF, INF, (2,)),
     "TypeError: Pass the observation_space or the action_space of": lambda: as_space(gymnasium.make("Pendulum-v1")),
+    "TypeError: real vectors; join the parts to one Box": lambda: spaces.action_box(gym.Dict(a=gym.Box(-1, 1, (2,)))),
     "TypeError: action_space: expected a Box, got MultiBinary": lambda: spaces.action_box(gym.MultiBinary(3)),
     "TypeError: box: expected a Box, got Discrete": lambda: spaces.bounds(gym.Discrete(3)),
     "TypeError: a shape, got Text": lambda: as_space(gym.Dict(a=gym.Text(3))),
