@@ -189,7 +189,7 @@ WRONG = [
         "environment: expected a version that can be made, got",
     ),
     ("record --uniform Pendulum-v1 --minari 'no name'", "minari: expected a name with a version such as"),
-    ("info no-such-file", "file: no-such-file cannot be read (No such file or directory)."),
+    ("info no-such-file", "file: no-such-file cannot be read (No such file or directory). Name an existing file."),
     ("info {folder}", "file: expected a policy file, or the folder of a training with its policy.safetensors"),
     ("export no-such-file --format numpy", "file: no-such-file cannot be read"),
     ("convert no-such-file --from rsl_rl", "file: no-such-file cannot be read"),
