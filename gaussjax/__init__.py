@@ -1,6 +1,8 @@
 """The Gaussian policy of continuous-control reinforcement learning, as pure JAX functions."""
 
+import importlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 if sys.argv[:1] == ["-m"]:
     # While `python -m gaussjax.cli.main` imports the package, this module answers a Ctrl-C.
@@ -34,3 +36,13 @@ from gaussjax.policy.serve import serve as serve
 from gaussjax.policy.strict import strict as strict
 
 __version__ = "0.1.0"
+
+# Rooms that load when they are first used, because they take time or need other packages.
+_LATER = ("data", "envs", "export", "interop", "rollout", "torch", "training")
+
+if not TYPE_CHECKING:  # Type checkers would accept every name.
+
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            return importlib.import_module(f"gaussjax.{name}")
+        raise AttributeError(f"module 'gaussjax' has no attribute {name!r}")

@@ -16,14 +16,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gaussjax.core.arrays import as_array, is_other, xp
-from gaussjax.core.compiled import Compiled, anywhere, check_number, count
-from gaussjax.policy import Policy
+from gaussjax.core.compiled import Compiled, anywhere, check_number, count, number
+from gaussjax.policy import Policy, checks
 from gaussjax.random import keys
 
 # Time constants of coloured noise are 1, 2, …, 2¹¹ steps. The weights fit the spectrum from a period of 2¹¹ steps to
 # the shortest one, of two steps; these are three decades.
 _OCTAVES = 12
 _ITERATIONS = 2000
+_REMAKE = "Make it with init(key, resets.shape) of this source, and pass it first: step(state, key, resets)."
 
 
 class Exploration(NamedTuple):
@@ -98,6 +99,7 @@ def white(policy: Policy) -> Exploration:
     _check(policy)
 
     def init(key: Any, batch_shape: tuple[int, ...] = ()) -> Any:
+        checks.batch_shape(batch_shape)
         return ()
 
     def step(state: Any, key: Any, resets: Any) -> tuple[Any, Any]:
@@ -142,11 +144,15 @@ def held(policy: Policy, num_steps: int) -> Exploration:
         raise ValueError(f"num_steps: expected less than 2**31, got {num_steps}. Resets end the noise in any case.")
 
     def init(key: Any, batch_shape: tuple[int, ...] = ()) -> Held:
-        noise = _draw(policy, key, batch_shape)
+        noise = _draw(policy, key, checks.batch_shape(batch_shape))
         return Held(noise, xp.to_int32(xp.zeros_like(noise[(..., *[0] * len(policy.noise_shape))], dtype=bool)))
 
     def step(state: Held, key: Any, resets: Any) -> tuple[Held, Any]:
+        if not isinstance(state, Held):
+            found = "an array" if hasattr(state, "dtype") else type(state).__name__
+            raise TypeError(f"state: expected a gaussjax.exploration.Held, got {found}. {_REMAKE}")
         noise, age = state
+        _check_state(noise, policy.noise_shape, "state.noise", tuple(age.shape))
         new = _flags(resets, age) | (age >= num_steps)
 
         def drawn() -> Any:
@@ -195,10 +201,11 @@ def colored(policy: Policy, beta: float = 1.0) -> Exploration:
     decays, weights = _processes(float(beta))
 
     def init(key: Any, batch_shape: tuple[int, ...] = ()) -> Any:
-        return _draw(policy, key, (*batch_shape, len(decays)))
+        return _draw(policy, key, (*checks.batch_shape(batch_shape), len(decays)))
 
     def step(state: Any, key: Any, resets: Any) -> tuple[Any, Any]:
         axes = len(policy.noise_shape)
+        _check_state(state, (len(decays), *policy.noise_shape), "state")
         batch = tuple(state.shape[: -1 - axes])
         new = _flags(resets, state[(..., *[0] * (1 + axes))])
         fresh = _draw(policy, key, (*batch, len(decays)))
@@ -232,7 +239,7 @@ def check_beta(beta: float) -> None:
         Traceback (most recent call last):
         ValueError: beta: expected a number above 0 and at most 2, got 3.0. Leave it out for the default.
     """
-    check_number(beta, "beta", "above 0 and at most 2", lambda beta: 0.0 < beta <= 2.0)
+    check_number(number(beta, "beta"), "beta", "above 0 and at most 2", lambda beta: 0.0 < beta <= 2.0)
 
 
 def _record(policy: Policy, init: Callable[..., Any], step: Callable[..., Any], lasts: bool = True) -> Exploration:
@@ -262,6 +269,16 @@ def _flags(resets: Any, like: Any = None) -> Any:
         )
     # Environments of Gymnasium return flags of NumPy, which torch does not combine with tensors.
     return xp.constant(resets, like) != 0 if is_other(like) and not is_other(resets) else resets
+
+
+def _check_state(array: Any, axes: tuple[int, ...], name: str, batch: tuple[int, ...] | None = None) -> None:
+    """Raises ValueError unless an array of a state holds floating numbers in the shape `(*batch, *axes)`."""
+    shape = tuple(array.shape) if hasattr(array, "dtype") else ()
+    leading = shape[: max(0, len(shape) - len(axes))] if batch is None else batch
+    if not shape or not xp.is_floating(array) or shape != (*leading, *axes):
+        found = f"{array.dtype} of shape {shape}" if hasattr(array, "dtype") else type(array).__name__
+        expected = ", ".join(map(str, ("...", *axes) if batch is None else (*batch, *axes)))
+        raise ValueError(f"{name}: expected floating numbers of shape ({expected}), got {found}. {_REMAKE}")
 
 
 def _outer(flags: Any, axes: int) -> Any:

@@ -179,6 +179,23 @@ def test_white_noise_is_that_of_act():
         (lambda: exploration.colored(policy(), 0.0), "beta: expected a number above 0 and at most 2, got 0.0."),
         (lambda: exploration.colored(policy(), 2.5), "beta: expected a number above 0 and at most 2, got 2.5."),
         (lambda: exploration.colored(policy(), "1"), "beta: expected a number, got '1'."),
+        (lambda: exploration.colored(policy(), jnp.array(3.0)), "beta: expected a number above 0 and at most 2, got 3"),
+        (
+            lambda: jax.jit(lambda beta: exploration.colored(policy(), beta))(1.0),
+            "beta: expected a constant, got a tra",
+        ),
+        (
+            lambda: exploration.white(policy()).init(jax.random.key(0), 4),
+            "batch_shape: expected a tuple of sizes, got 4",
+        ),
+        (
+            lambda: exploration.held(policy(), 2).init(jax.random.key(0), 4),
+            "batch_shape: expected a tuple of sizes, go",
+        ),
+        (
+            lambda: exploration.colored(policy()).init((4,), jax.random.key(0)),
+            "expected a tuple of sizes, got an array",
+        ),
         (
             lambda: exploration.white(policy()).step((), jax.random.key(0), jnp.zeros(3)),
             "resets: expected bool, got float32. They are True",
@@ -200,3 +217,47 @@ def test_resets_of_another_shape_than_the_state_are_refused(source):
             ValueError, match=r"^resets: expected shape \(4,\), one for each row of the state, got \(3,\)"
         ):
             step(state, jax.random.key(0), jnp.zeros(3, bool))
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+@pytest.mark.parametrize(
+    ("source", "state", "says"),
+    [
+        ("held", lambda held: held.noise, "TypeError: state: expected a gaussjax.exploration.Held, got an array."),
+        ("held", lambda held: None, "TypeError: state: expected a gaussjax.exploration.Held, got NoneType."),
+        ("held", lambda held: (held, held.noise), "TypeError: state: expected a gaussjax.exploration.Held, got tuple."),
+        (
+            "held",
+            lambda held: held._replace(noise=held.noise[..., :1]),
+            "noise: expected floating numbers of shape (4, 2), got {}float32 of shape (4, 1).",
+        ),
+        ("pink", lambda held: held, "ValueError: state: expected floating numbers of shape (..., 13, 2), got Held."),
+        ("pink", lambda held: (), "ValueError: state: expected floating numbers of shape (..., 13, 2), got tuple."),
+        ("pink", lambda held: held.noise, "(..., 13, 2), got {}float32 of shape (4, 2). Make it with init(key, r"),
+        (
+            "pink",
+            lambda held: held.age,
+            " of shape (4,). Make it with init(key, resets.shape) of this source, and pass it",
+        ),
+    ],
+)
+def test_states_of_another_source_are_refused(source, state, says, library):
+    in_torch = library == "torch"
+    ours, key, resets = policy(2), jax.random.key(0), np.zeros(4, bool)
+    if in_torch:
+        ours, key, resets = torch_policy.from_spec(ours.spec), random.key(0), torch.zeros(4, dtype=torch.bool)
+    made, held = SOURCES[source](ours), SOURCES["held"](ours).init(key, (4,))
+    for step in (made.step,) if in_torch else (made.step, jax.jit(made.step)):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            step(state(held), key, resets)
+        assert says.format("torch." if in_torch else "") in f"{caught.typename}: {caught.value}"
+
+
+def test_a_held_matrix_is_no_state_for_noise_of_each_action():
+    plain = policy(2)
+    smooth = gaussjax.gaussian(gaussjax.networks.MLP((4,), std="gsde"), 3, plain.spec.action_space)
+    state = exploration.held(smooth, 2).init(jax.random.key(0), (4,))
+    with pytest.raises(
+        ValueError, match=r"^state\.noise: expected .* of shape \(4, 2\), got float32 of shape \(4, 4, 2\)"
+    ):
+        exploration.held(plain, 2).step(state, jax.random.key(1), np.zeros(4, bool))

@@ -1,5 +1,6 @@
 """The package as a whole: what importing it loads."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -7,6 +8,11 @@ import sys
 
 import pytest
 
+import gaussjax
+from tests.test_public import rooms
+
+# Rooms that `import gaussjax` loads.
+EARLY = ("distributions", "exploration", "files", "networks", "normalize", "policy", "random", "spaces")
 # Each costs seconds, or is a dependency that only some users have.
 HEAVY = {"distrax", "gymnasium", "gymnasium.envs", "matplotlib", "tensorflow_probability", "torch", "flax.nnx"}
 
@@ -44,6 +50,15 @@ def test_import_loads_no_package_beyond_those_of_flax_jaxtyping_and_safetensors(
     needed, after = loaded
     packages = {name.partition(".")[0] for name in after - needed} - sys.stdlib_module_names
     assert packages <= {"gaussjax", "safetensors"} | {name.partition(".")[0] for name in needed}
+
+
+def test_a_room_loads_when_it_is_first_used(monkeypatch):
+    for name in sorted({".".join(room.split(".")[:2]) for room in rooms()} - {"gaussjax", "gaussjax.__main__"}):
+        short = name.removeprefix("gaussjax.")
+        monkeypatch.delattr(gaussjax, short, raising=False)
+        assert getattr(gaussjax, short, None) is (None if short in EARLY else importlib.import_module(name)), short
+    with pytest.raises(AttributeError, match="module 'gaussjax' has no attribute 'enves'"):
+        gaussjax.enves  # noqa: B018
 
 
 @pytest.mark.parametrize("start", ["import gaussjax", "import gaussjax_command; gaussjax_command.main()"])

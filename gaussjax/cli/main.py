@@ -214,22 +214,22 @@ def _metavar(option: options.Option) -> str:
 
 def _convert(option: options.Option, word: str) -> Any:
     """Converts a word to the type of an option; raises UsageError."""
-    form, word = _required(option.form), word.strip()
+    form, word, name = _required(option.form), word.strip(), option.name.strip("_")
     if form is not option.form and word.lower() == "none":
         return None
     if typing.get_origin(form) is tuple:
         form = typing.get_args(form)[0]
     with usage_errors(ValueError):
         if not word or "\0" in word:
-            raise ValueError(f"{option.name}: expected {_metavar(option)}, got {word!r}.")
+            raise ValueError(f"{name}: expected {_metavar(option)}, got {word!r}.")
         if typing.get_origin(form) is typing.Literal:
-            return choose({name: name for name in typing.get_args(form)}, word, option.name)
+            return choose({one: one for one in typing.get_args(form)}, word, name)
         if form is not float:
-            return form(word) if form in (str, Path) else _whole(option.name, word)
+            return form(word) if form in (str, Path) else _whole(name, word)
         try:
             return float(word)
         except ValueError:
-            raise ValueError(f"{option.name}: expected a number, got {word[:100]!r}.") from None
+            raise ValueError(f"{name}: expected a number, got {word[:100]!r}.") from None
 
 
 def _whole(name: str, word: str) -> int:

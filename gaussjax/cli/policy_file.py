@@ -231,8 +231,9 @@ def _readable(file: Path, option: str = "file") -> Iterator[None]:
     except OSError as error:
         beside = file.parent if os.access(file.parent, os.R_OK) else Path()
         inside = [path.name for path in sorted(beside.glob("*.safetensors"))[:20]]
-        hint = f" {beside} has {', '.join(inside)}." if inside else ""
-        raise UsageError(f"{option}: {file} cannot be read ({error.strerror}).{hint}") from error
+        place = beside.resolve() if beside == Path() else beside
+        hint = f"{place} has {', '.join(inside)}." if inside else "Name an existing file."
+        raise UsageError(f"{option}: {file} cannot be read ({error.strerror}). {hint}") from error
 
 
 def refuse_import(environment: Any, file: Path) -> None:

@@ -174,7 +174,7 @@ _JAX: dict[str, Callable[..., Any]] = {
 
 
 def as_array(value: Any, name: str) -> Any:
-    """Returns an array unchanged, and a number or nested lists as an array; raises ValueError for ragged lists.
+    """Returns an array unchanged, and a number or nested lists as an array; raises for None and for ragged lists.
 
     Example:
         >>> as_array([[1.0], [2.0, 3.0]], "noise")
@@ -183,11 +183,21 @@ def as_array(value: Any, name: str) -> Any:
     """
     if hasattr(value, "dtype"):
         return value
+    if value is None:
+        raise TypeError(f"{name}: expected an array, got None. Pass an array or nested lists of numbers.")
     # NumPy converts neither tracers nor tensors.
     foreign = is_other(value) or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
     try:
         return xp.asarray(value) if foreign else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(value, tuple):
+            first = (
+                ": env.reset() and env.step() return the observations first" if name.startswith("observation") else ""
+            )
+            raise ValueError(
+                f"{name}: expected one array, got {type(value).__name__} with {len(value)} parts of several kinds or "
+                f"shapes. Pass one of its parts{first}."
+            ) from error
         raise ValueError(
             f"{name}: expected lists of equal lengths, got ragged ones. Pad the shorter lists, or pass one array."
         ) from error
@@ -227,20 +237,6 @@ def exact_sum(a: Any, b: Any) -> tuple[Any, Any]:
     total = a + b
     added = total - a
     return total, (a - (total - added)) + (b - added)
-
-
-def exact_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
-
-    Source:
-        Dekker 1971, a floating-point technique for extending the available precision.
-    """
-    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
-    info = xp.finfo(product.dtype)
-    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
 
 
 def inwards(low: Any, high: Any, dtype: Any) -> tuple[np.ndarray, np.ndarray]:

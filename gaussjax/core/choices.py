@@ -33,5 +33,7 @@ def nearest(name: Any, names: Iterable[str]) -> str:
     """
     if not isinstance(name, str) or len(name) > _LONGEST_NAME:
         return ""
-    near = difflib.get_close_matches(name, list(names), n=1)
+    names = list(names)
+    longer = [one for one in names if len(name) > 2 and one.lower().startswith(name.lower())]
+    near = difflib.get_close_matches(name, names, n=1) or longer
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -165,11 +165,12 @@ def checked(leaf: Any, where: str, name: str) -> Any:
     if leaf is None or isinstance(leaf, (jax.Array, bool, float)) or hasattr(leaf, "__jax_array__"):
         return leaf
     if not isinstance(leaf, (np.ndarray, np.generic)):
-        kind = type(leaf).__name__
-        raise TypeError(
-            f"{where}: expected numbers in arrays of JAX or NumPy, got {kind}. Convert them first, with "
-            f"np.asarray({name}, np.float32)."
-        )
+        repair = f"Convert them first, with np.asarray({name}, np.float32)."
+        if callable(leaf):
+            repair = "Pass the arrays that a function returns, such as the parameters of policy.init(key)."
+        elif where != name:
+            repair = f"Convert every leaf first, with jax.tree.map(np.asarray, {name})."
+        raise TypeError(f"{where}: expected numbers in arrays of JAX or NumPy, got {type(leaf).__name__}. {repair}")
     if isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(f"{where}: expected an array without a mask, got a masked array. Use {name}.filled(value).")
     if not leaf.dtype.isnative:
@@ -178,16 +179,21 @@ def checked(leaf: Any, where: str, name: str) -> Any:
             f"Use {name}.astype({name}.dtype.newbyteorder('='))."
         )
     if leaf.dtype.kind not in "biu" and leaf.dtype not in FLOATING:
-        raise TypeError(
-            f"{where}: expected real numbers, got {leaf.dtype}. Convert them first, with "
-            f"np.asarray({name}, np.float32)."
-        )
+        raise not_real(where, leaf.dtype, name)
     config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
     if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not config.jax_enable_x64:
         # Without x64 JAX would keep only the lower 32 bits of each number.
         limits = np.iinfo(np.int32)
         return leaf if limits.min <= leaf.min() and leaf.max() <= limits.max else leaf.astype(np.float32)
     return leaf
+
+
+def not_real(where: str, dtype: Any, name: str) -> TypeError:
+    """Makes the error about an array at a place in the argument `name` whose dtype has no real numbers."""
+    repair = f"Convert them first, with np.asarray({name}, np.float32)."
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        repair = "Only init, act and noise take a key: act(params, key, observations)."
+    return TypeError(f"{where}: expected real numbers, got {dtype}. {repair}")
 
 
 def _without_wrap(number: int, where: str) -> int | float:
@@ -231,8 +237,9 @@ def number(value: Any, name: str) -> float:
 
 
 def check_number(value: Any, name: str, words: str, holds: Callable[[float], bool]) -> None:
-    """Raises unless an option is a number for which `holds` is true; arrays of JAX or torch pass."""
-    if hasattr(value, "dtype") and not isinstance(value, (np.number, np.ndarray)):
+    """Raises unless an option is a number for which `holds` is true; traced arrays and tensors of torch pass."""
+    known = isinstance(value, (np.number, np.ndarray, jax.Array)) and not isinstance(value, Tracer)
+    if hasattr(value, "dtype") and not known:
         return
     if not holds(number(value, name)):
         raise ValueError(f"{name}: expected a number {words}, got {value}. Leave it out for the default.")

@@ -6,13 +6,27 @@ import abc
 
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, elementwise, exact_product, exact_sum, xp
+from gaussjax.core.arrays import align, elementwise, exact_sum, xp
 from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
 from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
 
 
 def _over_std_slopes(difference: Array, log_std: Array) -> tuple[Array, Array]:
     return xp.exp(-log_std), -over_std(difference, log_std)
+
+
+def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
+
+    Source:
+        Dekker 1971, a floating-point technique for extending the available precision.
+    """
+    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
+    info = xp.finfo(product.dtype)
+    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
 
 
 @elementwise(_over_std_slopes)

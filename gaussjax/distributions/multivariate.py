@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import align, exact_product, exact_sum, xp
-from gaussjax.distributions.diagonal import Normal, over_std
+from gaussjax.core.arrays import align, exact_sum, xp
+from gaussjax.distributions.diagonal import Normal, exact_product, over_std
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
 from gaussjax.distributions.special import scale_divergence
 

@@ -78,6 +78,8 @@ def make(
         >>> environments = make("Pendulum-v1", num_envs=4)
         >>> environments.close()
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected text such as 'Pendulum-v1', got {type(name).__name__}. The name comes first.")
     prefix, _, rest = name.partition(":")
     count(action_repeat, "action_repeat")
     if max_steps is not None:

@@ -15,6 +15,7 @@ from jax.extend.core import Literal
 
 from gaussjax import normalize
 from gaussjax.core import atomic_file
+from gaussjax.core.compiled import flag
 from gaussjax.core.text import listed
 from gaussjax.export import numpy_act
 from gaussjax.export.program import Program, make_program, write
@@ -82,7 +83,7 @@ def numpy(
             f"{path}: expected room for the program that reads it, got a file of yours named {reader}. Choose another "
             f"name or folder."
         )
-    program = make_program(policy, params, normalizer, None if deterministic else "noise")
+    program = make_program(policy, params, normalizer, None if flag(deterministic, "deterministic") else "noise")
     (batch,) = jax.export.symbolic_shape("b")
     payload = build(program.function, program.shapes(batch), batch)
     act = numpy_act.load(io.BytesIO(payload))

@@ -18,6 +18,7 @@ from jax.extend.mlir.dialects import stablehlo as dialect
 
 from gaussjax import networks, normalize, spaces
 from gaussjax.core import atomic_file
+from gaussjax.core.compiled import flag
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy
 
@@ -143,7 +144,7 @@ def stablehlo(
         import flatbuffers  # noqa: F401  jax.export needs flatbuffers.
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("stablehlo: needs flatbuffers: pip install 'gaussjax[export]'") from missing
-    program = make_program(policy, params, normalizer, None if deterministic else "key")
+    program = make_program(policy, params, normalizer, None if flag(deterministic, "deterministic") else "key")
     (batch,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(program.function), platforms=("cpu", "cuda", "tpu"))(program.shapes(batch))
     payload = bytes(_without_locations(exported).serialize())
@@ -201,7 +202,7 @@ def onnx(
         import onnxruntime  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(f"onnx: needs {missing.name}: pip install 'gaussjax[onnx]'") from missing
-    program = make_program(policy, params, normalizer, None if deterministic else "noise")
+    program = make_program(policy, params, normalizer, None if flag(deterministic, "deterministic") else "noise")
     names, outputs = sorted(program.inputs), list(program.outputs)
 
     def positional(*arrays: Any) -> tuple[Any, ...]:

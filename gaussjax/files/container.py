@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,8 +42,12 @@ class PolicyFileError(FileError):
 
 
 def place(file: Any) -> Any:
-    """Returns an open file unchanged, and a path as a `Path`."""
-    return file if hasattr(file, "read") or hasattr(file, "write") else Path(file)
+    """Returns an open file unchanged, and a path as a `Path`; raises TypeError for anything else."""
+    if hasattr(file, "read") or hasattr(file, "write"):
+        return file
+    if not isinstance(file, (str, os.PathLike)):
+        raise TypeError(f"path: expected a path or a binary file, got {type(file).__name__}. The path comes first.")
+    return Path(file)
 
 
 def write(path: Any, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:

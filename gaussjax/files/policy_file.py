@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from gaussjax import networks, normalize
+from gaussjax.core.compiled import checked
 from gaussjax.core.text import listed, printable, quoted, shortened
 from gaussjax.core.trees import check_shapes
 from gaussjax.files import container, limits, statistics
@@ -46,17 +48,20 @@ class Loaded(_Content):
         metadata: Metadata of the file. `metadata["versions"]` holds the versions of the libraries that wrote it.
     """
 
-    def act(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
+    def act(
+        self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None, noise: Any = None
+    ) -> ActOutput:
         """Normalizes observations with the statistics of the file and calls `policy.act`, without computing a critic.
 
         Args:
             observations: Observations of the environment, with any leading dimensions. Entries of a Dict that only a
                 critic needs may be missing.
-            key: PRNG key, consumed. Without a key the actions are deterministic.
+            key: PRNG key, consumed. Without a key and without noise the actions are deterministic.
             carry: Recurrent state: `initial_carry()` at first, then `outputs["carry"]` of the previous call.
             resets: For a recurrent network, one bool for each observation, True at the start of an episode.
+            noise: Standard normal noise in place of a key, as for `policy.act`, such as `gaussjax.exploration` gives.
         """
-        return self._bound_act(observations, key, carry=carry, resets=resets)
+        return self._bound_act(observations, key, carry=carry, resets=resets, noise=noise)
 
     def initial_carry(self, batch_shape: tuple[int, ...] = ()) -> Any:
         """Returns the first `carry`: zeros `(*batch_shape, …)`, or `()` for a network that is not recurrent."""
@@ -110,6 +115,8 @@ def save(
     """
     checks.policy(policy)
     place = container.place(path)
+    if not isinstance(metadata, (Mapping, type(None))):
+        raise TypeError(f"metadata: expected a dict with text as keys, got {type(metadata).__name__}. Pass a dict.")
     container.refuse_large(metadata or {}, "metadata")
     described = limits.plain(dict(metadata or {}), "metadata")
     # Metadata from `load` holds the library versions of the loaded file; the current versions replace them.
@@ -188,7 +195,14 @@ def assemble(
         FileNotFoundError: The file does not exist.
         PolicyFileError: As for `load`.
     """
-    tensors, description = container.read(container.place(path))
+    place = container.place(path)
+    if isinstance(place, Path) and place.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR,
+            "expected a policy file, got a folder. Name the policy.safetensors in it",
+            path,
+        )
+    tensors, description = container.read(place)
     if description.get("kind") == "checkpoint":
         raise PolicyFileError(
             f"{path}: expected a policy, got the checkpoint of a training. Use policy.safetensors beside it, or "
@@ -291,6 +305,9 @@ def _nest(tensors: Mapping[str, np.ndarray], prefix: str, convert: Callable[[np.
 def _refuse_keys(tree: Any, name: str) -> None:
     """Raises TypeError if a leaf of the tree is a typed PRNG key, which a file cannot hold."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    for path, leaf in leaves:
+        if hasattr(leaf, "detach"):  # A tensor of torch.
+            checked(leaf, f"{name}{jax.tree_util.keystr(path)}", name)
     typed = [path for path, leaf in leaves if jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)]
     if typed:
         keys = [f"{name}{jax.tree_util.keystr(path)}" for path in typed]

@@ -22,7 +22,7 @@ from gaussjax.networks.actor_critic import ActorCritic
 from gaussjax.networks.cnn import CNN
 from gaussjax.networks.expressions import parse_output_activation
 from gaussjax.networks.graph import Graph
-from gaussjax.networks.heads import STD_KINDS, log_std, std_floor
+from gaussjax.networks.heads import STD_KINDS, check_std_floor, log_std
 from gaussjax.networks.layers import INITIALIZERS, NORMS, factor, named, refuse_function
 from gaussjax.networks.mlp import MLP
 from gaussjax.networks.nodes import Node
@@ -40,7 +40,7 @@ _MOST_ENTRIES, _MOST_LAYERS, _LONGEST_YAML = 10_000, 256, 100_000
 _CHECKS: Mapping[str, Any] = {
     "initial_log_std": log_std,
     **dict.fromkeys(("scale", "output_scale"), factor),
-    "std_floor": std_floor,
+    "std_floor": check_std_floor,
     **dict.fromkeys(("shared", "fast_backward", "off_diagonal", "scale_pixels", "full_std", "learn_features"), flag),
     **dict.fromkeys(("hidden_size", "num_layers", "sequence_length"), count),
     "memory_steps": integer,

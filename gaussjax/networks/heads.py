@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import is_other, xp
 from gaussjax.core.choices import choose
-from gaussjax.core.compiled import number
+from gaussjax.core.compiled import flag, number
 from gaussjax.distributions.multivariate import num_pairs
 from gaussjax.networks.expressions import apply_output_activation, parse_output_activation
 from gaussjax.networks.layers import ACTIVATIONS, Activation, activation, dense
@@ -58,6 +58,10 @@ def gsde(
         noise, and the perturbation in units of s. Both are finite for features that are all zero: s is then at its
         floor, and each feature counts as 1. With std_floor the weights are shorter by the factor by which s is larger.
 
+    Raises:
+        ValueError: `log_std` has another shape, or `std_floor` is negative.
+        TypeError: `learn_features` is not True or False, or `std_floor` not a number.
+
     Example:
         >>> log_std, weights = gsde(jnp.array([3.0, 4.0]), jnp.zeros((2, 1)))
         >>> jnp.exp(log_std), weights[:, 0]
@@ -67,6 +71,15 @@ def gsde(
         Raffin, Kober and Stulp 2021, smooth exploration for robotic reinforcement learning (arXiv:2005.05719).
     """
     features, log_std = xp.at_least_float32(features, log_std)
+    if log_std.ndim != 2 or tuple(features.shape[-1:]) != tuple(log_std.shape[:1]):
+        raise ValueError(
+            f"log_std: expected a number for each feature and action, for features of shape {tuple(features.shape)}, "
+            f"got shape {tuple(log_std.shape)}. Make it of shape (features, act)."
+        )
+    if not isinstance(std_floor, float) or not 0.0 <= std_floor <= math.exp(HIGHEST):
+        check_std_floor(std_floor, "std_floor")
+    if learn_features is not True and learn_features is not False:
+        learn_features = flag(learn_features, "learn_features")
     features = features if learn_features else xp.stop_gradient(features)
     largest = xp.stop_gradient(xp.amax(xp.abs(features), axis=-1, keepdims=True))
     alive = largest != 0.0
@@ -101,7 +114,7 @@ def gsde(
     return floored, weights * xp.expand_dims(xp.exp(marginal - floored), -2) if std_floor else weights
 
 
-def std_floor(value: Any, name: str) -> None:
+def check_std_floor(value: Any, name: str) -> None:
     """Raises TypeError unless the floor of a standard deviation is a number, and ValueError unless it is usable."""
     if not 0.0 <= number(value, name) <= math.exp(HIGHEST):
         raise ValueError(f"{name}: expected a number from 0 to {math.exp(HIGHEST):.2g}, got {value}. The default is 0.")

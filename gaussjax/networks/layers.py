@@ -215,7 +215,7 @@ class Layers(nn.Module):
         if not isinstance(chosen, (tuple, list)):
             raise TypeError(f"activation: {expected}, got {quoted(chosen)}. A function such as jax.nn.relu works too.")
         if len(chosen) != len(sizes):
-            raise ValueError(f"activation: {expected}, got {quoted(chosen)}.")
+            raise ValueError(f"activation: {expected}, got {quoted(chosen)}. One for all is activation='tanh'.")
         return list(zip(sizes, chosen, strict=True))
 
     @nn.nowrap

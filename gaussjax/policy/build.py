@@ -207,6 +207,8 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         return distribution_of(outputs), outputs
 
     def act(params, key, observations, *, taken_actions=None, carry=None, resets=None, deterministic=False, noise=None):
+        if deterministic is not True and deterministic is not False:
+            deterministic = flag(deterministic, "deterministic")
         if key is not None or not (deterministic or noise is not None):
             backend.check_key(key)
         distribution, outputs, mean, weights = forward(params, observations, carry, resets)

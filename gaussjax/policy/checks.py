@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from gaussjax.core.arrays import as_array, xp
-from gaussjax.core.compiled import flag, number
+from gaussjax.core.compiled import flag, not_real, number
+from gaussjax.core.text import quoted
 from gaussjax.core.trees import check_shapes
 from gaussjax.networks.heads import HIGHEST, LOWEST
 from gaussjax.networks.layers import ACTIVATIONS
@@ -39,11 +40,25 @@ def policy(value: Any) -> None:
         )
 
 
+def exploration(value: Any) -> None:
+    """Raises TypeError unless the value is a source of noise or None."""
+    if value is not None and not hasattr(value, "step_rows"):
+        raise TypeError(
+            f"exploration: expected a gaussjax.exploration.Exploration, got {type(value).__name__}. Make one with "
+            f"gaussjax.exploration.held."
+        )
+
+
 def batch_shape(value: Any) -> tuple[int, ...]:
-    """Returns a batch shape; raises TypeError unless it is a tuple of sizes."""
+    """Returns a batch shape; raises TypeError unless it is a tuple of sizes, and ValueError for a negative size."""
     # An exported program has symbols as sizes.
-    if not isinstance(value, (tuple, list)) or any(isinstance(n, (float, str)) for n in value):
-        raise TypeError(f"batch_shape: expected a tuple of sizes, got {value!r}. For one axis of length 4 pass (4,).")
+    wrong = (bool, float, str, tuple, list, type(None))
+    if not isinstance(value, (tuple, list)) or any(isinstance(n, wrong) for n in value):
+        dtype = getattr(value, "dtype", None)
+        found = quoted(value) if dtype is None else f"an array of type {dtype}"
+        raise TypeError(f"batch_shape: expected a tuple of sizes, got {found}. For one axis of length 4 pass (4,).")
+    if any(isinstance(n, (int, np.integer)) and n < 0 for n in value):
+        raise ValueError(f"batch_shape: expected sizes of 0 or more, got {quoted(tuple(value))}.")
     return tuple(value)
 
 
@@ -73,10 +88,7 @@ def same_shape(array: Any, expected: tuple[int, ...], name: str) -> jax.Array:
     """Returns an array in a floating dtype; raises unless it holds real numbers and has the expected shape."""
     array = as_array(array, name)
     if not xp.is_real(array):
-        raise TypeError(
-            f"{name}: expected real numbers, got {array.dtype}. Convert them first, with "
-            f"np.asarray({name}, np.float32)."
-        )
+        raise not_real(name, array.dtype, name)
     if tuple(array.shape) != tuple(expected):
         raise ValueError(
             f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}. Nothing is broadcast; for one row "

@@ -27,8 +27,10 @@ class Served(Protocol):
 class BoundAct(Protocol):
     """Function `policy.act` with bound parameters and observation statistics."""
 
-    def __call__(self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None) -> ActOutput:
-        """Actions `(…, act)`, log-densities and outputs; deterministic without a key, which is consumed.
+    def __call__(
+        self, observations: Any, key: Any = None, *, carry: Any = None, resets: Any = None, noise: Any = None
+    ) -> ActOutput:
+        """Actions `(…, act)`, log-densities and outputs; deterministic without noise and key, which is consumed.
 
         `carry` is the state of a recurrent network, and `resets` is True where an episode starts, `(…,)`.
         """
@@ -106,11 +108,13 @@ def _act(
     *,
     carry: Any = None,
     resets: Any = None,
+    noise: Any = None,
 ) -> Any:
     observations = networks.actor_observations(network)(observations)
     if normalizer is not None:
         observations = normalize.apply(normalizer, observations, name="observations")
     if isinstance(carry, dict) and set(carry) <= {"actor", "critic"}:
         carry = carry.get("actor")
-    output = policy.act(params, key, observations, deterministic=key is None, carry=carry, resets=resets)
+    options = {"deterministic": key is None and noise is None, "carry": carry, "resets": resets, "noise": noise}
+    output = policy.act(params, key, observations, **options)
     return output.actions if only_actions else output

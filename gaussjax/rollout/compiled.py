@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gaussjax import envs, spaces
 from gaussjax.core.arrays import exact_sum, like_actions
-from gaussjax.core.compiled import anywhere, varying
+from gaussjax.core.compiled import anywhere, flag, varying
 from gaussjax.envs.protocol import checked_reset, checked_step
-from gaussjax.policy import Params, Policy
+from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.host import Rollout
 from gaussjax.rollout.resets import cached_starts, new_starts
@@ -84,6 +84,8 @@ def start(
         >>> start(environment, policy, jax.random.key(0), 4).observations.shape
         (4, 3)
     """
+    _check(environment, policy, exploration)
+    keys.check(key)
     lasting = ()
     if exploration is not None:
         key, noise_key = keys.split(key)
@@ -132,6 +134,9 @@ def collect(
     Returns:
         The experience, the new state of the copies, and sums over the finished episodes.
 
+    Raises:
+        TypeError: An argument has another type.
+
     Example:
         >>> import gaussjax
         >>> environment = envs.make_functional("Pendulum-v1")
@@ -141,6 +146,12 @@ def collect(
         >>> rollout.rewards.shape, int(sums.count)
         ((5, 4), 0)
     """
+    _check(environment, policy, exploration)
+    if not callable(preprocess):
+        found = type(preprocess).__name__
+        raise TypeError(f"preprocess: expected a function such as partial(normalize.apply, statistics), got {found}.")
+    keys.check(key)
+    deterministic = flag(deterministic, "deterministic")
     num_envs = state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
     source = None if exploration is None or deterministic or not exploration.lasts else exploration
@@ -210,6 +221,14 @@ def collect(
         )
     experience, last, sums = run(state._replace(first=()), starts, noise, jnp.arange(num_envs))
     return experience, last._replace(first=state.first), EpisodeSums(*jnp.sum(sums, axis=1))
+
+
+def _check(environment: Any, policy: Any, exploration: Any) -> None:
+    if not isinstance(environment, envs.Environment):
+        found = type(environment).__name__
+        raise TypeError(f"environment: expected a gaussjax.envs.Environment, got {found}. Make one with envs.make.")
+    checks.policy(policy)
+    checks.exploration(exploration)
 
 
 def _check_state(exploration: Any, state: RolloutState, num_envs: int) -> None:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax import envs, normalize, spaces
-from gaussjax.core.compiled import count, number
+from gaussjax.core.compiled import count, flag, number
 from gaussjax.envs.guard import closing
 from gaussjax.networks.actor_critic import statistics_for
-from gaussjax.policy import Params, Policy
+from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import first_episodes
 from gaussjax.rollout.host import EpisodeStatistics, Runner
@@ -80,6 +80,12 @@ def evaluate(
         >>> evaluate(policy, policy.init(jax.random.key(0)), "Pendulum-v1", episodes=2).lengths
         [200, 200]
     """
+    checks.policy(policy)
+    if not isinstance(environment, (str, envs.Environment)):
+        raise TypeError(
+            f"environment: expected a name such as 'Pendulum-v1' or a gaussjax.envs.Environment, got "
+            f"{type(environment).__name__}. evaluate makes an environment of Gymnasium for each episode, from the name."
+        )
     sampling = checked_sampling(episodes, seed, timeout, deterministic, exploration)
     if not isinstance(environment, envs.Environment):
         options = {**({} if on_step is None else {"render_mode": "rgb_array"}), **(environment_options or {})}
@@ -108,6 +114,8 @@ def checked_sampling(episodes: Any, seed: Any, timeout: Any, deterministic: bool
         raise ValueError(f"seed: expected less than 2**63, got {seed}. Choose a smaller number.")
     if timeout is not None and not number(timeout, "timeout") > 0.0:
         raise ValueError(f"timeout: expected a number of seconds above 0, got {timeout}. None sets no limit.")
+    checks.exploration(exploration)
+    deterministic = flag(deterministic, "deterministic")
     if exploration is not None and deterministic:
         raise ValueError("exploration: expected None for deterministic actions. Set deterministic=False to sample.")
     return deterministic, exploration if exploration is not None and exploration.lasts else None

@@ -97,6 +97,11 @@ class Runner:
     """
 
     def __init__(self, environments: gymnasium.vector.VectorEnv):
+        if not hasattr(environments, "single_observation_space"):
+            raise TypeError(
+                f"environments: expected a Gymnasium vector environment, got {type(environments).__name__}. Make them "
+                f"with gaussjax.envs.make_vector."
+            )
         mode = environments.metadata.get("autoreset_mode")
         if getattr(mode, "name", mode) != "SAME_STEP":
             raise ValueError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaussjax.core.arrays import as_array, xp
-from gaussjax.core.compiled import checked, refuse_huge
+from gaussjax.core.compiled import checked, not_real, refuse_huge
 from gaussjax.core.text import quoted
 from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
 
@@ -234,10 +234,7 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
     if isinstance(value, (np.ndarray, np.generic)):
         value = checked(value, name, name)
     if not (xp.is_floating(value) or xp.is_real(value) or str(value.dtype).removeprefix("torch.") == "bool"):
-        raise TypeError(
-            f"{name}: expected real numbers, got {value.dtype}. Convert them first, "
-            f"with np.asarray({name}, np.float32)."
-        )
+        raise not_real(name, value.dtype, name)
     array, element = xp.asarray(value), ()
     if isinstance(space, Box):
         element, kept = space.shape, xp.is_floating(array) or (has_pixels(space) and xp.is_real(array))

@@ -223,9 +223,11 @@ def as_space(space: Any) -> Space:
         return Dict(tuple((name, as_space(inner)) for name, inner in inner_spaces.items()))
     if isinstance(inner_spaces, tuple):
         return Tuple(tuple(as_space(inner) for inner in inner_spaces))
+    repair = "Wrap the environment so that its space is one of these."
+    if hasattr(space, "observation_space"):
+        repair = "Pass the observation_space or the action_space of the environment."
     raise TypeError(
-        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got "
-        f"{space!r}. Wrap the environment so that its space is one of these."
+        f"space: expected a Box, Discrete, MultiDiscrete, Dict or Tuple, an int or a shape, got {space!r}. {repair}"
     )
 
 
@@ -247,10 +249,11 @@ def action_box(space: Any) -> Box:
         1.0
     """
     box = as_space(space)
-    if not isinstance(box, Box):
+    if not isinstance(box, Box) or _is_called(space, "MultiBinary"):
+        parts = isinstance(box, (Dict, Tuple))
+        repair = "join the parts to one Box" if parts else "use a categorical policy for discrete actions"
         raise TypeError(
-            f"action_space: expected a Box, got {quoted(space)}. A Gaussian policy acts on real vectors; "
-            f"use a categorical policy for discrete actions."
+            f"action_space: expected a Box, got {quoted(space)}. A Gaussian policy acts on real vectors; {repair}."
         )
     if not box.shape or 0 in box.shape:
         raise ValueError(

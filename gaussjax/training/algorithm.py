@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from gaussjax import envs, exploration, networks, normalize, spaces
 from gaussjax.core.arrays import like_actions
 from gaussjax.core.choices import choose
+from gaussjax.core.compiled import Compiled
 from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Policy, gaussian, squashed_gaussian, truncated_gaussian
 
@@ -136,8 +137,7 @@ def check_reduction(policy: Policy) -> None:
     """Raises ValueError for a policy whose log-densities are not summed over the action axis."""
     if (reduction := dict(policy.spec.options)["reduction"]) != "sum":
         raise ValueError(
-            f"policy: expected log-densities summed over the actions, got reduction={reduction!r}. Make the policy "
-            f"with reduction='sum'."
+            f"policy: expected log-densities summed over the actions, got reduction={reduction!r}. Use reduction='sum'."
         )
 
 
@@ -150,8 +150,7 @@ def check_exploration(options: Any) -> None:
         raise ValueError("hold: expected a number of steps for exploration='held', got None. Set one, such as hold=8.")
     if name == "colored" and hold is not None:
         raise ValueError(
-            f"hold: expected None for exploration='colored', which changes at each step, got {hold}. Leave one of them "
-            f"out."
+            f"hold: expected None for exploration='colored', which changes at each step, got {hold}. Leave one out."
         )
     if beta is not None:
         exploration.check_beta(beta)
@@ -239,6 +238,8 @@ def policy_for(
     if policy is None:
         policy = make_policy(*both, config)
     check_argument("policy", policy, Policy, "Make one with a factory such as gaussjax.gaussian.")
+    if not isinstance(policy.noise, Compiled):
+        raise TypeError("policy: expected a policy of JAX, got one of torch. Make it with gaussjax.gaussian.")
     check_reduction(policy)
     return policy
 

@@ -51,7 +51,8 @@ BAD = {
     "objects": (np.array([None]), "x['a']: expected real numbers, got object."),
     "complex": (np.ones(3, np.complex64), "x['a']: expected real numbers, got complex64."),
     "dates": (np.array(["2026-01-01"], "datetime64[D]"), "x['a']: expected real numbers, got datetime64[D]."),
-    "Python text": ("a", "x['a']: expected numbers in arrays of JAX or NumPy, got str."),
+    "Python text": ("a", "x['a']: expected numbers in arrays of JAX or NumPy, got str. Convert every leaf first, with"),
+    "a function": (np.sin, "x['a']: expected numbers in arrays of JAX or NumPy, got ufunc. Pass the arrays that a fu"),
 }
 
 

@@ -327,6 +327,7 @@ def test_an_action_is_repeated_until_the_episode_ends():
         ("mine:make", {"action_repeat": 1.5}, r"TypeError: action_repeat: expected an integer, got 1\.5\."),
         ("gymnax:Pendulum-v1", {"backend": "spring"}, r"ValueError: backend: expected jax for gymnax:Pendulum-v1"),
         ("brax:ant", {"backend": "jax"}, r"ModuleNotFoundError: environment: expected the package brax"),
+        (None, {}, r"TypeError: name: expected text such as 'Pendulum-v1', got NoneType\."),
         ("mine:nothing", {}, r"NameNotFound: environment: expected a name that Gymnasium knows, got 'mine:nothing'"),
     ],
 )

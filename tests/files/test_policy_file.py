@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from flax import nnx
 
 import gaussjax
@@ -431,6 +432,7 @@ def test_metadata_of_numpy_become_plain_numbers(path):
         ({"a": ["[" * 10**7]}, r"policy.safetensors: the description: expected JSON that takes at most .* bytes"),
         ({"a": {1: 2}}, r"metadata\['a'\]: expected text as keys, got \[1\]"),
         ({"a": {1, 2}}, r"metadata\['a'\]: expected text, numbers, lists or dicts, got set"),
+        ("ours", "metadata: expected a dict with text as keys, got str"),
     ],
     ids=str,
 )
@@ -439,3 +441,26 @@ def test_metadata_that_json_cannot_hold_is_named(path, metadata, says):
     with pytest.raises((TypeError, ValueError), match=says):
         gaussjax.save(path, policy, policies.random_params(policy), metadata=metadata)
     assert not path.exists()
+
+
+def test_what_is_no_path_and_a_folder_are_refused(path):
+    policy = gaussjax.gaussian(networks.MLP((8,)), 3, SPACE)
+    params = policies.random_params(policy)
+    for call in (gaussjax.load, gaussjax.torch.load, lambda place: gaussjax.save(place, policy, params)):
+        for place in (None, 3, policy):
+            with pytest.raises(TypeError, match=r"^path: expected a path or a binary file, got "):
+                call(place)
+    for load in (gaussjax.load, gaussjax.torch.load):
+        with pytest.raises(
+            IsADirectoryError, match=r"expected a policy file, got a folder\. Name the policy\.safetensors"
+        ):
+            load(path.parent)
+
+
+def test_tensors_of_torch_are_no_parameters_of_a_jax_policy(path):
+    policy = gaussjax.gaussian(networks.MLP((8,)), 3, SPACE)
+    params = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), policies.random_params(policy))
+    with pytest.raises(
+        TypeError, match=r"^params\['params'\].*, got Tensor\. .* jax\.tree\.map\(np\.asarray, params\)"
+    ):
+        gaussjax.save(path, policy, params)

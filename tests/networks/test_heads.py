@@ -216,3 +216,26 @@ def test_options_of_gsde_without_effect_are_refused(options, message):
     for lead in (gaussjax, gaussjax.torch):
         with pytest.raises((TypeError, ValueError), match=message):
             lead.gaussian(MLP((4,), **options), 3, gaussjax.spaces.Box(shape=(2,)))
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+@pytest.mark.parametrize(
+    ("shapes", "options", "says"),
+    [
+        (
+            ((5, 8), (2,)),
+            {},
+            "ValueError: log_std: expected a number for each feature and action, for features of shape",
+        ),
+        (((5, 8), (7, 2)), {}, "(5, 8), got shape (7, 2). Make it of shape (features, act)."),
+        (((5, 8), (5, 8, 2)), {}, "(5, 8), got shape (5, 8, 2). Make it of shape (features, act)."),
+        (((5, 8), (8, 2)), {"std_floor": -1.0}, "ValueError: std_floor: expected a number from 0 to"),
+        (((5, 8), (8, 2)), {"std_floor": "1"}, "TypeError: std_floor: expected a number, got '1'."),
+        (((5, 8), (8, 2)), {"learn_features": "no"}, "TypeError: learn_features: expected True or False, got 'no'."),
+    ],
+)
+def test_arguments_of_gsde_that_do_not_fit_are_named(shapes, options, says, library):
+    arrays = [torch.zeros(shape) if library == "torch" else jnp.zeros(shape) for shape in shapes]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        gsde(*arrays, **options)
+    assert says in f"{caught.typename}: {caught.value}"

@@ -116,6 +116,18 @@ FAULTS = {
     "ValueError: taken_actions: expected None with clipped_log_prob='unclipped'": Fault(TAKEN, "evaluate", UNCLIPPED),
     "ValueError: expected None with clipped_log_prob='unclipped', which": Fault(TAKEN, "act", UNCLIPPED),
     "ValueError: noise: expected shape (4, 2), got (2,).": given(noise=zeros(2)),
+    "ValueError: noise: expected one array, got tuple with 2 parts of several kinds or shapes. Pass one of its": given(
+        noise=(zeros(4), zeros(4, 2)), key=None, **ALONE
+    ),
+    "ValueError: parts: env.reset() and env.step() return the observations first.": given(
+        observations=(zeros(4, 3), {}), **ALONE
+    ),
+    "TypeError: observations: expected an array, got None. Pass": given(observations=None, **ALONE),
+    "TypeError: got key<fry>. Only init, act and noise take a key": Fault(
+        {"observations": jax.random.key(0), **TAKEN}, "evaluate"
+    ),
+    "TypeError: deterministic: expected True or False, got 'no'.": given(deterministic="no", **ALONE),
+    "TypeError: deterministic: expected True or False, got None.": given(deterministic=None, **ALONE),
     "ValueError: expected None for a deterministic action": given(noise=zeros(4, 2), deterministic=True, **ALONE),
     "TypeError: key: expected one PRNG key, got an array of type": given(key=np.int32(3), deterministic=True, **ALONE),
     "TypeError: key: expected one PRNG key, got an array": given(key=np.int32(3), noise=zeros(4, 2)),
@@ -268,7 +280,9 @@ HOST_FAULTS = {
     "ValueError: 'censored' applies to clipped actions only, got": lambda: make(clipped_log_prob="censored"),
     "ValueError: got 'rellu'. Did you mean 'relu'?": lambda: start(MLP(activation="rellu")),
     "TypeError: activation: expected a name from gaussjax.networks.ACTIVATIONS": lambda: start(MLP((8,), activation=3)),
-    "ValueError: one for each of the 2 sizes, got ('relu',).": lambda: start(MLP((8, 8), activation=("relu",))),
+    "ValueError: one for each of the 2 sizes, got ('relu',). One for all is activation='tanh'.": lambda: start(
+        MLP((8, 8), activation=("relu",))
+    ),
     "ValueError: expected one of ['celu', 'elu', 'gelu', 'gelu_exact',": lambda: start(MLP(output_activation="than")),
     "ValueError: 'lecun_normal', 'orthogonal', 'xavier_uniform'], got": lambda: start(MLP(initializer="ortho")),
     "ValueError: in log_std_bounds, -5.0 to -1.0, got 0.0.": lambda: start(MLP(log_std_bounds=(-5.0, -1.0))),
@@ -294,6 +308,8 @@ HOST_FAULTS = {
     "TypeError: as gaussjax.gaussian makes, got dict. The policy comes": lambda: gaussjax.strict({}),
     "TypeError: batch_shape: expected a tuple of sizes, got 4.": lambda: make().initial_carry(4),
     "TypeError: expected a tuple of sizes, got 4. For one": lambda: make().noise(jax.random.key(0), 4),
+    "ValueError: batch_shape: expected sizes of 0 or more, got (-4,).": lambda: make().noise(jax.random.key(0), (-4,)),
+    "TypeError: expected a tuple of sizes, got (None,).": lambda: make().initial_carry((None,)),
     "TypeError: reduction: expected a constant of Python such as True, text or a tuple, got list": lambda: (
         make().entropy(policies.make("gaussian")[1], zeros(4, 3), reduction=["sum"])
     ),

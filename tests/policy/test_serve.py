@@ -93,6 +93,10 @@ def test_a_loaded_policy_acts_with_its_normaliser(tmp_path, recurrent, torch) ->
     else:
         served = (gaussjax.torch.serve if torch else gaussjax.serve)(*loaded[:3])
         np.testing.assert_allclose(np.asarray(served(OBSERVATIONS)), expected.actions, rtol=2e-6, atol=1e-6)
+    noise = np.full((5, 2), 0.5, np.float32)
+    moved = loaded.act(OBSERVATIONS, noise=noise, carry=loaded.initial_carry((5,)) if recurrent else None)
+    by_hand = policy.act(params, None, seen, noise=noise, **memory)
+    np.testing.assert_allclose(np.asarray(moved.actions), by_hand.actions, rtol=2e-6, atol=1e-6)
     key = (gaussjax.torch.key if torch else jax.random.key)(1)
     sampled = loaded.act(OBSERVATIONS, key, carry=loaded.initial_carry((5,)) if recurrent else None)
     assert np.abs(np.asarray(sampled.actions) - expected.actions).max() > 0.1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gaussjax
-from gaussjax import exploration, rollout
+from gaussjax import envs, exploration, rollout
 from tests import policies
 from tests.training import probes
 
@@ -90,6 +90,53 @@ def test_other_autoreset_modes_are_refused():
     with pytest.raises(ValueError, match="expected the autoreset mode SAME_STEP, got"):
         rollout.Runner(environments)
     environments.close()
+
+
+POLICY = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 3, gaussjax.spaces.Box(-2.0, 2.0, (1,)))
+JAX = envs.make_functional("Pendulum-v1")
+
+
+def started(**wrong):
+    good = {"environment": JAX, "policy": POLICY, "key": jax.random.key(0), "num_envs": 2}
+    return rollout.compiled.start(**{**good, **wrong})
+
+
+def collected(**wrong):
+    good = {"environment": JAX, "policy": POLICY, "params": {}, "preprocess": abs, "state": None, "num_steps": 2}
+    return rollout.compiled.collect(**{**good, "key": jax.random.key(0), **wrong})
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: rollout.Runner("Pendulum-v1"), "environments: expected a Gymnasium vector environment, got str. Make"),
+        (lambda: rollout.evaluate("Pendulum-v1", POLICY, {}), "policy: expected a policy such as gaussjax.gaussian ma"),
+        (lambda: rollout.evaluate(POLICY, {}, gymnasium.make("Pendulum-v1")), "Environment, got TimeLimit. evaluate"),
+        (lambda: rollout.evaluate(POLICY, {}, "Pendulum-v1", deterministic="no"), "expected True or False, got 'no'."),
+        (
+            lambda: rollout.evaluate(POLICY, {}, "Pendulum-v1", deterministic=False, exploration="held"),
+            "exploration: expected a gaussjax.exploration.Exploration, got str. Make one with",
+        ),
+        (
+            lambda: started(environment="Pendulum-v1"),
+            "environment: expected a gaussjax.envs.Environment, got str. Make",
+        ),
+        (lambda: started(policy={}), "policy: expected a policy such as gaussjax.gaussian makes, got dict."),
+        (lambda: started(key=0), "key: expected one PRNG key, got 0."),
+        (lambda: started(exploration=exploration.held), "expected a gaussjax.exploration.Exploration, got function."),
+        (
+            lambda: collected(preprocess=None),
+            "preprocess: expected a function such as partial(normalize.apply, statist",
+        ),
+        (lambda: collected(key=3), "key: expected one PRNG key, got 3."),
+        (lambda: collected(deterministic="no"), "deterministic: expected True or False, got 'no'."),
+        (lambda: collected(exploration="held"), "exploration: expected a gaussjax.exploration.Exploration, got str."),
+    ],
+)
+def test_arguments_of_other_types_are_named(call, says):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert says in str(caught.value)
 
 
 def test_evaluate_runs_each_episode_once_and_to_its_end():

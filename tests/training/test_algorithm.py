@@ -12,6 +12,7 @@ import gaussjax
 from gaussjax import envs
 from gaussjax.data import Episodes
 from gaussjax.rollout.compiled import EpisodeSums
+from gaussjax.torch import policy as torch_policy
 from gaussjax.training import bc, ppo, replay, sac
 from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
 from gaussjax.training.metrics import RECENT, episode_metrics
@@ -93,6 +94,28 @@ def test_a_training_begins_with_one_key(key, came):
     for algorithm in (*on_host, *(make() for make in LOOPS.values())):
         with pytest.raises(TypeError, match=f"key: expected one PRNG key, got ({came}).* Make one with jax.random.key"):
             algorithm.init(key)
+    environments.close()
+
+
+def test_a_step_takes_the_state_alone():
+    environments = envs.make_vector("Pendulum-v1", 2)
+    on_host = [module.make(environments, CONFIGS[name]) for name, module in (("ppo", ppo), ("sac", sac))]
+    for algorithm in (*on_host, *(make() for make in LOOPS.values())):
+        for wrong, name in ((None, "NoneType"), ((None, {}), "tuple"), ({}, "dict")):
+            with pytest.raises(
+                TypeError, match=rf"^state: expected a gaussjax\.training\.\w+\.State, got {name}\. Make"
+            ):
+                algorithm.step(wrong)
+    environments.close()
+
+
+@pytest.mark.parametrize("module", [ppo, sac])
+def test_a_policy_of_torch_is_refused(module):
+    environments = envs.make_vector("Pendulum-v1", 2)
+    config = CONFIGS["ppo" if module is ppo else "sac"]
+    policy = module.make_policy(3, environments.single_action_space, config)
+    with pytest.raises(TypeError, match=r"^policy: expected a policy of JAX, got one of torch\. Make it with"):
+        module.make(environments, config, torch_policy.from_spec(policy.spec))
     environments.close()
 
 

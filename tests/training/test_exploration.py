@@ -166,6 +166,17 @@ def test_two_sources_and_states_without_one_are_refused():
     assert isinstance(gaussjax.exploration.white(loop.policy), exploration.Exploration)
 
 
+def test_sac_on_the_host_refuses_a_state_of_a_loop_with_other_noise():
+    environments = probes.vector(lambda: probes.Counter(LENGTH), 3)
+    plain, held = (sac.make(environments, sac.Config(**SAC, **options)) for options in ({}, {"hold": 2}))
+    for loop, other in ((plain, held), (held, plain)):
+        with pytest.raises(
+            ValueError, match=r"^state: expected one of a loop with the same kind of noise, got another\."
+        ):
+            loop.step(other.init(jax.random.key(0)))
+    environments.close()
+
+
 @pytest.mark.parametrize(
     ("options", "width"),
     [

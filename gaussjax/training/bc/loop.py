@@ -150,6 +150,7 @@ def make(
         whole = (training[0],), tuple(validation[i] for i in range(len(validation)))
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
+        check_argument("state", state, State, "Make one with loop.init; step returns (state, metrics).")
         if resident:
             return compiled(state, *whole)
         if isinstance(state.steps, Tracer):

@@ -25,6 +25,7 @@ from gaussjax.training import parallel
 from gaussjax.training.algorithm import (
     Algorithm,
     Standing,
+    check_argument,
     check_num_envs,
     check_spaces,
     counted,
@@ -118,6 +119,7 @@ def _noticing_the_end(step: Any, config: Config) -> Any:
 
     def noticing(state: State) -> tuple[State, dict[str, Any]]:
         nonlocal updates, following, warned
+        check_argument("state", state, State, "Make one with loop.init; step returns (state, metrics).")
         # Under `jit` and `vmap` the counter has no value.
         if warned or isinstance(state.steps, Tracer):
             return step(state)
@@ -207,6 +209,7 @@ def _make_host(
         return actions, outputs["raw_actions"], outputs.get("carry", ()), lasting
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
+        check_argument("state", state, State, "Make one with loop.init; step returns (state, metrics).")
         began = time.perf_counter()
         key, noise = draw(state.key)
         params, statistics = parallel.local((state.params, state.observation_statistics), mesh)
@@ -265,6 +268,7 @@ def _make_compiled(
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
+        check_argument("state", state, State, "Make one with loop.init; step returns (state, metrics).")
         # Splitting once computes all keys with one hash, where several splits would need several.
         split = keys.split(state.key, 2 + config.num_epochs)
         key, rollout_key, epoch_keys = split[0], split[1], split[2:]

@@ -22,6 +22,7 @@ from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
     Standing,
+    check_argument,
     check_num_envs,
     check_spaces,
     counted,
@@ -127,6 +128,11 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
         return policy.act(params, None, observations, noise=noise).actions, lasting
 
     def step(state: State) -> tuple[State, dict[str, Any]]:
+        check_argument("state", state, State, "Make one with loop.init; step returns (state, metrics).")
+        if isinstance(state.environment, Standing) != (exploration is not None):
+            raise ValueError(
+                "state: expected one of a loop with the same kind of noise, got another. Make it with loop.init."
+            )
         start = time.perf_counter()
         learner, buffer, key, statistics, observations, recent, steps = state
         resets, lasting = None, ()
@@ -212,6 +218,7 @@ def _make_compiled(
 
     @jax.jit
     def step(state: State) -> tuple[State, dict[str, Array]]:
+        check_argument("state", state, State, "Make one with loop.init; step returns (state, metrics).")
         state, (metrics, ended) = jax.lax.scan(advance, state, None, length=config.num_steps)
         metrics, ended = jax.tree.map(jnp.sum, (metrics, ended))
         learning = metrics.pop("learning")
