@@ -151,8 +151,7 @@ def collect(
         found = type(preprocess).__name__
         raise TypeError(f"preprocess: expected a function such as partial(normalize.apply, statistics), got {found}.")
     keys.check(key)
-    deterministic = flag(deterministic, "deterministic")
-    num_envs = state.resets.shape[0]
+    num_envs, deterministic = state.resets.shape[0], flag(deterministic, "deterministic")
     noise_key, reset_key = keys.split(key)
     source = None if exploration is None or deterministic or not exploration.lasts else exploration
     noise, lasting_key = None, noise_key
@@ -326,7 +325,6 @@ def first_episodes(
     # Later episodes do not count, so they need no reset.
     environment = environment._replace(resets="first")
     arguments = environment, policy, params, preprocess
-
     options = {"deterministic": deterministic, "exploration": exploration}
 
     def step(carried: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -349,5 +347,4 @@ def first_episodes(
     first = varying(first, like=(params, key))
     _, running, returns, lost, lengths, actions, _ = jax.lax.while_loop(goes_on, step, first)
     # A long episode would lose digits without the rounding errors, which are NaN for an infinite return.
-    returns = jnp.where(jnp.isfinite(returns), returns + lost, returns)
-    return returns, lengths, running, actions
+    return jnp.where(jnp.isfinite(returns), returns + lost, returns), lengths, running, actions
