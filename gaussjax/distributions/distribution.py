@@ -185,8 +185,9 @@ def same_box(one: Any, other: Any, repair: str) -> None:
 
 def as_floats(actions: Any) -> Array:
     """Returns actions as an array, with their own dtype if it is floating."""
-    actions = xp.asarray(as_array(actions, "actions"))
-    return actions if xp.is_floating(actions) else xp.at_least_float32(actions)[0]
+    actions = as_array(actions, "actions")
+    (floats,) = xp.at_least_float32(actions)
+    return xp.asarray(actions) if xp.is_floating(actions) else floats
 
 
 def as_bounds(low: Any, high: Any, num_actions: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -126,11 +126,11 @@ def read(
     assumptions: dict[str, Any] = {"activation": activation, "action_space": action_space, "clip_actions": clip_actions}
     if (low, high) != (0.0, math.inf):
         assumptions["std_range"] = (low, high)
-        # Limits that float32 holds; the network's initial log_std has to lie between them.
+        # Limits that float32 holds; the network's initial standard deviation has to lie between them.
         sides = {"min_log_std": math.log(low) if low else -87.0, "max_log_std": min(math.log(high), 88.0)}
         options: dict[str, Any] = {"clip_log_std": True, **sides}
-        if "std_activation" not in head:
-            head["initial_log_std"] = min(max(0.0, sides["min_log_std"]), sides["max_log_std"])
+        first = min(max(0.0, sides["min_log_std"]), sides["max_log_std"])
+        head["initial_log_std"] = math.exp(first) if head.get("std_activation") == "std" else first
     else:
         options = {"clip_log_std": False}
     if state_dependent_std is not None:

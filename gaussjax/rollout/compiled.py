@@ -151,7 +151,7 @@ def collect(
         found = type(preprocess).__name__
         raise TypeError(f"preprocess: expected a function such as partial(normalize.apply, statistics), got {found}.")
     keys.check(key)
-    num_envs, deterministic = state.resets.shape[0], flag(deterministic, "deterministic")
+    deterministic, num_envs = flag(deterministic, "deterministic"), state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
     source = None if exploration is None or deterministic or not exploration.lasts else exploration
     noise, lasting_key = None, noise_key

@@ -138,7 +138,11 @@ class Runner:
         if self._bounds is None:
             return np.asarray(actions)
         actions = clipped(*self._bounds, actions)
-        return np.rint(actions) if self._dtype.kind in "biu" else actions.astype(self._dtype).astype(actions.dtype)
+        return (
+            np.rint(actions)
+            if self._dtype.kind in "biu"
+            else actions.astype(self._dtype, copy=False).astype(actions.dtype, copy=False)
+        )
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True

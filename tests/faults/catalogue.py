@@ -11,7 +11,7 @@ import numpy as np
 import gaussjax
 import gaussjax.torch
 from gaussjax import envs, normalize, rollout
-from gaussjax.distributions import CensoredGaussian, DiagGaussian, MultivariateGaussian, TanhGaussian
+from gaussjax.distributions import CensoredGaussian, DiagGaussian, MultivariateGaussian, TanhGaussian, TruncatedGaussian
 from gaussjax.networks import CNN, GRU, LSTM, MLP, RNN, ActorCritic, MinGRU
 from gaussjax.random import threefry
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete
@@ -242,6 +242,7 @@ def distribution_rows() -> dict[str, tuple[str, Callable[[], Any]]]:
         "DiagGaussian": normal(),
         "TanhGaussian": TanhGaussian(jnp.zeros((5, 2)), jnp.zeros(2), -1.0, 1.0),
         "CensoredGaussian": CensoredGaussian(jnp.zeros((5, 2)), jnp.zeros(2), -1.0, 1.0),
+        "TruncatedGaussian": TruncatedGaussian(jnp.zeros((5, 2)), jnp.zeros(2), -1.0, 1.0),
         "MultivariateGaussian": MultivariateGaussian(jnp.zeros((5, 2)), jnp.zeros(2), jnp.zeros(1)),
     }
     rows: dict[str, tuple[str, Callable[[], Any]]] = {}
