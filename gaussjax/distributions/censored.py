@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,6 @@ from gaussjax.distributions import interval
 from gaussjax.distributions.diagonal import DiagGaussian
 from gaussjax.distributions.distribution import as_bounds, as_floats, reduce, register, same_box, same_class, static
 from gaussjax.distributions.special import HALF_LOG_2PI, expm1_minus_x, log_normal_cdf
-
-INF = float("inf")
 
 
 @register
@@ -57,7 +56,8 @@ class CensoredGaussian(DiagGaussian):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = as_bounds(self.low, self.high, *self.event_shape)
-        wrong = [i for i, (a, b) in enumerate(zip(low, high, strict=True)) if not (a <= b and a < INF and b > -INF)]
+        right = [a <= b and a < math.inf and b > -math.inf for a, b in zip(low, high, strict=True)]
+        wrong = [i for i, each in enumerate(right) if not each]
         if wrong:
             raise ValueError(
                 f"low, high: expected low <= high with a finite number between them, got low "
@@ -90,11 +90,11 @@ class CensoredGaussian(DiagGaussian):
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a clipped sample is at most `actions`, for each dimension, `(…, act)`."""
-        return self._beyond(actions, -INF, self.base.log_cdf, 0.0)
+        return self._beyond(actions, -math.inf, self.base.log_cdf, 0.0)
 
     def log_survival(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a clipped sample exceeds `actions`, for each dimension, `(…, act)`."""
-        return self._beyond(actions, 0.0, self.base.log_survival, -INF)
+        return self._beyond(actions, 0.0, self.base.log_survival, -math.inf)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Entropy in nats: of the probabilities of the bounds, plus the differential entropy between them."""
@@ -174,8 +174,8 @@ class CensoredGaussian(DiagGaussian):
         open_low, open_high = xp.isinf(low), xp.isinf(high)
         alpha = self.base.noise_and_error(xp.where(open_low, self.loc, low))[0]
         beta = self.base.noise_and_error(xp.where(open_high, self.loc, high))[0]
-        below = xp.where(open_low, -INF, log_normal_cdf(alpha))
-        above = xp.where(open_high, -INF, log_normal_cdf(-beta))
+        below = xp.where(open_low, -math.inf, log_normal_cdf(alpha))
+        above = xp.where(open_high, -math.inf, log_normal_cdf(-beta))
         at_low = xp.where(open_low, 0.0, xp.exp(-0.5 * xp.square(alpha) - HALF_LOG_2PI))
         at_high = xp.where(open_high, 0.0, xp.exp(-0.5 * xp.square(beta) - HALF_LOG_2PI))
         # If both bounds are on one side of the mean, the difference of their tails keeps its digits.

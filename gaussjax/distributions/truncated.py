@@ -85,6 +85,7 @@ class TruncatedGaussian(Distribution):
 
         A bound that is rounded to the dtype of the actions counts as the bound.
         """
+        actions = as_floats(actions)
         outside = self._outside(actions, -1) | self._outside(actions, 1)
         loc, log_std, low, high, actions = self._aligned(actions)
         terms = interval.log_density(loc, log_std, low, high, xp.clip(actions, low, high))
@@ -161,7 +162,6 @@ class TruncatedGaussian(Distribution):
         # Conversion to float32 would overflow beyond its range.
         copy = np.clip(bound, -_LARGEST, _LARGEST).astype(np.float32).astype(np.float64)
         bound = side * np.maximum(side * bound, side * copy)
-        actions = as_floats(actions)
         limit = xp.broadcast_to(xp.constant(bound, actions), actions.shape)
         return actions < limit if side < 0 else actions > limit
 

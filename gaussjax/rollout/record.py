@@ -159,7 +159,9 @@ def _compiled(environment: envs.Environment, episodes: int) -> Any:
         running = running & ~(flags[0] | flags[1])
         return after, rewards, *flags, after, None
 
+    bounds = spaces.bounds(environment.action_space)
+
     def clip(actions: np.ndarray) -> np.ndarray:
-        return clipped(*spaces.bounds(environment.action_space), actions.astype(np.float32))
+        return clipped(*bounds, actions.astype(np.float32))
 
     return SimpleNamespace(reset=reset, step=step, clip=clip)

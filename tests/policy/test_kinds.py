@@ -312,8 +312,9 @@ def test_a_squashed_policy_refuses_half_widths_that_float32_cannot_compute_with(
         MLP((4,), initial_log_std=np.float32(3.0)),
         MLP((4,), initial_log_std=jnp.float32(3.0)),
         MLP((4,), std_activation="50 * softplus(std)"),
+        MLP((4,), initial_log_std=np.array([0.0, 5.0]), std_activation="50 * softplus(std)"),
     ],
-    ids=["mlp", "cnn", "lstm", "actor-critic", "graph", "nan", "numpy", "jax", "activation"],
+    ids=["mlp", "cnn", "lstm", "actor-critic", "graph", "nan", "numpy", "jax", "activation", "each"],
 )
 def test_an_initial_log_std_that_would_be_clipped_for_ever_is_refused(network, lead):
     with pytest.raises(
