@@ -126,7 +126,7 @@ def plots(results: dict[str, Any], folder: Path) -> str:
     measured = {name.rpartition("-")[0] for name, runs in results["exploration"].items() if runs}
     tasks = {task: of for task, of in _TASKS.items() if task in measured}
     rows = max(1, math.ceil(len(tasks) / 2))
-    figure = Figure(figsize=(10.0, 3.0 * rows), layout="constrained")
+    figure = Figure(figsize=(10.0, 3.5 * rows), layout="constrained")
     panels = [*figure.subplots(rows, 2, squeeze=False).flat]
     for axes in panels[len(tasks) :]:
         axes.remove()
@@ -150,7 +150,9 @@ def plots(results: dict[str, Any], folder: Path) -> str:
         axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
+            # Beneath the panel, because the bands fill it.
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "frameon": False}
+            axes.legend(fontsize=8, ncols=2, columnspacing=1.0, handlelength=1.2, **place)
     name = f"exploration-{results['device']}.svg"
     figure.savefig(folder / name, metadata={"Date": None})
     return f"![Return over environment steps, with the range of the seeds]({name})"
