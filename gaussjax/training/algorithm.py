@@ -162,7 +162,7 @@ def check_exploration(options: Any) -> None:
 
 
 def exploration_for(options: Any, policy: Policy, given: exploration.Exploration | None) -> Any:
-    """The source of noise that lasts: `given`, or the source that the options name; None for white noise."""
+    """The source of noise: `given`, or the source that the options name; None for white noise by name."""
     named = (options.exploration, options.hold) != ("white", None)
     if given is not None:
         check_argument("exploration", given, exploration.Exploration, "Make one with gaussjax.exploration.held.")
@@ -173,7 +173,7 @@ def exploration_for(options: Any, policy: Policy, given: exploration.Exploration
     elif named:
         held = options.hold is not None
         given = exploration.held(policy, options.hold) if held else exploration.colored(policy, options.beta or 1.0)
-    return given if given is not None and given.lasts else None
+    return given
 
 
 def check_memory(policy: Any, config: Any) -> None:

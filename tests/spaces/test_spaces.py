@@ -129,8 +129,8 @@ def test_zeros_are_elements(pair, batch_shape):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
 def test_bounds_of_64_bits_are_rounded_inwards(dtype):
-    limits = np.iinfo(dtype)
-    for low, high in [(limits.min, limits.max), (limits.max // 2 - 1, limits.max // 2 + 1), (limits.min + 1, 2**53 + 1)]:
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    for low, high in [(least, most), (most // 2 - 1, most // 2 + 1), (least + 1, 2**53 + 1)]:
         low_float, high_float = spaces.bounds(gym.Box(low, high, (2,), dtype))
         assert low <= int(low_float[0]) <= int(high_float[0]) <= high
         # The nearest such numbers.

@@ -15,12 +15,13 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gaussjax import envs, files, normalize, rollout, spaces
+from gaussjax import envs, files, normalize, rollout
 from gaussjax.core.compiled import varying
 from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
+from gaussjax.rollout.host import sources
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -157,7 +158,7 @@ def _make_host(
     count = share.stop - share.start
     check_num_envs(environments, config.num_envs, count)
     runner = rollout.Runner(environments)
-    num_actions = spaces.size(policy.spec.action_space)
+    draw_noise, exploration = sources(policy, exploration)
     optimizer = make_optimizer(config)
     learn = make_update(policy, optimizer, config, mesh, start)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
@@ -188,7 +189,7 @@ def _make_host(
         key, noise_key = jax.random.split(key)
         if exploration is not None:
             return key, parallel.whole(noise_key, mesh)
-        return key, keys.standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
+        return key, draw_noise(noise_key, (config.num_steps, config.num_envs))
 
     @jax.jit
     def act(

@@ -18,6 +18,7 @@ from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
+from gaussjax.rollout.host import sources
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -74,8 +75,8 @@ def make(
     """
     policy = policy_for(environments, config, policy, Config, make_policy)
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    lasting = exploration_for(config, policy, exploration)
-    loop = make_loop(environments, without_pixels(config, policy), policy, lasting)
+    source = exploration_for(config, policy, exploration)
+    loop = make_loop(environments, without_pixels(config, policy), policy, source)
     # The error of `make_loop` about an infinite bound says more.
     check_spaces(environments, policy)
     return loop
@@ -86,6 +87,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
+    draw_noise, exploration = sources(policy, exploration)
     low, high = inwards(*spaces.bounds(policy.spec.action_space), np.dtype("float32"))
 
     @jax.jit
@@ -123,7 +125,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
     ) -> tuple[Array, Any]:
         observations = normalized(config, statistics, observations)
         if exploration is None:
-            return policy.act(params, key, observations).actions, lasting
+            return policy.act(params, None, observations, noise=draw_noise(key, (config.num_envs,))).actions, lasting
         lasting, noise = exploration.step_rows(lasting, key, resets, jnp.arange(config.num_envs))
         return policy.act(params, None, observations, noise=noise).actions, lasting
 
