@@ -282,6 +282,14 @@ def test_the_environment_gets_numbers_of_the_dtype_of_the_box(dtype, high):
     np.testing.assert_array_equal(rows.actions, near.round() if dtype != "float16" else near.astype("float16"))
 
 
+def test_uniform_actions_of_an_integer_box_have_all_integers_alike():
+    environment = returning(gymnasium.spaces.Box(0, 2, (1,), np.uint8))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 1, environment.action_space)
+    params, state = policies.random_params(policy), rollout.compiled.start(environment, policy, jax.random.key(0), 100)
+    rows, *_ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(1), 9, uniform=True)
+    assert stats.chisquare(np.unique(rows.actions, return_counts=True)[1]).pvalue > 1e-3
+
+
 @pytest.mark.without("jax_enable_x64")
 def test_the_environment_gets_and_the_rollout_holds_actions_of_the_box():
     box = gymnasium.spaces.Box(-0.7, 0.1, (1,), np.float64)

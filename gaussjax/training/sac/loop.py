@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaussjax import envs, normalize, rollout, spaces
+from gaussjax import envs, normalize, rollout
 from gaussjax.core.arrays import inwards
 from gaussjax.core.compiled import varying
 from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
-from gaussjax.rollout.host import sources
+from gaussjax.rollout.host import sources, uniform_bounds
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -88,7 +88,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
     draw_noise, exploration = sources(policy, exploration)
-    low, high = inwards(*spaces.bounds(policy.spec.action_space), np.dtype("float32"))
+    low, high = inwards(*uniform_bounds(policy.spec.action_space), np.dtype("float32"))
 
     @jax.jit
     def begin(key: Array) -> tuple[State, Array]:
