@@ -241,6 +241,13 @@ def policy_for(
     if not isinstance(policy.noise, Compiled):
         raise TypeError("policy: expected a policy of JAX, got one of torch. Make it with gaussjax.gaussian.")
     check_reduction(policy)
+    options = dict(policy.spec.options)
+    if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
+        raise ValueError(
+            'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
+            '"density". The density at the bound is not the probability of a clipped action, so the gradient would '
+            'be biased. Make the policy with clipped_log_prob="unclipped".'
+        )
     return policy
 
 

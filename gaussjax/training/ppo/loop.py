@@ -96,13 +96,6 @@ def make(
     policy = policy_for(environments, config, policy, Config, make_policy)
     check_spaces(environments, policy)
     config = without_pixels(config, policy)
-    options = dict(policy.spec.options)
-    if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
-        raise ValueError(
-            'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
-            '"density". The density at the bound is not the probability of a clipped action, so the gradient would '
-            'be biased. Make the policy with clipped_log_prob="unclipped".'
-        )
     rows, name = config.batch_size, "batch_size"
     if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
         config.check_sequences()

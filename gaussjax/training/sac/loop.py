@@ -58,7 +58,8 @@ def make(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: The number of environments differs from `config.num_envs`, a bound of the actions is
-            infinite, or the policy has other spaces than the environments or does not sum its log-densities.
+            infinite, or the policy has other spaces than the environments, does not sum its log-densities, or scores
+            clipped actions with the wrong density.
 
     Example:
         >>> import jax
