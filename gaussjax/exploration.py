@@ -66,7 +66,7 @@ class Exploration(NamedTuple):
         return jax.vmap(self.step)(state, own, resets)
 
     def check_rows(self, state: Any, num_envs: int) -> None:
-        """Raises ValueError unless a state has the shapes of the state of so many environments."""
+        """Raises ValueError unless `state` has the shapes of the state of `num_envs` environments."""
         expected = jax.eval_shape(lambda: self.init(jax.random.key(0), (num_envs,)))
         shapes = [jax.tree.map(jnp.shape, tree) for tree in (expected, state)]
         if shapes[0] != shapes[1]:
@@ -76,7 +76,7 @@ class Exploration(NamedTuple):
             )
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Any:
-        """Noise of a source whose steps are independent, for a batch of steps in JAX; consumes the key."""
+        """Noise of a source whose steps are independent, for the steps of `batch_shape` in JAX; consumes `key`."""
         # All steps are resets, so the first state does not matter.
         return self.step(self.init(jax.random.key(0), batch_shape), key, jnp.ones(batch_shape, bool))[1]
 

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gaussjax import envs, exploration, networks, normalize, spaces
-from gaussjax.core.arrays import like_actions
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import Compiled
 from gaussjax.networks.actor_critic import statistics_for
@@ -310,27 +309,6 @@ def first_statistics(observations: Any) -> normalize.Normalizer:
 def normalized(config: Any, statistics: normalize.Normalizer, observations: Any) -> Any:
     """Observations for the policy and the critics, normalized if `config.normalize_observations` is true."""
     return normalize.apply(statistics, observations) if config.normalize_observations else observations
-
-
-def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
-    """Fraction of action components at a bound of the Box, before or after the clip to the Box; from 0 to 1.
-
-    Actions of a squashed policy never reach a bound, so components closer to it than 1% of half the Box's width
-    count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
-    """
-    low, high = spaces.bounds(policy.spec.action_space)
-    margin = policy.kind.saturation_margin * np.nan_to_num(0.5 * high - 0.5 * low, posinf=0.0)
-    low, high = like_actions(low + margin, high - margin, actions)
-    return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
-
-
-def log_std_clipped(policy: Policy, log_std: Float[Array, "*batch act"]) -> Float[Array, ""]:
-    """Fraction of clipped log standard deviations at `min_log_std` or `max_log_std`, where their gradient is 0."""
-    options = dict(policy.spec.options)
-    if not options.get("clip_log_std"):
-        return jnp.zeros(())
-    clipped = (log_std <= options["min_log_std"]) | (log_std >= options["max_log_std"])
-    return jnp.mean(clipped, dtype=jnp.float32)
 
 
 def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

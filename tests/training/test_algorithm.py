@@ -14,8 +14,8 @@ from gaussjax.data import Episodes
 from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.torch import policy as torch_policy
 from gaussjax.training import bc, ppo, replay, sac
-from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
-from gaussjax.training.metrics import RECENT, episode_metrics
+from gaussjax.training.algorithm import counted, environment_seed
+from gaussjax.training.metrics import RECENT, episode_metrics, log_std_clipped, saturation
 from tests.training import jax_probes
 
 BOX = jax_probes.UNIT
