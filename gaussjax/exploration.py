@@ -39,7 +39,8 @@ class Exploration(NamedTuple):
             for an observation that starts an episode: its noise is independent of all noise before. The noise has
             the batch shape followed by `policy.noise_shape`, or by `(act,)` if it is white, and each of its numbers is
             standard normal.
-        lasts: False for noise whose steps are independent; the training loops then draw a whole rollout at once.
+        lasts: False for noise whose steps are independent. The loops then call `step` once for a whole rollout, with a
+            batch of steps and environments and all flags True, instead of once for each environment and step.
 
     Example:
         >>> import gaussjax
@@ -63,6 +64,21 @@ class Exploration(NamedTuple):
         """
         own = jax.vmap(partial(keys.fold_in, key))(rows)
         return jax.vmap(self.step)(state, own, resets)
+
+    def check_rows(self, state: Any, num_envs: int) -> None:
+        """Raises ValueError unless `state` has the shapes of the state of `num_envs` environments."""
+        expected = jax.eval_shape(lambda: self.init(jax.random.key(0), (num_envs,)))
+        shapes = [jax.tree.map(jnp.shape, tree) for tree in (expected, state)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"state: expected a state of the noise of shapes {shapes[0]}, got {shapes[1]}. Make it with "
+                f"start(environment, policy, key, {num_envs}, exploration)."
+            )
+
+    def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Any:
+        """Noise of a source whose steps are independent, for the steps of `batch_shape` in JAX; consumes `key`."""
+        # All steps are resets, so the first state does not matter.
+        return self.step(self.init(jax.random.key(0), batch_shape), key, jnp.ones(batch_shape, bool))[1]
 
 
 class Held(NamedTuple):

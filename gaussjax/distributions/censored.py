@@ -106,7 +106,7 @@ class CensoredGaussian(DiagGaussian):
 
     def mean(self) -> Array:
         """Expected action."""
-        return self.median() + self._shift()[0]
+        return self.median() + self._moments()[0]
 
     def median(self) -> Array:
         """Median of each dimension of the action, which is the clipped mean."""
@@ -118,8 +118,8 @@ class CensoredGaussian(DiagGaussian):
 
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the action."""
-        first, second = self._shift()
-        variance, least = second - xp.square(first), float(xp.finfo(first.dtype).tiny)
+        variance = self._moments()[1]
+        least = float(xp.finfo(variance.dtype).tiny)
         return xp.sqrt(xp.where(variance > least, variance, least))
 
     def kl_divergence(self, other: CensoredGaussian, reduction: str = "sum") -> Array:
@@ -132,9 +132,7 @@ class CensoredGaussian(DiagGaussian):
         same_class(self, other)
         same_box(self, other, "clip the actions of both to one Box")
         loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
-        low, high = self._bounds(loc)
-        point = low == high
-        sides = low, xp.where(point, low + 1.0, high)
+        sides, point = self._interval(loc)
         here = (*self._parts()[:2], interval.log_mass(loc, log_std, *sides))
         there = (*other._parts()[:2], interval.log_mass(other_loc, other_log_std, *sides))
         # First of which part an action is in, below, above or inside, and then of the densities inside.
@@ -184,15 +182,24 @@ class CensoredGaussian(DiagGaussian):
         inside = xp.where(alpha > 0.0, nearer - xp.exp(above), inside)
         return below, above, (inside, at_low - at_high, alpha * at_low - beta * at_high)
 
-    def _shift(self) -> tuple[Array, Array]:
-        """Expected difference of action and median, and expected squared difference."""
-        below, above, (inside, first, excess) = self._parts()
+    def _moments(self) -> tuple[Array, Array]:
+        """Expected difference of action and median, and the variance of the action."""
         median = self.median()
+        sides, point = self._interval(median)
         low, high = (_finite(side - median) for side in self._bounds(median))
-        std, offset, below, above = xp.exp(self.log_std), self.loc - median, xp.exp(below), xp.exp(above)
-        squares = xp.square(offset) * inside + 2.0 * offset * std * first + xp.square(std) * (inside + excess)
-        squares = squares + xp.square(low) * below + xp.square(high) * above
-        return offset * inside + std * first + low * below + high * above, squares
+        shift, std = interval.shift_and_stddev(self.loc, self.log_std, *sides)
+        shift = shift + (xp.stop_gradient(median) - median)
+        inside = xp.where(point, 0.0, xp.exp(interval.log_mass(self.loc, self.log_std, *sides)))
+        below, above = (xp.exp(side) for side in self._parts()[:2])
+        # Differences of probabilities would lose their digits in a Box far below the standard deviation.
+        between = above * xp.square(high - shift) + below * xp.square(shift - low)
+        variance = inside * (xp.square(std) + between) + below * above * xp.square(high - low)
+        return below * low + inside * shift + above * high, variance
+
+    def _interval(self, like: Array) -> tuple[tuple[Array, Array], Array]:
+        """Bounds for the formulas of an interval, which needs a width, and True for the dimensions that have none."""
+        low, high = self._bounds(like)
+        return (low, xp.where(low == high, low + 1.0, high)), low == high
 
 
 def _discrete_divergence(here: tuple[Array, ...], there: tuple[Array, ...]) -> Array:

@@ -177,11 +177,11 @@ def entropy(loc: Array, log_std: Array, low: Array, high: Array) -> Array:
     return _normalizer(loc, log_std, low, high) + _moments(frame(loc, log_std, low, high)).y
 
 
-def mean_and_stddev(loc: Array, log_std: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Expectation and standard deviation, in units of the interval."""
+def shift_and_stddev(loc: Array, log_std: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Expectation of `actions - mode`, with a constant mode, and standard deviation, in units of the interval."""
     one = frame(loc, log_std, low, high)
     found, std = _moments(one), xp.exp(log_std)
-    return one.mode + one.sign * std * found.s, std * xp.sqrt(found.var_s)
+    return one.sign * std * found.s, std * xp.sqrt(found.var_s)
 
 
 def divergence(loc: Array, log_std: Array, other: Array, other_log_std: Array, low: Array, high: Array) -> Array:
@@ -329,7 +329,9 @@ def log_cdf(loc: Array, log_std: Array, low: Array, high: Array, actions: Array)
     total = xp.log(_part(one.slope, one.above) + _part(flat, one.below))
     slope, left, right = xp.where(up, one.slope, 0.0), (actions - low) * one.scale, (high - actions) * one.scale
     rest = xp.minimum(xp.where(up == (one.sign > 0), right, left), _LIMIT)
-    beyond = size * (slope + 0.5 * size) - xp.log1p(-mills_fall(slope, size))
+    # From a distance of 2**24 on the fall rounds to 1, whose logarithm would be infinite. It is far below `beyond`.
+    fall = xp.minimum(mills_fall(slope, size), 1.0 - float(xp.finfo(s.dtype).eps))
+    beyond = size * (slope + 0.5 * size) - xp.log1p(-fall)
     tail = xp.log(_part(slope + size, rest)) - beyond - total
     other = _part(slope, size) + _part(xp.where(up, 0.0, one.slope), xp.where(up, one.below, one.above))
     other = xp.log(other) - total

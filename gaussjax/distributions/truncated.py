@@ -113,7 +113,7 @@ class TruncatedGaussian(Distribution):
 
     def mean(self) -> Array:
         """Expected action."""
-        return interval.mean_and_stddev(*self._fields())[0]
+        return xp.stop_gradient(self.mode()) + interval.shift_and_stddev(*self._fields())[0]
 
     def median(self) -> Array:
         """Median of each dimension of the action."""
@@ -126,7 +126,7 @@ class TruncatedGaussian(Distribution):
 
     def stddev(self) -> Array:
         """Standard deviation of each dimension, in units of the action."""
-        return interval.mean_and_stddev(*self._fields())[1]
+        return interval.shift_and_stddev(*self._fields())[1]
 
     def kl_divergence(self, other: TruncatedGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats; never negative, and accurate near zero.

@@ -41,10 +41,14 @@ class Act:
             raise ValueError(f"inputs: expected {names}, got {sorted(arrays)}.")
         values, batches = [], set()
         for name, shape, dtype in self.inputs:
-            array = np.asarray(arrays[name])
-            if array.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
-                raise TypeError(f"{name}: expected integers, got {array.dtype}. Use array.astype({dtype!r}).")
-            array = array.astype(dtype)
+            given = np.asarray(arrays[name])
+            if given.dtype.kind in "cmMOSU" or np.ma.isMaskedArray(arrays[name]):
+                raise TypeError(f"{name}: expected real numbers, got {type(arrays[name]).__name__} of {given.dtype}.")
+            if given.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+                raise TypeError(f"{name}: expected integers, got {given.dtype}. Use array.astype({dtype!r}).")
+            array = given.astype(dtype)
+            if array.dtype.kind in "iu" and (array != given).any():
+                raise ValueError(f"{name}: expected numbers of {dtype}, got {given.min()} to {given.max()}. Clip them.")
             if array.shape[array.ndim - len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
                 raise ValueError(f"{name}: expected (batch, {', '.join(map(str, shape))}), got {array.shape}.")
             batches.add(array.shape[: array.ndim - len(shape)])

@@ -17,7 +17,7 @@ from gaussjax.core.compiled import anywhere, flag, varying
 from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
-from gaussjax.rollout.host import Rollout
+from gaussjax.rollout.host import Rollout, in_dtype, sources, uniform_bounds
 from gaussjax.rollout.resets import cached_starts, new_starts
 
 # Shorter rollouts, such as those of an evaluation, would draw cached states nearly as often as they use them.
@@ -34,6 +34,7 @@ class RolloutState(NamedTuple):
         carry: Recurrent state of the policy, or `()`.
         returns: Sums of the rewards of the running episodes, `(N,)`.
         lengths: Environment steps of the running episodes, `(N,)`.
+        lost: What rounding has removed from `returns`, `(N,)`.
         first: First states and observations, for an environment whose episodes go back to these, or `()`.
         exploration: State of noise that lasts, or `()`.
     """
@@ -44,6 +45,7 @@ class RolloutState(NamedTuple):
     carry: Any
     returns: Float[Array, " envs"]
     lengths: Float[Array, " envs"]
+    lost: Float[Array, " envs"]
     first: Any = ()
     exploration: Any = ()
 
@@ -87,7 +89,7 @@ def start(
     _check(environment, policy, exploration)
     keys.check(key)
     lasting = ()
-    if exploration is not None:
+    if exploration is not None and exploration.lasts:
         key, noise_key = keys.split(key)
         lasting = exploration.init(noise_key, (num_envs,))
     states, observations = jax.vmap(partial(checked_reset, environment))(keys.split(key, num_envs))
@@ -95,7 +97,7 @@ def start(
     resets = jnp.ones(num_envs, bool)
     first = (states, observations) if environment.resets == "first" else ()
     carry = policy.initial_carry((num_envs,))
-    return RolloutState(states, observations, resets, carry, zeros, zeros, first, lasting)
+    return RolloutState(states, observations, resets, carry, zeros, zeros, zeros, first, lasting)
 
 
 def collect(
@@ -114,7 +116,7 @@ def collect(
 ) -> tuple[Rollout, RolloutState, EpisodeSums]:
     """Runs a policy for `num_steps` steps in all copies; a copy starts a new episode when its episode ends.
 
-    The environment gets actions that are clipped to its Box in their dtype.
+    The environment gets actions that are clipped to its Box in their dtype, and whole numbers for an integer Box.
 
     Args:
         environment: One environment; it is vmapped.
@@ -153,20 +155,20 @@ def collect(
     keys.check(key)
     deterministic, num_envs = flag(deterministic, "deterministic"), state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
-    source = None if exploration is None or deterministic or not exploration.lasts else exploration
+    draw, source = sources(policy, None if deterministic else exploration)
     noise, lasting_key = None, noise_key
     if source is not None:
         noise_key, lasting_key = keys.split(noise_key)
-        _check_state(source, state, num_envs)
+        source.check_rows(state.exploration, num_envs)
     if source is None or uniform is not None:
         # Drawing all noise before the scan is cheaper than drawing it in each step.
-        noise = policy.noise(noise_key, (num_steps, num_envs))
+        noise = draw(noise_key, (num_steps, num_envs))
     recurrent = bool(jax.tree.leaves(state.carry))
     starts = state.first
     if environment.resets == "rollout" and num_steps >= _LONG:
         start_key, reset_key = keys.split(reset_key)
         starts = jax.vmap(partial(checked_reset, environment))(keys.split(start_key, num_envs))
-    bounds = spaces.bounds(spaces.action_box(environment.action_space))
+    bounds = spaces.bounds(box := spaces.action_box(environment.action_space))
 
     def step(indices: Array, starts: Any, carried: tuple[RolloutState, Array], inputs: tuple[Array, Array]) -> Any:
         (state, sums), (noise, t) = carried, inputs
@@ -174,12 +176,12 @@ def collect(
         drawn, lasting = noise, state.exploration
         if source is not None:
             lasting, drawn = source.step_rows(lasting, keys.fold_in(lasting_key, t), state.resets, indices)
-        draw = {"deterministic": True} if deterministic else {"noise": drawn}
-        act = policy.act(params, None, preprocess(state.observations), **draw, **recurrent_inputs)
+        chosen = {"deterministic": True} if deterministic else {"noise": drawn}
+        act = policy.act(params, None, preprocess(state.observations), **chosen, **recurrent_inputs)
         actions = act.actions
         if uniform is not None:
             actions = jnp.where(uniform, _uniform(policy, noise), actions)
-        actions = jnp.clip(actions, *like_actions(*bounds, actions))
+        actions = in_dtype(jnp.clip(actions, *like_actions(*bounds, actions)), box.dtype)
         stepped = jax.vmap(partial(checked_step, environment))(state.environment_states, state.observations, actions)
         done = stepped.terminated | stepped.truncated
 
@@ -194,10 +196,12 @@ def collect(
         states, observations = jax.lax.cond(anywhere(jnp.any(done)), reset, lambda ended: ended, after)
         taken = state.observations, act.outputs["raw_actions"], actions
         row = (*taken, stepped.reward, stepped.terminated, stepped.truncated, stepped.observation)
-        returns, lengths = state.returns + stepped.reward, state.lengths + 1.0
+        (returns, error), lengths = exact_sum(state.returns, stepped.reward), state.lengths + 1.0
+        lost = state.lost + error
         # Inside the loop the sums are kept for each environment, in a single kernel; environments are summed after it.
-        sums = sums + jnp.where(done, jnp.stack([jnp.ones_like(returns), returns, lengths]), 0.0)
-        running = jnp.where(done, 0.0, returns), jnp.where(done, 0.0, lengths)
+        ended = jnp.ones_like(returns), _whole(returns, lost), lengths
+        sums = sums + jnp.where(done, jnp.stack(ended), 0.0)
+        running = (jnp.where(done, 0.0, each) for each in (returns, lengths, lost))
         carry = act.outputs.get("carry", ())
         following = RolloutState(states, observations, done, carry, *running, exploration=lasting)
         return (following, sums), (row, state.carry)
@@ -222,6 +226,11 @@ def collect(
     return experience, last._replace(first=state.first), EpisodeSums(*jnp.sum(sums, axis=1))
 
 
+def _whole(returns: Array, lost: Array) -> Array:
+    """Returns with what rounding removed, which is NaN for an infinite return; a long episode loses digits without."""
+    return jnp.where(jnp.isfinite(returns), returns + lost, returns)
+
+
 def _check(environment: Any, policy: Any, exploration: Any) -> None:
     if not isinstance(environment, envs.Environment):
         found = type(environment).__name__
@@ -230,19 +239,11 @@ def _check(environment: Any, policy: Any, exploration: Any) -> None:
     checks.exploration(exploration)
 
 
-def _check_state(exploration: Any, state: RolloutState, num_envs: int) -> None:
-    expected = jax.eval_shape(lambda: exploration.init(jax.random.key(0), (num_envs,)))
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (expected, state.exploration)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"state: expected a state of the noise of shapes {shapes[0]}, got {shapes[1]}. Make it with "
-            f"start(environment, policy, key, {num_envs}, exploration)."
-        )
-
-
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
     """Actions uniform in the Box of the policy, made from standard normal noise by its distribution function."""
-    low, high = like_actions(*spaces.bounds(policy.spec.action_space), noise)
+    # Noise of gSDE may have an axis for the features.
+    noise = noise.reshape(noise.shape[0], -1, noise.shape[-1])[:, 0]
+    low, high = like_actions(*uniform_bounds(policy.spec.action_space), noise)
     share = jax.scipy.special.ndtr(noise)
     return jnp.clip(low * (1.0 - share) + high * share, low, high)
 
@@ -346,5 +347,4 @@ def first_episodes(
     first = start(environment, policy, start_key, episodes, exploration), jnp.ones(episodes, bool), *zeros
     first = varying(first, like=(params, key))
     _, running, returns, lost, lengths, actions, _ = jax.lax.while_loop(goes_on, step, first)
-    # A long episode would lose digits without the rounding errors, which are NaN for an infinite return.
-    return jnp.where(jnp.isfinite(returns), returns + lost, returns), lengths, running, actions
+    return _whole(returns, lost), lengths, running, actions

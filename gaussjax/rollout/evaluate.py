@@ -18,7 +18,7 @@ from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import first_episodes
-from gaussjax.rollout.host import EpisodeStatistics, Runner
+from gaussjax.rollout.host import EpisodeStatistics, Runner, sources
 from gaussjax.rollout.smoothness import smoothness
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def evaluate(
 
 
 def checked_sampling(episodes: Any, seed: Any, timeout: Any, deterministic: bool, exploration: Any) -> tuple[bool, Any]:
-    """`deterministic`, and the source of noise if it lasts; raises for options that `evaluate` refuses."""
+    """`deterministic` and the source of noise; raises for options that `evaluate` refuses."""
     count(episodes, "episodes")
     if count(seed, "seed", 0) >= 2**63:
         raise ValueError(f"seed: expected less than 2**63, got {seed}. Choose a smaller number.")
@@ -118,7 +118,7 @@ def checked_sampling(episodes: Any, seed: Any, timeout: Any, deterministic: bool
     deterministic = flag(deterministic, "deterministic")
     if exploration is not None and deterministic:
         raise ValueError("exploration: expected None for deterministic actions. Set deterministic=False to sample.")
-    return deterministic, exploration if exploration is not None and exploration.lasts else None
+    return deterministic, exploration
 
 
 class Step(NamedTuple):
@@ -189,7 +189,7 @@ def acting(
     normalizer, key = statistics_for(policy, normalizer), keys.from_seed(seed)
     carry = policy.initial_carry((episodes,))
     carry, lasting = carry if jax.tree.leaves(carry) else None, ()
-    if sampling[1] is not None:
+    if sampling[1] is not None and sampling[1].lasts:
         # The first step is a reset, which draws new noise.
         lasting = sampling[1].init(jax.random.key(0), (episodes,))
 
@@ -214,6 +214,7 @@ def _episodes(
 def _actions(policy: Policy, space: spaces.Space, deterministic: bool, exploration: Any) -> Callable[..., Any]:
     # A policy may have been trained on flat vectors of observations that are no array.
     flat = not isinstance(space, spaces.Box) and isinstance(policy.spec.observation_space, spaces.Box)
+    draw, source = sources(policy, exploration)
 
     @jax.jit
     def act(
@@ -232,8 +233,11 @@ def _actions(policy: Policy, space: spaces.Space, deterministic: bool, explorati
         # The policy needs no resets, because only the first episode of each environment counts.
         noise = None
         if exploration is not None:
-            rows = jnp.arange(jax.tree.leaves(lasting)[0].shape[0])
-            lasting, noise = exploration.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
+            rows = jnp.arange(jax.tree.leaves(observations)[0].shape[0])
+            if source is None:
+                noise = draw(key, rows.shape)
+            else:
+                lasting, noise = source.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
             key = None
         output = policy.act(params, key, observations, deterministic=deterministic, carry=carry, noise=noise)
         return output.actions, output.outputs.get("carry"), lasting

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -14,6 +15,7 @@ from gaussjax.core.arrays import inwards_once
 from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded, named, wrong_shape
+from gaussjax.policy import Policy
 from gaussjax.rollout.smoothness import Smoothness
 from gaussjax.spaces.arrays import storage
 
@@ -112,7 +114,7 @@ class Runner:
         self.observations = storage(environments.single_observation_space)
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
-        self._dtype = np.dtype(getattr(actions, "dtype", "float32"))
+        self._dtype = getattr(actions, "dtype", "float32")
         self.timeout: float | None = None
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
@@ -137,12 +139,7 @@ class Runner:
         """
         if self._bounds is None:
             return np.asarray(actions)
-        actions = clipped(*self._bounds, actions)
-        return (
-            np.rint(actions)
-            if self._dtype.kind in "biu"
-            else actions.astype(self._dtype, copy=False).astype(actions.dtype, copy=False)
-        )
+        return in_dtype(clipped(*self._bounds, actions), self._dtype)
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True
@@ -226,6 +223,46 @@ def clipped(low: np.ndarray, high: np.ndarray, actions: Any) -> np.ndarray:
     actions = np.asarray(actions)
     actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
     return np.clip(actions, *inwards_once(low, high, actions.dtype))
+
+
+def in_dtype(actions: Any, dtype: str) -> Any:
+    """Actions of NumPy or JAX rounded to numbers of the dtype of their Box, to the nearest integers for integers."""
+    kind = jnp.dtype(dtype)
+    if kind.kind in "biu":
+        return actions.round()
+    if kind.itemsize >= actions.dtype.itemsize:
+        return actions
+    if isinstance(actions, jax.Array):
+        # XLA may leave out a conversion to a narrower dtype and back.
+        return jax.lax.reduce_precision(actions, jnp.finfo(kind).nexp, jnp.finfo(kind).nmant)
+    return actions.astype(kind).astype(actions.dtype)
+
+
+def uniform_bounds(action_space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds between which numbers are drawn for uniform actions, which are then clipped and rounded to the Box.
+
+    Those of an integer Box are wider by a half, so that its first and last integers are as likely as the others.
+    """
+    box = spaces.action_box(action_space)
+    low, high = spaces.bounds(box)
+    wider = 0.5 if jnp.dtype(box.dtype).kind in "biu" else 0.0
+    return low - wider, high + wider
+
+
+def sources(policy: Policy, exploration: Any) -> tuple[Callable[..., Any], Any]:
+    """The parts of a source of noise that a loop uses in JAX: what draws independent noise, and what lasts.
+
+    Args:
+        policy: The policy that takes the noise.
+        exploration: A `gaussjax.exploration.Exploration`, or None for white noise.
+
+    Returns:
+        A function `(key, batch_shape) -> noise` for noise whose steps are independent; and the source, or None if its
+        noise does not last.
+    """
+    if exploration is None or exploration.lasts:
+        return policy.noise, exploration
+    return exploration.draw, None
 
 
 def copied(observations: Any, stored: Any) -> Any:

@@ -17,7 +17,7 @@ from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.evaluate import acting, checked_sampling, first_steps
-from gaussjax.rollout.host import Runner, clipped, copied
+from gaussjax.rollout.host import Runner, clipped, copied, in_dtype, uniform_bounds
 from gaussjax.spaces.arrays import storage
 
 
@@ -123,7 +123,7 @@ def _recorded(
 
 def _uniform(action_space: Any, episodes: int, seed: int) -> Any:
     """Uniform actions as a function `(number of the step, observations) -> actions`."""
-    low, high = spaces.bounds(action_space)
+    low, high = uniform_bounds(action_space)
     if not (np.isfinite(low) & np.isfinite(high)).all():
         raise ValueError(
             f"environment: expected a Box with finite bounds for uniform actions, got {quoted(action_space)}. Record a "
@@ -159,9 +159,9 @@ def _compiled(environment: envs.Environment, episodes: int) -> Any:
         running = running & ~(flags[0] | flags[1])
         return after, rewards, *flags, after, None
 
-    bounds = spaces.bounds(environment.action_space)
+    box = spaces.action_box(environment.action_space)
 
     def clip(actions: np.ndarray) -> np.ndarray:
-        return clipped(*bounds, actions.astype(np.float32))
+        return in_dtype(clipped(*spaces.bounds(box), actions.astype(np.float32)), box.dtype)
 
     return SimpleNamespace(reset=reset, step=step, clip=clip)

@@ -79,7 +79,7 @@ class Discrete:
         start: Lowest value.
 
     Raises:
-        ValueError: n is below 1.
+        ValueError: n is below 1, or a value of the space needs more than 32 bits.
         TypeError: n or start is not an integer.
 
     Example:
@@ -95,6 +95,11 @@ class Discrete:
         for name in ("n", "start"):
             refuse_traced(getattr(self, name), name, "Discrete")
         fill(self, n=count(self.n, "n"), start=integer(self.start, "start"))
+        if not -(2**31) <= self.start <= 2**31 - self.n:
+            raise ValueError(
+                f"start: expected values from -2**31 to 2**31 - 1, got {self.n} values from {self.start} on. JAX keeps "
+                f"integers in 32 bits: wrap the environment so that they start at 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -275,12 +280,22 @@ def _compact(bound: Any, shape: tuple[int, ...], name: str) -> float | tuple[flo
         raise ValueError(f"space: expected {name} as one number or of shape {shape}, got ragged lists.") from error
     if values.dtype.kind not in "biu" and values.dtype not in FLOATING:
         raise TypeError(f"{name}: expected real numbers, got {values.dtype}. Convert them first, with np.asarray.")
-    values = values.astype(np.float64)
+    values = _inwards(values, name == "low")
     if values.ndim and values.shape not in (shape, (math.prod(shape),)):
         raise ValueError(f"space: expected {name} as one number or of shape {shape}, got shape {values.shape}.")
     if values.size and np.all(values == values.flat[0]):
         return float(values.flat[0])
     return tuple(float(value) for value in values.flat)
+
+
+def _inwards(bound: np.ndarray, is_low: bool) -> np.ndarray:
+    """Converts a bound to float64. An integer of 64 bits that rounding would move outwards is rounded inwards."""
+    rounded = bound.astype(np.float64)
+    if bound.dtype.kind not in "iu" or not (np.abs(rounded) >= 2.0**53).any():
+        return rounded
+    # Python compares floats with integers exactly.
+    low, high = (x.astype(object) for x in ((rounded, bound) if is_low else (bound, rounded)))
+    return np.where(low < high, np.nextafter(rounded, math.inf if is_low else -math.inf), rounded)
 
 
 def _real(dtype: Any) -> str:

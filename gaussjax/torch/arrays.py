@@ -120,6 +120,12 @@ def _expm1(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x.abs() < 1.0, 2.0 * torch.exp(near) * torch.sinh(near), torch.exp(x) - 1.0)
 
 
+def _to_int64(x: torch.Tensor) -> torch.Tensor:
+    # As in JAX, an integer beyond the dtype becomes its limit. torch wraps it around.
+    integers = x.long()
+    return torch.where(integers < 0, torch.iinfo(torch.int64).max, integers) if x.dtype is torch.uint64 else integers
+
+
 def _fori_loop(start: int, stop: int, step: Callable[[int, Any], Any], value: Any) -> Any:
     for i in range(start, stop):
         value = step(i, value)
@@ -163,7 +169,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "stop_gradient": torch.Tensor.detach,
     "strictly_lower": _strictly_lower,
     "to_float32": torch.Tensor.float,
-    "to_int32": torch.Tensor.long,
+    "to_int32": _to_int64,
     "unless_all": lambda mask, function, value: function(),
 }
 

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gaussjax import envs, exploration, networks, normalize, spaces
-from gaussjax.core.arrays import like_actions
 from gaussjax.core.choices import choose
 from gaussjax.core.compiled import Compiled
 from gaussjax.networks.actor_critic import statistics_for
@@ -162,7 +161,7 @@ def check_exploration(options: Any) -> None:
 
 
 def exploration_for(options: Any, policy: Policy, given: exploration.Exploration | None) -> Any:
-    """The source of noise that lasts: `given`, or the source that the options name; None for white noise."""
+    """The source of noise: `given`, or the source that the options name; None for white noise by name."""
     named = (options.exploration, options.hold) != ("white", None)
     if given is not None:
         check_argument("exploration", given, exploration.Exploration, "Make one with gaussjax.exploration.held.")
@@ -173,7 +172,7 @@ def exploration_for(options: Any, policy: Policy, given: exploration.Exploration
     elif named:
         held = options.hold is not None
         given = exploration.held(policy, options.hold) if held else exploration.colored(policy, options.beta or 1.0)
-    return given if given is not None and given.lasts else None
+    return given
 
 
 def check_memory(policy: Any, config: Any) -> None:
@@ -241,6 +240,13 @@ def policy_for(
     if not isinstance(policy.noise, Compiled):
         raise TypeError("policy: expected a policy of JAX, got one of torch. Make it with gaussjax.gaussian.")
     check_reduction(policy)
+    options = dict(policy.spec.options)
+    if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
+        raise ValueError(
+            'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
+            '"density". The density at the bound is not the probability of a clipped action, so the gradient would '
+            'be biased. Make the policy with clipped_log_prob="unclipped".'
+        )
     return policy
 
 
@@ -303,27 +309,6 @@ def first_statistics(observations: Any) -> normalize.Normalizer:
 def normalized(config: Any, statistics: normalize.Normalizer, observations: Any) -> Any:
     """Observations for the policy and the critics, normalized if `config.normalize_observations` is true."""
     return normalize.apply(statistics, observations) if config.normalize_observations else observations
-
-
-def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
-    """Fraction of action components at a bound of the Box, before or after the clip to the Box; from 0 to 1.
-
-    Actions of a squashed policy never reach a bound, so components closer to it than 1% of half the Box's width
-    count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
-    """
-    low, high = spaces.bounds(policy.spec.action_space)
-    margin = policy.kind.saturation_margin * np.nan_to_num(0.5 * high - 0.5 * low, posinf=0.0)
-    low, high = like_actions(low + margin, high - margin, actions)
-    return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
-
-
-def log_std_clipped(policy: Policy, log_std: Float[Array, "*batch act"]) -> Float[Array, ""]:
-    """Fraction of clipped log standard deviations at `min_log_std` or `max_log_std`, where their gradient is 0."""
-    options = dict(policy.spec.options)
-    if not options.get("clip_log_std"):
-        return jnp.zeros(())
-    clipped = (log_std <= options["min_log_std"]) | (log_std >= options["max_log_std"])
-    return jnp.mean(clipped, dtype=jnp.float32)
 
 
 def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

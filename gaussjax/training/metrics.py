@@ -1,4 +1,4 @@
-"""Metrics of a step of a training: those of its episodes, and means over nothing."""
+"""Metrics of a step of a training: those of its episodes and its actions, and means over nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
+from gaussjax import spaces
+from gaussjax.core.arrays import like_actions
+from gaussjax.policy import Policy
 from gaussjax.rollout.compiled import EpisodeSums
 
 # Number of episodes that the metric `recent_return` averages at least, once there are as many.
@@ -60,6 +64,27 @@ def episode_metrics(ended: EpisodeSums, recent: EpisodeSums) -> tuple[EpisodeSum
         "recent_return": returns / xp.maximum(counts, 1.0),
         "recent_episodes": counts,
     }
+
+
+def saturation(policy: Policy, actions: Float[Array, "*batch act"]) -> Float[Array, ""]:
+    """Fraction of action components at a bound of the Box, before or after the clip to the Box; from 0 to 1.
+
+    Actions of a squashed policy never reach a bound, so components closer to it than 1% of half the Box's width
+    count as well (`policy.kind.saturation_margin`). No component counts at an infinite bound.
+    """
+    low, high = spaces.bounds(policy.spec.action_space)
+    margin = policy.kind.saturation_margin * np.nan_to_num(0.5 * high - 0.5 * low, posinf=0.0)
+    low, high = like_actions(low + margin, high - margin, actions)
+    return jnp.mean((actions <= low) | (actions >= high), dtype=jnp.float32)
+
+
+def log_std_clipped(policy: Policy, log_std: Float[Array, "*batch act"]) -> Float[Array, ""]:
+    """Fraction of clipped log standard deviations at `min_log_std` or `max_log_std`, where their gradient is 0."""
+    options = dict(policy.spec.options)
+    if not options.get("clip_log_std"):
+        return jnp.zeros(())
+    clipped = (log_std <= options["min_log_std"]) | (log_std >= options["max_log_std"])
+    return jnp.mean(clipped, dtype=jnp.float32)
 
 
 def host_metrics(

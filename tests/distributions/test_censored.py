@@ -137,6 +137,34 @@ def test_divergence_far_from_the_box_and_of_bounds_that_one_never_reaches(fields
     assert found["float32"] == pytest.approx(found["float64"], rel=3e-6)
 
 
+@pytest.mark.parametrize(
+    ("mean", "log_std", "low", "high"),
+    # Boxes far below the standard deviation, a narrow one far from zero, a mean on a bound, and a mean beyond it.
+    [(1.0, 5.0, -0.125, 0.125), (30.0, 5.0, 1.0, 1.0 + 2.0**-16), (1.0, -12.0, -1.0, 1.0), (-30.0, 1.0, 0.0, math.inf)],
+)
+def test_moments_keep_their_digits_in_any_box(mean: float, log_std: float, low: float, high: float) -> None:
+    def expected(fields: np.ndarray) -> np.ndarray:
+        normal = scipy.stats.norm(fields[0], np.exp(fields[1]))
+        near = np.clip(normal.mean() + normal.std() * np.array([-12.0, 12.0]), low, min(high, 9.0))
+        middles, step = np.linspace(*near, 200_001)[1:] - (near[1] - near[0]) / 4e5, (near[1] - near[0]) / 2e5
+        weights = np.append(step * normal.pdf(middles), [normal.cdf(low), normal.sf(high)])
+        # Distances from the median have more digits than the values.
+        away = np.append(middles, [low, min(high, 9.0)]) - median
+        center = weights @ away
+        return np.array([center, np.sqrt(weights @ (away - center) ** 2)])
+
+    def found(fields: jax.Array) -> jax.Array:
+        one = CensoredGaussian(fields[:1], fields[1:], low, high)
+        return jnp.concatenate([one.mean() - median, one.stddev()])
+
+    fields, median, unit = np.array([mean, log_std]), np.clip(mean, low, high), min(high - low, 1.0)
+    values, slopes = found(jnp.float32(fields)), jax.jacobian(found)(jnp.float32(fields))
+    np.testing.assert_allclose(values, expected(fields), rtol=2e-5, atol=1e-7)
+    steps = np.diag([1e-4 * np.exp(log_std), 1e-4])
+    differences = [(expected(fields + step) - expected(fields - step)) / (2.0 * step.sum()) for step in steps]
+    np.testing.assert_allclose(slopes, np.transpose(differences), rtol=1e-4, atol=1e-6 * unit)
+
+
 @pytest.mark.parametrize("sides", [(1.0, -1.0), (math.nan, 1.0), (0.0, math.nan), (math.inf, math.inf)])
 def test_bounds_without_a_number_between_them_are_refused(sides: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"low, high: expected low <= high .* in the dimensions \[1\]"):

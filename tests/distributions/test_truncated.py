@@ -106,6 +106,14 @@ def test_samples_lie_inside_and_have_the_distribution(mean: float, high: float, 
     assert scipy.stats.kstest(samples[:100_000].astype(np.float64), expected.cdf).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tails_of_a_narrow_policy_have_finite_logarithms(dtype: str) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        one = TruncatedGaussian(jnp.zeros(1, dtype), jnp.full(1, -20.0, dtype), -np.inf, 1.0)
+        for scores in (one.log_cdf(jnp.full(1, -0.25, dtype)), one.log_survival(jnp.full(1, 0.25, dtype))):
+            np.testing.assert_allclose(scores, -0.5 * (0.25 * np.exp(20.0)) ** 2, rtol=1e-5)
+
+
 def test_noise_of_any_size_keeps_its_digits() -> None:
     one = TruncatedGaussian(jnp.zeros(1), jnp.zeros(1), -2.0, np.inf)
     noise = np.float32([[-40.0], [-13.0], [-6.0], [6.0], [13.0], [40.0]])

@@ -174,6 +174,11 @@ def test_unknown_and_unfit_inputs_are_refused():
         act(x=np.zeros((2, 4), int))
     with pytest.raises(TypeError, match=r"^x: expected integers, got float64\. Use array\.astype"):
         act(x=np.array([[2.9, 3.0, 4.0]]))
+    with pytest.raises(ValueError, match=r"^x: expected numbers of int32, got 2 to 4294967297\. Clip them"):
+        act(x=np.array([[2, 3, 2**32 + 1]]))
+    for wrong in (np.array([["2", "3", "4"]]), np.ones((1, 3), complex), np.ma.ones((1, 3)), [[None] * 3]):
+        with pytest.raises(TypeError, match=r"^x: expected real numbers, got "):
+            act(x=wrong)
 
 
 def test_operation_without_a_counterpart_is_named():

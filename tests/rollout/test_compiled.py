@@ -239,18 +239,64 @@ def test_a_carry_is_zeroed_at_each_episode_and_recorded():
     np.testing.assert_allclose(mean, jnp.stack(stepwise), atol=1e-6)
 
 
-@pytest.mark.without("jax_enable_x64")
-def test_the_environment_gets_and_the_rollout_holds_actions_of_the_box():
-    box = gymnasium.spaces.Box(-0.7, 0.1, (1,), np.float64)
+@pytest.mark.parametrize("num_steps", [1, 100])
+def test_the_return_of_a_long_training_episode_keeps_its_digits(policy, num_steps):
+    counter = jax_probes.counter(length=20_000)
+    environment = counter._replace(step=lambda *given: counter.step(*given)._replace(reward=jnp.float32(0.1)))
+    arguments = environment, policy, policy.init(jax.random.key(0)), plain
+
+    def collect(state, key):
+        return rollout.compiled.collect(*arguments, state, key, num_steps)[1:]
+
+    state = rollout.compiled.start(environment, policy, jax.random.key(1), 2)
+    keys = jax.random.split(jax.random.key(0), 20_000 // num_steps)
+    state, ended = jax.jit(lambda state: jax.lax.scan(collect, state, keys))(state)
+    # A sum in float32 is 0.02% smaller.
+    np.testing.assert_allclose(ended.returns[-1], 2 * 20_000 * np.float64(np.float32(0.1)), rtol=1e-7)
+    assert ended.count.sum() == 2
+    np.testing.assert_array_equal([state.returns, state.lost, state.lengths], np.zeros((3, 2)))
+
+
+def returning(box):
+    """An environment that returns its actions as rewards."""
 
     def step(state, action):
         return envs.Step(action, action, action[0], jnp.asarray(False), jnp.asarray(False))
 
-    environment = envs.Environment(lambda key: (jnp.zeros(1), jnp.zeros(1)), step, jax_probes.UNIT, box)
+    return envs.Environment(lambda key: (jnp.zeros(1), jnp.zeros(1)), step, jax_probes.UNIT, box)
+
+
+@pytest.mark.parametrize(("dtype", "high"), [("int8", 7.0), ("uint16", 9.0), ("float16", 0.1)])
+def test_the_environment_gets_numbers_of_the_dtype_of_the_box(dtype, high):
+    environment = returning(gymnasium.spaces.Box(0, high, (1,), dtype))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,), initial_log_std=2.0), 1, environment.action_space)
+    params, state = policies.random_params(policy), rollout.compiled.start(environment, policy, jax.random.key(0), 9)
+    rows, _, _ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(1), 9)
+    recorded = rollout.record(policy, params, environment, episodes=9, max_steps=9, deterministic=False)
+    found = [(rows.rewards, rows.actions), *((each["rewards"], each["actions"]) for each in recorded)]
+    rewards, actions = (np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*found, strict=True))
+    np.testing.assert_array_equal(rewards, actions)
+    np.testing.assert_array_equal(actions, actions.astype(dtype))
+    assert len(np.unique(actions)) > 2
+    near = np.clip(rows.raw_actions, 0.0, environment.action_space.high)
+    np.testing.assert_array_equal(rows.actions, near.round() if dtype != "float16" else near.astype("float16"))
+
+
+def test_uniform_actions_of_an_integer_box_have_all_integers_alike():
+    environment = returning(gymnasium.spaces.Box(0, 2, (1,), np.uint8))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((4,)), 1, environment.action_space)
+    params, state = policies.random_params(policy), rollout.compiled.start(environment, policy, jax.random.key(0), 100)
+    rows, *_ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(1), 9, uniform=True)
+    assert stats.chisquare(np.unique(rows.actions, return_counts=True)[1]).pvalue > 1e-3
+
+
+@pytest.mark.without("jax_enable_x64")
+def test_the_environment_gets_and_the_rollout_holds_actions_of_the_box():
+    box = gymnasium.spaces.Box(-0.7, 0.1, (1,), np.float64)
+    environment = returning(box)
     policy = gaussjax.gaussian(gaussjax.networks.MLP((4,), initial_log_std=2.0), 1, box)
     params, state = policies.random_params(policy), rollout.compiled.start(environment, policy, jax.random.key(0), 9)
     experience, _, _ = rollout.compiled.collect(environment, policy, params, plain, state, jax.random.key(1), 9)
-    # The environment returns its actions as rewards.
     np.testing.assert_array_equal(experience.rewards, experience.actions[..., 0])
     for side, bound in ((experience.actions.min(), -0.7), (experience.actions.max(), 0.1)):
         assert box.contains(np.array([side], np.float32))

@@ -4,6 +4,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 import gaussjax
 from gaussjax import data, envs, normalize, rollout
@@ -111,6 +112,15 @@ def test_uniform_actions_fill_the_box():
     # The standard deviation of a mean of 2000 uniform numbers from -2 to 2 is 2 / sqrt(3 · 2000) = 0.026.
     assert abs(actions.mean()) < 0.13
     np.testing.assert_allclose(actions.std(), 2.0 / np.sqrt(3.0), rtol=0.05)
+
+
+def test_uniform_actions_of_an_integer_box_have_all_integers_alike():
+    box = gymnasium.spaces.Box(-1, 2, (1,), np.int32)
+    environment = envs.make("Pendulum-v1", backend="jax")._replace(action_space=box)
+    actions = np.concatenate([each["actions"] for each in rollout.record(None, None, environment, episodes=20)])
+    counts = np.unique(actions, return_counts=True)[1]
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert len(counts) == 4
 
 
 @pytest.mark.without("jax_enable_x64")

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces as gym
 
-import gaussjax
+import gaussjax.torch
 from gaussjax import spaces
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space, from_dict
 
@@ -126,6 +127,19 @@ def test_zeros_are_elements(pair, batch_shape):
     assert jax.eval_shape(flat).shape == (*batch_shape, spaces.size(ours))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_bounds_of_64_bits_are_rounded_inwards(dtype):
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    for low, high in [(least, most), (most // 2 - 1, most // 2 + 1), (least + 1, 2**53 + 1)]:
+        low_float, high_float = spaces.bounds(gym.Box(low, high, (2,), dtype))
+        assert low <= int(low_float[0]) <= int(high_float[0]) <= high
+        # The nearest such numbers.
+        assert int(np.floor(np.nextafter(low_float[0], -np.inf))) < low
+        assert int(np.ceil(np.nextafter(high_float[0], np.inf))) > high
+    corners = Box(np.array([2**53 + 1, -(2**53) - 1, 7]), np.array([2**53 + 3, 2**53 + 1, 8]), (3,))
+    assert (corners.low, corners.high) == ((2.0**53 + 2, -(2.0**53), 7.0), (2.0**53 + 2, 2.0**53, 8.0))
+
+
 def test_bounds_are_flat_and_infinite_where_the_box_is_open():
     low, high = spaces.bounds(SPACES["half open"][1])
     np.testing.assert_array_equal(low, [-np.inf, 0.0])
@@ -169,6 +183,8 @@ REFUSED = {
     "TypeError: got OneOf": lambda: as_space(gym.OneOf((gym.Discrete(2), gym.Box(0, 1, (2,))))),
     "TypeError: a shape, got OneOf": lambda: spaces.size(gym.Tuple((gym.OneOf((gym.Discrete(2),)),))),
     "TypeError: start: expected an integer, got True": lambda: Discrete(2, True),
+    "ValueError: start: expected values from -2\\*\\*31": lambda: Discrete(2, 2**31 - 1),
+    "ValueError: got 5 values from -1099511627776 on": lambda: as_space(gym.Discrete(5, start=-(2**40))),
     "ValueError: names that differ, got \\['a', 'a'\\]": lambda: Dict((("a", Discrete(2)), ("a", Discrete(3)))),
     "ValueError: got low \\[inf\\] .* A finite number has to lie between them": lambda: Box(INF, INF, (2,)),
     "TypeError: Pass the observation_space or the action_space of": lambda: as_space(gymnasium.make("Pendulum-v1")),
@@ -272,10 +288,10 @@ def test_integers_of_every_dtype_are_one_hot(dtype, library, x64):
     np.testing.assert_array_equal(spaces.flatten(Discrete(3, start=-2), x[1]), np.eye(3)[[2, 2]])
 
 
-@pytest.mark.parametrize("number", [2**32 - 1, 2**32 + 1, 2**63])
+@pytest.mark.parametrize("number", [2**32 - 1, 2**32 + 1, 2**63, 2**64 - 1])
 def test_an_integer_beyond_32_bits_is_no_element(number, x64):
-    for library in (np.asarray, jnp.asarray):
-        assert not np.any(spaces.flatten(Discrete(4, start=-2), library(np.array([number], np.uint64))))
+    for library in (np.asarray, jnp.asarray, torch.tensor):
+        assert not np.asarray(spaces.flatten(Discrete(4, start=-2), library(np.array([number], np.uint64)))).any()
 
 
 def test_an_integer_that_is_no_element_becomes_zeros():

@@ -14,8 +14,8 @@ from gaussjax.data import Episodes
 from gaussjax.rollout.compiled import EpisodeSums
 from gaussjax.torch import policy as torch_policy
 from gaussjax.training import bc, ppo, replay, sac
-from gaussjax.training.algorithm import counted, environment_seed, log_std_clipped, saturation
-from gaussjax.training.metrics import RECENT, episode_metrics
+from gaussjax.training.algorithm import counted, environment_seed
+from gaussjax.training.metrics import RECENT, episode_metrics, log_std_clipped, saturation
 from tests.training import jax_probes
 
 BOX = jax_probes.UNIT
@@ -73,11 +73,14 @@ def test_both_shapes_of_a_sum_train_alike(name):
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6), *states)
 
 
-def test_ppo_refuses_the_density_of_clipped_actions():
-    clipped = {"clip_actions": True, "clipped_log_prob": "density"}
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_the_density_of_clipped_actions_is_refused(name):
+    actor = gaussjax.networks.MLP((4,))
+    network = gaussjax.networks.ActorCritic(actor) if name == "ppo" else actor
+    make = functools.partial(gaussjax.gaussian, network, 1, BOX, clip_actions=True)
     with pytest.raises(ValueError, match="the gradient would be biased"):
-        LOOPS["ppo"](policy_of("ppo", **clipped))
-    LOOPS["ppo"](policy_of("ppo", **clipped | {"clipped_log_prob": "censored"}))
+        LOOPS[name](make(clipped_log_prob="density"))
+    LOOPS[name](make(clipped_log_prob="censored"))
 
 
 def test_a_policy_without_a_value_is_refused_by_ppo():

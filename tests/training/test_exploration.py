@@ -99,6 +99,45 @@ def same(one, two):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("lasts", [False, True])
+@pytest.mark.parametrize("place", ["collect", "record", "ppo", pytest.param("sac", marks=pytest.mark.slow)])
+def test_a_source_of_ones_own_is_used_whether_its_noise_lasts_or_not(place, lasts):
+    environment, module = jax_probes.counter(LENGTH), sac if place == "sac" else ppo
+    config = module.Config(**(SAC if module is sac else PPO))
+    policy = module.make_policy(environment.observation_space, environment.action_space, config)
+
+    def step(state, key, resets):
+        return state, jnp.sign(policy.noise(key, resets.shape))
+
+    source = exploration.Exploration(lambda key, batch_shape=(): (), step, lasts)
+    params, found = policy.init(jax.random.key(0)), []
+    if place == "collect":
+        state = rollout.compiled.start(environment, policy, jax.random.key(1), 3, source)
+        arguments = environment, policy, params, lambda observations: observations, state, jax.random.key(2), 10
+        rows, _, _ = rollout.compiled.collect(*arguments, exploration=source)
+        found.append((rows.observations, rows.actions))
+    elif place == "record":
+        with probes.registered(lambda: probes.Counter(LENGTH)) as name:
+            for each in (environment, name):
+                played = rollout.record(policy, params, each, deterministic=False, exploration=source, episodes=3)
+                found += [(episode["observations"][:-1], episode["actions"]) for episode in played]
+    else:
+        environments = probes.vector(lambda: probes.Counter(LENGTH), 3)
+        loop = module.make(environments, config, policy, exploration=source)
+        seen, taken = [], loop.runner.step
+        loop.runner.step = lambda actions, **options: (seen.append(actions), taken(actions, **options))[1]
+        state = loop.init(jax.random.key(0))
+        params = jax.tree.map(np.array, state.params if module is ppo else state.learner.actor)
+        loop.step(state)
+        environments.close()
+        observations = np.tile((np.arange(10) % LENGTH)[:, None, None], (1, 3, 1))
+        # The first action of SAC is uniform.
+        found.append((observations[1:], np.stack(seen)[1:]))
+    noise = np.concatenate([noise_of(policy, params, *pair).ravel() for pair in found])
+    np.testing.assert_allclose(np.abs(noise), np.ones(noise.size), atol=1e-3)
+    assert {-1.0, 1.0} == set(np.sign(noise))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [ppo, sac], ids=["ppo", "sac"])
 def test_white_noise_by_name_and_as_a_source_is_the_default(module):

@@ -16,9 +16,10 @@ from gaussjax.core.compiled import where
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
-from gaussjax.training.algorithm import log_std_clipped, normalized, promoting, without_axis
+from gaussjax.training.algorithm import normalized, promoting, without_axis
 from gaussjax.training.bc.config import Config, Learner
 from gaussjax.training.bc.samples import Samples, shifted
+from gaussjax.training.metrics import log_std_clipped
 
 Evaluate = Callable[[Params, normalize.Normalizer, Samples], tuple[Array, dict[str, Array]]]
 """Function `(params, statistics, samples) -> (loss, metrics)`; metrics are means over the rows with a weight."""

@@ -15,12 +15,13 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gaussjax import envs, files, normalize, rollout, spaces
+from gaussjax import envs, files, normalize, rollout
 from gaussjax.core.compiled import varying
 from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
+from gaussjax.rollout.host import sources
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -95,13 +96,6 @@ def make(
     policy = policy_for(environments, config, policy, Config, make_policy)
     check_spaces(environments, policy)
     config = without_pixels(config, policy)
-    options = dict(policy.spec.options)
-    if options.get("clip_actions") and options.get("clipped_log_prob") == "density":
-        raise ValueError(
-            'policy: expected clipped_log_prob="unclipped" or "censored" of a policy that clips its actions, got '
-            '"density". The density at the bound is not the probability of a clipped action, so the gradient would '
-            'be biased. Make the policy with clipped_log_prob="unclipped".'
-        )
     rows, name = config.batch_size, "batch_size"
     if jax.tree.leaves(jax.eval_shape(policy.initial_carry)):
         config.check_sequences()
@@ -157,7 +151,7 @@ def _make_host(
     count = share.stop - share.start
     check_num_envs(environments, config.num_envs, count)
     runner = rollout.Runner(environments)
-    num_actions = spaces.size(policy.spec.action_space)
+    draw_noise, exploration = sources(policy, exploration)
     optimizer = make_optimizer(config)
     learn = make_update(policy, optimizer, config, mesh, start)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))
@@ -188,7 +182,7 @@ def _make_host(
         key, noise_key = jax.random.split(key)
         if exploration is not None:
             return key, parallel.whole(noise_key, mesh)
-        return key, keys.standard_normal(noise_key, (config.num_steps, config.num_envs, num_actions))
+        return key, draw_noise(noise_key, (config.num_steps, config.num_envs))
 
     @jax.jit
     def act(

@@ -19,7 +19,8 @@ from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.random.permutation import permutation
 from gaussjax.training import losses, parallel
-from gaussjax.training.algorithm import LAST_STEP, log_std_clipped, promoting, saturation
+from gaussjax.training.algorithm import LAST_STEP, promoting
+from gaussjax.training.metrics import log_std_clipped, saturation
 from gaussjax.training.ppo.config import Config, Hyperparameters, State
 from gaussjax.training.ppo.initial import Start, critic_mask
 from gaussjax.training.ppo.samples import Samples, make_prepare, memory, scored

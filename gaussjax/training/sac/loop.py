@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaussjax import envs, normalize, rollout, spaces
+from gaussjax import envs, normalize, rollout
 from gaussjax.core.arrays import inwards
 from gaussjax.core.compiled import varying
 from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
+from gaussjax.rollout.host import sources, uniform_bounds
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -57,7 +58,8 @@ def make(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: The number of environments differs from `config.num_envs`, a bound of the actions is
-            infinite, or the policy has other spaces than the environments or does not sum its log-densities.
+            infinite, or the policy has other spaces than the environments, does not sum its log-densities, or scores
+            clipped actions with the wrong density.
 
     Example:
         >>> import jax
@@ -74,8 +76,8 @@ def make(
     """
     policy = policy_for(environments, config, policy, Config, make_policy)
     make_loop = _make_compiled if isinstance(environments, envs.Environment) else _make_host
-    lasting = exploration_for(config, policy, exploration)
-    loop = make_loop(environments, without_pixels(config, policy), policy, lasting)
+    source = exploration_for(config, policy, exploration)
+    loop = make_loop(environments, without_pixels(config, policy), policy, source)
     # The error of `make_loop` about an infinite bound says more.
     check_spaces(environments, policy)
     return loop
@@ -86,7 +88,8 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
-    low, high = inwards(*spaces.bounds(policy.spec.action_space), np.dtype("float32"))
+    draw_noise, exploration = sources(policy, exploration)
+    low, high = inwards(*uniform_bounds(policy.spec.action_space), np.dtype("float32"))
 
     @jax.jit
     def begin(key: Array) -> tuple[State, Array]:
@@ -123,7 +126,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
     ) -> tuple[Array, Any]:
         observations = normalized(config, statistics, observations)
         if exploration is None:
-            return policy.act(params, key, observations).actions, lasting
+            return policy.act(params, None, observations, noise=draw_noise(key, (config.num_envs,))).actions, lasting
         lasting, noise = exploration.step_rows(lasting, key, resets, jnp.arange(config.num_envs))
         return policy.act(params, None, observations, noise=noise).actions, lasting
 

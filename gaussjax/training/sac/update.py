@@ -21,13 +21,12 @@ from gaussjax.random import keys
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     first_statistics,
-    log_std_clipped,
     normalized,
     observation_keys,
     promoting,
-    saturation,
     without_axis,
 )
+from gaussjax.training.metrics import log_std_clipped, saturation
 from gaussjax.training.sac.config import Config, Learner, State, Transition
 
 # Metrics of a gradient step; `skipped` counts steps not taken because a loss or gradient was not finite.
