@@ -276,6 +276,9 @@ def initial_log_std(network: Any, min_log_std: float = -math.inf, max_log_std: f
     if not isinstance(start, (int, float, np.number, np.ndarray, jax.Array)):
         return
     log_std, after = start, ""
+    if getattr(network, "std", None) == "gsde":
+        # Each feature starts with this number, and the action, whose variance is a sum over the features, with more.
+        min_log_std = -math.inf
     if getattr(network, "std_activation", None) is not None and hasattr(network, "gaussian_head"):
         # The field is then an argument of this activation, whose result is the standard deviation.
         with jax.ensure_compile_time_eval():

@@ -213,13 +213,6 @@ def observation_keys(space: Any, config: Any) -> dict[str, Any]:
     return dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
 
 
-def gsde_spread(config: Any) -> float:
-    """Number that lowers the initial log_std of gSDE, whose variance is a sum over the features of the last layer."""
-    memory = (config.recurrent_size,) if getattr(config, "network", None) in CELLS else ()
-    widths = (*memory, *config.hidden_sizes)
-    return 0.5 * math.log(widths[-1]) if widths and config.std == "gsde" else 0.0
-
-
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:
     """Raises ValueError unless this process has `share` environments, its part of the total `num_envs`."""
     if environments.num_envs != share:
