@@ -135,6 +135,7 @@ def test_a_config_and_a_source_and_seeds_in_a_vmap_explore_alike(module, options
     [
         ({"exploration": "held"}, "hold: expected a number of steps for exploration='held', got None. Set one"),
         ({"exploration": "colored", "hold": 8}, "hold: expected None for exploration='colored', which changes"),
+        ({"exploration": "white", "hold": 8}, "hold: expected None for exploration='white', which changes at"),
         ({"beta": 1.0}, "beta: expected None for exploration='white', got 1.0. Leave it out, or set exploration="),
         ({"hold": 8, "beta": 1.0}, "beta: expected None for exploration='held', got 1.0."),
         ({"exploration": "colored", "beta": 3.0}, "beta: expected a number above 0 and at most 2, got 3.0."),
@@ -214,17 +215,18 @@ def test_gsde_begins_with_the_initial_log_std_as_the_mean_over_normal_observatio
 
 
 def test_a_clone_with_gsde_explores_with_its_share_of_the_box():
-    network = gaussjax.networks.MLP((32, 32), std="gsde", log_std_bounds=(-9.0, 1.0), initial_log_std=-4.0)
+    network = gaussjax.networks.MLP((32, 32), std="gsde", log_std_bounds=(-9.0, 3.0), initial_log_std=-4.0)
     environment = jax_probes.counter(LENGTH)
     clone = gaussjax.gaussian(network, environment.observation_space, environment.action_space)
-    params = jax.tree.map(lambda leaf: 0.3 * leaf, clone.init(jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: 0.6 * leaf, clone.init(jax.random.key(0)))
     loop = ppo.make(
         environment, ppo.Config(**{**PPO, "initial_log_std": None}), gaussjax.Loaded(clone, params, None, {})
     )
     observations = jax.random.normal(jax.random.key(1), (256, *environment.observation_space.shape))
     low, high = gaussjax.spaces.bounds(environment.action_space)
     log_std = loop.policy.log_std(loop.init(jax.random.key(2)).params, observations)
-    np.testing.assert_allclose(np.mean(log_std), np.mean(np.log(0.3 * (high - low))), atol=0.05)
+    # The size of the features of one number varies as it does: the mean of 256 logarithms has an error of 0.07.
+    np.testing.assert_allclose(np.mean(log_std), np.mean(np.log(0.3 * (high - low))), atol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ class Config:
     initial_log_std: float | None = None
     """Initial log standard deviation of the actions, with gsde the mean over standard normal observations. By default
     0. An initial policy without a critic begins with a std of 0.3 of the Box's width; one with a critic keeps its."""
-    exploration: Literal["white", "held", "colored"] = "white"
-    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
+    exploration: Literal["white", "held", "colored"] | None = None
+    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta; by default white."""
     hold: int | None = None
     """Steps for which held noise, or the matrix of std=gsde, stays the same; without exploration it means held."""
     beta: float | None = None

@@ -147,6 +147,8 @@ def _exploring(actor: Any, loaded: files.Loaded, options: dict[str, Any], log_st
         log_std = min(max(log_std, options["min_log_std"]), options["max_log_std"])
     if actor.std == "gsde":
         log_std -= initial_std.gain(loaded.policy, loaded.params)
+        # Tiny features would need more than a factory accepts.
+        log_std = min(log_std, options["max_log_std"]) if options.get("clip_log_std") else log_std
     if actor.log_std_bounds is not None:
         low, high = actor.log_std_bounds
         log_std = min(max(log_std, low + _MARGIN * (high - low)), high - _MARGIN * (high - low))

@@ -62,8 +62,8 @@ class Config:
     """Activation of the hidden layers."""
     std: Literal["state", "gsde"] = "state"
     """Source of log_std: a layer, or exploration that is linear in the features."""
-    exploration: Literal["white", "held", "colored"] = "white"
-    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
+    exploration: Literal["white", "held", "colored"] | None = None
+    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta; by default white."""
     hold: int | None = None
     """Steps for which held noise, or the matrix of std=gsde, stays the same; without exploration it means held."""
     beta: float | None = None
