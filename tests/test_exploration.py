@@ -87,6 +87,18 @@ def test_the_spectrum_of_coloured_noise_falls_with_its_exponent_over_three_decad
     assert abs(np.polyfit(*zip(*points, strict=True), 1)[0] + beta) < 0.1
 
 
+@pytest.mark.parametrize(("beta", "more"), [(0.25, 1.1), (1.0, 1.15), (2.0, 2.4)])
+def test_the_spectrum_leaves_the_power_law_for_the_shortest_periods_only(beta, more):
+    decays, factors = exploration._processes(beta)
+    periods = np.geomspace(2.0, 2048.0, 500)[:, None]
+    # The spectrum of each process is that of a geometric series of its decay.
+    gains = np.abs(np.sqrt(1.0 - decays**2) / (1.0 - decays * np.exp(-2j * np.pi / periods))) ** 2
+    relative = gains @ factors**2 / periods[:, 0] ** beta
+    relative /= np.exp(np.mean(np.log(relative)))
+    assert np.abs(np.log(relative[periods[:, 0] >= 4.0])).max() < np.log(1.2)
+    assert relative.max() < more
+
+
 def test_shares_of_the_processes_add_to_a_variance_of_one_for_every_exponent():
     for beta in (0.05, 1.0, 2.0):
         _, factors = exploration._processes(beta)

@@ -207,7 +207,7 @@ class Play:
     """Longest time for one step of all environments, in seconds."""
     stochastic: bool = False
     """Sample the actions; they are deterministic by default."""
-    exploration: Literal["white", "held", "colored"] = "white"
+    exploration: Literal["white", "held", "colored"] | None = None
     """Noise of sampled actions, as for train."""
     hold: int | None = None
     """Steps for which held noise stays the same, as for train."""

@@ -281,7 +281,9 @@ def initial_log_std(network: Any, min_log_std: float = -math.inf, max_log_std: f
         with jax.ensure_compile_time_eval():
             log_std = np.asarray(network.gaussian_head(parent=None).activated(np.float32(start), ACTIVATIONS))
         after = f", which is {np.array2string(log_std, precision=4)} after std_activation"
-    if not all(min_log_std <= each <= max_log_std and math.isfinite(each) for each in np.ravel(log_std)):
+    # With gSDE each feature starts with this number. The action, whose variance is a sum over them, starts with more.
+    lowest = -math.inf if getattr(network, "std", None) == "gsde" else min_log_std
+    if not all(lowest <= each <= max_log_std and math.isfinite(each) for each in np.ravel(log_std)):
         raise ValueError(
             f"initial_log_std: expected a value from min_log_std={min_log_std} to max_log_std={max_log_std}, got "
             f"{start}{after}: a clipped log_std has no gradient and would never change. Change one of them."

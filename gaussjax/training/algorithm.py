@@ -143,35 +143,36 @@ def check_reduction(policy: Policy) -> None:
 def check_exploration(options: Any) -> None:
     """Raises ValueError unless `exploration`, `hold` and `beta` of a config or a command name one source of noise."""
     name, hold, beta = options.exploration, options.hold, options.beta
+    if name is None:
+        name = "white" if hold is None else "held"
     if name not in EXPLORATIONS:
         choose(dict.fromkeys(EXPLORATIONS), name, "exploration")
     if name == "held" and hold is None:
         raise ValueError("hold: expected a number of steps for exploration='held', got None. Set one, such as hold=8.")
-    if name == "colored" and hold is not None:
+    if name != "held" and hold is not None:
         raise ValueError(
-            f"hold: expected None for exploration='colored', which changes at each step, got {hold}. Leave one out."
+            f"hold: expected None for exploration={name!r}, which changes at each step, got {hold}. Leave one out."
         )
     if beta is not None:
         exploration.check_beta(beta)
         if name != "colored":
             raise ValueError(
-                f"beta: expected None for exploration={'held' if hold else name!r}, got {beta}. Leave it out, or set "
-                f"exploration='colored'."
+                f"beta: expected None for exploration={name!r}, got {beta}. Leave it out, or set exploration='colored'."
             )
 
 
 def exploration_for(options: Any, policy: Policy, given: exploration.Exploration | None) -> Any:
     """The source of noise: `given`, or the source that the options name; None for white noise by name."""
-    named = (options.exploration, options.hold) != ("white", None)
     if given is not None:
         check_argument("exploration", given, exploration.Exploration, "Make one with gaussjax.exploration.held.")
-        if named:
+        if (options.exploration, options.hold) != (None, None):
             raise ValueError(
                 "exploration: expected one source of noise, got an argument and options of the config. Leave one out."
             )
-    elif named:
-        held = options.hold is not None
-        given = exploration.held(policy, options.hold) if held else exploration.colored(policy, options.beta or 1.0)
+    elif options.hold is not None:
+        given = exploration.held(policy, options.hold)
+    elif options.exploration == "colored":
+        given = exploration.colored(policy, options.beta or 1.0)
     return given
 
 
@@ -210,13 +211,6 @@ def observation_keys(space: Any, config: Any) -> dict[str, Any]:
     defaults = (("state",), ("privileged_state",)) if {"state", "privileged_state"} <= names else (None, None)
     chosen = (config.actor_keys or defaults[0]), (getattr(config, "critic_keys", None) or defaults[1])
     return dict(zip(("actor_keys", "critic_keys"), chosen, strict=True))
-
-
-def gsde_spread(config: Any) -> float:
-    """Number that lowers the initial log_std of gSDE, whose variance is a sum over the features of the last layer."""
-    memory = (config.recurrent_size,) if getattr(config, "network", None) in CELLS else ()
-    widths = (*memory, *config.hidden_sizes)
-    return 0.5 * math.log(widths[-1]) if widths and config.std == "gsde" else 0.0
 
 
 def check_num_envs(environments: Any, num_envs: int, share: int) -> None:

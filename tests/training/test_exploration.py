@@ -7,7 +7,7 @@ import pytest
 
 import gaussjax
 from gaussjax import exploration, rollout
-from gaussjax.training import ppo, sac
+from gaussjax.training import bc, ppo, sac
 from tests.training import jax_probes, probes
 
 LENGTH, HOLD = 7, 3
@@ -174,6 +174,7 @@ def test_a_config_and_a_source_and_seeds_in_a_vmap_explore_alike(module, options
     [
         ({"exploration": "held"}, "hold: expected a number of steps for exploration='held', got None. Set one"),
         ({"exploration": "colored", "hold": 8}, "hold: expected None for exploration='colored', which changes"),
+        ({"exploration": "white", "hold": 8}, "hold: expected None for exploration='white', which changes at"),
         ({"beta": 1.0}, "beta: expected None for exploration='white', got 1.0. Leave it out, or set exploration="),
         ({"hold": 8, "beta": 1.0}, "beta: expected None for exploration='held', got 1.0."),
         ({"exploration": "colored", "beta": 3.0}, "beta: expected a number above 0 and at most 2, got 3.0."),
@@ -216,18 +217,61 @@ def test_sac_on_the_host_refuses_a_state_of_a_loop_with_other_noise():
     environments.close()
 
 
+WIDE = {"hidden_sizes": (64, 256), "activation": "relu"}
+
+
 @pytest.mark.parametrize(
-    ("options", "width"),
+    ("module", "options"),
     [
-        ({"network": "mlp", "hidden_sizes": (8, 32)}, 32),
-        ({"network": "gru", "hidden_sizes": (8,), "recurrent_size": 16, "sequence_length": 5}, 8),
-        ({"network": "gru", "hidden_sizes": (), "recurrent_size": 16, "sequence_length": 5}, 16),
+        (ppo, {}),
+        (ppo, WIDE),
+        (bc, {"initial_log_std": -4.0}),
+        *(
+            pytest.param(module, options, marks=pytest.mark.slow)
+            for module, options in (
+                (ppo, {"hidden_sizes": (), "initial_log_std": -2.0}),
+                (ppo, {"network": "gru", "hidden_sizes": (32,), "recurrent_size": 16}),
+                (ppo, {"policy": "squashed_gaussian", "initial_log_std": 1.9}),
+                (sac, {}),
+                (sac, WIDE),
+                (bc, {"network": "lstm"}),
+            )
+        ),
     ],
 )
-def test_gsde_begins_with_unit_variance_for_features_of_size_one(options, width):
-    config = ppo.Config(**{**PPO, **options, "std": "gsde", "initial_log_std": 0.0})
-    policy = ppo.make_policy(2, gaussjax.spaces.Box(-1.0, 1.0, (3,)), config)
-    leaves = jax.tree_util.tree_leaves_with_path(policy.init(jax.random.key(0)))
-    (log_std,) = [leaf for path, leaf in leaves if "log_std" in jax.tree_util.keystr(path)]
-    np.testing.assert_allclose(np.exp(2.0 * log_std).sum(axis=0), np.ones(3), rtol=1e-5)
-    assert log_std.shape == (width, 3)
+def test_gsde_begins_with_the_initial_log_std_as_the_mean_over_normal_observations(module, options):
+    box = gaussjax.spaces.Box(-1.0, 1.0, (3,))
+    space = gaussjax.spaces.Dict((("a", gaussjax.spaces.Box(shape=(5,))), ("b", gaussjax.spaces.Discrete(2))))
+    policy = module.make_policy(space, box, module.Config(**options, std="gsde"))
+    log_std = []
+    for seed in range(8):
+        init, draw = jax.random.split(jax.random.key(seed))
+        observations = {"a": jax.random.normal(draw, (256, 5)), "b": jnp.zeros(256, jnp.int32)}
+        carry = {"carry": policy.initial_carry((256,))} if "network" in options else {}
+        log_std.append(policy.log_std(policy.init(init), observations, **carry))
+    # The features of a few random networks differ by a tenth.
+    assert abs(np.mean(log_std) - min(options.get("initial_log_std", 0.0), 1.9)) < 0.12
+
+
+def test_a_clone_with_gsde_explores_with_its_share_of_the_box():
+    network = gaussjax.networks.MLP((32, 32), std="gsde", log_std_bounds=(-9.0, 3.0), initial_log_std=-4.0)
+    environment = jax_probes.counter(LENGTH)
+    clone = gaussjax.gaussian(network, environment.observation_space, environment.action_space)
+    params = jax.tree.map(lambda leaf: 0.6 * leaf, clone.init(jax.random.key(0)))
+    loop = ppo.make(
+        environment, ppo.Config(**{**PPO, "initial_log_std": None}), gaussjax.Loaded(clone, params, None, {})
+    )
+    observations = jax.random.normal(jax.random.key(1), (256, *environment.observation_space.shape))
+    low, high = gaussjax.spaces.bounds(environment.action_space)
+    log_std = loop.policy.log_std(loop.init(jax.random.key(2)).params, observations)
+    # The size of the features of one number varies as it does: the mean of 256 logarithms has an error of 0.07.
+    np.testing.assert_allclose(np.mean(log_std), np.mean(np.log(0.3 * (high - low))), atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("module", "log_std", "lowest"), [(ppo, 5.0, -20.0), (ppo, -30.0, -20.0), (bc, -6.0, -5.0)], ids=str
+)
+def test_a_log_std_of_gsde_that_would_be_clipped_is_refused_as_the_user_wrote_it(module, log_std, lowest):
+    config = module.Config(std="gsde", hidden_sizes=(4,), initial_log_std=log_std)
+    with pytest.raises(ValueError, match=rf"^initial_log_std: expected .* from min_.*={lowest} to .*, got {log_std}: "):
+        module.make_policy(3, gaussjax.spaces.Box(-1.0, 1.0, (1,)), config)

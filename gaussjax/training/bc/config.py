@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
-from gaussjax.training.algorithm import CELLS, KINDS, check_options, gsde_spread, observation_keys
+from gaussjax.training import initial_std
+from gaussjax.training.algorithm import CELLS, KINDS, check_options, observation_keys
 
 _NETWORKS = ("mlp", "cnn", *CELLS)
 _LOSSES = ("log_prob", "mean_squared_error")
@@ -70,7 +71,8 @@ class Config:
     std: Literal["state", "parameter", "fixed", "gsde"] = "state"
     """Source of log_std: a layer, one parameter for each action, a constant, or a linear function of the features."""
     initial_log_std: float = 0.0
-    """Initial log standard deviation of the actions, which stays with fixed; with gsde for features of size 1."""
+    """Initial log standard deviation of the actions, which stays with fixed, and with gsde is
+    the mean over standard normal observations."""
     actor_keys: tuple[str, ...] | None = None
     """Entries of a Dict observation for the policy; by default state if there is a privileged_state, else all."""
 
@@ -182,7 +184,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(shape=(1,)), Config()).spec.kind
         'gaussian'
     """
-    options: dict[str, Any] = {"std": config.std, "initial_log_std": config.initial_log_std - gsde_spread(config)}
+    options: dict[str, Any] = {"std": config.std, "initial_log_std": config.initial_log_std}
     options |= {"sizes": config.hidden_sizes, "activation": config.activation, "output_activation": None}
     if config.network == "mlp":
         network: Any = networks.MLP(**options)
@@ -195,7 +197,8 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     if keys := observation_keys(observation_space, config)["actor_keys"]:
         network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
     clip = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
-    return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False, **clip)
+    policy = KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False, **clip)
+    return initial_std.scaled(policy) if config.std == "gsde" else policy
 
 
 def first_best(params: Params) -> Best:

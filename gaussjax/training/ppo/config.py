@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
+from gaussjax.training import initial_std
 from gaussjax.training.algorithm import (
     CELLS,
     KINDS,
@@ -20,7 +21,6 @@ from gaussjax.training.algorithm import (
     check_exploration,
     check_options,
     first_statistics,
-    gsde_spread,
     observation_keys,
 )
 
@@ -98,10 +98,10 @@ class Config:
     std: Literal["parameter", "state", "gsde"] = "parameter"
     """Source of log_std: one parameter for each action, a layer, or exploration that is linear in the features."""
     initial_log_std: float | None = None
-    """Initial log standard deviation of the actions, with gsde for features of size 1. By default 0. An initial
-    policy without a critic begins with a std of 0.3 of the Box's width, and one with a critic keeps its own."""
-    exploration: Literal["white", "held", "colored"] = "white"
-    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
+    """Initial log standard deviation of the actions, with gsde the mean over standard normal observations. By default
+    0. An initial policy without a critic begins with a std of 0.3 of the Box's width; one with a critic keeps its."""
+    exploration: Literal["white", "held", "colored"] | None = None
+    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta; by default white."""
     hold: int | None = None
     """Steps for which held noise, or the matrix of std=gsde, stays the same; without exploration it means held."""
     beta: float | None = None
@@ -245,7 +245,7 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
     """
     keys = observation_keys(observation_space, config)
     both: dict[str, Any] = {"activation": config.activation, "initializer": "orthogonal", "scale": 2.0**0.5}
-    head = {"std": config.std, "initial_log_std": (config.initial_log_std or 0.0) - gsde_spread(config)}
+    head = {"std": config.std, "initial_log_std": config.initial_log_std or 0.0}
     head |= {"output_activation": None, "output_scale": 0.01}
     if config.network == "mlp":
         actor = networks.MLP(config.hidden_sizes, **both, **head)
@@ -258,4 +258,5 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         both |= {"hidden_size": config.recurrent_size, "sizes": config.hidden_sizes, "fast_backward": True}
         network = networks.ActorCritic(cell(**both, **head), critic=cell(**both), **keys)
     options = {"clip_actions": True, "clipped_log_prob": "unclipped"} if config.policy == "gaussian" else {}
-    return KINDS[config.policy](network, observation_space, action_space, keepdims=False, **options)
+    policy = KINDS[config.policy](network, observation_space, action_space, keepdims=False, **options)
+    return initial_std.scaled(policy) if config.std == "gsde" else policy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from gaussjax import files, networks, normalize, spaces
 from gaussjax.core.trees import check_shapes
 from gaussjax.networks.actor_critic import part_of
 from gaussjax.policy import Params, Policy
+from gaussjax.training import initial_std
 from gaussjax.training.algorithm import check_argument, observation_keys, spaces_of
 from gaussjax.training.ppo.config import Config
 
@@ -56,8 +56,7 @@ class Start(NamedTuple):
             found = {**params, **{name: {**params[name], "actor": part} for name, part in found.items()}}
 
         def choose(path: Any, new: Array, old: Any) -> Array:
-            is_log_std = {"head", "log_std"} <= {getattr(entry, "key", None) for entry in path}
-            return new if self.explores and is_log_std else jnp.asarray(old, new.dtype)
+            return new if self.explores and initial_std.is_log_std(path) else jnp.asarray(old, new.dtype)
 
         return jax.tree_util.tree_map_with_path(choose, params, found), self.fixed(self.statistics, statistics)
 
@@ -94,7 +93,7 @@ def start(loaded: files.Loaded, environments: Any, config: Config) -> tuple[Star
         log_std = _new_log_std(policy)
     explores = log_std is not None and hasattr(actor, "gaussian_head")
     if explores:
-        actor = _exploring(actor, loaded.params["params"], options, log_std)
+        actor = _exploring(actor, loaded, options, log_std)
         network = network.clone(actor=actor) if isinstance(network, networks.ActorCritic) else actor
     if is_new:
         observed = spaces.as_space(spaces_of(environments)[0])
@@ -142,18 +141,18 @@ def _new_log_std(policy: Policy) -> float:
     return float(np.mean(np.log(_STD * widths))) if widths.size else 0.0
 
 
-def _exploring(actor: Any, params: Any, options: dict[str, Any], log_std: Any) -> Any:
-    """The actor's network with another initial log_std, as far as the bounds of network and policy allow it."""
-    if actor.std == "gsde":
-        params = params.get("actor", params)
-        log_std -= 0.5 * math.log(len(params["head"]["log_std"]))
-    low, high = -math.inf, math.inf
+def _exploring(actor: Any, loaded: files.Loaded, options: dict[str, Any], log_std: Any) -> Any:
+    """The actor's network with another initial log_std, as far as the bounds of policy and network allow it."""
     if options.get("clip_log_std"):
-        low, high = options["min_log_std"], options["max_log_std"]
+        log_std = min(max(log_std, options["min_log_std"]), options["max_log_std"])
+    if actor.std == "gsde":
+        log_std -= initial_std.gain(loaded.policy, loaded.params)
+        # Tiny features would need more than a factory accepts.
+        log_std = min(log_std, options["max_log_std"]) if options.get("clip_log_std") else log_std
     if actor.log_std_bounds is not None:
-        lower, upper = actor.log_std_bounds
-        low, high = max(low, lower + _MARGIN * (upper - lower)), min(high, upper - _MARGIN * (upper - lower))
-    return actor.clone(initial_log_std=min(max(log_std, low), high))
+        low, high = actor.log_std_bounds
+        log_std = min(max(log_std, low + _MARGIN * (high - low)), high - _MARGIN * (high - low))
+    return actor.clone(initial_log_std=log_std)
 
 
 def _names(space: spaces.Space) -> set[str] | None:

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float
 from gaussjax import networks, normalize
 from gaussjax.core.choices import choose
 from gaussjax.policy import Params, Policy
-from gaussjax.training import replay
-from gaussjax.training.algorithm import KINDS, check_exploration, check_options, gsde_spread, observation_keys
+from gaussjax.training import initial_std, replay
+from gaussjax.training.algorithm import KINDS, check_exploration, check_options, observation_keys
 
 _KINDS = ("squashed_gaussian", "truncated_gaussian")
 _STDS = ("state", "gsde")
@@ -62,8 +62,8 @@ class Config:
     """Activation of the hidden layers."""
     std: Literal["state", "gsde"] = "state"
     """Source of log_std: a layer, or exploration that is linear in the features."""
-    exploration: Literal["white", "held", "colored"] = "white"
-    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta."""
+    exploration: Literal["white", "held", "colored"] | None = None
+    """Noise of the actions: new at each step, held for some steps, or with a spectrum of 1/f^beta; by default white."""
     hold: int | None = None
     """Steps for which held noise, or the matrix of std=gsde, stays the same; without exploration it means held."""
     beta: float | None = None
@@ -174,8 +174,9 @@ def make_policy(observation_space: Any, action_space: Any, config: Config) -> Po
         >>> make_policy(3, spaces.Box(-2.0, 2.0, (1,)), Config()).spec.kind
         'squashed_gaussian'
     """
-    head: dict[str, Any] = {"output_activation": None, "std": config.std, "initial_log_std": 0.0 - gsde_spread(config)}
+    head: dict[str, Any] = {"output_activation": None, "std": config.std}
     network: Any = networks.MLP(config.hidden_sizes, config.activation, **head)
     if keys := observation_keys(observation_space, config)["actor_keys"]:
         network = networks.ActorCritic(network, (), actor_keys=keys, critic_keys=keys)
-    return KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    policy = KINDS[config.policy](network, observation_space, action_space, min_log_std=-5.0, keepdims=False)
+    return initial_std.scaled(policy) if config.std == "gsde" else policy
