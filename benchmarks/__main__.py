@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report, summary
+from benchmarks import history, machine, report, summary
 
 # In the order of the page. A command is the module of its name, which is imported on demand and has
 # run(options) -> plain data and markdown(results) -> str. An optional plots(results, folder) draws pictures
@@ -62,6 +62,12 @@ def main(arguments: list[str] | None = None) -> None:
             "--kept", action="store_true", help="curves, exploration: begin no training, take those that are done"
         )
         command.add_argument("--json", type=Path, help="file for the results")
+        command.add_argument(
+            "--resume",
+            action="store_true",
+            help="measure only what the file of --json does not have: all sizes and peers, of the present revision of the "
+            "package, on a quiet machine. Without this option everything is measured anew",
+        )
     page = commands.add_parser("report", help="write README.md and the plots from the results")
     page.add_argument("--folder", type=Path, default=_RESULTS)
     options = parser.parse_args(arguments)
@@ -72,6 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
             made = {**summary.blocks(_RESULTS), **summary.comparison(_RESULTS)}
             for page in ("README.md", "docs/costs.md", "docs/data.md", "docs/exploration.md"):
                 summary.fill(_RESULTS.parent.parent / page, made)
+        return
+    if options.resume and _finished(options.json):
+        sys.stdout.write(f"{options.json} is of the present package. Measure anew without --resume.\n")
         return
     module = _module(options.command)
     results = measured(options.command, module, options)
@@ -85,6 +94,15 @@ def _module(command: str) -> Any:
     return importlib.import_module(f"benchmarks.{command}")
 
 
+def _finished(file: Path | None) -> bool:
+    """True if a file has the results of a whole command, of the present package and of a quiet machine."""
+    if file is None or not file.exists():
+        return False
+    results = json.loads(file.read_text())
+    part = results.get("sizes") or results.get("peers")
+    return not part and report.quiet(results) and history.current(results["revision"])
+
+
 def measured(command: str, module: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Results of a command, with the machine and its load.
 
@@ -95,6 +113,8 @@ def measured(command: str, module: Any, options: argparse.Namespace) -> dict[str
     return {
         "command": command,
         "device": options.device,
+        "sizes": options.sizes,
+        "peers": options.peers,
         **machine.describe(),
         **watch.stop(),
         **results,

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine, report, runner, settings
+from benchmarks import history, machine, report, runner, settings
 from benchmarks.hidden_velocity import NAME
 from benchmarks.outcome import EPISODES as EPISODES
 from benchmarks.outcome import POINTS as POINTS
@@ -201,22 +201,28 @@ def markdown(results: dict[str, Any]) -> str:
                 f"{mean:.0f}",
                 _bar(case, mean, slowest, runs),
                 f"{min(run['training_seconds'] for run in runs):.0f}–{slowest:.0f}",
-                ", ".join(sorted({run["revision"] for run in runs})),
+                ", ".join(map(_dated, sorted({run["revision"] for run in runs}))),
             ]
         )
     arguments = "\n".join(
         f"- {CASES[name].title}, {CASES[name].environment}: "
-        + (f"`{' '.join(CASES[name].arguments)}`" if CASES[name].arguments else "the defaults")
-        for name in results["learning"]
+        + (f"`{' '.join(runs[0]['arguments'])}`" if runs[0]["arguments"] else "the defaults")
+        for name, runs in results["learning"].items()
     )
     return "\n\n".join(
         [
             "`gaussjax train`, then deterministic actions in episodes that the training never saw. Long trainings ran "
-            "beside other work: their seconds are no measurement of speed. The last column says at which revision.",
+            "beside other work: their seconds are no measurement of speed. The last column has the revision, and what has "
+            "changed the package since.",
             report.grid(heads, rows),
             f"The arguments:\n\n{arguments}",
         ]
     )
+
+
+def _dated(revision: str) -> str:
+    change = history.since(revision)
+    return f"{revision} ({history.count(change)})" if change and change.changed else revision
 
 
 def short(case: Case) -> str:

@@ -48,7 +48,7 @@ _KEEP_ALL = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-IMPORT_BAR, TRAIN_BAR = 1.15, 3.0
+IMPORT_BAR, TRAIN_BAR = 1.1, 3.0
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

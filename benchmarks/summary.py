@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cloning_shares, exploration, learning, main_job, ppo, report, sac
+from benchmarks import cloning_shares, exploration, history, learning, main_job, ppo, report, sac
 from benchmarks.peers import CONTENDERS
 
 Results = Mapping[str, Any]
@@ -81,7 +81,9 @@ def _measured(results: Sequence[Results]) -> str:
     dates = sorted({result["date"] for result in results})
     machines = sorted({"{cores} cores of {processor}".format(**result["machine"]) for result in results})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"Measured {when} on {' and '.join(machines)}:"
+    change = history.since(" ".join(result["revision"] for result in results))
+    later = f"; since then {history.count(change)} changed the package" if change and change.changed else ""
+    return f"Measured {when} on {' and '.join(machines)}{later}:"
 
 
 def _headline(found: Mapping[str, Results]) -> str:

@@ -30,9 +30,9 @@ def ppo(device: str, environment: str, num_envs: int, num_steps: int, batch_size
     return _stepping(ppo_algorithm.make(envs.make_vector(environment, num_envs), config))
 
 
-def sac(device: str, environment: str, num_steps: int, batch_size: int, learning_starts: int) -> Built:
+def sac(device: str, environment: str, num_steps: int, batch_size: int, learning_starts: int, **more: Any) -> Built:
     """Steps of one environment, each with its gradient step."""
-    config = sac_algorithm.Config(num_steps=num_steps, batch_size=batch_size, learning_starts=learning_starts)
+    config = sac_algorithm.Config(num_steps=num_steps, batch_size=batch_size, learning_starts=learning_starts, **more)
     built = _stepping(sac_algorithm.make(envs.make_vector(environment, 1), config))
     # Skip the random steps; the first gradient step is in the call after them.
     for _ in range(-(-learning_starts // num_steps)):
