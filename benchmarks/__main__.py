@@ -30,9 +30,12 @@ COMMANDS = {
     "exploration": "train PPO and SAC with each kind of noise and policy, and measure return and smoothness",
     "curves": "learning curves on environments of brax, Playground and gymnax, beside other libraries",
     "simulators": "environment steps a second on environments of brax, Playground and gymnax",
+    "inside": "environment steps a second of trainings of other libraries, with our policy and with their own",
     "seeds": "time of an update of PPO for many seeds, in one program and one after the other",
     "startup": "time to import, to the first action and to the first PPO update",
+    "tuning": "gain of settings of a process: wide vectors, calls in the caller's thread, cached programs",
     "scaling": "time of act by width of the network and by number of devices",
+    "footprint": "memory of trainings, size of the package, time to import it, and time of its tests",
     "numerics": "accuracy of densities, entropies and divergences in units of roundoff",
 }
 
@@ -65,8 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument(
             "--resume",
             action="store_true",
-            help="measure only what the file of --json does not have: all sizes and peers, of the present revision of the "
-            "package, on a quiet machine. Without this option everything is measured anew",
+            help="measure only what the file of --json does not have: all sizes and peers, of the present revision of "
+            "the package, on a quiet machine. Without this option everything is measured anew",
         )
     page = commands.add_parser("report", help="write README.md and the plots from the results")
     page.add_argument("--folder", type=Path, default=_RESULTS)

@@ -75,8 +75,8 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(report.floors(results))
     if "kinds" in results:
         parts.append(
-            "### Kinds of policies\n\nNumPy in, NumPy out. A truncated policy has the log-density of its interval. With gSDE "
-            "each observation has a matrix of its own, which is held: no call draws one."
+            "### Kinds of policies\n\nNumPy in, NumPy out. A truncated policy has the log-density of its interval. "
+            "With gSDE each observation has a matrix of its own, which is held: no call draws one."
         )
         parts += [part for kind in KINDS for part in _kind(results, *kind)]
     return "\n\n".join(parts)

@@ -43,9 +43,9 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(report.bars(results, "batch", BARS))
     if "squashed" in results:
         parts += [
-            "### Squashed, {batch} samples of {actions} actions\n\nThe standard deviation depends on the state. Our entropy "
-            "is computed by quadrature ([its errors](numerics.md)), brax's is an estimate from one sample. The gradients "
-            "without the entropy agree.".format(**SQUASHED),
+            "### Squashed, {batch} samples of {actions} actions\n\nThe standard deviation depends on the state. Our "
+            "entropy is computed by quadrature ([its errors](numerics.md)), brax's is an estimate from one sample. "
+            "The gradients without the entropy agree.".format(**SQUASHED),
             report.table(results["squashed"], "batch"),
             report.bars({**results, **results["squashed"]}, "batch", SQUASHED_BARS),
         ]

@@ -47,6 +47,12 @@ class Watch:
         return {"seconds": round(seconds), "share_of_cpu_used_by_others": share(others, seconds)}
 
 
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far; `ru_maxrss` would count that of its parent too."""
+    status = Path("/proc/self/status").read_text()
+    return 2**10 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 def share(others: float, seconds: float) -> float:
     """CPU seconds of other processes as a share of all cores."""
     return round(max(others, 0.0) / (seconds * (os.cpu_count() or 1)), 3) if seconds else 0.0

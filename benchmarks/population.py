@@ -36,9 +36,9 @@ def markdown(results: dict[str, Any]) -> str:
     if "evolution" in results:
         heads = [f"{_EVOLVED} policies, an episode of 200 steps each"]
         parts += [
-            "### Evolution strategy\n\nA generation on Pendulum-v1 in one program: noise for both signs, an episode of each "
-            "policy by `jax.vmap`, ranks, and a step of Adam. The strategy is the same code on both sides; the policy and "
-            "the episodes are gaussjax's, or Flax and Gymnasium's functions by hand.",
+            "### Evolution strategy\n\nA generation on Pendulum-v1 in one program: noise for both signs, an episode "
+            "of each policy by `jax.vmap`, ranks, and a step of Adam. The strategy is the same code on both sides; "
+            "the policy and the episodes are gaussjax's, or Flax and Gymnasium's functions by hand.",
             throughput.table(
                 results["evolution"], EVOLUTION, lambda case: case["policies"], heads, "episodes a second"
             ),

@@ -65,6 +65,14 @@ def number(x: float) -> str:
     return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
+def duration(seconds: float) -> str:
+    """A time with three digits, in the unit in which it is at least 1."""
+    unit, scale = next(
+        ((unit, scale) for unit, scale in (("s", 1.0), ("ms", 1e3)) if seconds * scale >= 1), ("µs", 1e6)
+    )
+    return f"{number(scale * seconds)} {unit}"
+
+
 def ratio(ours: float, theirs: float) -> str:
     """Our time divided by theirs, with two decimals, or with two digits below a tenth."""
     return f"{ours / theirs:.2f}×" if ours >= 0.1 * theirs else f"{ours / theirs:.2g}×"

@@ -32,8 +32,9 @@ def markdown(results: dict[str, Any]) -> str:
         "The case of `act`, NumPy in and NumPy out, in processes with "
         '`jax.config.update("jax_cpu_enable_async_dispatch", False)`: JAX then runs a call where it is made instead '
         "of handing it to another thread. A process chooses that for itself, so every contender in JAX has it here. "
-        "`gaussjax.serve` gives the actions alone, its parameters in the program, as two of the others do. The `act` of a "
-        "loaded file gives all outputs of `act`, its parameters in the program; brax's policy has its own there too.",
+        "`gaussjax.serve` gives the actions alone, its parameters in the program, as two of the others do. The `act` "
+        "of a loaded file gives all outputs of `act`, its parameters in the program; brax's policy has its own there "
+        "too.",
         report.table(results, "batch"),
     ]
     if results["device"] == "cpu":

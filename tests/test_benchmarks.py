@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import act, exploration, inputs, report, runner, sac, summary, throughput
+from benchmarks import __main__ as commands
+from benchmarks import act, exploration, footprint, history, inputs, report, runner, sac, summary, throughput, tuning
 
 
 def test_inputs_lie_where_xla_borrows_them() -> None:
@@ -41,6 +43,120 @@ def test_heading_of_a_command_with_two_measurements_names_the_warm_up() -> None:
     results = {"command": "recurrent", "device": "cpu", "date": "2026-01-01", "revision": "abc", "machine": machine}
     results |= {"seconds": 1, "share_of_cpu_used_by_others": 0.0, "layers": {"settings": {"warm_up": 0.25}}}
     assert "Turns begin with 0.25 s" in report.heading(results)
+
+
+def test_results_older_than_the_package_say_so(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    def commit(file: str, text: str) -> str:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
+        git("add", "-A")
+        git("commit", "-m", file)
+        # Results stay in memory while a program runs, and this repository changes.
+        history.since.cache_clear()
+        return history.present(tmp_path)
+
+    unknown = "Git does not know this revision, so the figures may be older than the package."
+    assert history.present(tmp_path) == "unknown"
+    assert history.age("unknown", tmp_path) == unknown
+    git("init")
+    commit("gaussjax/other.py", "")
+    old = commit("gaussjax/policy.py", "one")
+    commit("benchmarks/act.py", "slow")
+    new = commit("benchmarks/results/README.md", "a page")
+    assert history.age(old, tmp_path) == ""
+    assert history.current(old, tmp_path)
+    assert not history.current(f"{old}-dirty", tmp_path)
+    (tmp_path / "README.md").write_text("pages are not code")
+    git("add", "-A")
+    assert history.present(tmp_path) == new
+    (tmp_path / "gaussjax/policy.py").write_text("two")
+    history.since.cache_clear()
+    assert history.present(tmp_path) == f"{new}-dirty"
+    assert (
+        history.age(old, tmp_path)
+        == "**Older than the package: uncommitted edits since have changed 1 of its 2 files.**"
+    )
+    commit("gaussjax/policy.py", "two")
+    latest = commit("gaussjax/policy.py", "three")
+    assert history.age(old, tmp_path) == "**Older than the package: 2 commits since have changed 1 of its 2 files.**"
+    # A page that mixes revisions is as old as the oldest that git knows.
+    assert history.since(f"{latest}, {old}-dirty and 1234567", tmp_path) == (2, 1, 2)
+    assert not history.current(old, tmp_path)
+    assert history.age("1234567", tmp_path) == history.age("unknown", tmp_path) == unknown
+
+
+@pytest.mark.parametrize(
+    ("changed", "measures"),
+    [
+        ({}, False),
+        ({"revision": "old"}, True),
+        ({"sizes": "1"}, True),
+        ({"peers": "none"}, True),
+        ({"share_of_cpu_used_by_others": 0.5}, True),
+        (None, True),
+    ],
+)
+def test_bench_goes_on_where_it_stopped(
+    changed: dict[str, object] | None, measures: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file, machine = tmp_path / "act-cpu.json", {"revision": "new", "share_of_cpu_used_by_others": 0.0}
+    if changed is not None:
+        file.write_text(json.dumps({**machine, "sizes": None, "peers": None, **changed}))
+    monkeypatch.setattr(history, "current", lambda revision: revision == "new")
+    began = []
+    monkeypatch.setattr(commands, "measured", lambda *_: began.append(True) or sys.exit())
+    try:
+        commands.main(["act", "--resume", "--json", str(file)])
+    except SystemExit:
+        assert began
+    assert bool(began) == measures
+
+
+def test_blocks_without_results_say_so_and_have_marks_on_the_page(repository: Path, tmp_path: Path) -> None:
+    page = (repository / "docs/costs.md").read_text()
+    for name, text in summary.blocks(tmp_path).items():
+        assert text.startswith("Not measured yet: `python -m benchmarks ")
+        assert f"<!-- {name}: written by `python -m benchmarks report` -->\n" in page
+
+
+def test_gain_of_a_setting_is_its_time_over_the_time_without_it() -> None:
+    times = [{"median": 2e-3}, {"median": 5e-4}]
+    calls = [
+        {"line": "a flag", "title": "a call", "times": times},
+        {"line": "a flag", "title": "b", "times": [None, None]},
+    ]
+    page = tuning.markdown({"calls": calls, "not_measured": {}})
+    assert "| a flag | a call | 2 ms | 500 µs | **0.25×** |" in page
+    assert "| a flag | b | not measured | not measured | not measured |" in page
+
+
+def test_memory_of_peers_stands_beside_ours() -> None:
+    row = {"title": "PPO", "peak": {"gaussjax-command": 2**29, "sb3-training": 2**30}, "stated": {}}
+    tests = [{"title": "again", "seconds": 61.4, "said": "7 passed in 60.1s"}]
+    page = footprint.markdown({"memory": [row], "tests": tests, "not_measured": {}})
+    assert "| MiB resident | gaussjax, training, inline | SB3, training |" in page
+    assert "| PPO | 512.0 | 1,024.0 |" in page
+    assert "| `make test` again: 7 passed | 61 s |" in page
+
+
+@pytest.mark.parametrize(("bar", "shown"), [(2.0, "≥ 2.0×"), (None, "none")])
+def test_a_comparison_without_a_bar_has_no_verdict(bar: float | None, shown: str) -> None:
+    times = {name: {**runner.summary([[s]], s), "processor": s} for name, s in (("gaussjax", 1.0), ("sb3", 1.5))}
+    measured = {"cases": [{"times": times, "refused": {}}], "not_measured": {}, "share_of_cpu_used_by_others": 0.0}
+    page = throughput.beside([("PPO", ("gaussjax", "sb3"), 30, bar, measured)])
+    verdict = "" if bar is None else "**missed**"
+    assert f"|  | SB3 | 20 (20–20) | {shown} | **1.50×** | 1.50× | 1.50× | 1.50× | {verdict} |" in page
+
+
+def test_headline_links_to_sections_that_the_page_has(repository: Path) -> None:
+    linked = re.findall(r"benchmarks/results/README\.md#([\w-]+)", (repository / "README.md").read_text())
+    heads = re.findall(r"^## (\w+) \((\w+)\)$", (repository / "benchmarks/results/README.md").read_text(), re.MULTILINE)
+    assert len(linked) == 3
+    assert set(linked) <= {"-".join(head) for head in heads}
 
 
 def test_summary_keeps_the_processes_apart() -> None:
@@ -131,5 +247,5 @@ def test_readme_shows_only_quiet_measurements(repository: Path, tmp_path: Path) 
     # Each table has one line with the date and the machine of its own results.
     assert text.count("Measured ") == 1
     where = "{cores} cores of {processor}".format(**results["machine"])
-    assert f"Measured {results['date']} on {where}:" in text
+    assert f"Measured {results['date']} on {where}" in text
     assert text.endswith(f"between\n{main_job}after\n")

@@ -150,6 +150,21 @@ CONTENDERS = {
     "brax-training": Contender(
         "brax_training", "playground", ("brax", "playground", *_JAX), "brax's PPO", {"contender": "brax-training"}
     ),
+    "brax-inside": Contender(
+        "brax_training", "playground", ("brax", *_JAX), "with our squashed policy", {"ours": True}
+    ),
+    "brax-own": Contender("brax_training", "playground", ("brax", *_JAX), "with its own", {"ours": False}),
+    **{
+        f"skrl-{framework}-{which}": Contender(
+            "skrl_training",
+            "skrl",
+            ("skrl", framework, "gymnasium", "numpy"),
+            title,
+            {"framework": framework, "ours": which == "inside"},
+        )
+        for framework in ("torch", "jax")
+        for which, title in (("inside", "with our model"), ("own", "with its own"))
+    },
     "gaussjax-gymnax": Contender(
         "our_training", "rejax", ("gymnax", *_JAX), "gaussjax", {"contender": "gaussjax-gymnax"}
     ),
