@@ -19,12 +19,10 @@ class Change(NamedTuple):
 
     Attributes:
         commits: Commits since the revision that changed the package.
-        changed: Files that differ.
-        files: Files of the package.
+        files: Files that differ, those included that only one of the two has.
     """
 
     commits: int
-    changed: int
     files: int
 
 
@@ -46,10 +44,10 @@ def since(revisions: str, root: Path = ROOT) -> Change | None:
         try:
             changed = _git(root, "diff", "--name-only", revision, "--", _PACKAGE).splitlines()
             commits = int(_git(root, "rev-list", "--count", f"{revision}..HEAD", "--", _PACKAGE)) if changed else 0
-            found.append(Change(commits, len(changed), len(_git(root, "ls-files", "--", _PACKAGE).splitlines())))
+            found.append(Change(commits, len(changed)))
         except (OSError, subprocess.CalledProcessError):
             continue
-    return max(found, key=lambda change: (change.commits, change.changed), default=None)
+    return max(found, default=None)
 
 
 def age(revisions: str, root: Path = ROOT) -> str:
@@ -57,11 +55,10 @@ def age(revisions: str, root: Path = ROOT) -> str:
     change = since(revisions, root)
     if change is None:
         return "Git does not know this revision, so the figures may be older than the package."
-    if not change.changed:
+    if not change.files:
         return ""
-    return (
-        f"**Older than the package: {count(change)} since have changed {change.changed} of its {change.files} files.**"
-    )
+    files = f"{change.files} file{'s' if change.files > 1 else ''}"
+    return f"**Older than the package: since then {count(change)} changed {files} of it.**"
 
 
 def count(change: Change) -> str:
@@ -74,7 +71,7 @@ def count(change: Change) -> str:
 def current(revision: str, root: Path = ROOT) -> bool:
     """True if a measurement at a revision measured the present package, and no changes without a commit."""
     change = since(revision, root)
-    return not revision.endswith("-dirty") and change is not None and not change.changed
+    return not revision.endswith("-dirty") and change == (0, 0)
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -224,7 +224,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def _dated(revision: str) -> str:
     change = history.since(revision)
-    return f"{revision} ({history.count(change)})" if change and change.changed else revision
+    return f"{revision} ({history.count(change)})" if change and change.files else revision
 
 
 def short(case: Case) -> str:

@@ -129,7 +129,7 @@ def table(
 def bars(
     results: Mapping[str, Any],
     by: str,
-    wanted: Sequence[tuple[int, str | None, float]],
+    wanted: Sequence[tuple[int | str, str | None, float]],
     where: Mapping[str, Any] | None = None,
     ours: str = OURS,
 ) -> str:

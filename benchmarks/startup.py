@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "not_measured": missing,
         "imports": {name: runner.summary([seconds], seconds[0]) for name, seconds in times.items()},
-        "first": first(options, max(1, repetitions // 2), PROGRAMS, missing),
+        "first": first(options, max(1, repetitions // 2), list(PROGRAMS), missing),
     }
 
 

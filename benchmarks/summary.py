@@ -86,7 +86,7 @@ def _measured(results: Sequence[Results]) -> str:
     machines = sorted({"{cores} cores of {processor}".format(**result["machine"]) for result in results})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     change = history.since(" ".join(result["revision"] for result in results))
-    later = f"; since then {history.count(change)} changed the package" if change and change.changed else ""
+    later = f"; since then {history.count(change)} changed the package" if change and change.files else ""
     return f"Measured {when} on {' and '.join(machines)}{later}:"
 
 

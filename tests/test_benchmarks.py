@@ -12,7 +12,30 @@ import pytest
 from scipy import stats
 
 from benchmarks import __main__ as commands
-from benchmarks import act, exploration, footprint, history, inputs, report, runner, sac, summary, throughput, tuning
+from benchmarks import (
+    act,
+    cloning,
+    compiled,
+    evaluate,
+    exploration,
+    footprint,
+    history,
+    inputs,
+    inside,
+    population,
+    ppo,
+    recurrent,
+    report,
+    runner,
+    sac,
+    scaling,
+    serving,
+    settings,
+    summary,
+    throughput,
+    tuning,
+)
+from benchmarks.peers import CONTENDERS
 
 
 def test_inputs_lie_where_xla_borrows_them() -> None:
@@ -77,14 +100,13 @@ def test_results_older_than_the_package_say_so(tmp_path: Path) -> None:
     history.since.cache_clear()
     assert history.present(tmp_path) == f"{new}-dirty"
     assert (
-        history.age(old, tmp_path)
-        == "**Older than the package: uncommitted edits since have changed 1 of its 2 files.**"
+        history.age(old, tmp_path) == "**Older than the package: since then uncommitted edits changed 1 file of it.**"
     )
     commit("gaussjax/policy.py", "two")
     latest = commit("gaussjax/policy.py", "three")
-    assert history.age(old, tmp_path) == "**Older than the package: 2 commits since have changed 1 of its 2 files.**"
+    assert history.age(old, tmp_path) == "**Older than the package: since then 2 commits changed 1 file of it.**"
     # A page that mixes revisions is as old as the oldest that git knows.
-    assert history.since(f"{latest}, {old}-dirty and 1234567", tmp_path) == (2, 1, 2)
+    assert history.since(f"{latest}, {old}-dirty and 1234567", tmp_path) == (2, 1)
     assert not history.current(old, tmp_path)
     assert history.age("1234567", tmp_path) == history.age("unknown", tmp_path) == unknown
 
@@ -150,6 +172,20 @@ def test_a_comparison_without_a_bar_has_no_verdict(bar: float | None, shown: str
     page = throughput.beside([("PPO", ("gaussjax", "sb3"), 30, bar, measured)])
     verdict = "" if bar is None else "**missed**"
     assert f"|  | SB3 | 20 (20–20) | {shown} | **1.50×** | 1.50× | 1.50× | 1.50× | {verdict} |" in page
+
+
+def test_every_contender_that_a_command_names_has_a_module(repository: Path) -> None:
+    modules = act, serving, evaluate, recurrent, population, ppo, sac, cloning, compiled, scaling
+    named = {name for module in modules for name in (*module.CONTENDERS, *getattr(module, "ACCELERATOR", ()))}
+    named |= {name for kind in act.KINDS for name in kind[:2]} | {
+        name for loop in inside.LOOPS.values() for name in loop.names
+    }
+    named |= {name for *_, names in footprint.TRAININGS for name in names} | set(population.EVOLUTION)
+    named |= {name for setting in tuning.SETTINGS for name in (setting.without, setting.beside)}
+    named |= {name for case in settings.CASES.values() for name in case.arguments}
+    assert len(named) > 40
+    for name in named:
+        assert (repository / f"benchmarks/contenders/{CONTENDERS[name].module}.py").exists()
 
 
 def test_headline_links_to_sections_that_the_page_has(repository: Path) -> None:
