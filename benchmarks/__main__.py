@@ -16,7 +16,7 @@ from benchmarks import history, machine, report, summary
 # and returns the Markdown that shows them. A module with PAGE writes its tables into a file of its own.
 COMMANDS = {
     "main_job": "train PPO on Pendulum-v1 by the command line, seeds 0, 1 and 2, and evaluate 20 episodes",
-    "learning": "train PPO and SAC on harder environments by the command line, and evaluate 20 episodes of each",
+    "learning": "train PPO and SAC on harder environments by the command line, and evaluate 20 episodes of each (days)",
     "act": "time of one call of act, by batch",
     "serving": "time of one call of act for few observations, run in the caller's thread",
     "evaluate": "time of the gradient of PPO's loss, by size of the minibatch",
@@ -25,10 +25,10 @@ COMMANDS = {
     "ppo": "environment steps a second of PPO on Pendulum and HalfCheetah",
     "sac": "environment steps a second of SAC on HalfCheetah and Pendulum",
     "cloning": "rows a second of behavioural cloning",
-    "cloning_shares": "clone trained policies by the command line, and compare their returns with the teachers'",
+    "cloning_shares": "clone trained policies by the command line, and compare returns with the teachers' (hours)",
     "compiled": "environment steps a second, and compile time, of PPO as one compiled program",
-    "exploration": "train PPO and SAC with each kind of noise and policy, and measure return and smoothness",
-    "curves": "learning curves on environments of brax, Playground and gymnax, beside other libraries",
+    "exploration": "train PPO and SAC with each kind of noise and policy, and measure return and smoothness (days)",
+    "curves": "learning curves on environments of brax, Playground and gymnax, beside other libraries (hours)",
     "simulators": "environment steps a second on environments of brax, Playground and gymnax",
     "inside": "environment steps a second of trainings of other libraries, with our policy and with their own",
     "seeds": "time of an update of PPO for many seeds, in one program and one after the other",

@@ -42,11 +42,13 @@ def test_inputs_lie_where_xla_borrows_them() -> None:
     assert all(inputs.observations(batch).ctypes.data % 64 == 0 for batch in (1, 3, 17, 256))
 
 
-def test_the_minibatch_was_taken_by_the_policy() -> None:
-    batch, weights = inputs.minibatch(4000), inputs.weights()
-    std = np.exp(weights.log_std)
-    mean = inputs.mean(weights, batch.observations)
-    exact = stats.norm.logpdf(batch.actions, mean, std).sum(-1, keepdims=True)
+@pytest.mark.parametrize("squashed", [False, True])
+def test_the_minibatch_was_taken_by_the_policy(squashed: bool) -> None:
+    batch, weights = inputs.minibatch(4000, 5, squashed), inputs.weights(actions=5)
+    density = stats.norm.logpdf(batch.actions, inputs.mean(weights, batch.observations), np.exp(weights.log_std))
+    if squashed:
+        density += 2.0 * np.log(np.cosh(batch.actions))
+    exact = density.sum(-1, keepdims=True)
     # The stored log-densities have normal noise of deviation 0.1, so that no ratio is exactly 1.
     np.testing.assert_allclose(np.std(batch.log_prob - exact), 0.1, rtol=0.05)
 
@@ -177,9 +179,8 @@ def test_a_comparison_without_a_bar_has_no_verdict(bar: float | None, shown: str
 def test_every_contender_that_a_command_names_has_a_module(repository: Path) -> None:
     modules = act, serving, evaluate, recurrent, population, ppo, sac, cloning, compiled, scaling
     named = {name for module in modules for name in (*module.CONTENDERS, *getattr(module, "ACCELERATOR", ()))}
-    named |= {name for kind in act.KINDS for name in kind[:2]} | {
-        name for loop in inside.LOOPS.values() for name in loop.names
-    }
+    named |= {name for kind in act.KINDS for name in kind[:2]}
+    named |= {name for loop in inside.LOOPS.values() for name in loop.names}
     named |= {name for *_, names in footprint.TRAININGS for name in names} | set(population.EVOLUTION)
     named |= {name for setting in tuning.SETTINGS for name in (setting.without, setting.beside)}
     named |= {name for case in settings.CASES.values() for name in case.arguments}
