@@ -255,13 +255,13 @@ def test_floor_of_act_is_its_bytes_over_the_bandwidth_measured(monkeypatch: pyte
 
 @pytest.mark.parametrize(("ours", "shown"), [(2.0, "kept"), (2.5, "**missed**")])
 def test_bar_on_steps_per_second_compares_the_times(ours: float, shown: str) -> None:
-    times = {sac.CONTENDERS[0]: ours, "sbx-training": 2.6}
+    times = {sac.CONTENDERS[0]: ours, "sbx-training": 3.4}
     kept = {name: runner.summary([[seconds]], seconds) for name, seconds in times.items()}
     case = {"case": {"environment": "Pendulum-v1", "num_steps": 512, "batch_size": 256}, "times": kept, "refused": {}}
     results = {"cases": [case], "not_measured": {"sb3-training": "no environment"}, "device": "cpu"}
     page = sac.markdown({**results, "share_of_cpu_used_by_others": 0.0})
     assert f"{512 / ours:,.0f}" in page
-    assert f"{2.6 / ours:.2f}× | {shown}" in page
+    assert f"{3.4 / ours:.2f}× | {shown}" in page
     assert "| 3.0× | not measured | not measured |" in page
     assert "no evidence" in throughput.bars(
         {**results, "share_of_cpu_used_by_others": 0.5}, sac.CONTENDERS, sac.BARS, ["Pendulum-v1"]
