@@ -109,12 +109,17 @@ NAMES ?=
 notebooks: $(READY)
 	$(BIN)/python -m tests.notebooks.pair $(NAMES)
 
-# Measures the page of figures anew, on an otherwise idle machine (an hour).
+# Measures the page of figures, on an otherwise idle machine (four hours). Repeated, it goes on where it stopped: it keeps
+# each result of the present package, and RESUME= measures all of them anew. Trainings of many seeds take days, and each
+# is kept when it ends: make bench BENCHMARKS="learning curves exploration cloning_shares".
 DEVICE ?= cpu
-BENCHMARKS ?= main_job act serving evaluate recurrent population ppo sac compiled startup scaling
+RESUME ?= --resume
+BENCHMARKS ?= main_job startup tuning serving act evaluate population recurrent ppo sac cloning compiled simulators \
+	inside seeds scaling footprint
 bench: $(READY)
 	for name in $(BENCHMARKS); do \
-		$(BIN)/python -m benchmarks $$name --device $(DEVICE) --json benchmarks/results/$$name-$(DEVICE).json || exit 1; \
+		$(BIN)/python -m benchmarks $$name --device $(DEVICE) $(RESUME) \
+			--json benchmarks/results/$$name-$(DEVICE).json || exit 1; \
 	done
 	$(BIN)/python -m benchmarks report
 

@@ -8,18 +8,20 @@ from typing import Any
 from benchmarks import peers, report, runner, throughput
 
 CONTENDERS = ("gaussjax-training", "rejax")
+# The environment of rejax has JAX for the CPU.
+ACCELERATOR = CONTENDERS[:1]
 _UPDATES = 4
 CASES = (
     {"num_envs": 64, "num_steps": 64, "num_minibatches": 8, "num_epochs": 10, "updates": _UPDATES},
     {"num_envs": 512, "num_steps": 32, "num_minibatches": 16, "num_epochs": 4, "updates": _UPDATES},
 )
-SPEED_BAR, COMPILE_BAR = 1.5, 1.0
+SPEED_BAR, COMPILE_BAR = 1.7, 1.0
 # A compilation takes seconds and varies by a tenth between processes.
 _COMPILE_ROUNDS, _COMPILE_PROCESSES = 3, 4
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    names = peers.chosen(CONTENDERS, options.peers)
+    names = peers.chosen(ACCELERATOR if options.device == "cuda" else CONTENDERS, options.peers)
     # --sizes selects numbers of environments.
     asked = report.sizes(options, [case["num_envs"] for case in CASES])
     cases = [{**CASES[min(number, len(CASES) - 1)], "num_envs": size} for number, size in enumerate(asked)]

@@ -15,16 +15,21 @@ BARS = (
     (64, "skrl-torch", 0.6),
     (512, "skrl-torch", 0.8),
     (8192, "skrl-torch", 0.8),
-    (64, "distrax", 1.0),
-    (512, "distrax", 1.0),
-    (8192, "distrax", 1.0),
+    (64, "distrax", 0.92),
+    (512, "distrax", 0.8),
+    (8192, "distrax", 0.75),
 )
+# The squashed policy, beside brax's.
+SQUASHED, SQUASHED_BARS = {"batch": 512, "actions": 17}, ((512, "brax", 1.0),)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     names = peers.chosen(ACCELERATOR if options.device == "cuda" else CONTENDERS, options.peers)
     cases = [{"batch": batch} for batch in report.sizes(options, list(MINIBATCHES))]
-    return runner.measure("evaluate", cases, names, [MINIBATCHES.get(case["batch"], 9) for case in cases], options)
+    results = runner.measure("evaluate", cases, names, [MINIBATCHES.get(case["batch"], 9) for case in cases], options)
+    if options.device == "cpu":
+        results["squashed"] = runner.measure("squashed", [SQUASHED], ["gaussjax", "brax"], [9], options)
+    return results
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -36,6 +41,14 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     if results["device"] == "cpu":
         parts.append(report.bars(results, "batch", BARS))
+    if "squashed" in results:
+        parts += [
+            "### Squashed, {batch} samples of {actions} actions\n\nThe standard deviation depends on the state. Our "
+            "entropy is computed by quadrature ([its errors](numerics.md)), brax's is an estimate from one sample. "
+            "The gradients without the entropy agree.".format(**SQUASHED),
+            report.table(results["squashed"], "batch"),
+            report.bars({**results, **results["squashed"]}, "batch", SQUASHED_BARS),
+        ]
     return "\n\n".join(parts)
 
 

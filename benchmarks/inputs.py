@@ -27,7 +27,7 @@ class Minibatch(NamedTuple):
 
     Attributes:
         observations: Observations, `(B, OBSERVATIONS)`.
-        actions: Unclipped samples of the policy itself, `(B, ACTIONS)`.
+        actions: Unclipped samples of the policy itself, before tanh if it is squashed, `(B, ACTIONS)`.
         log_prob: Log-densities near those of the policy, `(B, 1)`.
         advantages: Standard normal advantages, `(B, 1)`.
     """
@@ -38,9 +38,9 @@ class Minibatch(NamedTuple):
     advantages: np.ndarray
 
 
-def weights(hidden: tuple[int, ...] = HIDDEN, seed: int = 0) -> Weights:
+def weights(hidden: tuple[int, ...] = HIDDEN, seed: int = 0, actions: int = ACTIONS) -> Weights:
     generator = np.random.default_rng(seed)
-    sizes = (OBSERVATIONS, *hidden, ACTIONS)
+    sizes = (OBSERVATIONS, *hidden, actions)
     layers = tuple(
         (
             (generator.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in)).astype(np.float32),
@@ -48,7 +48,7 @@ def weights(hidden: tuple[int, ...] = HIDDEN, seed: int = 0) -> Weights:
         )
         for fan_in, fan_out in itertools.pairwise(sizes)
     )
-    return Weights(layers, np.linspace(-1.0, 0.5, ACTIONS, dtype=np.float32))
+    return Weights(layers, np.linspace(-1.0, 0.5, actions, dtype=np.float32))
 
 
 def observations(batch: int, seed: int = 1) -> np.ndarray:
@@ -56,15 +56,18 @@ def observations(batch: int, seed: int = 1) -> np.ndarray:
     return aligned(np.random.default_rng(seed).normal(size=(batch, OBSERVATIONS)))
 
 
-def minibatch(batch: int) -> Minibatch:
+def minibatch(batch: int, actions: int = ACTIONS, squashed: bool = False) -> Minibatch:
+    """Samples of the policy of `weights`, before tanh if it is squashed."""
     generator = np.random.default_rng(2)
-    policy, observed = weights(), observations(batch)
-    noise = generator.normal(size=(batch, ACTIONS))
-    actions = mean(policy, observed) + np.exp(policy.log_std) * noise
-    log_prob = np.sum(-0.5 * noise**2 - policy.log_std - 0.5 * np.log(2 * np.pi), -1, keepdims=True)
-    log_prob += 0.1 * generator.normal(size=(batch, 1))
+    policy, observed = weights(actions=actions), observations(batch)
+    noise = generator.normal(size=(batch, actions))
+    drawn = mean(policy, observed) + np.exp(policy.log_std) * noise
+    density = -0.5 * noise**2 - policy.log_std - 0.5 * np.log(2 * np.pi)
+    if squashed:
+        density -= 2.0 * (np.log(2.0) - drawn - np.logaddexp(0.0, -2.0 * drawn))
+    log_prob = density.sum(-1, keepdims=True) + 0.1 * generator.normal(size=(batch, 1))
     advantages = generator.normal(size=(batch, 1))
-    return Minibatch(observed, aligned(actions), aligned(log_prob), aligned(advantages))
+    return Minibatch(observed, aligned(drawn), aligned(log_prob), aligned(advantages))
 
 
 def mean(policy: Weights, observed: np.ndarray) -> np.ndarray:

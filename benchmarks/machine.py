@@ -6,10 +6,11 @@ import datetime
 import os
 import platform
 import resource
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks import history
 
 _VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 
@@ -19,7 +20,7 @@ def describe() -> dict[str, Any]:
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "revision": _revision(),
+        "revision": history.present(),
         "machine": {
             "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)),
@@ -44,6 +45,12 @@ class Watch:
         seconds = time.perf_counter() - self._start
         others = busy_seconds() - self._busy - (_our_seconds() - self._ours)
         return {"seconds": round(seconds), "share_of_cpu_used_by_others": share(others, seconds)}
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far; `ru_maxrss` would count that of its parent too."""
+    status = Path("/proc/self/status").read_text()
+    return 2**10 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def share(others: float, seconds: float) -> float:
@@ -75,19 +82,3 @@ def _processor() -> str:
     flags = fields.get("flags", "").split()
     vectors = next((shown for flag, shown in _VECTORS.items() if flag in flags), None)
     return f"{name} with {vectors}" if vectors else name
-
-
-def _revision() -> str:
-    def git(*arguments: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        revision = git("describe", "--always", "--exclude=*")
-        # Changed results do not change the measured code.
-        changed = git(
-            "status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/results", ":!/docs/*.png"
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{revision}-dirty" if changed else revision

@@ -13,7 +13,7 @@ CASES = (
     {"environment": "Pendulum-v1", "num_envs": 16, "num_steps": 128, "batch_size": 256, "num_epochs": 10},
     {"environment": "HalfCheetah-v5", "num_envs": 8, "num_steps": 256, "batch_size": 64, "num_epochs": 10},
 )
-BARS = ((0, "sbx-training", 2.0), (1, "sbx-training", 2.5), (1, "sb3-training", 4.0))
+BARS = ((0, "sbx-training", 2.0), (1, "sbx-training", 3.3), (1, "sb3-training", 4.0))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import history
 from benchmarks.peers import CONTENDERS
 
 OURS = "gaussjax"
@@ -27,7 +28,8 @@ to half a second until hand-overs to threads are as fast as they get. **Ratios a
 time ÷ theirs: below 1 gaussjax is faster.** At small batches a process keeps to a slow or a fast way of handing work
 to its threads, so there the best process is shown as well.
 What could not be measured is named with its reason. Sections are of the machine, the date and the revision that they
-name; a ratio holds within its section.
+name; a ratio holds within its section. A section that was measured before a change of the package says so, with the
+number of commits that have changed the package since.
 """
 
 
@@ -63,6 +65,14 @@ def number(x: float) -> str:
     return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
+def duration(seconds: float) -> str:
+    """A time with three digits, in the unit in which it is at least 1."""
+    unit, scale = next(
+        ((unit, scale) for unit, scale in (("s", 1.0), ("ms", 1e3)) if seconds * scale >= 1), ("µs", 1e6)
+    )
+    return f"{number(scale * seconds)} {unit}"
+
+
 def ratio(ours: float, theirs: float) -> str:
     """Our time divided by theirs, with two decimals, or with two digits below a tenth."""
     return f"{ours / theirs:.2f}×" if ours >= 0.1 * theirs else f"{ours / theirs:.2g}×"
@@ -72,10 +82,18 @@ def not_measured(reasons: Mapping[str, str]) -> str:
     return "Not measured: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + "."
 
 
-def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None = None) -> str:
-    """Median, quartiles and ratio of each contender by size in µs, then the same of its best process."""
+def table(
+    results: Mapping[str, Any],
+    by: str,
+    where: Mapping[str, Any] | None = None,
+    among: Sequence[str] | None = None,
+) -> str:
+    """Median, quartiles and ratio of each contender by size in µs, then the same of its best process.
+
+    The first of the contenders `among` is ours; without a choice these are all, as they stand in `CONTENDERS`.
+    """
     cases = select(results, where)
-    names = [name for name in CONTENDERS if any(name in case["times"] for case in cases)]
+    names = [name for name in among or CONTENDERS if any(name in case["times"] for case in cases)]
     heads = ["µs", *(size_name(case["case"][by]) for case in cases)]
     first = names[0] if names else OURS
     rows, best = [], []
@@ -94,10 +112,15 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
         rows.append([CONTENDERS[name].title, *cells])
         best.append([CONTENDERS[name].title, *best_cells])
     parts = [grid(heads, rows), "The best process of each:", grid(heads, best)]
-    if results["not_measured"]:
-        parts.append(not_measured({CONTENDERS[name].title: why for name, why in results["not_measured"].items()}))
+    missing = {name: why for name, why in results["not_measured"].items() if name in (among or CONTENDERS)}
+    if missing:
+        parts.append(not_measured({CONTENDERS[name].title: why for name, why in missing.items()}))
     for case in cases:
-        failed = [f"{CONTENDERS[name].title} ({why})" for name, why in case["refused"].items()]
+        failed = [
+            f"{CONTENDERS[name].title} ({why})"
+            for name, why in case["refused"].items()
+            if name in (among or CONTENDERS)
+        ]
         if failed:
             parts.append(f"Failed at {size_name(case['case'][by])}: " + "; ".join(failed) + ".")
     return "\n\n".join(parts)
@@ -106,11 +129,11 @@ def table(results: Mapping[str, Any], by: str, where: Mapping[str, Any] | None =
 def bars(
     results: Mapping[str, Any],
     by: str,
-    wanted: Sequence[tuple[int, str | None, float]],
+    wanted: Sequence[tuple[int | str, str | None, float]],
     where: Mapping[str, Any] | None = None,
     ours: str = OURS,
 ) -> str:
-    """A table of bars: the ratio to reach, the ratio reached and the verdict."""
+    """A table of bars: the ratio to reach, the ratio reached and the verdict; a bar's peer None is the best peer."""
     cases = {case["case"][by]: case["times"] for case in select(results, where)}
     rows = []
     for size, peer, most in wanted:
@@ -206,11 +229,12 @@ def heading(results: Mapping[str, Any]) -> str:
     timed = f" {results['seconds']} s; others used {others or 0.0:.1%} of the processor while it was measured."
     load = "" if others is None else timed
     warning = "" if quiet(results) else " **The machine was not quiet: these figures are no evidence.**"
+    age = history.age(results["revision"])
     return (
         f"## {results['command']} ({results['device']})\n\n"
         f"{results['date']}, revision {results['revision']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}."
-        f"{load}{turns}{warning}\n"
+        f"{load}{turns}{warning}{f' {age}' if age else ''}\n"
     )
 
 

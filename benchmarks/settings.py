@@ -101,7 +101,7 @@ CASES = {
         },
         updates=30,
         update_steps=12_800,
-        speed=1.0,
+        speed=1.1,
     ),
     "halfcheetah": Case(
         "PPO, brax:halfcheetah, spring",
@@ -134,7 +134,7 @@ CASES = {
         },
         updates=150,
         update_steps=1_280,
-        speed=1.0,
+        speed=1.1,
         calls=5,
     ),
     "cartpole": Case(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cloning_shares, exploration, learning, main_job, ppo, report, sac
+from benchmarks import cloning_shares, exploration, footprint, history, learning, main_job, ppo, report, sac, tuning
 from benchmarks.peers import CONTENDERS
 
 Results = Mapping[str, Any]
@@ -45,6 +45,10 @@ def blocks(folder: Path) -> dict[str, str]:
             parts += [_measured(used), text]
     if parts:
         made["speed"] = "\n\n".join(parts)
+    for block, command, module in (("settings", "tuning", tuning), ("footprint", "footprint", footprint)):
+        made[block] = f"Not measured yet: `python -m benchmarks {command}` measures these."
+        if command in found:
+            made[block] = f"{_measured([found[command]])}\n\n{module.markdown(found[command])}"
     if {"act", "evaluate", "ppo"} <= set(found):
         used = [found[command] for command in ("act", "evaluate", "ppo")]
         made["headline"] = f"{_measured(used)}\n\n{_headline(found)}"
@@ -81,7 +85,9 @@ def _measured(results: Sequence[Results]) -> str:
     dates = sorted({result["date"] for result in results})
     machines = sorted({"{cores} cores of {processor}".format(**result["machine"]) for result in results})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"Measured {when} on {' and '.join(machines)}:"
+    change = history.since(" ".join(result["revision"] for result in results))
+    later = f"; since then {history.count(change)} changed the package" if change and change.files else ""
+    return f"Measured {when} on {' and '.join(machines)}{later}:"
 
 
 def _headline(found: Mapping[str, Results]) -> str:
@@ -100,7 +106,8 @@ def _headline(found: Mapping[str, Results]) -> str:
         times = next(case["times"] for case in found[command]["cases"] if chosen(case["case"]))
         others = {name: time["median"] for name, time in times.items() if not name.startswith("gaussjax")}
         best = min(others, key=others.__getitem__)
-        row = [title, f"{others[best] / times[ours]['median']:.1f}×", CONTENDERS[best].title.split(",")[0]]
+        linked = f"[{title}](benchmarks/results/README.md#{command}-{found[command]['device']})"
+        row = [linked, f"{others[best] / times[ours]['median']:.1f}×", CONTENDERS[best].title.split(",")[0]]
         rows.append(row)
     return report.grid(["gaussjax is faster", "by", "than the fastest other"], rows)
 

@@ -88,3 +88,41 @@ def bars(
             ]
         )
     return report.grid([f"bar, our {unit} a second ÷ theirs", "at least", "reached", "best processes", ""], rows)
+
+
+def beside(entries: Sequence[tuple[str, Sequence[str], int, float | None, Mapping[str, Any]]]) -> str:
+    """A table with a block for each comparison, and what was not measured.
+
+    Args:
+        entries: For each comparison its title, its contenders (the first is ours), the environment steps of a call, the
+            bar for our steps a second over theirs, or None, and the result of `runner.measure` for one case.
+    """
+    ratios = ("bar, ours ÷ theirs", "reached", "best processes", "fastest turns", "processor time")
+    heads = ["", "", "environment steps a second", *ratios, ""]
+    table, missing = [], {}
+    for title, names, steps, bar, measured in entries:
+        found = measured["cases"][0]
+        ours = found["times"].get(names[0])
+        for name in names:
+            times = found["times"].get(name)
+            if times is None:
+                missing[f"{title}, {CONTENDERS[name].title}"] = {**measured["not_measured"], **found["refused"]}[name]
+                continue
+            slowest, fastest = (steps / quartile for quartile in reversed(times["quartiles"]))
+            row = [
+                title if name == names[0] else "",
+                CONTENDERS[name].title,
+                f"{steps / times['median']:,.0f} ({slowest:,.0f}–{fastest:,.0f})",
+            ]
+            if name != names[0] and ours:
+                kinds = ("median", "best", "fastest", "processor")
+                reached, *others = (times[kind] / ours[kind] for kind in kinds)
+                row += [
+                    "none" if bar is None else f"≥ {bar}×",
+                    f"**{reached:.2f}×**",
+                    *(f"{ratio:.2f}×" for ratio in others),
+                    "" if bar is None else report.verdict(reached >= bar, measured),
+                ]
+            table.append(row + [""] * (len(heads) - len(row)))
+    parts = [report.grid(heads, table)]
+    return "\n\n".join([*parts, report.not_measured(missing)] if missing else parts)

@@ -4,6 +4,7 @@ The process reads one JSON message per line on stdin and answers each on stdout:
 
     {"build": COMMAND, "case": {…}}  →  {"check": [numbers], "first_call": seconds}
     {"run": CALLS}                   →  {"seconds": of all calls, "processor": CPU seconds, "others": of others}
+    {"memory": true}                 →  {"peak": bytes of resident memory}
     {"versions": [packages]}         →  {"versions": {…}, "hardware": name of the device}
 
 or with {"error": text, "missing": true for a missing package}. The process ends at the end of its input.
@@ -60,6 +61,8 @@ def main() -> None:
                 answer = {"check": [float(number) for number in built.check], "first_call": time.perf_counter() - start}
             elif "run" in message:
                 answer = _timed(call, message["run"])
+            elif "memory" in message:
+                answer = {"peak": machine.peak_bytes()}
             else:
                 answer = {"versions": _versions(message["versions"]), "hardware": contender.hardware(device)}
         except Exception as error:

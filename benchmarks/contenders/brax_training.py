@@ -13,8 +13,9 @@ from benchmarks import settings
 from benchmarks.contenders import stepwise
 from benchmarks.contenders.with_jax import hardware
 from benchmarks.worker import Built
+from tests.peers.loops import example
 
-__all__ = ["curve", "hardware", "training"]
+__all__ = ["curve", "hardware", "inside", "training"]
 
 if not hasattr(jax, "device_put_replicated"):
     # brax 0.14.2 calls this function, which newer versions of JAX have no more.
@@ -42,7 +43,19 @@ def curve(of: str, contender: str, seed: int) -> Iterator[tuple[int, list[float]
         yield int(step), [float(metrics["eval/episode_reward"])]
 
 
-def _train(found: dict[str, Any], **more: Any) -> Callable[[Callable[..., None]], Any]:
+def inside(device: str, part: str, ours: bool) -> Built:
+    """One update with its rollout, with brax's default networks or with the policy of the page about other loops."""
+    found = settings.arguments("reacher", "brax-training")
+    del found["config"]["num_timesteps"]
+    calls = 10**5
+    more = {"num_timesteps": settings.CASES["reacher"].update_steps * calls, "num_evals": calls + 1, "run_evals": False}
+    factory = example("brax").squashed_networks if ours else networks.make_ppo_networks
+    return stepwise.running(_train(found, factory, **more))
+
+
+def _train(
+    found: dict[str, Any], factory: Callable[..., Any] | None = None, **more: Any
+) -> Callable[[Callable[..., None]], Any]:
     (package, _, name), options, config = found["environment"].partition(":"), found["options"], found["config"]
     hidden = config.pop("hidden_sizes")
     config |= {"action_repeat": options.pop("action_repeat", 1), "max_devices_per_host": 1, **more}
@@ -61,4 +74,4 @@ def _train(found: dict[str, Any], **more: Any) -> Callable[[Callable[..., None]]
         made = registry.load(name, config_overrides={"impl": "jax", **options})
         config |= {"episode_length": int(registry.get_default_config(name).episode_length)}
         config |= {"wrap_env_fn": wrapper.wrap_for_brax_training}
-    return lambda report: train.train(made, progress_fn=report, network_factory=networks_of, **config)
+    return lambda report: train.train(made, progress_fn=report, network_factory=factory or networks_of, **config)

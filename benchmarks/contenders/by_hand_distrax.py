@@ -1,4 +1,4 @@
-"""A policy in plain Flax and distrax, as one compiled function with the fewest outputs."""
+"""A policy in plain Flax and distrax, or TFP, as one compiled function."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tensorflow_probability.substrates.jax import distributions as tfp
 
 from benchmarks import inputs
 from benchmarks.contenders.with_jax import MLP, flax_params, hardware, norms, ppo_loss
@@ -16,17 +17,34 @@ from benchmarks.worker import Built
 __all__ = ["act", "evaluate", "hardware"]
 
 
-def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = inputs.HIDDEN) -> Built:
+def act(
+    device: str,
+    batch: int,
+    resident: bool,
+    hidden: tuple[int, ...] = inputs.HIDDEN,
+    outputs: int = 2,
+    truncated: bool = False,
+) -> Built:
+    """One draw; two outputs are actions and log-densities, five those of gaussjax, and one has bound parameters."""
     network, params, key = MLP(tuple(hidden)), flax_params(inputs.weights(tuple(hidden))), jax.random.key(1)
 
-    @jax.jit
-    def choose(params: Any, key: jax.Array, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def draw(params: Any, key: jax.Array, observations: jax.Array) -> tuple[jax.Array, ...]:
         mean, log_std = network.apply(params, observations)
-        distribution = distrax.MultivariateNormalDiag(mean, jnp.exp(jnp.clip(log_std, -20.0, 2.0)))
-        return distribution.sample_and_log_prob(seed=key)
+        log_std = jnp.clip(log_std, -20.0, 2.0)
+        if truncated:
+            distribution = tfp.TruncatedNormal(mean, jnp.exp(log_std), -1.0, 1.0)
+            actions = distribution.sample(seed=key)
+            log_prob = distribution.log_prob(actions).sum(-1)
+        else:
+            actions, log_prob = distrax.MultivariateNormalDiag(mean, jnp.exp(log_std)).sample_and_log_prob(seed=key)
+        return actions, log_prob, actions, mean, jnp.broadcast_to(log_std, mean.shape)
 
     observations = inputs.observations(batch)
     check = network.apply(params, observations)[0][0]
+    if outputs == 1:
+        bound = jax.jit(lambda key, observations: draw(params, key, observations)[0])
+        return Built(lambda: np.asarray(bound(key, observations)), check)
+    choose = jax.jit(lambda *given: draw(*given)[:outputs])
     if resident:
         observations = jnp.asarray(observations)
         return Built(lambda: jax.block_until_ready(choose(params, key, observations)), check)

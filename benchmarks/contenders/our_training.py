@@ -21,7 +21,7 @@ from gaussjax.training import bc as cloning_algorithm
 from gaussjax.training import ppo as ppo_algorithm
 from gaussjax.training import sac as sac_algorithm
 
-__all__ = ["cloning", "compiled", "compiling", "curve", "hardware", "ppo", "sac", "seeds", "training"]
+__all__ = ["cloning", "compiled", "compiling", "curve", "hardware", "ppo", "sac", "seeds", "stated", "training"]
 
 
 def ppo(device: str, environment: str, num_envs: int, num_steps: int, batch_size: int, num_epochs: int) -> Built:
@@ -30,9 +30,9 @@ def ppo(device: str, environment: str, num_envs: int, num_steps: int, batch_size
     return _stepping(ppo_algorithm.make(envs.make_vector(environment, num_envs), config))
 
 
-def sac(device: str, environment: str, num_steps: int, batch_size: int, learning_starts: int) -> Built:
+def sac(device: str, environment: str, num_steps: int, batch_size: int, learning_starts: int, **more: Any) -> Built:
     """Steps of one environment, each with its gradient step."""
-    config = sac_algorithm.Config(num_steps=num_steps, batch_size=batch_size, learning_starts=learning_starts)
+    config = sac_algorithm.Config(num_steps=num_steps, batch_size=batch_size, learning_starts=learning_starts, **more)
     built = _stepping(sac_algorithm.make(envs.make_vector(environment, 1), config))
     # Skip the random steps; the first gradient step is in the call after them.
     for _ in range(-(-learning_starts // num_steps)):
@@ -66,6 +66,11 @@ def compiled(device: str, **case: int) -> Built:
 def compiling(device: str, **case: int) -> Built:
     """Compilation of the program of `compiled` and of the program of `init`."""
     return compiled_training.compiling(lambda: _programs(**case))
+
+
+def stated(device: str, **case: int) -> Built:
+    """Memory of the program of `compiled`, as XLA states it."""
+    return compiled_training.stated(lambda: _programs(**case))
 
 
 def training(device: str, of: str, contender: str) -> Built:

@@ -15,7 +15,7 @@ from benchmarks.contenders.gymnax_pendulum import returns_of
 from benchmarks.contenders.with_jax import hardware
 from benchmarks.worker import Built
 
-__all__ = ["compiled", "compiling", "curve", "hardware", "training"]
+__all__ = ["compiled", "compiling", "curve", "hardware", "stated", "training"]
 
 
 def compiled(device: str, **case: int) -> Built:
@@ -26,6 +26,11 @@ def compiled(device: str, **case: int) -> Built:
 def compiling(device: str, **case: int) -> Built:
     """Compilation of the program of `compiled` and of the program of `init`."""
     return compiled_training.compiling(lambda: _programs(**case))
+
+
+def stated(device: str, **case: int) -> Built:
+    """Memory of the program of `compiled`, as XLA states it."""
+    return compiled_training.stated(lambda: _programs(**case))
 
 
 def training(device: str, of: str, contender: str) -> Built:

@@ -16,22 +16,30 @@ from benchmarks.worker import Built
 __all__ = ["act", "evaluate", "hardware"]
 
 
-def make(device: str, hidden: tuple[int, ...]) -> tuple[ActorCriticPolicy, list[torch.nn.Module]]:
+def make(device: str, hidden: tuple[int, ...], gsde: bool = False) -> tuple[ActorCriticPolicy, list[torch.nn.Module]]:
     policy = ActorCriticPolicy(
         gymnasium.spaces.Box(-np.inf, np.inf, (inputs.OBSERVATIONS,)),
         gymnasium.spaces.Box(-1.0, 1.0, (inputs.ACTIONS,)),
         lambda _: 3e-4,
         net_arch={"pi": list(hidden), "vf": [1]},
         activation_fn=torch.nn.ELU,
+        use_sde=gsde,
     ).to(device)
     modules = [*policy.mlp_extractor.policy_net, policy.action_net]
-    load(modules, inputs.weights(tuple(hidden)), policy.log_std)
+    weights = inputs.weights(tuple(hidden))
+    if gsde:
+        # One number for each feature and action.
+        weights = weights._replace(log_std=np.tile(weights.log_std, (hidden[-1], 1)))
+    load(modules, weights, policy.log_std)
     return policy, modules
 
 
-def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = inputs.HIDDEN) -> Built:
-    policy, _ = make(device, hidden)
+def act(device: str, batch: int, resident: bool, hidden: tuple[int, ...] = inputs.HIDDEN, gsde: bool = False) -> Built:
+    """One draw; with gSDE the matrices are held, so that no call draws one."""
+    policy, _ = make(device, hidden, gsde)
     observations = inputs.observations(batch)
+    if gsde:
+        policy.reset_noise(batch)
 
     @torch.no_grad()
     def choose(observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Any]:

@@ -57,7 +57,7 @@ def ppo_loss(log_prob: jax.Array, entropy: jax.Array, batch: inputs.Minibatch) -
     return -jnp.mean(surrogate) - ENTROPY_COEFFICIENT * jnp.mean(entropy)
 
 
-def norms(layers: list[dict[str, Any]], log_std: Any) -> list[float]:
+def norms(layers: list[dict[str, Any]], *more: Any) -> list[float]:
     """The norm of each gradient, layer by layer, which has to be equal for all contenders."""
     arrays = [array for layer in layers for array in (layer["kernel"], layer["bias"])]
-    return [float(jnp.linalg.norm(jnp.ravel(array))) for array in (*arrays, log_std)]
+    return [float(jnp.linalg.norm(jnp.ravel(array))) for array in (*arrays, *more)]

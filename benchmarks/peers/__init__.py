@@ -30,17 +30,41 @@ class Contender(NamedTuple):
 _JAX = ("jax", "jaxlib", "flax", "numpy")
 # JAX runs calls on CPU in the thread of the caller.
 _INLINE = {"BENCHMARKS_DISPATCH": "inline"}
+_WIDE = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"}
 
 CONTENDERS = {
     "gaussjax": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax"),
     "gaussjax-inline": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, inline", variables=_INLINE),
     "gaussjax-serve": Contender(
-        "ours", None, ("gaussjax", *_JAX), "gaussjax, served inline", {"serve": True}, variables=_INLINE
+        "ours", None, ("gaussjax", *_JAX), "gaussjax, served inline", {"by": "serve"}, variables=_INLINE
     ),
+    "gaussjax-load": Contender(
+        "ours", None, ("gaussjax", *_JAX), "gaussjax, loaded file, inline", {"by": "load"}, variables=_INLINE
+    ),
+    "gaussjax-wide": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, vectors of 512 bits", variables=_WIDE),
+    "gaussjax-truncated": Contender(
+        "ours", None, ("gaussjax", *_JAX), "gaussjax, truncated", {"kind": "truncated_gaussian"}
+    ),
+    "gaussjax-gsde": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, gSDE held", {"gsde": True}),
     "distrax-inline": Contender(
         "by_hand_distrax", None, ("distrax", *_JAX), "distrax by hand, inline", variables=_INLINE
     ),
+    "distrax-bound": Contender(
+        "by_hand_distrax",
+        None,
+        ("distrax", *_JAX),
+        "distrax by hand, parameters bound, actions alone, inline",
+        {"outputs": 1},
+        variables=_INLINE,
+    ),
     "brax-inline": Contender("brax_policy", "brax", ("brax", *_JAX), "brax, inline", variables=_INLINE),
+    "brax-bound": Contender(
+        "brax_policy", "brax", ("brax", *_JAX), "brax, actions alone, inline", {"alone": True}, variables=_INLINE
+    ),
+    "gaussjax-evolution": Contender("evolution", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax"),
+    "evolution-by-hand": Contender(
+        "evolution", None, ("gymnasium", "optax", *_JAX), "Flax by hand, as with evosax", {"library": "hand"}
+    ),
     "gaussjax-loop": Contender("ours", None, ("gaussjax", *_JAX), "gaussjax, Python loop", {"loop": True}),
     "gaussjax-devices": Contender(
         "ours",
@@ -50,6 +74,13 @@ CONTENDERS = {
         variables={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     ),
     "gaussjax-training": Contender("our_training", None, ("gaussjax", "gymnasium", *_JAX), "gaussjax, training"),
+    "gaussjax-training-truncated": Contender(
+        "our_training",
+        None,
+        ("gaussjax", "gymnasium", *_JAX),
+        "gaussjax, training, truncated",
+        {"policy": "truncated_gaussian"},
+    ),
     # The command line sets the same for PPO.
     "gaussjax-command": Contender(
         "our_training",
@@ -83,6 +114,12 @@ CONTENDERS = {
         "recurrent_layers", None, ("torch", "numpy"), "torch, split at resets", {"library": "torch"}
     ),
     "distrax": Contender("by_hand_distrax", None, ("distrax", *_JAX), "distrax by hand"),
+    "distrax-five": Contender(
+        "by_hand_distrax", None, ("distrax", *_JAX), "distrax by hand, five outputs", {"outputs": 5}
+    ),
+    "tfp-truncated": Contender(
+        "by_hand_distrax", None, ("tfp-nightly", *_JAX), "TFP by hand, truncated", {"truncated": True}
+    ),
     "torch": Contender("by_hand_torch", None, ("torch", "numpy"), "torch by hand"),
     "torch-vmap": Contender("by_hand_torch", None, ("torch", "numpy"), "torch.func.vmap"),
     "skrl-torch": Contender("skrl_torch", "skrl", ("skrl", "torch", "numpy"), "skrl (torch)"),
@@ -91,6 +128,9 @@ CONTENDERS = {
         "skrl_jax", "skrl", ("skrl", *_JAX), "skrl (jax), as its agents run it", {"compiled": True}
     ),
     "sb3": Contender("sb3_policy", "sb3", ("stable-baselines3", "torch", "numpy"), "SB3"),
+    "sb3-gsde": Contender(
+        "sb3_policy", "sb3", ("stable-baselines3", "torch", "numpy"), "SB3, gSDE held", {"gsde": True}
+    ),
     "brax": Contender("brax_policy", "brax", ("brax", *_JAX), "brax"),
     "torchrl": Contender("torchrl_policy", "torchrl", ("torchrl", "tensordict", "torch", "numpy"), "TorchRL"),
     "gaussjax-seeds": Contender(
@@ -110,6 +150,21 @@ CONTENDERS = {
     "brax-training": Contender(
         "brax_training", "playground", ("brax", "playground", *_JAX), "brax's PPO", {"contender": "brax-training"}
     ),
+    "brax-inside": Contender(
+        "brax_training", "playground", ("brax", *_JAX), "with our squashed policy", {"ours": True}
+    ),
+    "brax-own": Contender("brax_training", "playground", ("brax", *_JAX), "with its own", {"ours": False}),
+    **{
+        f"skrl-{framework}-{which}": Contender(
+            "skrl_training",
+            "skrl",
+            ("skrl", framework, "gymnasium", "numpy"),
+            title,
+            {"framework": framework, "ours": which == "inside"},
+        )
+        for framework in ("torch", "jax")
+        for which, title in (("inside", "with our model"), ("own", "with its own"))
+    },
     "gaussjax-gymnax": Contender(
         "our_training", "rejax", ("gymnax", *_JAX), "gaussjax", {"contender": "gaussjax-gymnax"}
     ),
