@@ -182,7 +182,7 @@ WRONG = [
     ),
     (
         "record --uniform CartPole-v1 --out a.npz",
-        "environment: CartPole-v1 cannot be recorded: box: expected a Box, got",
+        "environment: CartPole-v1 cannot be recorded: action_space: expected a Box, got",
     ),
     (
         "record --uniform Pendulum-v9 --out a.npz",
