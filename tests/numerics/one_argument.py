@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 from jax import lax
 
+import gaussjax.torch  # noqa: F401 - the functions take tensors too
 from gaussjax.distributions import special
 from gaussjax.random import threefry
 from tests.numerics.rows import UNIT
@@ -36,12 +38,23 @@ def _compiled(function: Callable[..., Any], derivative: bool = True) -> Callable
     )
 
 
+def _torch(function: Callable[..., Any]) -> Callable[[np.ndarray], Stats]:
+    """The same for torch, operation by operation."""
+
+    def results(x: np.ndarray) -> list[np.ndarray]:
+        tensor = torch.tensor(x, requires_grad=True)
+        value = function(tensor)
+        return [each.detach().numpy() for each in (value, *torch.autograd.grad(value.sum(), tensor))]
+
+    return lambda x: [_compare(np, *pair) for pair in zip(results(x), results(x.astype(np.float64)), strict=True)]
+
+
 def _numpy_normal(inputs: np.ndarray) -> Stats:
     inside = np.where(np.abs(inputs) < 1, inputs, np.float32(0))
     return [_compare(np, *(threefry.quantile(x, x.dtype.name) for x in (inside, inside.astype(np.float64))))]
 
 
-# Each function, and whether its derivative is tried too. The last two are the noise of JAX, and of NumPy and torch.
+# Each function with its derivative; the noise, √2 erf⁻¹, has none.
 FUNCTIONS: dict[str, Callable[[np.ndarray], Stats]] = {
     "normal log-cdf": _compiled(special.log_normal_cdf),
     "tanh log-det": _compiled(special.tanh_log_det),
@@ -49,6 +62,10 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], Stats]] = {
     "tanh": _compiled(special.tanh),
     "exp(x) - 1 - x": _compiled(special.expm1_minus_x),
     "√2 erf⁻¹ of NumPy and torch": _numpy_normal,
+    "normal log-cdf of torch": _torch(special.log_normal_cdf),
+    "tanh log-det of torch": _torch(special.tanh_log_det),
+    "tanh of torch": _torch(special.tanh),
+    "exp(x) - 1 - x of torch": _torch(special.expm1_minus_x),
 }
 
 
