@@ -1,4 +1,4 @@
-"""Metrics of a step of a training: those of its episodes and its actions, and means over nothing."""
+"""Metrics of a step of a training, about its episodes and its actions."""
 
 from __future__ import annotations
 
