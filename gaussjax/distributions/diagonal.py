@@ -62,10 +62,14 @@ class Normal(Distribution):
         noise, error = self.noise_and_error(actions)
         # The term -noise²/2 would double the relative error of the noise. For infinite noise the error is NaN.
         error = xp.stop_gradient(xp.where(error == error, error, 0.0))
-        log_std, energy = align(self.log_std, noise * (0.5 * noise + error))
+        # The leading halves of the digits add up almost without rounding, and the rest is small.
+        energy = 0.5 * xp.square(noise)
+        finite = xp.isfinite(energy)
+        rest = xp.stop_gradient(xp.where(finite, energy - xp.leading_half(energy), 0.0))
+        log_std, energy, rest = align(self.log_std, energy - rest, rest + xp.where(finite, noise * error, 0.0))
         if reduction == "sum":
-            return -xp.sum(energy, axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
-        return reduce(-energy - log_std - HALF_LOG_2PI, reduction)
+            return -xp.sum(energy, axis=-1) - (xp.sum(log_std + HALF_LOG_2PI, axis=-1) + xp.sum(rest, axis=-1))
+        return reduce(-energy - (log_std + HALF_LOG_2PI + rest), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, which depends only on log_std."""

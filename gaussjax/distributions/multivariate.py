@@ -89,14 +89,12 @@ class MultivariateGaussian(Normal):
         factor, other_factor = self._factor(loc), other._factor(loc)
         # The divergence needs the matrix M with (factor of other) M = (factor of self). M is diag(ratio) plus
         # a strictly lower X. With N' the N of other, (I + N') X = diag(ratio) N - N' diag(ratio). The right side
-        # is written so that it is exactly zero for equal distributions.
+        # is written with ratio - 1, so that ratios near one lose no digits and equal distributions give exactly zero.
         gap, rest = exact_sum(log_std, -other_log_std)
-        ratio = xp.exp(gap) * (1.0 + rest)
-        along_rows, along_columns = xp.expand_dims(gap, -1), xp.expand_dims(gap, -2)
-        difference = xp.expand_dims(ratio, -1) * (factor - other_factor)
-        # Entries on and above the diagonal are not used. They are set to zero, because expm1 could overflow there.
-        growth = xp.expm1(xp.tril(along_rows - along_columns, -1))
-        difference += other_factor * xp.expand_dims(ratio, -2) * growth
+        growth = xp.expm1(gap)
+        growth = growth + rest * (1.0 + growth)
+        difference = factor - other_factor
+        difference += factor * xp.expand_dims(growth, -1) - other_factor * xp.expand_dims(growth, -2)
         shift = over_std(loc - other_loc, other_log_std)
         solved = xp.solve_unit_lower(other_factor, xp.concatenate([difference, xp.expand_dims(shift, -1)], -1))
         return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
