@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -91,7 +93,8 @@ class MultivariateGaussian(Normal):
         # a strictly lower X. With N' the N of other, (I + N') X = diag(ratio) N - N' diag(ratio). The right side
         # is written with ratio - 1, so that ratios near one lose no digits and equal distributions give exactly zero.
         gap, rest = exact_sum(log_std, -other_log_std)
-        growth = xp.expm1(gap)
+        # The square of a ratio above the limit is infinite, and so is the divergence. An infinite ratio would give NaN.
+        growth = xp.expm1(xp.minimum(gap, 0.5 * math.log(float(xp.finfo(gap.dtype).max))))
         growth = growth + rest * (1.0 + growth)
         difference = factor - other_factor
         difference += factor * xp.expand_dims(growth, -1) - other_factor * xp.expand_dims(growth, -2)

@@ -1,13 +1,16 @@
 """The full-covariance Gaussian against SciPy and against its own parts."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
+import gaussjax.torch  # noqa: F401 - distributions of tensors
 from gaussjax.distributions import DiagGaussian, MultivariateGaussian
 
 RNG = np.random.default_rng(0)
@@ -44,6 +47,16 @@ def test_kl_is_the_closed_form_of_covariances() -> None:
             logs = np.log(np.linalg.det(second) / np.linalg.det(first))
             expected = 0.5 * (np.trace(inverse @ first) + shift @ inverse @ shift - 4 + logs)
             np.testing.assert_allclose(divergence, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("array", [jnp.asarray, torch.tensor])
+def test_kl_of_very_different_scales_is_infinite_on_one_side_only(array) -> None:
+    # With equal correlations the divergence is that of independent dimensions.
+    wide, narrow = (
+        MultivariateGaussian(array([0.0] * 3), array([log_std] * 3), array([0.5] * 3)) for log_std in (50.0, -50.0)
+    )
+    assert wide.kl_divergence(narrow) == math.inf
+    np.testing.assert_allclose(narrow.kl_divergence(wide), 3 * (100 - 0.5), rtol=1e-6)
 
 
 def test_without_correlations_it_is_the_diagonal_gaussian() -> None:
