@@ -18,7 +18,7 @@ from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import first_episodes
-from gaussjax.rollout.host import EpisodeStatistics, Runner, sources
+from gaussjax.rollout.host import EpisodeStatistics, Runner
 from gaussjax.rollout.smoothness import smoothness
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _episodes(
 def _actions(policy: Policy, space: spaces.Space, deterministic: bool, exploration: Any) -> Callable[..., Any]:
     # A policy may have been trained on flat vectors of observations that are no array.
     flat = not isinstance(space, spaces.Box) and isinstance(policy.spec.observation_space, spaces.Box)
-    draw, source = sources(policy, exploration)
+    draw, source = (policy.noise, None) if exploration is None else exploration.sources(policy)
 
     @jax.jit
     def act(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
@@ -15,7 +15,6 @@ from gaussjax.core.arrays import inwards_once
 from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import guarded, named, wrong_shape
-from gaussjax.policy import Policy
 from gaussjax.rollout.smoothness import Smoothness
 from gaussjax.spaces.arrays import storage
 
@@ -247,22 +246,6 @@ def uniform_bounds(action_space: Any) -> tuple[np.ndarray, np.ndarray]:
     low, high = spaces.bounds(box)
     wider = 0.5 if jnp.dtype(box.dtype).kind in "biu" else 0.0
     return low - wider, high + wider
-
-
-def sources(policy: Policy, exploration: Any) -> tuple[Callable[..., Any], Any]:
-    """The parts of a source of noise that a loop uses in JAX: what draws independent noise, and what lasts.
-
-    Args:
-        policy: The policy that takes the noise.
-        exploration: A `gaussjax.exploration.Exploration`, or None for white noise.
-
-    Returns:
-        A function `(key, batch_shape) -> noise` for noise whose steps are independent; and the source, or None if its
-        noise does not last.
-    """
-    if exploration is None or exploration.lasts:
-        return policy.noise, exploration
-    return exploration.draw, None
 
 
 def copied(observations: Any, stored: Any) -> Any:
