@@ -214,7 +214,6 @@ def _episodes(
 def _actions(policy: Policy, space: spaces.Space, deterministic: bool, exploration: Any) -> Callable[..., Any]:
     # A policy may have been trained on flat vectors of observations that are no array.
     flat = not isinstance(space, spaces.Box) and isinstance(policy.spec.observation_space, spaces.Box)
-    draw, source = (policy.noise, None) if exploration is None else exploration.sources(policy)
 
     @jax.jit
     def act(
@@ -234,10 +233,10 @@ def _actions(policy: Policy, space: spaces.Space, deterministic: bool, explorati
         noise = None
         if exploration is not None:
             rows = jnp.arange(jax.tree.leaves(observations)[0].shape[0])
-            if source is None:
-                noise = draw(key, rows.shape)
+            if exploration.lasts:
+                lasting, noise = exploration.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
             else:
-                lasting, noise = source.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
+                noise = exploration.draw(key, rows.shape)
             key = None
         output = policy.act(params, key, observations, deterministic=deterministic, carry=carry, noise=noise)
         return output.actions, output.outputs.get("carry"), lasting
