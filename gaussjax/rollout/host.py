@@ -237,17 +237,6 @@ def in_dtype(actions: Any, dtype: str) -> Any:
     return actions.astype(kind).astype(actions.dtype)
 
 
-def uniform_bounds(action_space: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds between which numbers are drawn for uniform actions, which are then clipped and rounded to the Box.
-
-    Those of an integer Box are wider by a half, so that its first and last integers are as likely as the others.
-    """
-    box = spaces.action_box(action_space)
-    low, high = spaces.bounds(box)
-    wider = 0.5 if jnp.dtype(box.dtype).kind in "biu" else 0.0
-    return low - wider, high + wider
-
-
 def copied(observations: Any, stored: Any) -> Any:
     """Copies observations of Gymnasium, in the dtypes in which they are kept."""
     if isinstance(stored, dict):

@@ -17,8 +17,8 @@ from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.evaluate import acting, checked_sampling, first_steps
-from gaussjax.rollout.host import Runner, clipped, copied, in_dtype, uniform_bounds
-from gaussjax.spaces.arrays import storage
+from gaussjax.rollout.host import Runner, clipped, copied, in_dtype
+from gaussjax.spaces.arrays import storage, uniform_bounds
 
 
 def record(

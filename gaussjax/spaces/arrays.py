@@ -13,7 +13,7 @@ import numpy as np
 from gaussjax.core.arrays import as_array, xp
 from gaussjax.core.compiled import checked, not_real, refuse_huge
 from gaussjax.core.text import quoted
-from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, action_box, as_space
 
 Observations = Any
 """An array, or a dict or tuple of arrays with the structure of the observation space."""
@@ -225,6 +225,17 @@ def bounds(box: Any) -> tuple[np.ndarray, np.ndarray]:
         raise TypeError(f"box: expected a Box, got {box}. Other spaces have no bounds.")
     low, high = (np.broadcast_to(np.asarray(side, np.float64), size(box)) for side in (box.low, box.high))
     return low, high
+
+
+def uniform_bounds(action_space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds between which numbers are drawn for uniform actions, which are then clipped and rounded to the Box.
+
+    Those of an integer Box are wider by a half, so that its first and last integers are as likely as the others.
+    """
+    box = action_box(action_space)
+    low, high = bounds(box)
+    wider = 0.5 if jnp.dtype(box.dtype).kind in "biu" else 0.0
+    return low - wider, high + wider
 
 
 def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) -> tuple[jax.Array, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
-from gaussjax.rollout.host import uniform_bounds
+from gaussjax.spaces.arrays import uniform_bounds
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
