@@ -69,7 +69,8 @@ def evaluate(
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
-        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
+        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape or
+            integer.
         ValueError: `episodes` is below 1, `seed` not from 0 to 2**63 - 1, `timeout` not above 0, or there is an
             `exploration` for deterministic actions.
         TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.

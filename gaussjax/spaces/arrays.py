@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -160,6 +160,25 @@ def storage(space: Any) -> Any:
         case MultiDiscrete():
             return jax.ShapeDtypeStruct((len(space.nvec),), np.int32)
     return jax.ShapeDtypeStruct((), np.int32)
+
+
+def check_cast(array: np.ndarray, dtype: np.dtype, wrong: Callable[[Any, Any], Exception]) -> None:
+    """Raises `wrong(dtype, number)` for a number that an integer dtype cannot hold, which NumPy wraps or cuts."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and not np.can_cast(array.dtype, dtype):
+        with np.errstate(invalid="ignore"):
+            lost = array.astype(dtype) != array
+        if lost.any():
+            raise wrong(dtype, array[lost][0])
+
+
+def integer_parts(space: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], np.dtype]]:
+    """Yields path and dtype of each Box of integers. Discrete parts are left out: Gymnasium gives them 64 bits."""
+    if isinstance(space, (Dict, Tuple)):
+        for name, inner in space.items if isinstance(space, Dict) else enumerate(space.items):
+            yield from integer_parts(inner, (*path, name))
+    elif isinstance(space, Box) and np.dtype(space.dtype).kind in "iu":
+        yield path, np.dtype(space.dtype)
 
 
 def has_pixels(space: Any) -> bool:
