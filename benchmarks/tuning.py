@@ -14,21 +14,19 @@ class Setting(NamedTuple):
 
     Attributes:
         line: What a user writes.
-        without: The contender without the setting.
-        beside: The contender with the setting.
-        calls: Title, function and case of each call.
+        contender: The contender with the setting, compared with `gaussjax`; None for a setting whose programs are
+            started with an empty cache and with a full one.
+        calls: Title, function or program, and case of each call.
     """
 
     line: str
-    without: str
-    beside: str
+    contender: str | None
     calls: tuple[tuple[str, str, Mapping[str, Any]], ...]
 
 
 SETTINGS = (
     Setting(
         "`XLA_FLAGS=--xla_cpu_prefer_vector_width=512`",
-        "gaussjax",
         "gaussjax-wide",
         (
             ("`act`, 4096 observations", "act", {"batch": 4096, "resident": False}),
@@ -38,34 +36,37 @@ SETTINGS = (
     ),
     Setting(
         '`jax.config.update("jax_cpu_enable_async_dispatch", False)`',
-        "gaussjax",
         "gaussjax-inline",
         (
             ("`act`, 1 observation", "act", {"batch": 1, "resident": False}),
             ("`act`, 16 observations", "act", {"batch": 16, "resident": False}),
         ),
     ),
+    Setting(
+        "`JAX_COMPILATION_CACHE_DIR=…`",
+        None,
+        (
+            ("from the start of a process to the first action", "the first action", {}),
+            ("from the start of a process to the first PPO update", "the first PPO update", {}),
+        ),
+    ),
 )
-_CACHE, _STARTS = "`JAX_COMPILATION_CACHE_DIR=…`", ("the first action", "the first PPO update")
 _PROCESSES = 7
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    calls, shares = [], []
+    calls, shares, missing = [], [], {}
     for setting in SETTINGS:
         for title, function, case in setting.calls:
-            names = setting.without, setting.beside
-            measured = runner.measure(function, [case], names, [_PROCESSES], options)
-            shares.append(measured["share_of_cpu_used_by_others"])
-            times = measured["cases"][0]["times"]
-            calls.append({"line": setting.line, "title": title, "times": [times.get(name) for name in names]})
-    missing: dict[str, str] = {}
-    first = startup.first(options, options.processes or _PROCESSES, _STARTS, missing)
-    calls += [
-        {"line": _CACHE, "title": f"from the start of a process to {name}", "times": [states["cold"], states["warm"]]}
-        for name, states in first.items()
-        if "warm" in states
-    ]
+            if setting.contender is None:
+                states = startup.first(options, options.processes or _PROCESSES, [function], missing).get(function, {})
+                times = [states.get("cold"), states.get("warm")]
+            else:
+                names = "gaussjax", setting.contender
+                measured = runner.measure(function, [case], names, [_PROCESSES], options)
+                shares.append(measured["share_of_cpu_used_by_others"])
+                times = [measured["cases"][0]["times"].get(name) for name in names]
+            calls.append({"line": setting.line, "title": title, "times": times})
     return {"calls": calls, "not_measured": missing, "share_of_cpu_used_by_others": max(shares)}
 
 

@@ -80,6 +80,18 @@ class Exploration(NamedTuple):
         # All steps are resets, so the first state does not matter.
         return self.step(self.init(jax.random.key(0), batch_shape), key, jnp.ones(batch_shape, bool))[1]
 
+    def sources(self, policy: Policy) -> tuple[Callable[..., Any], Exploration | None]:
+        """The parts of this source that a loop uses in JAX: a function that draws independent noise, and what lasts.
+
+        Args:
+            policy: The policy that takes the noise.
+
+        Returns:
+            A function `(key, batch_shape) -> noise` for noise whose steps are independent; and this source, or None if
+            its noise does not last.
+        """
+        return (policy.noise, self) if self.lasts else (self.draw, None)
+
 
 class Held(NamedTuple):
     """State of noise that is held.

@@ -182,7 +182,7 @@ def test_every_contender_that_a_command_names_has_a_module(repository: Path) -> 
     named |= {name for kind in act.KINDS for name in kind[:2]}
     named |= {name for loop in inside.LOOPS.values() for name in loop.names}
     named |= {name for *_, names in footprint.TRAININGS for name in names} | set(population.EVOLUTION)
-    named |= {name for setting in tuning.SETTINGS for name in (setting.without, setting.beside)}
+    named |= {setting.contender for setting in tuning.SETTINGS if setting.contender}
     named |= {name for case in settings.CASES.values() for name in case.arguments}
     assert len(named) > 40
     for name in named:

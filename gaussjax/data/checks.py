@@ -65,6 +65,8 @@ class Form(NamedTuple):
             values = block if self.dtype == np.float32 else raw
             bad = (values < self.limits.low) | (values > self.limits.high)
             expected, repair = self.limits.expected, self.limits.repair
+        if self.dtype.kind in "iu" and not bad.any():
+            bad, expected, repair = block != raw, f"{self.dtype} numbers", "Round the values to this dtype."
         if bad.any():
             broken = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
             first = int(broken[0])

@@ -27,7 +27,7 @@ Stack = list[tuple[FrameType, int]]
 
 
 class EnvironmentStepError(RuntimeError):
-    """Raised if an environment raises, exits, exceeds its time limit, or returns an observation of a wrong shape."""
+    """Raised if an environment raises, exits, exceeds its time limit, or returns wrong shapes or integers."""
 
 
 class _TooSlow(BaseException):
@@ -212,6 +212,14 @@ def wrong_shape(
     return EnvironmentStepError(
         f"{named(environments, index)}: expected an observation of shape {expected} at {when}, got {shape}. Correct "
         f"the environment, or its observation_space."
+    )
+
+
+def wrong_number(environments: Any, index: int | None, when: str, dtype: Any, number: Any) -> EnvironmentStepError:
+    """Makes the error about an observation with a number that the dtype of its space cannot hold."""
+    return EnvironmentStepError(
+        f"{named(environments, index)}: expected an observation of {dtype} numbers at {when}, got {number}. Correct "
+        f"the environment, or the dtype of its observation_space."
     )
 
 

@@ -17,7 +17,7 @@ from gaussjax.core.compiled import anywhere, flag, varying
 from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
-from gaussjax.rollout.host import Rollout, in_dtype, sources, uniform_bounds
+from gaussjax.rollout.host import Rollout, in_dtype
 from gaussjax.rollout.resets import cached_starts, new_starts
 
 # Shorter rollouts, such as those of an evaluation, would draw cached states nearly as often as they use them.
@@ -155,7 +155,7 @@ def collect(
     keys.check(key)
     deterministic, num_envs = flag(deterministic, "deterministic"), state.resets.shape[0]
     noise_key, reset_key = keys.split(key)
-    draw, source = sources(policy, None if deterministic else exploration)
+    draw, source = (policy.noise, None) if deterministic or exploration is None else exploration.sources(policy)
     noise, lasting_key = None, noise_key
     if source is not None:
         noise_key, lasting_key = keys.split(noise_key)
@@ -243,7 +243,7 @@ def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, 
     """Actions uniform in the Box of the policy, made from standard normal noise by its distribution function."""
     # Noise of gSDE may have an axis for the features.
     noise = noise.reshape(noise.shape[0], -1, noise.shape[-1])[:, 0]
-    low, high = like_actions(*uniform_bounds(policy.spec.action_space), noise)
+    low, high = like_actions(*spaces.arrays.uniform_bounds(policy.spec.action_space), noise)
     share = jax.scipy.special.ndtr(noise)
     return jnp.clip(low * (1.0 - share) + high * share, low, high)
 

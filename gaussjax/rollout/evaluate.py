@@ -18,7 +18,7 @@ from gaussjax.networks.actor_critic import statistics_for
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import first_episodes
-from gaussjax.rollout.host import EpisodeStatistics, Runner, sources
+from gaussjax.rollout.host import EpisodeStatistics, Runner
 from gaussjax.rollout.smoothness import smoothness
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def evaluate(
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
-        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
+        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape or
+            integer.
         ValueError: `episodes` is below 1, `seed` not from 0 to 2**63 - 1, `timeout` not above 0, or there is an
             `exploration` for deterministic actions.
         TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.
@@ -214,7 +215,6 @@ def _episodes(
 def _actions(policy: Policy, space: spaces.Space, deterministic: bool, exploration: Any) -> Callable[..., Any]:
     # A policy may have been trained on flat vectors of observations that are no array.
     flat = not isinstance(space, spaces.Box) and isinstance(policy.spec.observation_space, spaces.Box)
-    draw, source = sources(policy, exploration)
 
     @jax.jit
     def act(
@@ -234,10 +234,10 @@ def _actions(policy: Policy, space: spaces.Space, deterministic: bool, explorati
         noise = None
         if exploration is not None:
             rows = jnp.arange(jax.tree.leaves(observations)[0].shape[0])
-            if source is None:
-                noise = draw(key, rows.shape)
+            if exploration.lasts:
+                lasting, noise = exploration.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
             else:
-                lasting, noise = source.step_rows(lasting, key, jnp.full(rows.shape, first), rows)
+                noise = exploration.draw(key, rows.shape)
             key = None
         output = policy.act(params, key, observations, deterministic=deterministic, carry=carry, noise=noise)
         return output.actions, output.outputs.get("carry"), lasting

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial, reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
@@ -14,10 +16,9 @@ from gaussjax import spaces
 from gaussjax.core.arrays import inwards_once
 from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
-from gaussjax.envs.guard import guarded, named, wrong_shape
-from gaussjax.policy import Policy
+from gaussjax.envs.guard import guarded, named, wrong_number, wrong_shape
 from gaussjax.rollout.smoothness import Smoothness
-from gaussjax.spaces.arrays import storage
+from gaussjax.spaces.arrays import check_cast, integer_parts, storage
 
 if TYPE_CHECKING:
     import gymnasium
@@ -77,7 +78,8 @@ class Runner:
     """A vector environment with the returns and lengths of its running episodes; its methods change it in place.
 
     Both `reset` and `step` raise FloatingPointError for an observation or reward that is NaN or infinite. They raise
-    EnvironmentStepError if an environment raises, tries to exit the program, or does not answer in time.
+    EnvironmentStepError if an environment raises, tries to exit the program, does not answer in time, or returns a
+    number that an integer dtype of its space cannot hold.
 
     Args:
         environments: Vector environment with the autoreset mode SAME_STEP.
@@ -112,6 +114,9 @@ class Runner:
             )
         self.environments = environments
         self.observations = storage(environments.single_observation_space)
+        # A wrapper of vector environments may change the observations.
+        self._base = getattr(environments, "unwrapped", environments)
+        self._integers = list(integer_parts(spaces.as_space(self._base.single_observation_space)))
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self._dtype = getattr(actions, "dtype", "float32")
@@ -153,19 +158,25 @@ class Runner:
         Returns:
             Observations to act on next, rewards, terminated, truncated, observations after this step and before any
             reset, and the episodes that finished.
+
+        Raises:
+            ValueError: An action is a number that the integer dtype of the action space cannot hold, such as NaN.
         """
         space: Any = self.environments.action_space
-        actions = (self.clip(actions) if clip else actions).reshape(space.shape).astype(space.dtype)
+        actions = np.asarray(self.clip(actions) if clip else actions).reshape(space.shape)
+        check_cast(actions, space.dtype, _wrong_action)
+        actions = actions.astype(space.dtype)
         self._steps += 1
         when = f"step {self._steps}"
         with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
             observations, done = self._array(observations, when), terminated | truncated
-            last = copied(observations, self.observations) if done.any() else observations
-            for i in np.flatnonzero(done):
-                one = copied(info["final_obs"][i], self.observations)
-                self._check_shapes(one, when, int(i))
-                _put(last, int(i), one)
+            last = jax.tree.map(np.copy, observations) if done.any() else observations
+            for i in map(int, np.flatnonzero(done)):
+                self._check_integers(info["final_obs"][i], when, i)
+                one = copied(info["final_obs"][i], self.observations, partial(wrong_number, self.environments, i, when))
+                self._check_shapes(one, when, i)
+                _put(last, i, one)
         self._checked(observations, when)
         self._checked(rewards, when, "reward")
         self._returns += rewards
@@ -189,9 +200,17 @@ class Runner:
         self._steps = captured["steps"]
 
     def _array(self, observations: Any, when: str) -> Any:
-        arrays = copied(observations, self.observations)
+        arrays = copied(observations, self.observations, partial(wrong_number, self.environments, None, when))
         self._check_shapes(arrays, when, None)
+        for i, one in enumerate(getattr(self._base, "_env_obs", ()) if self._integers else ()):
+            self._check_integers(one, when, i)
         return arrays
+
+    def _check_integers(self, observation: Any, when: str, index: int) -> None:
+        """Raises an error for a number of one environment that Gymnasium wraps or cuts when it joins them."""
+        for path, dtype in self._integers:
+            array = np.asarray(reduce(getitem, path, observation))
+            check_cast(array, dtype, partial(wrong_number, self.environments, index, when))
 
     def _check_shapes(self, observations: Any, when: str, index: int | None) -> None:
         """Raises an error unless one observation, or one of each environment, has the shapes of the space."""
@@ -238,40 +257,28 @@ def in_dtype(actions: Any, dtype: str) -> Any:
     return actions.astype(kind).astype(actions.dtype)
 
 
-def uniform_bounds(action_space: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds between which numbers are drawn for uniform actions, which are then clipped and rounded to the Box.
-
-    Those of an integer Box are wider by a half, so that its first and last integers are as likely as the others.
-    """
-    box = spaces.action_box(action_space)
-    low, high = spaces.bounds(box)
-    wider = 0.5 if jnp.dtype(box.dtype).kind in "biu" else 0.0
-    return low - wider, high + wider
-
-
-def sources(policy: Policy, exploration: Any) -> tuple[Callable[..., Any], Any]:
-    """The parts of a source of noise that a loop uses in JAX: what draws independent noise, and what lasts.
+def copied(observations: Any, stored: Any, wrong: Callable[[Any, Any], Exception]) -> Any:
+    """Copies observations of Gymnasium, in the dtypes in which they are kept.
 
     Args:
-        policy: The policy that takes the noise.
-        exploration: A `gaussjax.exploration.Exploration`, or None for white noise.
-
-    Returns:
-        A function `(key, batch_shape) -> noise` for noise whose steps are independent; and the source, or None if its
-        noise does not last.
+        observations: Observations, nested like the space.
+        stored: Shapes and dtypes in which they are kept.
+        wrong: `(dtype, number) -> error` for a number that an integer dtype cannot hold.
     """
-    if exploration is None or exploration.lasts:
-        return policy.noise, exploration
-    return exploration.draw, None
-
-
-def copied(observations: Any, stored: Any) -> Any:
-    """Copies observations of Gymnasium, in the dtypes in which they are kept."""
     if isinstance(stored, dict):
-        return {name: copied(observations[name], part) for name, part in stored.items()}
+        return {name: copied(observations[name], part, wrong) for name, part in stored.items()}
     if isinstance(stored, tuple):
-        return tuple(map(copied, observations, stored))
-    return np.array(observations, stored.dtype)
+        return tuple(copied(one, part, wrong) for one, part in zip(observations, stored, strict=False))
+    array = np.asarray(observations)
+    check_cast(array, stored.dtype, wrong)
+    return array.astype(stored.dtype)
+
+
+def _wrong_action(dtype: Any, number: Any) -> Exception:
+    return ValueError(
+        f"actions: expected {dtype} numbers as in the action space, got {number}. Round them, and check the policy if "
+        f"they are NaN."
+    )
 
 
 def _pairs(observations: Any, stored: Any) -> Iterator[tuple[np.ndarray, Any]]:

@@ -12,13 +12,13 @@ import numpy as np
 
 from gaussjax import envs, normalize, spaces
 from gaussjax.core.text import quoted
-from gaussjax.envs.guard import closing
+from gaussjax.envs.guard import closing, wrong_number
 from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.evaluate import acting, checked_sampling, first_steps
-from gaussjax.rollout.host import Runner, clipped, copied, in_dtype, uniform_bounds
-from gaussjax.spaces.arrays import storage
+from gaussjax.rollout.host import Runner, clipped, copied, in_dtype
+from gaussjax.spaces.arrays import storage, uniform_bounds
 
 
 def record(
@@ -59,7 +59,8 @@ def record(
 
     Raises:
         FloatingPointError: An observation or a reward is NaN or infinite.
-        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape.
+        EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape or
+            integer.
         ValueError: An option has a value that `evaluate` refuses; or uniform actions have a Box with an infinite bound.
         TypeError: `episodes` or `seed` is not an integer, or `timeout` not a number.
 
@@ -140,16 +141,19 @@ def _compiled(environment: envs.Environment, episodes: int) -> Any:
     follow = jax.jit(jax.vmap(partial(checked_step, environment)))
     state, observations, running = None, None, np.ones(episodes, bool)
 
+    def kept(observations: Any, when: str) -> Any:
+        return copied(observations, stored, partial(wrong_number, None, None, when))
+
     def reset(seed: int) -> Any:
         nonlocal state, observations
         state, observations = begin(jax.random.split(keys.from_seed(seed), episodes))
-        return copied(observations, stored)
+        return kept(observations, "reset")
 
     def step(actions: np.ndarray, clip: bool) -> tuple[Any, ...]:
         nonlocal state, observations, running
         stepped = follow(state, observations, actions)
         state, observations = stepped.state, stepped.observation
-        after, rewards = copied(observations, stored), np.asarray(stepped.reward)
+        after, rewards = kept(observations, "a step"), np.asarray(stepped.reward)
         for name, leaf in (("reward", rewards), *(("observation", leaf) for leaf in jax.tree.leaves(after))):
             broken = running & ~np.isfinite(leaf).reshape(episodes, -1).all(axis=1)
             if broken.any():

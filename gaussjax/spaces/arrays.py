@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from gaussjax.core.arrays import as_array, xp
 from gaussjax.core.compiled import checked, not_real, refuse_huge
 from gaussjax.core.text import quoted
-from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space
+from gaussjax.spaces.kinds import Box, Dict, Discrete, MultiDiscrete, Tuple, action_box, as_space
 
 Observations = Any
 """An array, or a dict or tuple of arrays with the structure of the observation space."""
@@ -162,6 +162,25 @@ def storage(space: Any) -> Any:
     return jax.ShapeDtypeStruct((), np.int32)
 
 
+def check_cast(array: np.ndarray, dtype: np.dtype, wrong: Callable[[Any, Any], Exception]) -> None:
+    """Raises `wrong(dtype, number)` for a number that an integer dtype cannot hold, which NumPy wraps or cuts."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and not np.can_cast(array.dtype, dtype):
+        with np.errstate(invalid="ignore"):
+            lost = array.astype(dtype) != array
+        if lost.any():
+            raise wrong(dtype, array[lost][0])
+
+
+def integer_parts(space: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], np.dtype]]:
+    """Yields path and dtype of each Box of integers. Discrete parts are left out: Gymnasium gives them 64 bits."""
+    if isinstance(space, (Dict, Tuple)):
+        for name, inner in space.items if isinstance(space, Dict) else enumerate(space.items):
+            yield from integer_parts(inner, (*path, name))
+    elif isinstance(space, Box) and np.dtype(space.dtype).kind in "iu":
+        yield path, np.dtype(space.dtype)
+
+
 def has_pixels(space: Any) -> bool:
     """True for a Box of dtype uint8 with two or more axes, whose integers stay integers up to the network.
 
@@ -225,6 +244,17 @@ def bounds(box: Any) -> tuple[np.ndarray, np.ndarray]:
         raise TypeError(f"box: expected a Box, got {box}. Other spaces have no bounds.")
     low, high = (np.broadcast_to(np.asarray(side, np.float64), size(box)) for side in (box.low, box.high))
     return low, high
+
+
+def uniform_bounds(action_space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds between which numbers are drawn for uniform actions, which are then clipped and rounded to the Box.
+
+    Those of an integer Box are wider by a half, so that its first and last integers are as likely as the others.
+    """
+    box = action_box(action_space)
+    low, high = bounds(box)
+    wider = 0.5 if jnp.dtype(box.dtype).kind in "biu" else 0.0
+    return low - wider, high + wider
 
 
 def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) -> tuple[jax.Array, tuple[int, ...]]:

@@ -154,11 +154,14 @@ def check_exploration(options: Any) -> None:
             f"hold: expected None for exploration={name!r}, which changes at each step, got {hold}. Leave one out."
         )
     if beta is not None:
-        exploration.check_beta(beta)
+        if hold is not None:
+            raise ValueError(f"beta: expected None for noise with hold={hold}, got {beta}. Leave one out.")
         if name != "colored":
             raise ValueError(
-                f"beta: expected None for exploration={name!r}, got {beta}. Leave it out, or set exploration='colored'."
+                f"beta: expected None without exploration='colored', got {beta}. Leave it out, or set "
+                f"exploration='colored'."
             )
+        exploration.check_beta(beta)
 
 
 def exploration_for(options: Any, policy: Policy, given: exploration.Exploration | None) -> Any:

@@ -133,7 +133,7 @@ WRONG = [
     ("train ppo Pendulum-v1 --network lsmt", "got 'lsmt'. Did you mean 'lstm'?"),
     ("train ppo Pendulum-v1 --exploration held", "hold: expected a number of steps for exploration='held', got None."),
     ("train sac Pendulum-v1 --exploration colored --hold 8", "hold: expected None for exploration='colored'"),
-    ("train sac Pendulum-v1 --beta 1", "beta: expected None for exploration='white', got 1.0. Leave it out, or set"),
+    ("train sac Pendulum-v1 --beta 1", "beta: expected None without exploration='colored', got 1.0. Leave it"),
     ("train ppo Pendulum-v1 --exploration colored --beta 3", "beta: expected a number above 0 and at most 2, got 3.0."),
     ("train bc Pendulum-v1 --dataset a.npz --hold 8", "--hold: expected an option of train bc, got one of train ppo"),
     ("train ppo Pendulum-v1 --out {json}", "exists. Name another folder with --out, or remove this one."),

@@ -280,6 +280,14 @@ def test_other_action_spaces_than_a_box_are_refused_as_such(space):
         data.read_dataset(given, 2, space)
 
 
+def test_actions_of_an_integer_box_are_whole():
+    given, box = {"observations": np.zeros((2, 2)), "actions": np.array([[3.0], [17.0]])}, Box(0, 250, (1,), "uint8")
+    assert data.read_dataset(given, 2, box).actions.tolist() == [[3], [17]]
+    given["actions"][1] = 17.6
+    with pytest.raises(ValueError, match=r"actions: expected uint8 numbers, got 17.6 in row 1 .* Round the values"):
+        data.read_dataset(given, 2, box)
+
+
 def test_rows_are_chosen_by_a_slice():
     found = data.read_dataset(FLAT, NESTED, BOX)
     with pytest.raises(TypeError, match=r"index: expected a slice of the rows, got 3. Write slice\(3, 4\)"):

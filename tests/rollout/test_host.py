@@ -5,6 +5,7 @@ import pytest
 
 import gaussjax
 from gaussjax import envs, exploration, rollout
+from gaussjax.envs.guard import EnvironmentStepError
 from tests import policies
 from tests.training import probes
 
@@ -83,6 +84,72 @@ def test_nan_observation_names_the_environment_and_the_step_within_an_episode_an
     runner = rollout.Runner(probes.vector_of(makes))
     with pytest.raises(FloatingPointError, match=says):
         collect(runner, runner.reset(0), 10)
+
+
+class Odd(gymnasium.Env):
+    """The second of three observations has the numbers `value` in a dtype of their own."""
+
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self, space, value, ends):
+        self.observation_space, self._value, self._ends = space, value, ends
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._filled(np.uint8(0)), {}
+
+    def step(self, action):
+        self._steps += 1
+        odd = self._steps == 2
+        return self._filled(self._value if odd else np.uint8(1)), 0.0, self._ends and odd, False, {}
+
+    def _filled(self, value):
+        filled = np.full((2, 2), value)
+        return {"a": filled} if isinstance(self.observation_space, gymnasium.spaces.Dict) else filled
+
+
+PIXELS, SIGNS = gymnasium.spaces.Box(0, 255, (2, 2), np.uint8), gymnasium.spaces.Box(-9, 9, (2, 2), np.int16)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("space", "value", "ends", "says"),
+    [
+        (PIXELS, np.uint16(300), False, "uint8 numbers at step 2, got 300."),
+        (PIXELS, 300, True, "uint8 numbers at step 2, got 300."),
+        (PIXELS, 2.5, True, "uint8 numbers at step 2, got 2.5."),
+        (PIXELS, np.nan, True, "uint8 numbers at step 2, got nan."),
+        (PIXELS, -1, True, "uint8 numbers at step 2, got -1."),
+        (SIGNS, 2**16 + 1, False, "int16 numbers at step 2, got 65537."),
+        (SIGNS, 2**16 + 1, True, "int16 numbers at step 2, got 65537."),
+        (PIXELS, np.uint16(255), False, None),
+        (PIXELS, 255.0, True, None),
+    ],
+)
+def test_a_number_that_the_dtype_of_the_space_cannot_hold_is_refused(space, value, ends, says, nested):
+    space = gymnasium.spaces.Dict(a=space) if nested else space
+    runner = rollout.Runner(probes.vector_of([lambda: Odd(space, np.uint8(1), False), lambda: Odd(space, value, ends)]))
+    runner.reset(0)
+    runner.step(np.zeros(2, int))
+    if says is None:
+        last = runner.step(np.zeros(2, int))[4]
+        assert (last["a"] if nested else last)[1].tolist() == [[255, 255]] * 2
+        return
+    with pytest.raises(EnvironmentStepError) as caught:
+        runner.step(np.zeros(2, int))
+    assert f"): expected an observation of {says} Correct the environment, or the dtype of" in str(caught.value)
+    assert str(caught.value).startswith("environment 1 (")
+
+
+@pytest.mark.parametrize(
+    ("actions", "says"), [([0.0, 1.7], "got 1.7"), ([0.0, np.nan], "got nan"), ([0.0, 1e30], "got 1e.30")]
+)
+def test_actions_that_the_dtype_of_the_space_cannot_hold_are_refused(actions, says):
+    runner = rollout.Runner(probes.vector(lambda: Odd(PIXELS, np.uint8(1), False), 2))
+    runner.reset(0)
+    with pytest.raises(ValueError, match=rf"^actions: expected int64 numbers as in the action space, {says}"):
+        runner.step(np.array(actions))
 
 
 def test_other_autoreset_modes_are_refused():

@@ -21,7 +21,6 @@ from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
-from gaussjax.rollout.host import sources
 from gaussjax.training import parallel
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -151,7 +150,7 @@ def _make_host(
     count = share.stop - share.start
     check_num_envs(environments, config.num_envs, count)
     runner = rollout.Runner(environments)
-    draw_noise, exploration = sources(policy, exploration)
+    draw_noise, exploration = (policy.noise, None) if exploration is None else exploration.sources(policy)
     optimizer = make_optimizer(config)
     learn = make_update(policy, optimizer, config, mesh, start)
     recurrent = bool(jax.tree.leaves(policy.initial_carry()))

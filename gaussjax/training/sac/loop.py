@@ -18,7 +18,7 @@ from gaussjax.exploration import Exploration
 from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.compiled import EpisodeSums
-from gaussjax.rollout.host import sources, uniform_bounds
+from gaussjax.spaces.arrays import uniform_bounds
 from gaussjax.training import replay
 from gaussjax.training.algorithm import (
     Algorithm,
@@ -88,7 +88,7 @@ def _make_host(environments: Any, config: Config, policy: Policy, exploration: E
     check_num_envs(environments, config.num_envs, config.num_envs)
     runner = rollout.Runner(environments)
     init_learner, update = make_learner(policy, config)
-    draw_noise, exploration = sources(policy, exploration)
+    draw_noise, exploration = (policy.noise, None) if exploration is None else exploration.sources(policy)
     low, high = inwards(*uniform_bounds(policy.spec.action_space), np.dtype("float32"))
 
     @jax.jit
