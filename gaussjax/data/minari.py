@@ -14,8 +14,7 @@ import numpy as np
 
 from gaussjax.core.text import FileError, quoted
 from gaussjax.data.episodes import Rows
-from gaussjax.spaces import Box, Dict, MultiDiscrete, Space, Tuple, as_space, bounds
-from gaussjax.spaces.arrays import storage
+from gaussjax.spaces.arrays import to_gymnasium
 
 # Bytes of episodes that are kept, because each leaf of a slice is read on its own.
 _KEPT = 2**28
@@ -129,28 +128,10 @@ def create(
                 name,
                 buffers,
                 None if environment is None else gymnasium.spec(environment),
-                observation_space=_of_gymnasium(as_space(observation_space)),
-                action_space=_of_gymnasium(as_space(action_space)),
+                observation_space=to_gymnasium(observation_space, stored=True),
+                action_space=to_gymnasium(action_space, stored=True),
                 jpeg_encoding=False,
             )
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
-
-
-def _of_gymnasium(space: Space) -> Any:
-    """The same space in Gymnasium, with the dtypes in which observations are stored."""
-    from gymnasium import spaces
-
-    match space:
-        case Dict():
-            return spaces.Dict({name: _of_gymnasium(inner) for name, inner in space.items})
-        case Tuple():
-            return spaces.Tuple([_of_gymnasium(inner) for inner in space.items])
-        case Box():
-            dtype = storage(space).dtype
-            low, high = (side.reshape(space.shape).astype(dtype) for side in bounds(space))
-            return spaces.Box(low, high, space.shape, dtype)
-        case MultiDiscrete():
-            return spaces.MultiDiscrete(list(space.nvec))
-    return spaces.Discrete(space.n, start=space.start)

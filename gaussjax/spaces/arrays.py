@@ -162,6 +162,43 @@ def storage(space: Any) -> Any:
     return jax.ShapeDtypeStruct((), np.int32)
 
 
+def to_gymnasium(space: Any, stored: bool = False) -> Any:
+    """The same space in Gymnasium, which has to be installed.
+
+    Args:
+        space: Space in any form that `as_space` converts.
+        stored: Whether Boxes have the dtypes of `storage` in place of their own.
+
+    Example:
+        >>> to_gymnasium(Dict((("speed", Box(-1.0, 1.0, (2,))), ("gear", Discrete(4)))))
+        Dict('gear': Discrete(4), 'speed': Box(-1.0, 1.0, (2,), float32))
+    """
+    from gymnasium import spaces
+
+    match space := as_space(space):
+        case Dict():
+            return spaces.Dict({name: to_gymnasium(inner, stored) for name, inner in space.items})
+        case Tuple():
+            return spaces.Tuple([to_gymnasium(inner, stored) for inner in space.items])
+        case Box():
+            dtype = np.dtype(storage(space).dtype if stored else space.dtype)
+            low, high = (_in_dtype(side.reshape(space.shape), dtype) for side in bounds(space))
+            return spaces.Box(low, high, space.shape, dtype.type)
+        case MultiDiscrete():
+            return spaces.MultiDiscrete(list(space.nvec))
+    return spaces.Discrete(space.n, start=space.start)
+
+
+def _in_dtype(side: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Bounds in a dtype. An integer has no infinite ones, and the ends of 64 bits are no float64 numbers."""
+    if dtype.kind not in "iu":
+        return side.astype(dtype)
+    ends = np.iinfo(dtype)
+    inside = (side > ends.min) & (side < ends.max)
+    ends = np.where(side > ends.min, ends.max, ends.min).astype(dtype)
+    return np.where(inside, np.where(inside, side, 0.0).astype(dtype), ends)
+
+
 def check_cast(array: np.ndarray, dtype: np.dtype, wrong: Callable[[Any, Any], Exception]) -> None:
     """Raises `wrong(dtype, number)` for a number that an integer dtype cannot hold, which NumPy wraps or cuts."""
     dtype = np.dtype(dtype)

@@ -28,7 +28,7 @@ class Box:
 
     Raises:
         TypeError: The shape is not a tuple of sizes, or a bound or the dtype is not of real numbers.
-        ValueError: A bound has another shape, or the bounds cross.
+        ValueError: A bound has another shape or is no number of an integer dtype, or the bounds cross.
 
     Example:
         >>> from gaussjax.spaces import size
@@ -66,6 +66,15 @@ class Box:
                 f"space: expected low <= high, got low {low} and high {high} in the dimensions "
                 f"{quoted(crossed.tolist())} of {quoted(self)}. A finite number has to lie between them."
             )
+        if np.dtype(self.dtype).kind in "iu":
+            limits = np.iinfo(self.dtype)
+            for name, side in (("low", lowest), ("high", highest)):
+                outside = side[np.isfinite(side) & ((side < limits.min) | (side > limits.max))]
+                if outside.size:
+                    raise ValueError(
+                        f"{name}: expected numbers from {limits.min} to {limits.max} in a Box of {self.dtype}, got "
+                        f"{outside[0]:.17g}. Choose another bound or dtype."
+                    )
 
 
 @dataclass(frozen=True)

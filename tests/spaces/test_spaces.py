@@ -14,6 +14,7 @@ from gymnasium import spaces as gym
 import gaussjax.torch
 from gaussjax import spaces
 from gaussjax.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple, as_space, from_dict
+from gaussjax.spaces.arrays import to_gymnasium
 
 INF = float("inf")
 
@@ -186,6 +187,10 @@ REFUSED = {
     "ValueError: start: expected values from -2\\*\\*31": lambda: Discrete(2, 2**31 - 1),
     "ValueError: got 5 values from -1099511627776 on": lambda: as_space(gym.Discrete(5, start=-(2**40))),
     "ValueError: names that differ, got \\['a', 'a'\\]": lambda: Dict((("a", Discrete(2)), ("a", Discrete(3)))),
+    "ValueError: high: expected numbers from 0 to 255 in a Box of uint8, got 300": lambda: Box(0, 300, (2,), "uint8"),
+    "ValueError: low: expected numbers from -128 to 127 in a Box of int8, got -129": lambda: Box(
+        (0, -129), 1, (2,), np.int8
+    ),
     "ValueError: got low \\[inf\\] .* A finite number has to lie between them": lambda: Box(INF, INF, (2,)),
     "TypeError: Pass the observation_space or the action_space of": lambda: as_space(gymnasium.make("Pendulum-v1")),
     "TypeError: real vectors; join the parts to one Box": lambda: spaces.action_box(gym.Dict(a=gym.Box(-1, 1, (2,)))),
@@ -340,3 +345,22 @@ def test_pixels_stay_integers_and_other_integers_become_float32():
     assert spaces.zeros(images).dtype == np.uint8
     assert spaces.flatten(images, matrix).dtype == np.float32
     assert spaces.cast(Box(0, 255, (4,), "uint8"), matrix.reshape(3, 4))[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        gym.Box(-1.0, np.inf, (2, 3)),
+        gym.Box(0, 255, (2,), np.uint8),
+        gym.Box(-5, 2**63 - 1, (2,), np.int64),
+        gym.Box(0, 2**64 - 1, (1,), np.uint64),
+        gym.Dict(a=gym.Tuple((gym.Discrete(3, start=-1), gym.MultiDiscrete([2, 3]))), b=gym.Box(-1.0, 1.0)),
+    ],
+    ids=str,
+)
+def test_a_space_of_gymnasium_comes_back_unchanged(theirs):
+    assert to_gymnasium(as_space(theirs)) == theirs
+
+
+def test_integers_without_a_bound_reach_to_the_ends_of_their_dtype():
+    assert to_gymnasium(Box(shape=(2,), dtype="uint8")) == gym.Box(0, 255, (2,), np.uint8)

@@ -18,6 +18,7 @@ from gaussjax.core.compiled import count
 from gaussjax.core.text import quoted
 from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy, checks
+from gaussjax.spaces.arrays import to_gymnasium
 
 VERSIONS = ("1.4.3", "2.0.0", "2.1.1")
 # Entries of skrl's inputs. A policy over a Dict with only such names gets these entries, any other the observations.
@@ -261,28 +262,10 @@ def described_spaces(
         "state_space": state_space,
         "action_space": parts.get("taken_actions", policy.spec.action_space),
     }
-    found = {name: None if space is None else _gymnasium(space) for name, space in described.items()}
+    found = {name: None if space is None else to_gymnasium(space) for name, space in described.items()}
     return {
         name: value for name, value in {**found, "device": device}.items() if name in inspect.signature(base).parameters
     }
-
-
-def _gymnasium(space: spaces.Space) -> Any:
-    """Converts a space to Gymnasium's, from which skrl's models draw random actions."""
-    from gymnasium import spaces as theirs
-
-    match space:
-        case spaces.Box():
-            low, high = (np.reshape(side, space.shape).astype(space.dtype) for side in spaces.bounds(space))
-            return theirs.Box(low, high, space.shape, np.dtype(space.dtype).type)
-        case spaces.Discrete():
-            return theirs.Discrete(space.n, start=space.start)
-        case spaces.MultiDiscrete():
-            return theirs.MultiDiscrete(list(space.nvec))
-        case spaces.Dict():
-            return theirs.Dict({name: _gymnasium(inner) for name, inner in space.items})
-        case spaces.Tuple():
-            return theirs.Tuple([_gymnasium(inner) for inner in space.items])
 
 
 def _states(carry: Any) -> list[Any]:
