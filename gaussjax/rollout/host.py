@@ -226,7 +226,8 @@ class Runner:
             for name, part in values.items() if isinstance(values, dict) else enumerate(values):
                 self._checked(part, when, f"{what}[{name!r}]")
             return values
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        # Buffers are float32, and a larger reward would be infinite there.
+        finite = (np.abs(values) <= np.finfo(np.float32).max).reshape(len(values), -1).all(axis=1)
         if not finite.all():
             index = int(np.argmin(finite))
             raise FloatingPointError(

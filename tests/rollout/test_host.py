@@ -77,10 +77,14 @@ def test_held_noise_lasts_from_one_collection_to_the_next_and_ends_with_its_epis
             [lambda: probes.Counter(length=2, breaks_at=2)],
             r"environment 0 \(.*\): expected a finite observation at step 2",
         ),
+        (
+            [lambda: gymnasium.wrappers.TransformReward(probes.Counter(10), lambda _: 1e39)],
+            r"environment 0 \(.*\): expected a finite reward at step 1, got 1e\+39",
+        ),
     ],
-    ids=["within", "at its end"],
+    ids=["within", "at its end", "a reward beyond float32"],
 )
-def test_nan_observation_names_the_environment_and_the_step_within_an_episode_and_at_its_end(makes, says):
+def test_numbers_that_are_not_finite_name_the_environment_and_the_step(makes, says):
     runner = rollout.Runner(probes.vector_of(makes))
     with pytest.raises(FloatingPointError, match=says):
         collect(runner, runner.reset(0), 10)
