@@ -71,7 +71,8 @@ def test_noise_after_a_reset_is_independent_of_the_noise_before(name):
     assert correlation[0, 1] >= lasts - 5.0 / np.sqrt(ROWS)
 
 
-@pytest.mark.without("jax_debug_key_reuse")
+# Without compilation 8192 steps take minutes.
+@pytest.mark.without("jax_debug_key_reuse", "jax_disable_jit")
 @pytest.mark.parametrize(
     "beta", [pytest.param(0.25, marks=pytest.mark.slow), 1.0, pytest.param(2.0, marks=pytest.mark.slow)]
 )

@@ -115,7 +115,8 @@ def uneven(length, scale=1.0):
     return envs.Environment(reset, step, spaces.Box(shape=(1,)), jax_probes.UNIT)
 
 
-@pytest.mark.without("jax_debug_key_reuse")
+# Without compilation it takes minutes.
+@pytest.mark.without("jax_debug_key_reuse", "jax_disable_jit")
 def test_the_number_of_resets_follows_the_ended_episodes_of_all_trainings(policy):
     computed, environment, params = [], uneven(20), policy.init(jax.random.key(0))
 
@@ -205,7 +206,7 @@ def test_evaluation_counts_the_first_episode_only_and_uses_each_key_once(policy,
     np.testing.assert_array_equal(returns, [6.0] * 4)
 
 
-# Without compilation the 20,000 steps take minutes.
+# Without compilation 20,000 steps take minutes.
 @pytest.mark.without("jax_disable_jit")
 def test_the_return_of_a_long_episode_keeps_its_digits(policy):
     counter = jax_probes.counter(length=10**6)
