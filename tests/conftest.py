@@ -59,12 +59,13 @@ def repository() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def without(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Turns the modes of JAX off that a test names in its mark `without`."""
+def without(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Turns the modes of JAX off that a test names in its mark `without`, also for the processes that it starts."""
     modes = [mode for mark in request.node.iter_markers("without") for mode in mark.args]
     before = [getattr(jax.config, mode) for mode in modes]
     for mode in modes:
         jax.config.update(mode, False)
+        monkeypatch.setenv(mode.upper(), "0")
     yield
     for mode, value in zip(modes, before, strict=True):
         jax.config.update(mode, value)

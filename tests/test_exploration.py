@@ -71,7 +71,8 @@ def test_noise_after_a_reset_is_independent_of_the_noise_before(name):
     assert correlation[0, 1] >= lasts - 5.0 / np.sqrt(ROWS)
 
 
-@pytest.mark.without("jax_debug_key_reuse")
+# Without compilation 8192 steps take minutes.
+@pytest.mark.without("jax_debug_key_reuse", "jax_disable_jit")
 @pytest.mark.parametrize(
     "beta", [pytest.param(0.25, marks=pytest.mark.slow), 1.0, pytest.param(2.0, marks=pytest.mark.slow)]
 )
@@ -192,9 +193,10 @@ def test_white_noise_is_that_of_act():
         (lambda: exploration.colored(policy(), 2.5), "beta: expected a number above 0 and at most 2, got 2.5."),
         (lambda: exploration.colored(policy(), "1"), "beta: expected a number, got '1'."),
         (lambda: exploration.colored(policy(), jnp.array(3.0)), "beta: expected a number above 0 and at most 2, got 3"),
-        (
+        pytest.param(
             lambda: jax.jit(lambda beta: exploration.colored(policy(), beta))(1.0),
             "beta: expected a constant, got a tra",
+            marks=pytest.mark.without("jax_disable_jit"),
         ),
         (
             lambda: exploration.white(policy()).init(jax.random.key(0), 4),

@@ -65,7 +65,8 @@ def test_batches_single_observations_and_several_axes_give_the_mean_and_the_vari
     assert_describes(of(images, shape=(2, 4)), images)
 
 
-@pytest.mark.parametrize("chunks", [1, 10, 1000])
+# Without compilation a thousand updates take minutes.
+@pytest.mark.parametrize("chunks", [1, 10, pytest.param(1000, marks=pytest.mark.without("jax_disable_jit"))])
 def test_far_from_zero_the_variance_keeps_its_digits(chunks):
     # float32 has steps of 0.06 at a million: a sum of squares would lose the variance of 1
     # altogether. What is left is the roundoff of the mean, (0.06/2)² of the variance.
@@ -111,6 +112,8 @@ LATE = {
 }
 
 
+# Without compilation 512 updates take minutes.
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.parametrize("row", LATE)
 def test_each_sample_counts_after_many_others(row):
     count, mean, m2, shift, size = LATE[row]

@@ -229,7 +229,9 @@ RAISES = [
 ]
 
 
-@pytest.mark.without("jax_enable_x64", "jax_debug_nans", "jax_debug_key_reuse", "jax_check_tracer_leaks")
+@pytest.mark.without(
+    "jax_enable_x64", "jax_debug_nans", "jax_debug_key_reuse", "jax_check_tracer_leaks", "jax_disable_jit"
+)
 @pytest.mark.parametrize(
     ("text", "raises"),
     [

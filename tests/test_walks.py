@@ -1,5 +1,7 @@
 """The files and functions of the package that a reader passes through; what an import executes does not count."""
 
+import pytest
+
 from tests.test_package import run
 
 # Of a first `act`, and of a training up to its first gradient.
@@ -55,6 +57,7 @@ def walked(repository, code, *arguments):
     return [line.split()[1:] for line in finished.stdout.splitlines() if line.startswith("walk ")]
 
 
+@pytest.mark.without("jax_disable_jit")
 def test_a_first_act_is_a_short_walk(repository):
     walk = walked(repository, _ACT)
     assert 0 < len({file for file, _ in walk}) <= ACT_FILES

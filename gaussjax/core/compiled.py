@@ -25,6 +25,8 @@ _PLAIN = {np.dtype(name) for name in ("bool", "f2", "f4", "f8", "i1", "i2", "i4"
 
 _MOST_NUMBERS = 2**40
 
+_CONFIG: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
+
 # Floating dtypes of arguments. JAX promotes no narrower ones and has no wider ones.
 FLOATING = {np.dtype(name) for name in ("f2", "f4", "f8", jnp.bfloat16)}
 
@@ -62,6 +64,9 @@ class Compiled:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Validates the arguments and returns the result of the compiled function."""
+        if _CONFIG.jax_disable_jit:
+            # `jax.jit` then converts nothing, and NumPy would compute in the dtypes of NumPy.
+            arguments, options = self.validated(arguments, options)
         groups: list[Any] = [arguments, options.values()] if options else [arguments]
         # A loop that appends the entries of dicts; JAX's tree_leaves sorts the keys, which takes longer.
         for group in groups:
@@ -90,7 +95,7 @@ class Compiled:
             raise
 
     def validated(self, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict]:
-        """Validates every leaf of the arguments and returns them; integers too large for int32 become float32."""
+        """Validates every leaf of the arguments and returns arrays; integers too large for int32 become float32."""
         try:
             names = list(inspect.signature(self.jit).bind(*arguments, **options).arguments)
         except TypeError:
@@ -101,9 +106,9 @@ class Compiled:
             if name in self.static_argnames:
                 return value
             if name != "key":
-                return checked_tree(value, name)
+                return jax.tree.map(jnp.asarray, checked_tree(value, name))
             try:
-                return checked(value, name, name)
+                return jax.tree.map(jnp.asarray, checked(value, name, name))
             except TypeError:
                 self.__wrapped__(*arguments, **options)  # type: ignore[attr-defined]  # It raises the error about keys.
                 raise
@@ -180,8 +185,7 @@ def checked(leaf: Any, where: str, name: str) -> Any:
         )
     if leaf.dtype.kind not in "biu" and leaf.dtype not in FLOATING:
         raise not_real(where, leaf.dtype, name)
-    config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
-    if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not config.jax_enable_x64:
+    if leaf.dtype.kind in "iu" and leaf.dtype.itemsize == 8 and leaf.size and not _CONFIG.jax_enable_x64:
         # Without x64 JAX would keep only the lower 32 bits of each number.
         limits = np.iinfo(np.int32)
         return leaf if limits.min <= leaf.min() and leaf.max() <= limits.max else leaf.astype(np.float32)
@@ -197,8 +201,7 @@ def not_real(where: str, dtype: Any, name: str) -> TypeError:
 
 
 def _without_wrap(number: int, where: str) -> int | float:
-    config: Any = jax.config  # Typed as Any, because type checkers do not know the flags of jax.config.
-    bits = 64 if config.jax_enable_x64 else 32
+    bits = 64 if _CONFIG.jax_enable_x64 else 32
     if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         return number
     try:

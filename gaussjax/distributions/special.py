@@ -206,7 +206,7 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array, least: float) -
     `t = tanh(u)` loses its digits. An action at or beyond a bound is treated as inside by `least` half-widths;
     2⁻²⁴ gives |u| = 8.66. The gradient is finite there too.
     """
-    half = 0.5 * high - 0.5 * low
+    half = 0.5 * (high - low)
     below = xp.clip((actions - low) / half, least, 2.0)
     above = xp.clip((high - actions) / half, least, 2.0)
     far = 0.5 * (xp.log(below) - xp.log(above))

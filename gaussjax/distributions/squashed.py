@@ -147,7 +147,7 @@ class TanhGaussian(Distribution):
 
     def _half(self, like: Array) -> Array:
         low, high = self._bounds(like)
-        return 0.5 * high - 0.5 * low
+        return 0.5 * (high - low)
 
     def _affine(self, t: Array) -> Array:
         # Maps t in [-1, 1] to the Box. For |t| of ½ or more the result is computed from the nearer bound. So

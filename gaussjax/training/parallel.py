@@ -65,7 +65,9 @@ def total(values: np.ndarray) -> Any:
         return values
     from jax.experimental import multihost_utils
 
-    return multihost_utils.process_allgather(np.asarray(values, np.float32)).sum(axis=0)
+    # Under `jax.disable_jit` JAX moves nothing between processes.
+    with jax.disable_jit(False):
+        return multihost_utils.process_allgather(np.asarray(values, np.float32)).sum(axis=0)
 
 
 def mesh(devices: Iterable[Any] | None = None) -> Mesh:
@@ -175,7 +177,9 @@ def fetched(tree: Any) -> Any:
     remote = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable]
     if remote:
         shardings = [NamedSharding(leaves[i].sharding.mesh, PartitionSpec()) for i in remote]
-        gathered = jax.jit(lambda arrays: arrays, out_shardings=shardings)([leaves[i] for i in remote])
+        # Under `jax.disable_jit` JAX moves nothing between processes.
+        with jax.disable_jit(False):
+            gathered = jax.jit(lambda arrays: arrays, out_shardings=shardings)([leaves[i] for i in remote])
         for i, array in zip(remote, gathered, strict=True):
             leaves[i] = array.addressable_data(0)
     return structure.unflatten(leaves)

@@ -67,7 +67,7 @@ def reporting(algorithm: Algorithm, show: Callable[[Mapping[str, float]], Any], 
         state, metrics = algorithm.step(state)
         # At its largest number the counter of environment steps stays.
         due = state.steps // jnp.maximum(state.steps - before, 1) % every == 0
-        if isinstance(due, Tracer):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((due, metrics))):
             jax.lax.cond(anywhere(due), lambda: send(metrics), lambda: ())
         elif due:
             receive(metrics)

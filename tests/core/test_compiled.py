@@ -75,6 +75,20 @@ def test_small_integers_stay_integers():
     assert Compiled(lambda x: x)(np.array([2**31 - 1, -(2**31)])).dtype == jnp.int32
 
 
+@pytest.mark.without("jax_disable_jit")
+def test_arguments_have_the_types_of_jit_without_compilation_too():
+    seen = []
+
+    def see(**arguments):
+        seen.append([(leaf.dtype, leaf.weak_type, leaf.shape) for leaf in jax.tree.leaves(arguments)])
+
+    arguments = {"key": 1, "a": [True, 0.5, 2**40], "b": np.float64(2), "c": {"d": np.arange(3), "e": None}}
+    Compiled(see)(**arguments)
+    with jax.disable_jit():
+        Compiled(see)(**arguments)
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.parametrize("value", [jnp.ones(3, jnp.bfloat16), np.ones(3, jnp.bfloat16), np.float64(1), 1, True])
 def test_numbers_of_every_kind_pass(value):
     with jax.numpy_dtype_promotion("standard"):

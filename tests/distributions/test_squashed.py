@@ -92,6 +92,7 @@ def test_open_dimensions_are_named() -> None:
         TanhGaussian(jnp.zeros(3), jnp.zeros(3), [-1.0, -np.inf, 2.0], [1.0, 1.0, 2.0])
 
 
+@pytest.mark.without("jax_disable_jit")
 def test_a_box_that_is_known_only_at_run_time_is_refused() -> None:
     with pytest.raises(TypeError, match="low, high: expected a constant, got a traced array in a Box"):
         jax.jit(lambda high: TanhGaussian(jnp.zeros(1), jnp.zeros(1), -1.0, high).mean())(jnp.ones(1))

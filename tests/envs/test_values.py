@@ -49,6 +49,8 @@ def functional(probe):
     return envs.from_functional(Functional(probe), max_steps=probe.limit)
 
 
+# Without compilation it takes minutes.
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.parametrize("seeds", [None, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("kind", [protocol, pytest.param(functional, marks=pytest.mark.slow)])

@@ -403,6 +403,7 @@ TRACED = {
 }
 
 
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.parametrize("name", TRACED)
 def test_a_traced_option_is_refused_with_the_repair(name):
     repair = r"got a traced array. Make it outside of jit, or under jax.ensure_compile_time_eval\(\)\."

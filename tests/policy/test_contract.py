@@ -208,6 +208,7 @@ def test_inputs_are_never_mutated(policy, params, observations):
     chex.assert_trees_all_equal(inputs, before)
 
 
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.dear
 def test_repeated_calls_compile_nothing_and_give_the_numbers_of_one_program(policy, params, answers, traces):
     def call(seed):

@@ -295,8 +295,13 @@ def test_a_squashed_policy_refuses_half_widths_that_float32_cannot_compute_with(
     with pytest.raises(ValueError, match=r"2\*\*-126 to 8.5e37, .* in the dimensions \[0, 1\]"):
         gaussjax.squashed_gaussian(MLP(), 3, Box(low, high, (4,)))
     policy = gaussjax.squashed_gaussian(Given(), 3, Box((-8.4e37, -1.2e-38, -1.0), (8.4e37, 1.2e-38, 1.0), (3,)))
-    result = policy.act({}, None, np.zeros((1, 3), np.float32), noise=np.ones((1, 3), np.float32))
+    mean, noise = np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32)
+    result = policy.act({}, None, mean, noise=noise)
     assert np.all(np.isfinite(result.log_prob) & (result.actions != 0.0))
+    # XLA rounds numbers below 2**-126 to zero, but no constants of a compiled program.
+    distribution, _ = policy.apply({}, mean)
+    np.testing.assert_allclose(distribution.noise_log_prob(noise)[:, None], result.log_prob, rtol=1e-6)
+    assert np.all(np.isfinite(distribution.entropy()) & np.isfinite(distribution.log_prob(result.actions)))
 
 
 @pytest.mark.parametrize("lead", [gaussjax, gaussjax.torch], ids=["jax", "torch"])

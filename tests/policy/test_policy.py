@@ -105,6 +105,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.without("jax_disable_jit")
 def test_policies_compare_the_fields_of_a_users_module_whatever_their_type():
     made = {
         name: [gaussjax.gaussian(Holding(field), 3, BOX) for field in (one, copy.deepcopy(one), other)]
@@ -123,6 +124,7 @@ def test_policies_compare_the_fields_of_a_users_module_whatever_their_type():
     assert len(traced) == 2 * len(made)
 
 
+@pytest.mark.without("jax_disable_jit")
 def test_an_equal_policy_is_a_static_argument_that_does_not_retrace():
     traced = []
 

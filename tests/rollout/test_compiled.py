@@ -115,7 +115,8 @@ def uneven(length, scale=1.0):
     return envs.Environment(reset, step, spaces.Box(shape=(1,)), jax_probes.UNIT)
 
 
-@pytest.mark.without("jax_debug_key_reuse")
+# Without compilation it takes minutes.
+@pytest.mark.without("jax_debug_key_reuse", "jax_disable_jit")
 def test_the_number_of_resets_follows_the_ended_episodes_of_all_trainings(policy):
     computed, environment, params = [], uneven(20), policy.init(jax.random.key(0))
 
@@ -205,6 +206,8 @@ def test_evaluation_counts_the_first_episode_only_and_uses_each_key_once(policy,
     np.testing.assert_array_equal(returns, [6.0] * 4)
 
 
+# Without compilation 20,000 steps take minutes.
+@pytest.mark.without("jax_disable_jit")
 def test_the_return_of_a_long_episode_keeps_its_digits(policy):
     counter = jax_probes.counter(length=10**6)
     environment = counter._replace(step=lambda *given: counter.step(*given)._replace(reward=jnp.float32(0.1)))
@@ -239,6 +242,7 @@ def test_a_carry_is_zeroed_at_each_episode_and_recorded():
     np.testing.assert_allclose(mean, jnp.stack(stepwise), atol=1e-6)
 
 
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.parametrize("num_steps", [1, 100])
 def test_the_return_of_a_long_training_episode_keeps_its_digits(policy, num_steps):
     counter = jax_probes.counter(length=20_000)
@@ -347,7 +351,7 @@ def test_cached_starts_are_those_of_the_copy_or_of_the_rollout(policy, resets, n
     assert len(set(np.round(noise, 5))) == noise.size
 
 
-@pytest.mark.without("jax_debug_key_reuse")
+@pytest.mark.without("jax_debug_key_reuse", "jax_disable_jit")
 @pytest.mark.parametrize(("resets", "inside"), [("each", True), ("first", False), ("rollout", False)])
 def test_cached_starts_need_no_reset_within_a_rollout_of_several_seeds(policy, resets, inside):
     environment, params = wind(3)._replace(resets=resets), policy.init(jax.random.key(0))

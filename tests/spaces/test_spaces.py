@@ -316,6 +316,7 @@ TRACED = {
 }
 
 
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.parametrize("make", TRACED.values(), ids=TRACED)
 def test_a_space_of_traced_numbers_is_refused_with_the_repair(make):
     def trace(x):

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
+import gaussjax.torch  # noqa: F401  With it the formulas run on tensors.
 from gaussjax.distributions.quadrature import expected_log_det
 from gaussjax.distributions.special import expm1_minus_x, log_normal_cdf, scale_divergence, tanh, tanh_log_det
 from gaussjax.distributions.squashed import raw_mode

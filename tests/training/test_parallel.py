@@ -24,6 +24,8 @@ SMALL = "--num-envs 4 --num-steps 64 --batch-size 64 --num-epochs 2 --hidden-siz
 def start(*arguments, devices=1):
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    if devices > 1:
+        environment["JAX_DISABLE_JIT"] = "0"  # The collectives of compiled programs are counted.
     command = [sys.executable, "-m", "tests.training.devices", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 

@@ -33,5 +33,10 @@ def test_a_loop_of_python_reports_without_a_compiled_call():
     loop = reporting(LOOPS["bc"](), got.append)
     _, metrics = loop.step(loop.init(jax.random.key(0)))
     assert {name: type(value) for name, value in got[0].items()} == dict.fromkeys(metrics, float) | {"step": int}
+    # Under `vmap` outside of `jit` the counter of steps has a value, but the metrics have none.
+    _, several = jax.vmap(lambda key: loop.step(loop.init(key)))(jax.random.split(jax.random.key(0), 3))
+    jax.effects_barrier()
+    assert len(got) == 2
+    np.testing.assert_allclose(got[1]["entropy"], np.mean(several["entropy"]), rtol=1e-5)
     with pytest.raises(ValueError, match="every: expected at least 1, got 0"):
         reporting(loop, got.append, every=0)

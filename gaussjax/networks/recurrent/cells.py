@@ -7,6 +7,7 @@ for the LSTM; reset, update, candidate for the GRU.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -170,7 +171,9 @@ def unroll(cell: Cell, dtype: Any, weights: Weights, state: Any, x: Array, reset
         state = step(cell, weights, state, *inputs, dtype)
         return state, output(state)
 
-    state, outputs = jax.lax.scan(body, state, (x, resets))
+    # JAX refuses a loop without steps under `jax.disable_jit`.
+    with contextlib.nullcontext() if len(x) else jax.disable_jit(False):
+        state, outputs = jax.lax.scan(body, state, (x, resets))
     return outputs, state
 
 

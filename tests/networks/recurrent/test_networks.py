@@ -298,6 +298,9 @@ def test_sequences_may_be_empty_or_of_one_step_and_batches_of_any_rank():
         np.testing.assert_allclose(one, means[:1], atol=1e-6)
         assert none.shape == (0, *batch, 2)
         assert_close(last, inputs[1], 0)
+    observations, carry, resets = inputs
+    with jax.disable_jit():
+        assert unrolled(policy, params, observations[:0], carry, resets[:0])[0].shape == (0, *batch, 2)
 
 
 def test_bfloat16_products_keep_states_and_densities_in_float32():

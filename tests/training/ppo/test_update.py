@@ -195,6 +195,7 @@ def test_target_kl_ends_an_update_early_and_the_step_size_follows_the_desired_kl
         np.testing.assert_allclose(results[name][1]["learning_rate"], 1e-3 * factor, rtol=1e-5)
 
 
+@pytest.mark.without("jax_disable_jit")
 def test_an_order_is_computed_once_and_not_for_each_column():
     config = dataclasses.replace(CONFIG, num_envs=16, num_steps=32, batch_size=64)
     policy, optimizer, state = begun(config)

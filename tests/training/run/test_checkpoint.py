@@ -95,6 +95,8 @@ def made(name):
     return Training(environment, **options)
 
 
+# Without compilation it takes minutes.
+@pytest.mark.without("jax_disable_jit")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "Pendulum" else pytest.mark.slow) for n in CASES])
 def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(name, tmp_path):
     training = made(name)
