@@ -19,6 +19,7 @@ from gaussjax.policy import Params, Policy, checks
 from gaussjax.random import keys
 from gaussjax.rollout.host import Rollout, in_dtype
 from gaussjax.rollout.resets import cached_starts, new_starts
+from gaussjax.spaces.arrays import uniform_bounds
 
 # Shorter rollouts, such as those of an evaluation, would draw cached states nearly as often as they use them.
 _LONG = 16
@@ -242,9 +243,8 @@ def _check(environment: Any, policy: Any, exploration: Any) -> None:
 def _uniform(policy: Policy, noise: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
     """Actions uniform in the Box of the policy, made from standard normal noise by its distribution function."""
     # Noise of gSDE may have an axis for the features.
-    noise = noise.reshape(noise.shape[0], -1, noise.shape[-1])[:, 0]
-    low, high = like_actions(*spaces.arrays.uniform_bounds(policy.spec.action_space), noise)
-    share = jax.scipy.special.ndtr(noise)
+    share = jax.scipy.special.ndtr(noise.reshape(noise.shape[0], -1, noise.shape[-1])[:, 0])
+    low, high = like_actions(*uniform_bounds(policy.spec.action_space), share)
     return jnp.clip(low * (1.0 - share) + high * share, low, high)
 
 
