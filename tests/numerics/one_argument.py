@@ -50,7 +50,9 @@ def _torch(function: Callable[..., Any]) -> Callable[[np.ndarray], Stats]:
 
 
 def _numpy_normal(inputs: np.ndarray) -> Stats:
-    inside = np.where(np.abs(inputs) < 1, inputs, np.float32(0))
+    # The uniform numbers of a generator are 0 or at least 2⁻²⁴; smaller ones never occur.
+    drawn = (np.abs(inputs) < 1) & (np.abs(inputs) >= 2.0**-24)
+    inside = np.where(drawn, inputs, np.float32(0))
     return [_compare(np, *(threefry.quantile(x, x.dtype.name) for x in (inside, inside.astype(np.float64))))]
 
 
@@ -105,8 +107,8 @@ def page(record: dict[str, Any]) -> str:
         "",
         "All 2³² numbers, once, compared with the same function in float64. A failure is a result that is not finite "
         "although the true one is, or the other way round, or one that is off by 1e-37 where the true one is smaller "
-        "than that. Numbers beyond ±1 have no erf⁻¹. NumPy and torch round u² to float32 as JAX does, which limits "
-        "both near ±1.",
+        "than that. Numbers beyond ±1 have no erf⁻¹, and those of NumPy and torch are counted from 2⁻²⁴ on, the "
+        "least that their generator draws. They round u² to float32 as JAX does, which limits both near ±1.",
         "",
         "| function | | failures | largest error, in units of 2⁻²⁴ relative | at |",
         "|---|---|---|---|---|",
