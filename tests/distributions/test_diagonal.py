@@ -1,5 +1,7 @@
 """The diagonal Gaussian's noise, tails, moments and shapes; `tests/numerics` measures its accuracy."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,3 +50,19 @@ def test_a_row_of_log_std_that_all_rows_share_is_added_up_once():
     # A square and a sum for each of the 6000 entries, a product and a sum for each row.
     cost = jax.jit(log_prob).lower(jnp.zeros(6), jnp.zeros((1000, 6))).compile().cost_analysis()
     assert cost["flops"] <= 2 * 6000 + 2 * 1000
+
+
+@pytest.mark.without("jax_debug_nans")
+@pytest.mark.parametrize("array", [jnp.asarray, torch.tensor])
+@pytest.mark.parametrize("far", [math.inf, -math.inf, 1e30])
+def test_the_density_of_an_action_beyond_all_numbers_is_zero(array, far):
+    distribution, actions = DiagGaussian(*map(array, np.zeros((2, 2), np.float32))), array(np.float32([far, 1.0]))
+    assert distribution.log_prob(actions) == -math.inf
+    np.testing.assert_allclose(distribution.log_prob(actions, "none"), [-math.inf, -1.4189385], rtol=1e-6)
+
+
+@pytest.mark.without("jax_debug_nans")
+@pytest.mark.parametrize("far", [math.inf, -math.inf, 1e30])
+def test_the_gradient_at_an_action_beyond_all_numbers_points_back(far):
+    gradient = jax.grad(DiagGaussian(jnp.zeros(2), jnp.zeros(2)).log_prob)(jnp.array([far, 1.0]))
+    np.testing.assert_allclose(gradient, [-far, -1.0], rtol=1e-6)
