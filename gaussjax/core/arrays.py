@@ -248,25 +248,28 @@ def inwards(low: Any, high: Any, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         dtype: Floating dtype of NumPy or torch.
 
     Returns:
-        The rounded bounds. Both are the nearest number to their bound where no number of the dtype lies between them.
+        The rounded bounds in float64. Both are the nearest number to their bound where no number of the dtype lies
+        between them.
 
     Example:
         >>> low, high = inwards(np.array([-0.1]), np.array([0.1]), np.dtype("float32"))
         >>> float(low[0]) >= -0.1, float(high[0]) <= 0.1, float(np.float32(0.1)) <= 0.1
         (True, True, False)
     """
-    info, dtype = xp.finfo(dtype), jnp.dtype(str(dtype).removeprefix("torch."))
-    largest, least = float(info.max), float(info.tiny)
-    # XLA treats subnormal numbers as zero (CPU, jax 0.10.2), and a number beyond the largest would become infinite.
-    floor = np.where(np.abs(low) < least, np.where(low > 0.0, least, 0.0), low)
-    ceiling = np.where(np.abs(high) < least, np.where(high < 0.0, -least, 0.0), high)
-    floor, ceiling = (
-        np.where(np.isinf(side), side, np.clip(side, -largest, largest)).astype(dtype) for side in (floor, ceiling)
-    )
-    lowest = np.nextafter(floor, np.where(floor < low, ceiling, floor))
-    highest = np.nextafter(ceiling, np.where(ceiling > high, floor, ceiling))
+    info = xp.finfo(dtype)
+    largest, least, ratio = float(info.max), float(info.tiny), float(info.eps) / 2.0**-52
+
+    def rounded(side: np.ndarray, how: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        # Numbers of the dtype lie `ratio` times as far apart as those of float64. Under torch.compile NumPy has no
+        # bfloat16 and no frexp (torch 2.13). XLA treats subnormal numbers as zero (CPU, jax 0.10.2).
+        size = np.clip(np.abs(side), least, largest)
+        spacing = np.where(np.abs(side) < least, least, ratio * (size - np.nextafter(size, 0.0)))
+        return how(np.where(np.isinf(side), side, np.clip(side, -largest, largest)) / spacing) * spacing
+
+    lowest, highest = rounded(low, np.ceil), rounded(high, np.floor)
     between = (lowest >= low) & (lowest <= highest) & (highest <= high)
-    return np.where(between, lowest, np.minimum(floor, ceiling)), np.where(between, highest, ceiling)
+    nearest = rounded(low, np.rint), rounded(high, np.rint)
+    return np.where(between, lowest, np.minimum(*nearest)), np.where(between, highest, nearest[1])
 
 
 @functools.lru_cache(1024)
@@ -305,8 +308,7 @@ def _wrong_last_axis(actions: Any, count: int) -> ValueError:
 def _like(actions: Any, low: np.ndarray, high: np.ndarray) -> tuple[Any, Any]:
     if actions.shape[-1:] != low.shape:
         raise _wrong_last_axis(actions, low.shape[-1])
-    # A float64 number of NumPy holds a number of every dtype, and torch reads no other bfloat16.
-    sides = (xp.constant(np.asarray(side, np.float64), actions) for side in (low, high))
+    sides = (xp.constant(side, actions) for side in (low, high))
     _, lowest, highest = xp.broadcast_together((actions, *sides), [actions.shape] * 3)
     return lowest, highest
 

@@ -72,7 +72,7 @@ def squashed_gaussian(
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
     # Actions are float32: two close bounds may round to the same number, and the width may overflow or underflow.
-    sides = (side.astype(np.float64).tolist() for side in inwards(low, high, np.dtype("float32")))
+    sides = (side.tolist() for side in inwards(low, high, np.dtype("float32")))
     unusable = [i for i, bounds in enumerate(zip(*sides, strict=True)) if not usable(*bounds)]
     if unusable:
         raise ValueError(

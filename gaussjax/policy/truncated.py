@@ -69,7 +69,7 @@ def truncated_gaussian(
     box = spaces.action_box(action_space)
     low, high = spaces.bounds(box)
     # Actions are float32: two close bounds may round to the same number.
-    sides = (side.astype(np.float64).tolist() for side in inwards(low, high, np.dtype("float32")))
+    sides = (side.tolist() for side in inwards(low, high, np.dtype("float32")))
     empty = [i for i, ends in enumerate(zip(*sides, strict=True)) if not has_width(*ends)]
     if empty:
         raise ValueError(

@@ -68,7 +68,7 @@ def evaluate(
         the environments got in the first 1000 steps of each episode.
 
     Raises:
-        FloatingPointError: An observation or a reward is NaN or infinite.
+        FloatingPointError: An observation or a reward is NaN, infinite or beyond float32.
         EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape or
             integer.
         ValueError: `episodes` is below 1, `seed` not from 0 to 2**63 - 1, `timeout` not above 0, or there is an

@@ -77,9 +77,9 @@ class Act(Protocol):
 class Runner:
     """A vector environment with the returns and lengths of its running episodes; its methods change it in place.
 
-    Both `reset` and `step` raise FloatingPointError for an observation or reward that is NaN or infinite. They raise
-    EnvironmentStepError if an environment raises, tries to exit the program, does not answer in time, or returns a
-    number that an integer dtype of its space cannot hold.
+    Both `reset` and `step` raise FloatingPointError for an observation or reward that is NaN, infinite or beyond
+    float32. They raise EnvironmentStepError if an environment raises, tries to exit the program, does not answer in
+    time, or returns a number that an integer dtype of its space cannot hold.
 
     Args:
         environments: Vector environment with the autoreset mode SAME_STEP.
@@ -242,7 +242,7 @@ def clipped(low: np.ndarray, high: np.ndarray, actions: Any) -> np.ndarray:
     """Flat actions, clipped to bounds in their own dtype."""
     actions = np.asarray(actions)
     actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
-    return np.clip(actions, *inwards_once(low, high, actions.dtype))
+    return np.clip(actions, *(side.astype(actions.dtype) for side in inwards_once(low, high, actions.dtype)))
 
 
 def in_dtype(actions: Any, dtype: str) -> Any:

@@ -58,7 +58,7 @@ def record(
         `truncations`, `(T,)`. The last step of an episode that was cut is truncated.
 
     Raises:
-        FloatingPointError: An observation or a reward is NaN or infinite.
+        FloatingPointError: An observation or a reward is NaN, infinite or beyond float32.
         EnvironmentStepError: An environment raised, tried to exit the program, hung, or returned a wrong shape or
             integer.
         ValueError: An option has a value that `evaluate` refuses; or uniform actions have a Box with an infinite bound.

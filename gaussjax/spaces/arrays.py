@@ -182,7 +182,10 @@ def to_gymnasium(space: Any, stored: bool = False) -> Any:
             return spaces.Tuple([to_gymnasium(inner, stored) for inner in space.items])
         case Box():
             dtype = np.dtype(storage(space).dtype if stored else space.dtype)
-            low, high = (_in_dtype(side.reshape(space.shape), dtype) for side in bounds(space))
+            low, high = (side.reshape(space.shape) for side in bounds(space))
+            if dtype.kind in "iu":
+                low, high = np.ceil(low), np.floor(high)
+            low, high = _in_dtype(low, dtype), _in_dtype(high, dtype)
             return spaces.Box(low, high, space.shape, dtype.type)
         case MultiDiscrete():
             return spaces.MultiDiscrete(list(space.nvec))
@@ -190,7 +193,10 @@ def to_gymnasium(space: Any, stored: bool = False) -> Any:
 
 
 def _in_dtype(side: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Bounds in a dtype. An integer has no infinite ones, and the ends of 64 bits are no float64 numbers."""
+    """Bounds in a dtype; floats are rounded to the nearest, as observations are.
+
+    An integer has no infinite bounds, and the ends of 64 bits are no float64 numbers.
+    """
     if dtype.kind not in "iu":
         return side.astype(dtype)
     ends = np.iinfo(dtype)

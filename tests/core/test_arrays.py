@@ -44,9 +44,10 @@ BOUNDS = np.array(
 def test_bounds_are_rounded_to_the_nearest_numbers_between_them(dtype):
     dtype = jnp.dtype(dtype)
     (low, high), infinity = BOUNDS, np.array(np.inf, dtype)
-    lowest, highest = inwards(low, high, dtype)
-    assert lowest.dtype == highest.dtype == dtype
-    assert np.all((low <= lowest.astype(float)) & (highest.astype(float) <= high))
+    sides = inwards(low, high, dtype)
+    lowest, highest = (side.astype(dtype) for side in sides)
+    np.testing.assert_array_equal(sides, [lowest.astype(float), highest.astype(float)])
+    assert np.all((low <= sides[0]) & (sides[1] <= high))
     assert np.all(np.isinf(lowest) == np.isinf(low))
     within = np.abs(low) < 1e4
     assert np.all(np.nextafter(lowest[within], -infinity).astype(float) < low[within])
@@ -57,6 +58,14 @@ def test_bounds_without_a_number_between_them_become_the_nearest_one():
     low, high = np.array([0.1, 1e-40, 0.5]), np.array([0.1 + 1e-12, 2e-40, 0.5])
     for side in inwards(low, high, np.dtype("float32")):
         np.testing.assert_array_equal(side, np.float32([0.1, 0.0, 0.5]))
+
+
+def test_bounds_beyond_the_largest_number_become_it():
+    low, high = np.array([-np.inf, -1e300, 1e200]), np.array([-1e200, 1e300, np.inf])
+    largest = float(np.finfo(np.float32).max)
+    np.testing.assert_array_equal(
+        inwards(low, high, np.dtype("float32")), [[-np.inf, -largest, largest], [-largest, largest, np.inf]]
+    )
 
 
 def test_zero_lies_between_subnormal_bounds():

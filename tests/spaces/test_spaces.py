@@ -365,3 +365,7 @@ def test_a_space_of_gymnasium_comes_back_unchanged(theirs):
 
 def test_integers_without_a_bound_reach_to_the_ends_of_their_dtype():
     assert to_gymnasium(Box(shape=(2,), dtype="uint8")) == gym.Box(0, 255, (2,), np.uint8)
+
+
+def test_bounds_between_integers_are_rounded_inwards():
+    assert to_gymnasium(Box(-1.5, 2.5, (2,), "int8")) == gym.Box(-1, 2, (2,), np.int8)

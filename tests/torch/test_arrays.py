@@ -1,11 +1,13 @@
 """Torch's counterparts of the functions in `jax.numpy`: derivatives, and programs of torch.compile."""
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 import gaussjax.torch  # noqa: F401  With it the formulas run on tensors.
+from gaussjax.core.arrays import like_actions, on_bounds
 from gaussjax.distributions.quadrature import expected_log_det
 from gaussjax.distributions.special import expm1_minus_x, log_normal_cdf, scale_divergence, tanh, tanh_log_det
 from gaussjax.distributions.squashed import raw_mode
@@ -105,3 +107,13 @@ def test_a_program_of_torch_compile_has_the_derivatives_of_the_formula(order):
 def test_torch_compile_refuses_a_second_forward_derivative():
     with pytest.raises(Exception, match=r"torch\.compile: expected at most one forward derivative"):
         _compiled(_forward(_forward(_total)))(ONE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_compiled_program_rounds_bounds_inwards(dtype):
+    sides = np.array([-0.1, -1 / 3, -np.inf]), np.array([0.3, 0.7, 1e39])
+    actions = torch.tensor([[-0.1, 0.7, 0.2], [0.3, -1.0, 5.0]]).to(dtype)
+    torch.compiler.reset()
+    for found in (like_actions, on_bounds):
+        compiled = _compiled(lambda x, found=found: found(*sides, x))
+        torch.testing.assert_close(compiled(actions), found(*sides, actions), rtol=0.0, atol=0.0)

@@ -194,7 +194,7 @@ class PlainGaussian:
 
     def __init__(self, options: Mapping[str, Any], box: spaces.Box) -> None:
         self.options = options
-        self.low, self.high = (torch.from_numpy(side) for side in inwards(*spaces.bounds(box), torch.float32))
+        self.low, self.high = (torch.from_numpy(side).float() for side in inwards(*spaces.bounds(box), torch.float32))
         reductions = {"sum": torch.sum, "mean": torch.mean, "prod": torch.prod}
         # One dimension is its own sum, mean and product.
         self.reduce = reductions.get(options["reduction"]) if len(self.low) > 1 else None

@@ -65,7 +65,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
     def values(params: Params, observations: Any, actions: Array) -> Any:
         # Division by half the width makes the critics' inputs of order one, whatever the units of the Box.
         lowest, highest = like_actions(low, high, actions)
-        scaled = (actions - (0.5 * lowest + 0.5 * highest)) / (0.5 * (highest - lowest))
+        scaled = (actions - (0.5 * lowest + 0.5 * highest)) / (0.5 * highest - 0.5 * lowest)
         return jax.vmap(critic.apply, in_axes=(0, None, None))(params, select(observations, seen), scaled)
 
     def init(key: Array) -> Learner:
