@@ -318,31 +318,3 @@ def fill(value: Any, **fields: object) -> Any:
     for name, field in fields.items():
         object.__setattr__(value, name, field)
     return value
-
-
-def broadcast_leaves(value: Any) -> None:
-    """Casts the array fields of a new distribution to one dtype and broadcasts them to one batch shape."""
-    names = tuple(value._sizes)
-    leaves = xp.at_least_float32(*(getattr(value, name) for name in names))
-    shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
-    if not shapes["loc"]:
-        raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
-    act = shapes["loc"][-1]
-    counts = {name: size(act) if size else act for name, size in value._sizes.items()}
-    for name, shape in shapes.items():
-        one_for_all = value._sizes[name] is None and shape in ((), (*shape[:-1], 1))
-        if shape[-1:] != (counts[name],) and not one_for_all:
-            raise ValueError(
-                f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
-                f"Reshape it to (..., {counts[name]})."
-            )
-    try:
-        batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{type(value).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
-            f"Give them one batch shape, with axes of 1 where an array is shared."
-        ) from error
-    leaves = xp.broadcast_together(leaves, [(*batch, counts[name]) for name in names])
-    for name, leaf in zip(names, leaves, strict=True):
-        object.__setattr__(value, name, leaf)

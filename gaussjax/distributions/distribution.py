@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from gaussjax.core.arrays import as_array, broadcast_leaves, fill, xp
+from gaussjax.core.arrays import as_array, fill, xp
 from gaussjax.core.compiled import refuse_traced
 from gaussjax.core.text import quoted
 
@@ -60,8 +60,35 @@ class Distribution(abc.ABC):
     """
 
     loc: Array
+    # The length of the last axis of each leaf, as a function of the number of dimensions; None for one each.
+    _sizes: ClassVar[dict[str, Any]]
 
-    __post_init__ = broadcast_leaves
+    def __post_init__(self) -> None:
+        """Casts the array fields to one dtype and broadcasts them to one batch shape."""
+        names = tuple(self._sizes)
+        leaves = xp.at_least_float32(*(getattr(self, name) for name in names))
+        shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
+        if not shapes["loc"]:
+            raise ValueError("loc: expected shape (..., act), got (). Give a single action the shape (1,).")
+        act = shapes["loc"][-1]
+        counts = {name: size(act) if size else act for name, size in self._sizes.items()}
+        for name, shape in shapes.items():
+            one_for_all = self._sizes[name] is None and shape in ((), (*shape[:-1], 1))
+            if shape[-1:] != (counts[name],) and not one_for_all:
+                raise ValueError(
+                    f"{name}: expected a last axis of {counts[name]} for {act} dimensions of loc, got shape {shape}. "
+                    f"Reshape it to (..., {counts[name]})."
+                )
+        try:
+            batch = xp.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{type(self).__name__}: expected leading axes that broadcast to one batch shape, got {shapes}. "
+                f"Give them one batch shape, with axes of 1 where an array is shared."
+            ) from error
+        leaves = xp.broadcast_together(leaves, [(*batch, counts[name]) for name in names])
+        for name, leaf in zip(names, leaves, strict=True):
+            object.__setattr__(self, name, leaf)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
