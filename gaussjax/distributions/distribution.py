@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 import jax
@@ -16,7 +17,7 @@ from gaussjax.core.compiled import refuse_traced
 from gaussjax.core.text import quoted
 
 T = TypeVar("T")
-_REDUCTIONS = {"sum": xp.sum, "mean": xp.mean, "prod": xp.prod}
+_REDUCTIONS = {"sum": xp.row_sums, "mean": partial(xp.mean, axis=-1), "prod": partial(xp.prod, axis=-1)}
 
 
 class Distribution(abc.ABC):
@@ -259,7 +260,7 @@ def reduce(terms: Float[Array, "*batch act"], reduction: str) -> Array:
         (4,)
     """
     check_reduction(reduction)
-    return terms if reduction == "none" else _REDUCTIONS[reduction](terms, axis=-1)
+    return terms if reduction == "none" else _REDUCTIONS[reduction](terms)
 
 
 def static() -> Any:
