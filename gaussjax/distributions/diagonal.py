@@ -15,20 +15,6 @@ def _over_std_slopes(difference: Array, log_std: Array) -> tuple[Array, Array]:
     return xp.exp(-log_std), -over_std(difference, log_std)
 
 
-def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
-
-    Source:
-        Dekker 1971, a floating-point technique for extending the available precision.
-    """
-    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
-    info = xp.finfo(product.dtype)
-    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
-
-
 @elementwise(_over_std_slopes)
 def over_std(difference: Array, log_std: Array) -> Array:
     """The noise `difference / exp(log_std)`, with the derivative -noise by log_std.
@@ -119,11 +105,10 @@ class DiagGaussian(Normal):
         return loc + xp.exp(log_std) * noise
 
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
-        """The noise `(actions - loc) / exp(log_std)`, and what rounding removed from it."""
+        """The noise `(actions - loc) / exp(log_std)`, and what rounding of the difference removed from it."""
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         difference, lost = exact_sum(actions, -loc)
-        scale = xp.exp(-log_std)
-        return over_std(difference, log_std), exact_product(difference, scale)[1] + lost * scale
+        return over_std(difference, log_std), lost * xp.exp(-log_std)
 
     def log_cdf(self, actions: Float[Array, "*batch act"]) -> Array:
         """Log-probability in nats that a sample is at most `actions`, for each dimension, `(…, act)`."""
