@@ -226,9 +226,10 @@ class Runner:
             for name, part in values.items() if isinstance(values, dict) else enumerate(values):
                 self._checked(part, when, f"{what}[{name!r}]")
             return values
-        # Buffers are float32, and a larger reward would be infinite there.
-        finite = (np.abs(values) <= np.finfo(np.float32).max).reshape(len(values), -1).all(axis=1)
-        if not finite.all():
+        # Buffers are float32, and a larger reward would be infinite there. The largest of some numbers and NaN is NaN.
+        largest = np.finfo(np.float32).max
+        if not np.abs(values).max(initial=0.0) <= largest:
+            finite = (np.abs(values) <= largest).reshape(len(values), -1).all(axis=1)
             index = int(np.argmin(finite))
             raise FloatingPointError(
                 f"{named(self.environments, index)}: expected a finite {what} at {when}, got {values[index]} "
