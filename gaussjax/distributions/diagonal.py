@@ -15,6 +15,20 @@ def _over_std_slopes(difference: Array, log_std: Array) -> tuple[Array, Array]:
     return xp.exp(-log_std), -over_std(difference, log_std)
 
 
+def exact_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
+
+    Source:
+        Dekker 1971, a floating-point technique for extending the available precision.
+    """
+    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
+    a_low, b_low = a - a_high, b - b_high
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
+    info = xp.finfo(product.dtype)
+    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)
+
+
 @elementwise(_over_std_slopes)
 def over_std(difference: Array, log_std: Array) -> Array:
     """The noise `difference / exp(log_std)`, with the derivative -noise by log_std.
@@ -45,7 +59,10 @@ class Normal(Distribution):
 
     def log_prob(self, actions: Float[Array, "*batch act"], reduction: str = "sum") -> Array:
         """Log-density in nats. With "none" each dimension is conditioned on the dimensions before it."""
-        noise, error = self.noise_and_error(actions)
+        return self.corrected_log_prob(*self.noise_and_error(actions), reduction)
+
+    def corrected_log_prob(self, noise: Array, error: Array, reduction: str = "sum") -> Array:
+        """Log-density in nats of the actions `from_noise(noise + error)`, where `error` is what rounding removed."""
         # The term -noise²/2 would double the relative error of the noise. For infinite noise the error is NaN.
         error = xp.stop_gradient(xp.where(error == error, error, 0.0))
         # The leading halves of the digits add up almost without rounding, and the rest is small.

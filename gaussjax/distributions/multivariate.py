@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, exact_sum, xp
-from gaussjax.distributions.diagonal import Normal, over_std
+from gaussjax.distributions.diagonal import Normal, exact_product, over_std
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
 from gaussjax.distributions.special import scale_divergence
 
@@ -68,9 +68,9 @@ class MultivariateGaussian(Normal):
             return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
 
         (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
-        scaled, error = over_std(difference, log_std), _exact_product(difference, scale)[1]
+        scaled, error = over_std(difference, log_std), exact_product(difference, scale)[1]
         noise = solve(scaled)
-        products, errors = _exact_product(factor, xp.expand_dims(noise, -2))
+        products, errors = exact_product(factor, xp.expand_dims(noise, -2))
         error = error + lost * scale - xp.sum(errors, -1)
         residual = scaled
         for term in (noise, *(xp.entry(products, i) for i in range(loc.shape[-1] - 1))):
@@ -121,17 +121,3 @@ class MultivariateGaussian(Normal):
         """The matrices N, `(…, act, act)`, with the dtype and the batch shape of the array `like`, `(…, act)`."""
         entries = xp.astype(self.off_diagonal, like.dtype)
         return xp.strictly_lower(xp.broadcast_to(entries, (*like.shape[:-1], entries.shape[-1])), like.shape[-1])
-
-
-def _exact_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Rounded product `a * b` and its rounding error, whose sum is exactly `a * b`; the error is 0 for a tiny factor.
-
-    Source:
-        Dekker 1971, a floating-point technique for extending the available precision.
-    """
-    product, a_high, b_high = a * b, xp.leading_half(a), xp.leading_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    # The low half of a tiny factor is subnormal, and XLA treats it as zero.
-    info = xp.finfo(product.dtype)
-    return product, xp.where(xp.minimum(xp.abs(a), xp.abs(b)) < float(info.tiny) / float(info.eps), 0.0, error)

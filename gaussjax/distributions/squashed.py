@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import elementwise, fill, like_actions, xp
 from gaussjax.core.text import quoted
-from gaussjax.distributions.diagonal import DiagGaussian
+from gaussjax.distributions.diagonal import DiagGaussian, exact_product
 from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_box, same_class, static
 from gaussjax.distributions.quadrature import expected_log_det, expected_tanh, tanh_stddev
 from gaussjax.distributions.special import absolute, inverse_affine_tanh, tanh, tanh_log_det
@@ -98,7 +98,11 @@ class TanhGaussian(Distribution):
             raw_actions: Raw actions u, `(…, act)`; `actions` is then ignored.
         """
         raw_actions = self.unsquash(actions) if raw_actions is None else self._cast(raw_actions)
-        return reduce(self.base.log_prob(raw_actions, "none") - self._log_volume(raw_actions), reduction)
+        base = self.base
+        noise, error = base.noise_and_error(raw_actions)
+        # The density of the base leaves out this rounding for speed. Beside those of the volume it would be too much.
+        error = error + exact_product(raw_actions - base.loc, xp.exp(-base.log_std))[1]
+        return reduce(base.corrected_log_prob(noise, error, "none") - self._log_volume(raw_actions), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, computed by quadrature, so it is differentiable and needs no samples."""
