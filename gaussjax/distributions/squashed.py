@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaussjax.core.arrays import elementwise, fill, like_actions, xp
+from gaussjax.core.arrays import align, elementwise, fill, like_actions, xp
 from gaussjax.core.text import quoted
 from gaussjax.distributions.diagonal import DiagGaussian, exact_product
 from gaussjax.distributions.distribution import Distribution, as_bounds, reduce, register, same_box, same_class, static
@@ -101,8 +101,9 @@ class TanhGaussian(Distribution):
         base = self.base
         noise, error = base.noise_and_error(raw_actions)
         # The density of the base leaves out this rounding for speed. Beside those of the volume it would be too much.
-        error = error + exact_product(raw_actions - base.loc, xp.exp(-base.log_std))[1]
-        return reduce(base.corrected_log_prob(noise, error, "none") - self._log_volume(raw_actions), reduction)
+        loc, log_std, raw = align(base.loc, base.log_std, raw_actions)
+        error = error + exact_product(raw - loc, xp.exp(-log_std))[1]
+        return reduce(base.corrected_log_prob(noise, error, "none") - self._log_volume(raw), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:
         """Differential entropy in nats, computed by quadrature, so it is differentiable and needs no samples."""
