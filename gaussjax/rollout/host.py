@@ -142,9 +142,7 @@ class Runner:
 
         They are rounded to numbers of the dtype of the Box, for an integer Box to the nearest integers.
         """
-        if self._bounds is None:
-            return np.asarray(actions)
-        return in_dtype(clipped(*self._bounds, actions), self._dtype)
+        return np.asarray(actions) if self._bounds is None else in_dtype(clipped(*self._bounds, actions), self._dtype)
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True
@@ -171,8 +169,9 @@ class Runner:
         with guarded(self.environments, when, self.timeout):
             observations, rewards, terminated, truncated, info = self.environments.step(actions)
             observations, done = self._array(observations, when), terminated | truncated
-            last = jax.tree.map(np.copy, observations) if done.any() else observations
-            for i in map(int, np.flatnonzero(done)):
+            ended = np.flatnonzero(done).tolist() if done.any() else []
+            last = jax.tree.map(np.copy, observations) if ended else observations
+            for i in ended:
                 self._check_integers(info["final_obs"][i], when, i)
                 one = copied(info["final_obs"][i], self.observations, partial(wrong_number, self.environments, i, when))
                 self._check_shapes(one, when, i)
@@ -182,7 +181,7 @@ class Runner:
         self._returns += rewards
         self._lengths += 1
         episodes = EpisodeStatistics([], [])
-        if done.any():
+        if ended:
             episodes = EpisodeStatistics(self._returns[done].tolist(), self._lengths[done].tolist())
             self._checked(last, when)
             self._returns[done], self._lengths[done] = 0.0, 0
@@ -196,8 +195,7 @@ class Runner:
     def restore(self, captured: dict[str, Any]) -> None:
         """Restores the environments and their running episodes from `captured`, a result of `capture`."""
         snapshot.restore(self.environments, captured["environments"])
-        self._returns[:], self._lengths[:] = captured["returns"], captured["lengths"]
-        self._steps = captured["steps"]
+        self._returns[:], self._lengths[:], self._steps = captured["returns"], captured["lengths"], captured["steps"]
 
     def _array(self, observations: Any, when: str) -> Any:
         arrays = copied(observations, self.observations, partial(wrong_number, self.environments, None, when))
@@ -242,8 +240,10 @@ class Runner:
 def clipped(low: np.ndarray, high: np.ndarray, actions: Any) -> np.ndarray:
     """Flat actions, clipped to bounds in their own dtype."""
     actions = np.asarray(actions)
-    actions = actions if np.issubdtype(actions.dtype, np.floating) else actions.astype(np.float64)
-    return np.clip(actions, *(side.astype(actions.dtype) for side in inwards_once(low, high, actions.dtype)))
+    actions = actions.astype(np.float64) if actions.dtype.kind in "biu" else actions
+    low, high = (side.astype(actions.dtype) for side in inwards_once(low, high, actions.dtype))
+    # np.clip takes twice as long for few actions.
+    return np.minimum(np.maximum(actions, low), high)
 
 
 def in_dtype(actions: Any, dtype: str) -> Any:
