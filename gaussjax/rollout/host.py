@@ -240,7 +240,7 @@ class Runner:
 def clipped(low: np.ndarray, high: np.ndarray, actions: Any) -> np.ndarray:
     """Flat actions, clipped to bounds in their own dtype."""
     actions = np.asarray(actions)
-    actions = actions.astype(np.float64) if actions.dtype.kind in "biu" else actions
+    actions = actions if actions.dtype.kind == "f" else actions.astype(np.float64)
     low, high = (side.astype(actions.dtype) for side in inwards_once(low, high, actions.dtype))
     # np.clip takes twice as long for few actions.
     return np.minimum(np.maximum(actions, low), high)
