@@ -44,7 +44,7 @@ def markdown(results: dict[str, Any]) -> str:
     if "squashed" in results:
         parts += [
             "### Squashed, {batch} samples of {actions} actions\n\nThe standard deviation depends on the state. Our "
-            "entropy is computed by quadrature ([its errors](numerics.md)), brax's is an estimate from one sample. "
+            "entropy is computed by quadrature ([its errors](search.md)), brax's is an estimate from one sample. "
             "The gradients without the entropy agree.".format(**SQUASHED),
             report.table(results["squashed"], "batch"),
             report.bars({**results, **results["squashed"]}, "batch", SQUASHED_BARS),

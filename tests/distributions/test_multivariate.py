@@ -53,7 +53,8 @@ def test_kl_is_the_closed_form_of_covariances() -> None:
 def test_kl_of_very_different_scales_is_infinite_on_one_side_only(array) -> None:
     # With equal correlations the divergence is that of independent dimensions.
     wide, narrow = (
-        MultivariateGaussian(array([0.0] * 3), array([log_std] * 3), array([0.5] * 3)) for log_std in (50.0, -50.0)
+        MultivariateGaussian(*(array(np.full(3, number, np.float32)) for number in (0.0, log_std, 0.5)))
+        for log_std in (50.0, -50.0)
     )
     assert wide.kl_divergence(narrow) == math.inf
     np.testing.assert_allclose(narrow.kl_divergence(wide), 3 * (100 - 0.5), rtol=1e-6)
