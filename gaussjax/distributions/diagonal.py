@@ -7,7 +7,7 @@ import abc
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, elementwise, exact_sum, xp
-from gaussjax.distributions.distribution import Distribution, reduce, register, same_class
+from gaussjax.distributions.distribution import Distribution, reduce, register, row_sums, same_class
 from gaussjax.distributions.special import HALF_LOG_2PI, log_normal_cdf, scale_divergence
 
 
@@ -50,7 +50,7 @@ class Normal(Distribution):
         log_std, noise = align(self.log_std, noise)
         if reduction == "sum":
             # Two sums, because XLA then sums a log_std that all rows share only once, before it broadcasts the sum.
-            return -0.5 * xp.row_sums(xp.square(noise)) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
+            return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
         return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     @abc.abstractmethod
@@ -71,7 +71,7 @@ class Normal(Distribution):
         rest = xp.stop_gradient(xp.where(finite, energy - xp.leading_half(energy), 0.0))
         log_std, energy, rest = align(self.log_std, energy - rest, rest + xp.where(finite, noise * error, 0.0))
         if reduction == "sum":
-            return -xp.row_sums(energy) - (xp.sum(log_std + HALF_LOG_2PI, axis=-1) + xp.row_sums(rest))
+            return -row_sums(energy) - (xp.sum(log_std + HALF_LOG_2PI, axis=-1) + row_sums(rest))
         return reduce(-energy - (log_std + HALF_LOG_2PI + rest), reduction)
 
     def entropy(self, reduction: str = "sum") -> Array:

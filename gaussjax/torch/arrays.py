@@ -159,7 +159,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "minimum": minimum,
     "ndim": torch.Tensor.dim,
     "one_hot": lambda x, count: (x.unsqueeze(-1) == torch.arange(count, device=x.device)).float(),
-    "row_sums": lambda x: torch.sum(x, -1),
     "running_maximum": lambda x: torch.cummax(x, 0).values,
     "shape": lambda x: x.shape,
     "solve_unit_lower": lambda factor, right: torch.linalg.solve_triangular(

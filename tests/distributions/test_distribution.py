@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import torch
+from jax.test_util import check_grads
 
+import gaussjax.torch  # noqa: F401  With it the formulas run on tensors.
 from gaussjax.distributions import (
     DiagGaussian,
     Distribution,
@@ -15,6 +18,7 @@ from gaussjax.distributions import (
     reduce,
     register,
 )
+from gaussjax.distributions.distribution import row_sums
 from gaussjax.distributions.multivariate import num_pairs
 
 MEANS = jnp.zeros((3, 3, 2))
@@ -125,3 +129,18 @@ def test_an_unknown_reduction_is_refused():
     for call in (distribution.entropy, lambda reduction: distribution.log_prob(jnp.zeros((3, 2)), reduction)):
         with pytest.raises(ValueError, match="reduction: expected 'sum', 'mean', 'prod' or 'none', got 'max'"):
             call("max")
+
+
+@pytest.mark.parametrize("width", [0, 1, 2, 7, 32, 33])
+def test_rows_are_added_up_as_by_sum(width):
+    rows = np.random.default_rng(0).normal(size=(3, 4, width)).astype(np.float32)
+    expected = rows.sum(-1, dtype=np.float64)
+    np.testing.assert_allclose(row_sums(torch.tensor(rows)), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(row_sums(jnp.asarray(rows)), expected, rtol=1e-6, atol=1e-6)
+    check_grads(row_sums, (jnp.asarray(rows),), order=2, modes=("fwd", "rev"), rtol=2e-2)
+
+
+def test_the_gradient_of_added_rows_is_one_broadcast():
+    # An array of zeros for each column would take as long as what the additions save.
+    gradient = jax.make_jaxpr(jax.grad(lambda x: row_sums(x).sum()))(jnp.ones((3, 8)))
+    assert "pad" not in str(gradient)
