@@ -174,35 +174,35 @@ def closing(environments: Any, timeout: float | None = None) -> Iterator[None]:
     close(environments, timeout)
 
 
-@contextlib.contextmanager
-def contained() -> Iterator[None]:
+class contained:  # noqa: N801
     """Restores the working directory after a block, and raises `EnvironmentStepError` where it calls `os._exit`.
 
     It does nothing outside of the main thread, because both belong to the whole process.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    folder, leave, process = _folder(), os._exit, os.getpid()
 
-    def refuse(code: int) -> NoReturn:
+    def __enter__(self) -> None:
+        self._process = None
+        if threading.current_thread() is threading.main_thread():
+            self._folder, self._leave, self._process = _folder(), os._exit, os.getpid()
+            os._exit = self._refuse
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._process is None:
+            return
+        os._exit = self._leave
+        if self._folder is not None and _folder() != self._folder:
+            os.chdir(self._folder)
+        if isinstance(error, _Exit):
+            raise EnvironmentStepError(
+                f"environment ({place(trace)}): expected an environment, got a call of os._exit. Correct the "
+                f"environment."
+            ) from error
+
+    def _refuse(self, code: int) -> NoReturn:
         # A process that the environment forked may end.
-        if os.getpid() != process:
-            leave(code)
+        if os.getpid() != self._process:
+            self._leave(code)
         raise _Exit(f"code {code}")
-
-    os._exit = refuse
-    try:
-        yield
-    except _Exit as error:
-        where = place(error.__traceback__)
-        raise EnvironmentStepError(
-            f"environment ({where}): expected an environment, got a call of os._exit. Correct the environment."
-        ) from error
-    finally:
-        os._exit = leave
-        if folder is not None and _folder() != folder:
-            os.chdir(folder)
 
 
 def wrong_shape(
