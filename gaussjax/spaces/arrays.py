@@ -183,23 +183,21 @@ def to_gymnasium(space: Any, stored: bool = False) -> Any:
         case Box():
             dtype = np.dtype(storage(space).dtype if stored else space.dtype)
             low, high = (side.reshape(space.shape) for side in bounds(space))
-            if dtype.kind in "iu":
-                low, high = np.ceil(low), np.floor(high)
-            low, high = _in_dtype(low, dtype), _in_dtype(high, dtype)
+            low, high = _in_dtype(low, dtype, np.ceil), _in_dtype(high, dtype, np.floor)
             return spaces.Box(low, high, space.shape, dtype.type)
         case MultiDiscrete():
             return spaces.MultiDiscrete(list(space.nvec))
     return spaces.Discrete(space.n, start=space.start)
 
 
-def _in_dtype(side: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Bounds in a dtype; floats are rounded to the nearest, as observations are.
+def _in_dtype(side: np.ndarray, dtype: np.dtype, inwards: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Bounds in a dtype; integers are rounded by `inwards`, and floats to the nearest, as observations are.
 
     An integer has no infinite bounds, and the ends of 64 bits are no float64 numbers.
     """
     if dtype.kind not in "iu":
         return side.astype(dtype)
-    ends = np.iinfo(dtype)
+    side, ends = inwards(side), np.iinfo(dtype)
     inside = (side > ends.min) & (side < ends.max)
     ends = np.where(side > ends.min, ends.max, ends.min).astype(dtype)
     return np.where(inside, np.where(inside, side, 0.0).astype(dtype), ends)

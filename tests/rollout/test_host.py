@@ -90,6 +90,13 @@ def test_numbers_that_are_not_finite_name_the_environment_and_the_step(makes, sa
         collect(runner, runner.reset(0), 10)
 
 
+def test_rewards_within_float32_are_finite_even_where_their_squares_are_not():
+    runner = rollout.Runner(
+        probes.vector_of([lambda: gymnasium.wrappers.TransformReward(probes.Counter(10), lambda _: 1e30)])
+    )
+    assert collect(runner, runner.reset(0), 3)[0].rewards.tolist() == [[np.float32(1e30)]] * 3
+
+
 class Odd(gymnasium.Env):
     """The second of three observations has the numbers `value` in a dtype of their own."""
 

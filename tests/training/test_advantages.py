@@ -37,3 +37,8 @@ def test_trace_one_gives_the_discounted_return_minus_the_value():
         rewards, values, next_values, terminated, np.zeros_like(terminated), gamma=0.9, gae_lambda=1.0
     )
     np.testing.assert_allclose(advantages, expected, atol=2e-6)
+
+
+def test_no_steps_have_no_advantages():
+    steps, flags = jnp.zeros((0, 3)), jnp.zeros((0, 3), bool)
+    assert generalized_advantages(steps, steps, steps, flags, flags, gamma=0.9, gae_lambda=0.9).shape == (0, 3)
