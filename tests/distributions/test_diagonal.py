@@ -66,3 +66,12 @@ def test_the_density_of_an_action_beyond_all_numbers_is_zero(array, far):
 def test_the_gradient_at_an_action_beyond_all_numbers_points_back(far):
     gradient = jax.grad(DiagGaussian(jnp.zeros(2), jnp.zeros(2)).log_prob)(jnp.array([far, 1.0]))
     np.testing.assert_allclose(gradient, [-far, -1.0], rtol=1e-6)
+
+
+def test_the_slope_of_the_log_cdf_below_all_numbers_is_the_largest_number():
+    one, below = DiagGaussian(jnp.zeros(1), jnp.zeros(1)), np.full(1, -np.inf, np.float32)
+    slope = jax.grad(lambda action: one.log_cdf(action)[0])(jnp.asarray(below))
+    assert slope[0] == np.finfo(np.float32).max
+    action = torch.tensor(below, requires_grad=True)
+    DiagGaussian(torch.zeros(1), torch.zeros(1)).log_cdf(action).backward()
+    assert action.grad == np.finfo(np.float32).max
