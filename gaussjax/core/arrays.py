@@ -223,7 +223,7 @@ def align(*arrays: Any) -> Any:
     count = arrays[0].shape[-1]
     for array in arrays[1:]:
         if array.shape[-1:] != (count,):
-            raise _wrong_last_axis(array, count)
+            raise wrong_last_axis(array.shape, count)
     shape = xp.broadcast_shapes(*(array.shape for array in arrays))
     return xp.broadcast_together(arrays, [shape] * len(arrays))
 
@@ -298,16 +298,17 @@ def on_bounds(low: Any, high: Any, actions: Any) -> tuple[Any, Any]:
     return at_low, (actions >= xp.maximum(highest, above)) | (actions == above)
 
 
-def _wrong_last_axis(actions: Any, count: int) -> ValueError:
+def wrong_last_axis(shape: tuple[int, ...], count: int) -> ValueError:
+    """Makes the error about actions of another number of dimensions than the action space has."""
     return ValueError(
-        f"actions: expected (..., {count}), got {tuple(actions.shape)}. The last axis has the dimensions of one action "
+        f"actions: expected (..., {count}), got {tuple(shape)}. The last axis has the dimensions of one action "
         f"and is never broadcast."
     )
 
 
 def _like(actions: Any, low: np.ndarray, high: np.ndarray) -> tuple[Any, Any]:
     if actions.shape[-1:] != low.shape:
-        raise _wrong_last_axis(actions, low.shape[-1])
+        raise wrong_last_axis(actions.shape, low.shape[-1])
     sides = (xp.constant(side, actions) for side in (low, high))
     _, lowest, highest = xp.broadcast_together((actions, *sides), [actions.shape] * 3)
     return lowest, highest

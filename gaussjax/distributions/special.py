@@ -222,8 +222,8 @@ def inverse_affine_tanh(actions: Array, low: Array, high: Array, least: float) -
 def _cdf_slope(x: Array) -> tuple[Array]:
     tail, over, under, decay = _tail(absolute(x))
     root = math.sqrt(2.0 * math.pi)
-    # For the largest x the ratio over / under is subnormal. At -inf the slope is the largest number, whose product with
-    # 0 is 0.
+    # For the largest x the ratio over / under is subnormal. At -inf, where the true slope is infinite, this one is the
+    # largest number, because infinity times a gradient of 0 would be NaN.
     return (xp.where(x < 0, under / (root * over), decay / (root * (1.0 - tail))),)
 
 

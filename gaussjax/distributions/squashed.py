@@ -100,8 +100,8 @@ class TanhGaussian(Distribution):
         raw_actions = self.unsquash(actions) if raw_actions is None else self._cast(raw_actions)
         base = self.base
         noise, error = base.noise_and_error(raw_actions)
-        # The density of the base leaves out the rounding of this product, for speed. Together with the rounding of the
-        # volume it would be 6.6 units in the last place, and the limit is 6.
+        # The density of the base leaves out the rounding of (raw - loc) * exp(-log_std), for speed. With the error of
+        # `_log_volume` added, the sum would be off by up to 6.6 units of roundoff; tests/numerics allows 6.
         loc, log_std, raw = align(base.loc, base.log_std, raw_actions)
         error = error + exact_product(raw - loc, xp.exp(-log_std))[1]
         return reduce(base.corrected_log_prob(noise, error, "none") - self._log_volume(raw), reduction)

@@ -112,7 +112,9 @@ class _Alarm:
         self._delays = itertools.cycle((3e-6, 1e-5, 3e-5, 1e-4, 3e-4))
         due, self._interval = signal.getitimer(signal.ITIMER_REAL)
         self._due = start + due if due else None
-        self._before = signal.signal(signal.SIGALRM, self._ring)
+        # The handler can be called before `signal.signal` returns, and reads this one.
+        self._before = signal.getsignal(signal.SIGALRM)
+        signal.signal(signal.SIGALRM, self._ring)
         self._set()
 
     def stop(self) -> Stack | None:
@@ -174,35 +176,35 @@ def closing(environments: Any, timeout: float | None = None) -> Iterator[None]:
     close(environments, timeout)
 
 
-class contained:  # noqa: N801
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
     """Restores the working directory after a block, and raises `EnvironmentStepError` where it calls `os._exit`.
 
     It does nothing outside of the main thread, because both belong to the whole process.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    folder, leave, process = _folder(), os._exit, os.getpid()
 
-    def __enter__(self) -> None:
-        self._process = None
-        if threading.current_thread() is threading.main_thread():
-            self._folder, self._leave, self._process = _folder(), os._exit, os.getpid()
-            os._exit = self._refuse
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._process is None:
-            return
-        os._exit = self._leave
-        if self._folder is not None and _folder() != self._folder:
-            os.chdir(self._folder)
-        if isinstance(error, _Exit):
-            raise EnvironmentStepError(
-                f"environment ({place(trace)}): expected an environment, got a call of os._exit. Correct the "
-                f"environment."
-            ) from error
-
-    def _refuse(self, code: int) -> NoReturn:
+    def refuse(code: int) -> NoReturn:
         # A process that the environment forked may end.
-        if os.getpid() != self._process:
-            self._leave(code)
+        if os.getpid() != process:
+            leave(code)
         raise _Exit(f"code {code}")
+
+    os._exit = refuse
+    try:
+        yield
+    except _Exit as error:
+        where = place(error.__traceback__)
+        raise EnvironmentStepError(
+            f"environment ({where}): expected an environment, got a call of os._exit. Correct the environment."
+        ) from error
+    finally:
+        os._exit = leave
+        if folder is not None and _folder() != folder:
+            os.chdir(folder)
 
 
 def wrong_shape(
@@ -221,6 +223,35 @@ def wrong_number(environments: Any, index: int | None, when: str, dtype: Any, nu
         f"{named(environments, index)}: expected an observation of {dtype} numbers at {when}, got {number}. Correct "
         f"the environment, or the dtype of its observation_space."
     )
+
+
+def check_finite(environments: Any, values: Any, when: str, what: str = "observation") -> None:
+    """Raises FloatingPointError for a number that is NaN, infinite or beyond float32.
+
+    Args:
+        environments: Vector environment.
+        values: An array of NumPy with one entry for each environment, or a dict or tuple of arrays.
+        when: Time of the values for the error message, such as "reset".
+        what: Name of the values in the error message.
+    """
+    if not isinstance(values, np.ndarray):
+        for name, part in values.items() if isinstance(values, dict) else enumerate(values):
+            check_finite(environments, part, when, f"{what}[{name!r}]")
+        return
+    # Buffers are float32, where a larger reward would be infinite.
+    largest = np.finfo(np.float32).max
+    # The sum of squares is the quicker test; if it is too large or NaN, the second decides. The largest of some numbers
+    # and NaN is NaN.
+    if values.dtype.kind == "f" and not (
+        np.vdot(values, values) <= largest or np.abs(values).max(initial=0.0) <= largest
+    ):
+        finite = (np.abs(values) <= largest).reshape(len(values), -1).all(axis=1)
+        index = int(np.argmin(finite))
+        raise FloatingPointError(
+            f"{named(environments, index)}: expected a finite {what} at {when}, got {values[index]} "
+            f"({int((~finite).sum())} of {len(values)} environments). The environment has diverged; "
+            f"check its actions, rewards and time step."
+        )
 
 
 def named(environments: Any, index: int | None, where: str | None = None) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from gaussjax import spaces
-from gaussjax.core.arrays import inwards_once
+from gaussjax.core.arrays import inwards, wrong_last_axis
 from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
-from gaussjax.envs.guard import guarded, named, wrong_number, wrong_shape
+from gaussjax.envs.guard import check_finite, guarded, wrong_number, wrong_shape
 from gaussjax.rollout.smoothness import Smoothness
 from gaussjax.spaces.arrays import check_cast, integer_parts, storage
 
@@ -87,8 +87,6 @@ class Runner:
     Attributes:
         observations: Shape and dtype of one observation, nested like the space: float32, uint8 for a Box of this dtype,
             and int32 for discrete parts.
-        clip: Function from flat actions `(N, A)` to those that the environments get: clipped to the Box in their dtype,
-            and rounded to numbers of the dtype of the Box, for an integer Box to the nearest integers.
         timeout: Longest time for one step of all environments in seconds, or None for no limit.
 
     Example:
@@ -120,7 +118,8 @@ class Runner:
         self._base = getattr(environments, "unwrapped", environments)
         self._integers = list(integer_parts(spaces.as_space(self._base.single_observation_space)))
         actions = spaces.as_space(environments.single_action_space)
-        self.clip: Callable[[Any], np.ndarray] = to_box(actions) if isinstance(actions, spaces.Box) else np.asarray
+        self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
+        self._dtype = getattr(actions, "dtype", "float32")
         self.timeout: float | None = None
         self._returns = np.zeros(environments.num_envs)
         self._lengths = np.zeros(environments.num_envs, np.int64)
@@ -136,7 +135,15 @@ class Runner:
             observations, _ = self.environments.reset(seed=seed)
             observations = self._array(observations, "reset")
         self._returns[:], self._lengths[:], self._steps = 0.0, 0, 0
-        return self._checked(observations, "reset")
+        check_finite(self.environments, observations, "reset")
+        return observations
+
+    def clip(self, actions: np.ndarray) -> np.ndarray:
+        """Returns the actions that the environments get: flat actions `(N, A)`, clipped to the Box in their dtype.
+
+        They are rounded to numbers of the dtype of the Box, for an integer Box to the nearest integers.
+        """
+        return np.asarray(actions) if self._bounds is None else in_dtype(clipped(*self._bounds, actions), self._dtype)
 
     def step(
         self, actions: np.ndarray, *, clip: bool = True
@@ -145,7 +152,7 @@ class Runner:
 
         Args:
             actions: Flat actions, `(N, A)`; the environments get them in the dtype of the Box.
-            clip: False for actions that the function `clip` returned.
+            clip: False for actions that the method `clip` returned.
 
         Returns:
             Observations to act on next, rewards, terminated, truncated, observations after this step and before any
@@ -170,14 +177,14 @@ class Runner:
                 one = copied(info["final_obs"][i], self.observations, partial(wrong_number, self.environments, i, when))
                 self._check_shapes(one, when, i)
                 _put(last, i, one)
-        self._checked(observations, when)
-        self._checked(rewards, when, "reward")
+        check_finite(self.environments, observations, when)
+        check_finite(self.environments, rewards, when, "reward")
         self._returns += rewards
         self._lengths += 1
         episodes = EpisodeStatistics([], [])
         if ended:
             episodes = EpisodeStatistics(self._returns[done].tolist(), self._lengths[done].tolist())
-            self._checked(last, when)
+            check_finite(self.environments, last, when)
             self._returns[done], self._lengths[done] = 0.0, 0
         return observations, rewards, terminated, truncated, last, episodes
 
@@ -213,38 +220,23 @@ class Runner:
             if shape != stored.shape:
                 raise wrong_shape(self.environments, index, stored.shape, shape, when)
 
-    def _checked(self, values: Any, when: str, what: str = "observation") -> Any:
-        if not isinstance(values, np.ndarray):
-            for name, part in values.items() if isinstance(values, dict) else enumerate(values):
-                self._checked(part, when, f"{what}[{name!r}]")
-            return values
-        # Buffers are float32, where a larger reward would be infinite. The sum of squares is a quicker test, which
-        # numbers up to 10¹⁹ pass. The largest of some numbers and NaN is NaN.
-        largest = np.finfo(np.float32).max
-        if not (np.vdot(values, values) <= largest or np.abs(values).max(initial=0.0) <= largest):
-            finite = (np.abs(values) <= largest).reshape(len(values), -1).all(axis=1)
-            index = int(np.argmin(finite))
-            raise FloatingPointError(
-                f"{named(self.environments, index)}: expected a finite {what} at {when}, got {values[index]} "
-                f"({int((~finite).sum())} of {len(values)} environments). The environment has diverged; "
-                f"check its actions, rewards and time step."
-            )
-        return values
+
+def clipped(low: np.ndarray, high: np.ndarray, actions: Any) -> np.ndarray:
+    """Flat actions, clipped to bounds in their own dtype."""
+    actions = np.asarray(actions)
+    actions = actions if actions.dtype.kind == "f" else actions.astype(np.float64)
+    low, high = _filled(low.tobytes(), high.tobytes(), actions.dtype, actions.shape)
+    return np.minimum(np.maximum(actions, low), high)
 
 
-def to_box(box: spaces.Box) -> Callable[[Any], np.ndarray]:
-    """Makes a function that clips flat actions to a Box in their own dtype and rounds them to numbers of its dtype."""
-    limits = spaces.bounds(box)
-    # NumPy takes three times as long for bounds that it has to broadcast, and for np.clip (numpy 2.4, 8 × 6 actions).
-    bounds = lru_cache(8)(lambda dtype, shape: [np.full(shape, side, dtype) for side in inwards_once(*limits, dtype)])
-
-    def clip(actions: Any) -> np.ndarray:
-        actions = np.asarray(actions)
-        actions = actions if actions.dtype.kind == "f" else actions.astype(np.float64)
-        low, high = bounds(actions.dtype, actions.shape)
-        return in_dtype(np.minimum(np.maximum(actions, low), high), box.dtype)
-
-    return clip
+# NumPy takes three times as long to clip with bounds that it has to broadcast, and with np.clip (8 × 6 actions, 2.4).
+@lru_cache(16)
+def _filled(low: bytes, high: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Bounds of a Box in the dtype and the shape of the actions."""
+    sides = inwards(np.frombuffer(low), np.frombuffer(high), dtype)
+    if shape[-1:] != sides[0].shape:
+        raise wrong_last_axis(shape, len(sides[0]))
+    return [np.full(shape, side, dtype) for side in sides]
 
 
 def in_dtype(actions: Any, dtype: str) -> Any:
@@ -347,4 +339,5 @@ def collect(
         finished.lengths.extend(episodes.lengths)
         observations, resets = next_observations, terminated | truncated
     columns, carries = (jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in (rows, carries))
-    return Rollout(*columns, carries=carries), (observations, resets, carry), finished
+    experience = Rollout(*columns, carries=carries)
+    return experience, (observations, resets, carry), finished

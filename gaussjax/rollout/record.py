@@ -17,7 +17,7 @@ from gaussjax.envs.protocol import checked_reset, checked_step
 from gaussjax.policy import Params, Policy
 from gaussjax.random import keys
 from gaussjax.rollout.evaluate import acting, checked_sampling, first_steps
-from gaussjax.rollout.host import Runner, copied, to_box
+from gaussjax.rollout.host import Runner, clipped, copied, in_dtype
 from gaussjax.spaces.arrays import storage, uniform_bounds
 
 
@@ -163,5 +163,9 @@ def _compiled(environment: envs.Environment, episodes: int) -> Any:
         running = running & ~(flags[0] | flags[1])
         return after, rewards, *flags, after, None
 
-    clip = to_box(spaces.action_box(environment.action_space))
-    return SimpleNamespace(reset=reset, step=step, clip=lambda actions: clip(actions.astype(np.float32)))
+    box = spaces.action_box(environment.action_space)
+
+    def clip(actions: np.ndarray) -> np.ndarray:
+        return in_dtype(clipped(*spaces.bounds(box), actions.astype(np.float32)), box.dtype)
+
+    return SimpleNamespace(reset=reset, step=step, clip=clip)

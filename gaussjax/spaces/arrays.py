@@ -190,14 +190,14 @@ def to_gymnasium(space: Any, stored: bool = False) -> Any:
     return spaces.Discrete(space.n, start=space.start)
 
 
-def _in_dtype(side: np.ndarray, dtype: np.dtype, inwards: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Bounds in a dtype; integers are rounded by `inwards`, and floats to the nearest, as observations are.
+def _in_dtype(side: np.ndarray, dtype: np.dtype, to_integer: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Bounds in a dtype: integers by `to_integer`, and floats rounded to the nearest, as observations are.
 
     An integer has no infinite bounds, and the ends of 64 bits are no float64 numbers.
     """
     if dtype.kind not in "iu":
         return side.astype(dtype)
-    side, ends = inwards(side), np.iinfo(dtype)
+    side, ends = to_integer(side), np.iinfo(dtype)
     inside = (side > ends.min) & (side < ends.max)
     ends = np.where(side > ends.min, ends.max, ends.min).astype(dtype)
     return np.where(inside, np.where(inside, side, 0.0).astype(dtype), ends)

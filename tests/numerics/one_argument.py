@@ -109,8 +109,8 @@ def page(record: dict[str, Any]) -> str:
         "although the true one is, or the other way round, or one that is off by 1e-37 where the true one is smaller "
         "than that. Numbers beyond ±1 have no erf⁻¹, and those of NumPy and torch are counted from 2⁻²⁴ on, the "
         "least that their generator draws. They round u² to float32 as JAX does, which limits both near ±1. The slope "
-        "of the log-cdf at -∞ counts as a failure: it is the largest number in place of infinity, so that its product "
-        "with 0 is 0.",
+        "of the log-cdf at -∞ counts as a failure: the largest number replaces infinity there, which times a gradient "
+        "of 0 would be NaN.",
         "",
         "| function | | failures | largest error, in units of 2⁻²⁴ relative | at |",
         "|---|---|---|---|---|",

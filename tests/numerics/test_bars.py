@@ -51,8 +51,8 @@ def test_bars_hold_in_a_search(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["JAX jit", "torch eager"])
-def test_the_squashed_density_counts_what_rounding_removes_from_the_noise(mode: str) -> None:
-    # Without this part the density of JAX is 6.6 units from the truth here.
+def test_the_squashed_density_corrects_the_rounding_of_its_noise(mode: str) -> None:
+    # Without this correction JAX is off by 6.6 units here.
     row = ROWS["squashed log_prob of raw actions"]
     inputs = tuple(np.full((8, 1), number, np.float32) for number in (8.57943916, -4.5321312, 8.9301796))
     truth = truths(row, inputs, row.order, by_formula=False)
