@@ -93,16 +93,80 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     params, normalizer = jax.tree.map(copied, (params, normalizer))
 
     # Pickle can write a partial call of a module's function, but no function that is defined here.
-    act = functools.partial(_act, network, policy, params, normalizer, only_actions)
-    return Compiled(act) if in_jax else act
+    act = functools.partial(_act, network, policy, params, only_actions)
+    if not in_jax:
+        return functools.partial(act, normalizer)
+    return _Bound(act, normalizer) if jax.tree.leaves(normalizer) else Compiled(functools.partial(act, normalizer))
+
+
+class _Bound(Compiled):
+    """A compiled `act(normalizer, observations, …)` with bound statistics, which uses all digits of observations.
+
+    JAX would round 64-bit numbers of NumPy to 32 bits before the program subtracts their mean. So the mean is
+    subtracted here, and a second program gets the differences.
+    """
+
+    def __init__(self, act: Any, normalizer: Any):
+        super().__init__(functools.partial(act, normalizer))
+        self._arguments = act, normalizer
+        self._select = networks.actor_observations(act.args[0])
+        states, self._nesting = jax.tree.flatten(normalizer, is_leaf=lambda part: part is None or _is_statistics(part))
+        self._means = [one and np.sum([one.mean, *one.mean_rest], axis=0, dtype=np.float64) for one in states]
+        zeros = [one and one._replace(mean=0 * one.mean, mean_rest=0 * one.mean_rest) for one in states]
+        self._act_on_differences = Compiled(functools.partial(act, self._nesting.unflatten(zeros)))
+
+    def __call__(self, observations: Any, *arguments: Any, **options: Any) -> Any:
+        """Acts as `Served` and `BoundAct` state."""
+        one = type(observations) is np.ndarray
+        if any(map(_is_long, [observations] if one else jax.tree.leaves(observations))):
+            differences = self._differences(observations)
+            if differences is not None:
+                return self._act_on_differences(differences, *arguments, **options)
+        return super().__call__(observations, *arguments, **options)
+
+    def _differences(self, observations: Any) -> Any:
+        """The observations minus their means, or None for those that the program has to check."""
+        try:
+            parts = self._nesting.flatten_up_to(self._select(observations))
+        except ValueError:
+            return None
+        pairs = list(zip(parts, self._means, strict=True))
+        if jax.config.read("jax_enable_x64") or not all(mean is None or _fits(part, mean) for part, mean in pairs):
+            return None
+        return self._nesting.unflatten(part if mean is None else _difference(part, mean) for part, mean in pairs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Bound, self._arguments
+
+
+def _is_statistics(part: Any) -> bool:
+    return isinstance(part, normalize.Statistics)
+
+
+def _is_long(leaf: Any) -> bool:
+    return isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "iuf" and leaf.dtype.itemsize == 8
+
+
+def _fits(part: Any, mean: np.ndarray) -> bool:
+    """Whether a part is an array of NumPy that `Compiled` accepts, of the shape of its mean."""
+    if not isinstance(part, (np.ndarray, np.generic)) or isinstance(part, np.ma.MaskedArray):
+        return False
+    shape = part.shape[max(0, part.ndim - mean.ndim) :]
+    return part.dtype.kind in "biuf" and part.dtype.isnative and shape == mean.shape
+
+
+def _difference(part: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    # A difference beyond float32 has to stay finite, as it is clipped later.
+    largest = np.finfo(np.float32).max
+    return np.clip(part - mean, -largest, largest).astype(np.float32)
 
 
 def _act(
     network: Any,
     policy: Policy,
     params: Params,
-    normalizer: Any,
     only_actions: bool,
+    normalizer: Any,
     observations: Any,
     key: Any = None,
     *,

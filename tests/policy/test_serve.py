@@ -1,5 +1,8 @@
 """A served policy acts as the policy does."""
 
+import io
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -100,3 +103,50 @@ def test_a_loaded_policy_acts_with_its_normaliser(tmp_path, recurrent, torch) ->
     key = (gaussjax.torch.key if torch else jax.random.key)(1)
     sampled = loaded.act(OBSERVATIONS, key, carry=loaded.initial_carry((5,)) if recurrent else None)
     assert np.abs(np.asarray(sampled.actions) - expected.actions).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset"), [("float64", 1e8), ("float64", -1.7e9), ("int64", 2**31), ("int64", 2**40), ("uint64", 2**31)]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_64_bit_observations_far_from_zero_keep_their_digits(dtype, offset, nested) -> None:
+    space = gaussjax.spaces.Dict((("far", gaussjax.spaces.Box(shape=(3,))), ("near", BOX))) if nested else 3
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), space, BOX)
+    params = policies.random_params(policy)
+    generator = np.random.default_rng(0)
+    far = (offset + 20.0 * generator.normal(size=(500, 3))).astype(dtype)
+    near = generator.normal(size=(500, 2)).astype(np.float32)
+    seen = {"far": far, "near": near} if nested else far
+    statistics = normalize.update(normalize.init({"far": (3,), "near": (2,)} if nested else (3,)), seen)
+    # The mean and the deviation of the observations in float64.
+    centered = far.astype(np.float64) - (far - far[0]).astype(np.int64 if "int" in dtype else dtype).mean(0) - far[0]
+    scaled = (centered / np.sqrt(centered.var(0) + 1e-8)).astype(np.float32)
+    if nested:
+        scaled = {"far": scaled, "near": np.asarray(normalize.apply(statistics["near"], near))}
+    expected = policy.act(params, None, scaled, deterministic=True).actions
+    act = gaussjax.serve(policy, params, statistics)
+    np.testing.assert_allclose(act(seen), expected, atol=2e-6)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(act))(seen), expected, atol=2e-6)
+    file = io.BytesIO()
+    gaussjax.save(file, policy, params, normalizer=statistics)
+    file.seek(0)
+    np.testing.assert_allclose(gaussjax.load(file).act(seen).actions, expected, atol=2e-6)
+
+
+def test_64_bit_observations_get_the_errors_of_32_bits() -> None:
+    policy, params = policies.make("gaussian")
+    act = gaussjax.serve(policy, params, normalize.update(normalize.init((3,)), OBSERVATIONS))
+    for wrong in (
+        lambda dtype: np.zeros((5, 2), dtype),
+        lambda dtype: np.ma.masked_array(np.zeros((5, 3), dtype)),
+        lambda dtype: np.zeros((5, 3), np.dtype(dtype).newbyteorder(">")),
+        lambda dtype: {"x": np.zeros((5, 3), dtype)},
+    ):
+        texts = []
+        for dtype in ("f4", "f8"):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                act(wrong(dtype))
+            texts.append(str(caught.value).replace("f8", "f4"))
+        assert texts[0] == texts[1]
+    assert np.isnan(act(np.array([np.nan, 0.0, 0.0]))).all()
+    assert act(np.array([1e300, -1e300, 0.0])).shape == (2,)
