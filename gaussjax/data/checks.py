@@ -14,6 +14,7 @@ from gaussjax.core.text import FileError, quoted
 from gaussjax.data.episodes import Episodes, Rows, chunks, is_on_disk
 from gaussjax.policy.strict import Limits, action_limits, element_limits
 from gaussjax.spaces.arrays import storage
+from gaussjax.spaces.rounding import warn_of_lost_digits
 
 _CORRECT = "Correct the values, or leave the episode out."
 _WEIGHTS = Limits(np.array(0.0), np.array(np.inf), "weights of 0 or more", "Correct the weights.")
@@ -60,6 +61,8 @@ class Form(NamedTuple):
             bad, expected = (raw != 0) & (raw != 1), "True or False"
         elif self.dtype == np.float32:
             bad = ~np.isfinite(block)
+            if start == 0 and raw.dtype.itemsize == 8 and not bad.any():
+                warn_of_lost_digits(raw, self.name)
         if self.limits is not None and not bad.any():
             # Integers are compared before the cast, which could wrap them.
             values = block if self.dtype == np.float32 else raw

@@ -111,7 +111,9 @@ class _Bound(Compiled):
         self._arguments = act, normalizer
         self._select = networks.actor_observations(act.args[0])
         states, self._nesting = jax.tree.flatten(normalizer, is_leaf=lambda part: part is None or _is_statistics(part))
-        self._means = [one and np.sum([one.mean, *one.mean_rest], axis=0, dtype=np.float64) for one in states]
+        self._means: list[Any] = [
+            one and np.sum([one.mean, *one.mean_rest], axis=0, dtype=np.float64) for one in states
+        ]
         zeros = [one and one._replace(mean=0 * one.mean, mean_rest=0 * one.mean_rest) for one in states]
         self._act_on_differences = Compiled(functools.partial(act, self._nesting.unflatten(zeros)))
 

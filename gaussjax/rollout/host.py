@@ -18,7 +18,8 @@ from gaussjax.core.compiled import count
 from gaussjax.envs import snapshot
 from gaussjax.envs.guard import check_finite, guarded, wrong_number, wrong_shape
 from gaussjax.rollout.smoothness import Smoothness
-from gaussjax.spaces.arrays import check_cast, integer_parts, storage
+from gaussjax.spaces.arrays import boxes, check_cast, storage
+from gaussjax.spaces.rounding import Looks
 
 if TYPE_CHECKING:
     import gymnasium
@@ -116,7 +117,10 @@ class Runner:
         self.observations = storage(environments.single_observation_space)
         # A wrapper of vector environments may change the observations.
         self._base = getattr(environments, "unwrapped", environments)
-        self._integers = list(integer_parts(spaces.as_space(self._base.single_observation_space)))
+        parts = list(boxes(spaces.as_space(self._base.single_observation_space)))
+        self._integers = [(path, dtype) for path, dtype in parts if dtype.kind in "iu"]
+        parts = boxes(spaces.as_space(environments.single_observation_space))
+        self._looks = [Looks(path) for path, dtype in parts if dtype.itemsize == 8]
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self._dtype = getattr(actions, "dtype", "float32")
@@ -168,8 +172,8 @@ class Runner:
         self._steps += 1
         when = f"step {self._steps}"
         with guarded(self.environments, when, self.timeout):
-            observations, rewards, terminated, truncated, info = self.environments.step(actions)
-            observations, done = self._array(observations, when), terminated | truncated
+            raw, rewards, terminated, truncated, info = self.environments.step(actions)
+            observations, done = self._array(raw, when), terminated | truncated
             ended = np.flatnonzero(done).tolist() if done.any() else []
             last = jax.tree.map(np.copy, observations) if ended else observations
             for i in ended:
@@ -179,6 +183,8 @@ class Runner:
                 _put(last, i, one)
         check_finite(self.environments, observations, when)
         check_finite(self.environments, rewards, when, "reward")
+        for looks in self._looks:
+            looks.add(raw, self._steps)
         self._returns += rewards
         self._lengths += 1
         episodes = EpisodeStatistics([], [])

@@ -213,12 +213,12 @@ def check_cast(array: np.ndarray, dtype: np.dtype, wrong: Callable[[Any, Any], E
             raise wrong(dtype, array[lost][0])
 
 
-def integer_parts(space: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], np.dtype]]:
-    """Yields path and dtype of each Box of integers. Discrete parts are left out: Gymnasium gives them 64 bits."""
+def boxes(space: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], np.dtype]]:
+    """Yields path and dtype of each Box. Discrete parts are left out: Gymnasium gives them 64 bits."""
     if isinstance(space, (Dict, Tuple)):
         for name, inner in space.items if isinstance(space, Dict) else enumerate(space.items):
-            yield from integer_parts(inner, (*path, name))
-    elif isinstance(space, Box) and np.dtype(space.dtype).kind in "iu":
+            yield from boxes(inner, (*path, name))
+    elif isinstance(space, Box):
         yield path, np.dtype(space.dtype)
 
 
