@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -109,8 +108,10 @@ def _finite(x: Array, axes: tuple[int, ...], **options: Any) -> Array:
 
 
 def _nan_unless(finite: Array, y: Array) -> Array:
-    # The constant has no gradient, because NaN times zero would be NaN in the gradients of the function.
-    return xp.where(finite, y, math.nan)
+    # 0 / 0 where it is not finite, else 1 / 1: without `jit`, `jax_debug_nans` refuses a constant of NaN. It has no
+    # gradient, because NaN times zero would be NaN in the gradients of the function.
+    one = xp.astype(finite, y.dtype)
+    return xp.where(finite, y, one / one)
 
 
 def guarded_sequence(run: Callable[[Any, Any], tuple[Any, Any]], x: Any, carry: Any, resets: Any) -> tuple[Any, Any]:

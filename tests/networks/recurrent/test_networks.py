@@ -303,6 +303,15 @@ def test_sequences_may_be_empty_or_of_one_step_and_batches_of_any_rank():
         assert unrolled(policy, params, observations[:0], carry, resets[:0])[0].shape == (0, *batch, 2)
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_finite_steps_have_no_nan_outside_of_jit(name):
+    policy, params = make(name)
+    inputs = data(policy, steps=2)
+    expected = unrolled(policy, params, *inputs)[0]
+    with jax.debug_nans(True), jax.disable_jit():
+        np.testing.assert_allclose(unrolled(policy, params, *inputs)[0], expected, atol=1e-5)
+
+
 def test_bfloat16_products_keep_states_and_densities_in_float32():
     policy, params = make("lstm")
     rough, fine = (
