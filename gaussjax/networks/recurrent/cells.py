@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -108,10 +109,10 @@ def _finite(x: Array, axes: tuple[int, ...], **options: Any) -> Array:
 
 
 def _nan_unless(finite: Array, y: Array) -> Array:
-    # 0 / 0 where it is not finite, else 1 / 1: without `jit`, `jax_debug_nans` refuses a constant of NaN. It has no
-    # gradient, because NaN times zero would be NaN in the gradients of the function.
-    one = xp.astype(finite, y.dtype)
-    return xp.where(finite, y, one / one)
+    # The difference is 0 or NaN: without `jit`, `jax_debug_nans` refuses a constant of NaN. It has no gradient, because
+    # NaN times zero would be NaN in the gradients of the function.
+    bound = xp.astype(xp.where(finite, 0.0, math.inf), y.dtype)
+    return xp.where(finite, y, bound - bound)
 
 
 def guarded_sequence(run: Callable[[Any, Any], tuple[Any, Any]], x: Any, carry: Any, resets: Any) -> tuple[Any, Any]:
