@@ -115,7 +115,7 @@ def update(state: Normalizer, batch: Any) -> Normalizer:
     Args:
         state: Statistics of the observations so far, which may be nested.
         batch: Observations with any leading axes, `(…, *shape)`, nested like the statistics. Integers keep 48
-            bits. A NumPy array of float64 or int64 keeps them too, but not as an argument of `jax.jit`.
+            bits. A NumPy array of float64 also keeps 48 bits, but not as an argument of `jax.jit`.
 
     Returns:
         Statistics of all observations. The count is exact up to 2**48.
@@ -166,7 +166,7 @@ def apply(state: Normalizer, x: Any, clip: float | None = None, epsilon: float =
     Args:
         state: Statistics of earlier observations, which may be nested; no gradient flows into them.
         x: Observations with any leading axes, `(…, *shape)`, nested like the statistics. Integers keep 48 bits.
-            A NumPy array of float64 or int64 keeps them too, but not as an argument of `jax.jit`.
+            A NumPy array of float64 also keeps 48 bits, but not as an argument of `jax.jit`.
         clip: Bound on the absolute value of the result, in standard deviations, or None for `state.clip`.
         epsilon: Added to the variance, so that a constant dimension gives zero.
         name: Name of the argument `x` in errors.

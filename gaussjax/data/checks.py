@@ -14,9 +14,11 @@ from gaussjax.core.text import FileError, quoted
 from gaussjax.data.episodes import Episodes, Rows, chunks, is_on_disk
 from gaussjax.policy.strict import Limits, action_limits, element_limits
 from gaussjax.spaces.arrays import storage
-from gaussjax.spaces.rounding import warn_of_lost_digits
+from gaussjax.spaces.rounding import warn_of_lost_changes
 
 _CORRECT = "Correct the values, or leave the episode out."
+# Rows that show whether float32 loses the changes of a leaf.
+_FIRST = 4096
 _WEIGHTS = Limits(np.array(0.0), np.array(np.inf), "weights of 0 or more", "Correct the weights.")
 
 
@@ -29,6 +31,7 @@ class Form(NamedTuple):
         dtype: Dtype in which rows are stored.
         limits: Bounds of the entries, or None.
         starts: First rows of episodes, for errors, or None.
+        warns: Whether to warn if float32 loses changes of the leaf.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Form(NamedTuple):
     dtype: np.dtype
     limits: Limits | None
     starts: Any
+    warns: bool = False
 
     def converted(self, leaf: Any) -> Any:
         """The leaf in this form: in memory and checked, or on disk with a check of each slice that is read."""
@@ -43,6 +47,8 @@ class Form(NamedTuple):
             raise FileError(
                 f"{self.name}: expected rows of shape {self.shape}, got {tuple(leaf.shape[1:])}. Each step has one row."
             )
+        if self.warns and self.dtype == np.float32 and leaf.dtype.itemsize == 8:
+            warn_of_lost_changes(np.asarray(leaf[:_FIRST]).reshape(-1, *self.shape), self.name, stacklevel=3)
         checked = Rows((len(leaf), *self.shape), self.dtype, lambda start, stop: self._block(leaf, start, stop))
         if is_on_disk(leaf):
             return checked
@@ -61,8 +67,6 @@ class Form(NamedTuple):
             bad, expected = (raw != 0) & (raw != 1), "True or False"
         elif self.dtype == np.float32:
             bad = ~np.isfinite(block)
-            if start == 0 and raw.dtype.itemsize == 8 and not bad.any():
-                warn_of_lost_digits(raw, self.name)
         if self.limits is not None and not bad.any():
             # Integers are compared before the cast, which could wrap them.
             values = block if self.dtype == np.float32 else raw
@@ -224,7 +228,7 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
             keeps = leaf.dtype.kind in "iub" and name == "observations"
             dtype = leaf.dtype.newbyteorder("=") if keeps else np.dtype(np.float32)
             shape = tuple(leaf.shape[1:]) or (() if name == "observations" else (1,))
-            return Form(_leaf_name(where, name, path), shape, dtype, None, starts)
+            return Form(_leaf_name(where, name, path), shape, dtype, None, starts, "observations" in name)
 
         return jax.tree_util.tree_map_with_path(unfitted, tree)
     first = jax.tree.map(lambda leaf: np.asarray(leaf[:1]).astype(leaf.dtype.newbyteorder("=")), tree)
@@ -254,7 +258,7 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
                     f"{_leaf_name(where, name, path)}: expected integers from 0 to 255, got {leaf.dtype}. Convert them "
                     f"with .astype(np.uint8)."
                 )
-        return Form(_leaf_name(where, name, path), stored.shape, dtype, limit, starts)
+        return Form(_leaf_name(where, name, path), stored.shape, dtype, limit, starts, "observations" in name)
 
     return jax.tree_util.tree_map_with_path(fitted, kept, tree)
 

@@ -101,7 +101,7 @@ class TanhGaussian(Distribution):
         base = self.base
         noise, error = base.noise_and_error(raw_actions)
         # The density of the base leaves out the rounding of (raw - loc) * exp(-log_std), for speed. With the error of
-        # `_log_volume` added, the sum would be off by up to 6.6 units of roundoff; tests/numerics allows 6.
+        # `_log_volume` added, the density would be off by up to 6.6 units of roundoff; tests/numerics allows 6.
         loc, log_std, raw = align(base.loc, base.log_std, raw_actions)
         error = error + exact_product(raw - loc, xp.exp(-log_std))[1]
         return reduce(base.corrected_log_prob(noise, error, "none") - self._log_volume(raw), reduction)

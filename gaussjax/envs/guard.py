@@ -238,13 +238,12 @@ def check_finite(environments: Any, values: Any, when: str, what: str = "observa
         for name, part in values.items() if isinstance(values, dict) else enumerate(values):
             check_finite(environments, part, when, f"{what}[{name!r}]")
         return
-    # Buffers are float32, where a larger reward would be infinite.
+    if values.dtype.kind in "biu":
+        return
+    # Buffers are float32, where a larger reward would be infinite. The sum of squares is the quicker test; if it is too
+    # large or NaN, the second decides. The largest of some numbers and NaN is NaN.
     largest = np.finfo(np.float32).max
-    # The sum of squares is the quicker test; if it is too large or NaN, the second decides. The largest of some numbers
-    # and NaN is NaN.
-    if values.dtype.kind == "f" and not (
-        np.vdot(values, values) <= largest or np.abs(values).max(initial=0.0) <= largest
-    ):
+    if not (np.vdot(values, values) <= largest or np.abs(values).max(initial=0.0) <= largest):
         finite = (np.abs(values) <= largest).reshape(len(values), -1).all(axis=1)
         index = int(np.argmin(finite))
         raise FloatingPointError(

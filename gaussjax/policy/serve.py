@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -99,68 +101,103 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
     return _Bound(act, normalizer) if jax.tree.leaves(normalizer) else Compiled(functools.partial(act, normalizer))
 
 
-class _Bound(Compiled):
-    """A compiled `act(normalizer, observations, …)` with bound statistics, which uses all digits of observations.
+class _Mean(NamedTuple):
+    """Mean of one part of the observations: as float64, as the fields of its `Statistics`, and zeros in their place."""
 
-    JAX would round 64-bit numbers of NumPy to 32 bits before the program subtracts their mean. So the mean is
-    subtracted here, and a second program gets the differences.
+    exact: np.ndarray
+    fields: dict[str, Array]
+    zeros: dict[str, Array]
+
+
+class _Bound(Compiled):
+    """A compiled `act(normalizer, observations, …)` with bound statistics, which keeps the digits of NumPy's 64 bits.
+
+    JAX would round observations of 64 bits to 32 before the program subtracts their mean. So their mean is subtracted
+    here, and the program, which has the means as arguments, gets zeros instead.
     """
 
     def __init__(self, act: Any, normalizer: Any):
-        super().__init__(functools.partial(act, normalizer))
+        super().__init__(functools.partial(_act_with_means, act, normalizer))
         self._arguments = act, normalizer
         self._select = networks.actor_observations(act.args[0])
-        states, self._nesting = jax.tree.flatten(normalizer, is_leaf=lambda part: part is None or _is_statistics(part))
-        self._means: list[Any] = [
-            one and np.sum([one.mean, *one.mean_rest], axis=0, dtype=np.float64) for one in states
-        ]
-        zeros = [one and one._replace(mean=0 * one.mean, mean_rest=0 * one.mean_rest) for one in states]
-        self._act_on_differences = Compiled(functools.partial(act, self._nesting.unflatten(zeros)))
+        self._means = jax.tree.map(_mean, normalizer, is_leaf=_is_statistics)
+        self._fields = jax.tree.map(lambda mean: mean.fields, self._means, is_leaf=_is_mean)
 
     def __call__(self, observations: Any, *arguments: Any, **options: Any) -> Any:
         """Acts as `Served` and `BoundAct` state."""
-        one = type(observations) is np.ndarray
-        if any(map(_is_long, [observations] if one else jax.tree.leaves(observations))):
-            differences = self._differences(observations)
-            if differences is not None:
-                return self._act_on_differences(differences, *arguments, **options)
-        return super().__call__(observations, *arguments, **options)
-
-    def _differences(self, observations: Any) -> Any:
-        """The observations minus their means, or None for those that the program has to check."""
-        try:
-            parts = self._nesting.flatten_up_to(self._select(observations))
-        except ValueError:
-            return None
-        pairs = list(zip(parts, self._means, strict=True))
-        if jax.config.read("jax_enable_x64") or not all(mean is None or _fits(part, mean) for part, mean in pairs):
-            return None
-        return self._nesting.unflatten(part if mean is None else _difference(part, mean) for part, mean in pairs)
+        fields, plain = self._fields, type(observations) is np.ndarray
+        if any(map(_is_long, [observations] if plain else jax.tree.leaves(observations))):
+            fields, observations = _subtracted(self._means, self._fields, self._select(observations))
+        return super().__call__(fields, observations, *arguments, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Bound, self._arguments
+
+
+def _act_with_means(
+    act: Any,
+    normalizer: Any,
+    means: Any,
+    observations: Any,
+    key: Any = None,
+    *,
+    carry: Any = None,
+    resets: Any = None,
+    noise: Any = None,
+) -> Any:
+    """Calls `act` with statistics that have other means, given as dicts of fields."""
+    normalizer = jax.tree.map(lambda one, fields: one._replace(**fields), normalizer, means, is_leaf=_is_statistics)
+    return act(normalizer, observations, key, carry=carry, resets=resets, noise=noise)
+
+
+def _subtracted(means: Any, fields: Any, observations: Any) -> tuple[Any, Any]:
+    """Subtracts the mean from each part of 64 bits; also returns the fields of the means that are still in the parts.
+
+    Args:
+        means: A `_Mean` for each part, nested like the observations, and None for a part without statistics.
+        fields: The fields of the means.
+        observations: The parts. The program refuses those whose nesting or shape differs.
+    """
+    if isinstance(means, _Mean):
+        if (
+            not _is_long(observations)
+            or observations.shape[observations.ndim - means.exact.ndim :] != means.exact.shape
+        ):
+            return fields, observations
+        # A difference beyond float32 has to stay finite, because it is clipped later.
+        largest = np.finfo(np.float32).max
+        return means.zeros, np.clip(observations - means.exact, -largest, largest).astype(np.float32)
+    if isinstance(means, Mapping) and isinstance(observations, Mapping) and set(means) == set(observations):
+        names: Any = list(means)
+    elif isinstance(means, tuple) and isinstance(observations, (tuple, list)) and len(means) == len(observations):
+        names = range(len(means))
+    else:
+        return fields, observations
+    pairs = [_subtracted(means[name], fields[name], observations[name]) for name in names]
+    if isinstance(means, tuple):
+        return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+    return tuple(dict(zip(names, column, strict=True)) for column in zip(*pairs, strict=True))  # type: ignore[return-value]
+
+
+def _mean(statistics: normalize.Statistics) -> _Mean:
+    exact = np.asarray(np.sum([statistics.mean, *statistics.mean_rest], axis=0, dtype=np.float64))
+    fields = {"mean": jnp.asarray(statistics.mean), "mean_rest": jnp.asarray(statistics.mean_rest)}
+    return _Mean(exact, fields, jax.tree.map(jnp.zeros_like, fields))
 
 
 def _is_statistics(part: Any) -> bool:
     return isinstance(part, normalize.Statistics)
 
 
+def _is_mean(part: Any) -> bool:
+    return isinstance(part, _Mean)
+
+
 def _is_long(leaf: Any) -> bool:
-    return isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "iuf" and leaf.dtype.itemsize == 8
-
-
-def _fits(part: Any, mean: np.ndarray) -> bool:
-    """Whether a part is an array of NumPy that `Compiled` accepts, of the shape of its mean."""
-    if not isinstance(part, (np.ndarray, np.generic)) or isinstance(part, np.ma.MaskedArray):
-        return False
-    shape = part.shape[max(0, part.ndim - mean.ndim) :]
-    return part.dtype.kind in "biuf" and part.dtype.isnative and shape == mean.shape
-
-
-def _difference(part: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    # A difference beyond float32 has to stay finite, as it is clipped later.
-    largest = np.finfo(np.float32).max
-    return np.clip(part - mean, -largest, largest).astype(np.float32)
+    """Whether a leaf is an array of NumPy that JAX rounds to 32 bits."""
+    array = isinstance(leaf, (np.ndarray, np.generic)) and not isinstance(leaf, np.ma.MaskedArray)
+    long = array and leaf.dtype.kind in "iuf" and leaf.dtype.itemsize == 8 and leaf.dtype.isnative
+    return bool(long and not jax.config.read("jax_enable_x64"))
 
 
 def _act(

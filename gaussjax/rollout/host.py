@@ -19,7 +19,7 @@ from gaussjax.envs import snapshot
 from gaussjax.envs.guard import check_finite, guarded, wrong_number, wrong_shape
 from gaussjax.rollout.smoothness import Smoothness
 from gaussjax.spaces.arrays import boxes, check_cast, storage
-from gaussjax.spaces.rounding import Looks
+from gaussjax.spaces.rounding import RoundingCheck
 
 if TYPE_CHECKING:
     import gymnasium
@@ -120,7 +120,7 @@ class Runner:
         parts = list(boxes(spaces.as_space(self._base.single_observation_space)))
         self._integers = [(path, dtype) for path, dtype in parts if dtype.kind in "iu"]
         parts = boxes(spaces.as_space(environments.single_observation_space))
-        self._looks = [Looks(path) for path, dtype in parts if dtype.itemsize == 8]
+        self._rounding = [RoundingCheck(path) for path, dtype in parts if dtype.itemsize == 8]
         actions = spaces.as_space(environments.single_action_space)
         self._bounds = spaces.bounds(actions) if isinstance(actions, spaces.Box) else None
         self._dtype = getattr(actions, "dtype", "float32")
@@ -183,8 +183,8 @@ class Runner:
                 _put(last, i, one)
         check_finite(self.environments, observations, when)
         check_finite(self.environments, rewards, when, "reward")
-        for looks in self._looks:
-            looks.add(raw, self._steps)
+        for check in self._rounding:
+            check.add(raw, self._steps)
         self._returns += rewards
         self._lengths += 1
         episodes = EpisodeStatistics([], [])

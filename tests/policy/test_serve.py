@@ -1,5 +1,6 @@
 """A served policy acts as the policy does."""
 
+import collections
 import io
 import pickle
 
@@ -131,6 +132,36 @@ def test_64_bit_observations_far_from_zero_keep_their_digits(dtype, offset, nest
     gaussjax.save(file, policy, params, normalizer=statistics)
     file.seek(0)
     np.testing.assert_allclose(gaussjax.load(file).act(seen).actions, expected, atol=2e-6)
+
+
+def test_each_part_of_64_bits_keeps_its_digits_in_every_kind_of_nesting() -> None:
+    far, near = gaussjax.spaces.Box(shape=(3,)), gaussjax.spaces.Box(shape=())
+    space = gaussjax.spaces.Dict((("both", gaussjax.spaces.Tuple((far, near))), ("far", far), ("mode", near)))
+    policy = gaussjax.gaussian(gaussjax.networks.MLP((8,)), space, BOX)
+    params = policies.random_params(policy)
+    generator = np.random.default_rng(0)
+    rows, scalars = 1e8 + generator.normal(size=(2, 50, 3)), generator.normal(size=(2, 50))
+    seen = {"both": (rows[0], scalars[0]), "far": rows[1], "mode": scalars[1].astype(np.float32)}
+    statistics = normalize.update(normalize.init({"both": ((3,), ()), "far": (3,), "mode": None}), seen)
+    scaled = {**normalize.apply(statistics, seen), "mode": seen["mode"]}
+    expected = policy.act(params, None, scaled, deterministic=True).actions
+    act = gaussjax.serve(policy, params, statistics)
+    for same in (
+        seen,
+        collections.OrderedDict(reversed(seen.items())),
+        {**seen, "both": list(seen["both"])},
+        {**seen, "mode": jax.numpy.asarray(seen["mode"])},
+        {**seen, "both": (rows[0], jax.numpy.asarray(scalars[0]))},
+    ):
+        np.testing.assert_allclose(act(same), expected, atol=2e-6)
+
+
+def test_observations_of_64_bits_compile_nothing_more() -> None:
+    policy, params = policies.make("gaussian")
+    act = gaussjax.serve(policy, params, normalize.update(normalize.init((3,)), OBSERVATIONS))
+    expected = act(OBSERVATIONS)
+    with jax.no_tracing():
+        np.testing.assert_allclose(act(OBSERVATIONS.astype(np.float64)), expected, atol=1e-6)
 
 
 def test_64_bit_observations_get_the_errors_of_32_bits() -> None:

@@ -109,8 +109,8 @@ def _finite(x: Array, axes: tuple[int, ...], **options: Any) -> Array:
 
 
 def _nan_unless(finite: Array, y: Array) -> Array:
-    # The difference is 0 or NaN: without `jit`, `jax_debug_nans` refuses a constant of NaN. It has no gradient, because
-    # NaN times zero would be NaN in the gradients of the function.
+    # `bound - bound` is 0 or NaN. A constant of NaN would raise under `jax_debug_nans` outside of `jit`. Neither has a
+    # gradient, because NaN times zero would be NaN in the gradients of the function.
     bound = xp.astype(xp.where(finite, 0.0, math.inf), y.dtype)
     return xp.where(finite, y, bound - bound)
 
