@@ -42,8 +42,8 @@ def warn_of_lost_changes(rows: np.ndarray, name: str, stacklevel: int = 2) -> bo
         place = ", ".join(map(str, entry)) + (f" and {len(lost) - 1} more" if len(lost) > 1 else "")
         warnings.warn(
             f"{name}: expected entries that float32 can resolve, got entry {place}, with mean "
-            f"{rows[:, *entry].mean():.1g} and standard deviation {deviation[entry]:.1g}. Rounding to float32 loses its "
-            f"changes. Subtract a constant from it, in the environment or in the dataset.",
+            f"{rows[:, *entry].mean():.1g} and standard deviation {deviation[entry]:.1g}. Rounding to float32 loses "
+            f"its changes. Subtract a constant from it, in the environment or in the dataset.",
             stacklevel=stacklevel + 1,
         )
     return len(lost) > 0
