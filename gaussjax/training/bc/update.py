@@ -74,10 +74,10 @@ def make_evaluate(policy: Policy, config: Config) -> Evaluate:
             variance = 2.0 * config.variance_weight * jnp.mean(_log_stddev(still, outputs), axis=-1)
             objective, score = mean(weights * jnp.exp(variance) * log_prob), log_likelihood
         else:
-            # A clip has no gradient, so the gradient at a bound of the Box is the mean's.
+            # A clip has no gradient, so the gradient at a bound of the Box is the mean's, and only the mean's.
             low, high = like_actions(*bounds, taken)
             means = scores.outputs["mean_actions"]
-            passed = taken + (means - jax.lax.stop_gradient(means))
+            passed = jax.lax.stop_gradient(taken) + (means - jax.lax.stop_gradient(means))
             errors = jnp.where((taken <= low) | (taken >= high), passed, taken) - actions
             objective = -mean(weights * jnp.mean(jnp.square(errors), axis=-1))
             score = objective / mean(weights)

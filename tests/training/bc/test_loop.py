@@ -103,6 +103,25 @@ def test_squared_error_is_of_the_deterministic_action_in_units_of_the_action(pol
     assert later["score"] > 0.2 * metrics["score"]
 
 
+@pytest.mark.parametrize("clip", [False, True])
+def test_squared_error_of_means_on_and_beyond_the_box_has_the_gradient_of_the_mean(clip):
+    # Each row has the mean of one entry of the bias: within the Box, on its bounds and beyond them.
+    means, target = jnp.array([-3.0, -1.0, 0.5, 1.0, 1.5]), 0.2
+    policy = gaussjax.gaussian(
+        gaussjax.networks.MLP((4,)), 1, Box(-1.0, 1.0, (5,)), clip_actions=clip, clipped_log_prob="unclipped"
+    )
+    config = bc.Config(batch_size=8, loss="mean_squared_error", normalize_observations=False)
+    data = Episodes(np.zeros((8, 1), np.float32), np.full((8, 5), target, np.float32))
+    algorithm = bc.make(data, policy, config)
+    state = algorithm.init(jax.random.key(0))
+    params = jax.tree.map(jnp.zeros_like, state.learner.params)
+    params["params"]["head"]["mean"]["bias"] = means
+    state = state._replace(learner=state.learner._replace(params=params))
+    taken = jnp.clip(means, -1.0, 1.0) if clip else means
+    expected = jnp.linalg.norm(2.0 * (taken - target) / 5)
+    np.testing.assert_allclose(algorithm.step(state)[1]["gradient_norm"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("network", "loss"), [("mlp", "log_prob"), ("gru", "mean_squared_error")])
 def test_the_default_loss_of_a_recurrent_policy_is_the_squared_error(network, loss):
     dataset = recorded(16, 2)
