@@ -105,11 +105,11 @@ def test_squared_error_is_of_the_deterministic_action_in_units_of_the_action(pol
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_squared_error_of_means_on_and_beyond_the_box_has_the_gradient_of_the_mean(clip):
-    # Each row has the mean of one entry of the bias: within the Box, on its bounds and beyond them.
+    # The means of five actions: within the Box, on its bounds and beyond them.
     means, target = jnp.array([-3.0, -1.0, 0.5, 1.0, 1.5]), 0.2
-    policy = gaussjax.gaussian(
-        gaussjax.networks.MLP((4,)), 1, Box(-1.0, 1.0, (5,)), clip_actions=clip, clipped_log_prob="unclipped"
-    )
+    network, box = gaussjax.networks.MLP((4,), output_activation=None), Box(-1.0, 1.0, (5,))
+    options = {"clip_actions": True, "clipped_log_prob": "unclipped"} if clip else {}
+    policy = gaussjax.gaussian(network, 1, box, **options)
     config = bc.Config(batch_size=8, loss="mean_squared_error", normalize_observations=False)
     data = Episodes(np.zeros((8, 1), np.float32), np.full((8, 5), target, np.float32))
     algorithm = bc.make(data, policy, config)
