@@ -96,9 +96,10 @@ def bound_act(policy: Policy, params: Params, normalizer: Any, only_actions: boo
 
     # Pickle can write a partial call of a module's function, but no function that is defined here.
     act = functools.partial(_act, network, policy, params, only_actions)
-    if not in_jax:
-        return functools.partial(act, normalizer)
-    return _Bound(act, normalizer) if jax.tree.leaves(normalizer) else Compiled(functools.partial(act, normalizer))
+    if in_jax and jax.tree.leaves(normalizer):
+        return _Bound(act, normalizer)
+    act = functools.partial(act, normalizer, None)
+    return Compiled(act) if in_jax else act
 
 
 class _Mean(NamedTuple):
@@ -110,14 +111,14 @@ class _Mean(NamedTuple):
 
 
 class _Bound(Compiled):
-    """A compiled `act(normalizer, observations, …)` with bound statistics, which keeps the digits of NumPy's 64 bits.
+    """A compiled `act(normalizer, means, observations, …)` with bound statistics, which keeps the digits of 64 bits.
 
-    JAX would round observations of 64 bits to 32 before the program subtracts their mean. So their mean is subtracted
-    here, and the program, which has the means as arguments, gets zeros instead.
+    JAX would round observations of NumPy to 32 bits before the program subtracts their mean. So their mean is
+    subtracted here, and the program gets zeros as their means.
     """
 
     def __init__(self, act: Any, normalizer: Any):
-        super().__init__(functools.partial(_act_with_means, act, normalizer))
+        super().__init__(functools.partial(act, normalizer))
         self._arguments = act, normalizer
         self._select = networks.actor_observations(act.args[0])
         self._means = jax.tree.map(_mean, normalizer, is_leaf=_is_statistics)
@@ -134,22 +135,6 @@ class _Bound(Compiled):
         return _Bound, self._arguments
 
 
-def _act_with_means(
-    act: Any,
-    normalizer: Any,
-    means: Any,
-    observations: Any,
-    key: Any = None,
-    *,
-    carry: Any = None,
-    resets: Any = None,
-    noise: Any = None,
-) -> Any:
-    """Calls `act` with statistics that have other means, given as dicts of fields."""
-    normalizer = jax.tree.map(lambda one, fields: one._replace(**fields), normalizer, means, is_leaf=_is_statistics)
-    return act(normalizer, observations, key, carry=carry, resets=resets, noise=noise)
-
-
 def _subtracted(means: Any, fields: Any, observations: Any) -> tuple[Any, Any]:
     """Subtracts the mean from each part of 64 bits; also returns the fields of the means that are still in the parts.
 
@@ -159,10 +144,8 @@ def _subtracted(means: Any, fields: Any, observations: Any) -> tuple[Any, Any]:
         observations: The parts. The program refuses those whose nesting or shape differs.
     """
     if isinstance(means, _Mean):
-        if (
-            not _is_long(observations)
-            or observations.shape[observations.ndim - means.exact.ndim :] != means.exact.shape
-        ):
+        shape = np.shape(means.exact)
+        if not _is_long(observations) or observations.shape[observations.ndim - len(shape) :] != shape:
             return fields, observations
         # A difference beyond float32 has to stay finite, because it is clipped later.
         largest = np.finfo(np.float32).max
@@ -173,10 +156,11 @@ def _subtracted(means: Any, fields: Any, observations: Any) -> tuple[Any, Any]:
         names = range(len(means))
     else:
         return fields, observations
-    pairs = [_subtracted(means[name], fields[name], observations[name]) for name in names]
+    parts = [_subtracted(means[name], fields[name], observations[name]) for name in names]
+    left, differences = zip(*parts, strict=True)
     if isinstance(means, tuple):
-        return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
-    return tuple(dict(zip(names, column, strict=True)) for column in zip(*pairs, strict=True))  # type: ignore[return-value]
+        return left, differences
+    return dict(zip(names, left, strict=True)), dict(zip(names, differences, strict=True))
 
 
 def _mean(statistics: normalize.Statistics) -> _Mean:
@@ -206,6 +190,7 @@ def _act(
     params: Params,
     only_actions: bool,
     normalizer: Any,
+    means: Any,
     observations: Any,
     key: Any = None,
     *,
@@ -213,6 +198,11 @@ def _act(
     resets: Any = None,
     noise: Any = None,
 ) -> Any:
+    """Acts with the statistics; `means` are fields that replace those of each part, or None."""
+    if means is not None:
+        normalizer = jax.tree.map(
+            lambda part, fields: part._replace(**fields), normalizer, means, is_leaf=_is_statistics
+        )
     observations = networks.actor_observations(network)(observations)
     if normalizer is not None:
         observations = normalize.apply(normalizer, observations, name="observations")
