@@ -52,5 +52,7 @@ def generalized_advantages(
         advantage = now[0] + now[1] * later
         return advantage, advantage
 
-    last = varying(jnp.zeros_like(jnp.sum(errors, axis=0)), like=(errors, decay))
+    if not len(errors):
+        return errors
+    last = varying(jnp.zeros_like(errors[0]), like=(errors, decay))
     return jax.lax.scan(step, last, (errors, decay), reverse=True)[1]

@@ -156,6 +156,7 @@ def test_each_part_of_64_bits_keeps_its_digits_in_every_kind_of_nesting() -> Non
         np.testing.assert_allclose(act(same), expected, atol=2e-6)
 
 
+@pytest.mark.without("jax_disable_jit")
 def test_observations_of_64_bits_compile_nothing_more() -> None:
     policy, params = policies.make("gaussian")
     act = gaussjax.serve(policy, params, normalize.update(normalize.init((3,)), OBSERVATIONS))

@@ -80,6 +80,7 @@ def test_weights_may_be_a_function_of_an_episode():
 
 
 @pytest.mark.parametrize("network", ["mlp", pytest.param("gru", marks=pytest.mark.slow)])
+@pytest.mark.without("jax_disable_jit")  # One of the errors is that of jax.jit.
 def test_chunks_hold_each_row_once_and_train_the_same_loop(network):
     dataset = recorded(96, 12)
     options = {"network": network, "sequence_length": 4, "validation_share": 0.25, "burn_in": 0}
