@@ -157,7 +157,7 @@ def _subtracted(means: Any, fields: Any, observations: Any) -> tuple[Any, Any]:
     else:
         return fields, observations
     parts = [_subtracted(means[name], fields[name], observations[name]) for name in names]
-    left, differences = zip(*parts, strict=True)
+    left, differences = zip(*parts, strict=True) if parts else ((), ())
     if isinstance(means, tuple):
         return left, differences
     return dict(zip(names, left, strict=True)), dict(zip(names, differences, strict=True))
@@ -178,7 +178,7 @@ def _is_mean(part: Any) -> bool:
 
 
 def _is_long(leaf: Any) -> bool:
-    """Whether a leaf is an array of NumPy that JAX rounds to 32 bits."""
+    """Whether a leaf is an array of NumPy whose 64 bits JAX would round to 32."""
     array = isinstance(leaf, (np.ndarray, np.generic)) and not isinstance(leaf, np.ma.MaskedArray)
     long = array and leaf.dtype.kind in "iuf" and leaf.dtype.itemsize == 8 and leaf.dtype.isnative
     return bool(long and not jax.config.read("jax_enable_x64"))
@@ -198,7 +198,7 @@ def _act(
     resets: Any = None,
     noise: Any = None,
 ) -> Any:
-    """Acts with the statistics; `means` are fields that replace those of each part, or None."""
+    """Acts on the normalised observations; `means`, unless None, replace the means of the statistics."""
     if means is not None:
         normalizer = jax.tree.map(
             lambda part, fields: part._replace(**fields), normalizer, means, is_leaf=_is_statistics
