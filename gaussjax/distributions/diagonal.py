@@ -39,6 +39,11 @@ def over_std(difference: Array, log_std: Array) -> Array:
     return difference * xp.exp(-log_std)
 
 
+def known(error: Array) -> Array:
+    """What rounding removed, as a constant without a gradient; 0 where it is unknown, that is NaN, for infinite noise."""
+    return xp.stop_gradient(xp.where(error == error, error, 0.0))
+
+
 class Normal(Distribution):
     """Base class of Gaussians whose log-density is `-noise²/2 - log_std - log(2π)/2` in each dimension."""
 
@@ -63,8 +68,8 @@ class Normal(Distribution):
 
     def corrected_log_prob(self, noise: Array, error: Array, reduction: str = "sum") -> Array:
         """Log-density in nats of the actions `from_noise(noise + error)`, where `error` is what rounding removed."""
-        # The term -noise²/2 would double the relative error of the noise. For infinite noise the error is NaN.
-        error = xp.stop_gradient(xp.where(error == error, error, 0.0))
+        # The term -noise²/2 would double the relative error of the noise.
+        error = known(error)
         # The leading halves of the digits add up almost without rounding, and the rest is small.
         energy = 0.5 * xp.square(noise)
         finite = xp.isfinite(energy)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, exact_sum, xp
-from gaussjax.distributions.diagonal import Normal, exact_product, over_std
+from gaussjax.distributions.diagonal import Normal, exact_product, known, over_std
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
 from gaussjax.distributions.special import scale_divergence
 
@@ -87,7 +87,7 @@ class MultivariateGaussian(Normal):
             TypeError: `other` is of another class.
         """
         same_class(self, other)
-        loc, log_std, other_loc, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
+        loc, log_std, _, other_log_std = align(self.loc, self.log_std, other.loc, other.log_std)
         factor, other_factor = self._factor(loc), other._factor(loc)
         # The divergence needs the matrix M with (factor of other) M = (factor of self). M is diag(ratio) plus
         # a strictly lower X. With N' the N of other, (I + N') X = diag(ratio) N - N' diag(ratio). The right side
@@ -98,9 +98,11 @@ class MultivariateGaussian(Normal):
         growth = growth + rest * (1.0 + growth)
         difference = factor - other_factor
         difference += factor * xp.expand_dims(growth, -1) - other_factor * xp.expand_dims(growth, -2)
-        shift = over_std(loc - other_loc, other_log_std)
-        solved = xp.solve_unit_lower(other_factor, xp.concatenate([difference, xp.expand_dims(shift, -1)], -1))
-        return reduce(0.5 * xp.sum(xp.square(solved), -1) + scale_divergence(log_std, other_log_std), reduction)
+        solved = xp.solve_unit_lower(other_factor, difference)
+        # Strong correlations would amplify the rounding of this noise, and a gradient would do so twice.
+        noise, error = other.noise_and_error(loc)
+        squares = xp.sum(xp.square(solved), -1) + xp.square(noise + known(error))
+        return reduce(0.5 * squares + scale_divergence(log_std, other_log_std), reduction)
 
     def stddev(self) -> Array:
         """Marginal standard deviation of each dimension, in units of the action."""
