@@ -40,7 +40,7 @@ def over_std(difference: Array, log_std: Array) -> Array:
 
 
 def known(error: Array) -> Array:
-    """What rounding removed, as a constant without a gradient; 0 where it is unknown, that is NaN, for infinite noise."""
+    """What rounding removed, as a constant without a gradient. It is NaN for infinite noise, and becomes 0."""
     return xp.stop_gradient(xp.where(error == error, error, 0.0))
 
 

@@ -112,7 +112,7 @@ def page(record: dict[str, Any]) -> str:
         "in units of roundoff (float32 2⁻²⁴, float64 2⁻⁵³, bfloat16 2⁻⁸) times the scale of the row; a value from "
         "bfloat16 inputs is float32. Second derivatives, forward over reverse, are measured relative to the true ones. "
         "float32 results are compared with the same formula in float64, and float64 results with 330 bits. Each mode "
-        "but torch.compile tried the worst points of all modes too, so a cell may have the point of another one. An error "
+        "but torch.compile tried the worst points of all modes too, so a cell may have the point of another. An error "
         f"above its bar is **bold**. jax {jax.__version__}, torch {torch.__version__}, {jax.default_backend()}.",
     ]
     for name, row in ROWS.items():
