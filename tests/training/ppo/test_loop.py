@@ -168,7 +168,8 @@ def test_recurrent_update_equals_the_whole_rollout_at_once(network):
     # the sequences to the rollout: no divergence where the two agree.
     assert abs(float(metrics["kl"])) < 1e-9
     assert float(metrics["clip_fraction"]) == 0.0
-    np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-6)
+    # Minus the mean of the normalized advantages. Outside of jit 64 numbers near 2 are added one after the other.
+    np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=5e-6 if jax.config.jax_disable_jit else 1e-6)
 
 
 def test_values_with_an_axis_of_their_own_are_refused():
