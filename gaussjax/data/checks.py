@@ -221,6 +221,7 @@ def _array(value: Any, name: str) -> Any:
 
 def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
     """Forms of observations or actions, nested like the space; raises FileError for other structures and dtypes."""
+    observed = "observations" in name
     if space is None:
 
         def unfitted(path: Any, leaf: Any) -> Form:
@@ -228,7 +229,7 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
             keeps = leaf.dtype.kind in "iub" and name == "observations"
             dtype = leaf.dtype.newbyteorder("=") if keeps else np.dtype(np.float32)
             shape = tuple(leaf.shape[1:]) or (() if name == "observations" else (1,))
-            return Form(_leaf_name(where, name, path), shape, dtype, None, starts, "observations" in name)
+            return Form(_leaf_name(where, name, path), shape, dtype, None, starts, observed)
 
         return jax.tree_util.tree_map_with_path(unfitted, tree)
     first = jax.tree.map(lambda leaf: np.asarray(leaf[:1]).astype(leaf.dtype.newbyteorder("=")), tree)
@@ -258,7 +259,7 @@ def _forms(tree: Any, name: str, space: Any, starts: Any, where: str) -> Any:
                     f"{_leaf_name(where, name, path)}: expected integers from 0 to 255, got {leaf.dtype}. Convert them "
                     f"with .astype(np.uint8)."
                 )
-        return Form(_leaf_name(where, name, path), stored.shape, dtype, limit, starts, "observations" in name)
+        return Form(_leaf_name(where, name, path), stored.shape, dtype, limit, starts, observed)
 
     return jax.tree_util.tree_map_with_path(fitted, kept, tree)
 

@@ -59,7 +59,8 @@ class MultivariateGaussian(Normal):
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
         """The noise from which `from_noise` computes these actions, by a triangular solve, and what rounding removed.
 
-        One step of iterative refinement gives the error: the equations are solved for the exact residual.
+        One step of iterative refinement gives the error: the equations are solved for the exact residual. For an
+        infinite action the noise is infinite too, as if the dimensions were independent.
         """
         loc, log_std, actions = align(self.loc, self.log_std, actions)
         factor = self._factor(loc)
@@ -69,14 +70,16 @@ class MultivariateGaussian(Normal):
 
         (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
         scaled, error = over_std(difference, log_std), exact_product(difference, scale)[1]
-        noise = solve(scaled)
+        # An infinite number times a zero of the factor would be NaN.
+        infinite = xp.broadcast_to(xp.any(xp.isinf(scaled), axis=-1, keepdims=True), scaled.shape)
+        residual = xp.where(infinite, 0.0, scaled)
+        noise = solve(residual)
         products, errors = exact_product(factor, xp.expand_dims(noise, -2))
         error = error + lost * scale - xp.sum(errors, -1)
-        residual = scaled
         for term in (noise, *(xp.entry(products, i) for i in range(loc.shape[-1] - 1))):
             residual, lost = exact_sum(residual, -term)
             error = error + lost
-        return noise, solve(residual + error)
+        return xp.where(infinite, scaled, noise), solve(residual + error)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats; never negative, and accurate near zero.

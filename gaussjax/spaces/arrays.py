@@ -311,7 +311,9 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
         element, kept = space.shape, xp.is_floating(array) or (has_pixels(space) and xp.is_real(array))
         array = array if kept else xp.to_float32(array)
     elif xp.is_floating(array) or not xp.is_real(array):
-        raise TypeError(f"{name}: expected integers for {space}, got {array.dtype}. Use {name}.astype(jnp.int32).")
+        # Integers beyond int32 have become float32.
+        repair = f"Use {name}.astype(jnp.int32), and correct numbers beyond int32, which it would wrap."
+        raise TypeError(f"{name}: expected integers for {space}, got {array.dtype}. {repair}")
     elif isinstance(space, MultiDiscrete):
         element = (len(space.nvec),)
     rank, shape, length = len(element), tuple(array.shape), math.prod(element)

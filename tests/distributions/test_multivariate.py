@@ -60,6 +60,20 @@ def test_kl_of_very_different_scales_is_infinite_on_one_side_only(array) -> None
     np.testing.assert_allclose(narrow.kl_divergence(wide), 3 * (100 - 0.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("array", [jnp.asarray, torch.tensor])
+@pytest.mark.parametrize("far", [math.inf, -math.inf, 1e30])
+@pytest.mark.parametrize("place", [0, 2])
+def test_far_actions_have_no_density_and_far_means_diverge(array, far: float, place: int) -> None:
+    far_actions, zeros = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    far_actions[place] = far
+    one, other = (
+        MultivariateGaussian(*(array(np.float32(x)) for x in (mean, zeros, [0.5, 0.0, -0.25])))
+        for mean in (zeros, far_actions)
+    )
+    assert one.log_prob(array(far_actions)) == -math.inf
+    assert one.kl_divergence(other) == other.kl_divergence(one) == math.inf
+
+
 def test_without_correlations_it_is_the_diagonal_gaussian() -> None:
     noise = RNG.normal(size=(5, 4)).astype(np.float32)
 
