@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ class Distribution(abc.ABC):
 
     Attributes:
         loc: Location of the actions before any squashing, `(…, act)`.
+        has_atoms: True in a subclass if single actions have a probability. The log-density then jumps where a sample
+            meets such an action, and its derivative along the sample is not that of the entropy.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -63,6 +65,7 @@ class Distribution(abc.ABC):
     """
 
     loc: Array
+    has_atoms: ClassVar[bool] = False
 
     __post_init__ = broadcast_leaves
 

@@ -1,6 +1,8 @@
-"""Losses of PPO."""
+"""Losses of PPO, and the entropy that PPO and SAC reward."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -24,6 +26,34 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
         0.5
     """
     return jnp.clip(log_prob - old_log_prob, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+
+
+def sampled_entropy(distribution: Any, log_prob: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Estimate of the entropy by one sample, with a derivative that has no bias.
+
+    A distribution with atoms gives its entropy itself. The log-density of its sample jumps where the sample meets an
+    atom, and the derivative along the sample does not know that.
+
+    Args:
+        distribution: Distribution of the sample.
+        log_prob: Log-density of the sample in nats, as a function of the parameters and of the noise.
+
+    Returns:
+        The estimate in nats, with the shape of `log_prob`.
+
+    Example:
+        >>> from gaussjax.distributions import CensoredGaussian, DiagGaussian
+        >>> fields = jnp.zeros(1), jnp.zeros(1)
+        >>> float(sampled_entropy(DiagGaussian(*fields), jnp.array(-2.0)))
+        2.0
+        >>> float(sampled_entropy(CensoredGaussian(*fields, -1.0, 1.0), jnp.array(-2.0)))
+        1.3108991384506226
+
+    Source:
+        Schulman et al. 2015, gradient estimation using stochastic computation graphs (arXiv:1506.05254).
+    """
+    # A distribution of a caller needs not be a subclass of ours.
+    return distribution.entropy() if getattr(distribution, "has_atoms", False) else -log_prob
 
 
 def clipped_surrogate(

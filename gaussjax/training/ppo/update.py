@@ -39,10 +39,13 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
-    """The step size after an epoch: smaller if the KL divergence is too large, larger if it is too small."""
-    factor = jnp.where(kl > 2.0 * desired_kl, 1.0 / _KL_FACTOR, 1.0)
-    factor = jnp.where(kl < 0.5 * desired_kl, _KL_FACTOR, factor)
-    return jnp.clip(rate * factor, _LOWEST_RATE, _HIGHEST_RATE)
+    """The step size after an epoch: smaller if the KL divergence is too large, larger if it is too small.
+
+    It does not shrink below 1e-6 or grow above 1e-2. A step size beyond these limits stays as it is.
+    """
+    smaller = jnp.minimum(rate, jnp.maximum(rate / _KL_FACTOR, _LOWEST_RATE))
+    larger = jnp.maximum(rate, jnp.minimum(rate * _KL_FACTOR, _HIGHEST_RATE))
+    return jnp.where(kl > 2.0 * desired_kl, smaller, jnp.where(kl < 0.5 * desired_kl, larger, rate))
 
 
 def make_update(
@@ -74,7 +77,8 @@ def make_update(
         value_loss = losses.value_loss(outputs["value"], samples.targets, samples.values, config.value_clip_range)
         if config.entropy == "sample":
             noise = keys.standard_normal(key, outputs["mean_actions"].shape)
-            entropy = -policy.kind.sample(policy.distribution(outputs), noise, "sum")[2]
+            distribution = policy.distribution(outputs)
+            entropy = losses.sampled_entropy(distribution, policy.kind.sample(distribution, noise, "sum")[2])
         entropy = jnp.mean(entropy)
         total = policy_loss + options.value_coefficient * value_loss - options.entropy_coefficient * entropy
         # Stop gradients of outputs that are used only for metrics.

@@ -26,6 +26,7 @@ from gaussjax.training.algorithm import (
     promoting,
     without_axis,
 )
+from gaussjax.training.losses import sampled_entropy
 from gaussjax.training.metrics import log_std_clipped, saturation
 from gaussjax.training.sac.config import Config, Learner, State, Transition
 
@@ -95,7 +96,8 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         log_prob = without_axis(policy, log_prob)
         # The actor's loss must not train the critics, so their gradient is stopped.
         worth = jnp.min(values(jax.lax.stop_gradient(critics), batch.observations, actions), axis=0)
-        actor_loss = jnp.mean(temperature * log_prob - worth)
+        entropy = sampled_entropy(policy.distribution(outputs), log_prob)
+        actor_loss = jnp.mean(-temperature * entropy - worth)
         surplus = jax.lax.stop_gradient(log_prob + target_entropy)
         temperature_loss = -jnp.exp(log_temperature) * jnp.mean(surplus)
         return critic_loss + actor_loss + temperature_loss, {

@@ -170,6 +170,11 @@ def test_random_act_is_uniform_between_the_bounds_of_the_space():
         (0.003, 3e-4, 4.5e-4),
         (1.0, 1e-6, 1e-6),
         (0.0, 9e-3, 1e-2),
+        # A step size beyond the limits of 1e-6 and 1e-2 does not move against the rule.
+        (0.003, 0.05, 0.05),
+        (0.008, 0.05, 0.05),
+        (1.0, 5e-7, 5e-7),
+        (0.017, 0.03, 0.02),
     ],
 )
 def test_the_kl_adaptive_learning_rate_is_desired_kl(kl, rate, expected):

@@ -9,6 +9,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import gaussjax
 from gaussjax import rollout, spaces
 from gaussjax.random.permutation import permutation
 from gaussjax.training import ppo
@@ -24,6 +25,12 @@ def begun(config):
     policy, optimizer = ppo.make_policy(3, spaces.Box(-1.0, 1.0, (2,)), config), make_optimizer(config)
     state = initial_state(policy.init(jax.random.key(1)), optimizer, jax.random.key(8), jnp.zeros(3), config)
     return policy, optimizer, state._replace(steps=16)
+
+
+def _censored(config):
+    network = gaussjax.networks.ActorCritic(gaussjax.networks.MLP(config.hidden_sizes))
+    options = {"clip_actions": True, "clipped_log_prob": "censored", "keepdims": False}
+    return gaussjax.gaussian(network, 3, spaces.Box(-1.0, 1.0, (2,)), **options)
 
 
 def experience(num_steps=8, num_envs=2, **changes):
@@ -170,6 +177,20 @@ def test_a_sampled_entropy_has_the_gradient_of_the_exact_one_for_a_gaussian():
     np.testing.assert_allclose(metrics["entropy"], 2 * (0.5 + 0.5 * np.log(2 * np.pi * np.e)), rtol=1e-6)
     # The mean over 16 samples of half a chi-square of two degrees has the deviation 1/4.
     assert 0.0 < abs(float(estimates["entropy"] - metrics["entropy"])) < 5 / 4
+
+
+def test_a_censored_policy_is_rewarded_for_its_exact_entropy():
+    """The density of a sample jumps where it meets the Box, so its derivative would lower the entropy here."""
+    results = []
+    for entropy in ("exact", "sample"):
+        config = dataclasses.replace(CONFIG, entropy=entropy, entropy_coefficient=0.5, batch_size=16, num_epochs=1)
+        policy, optimizer = (make(config) for make in (_censored, make_optimizer))
+        state = initial_state(policy.init(jax.random.key(1)), optimizer, jax.random.key(8), jnp.zeros(3), config)
+        update = jax.jit(make_update(policy, optimizer, config))
+        results.append(update(state, experience(), jax.random.split(state.key, 1)))
+    (exact, metrics), (sampled, estimates) = results
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), exact.params, sampled.params)
+    np.testing.assert_allclose(metrics["entropy"], estimates["entropy"], rtol=1e-6)
 
 
 @pytest.mark.slow
