@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -52,7 +52,7 @@ class CensoredGaussian(DiagGaussian):
     log_std: Float[Array, "*batch act"]
     low: Any = static()
     high: Any = static()
-    has_atoms: ClassVar[bool] = True
+    has_atoms = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
