@@ -63,23 +63,24 @@ class MultivariateGaussian(Normal):
         infinite action the noise is infinite too, as if the dimensions were independent.
         """
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        factor = self._factor(loc)
+        factor, far = self._factor(loc), actions - loc
+        # An infinite number times a zero of the factor would be NaN.
+        infinite = xp.broadcast_to(xp.any(xp.isinf(far), axis=-1, keepdims=True), far.shape)
+        actions = xp.where(infinite, loc, actions)
 
         def solve(right: Array) -> Array:
             return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
 
         (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
         scaled, error = over_std(difference, log_std), exact_product(difference, scale)[1]
-        # An infinite number times a zero of the factor would be NaN.
-        infinite = xp.broadcast_to(xp.any(xp.isinf(scaled), axis=-1, keepdims=True), scaled.shape)
-        residual = xp.where(infinite, 0.0, scaled)
-        noise = solve(residual)
+        noise = solve(scaled)
         products, errors = exact_product(factor, xp.expand_dims(noise, -2))
         error = error + lost * scale - xp.sum(errors, -1)
+        residual = scaled
         for term in (noise, *(xp.entry(products, i) for i in range(loc.shape[-1] - 1))):
             residual, lost = exact_sum(residual, -term)
             error = error + lost
-        return xp.where(infinite, scaled, noise), solve(residual + error)
+        return xp.where(infinite, far, noise), solve(residual + error)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats; never negative, and accurate near zero.
