@@ -1,11 +1,8 @@
 """Checkpoints of other libraries give policies with the libraries' own actions and log-densities."""
 
-import io
-import json
 import pickle
 import re
 import shutil
-import zipfile
 
 import jax
 import numpy as np
@@ -16,7 +13,7 @@ import gaussjax
 import gaussjax.export
 import gaussjax.torch
 from gaussjax.export import numpy_act
-from gaussjax.interop import brax, cleanrl, rsl_rl, sb3
+from gaussjax.interop import brax, cleanrl, rsl_rl
 from tests.interop import checkpoints
 
 IDS = [case.name for case in checkpoints.CASES]
@@ -156,21 +153,6 @@ def test_an_agent_of_cleanrl_acts_as_in_torch(tmp_path):
     assert loaded.metadata["assumptions"] == {"activation": "tanh", "action_space": (-0.1, 0.1), "statistics": "given"}
 
 
-def rewritten(path, change):
-    """Writes a copy of a model of SB3 after `change(data)` of its JSON; returns the copy's path."""
-    source = checkpoints.folder("sb3") / "sb3_ppo.zip"
-    with zipfile.ZipFile(source) as before, zipfile.ZipFile(path, "w") as after:
-        for name in before.namelist():
-            payload = before.read(name)
-            if name == "data":
-                data = json.loads(payload)
-                change(data)
-                payload = json.dumps(data).encode()
-            if payload:
-                after.writestr(name, payload)
-    return path
-
-
 def test_groups_of_observations_and_a_wrappers_clip_of_rsl_rl():
     path = checkpoints.folder("rsl_rl") / "rsl_rl_5.5.1_elu.pt"
     numbers = checkpoints.numbers("rsl_rl", path.name, checkpoints.read("rsl_rl", path.name))
@@ -181,41 +163,6 @@ def test_groups_of_observations_and_a_wrappers_clip_of_rsl_rl():
     limited = rsl_rl.read(path, std_range=(0.5, 1.0))
     found = np.exp(limited.policy.log_std(limited.params, np.zeros((1, 5), np.float32)))
     np.testing.assert_allclose(found, [[0.5, 1.0]], rtol=1e-6)
-
-
-def nature_cnn():
-    conv = torch.nn.Sequential(
-        *(torch.nn.Conv2d(2, 3, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(3, 4, 4, 2), torch.nn.ReLU()),
-        *(torch.nn.Conv2d(4, 5, 3, 1), torch.nn.ReLU(), torch.nn.Flatten()),
-    )
-    return conv, torch.nn.Linear(5 * 1 * 2, 6), torch.nn.Linear(6, 2)
-
-
-def test_a_cnn_of_sb3_sees_images_with_their_channels_last(tmp_path):
-    torch.manual_seed(0)
-    conv, linear, action = nature_cnn()
-    state = {f"pi_features_extractor.cnn.{name}": tensor for name, tensor in conv.state_dict().items()}
-    state |= {f"features_extractor.cnn.{name}": tensor + 1 for name, tensor in conv.state_dict().items()}
-    state |= {f"pi_features_extractor.linear.0.{name}": tensor for name, tensor in linear.state_dict().items()}
-    state |= {f"action_net.{name}": tensor for name, tensor in action.state_dict().items()}
-    state |= {"log_std": torch.zeros(2), "value_net.weight": torch.zeros(1, 6)}
-
-    def change(data):
-        data["observation_space"] |= {"dtype": "uint8", "_shape": [2, 36, 44]}
-
-    path = rewritten(tmp_path / "model.zip", change)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    with zipfile.ZipFile(path) as before:
-        entries = {name: before.read(name) for name in before.namelist()}
-    with zipfile.ZipFile(path, "w") as after:
-        for name, payload in {**entries, "policy.pth": buffer.getvalue()}.items():
-            after.writestr(name, payload)
-    images = np.random.default_rng(0).integers(0, 256, (4, 2, 36, 44), dtype=np.uint8)
-    with torch.no_grad():
-        expected = action(torch.relu(linear(conv(torch.as_tensor(images) / 255))))
-    found = sb3.read(path).act(images.transpose(0, 2, 3, 1)).actions
-    np.testing.assert_allclose(found, expected.clamp(torch.tensor([-2.0, -0.5]), torch.tensor([1.0, 1.5])), atol=1e-6)
 
 
 LAYER = {"mlp.0.weight": torch.ones(2, 3), "mlp.0.bias": torch.zeros(2)}
@@ -264,35 +211,6 @@ def test_a_program_of_torchscript_is_named(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "policy.pt"))
     with pytest.raises(rsl_rl.CheckpointError, match="TorchScript"):
         rsl_rl.read(tmp_path / "policy.pt")
-
-
-def bounds(data):
-    data["action_space"] |= {"low": "[-1. ... -1.]", "high": "[1. ... 1.]"}
-
-
-UNFIT_SB3 = {
-    "action_space: expected a Box of 2 actions, because": bounds,
-    "expected a Box as action space": lambda data: data["action_space"].update({":type:": "<class 'x.Discrete'>"}),
-    "got one of 'my.policies'": lambda data: data["policy_class"].update(__module__="my.policies"),
-    "expected one of the activations": lambda data: data.update(policy_kwargs={"activation_fn": "<class 'my.Act'>"}),
-    "images without NatureCNN": lambda data: data["observation_space"].update(dtype="uint8", _shape=[3, 1, 1]),
-    "expected observations of a Box, Discrete": lambda data: data["observation_space"].update(
-        {":type:": "<class 'Text'>"}
-    ),
-}
-
-
-@pytest.mark.parametrize(("error", "change"), UNFIT_SB3.items(), ids=UNFIT_SB3)
-def test_models_of_sb3_that_do_not_fit_are_named(error, change, tmp_path):
-    with pytest.raises(ValueError, match=re.escape(error)):
-        sb3.read(rewritten(tmp_path / "model.zip", change))
-
-
-def test_bounds_of_sb3_that_the_file_lacks_are_an_argument(tmp_path):
-    loaded = sb3.read(rewritten(tmp_path / "model.zip", bounds), action_space=(-1.0, 1.0))
-    assert loaded.policy.spec.action_space == gaussjax.spaces.Box(-1.0, 1.0, (2,))
-    with pytest.raises(sb3.CheckpointError, match=r"policy\.save"):
-        sb3.read(checkpoints.folder("sb3") / "sb3_policy.pth")
 
 
 def test_settings_that_brax_needs_or_that_contradict_its_file_are_named(tmp_path):

@@ -45,6 +45,10 @@ _ACTIVATIONS: Mapping[str, str] = {
 }
 # Names of jax.nn in the text of an actor of SBX.
 _IN_JAX = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "tanh")
+# Actors of SBX's PPO, and of its SAC and TQC in new and old releases.
+_ACTORS = ("sbx.ppo.policies Actor", "sbx.common.policies SquashedGaussianActor", "sbx.sac.policies Actor")
+# jax.jit around jax.custom_jvp around jax.jit is the deepest activation of JAX.
+_MOST_WRAPPERS = 8
 _LAYERS = r"\d{1,4}\.(weight|bias)"
 _KNOWN = {
     _ON_POLICY: rf"mlp_extractor\.policy_net\.{_LAYERS}|action_net\.(weight|bias)|log_std",
@@ -109,6 +113,7 @@ def read(path: str | os.PathLike[str], *, statistics: Any = None, action_space: 
         if module.startswith("sbx."):
             arrays = _sbx_arrays(path, data, size)
         elif module in _KNOWN:
+            described.refuse_own_classes(path, data)
             arrays = archives.read_torch(entries["policy.pth"], len(entries["policy.pth"]))
             untrusted.refuse_large(arrays, converted.MOST_ENTRIES, untrusted.budget(size))
         else:
@@ -203,9 +208,15 @@ def _network(
     network, params = converted.mlp(layers, activation, mean, log_std, **head)
     if "features_extractor.linear.0.weight" in arrays:
         return _cnn(path, data, arrays, space, network, params)
-    if isinstance(space, spaces.Box) and space.dtype == "uint8":
-        raise fault(path, "vectors, or images with NatureCNN", "images without NatureCNN", "They are not converted.")
+    _refuse_images(path, space)
     return network, params
+
+
+def _refuse_images(path: Path, space: spaces.Space) -> None:
+    """Raises CheckpointError for images that a network flattens, because their channels come first there."""
+    parts = [part for _, part in space.items] if isinstance(space, spaces.Dict) else [space]
+    if any(isinstance(part, spaces.Box) and part.dtype == "uint8" for part in parts):
+        raise fault(path, "vectors, or images with NatureCNN", "images without NatureCNN", "They are not converted.")
 
 
 def _cnn(
@@ -253,7 +264,7 @@ def _activation(path: Path, data: Mapping[str, Any], default: str) -> str:
     text = described.option(data, "activation_fn", "")
     if not text:
         return default
-    name = re.search(r"torch\.nn\.modules\.\w+\.(\w+)'>$", str(text)[-300:])
+    name = re.fullmatch(r"<class 'torch\.nn\.modules\.\w+\.(\w+)'>", str(text)[:300])
     if name is None or name[1] not in _ACTIVATIONS:
         raise fault(
             path, f"one of the activations {quoted(sorted(_ACTIVATIONS))}", quoted(text), "It is not converted."
@@ -265,6 +276,7 @@ def _sbx_arrays(path: Path, data: Mapping[str, Any], size: int) -> dict[str, np.
     """Returns the parameters of SBX's actor, from the records of the pickle of its policy."""
     text = data["policy"][":serialized:"]
     policy = pickles.expect(pickles.unpickle(base64.b64decode(text, validate=True), None), pickles.Record)
+    _refuse_own_actors(path, policy.state["actor"])
     tree = pickles.expect(policy.state["actor_state"].state["params"]["params"], dict)
     untrusted.refuse_large(tree, converted.MOST_ENTRIES, untrusted.budget(size))
     found: dict[str, np.ndarray] = {}
@@ -274,8 +286,40 @@ def _sbx_arrays(path: Path, data: Mapping[str, Any], size: int) -> dict[str, np.
     return found
 
 
-def _sbx(path: Path, data: Mapping[str, Any], arrays: dict[str, np.ndarray], _: spaces.Space) -> _Parts:
+def _refuse_own_actors(path: Path, actor: Any) -> None:
+    """Raises CheckpointError for an actor, a features extractor or an activation that SBX and JAX do not define."""
+    actor = pickles.expect(actor, pickles.Record)
+    fields = pickles.expect(actor.state, dict)
+    repair = "Classes and functions of your own are not converted."
+    if actor.function not in _ACTORS:
+        raise fault(path, f"one of the actors {quoted(_ACTORS)}", quoted(_defined_in(actor.function)), repair)
+    if (extractor := fields.get("features_extractor")) is not None:
+        raise fault(path, "an actor without a features extractor", quoted(_defined_in(extractor)), repair)
+    # The text of an actor has only the name of a function, which a function of the user may have too.
+    if not (module := _defined_in(fields.get("activation_fn"))).startswith(("jax.", "flax.")):
+        raise fault(path, "an activation of jax.nn", f"a function of {quoted(module)}", repair)
+
+
+def _defined_in(value: Any) -> str:
+    """Returns the module of a pickled class or function, or "" if the pickle does not say it."""
+    for _ in range(_MOST_WRAPPERS):
+        if isinstance(value, pickles.Global):
+            return value.partition(" ")[0]
+        if not isinstance(value, pickles.Record):
+            break
+        if value.function == "cloudpickle.cloudpickle _make_function":
+            return str(dict(value.arguments[1]).get("__name__"))
+        if value.function == "cloudpickle.cloudpickle _make_skeleton_class":
+            return str(dict(value.arguments[3]).get("__module__"))
+        # jax.jit and jax.custom_jvp keep the function that they wrap.
+        wrapped = value.state if isinstance(value.state, dict) else {}
+        value = wrapped.get("fun", wrapped.get("__wrapped__"))
+    return ""
+
+
+def _sbx(path: Path, data: Mapping[str, Any], arrays: dict[str, np.ndarray], space: spaces.Space) -> _Parts:
     """Converts an actor of SBX's PPO or SAC."""
+    _refuse_images(path, space)
     converted.refuse_unknown(path, list(arrays), r"Dense_\d{1,4}\.(kernel|bias)|log_std", {}, _SBX)
     text = str(data["policy"].get("actor"))[:_LONGEST_ACTOR]
     fields = dict(re.findall(r"^ *(activation_fn|log_std_min|log_std_max) = (\S+)$", text, flags=re.MULTILINE))

@@ -15,6 +15,13 @@ from gaussjax.core.text import quoted
 from gaussjax.interop.converted import MOST_ENTRIES, fault
 
 _SAVE = "Save the whole model with model.save of Stable-Baselines3."
+# Extractors whose function the reader knows. A subclass or a class without arrays may compute anything.
+_EXTRACTORS = tuple(
+    f"<class 'stable_baselines3.common.torch_layers.{name}'>"
+    for name in ("CombinedExtractor", "FlattenExtractor", "NatureCNN")
+)
+# Types of policy_kwargs whose entries Stable-Baselines3 writes in the JSON.
+_DICTS = ("<class 'dict'>", "<class 'collections.OrderedDict'>", "<class 'collections.defaultdict'>")
 # The longest text of a space that is parsed, and most parts of a space.
 _LONGEST, _MOST_PARTS = 1_000_000, 1000
 _ENTRY = re.compile(r"'([^'\\]*)': (\w+)\(([^()]*(?:\([\d, ]*\)[^()]*)?)\)(?:, )?")
@@ -46,6 +53,22 @@ def option(data: Mapping[str, Any], name: str, default: Any) -> Any:
     return default if value is None else value
 
 
+def refuse_own_classes(path: Path, data: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for a features extractor that is not one of Stable-Baselines3."""
+    options = data.get("policy_kwargs") or {}
+    kind = options.get(":type:", _DICTS[0]) if isinstance(options, dict) else type(options).__name__
+    if kind not in _DICTS:
+        raise fault(path, "a dict as policy_kwargs", quoted(kind), "Its options cannot be read.")
+    extractor = options.get("features_extractor_class", _EXTRACTORS[0])
+    if extractor not in _EXTRACTORS:
+        raise fault(
+            path,
+            "the features extractor FlattenExtractor, CombinedExtractor or NatureCNN of Stable-Baselines3",
+            quoted(extractor),
+            "Classes of your own are not converted.",
+        )
+
+
 def action_box(path: Path, data: Mapping[str, Any]) -> spaces.Box | None:
     """Returns the action space; None if the file has no complete list of the bounds."""
     space = data.get("action_space")
@@ -65,8 +88,10 @@ def observation_space(path: Path, data: Mapping[str, Any]) -> spaces.Space:
     name = re.search(r"(\w+)'>$", str(space.get(":type:"))[-100:])
     match name[1] if name else "":
         case "Box":
-            shape = _shape(path, space)
-            return _box(shape, str(space.get("dtype")))
+            visible = [
+                set(re.sub(r"[\[\].,]", " ", str(space.get(side))[:_LONGEST]).split()) for side in ("low", "high")
+            ]
+            return _box(_shape(path, space), str(space.get("dtype")), visible == [{"0"}, {"255"}])
         case "Discrete":
             return spaces.Discrete(int(space["n"]))
         case "MultiDiscrete":
@@ -83,9 +108,10 @@ def observation_space(path: Path, data: Mapping[str, Any]) -> spaces.Space:
     )
 
 
-def _box(shape: tuple[int, ...], dtype: str) -> spaces.Box:
-    # Stable-Baselines3 divides the numbers of images by 255, and its images have the channels first.
-    if dtype == "uint8" and len(shape) == 3:
+def _box(shape: tuple[int, ...], dtype: str, pixels: bool) -> spaces.Box:
+    # Stable-Baselines3 divides the numbers of images by 255, and its images have the channels first. It flattens other
+    # arrays of uint8 as they are; bounds other than 0 and 255 tell them apart.
+    if dtype == "uint8" and len(shape) == 3 and pixels:
         channels, height, width = shape
         return spaces.Box(0, 255, (height, width, channels), "uint8")
     return spaces.Box(shape=shape)
@@ -102,7 +128,8 @@ def _dict(path: Path, text: str) -> spaces.Dict:
         name, kind, arguments = found.groups()
         shape = re.search(r"\(([\d, ]*)\), (\w+)$", arguments)
         if kind == "Box" and shape is not None:
-            items.append((name, _box(tuple(_integers(shape[1])), shape[2])))
+            pixels = arguments.startswith("0, 255, (")
+            items.append((name, _box(tuple(_integers(shape[1])), shape[2], pixels)))
         elif kind == "Discrete":
             items.append((name, spaces.Discrete(_integers(arguments)[0])))
         elif kind == "MultiDiscrete":
