@@ -176,12 +176,17 @@ def statistics(mean: Any, std: Any, count: float, clip: float = np.inf) -> tuple
     Statistics divide by the root of a variance and 1e-8. The factors are 1 unless a standard deviation is below 1e-4.
     """
     mean, std = (np.asarray(part, np.float64).reshape(-1) for part in (mean, std))
-    variance = np.maximum(std**2 - _EPSILON, 0.0)
-    factors = np.where(std**2 < _EPSILON, np.sqrt(variance + _EPSILON) / std, 1.0)
+    variance, factors = variances(std)
     # Without observations the variance would count as 1.
     count = max(float(count), 1.0)
     parts = normalize.Statistics(np.float64(count), mean, variance * count, clip)
     return jax.tree.map(jnp.asarray, parts), factors.astype(np.float32)
+
+
+def variances(std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns variances with which statistics divide by `std`, and the factors that are left below 1e-4."""
+    variance = np.maximum(std**2 - _EPSILON, 0.0)
+    return variance, np.where(std**2 < _EPSILON, np.sqrt(variance + _EPSILON) / std, 1.0)
 
 
 def mlp(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,15 @@ from gaussjax.interop import converted
 from gaussjax.interop.converted import CheckpointError as CheckpointError
 from gaussjax.interop.skrl import formats
 from gaussjax.interop.skrl.conventions import unflatten
+from gaussjax.networks import MLP
+from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy, Spec, checks
 
 # Names of the scaler of observations from 2.0.0 on, and before.
 _SCALERS = ("observation_preprocessor", "state_preprocessor")
+# Number that skrl adds to the standard deviation of observations.
+_ADDED = 1e-8
+_NUMBER = r"_(\d{1,9})(?=\.|$)"
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
 
 
@@ -40,7 +46,8 @@ def read(
         path: Path of an agent or a model, as for `arrays`.
         policy: A policy with the network, spaces and options of skrl's model, which a checkpoint does not hold.
         names: As for `params`. None assigns the layers in their order, and by name in files of `torch_model` and
-            `jax_model`.
+            `jax_model`. In files of JAX, which may sort the names, the numbers in names such as `Dense_0` are the
+            order; layers of equal shapes without them need this argument.
         clip: As for `statistics`.
 
     Returns:
@@ -49,7 +56,8 @@ def read(
     Raises:
         FileNotFoundError: The file does not exist.
         CheckpointError: As for `arrays`.
-        ValueError: The arrays do not fit the policy, or the file has no policy.
+        ValueError: The arrays do not fit the policy, their order is unknown, the file has no policy, or a standard
+            deviation is below 1e-4 and the network is neither an `MLP` nor recurrent.
         TypeError: The network is not one of `gaussjax.networks`.
 
     Example:
@@ -74,7 +82,11 @@ def read(
     else:
         found = params(policy.spec, module, in_order(policy.spec, module) if names is None else names)
     scaler = next((modules[name] for name in _SCALERS if agent and modules.get(name)), None)
-    normalizer = None if scaler is None else statistics(scaler, clip, policy.spec.observation_space)
+    normalizer = None
+    if scaler is not None:
+        normalizer, factors = _scaler(scaler, clip, policy.spec.observation_space)
+        if (factors != 1).any():
+            found = _scaled(path, policy.spec, found, factors)
     return Loaded(policy, jax.tree.map(jnp.asarray, found), normalizer, {"source": "skrl"})
 
 
@@ -192,7 +204,11 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
 
 
 def in_order(spec: Spec, module: Mapping[str, Any]) -> dict[str, str | None]:
-    """Assigns the layers of a skrl model to those of a policy in their order, for `params`."""
+    """Assigns the layers of a skrl model to those of a policy in their order, for `params`.
+
+    Raises:
+        ValueError: The numbers of layers differ, or layers of Flax have equal shapes and an unknown order.
+    """
     from gaussjax.torch import convert
 
     own = [leaf.torch for leaf in convert.leaves(convert.network(spec))]
@@ -206,7 +222,32 @@ def in_order(spec: Spec, module: Mapping[str, Any]) -> dict[str, str | None]:
             f"names: expected {len(rest[1])} layers, {quoted(rest[1])}, got {len(rest[0])}: {quoted(rest[0])}. Make "
             f"the policy with the layers of skrl's model, or pass names=."
         )
+    if any(name.endswith((".kernel", ".scale")) for name in module):
+        rest = _numbered(module, rest[0], rest[1]), rest[1]
     return {**names, **dict(zip(*rest, strict=True))}
+
+
+def _numbered(module: Mapping[str, Any], layers: list[str], ours: list[str]) -> list[str]:
+    """Returns layers of Flax in the order of the numbers in their names, because `jax.tree.map` sorts the names."""
+    alike = {name: re.sub(_NUMBER, "_#", name) for name in layers}
+    found = list(layers)
+    for group in set(alike.values()):
+        members = [name for name in layers if alike[name] == group]
+        ordered = sorted(members, key=lambda name: [int(number) for number in re.findall(_NUMBER, name)])
+        for name, other in zip(members, ordered, strict=True):
+            found[layers.index(name)] = other
+    # Layers of different shapes fit in one order only.
+    shapes: dict[Any, list[str]] = {}
+    for name in layers:
+        parts = {key[len(name) :]: np.shape(array) for key, array in module.items() if f"{key}.".startswith(f"{name}.")}
+        shapes.setdefault(tuple(sorted(parts.items())), []).append(name)
+    for same in shapes.values():
+        if len({alike[name] for name in same}) > 1:
+            raise ValueError(
+                f"names: expected a map for layers of equal shapes without numbers, {quoted(same)}, because a file of "
+                f"JAX may hold them in alphabetical order, got None. Map each name to one of {quoted(ours)}."
+            )
+    return found
 
 
 def statistics(module: Mapping[str, Any], clip: float = 5.0, space: Any = None) -> Any:
@@ -218,27 +259,65 @@ def statistics(module: Mapping[str, Any], clip: float = 5.0, space: Any = None) 
         space: Observation space whose nesting the statistics get; None for vectors.
 
     Returns:
-        Statistics for `gaussjax.normalize` and `gaussjax.save`, nested like the space.
+        Statistics for `gaussjax.normalize` and `gaussjax.save`, nested like the space. They divide by the standard
+        deviation and 1e-8, as skrl does, but by at least 1e-4; for less, `read` scales the first layer.
 
     Raises:
-        ValueError: An array of the scaler is missing, or it scales discrete parts, which gaussjax leaves as they are.
+        ValueError: An array of the scaler is missing, a variance is negative or NaN, or it scales discrete
+            parts, which gaussjax leaves as they are.
 
     Example:
         >>> module = {"running_mean": np.ones(2), "running_variance": np.ones(2), "current_count": np.array(4.0)}
         >>> statistics(module).m2
         Array([4., 4.], dtype=float32)
     """
+    return _scaler(module, clip, space)[0]
+
+
+def _scaler(module: Mapping[str, Any], clip: float, space: Any) -> tuple[Any, np.ndarray]:
+    """Returns statistics nested like the space, and factors for the rows of the first kernel."""
     names = ("running_mean", "running_variance", "current_count")
     if not set(names) <= set(module):
         raise ValueError(f"module: expected the arrays {names}, got {quoted(sorted(module))}.")
     # skrl computes in float64, whose digits float32 arrays keep as a sum.
     mean, variance, count = (np.asarray(module[name], np.float64) for name in names)
-    count = count.reshape(())
+    if not (variance >= 0).all():
+        raise ValueError(
+            "module: expected a running_variance of 0 or more, got NaN or less. Use an earlier checkpoint."
+        )
+    variance, factors = converted.variances(np.sqrt(variance) + _ADDED)
+    # Without observations the variance would count as 1.
+    count = np.maximum(count.reshape(()), 1.0)
     if space is not None:
-        mean, variance = (unflatten(spaces.as_space(space), array) for array in (mean, variance))
+        space = spaces.as_space(space)
+        mean, variance, nested = (unflatten(space, array) for array in (mean, variance, factors))
     if not all(np.issubdtype(leaf.dtype, np.floating) for leaf in jax.tree.leaves(mean)):
         raise ValueError(
             f"space: expected a Box in every part, got {space}. Pass a normalizer of the Box parts yourself."
         )
+    if space is not None:
+        # The networks join the parts in the order of the space, and skrl in the order of its names.
+        factors = np.asarray(spaces.flatten(space, nested))
     found = jax.tree.map(lambda m, v: normalize.Statistics(count, m, v * count, clip), mean, variance)
-    return jax.tree.map(jnp.asarray, found)
+    return jax.tree.map(jnp.asarray, found), factors.astype(np.float32)
+
+
+def _scaled(path: Any, spec: Spec, tree: dict[str, Any], factors: np.ndarray) -> dict[str, Any]:
+    """Returns parameters whose first layer multiplies each observation by its factor, after the clip."""
+    inside, network = flatten_dict(tree["params"]), spec.network
+    first: list[tuple[str, ...]] = []
+    if isinstance(network, Recurrent):
+        first = [("memory", "layer_0", "kernel_input")]
+    elif isinstance(network, MLP) and network.sizes:
+        first = [("layers", "dense_0", "kernel")]
+    elif isinstance(network, MLP) and network.std != "gsde":
+        first = [("head", "mean", "kernel"), ("head", "log_std", "kernel")]
+    first = [name for name in first if name in inside]
+    if not first:
+        raise ValueError(
+            f"{path}: expected standard deviations of observations of 1e-4 or more for the network "
+            f"{type(network).__name__}, got factors up to {factors.max():.3g} for less. Read the file with "
+            f"arrays, params and statistics, and multiply the rows of the first kernels by 1e-4 / deviation."
+        )
+    inside |= {name: np.asarray(inside[name]) * factors[:, None] for name in first}
+    return {"params": unflatten_dict(inside)}

@@ -2,11 +2,13 @@
 
 import collections
 import io
+import itertools
 import pickle
 import re
 import zipfile
 
 import flax.serialization
+import flax.traverse_util
 import jax
 import msgpack
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 import gaussjax
+import gaussjax.torch
 from gaussjax.interop import skrl
 from tests import policies
 from tests.faults.malice import Bomb, zipped
@@ -76,6 +79,94 @@ def test_jax_models_and_agents_are_read_and_mapped(policy, tmp_path):
     (tmp_path / "agent.pickle").write_bytes(pickle.dumps({"policy": data}, protocol=4))
     for module in (skrl.arrays(tmp_path / "model.flax"), skrl.arrays(tmp_path / "agent.pickle")["policy"]):
         jax.tree.map(np.testing.assert_array_equal, skrl.params(policy.spec, module, IN_FLAX), {"params": params})
+
+
+def in_jax(layers, tmp_path, order=None):
+    """Writes a model in JAX whose layers `layers` holds by name; returns its path."""
+    model = {name: layers[name] for name in order or layers}
+    path = tmp_path / "model.flax"
+    path.write_bytes(flax.serialization.to_bytes({"params": {**model, "log_std_parameter": np.zeros(2, np.float32)}}))
+    return path
+
+
+def deep(count=12):
+    """A policy with `count` layers of equal shapes between the first and the last, and the arrays of all layers."""
+    draw = np.random.default_rng(0)
+    widths = [3, *[4] * (count + 1), 2]
+    layers = [
+        {"kernel": draw.normal(size=pair).astype(np.float32), "bias": draw.normal(size=pair[1:]).astype(np.float32)}
+        for pair in itertools.pairwise(widths)
+    ]
+    return gaussjax.gaussian(gaussjax.networks.MLP(tuple(widths[1:-1])), 3, BOX), layers
+
+
+@pytest.mark.parametrize("name", ["Dense_{}", "net.layers_{}", "block_{}.Dense_0"])
+def test_layers_of_flax_have_the_order_of_their_numbers_however_a_file_sorts_them(name, tmp_path):
+    policy, layers = deep()
+    nested = flax.traverse_util.unflatten_dict
+    model = nested({tuple(name.format(i).split(".")): layer for i, layer in enumerate(layers)})
+    # An optimizer's step sorts the names, with Dense_10 before Dense_2.
+    for tree in (model, jax.tree.map(lambda leaf: leaf, model)):
+        found = skrl.read(in_jax(tree, tmp_path), policy).params["params"]
+        for i, layer in enumerate(layers[:-1]):
+            assert np.array_equal(found["layers"][f"dense_{i}"]["kernel"], layer["kernel"]), i
+
+
+def test_layers_of_flax_with_equal_shapes_and_no_numbers_need_names(tmp_path):
+    policy, layers = deep(2)
+    names = ("hidden_one", "hidden_two", "hidden_three", "out")
+    path = in_jax(dict(zip(names, layers, strict=True)), tmp_path, sorted(names))
+    with pytest.raises(ValueError, match=r"names: expected a map .*\['hidden_three', 'hidden_two'\]"):
+        skrl.read(path, policy)
+    ours = ("layers.dense_0", "layers.dense_1", "layers.dense_2", "head.mean", "head.log_std")
+    found = skrl.read(path, policy, dict(zip((*names, "log_std_parameter"), ours, strict=True))).params["params"]
+    assert np.array_equal(found["layers"]["dense_2"]["kernel"], layers[2]["kernel"])
+    # Layers of different shapes fit in one order only.
+    policy, layers = deep(0)
+    path = in_jax({"first": layers[0], "second": layers[1]}, tmp_path)
+    assert np.array_equal(skrl.read(path, policy).params["params"]["head"]["mean"]["kernel"], layers[1]["kernel"])
+
+
+NETWORKS = {
+    "no hidden layer": gaussjax.networks.MLP(()),
+    "a hidden layer": gaussjax.networks.MLP((8,)),
+    "a GRU": gaussjax.networks.GRU(8, sizes=()),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_small_deviations_of_a_scaler_divide_as_in_skrl(network, tmp_path):
+    policy = gaussjax.gaussian(network, 3, BOX)
+    params = policies.random_params(policy)
+    state = gaussjax.torch.to_torch(policy.spec, params)
+    std = np.array([1.0, 1e-4, 1e-5])
+    scaler = {"running_mean": np.full(3, 0.25), "running_variance": std**2, "current_count": np.array(1e10)}
+    scaler = {name: torch.tensor(array) for name, array in scaler.items()}
+    torch.save({"policy": dict(state), "observation_preprocessor": scaler}, tmp_path / "agent.pt")
+    loaded = skrl.read(tmp_path / "agent.pt", policy)
+    observations = (0.25 + std * np.random.default_rng(0).normal(size=(5, 3))).clip(-9, 9)
+    # The formula of skrl's RunningStandardScaler.
+    scaled = np.clip((observations - 0.25) / (std + 1e-8), -5, 5).astype(np.float32)
+    carry = policy.initial_carry((5,))
+    options = {"carry": carry} if jax.tree.leaves(carry) else {}
+    expected = policy.act(params, None, scaled, deterministic=True, **options).actions
+    found = loaded.act(observations, **options).actions
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_small_deviations_before_other_networks_are_refused(tmp_path):
+    nodes = [{"name": "net", "input": "observations", "layers": [8], "activations": "elu"}]
+    policy = gaussjax.gaussian(gaussjax.networks.from_spec({"nodes": nodes, "output": "net"}), 3, BOX)
+    state = gaussjax.torch.to_torch(policy.spec, policies.random_params(policy))
+    scaler = {"running_mean": torch.zeros(3), "current_count": torch.tensor(1e10)}
+    for variance, fits in ((1e-8, True), (1e-10, False)):
+        given = {**scaler, "running_variance": torch.full((3,), variance)}
+        torch.save({"policy": dict(state), "observation_preprocessor": given}, tmp_path / "agent.pt")
+        if fits:
+            assert skrl.read(tmp_path / "agent.pt", policy).normalizer is not None
+            continue
+        with pytest.raises(ValueError, match=r"standard deviations of observations of 1e-4 or more .* Graph"):
+            skrl.read(tmp_path / "agent.pt", policy)
 
 
 UNFIT = {

@@ -195,5 +195,12 @@ def test_a_running_standard_scaler_is_normalize():
     # skrl counts and averages in float64.
     module = {"running_mean": np.array([1e8 + 1.0]), "running_variance": np.ones(1), "current_count": np.array(2e9)}
     np.testing.assert_allclose(normalize.apply(skrl.statistics(module), np.array([1e8])), [-1.0], rtol=1e-6)
+    # skrl adds 1e-8 to the standard deviation, and normalize.apply adds it to the variance.
+    module = {"running_mean": np.zeros(1), "running_variance": np.array([4e-8]), "current_count": np.array(2e9)}
+    np.testing.assert_allclose(
+        normalize.apply(skrl.statistics(module), np.array([1e-4])), [1e-4 / (2e-4 + 1e-8)], rtol=1e-6
+    )
     with pytest.raises(ValueError, match="module: expected the arrays"):
         skrl.statistics({})
+    with pytest.raises(ValueError, match="running_variance of 0 or more"):
+        skrl.statistics({**module, "running_variance": -np.ones(1)})
