@@ -39,8 +39,8 @@ def over_std(difference: Array, log_std: Array) -> Array:
     return difference * xp.exp(-log_std)
 
 
-def known(error: Array) -> Array:
-    """What rounding removed, as a constant without a gradient. It is NaN for infinite noise, and becomes 0."""
+def constant_error(error: Array) -> Array:
+    """Rounding error as a constant without a gradient, and 0 instead of NaN, which it is for infinite noise."""
     return xp.stop_gradient(xp.where(error == error, error, 0.0))
 
 
@@ -69,7 +69,7 @@ class Normal(Distribution):
     def corrected_log_prob(self, noise: Array, error: Array, reduction: str = "sum") -> Array:
         """Log-density in nats of the actions `from_noise(noise + error)`, where `error` is what rounding removed."""
         # The term -noise²/2 would double the relative error of the noise.
-        error = known(error)
+        error = constant_error(error)
         # The leading halves of the digits add up almost without rounding, and the rest is small.
         energy = 0.5 * xp.square(noise)
         finite = xp.isfinite(energy)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gaussjax.core.arrays import align, exact_sum, xp
-from gaussjax.distributions.diagonal import Normal, exact_product, known, over_std
+from gaussjax.distributions.diagonal import Normal, constant_error, exact_product, over_std
 from gaussjax.distributions.distribution import reduce, register, same_class, sized
 from gaussjax.distributions.special import scale_divergence
 
@@ -59,14 +59,14 @@ class MultivariateGaussian(Normal):
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
         """The noise from which `from_noise` computes these actions, by a triangular solve, and what rounding removed.
 
-        One step of iterative refinement gives the error: the equations are solved for the exact residual. For an
-        infinite action the noise is infinite too, as if the dimensions were independent.
+        One step of iterative refinement gives the error: the equations are solved for the exact residual. A dimension
+        with infinite noise counts as its mean for the dimensions after it.
         """
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        factor, far = self._factor(loc), actions - loc
+        factor, far = self._factor(loc), over_std(actions - loc, log_std)
         # An infinite number times a zero of the factor would be NaN.
-        infinite = xp.broadcast_to(xp.any(xp.isinf(far), axis=-1, keepdims=True), far.shape)
-        actions = xp.where(infinite, loc, actions)
+        infinite = xp.isinf(far)
+        actions, loc = (xp.where(infinite, 0.0, x) for x in (actions, loc))
 
         def solve(right: Array) -> Array:
             return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
@@ -105,7 +105,7 @@ class MultivariateGaussian(Normal):
         solved = xp.solve_unit_lower(other_factor, difference)
         # Strong correlations would amplify the rounding of this noise, and a gradient would do so twice.
         noise, error = other.noise_and_error(loc)
-        squares = xp.sum(xp.square(solved), -1) + xp.square(noise + known(error))
+        squares = xp.sum(xp.square(solved), -1) + xp.square(noise + constant_error(error))
         return reduce(0.5 * squares + scale_divergence(log_std, other_log_std), reduction)
 
     def stddev(self) -> Array:

@@ -312,7 +312,7 @@ def _cast_array(space: Box | Discrete | MultiDiscrete, value: Any, name: str) ->
         array = array if kept else xp.to_float32(array)
     elif xp.is_floating(array) or not xp.is_real(array):
         # Integers beyond int32 have become float32.
-        repair = f"Use {name}.astype(jnp.int32), and correct numbers beyond int32, which it would wrap."
+        repair = f"Use {name}.astype(jnp.int32) if all numbers are within int32."
         raise TypeError(f"{name}: expected integers for {space}, got {array.dtype}. {repair}")
     elif isinstance(space, MultiDiscrete):
         element = (len(space.nvec),)

@@ -29,17 +29,16 @@ def log_ratio(log_prob: Float[Array, "*batch"], old_log_prob: Float[Array, "*bat
 
 
 def sampled_entropy(distribution: Any, log_prob: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Estimate of the entropy by one sample, with a derivative that has no bias.
+    """Estimate of the entropy from one sample, or the exact entropy of a distribution with atoms.
 
-    A distribution with atoms gives its entropy itself. The log-density of its sample jumps where the sample meets an
-    atom, and the derivative along the sample does not know that.
+    The log-density of a sample jumps where the sample meets an atom, so its derivative would be a biased estimate.
 
     Args:
         distribution: Distribution of the sample.
         log_prob: Log-density of the sample in nats, as a function of the parameters and of the noise.
 
     Returns:
-        The estimate in nats, with the shape of `log_prob`.
+        The entropy in nats, with the shape of `log_prob`.
 
     Example:
         >>> from gaussjax.distributions import CensoredGaussian, DiagGaussian
@@ -52,7 +51,7 @@ def sampled_entropy(distribution: Any, log_prob: Float[Array, "*batch"]) -> Floa
     Source:
         Schulman et al. 2015, gradient estimation using stochastic computation graphs (arXiv:1506.05254).
     """
-    # A distribution of a caller needs not be a subclass of ours.
+    # A distribution of a caller need not be a subclass of ours.
     return distribution.entropy() if getattr(distribution, "has_atoms", False) else -log_prob
 
 

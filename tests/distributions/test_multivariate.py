@@ -63,14 +63,19 @@ def test_kl_of_very_different_scales_is_infinite_on_one_side_only(array) -> None
 @pytest.mark.parametrize("array", [jnp.asarray, torch.tensor])
 @pytest.mark.parametrize("far", [math.inf, -math.inf, 1e30])
 @pytest.mark.parametrize("place", [0, 2])
-def test_far_actions_have_no_density_and_far_means_diverge(array, far: float, place: int) -> None:
+@pytest.mark.parametrize("log_std", [0.0, -80.0])
+def test_far_actions_have_no_density_and_far_means_diverge(array, far: float, place: int, log_std: float) -> None:
     far_actions, zeros = np.zeros(3, np.float32), np.zeros(3, np.float32)
     far_actions[place] = far
     one, other = (
-        MultivariateGaussian(*(array(np.float32(x)) for x in (mean, zeros, [0.5, 0.0, -0.25])))
+        MultivariateGaussian(*(array(np.float32(x)) for x in (mean, zeros + log_std, [0.5, 0.0, -0.25])))
         for mean in (zeros, far_actions)
     )
     assert one.log_prob(array(far_actions)) == -math.inf
+    terms = one.log_prob(array(far_actions), "none")
+    # Dimensions before the far one do not depend on it.
+    assert terms[place] == -math.inf
+    np.testing.assert_allclose(terms[:place], one.log_prob(array(zeros), "none")[:place])
     assert one.kl_divergence(other) == other.kl_divergence(one) == math.inf
 
 

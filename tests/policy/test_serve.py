@@ -165,6 +165,7 @@ def test_observations_of_64_bits_compile_nothing_more() -> None:
         np.testing.assert_allclose(act(OBSERVATIONS.astype(np.float64)), expected, atol=1e-6)
 
 
+@pytest.mark.without("jax_debug_nans")
 def test_64_bit_observations_get_the_errors_of_32_bits() -> None:
     policy, params = policies.make("gaussian")
     act = gaussjax.serve(policy, params, normalize.update(normalize.init((3,)), OBSERVATIONS))

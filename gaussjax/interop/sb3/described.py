@@ -109,8 +109,8 @@ def observation_space(path: Path, data: Mapping[str, Any]) -> spaces.Space:
 
 
 def _box(shape: tuple[int, ...], dtype: str, pixels: bool) -> spaces.Box:
-    # Stable-Baselines3 divides the numbers of images by 255, and its images have the channels first. It flattens other
-    # arrays of uint8 as they are; bounds other than 0 and 255 tell them apart.
+    # Stable-Baselines3 divides the numbers of images by 255, and its images have the channels first. It flattens arrays
+    # of uint8 with other bounds as they are.
     if dtype == "uint8" and len(shape) == 3 and pixels:
         channels, height, width = shape
         return spaces.Box(0, 255, (height, width, channels), "uint8")

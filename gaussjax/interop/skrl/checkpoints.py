@@ -23,7 +23,7 @@ from gaussjax.interop import converted
 from gaussjax.interop.converted import CheckpointError as CheckpointError
 from gaussjax.interop.skrl import formats
 from gaussjax.interop.skrl.conventions import unflatten
-from gaussjax.networks import MLP
+from gaussjax.networks import MLP, ActorCritic
 from gaussjax.networks.recurrent.networks import Recurrent
 from gaussjax.policy import Policy, Spec, checks
 
@@ -31,7 +31,7 @@ from gaussjax.policy import Policy, Spec, checks
 _SCALERS = ("observation_preprocessor", "state_preprocessor")
 # Number that skrl adds to the standard deviation of observations.
 _ADDED = 1e-8
-_NUMBER = r"_(\d{1,9})(?=\.|$)"
+_NUMBER = r"(?<=[^\d.])(\d{1,9})(?=\.|$)"
 _REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
 
 
@@ -57,7 +57,8 @@ def read(
         FileNotFoundError: The file does not exist.
         CheckpointError: As for `arrays`.
         ValueError: The arrays do not fit the policy, their order is unknown, the file has no policy, or a standard
-            deviation is below 1e-4 and the network is neither an `MLP` nor recurrent.
+            deviation is below 1e-4. With `clip=np.inf` the first layer of an `MLP` or of a recurrent network is scaled
+            instead.
         TypeError: The network is not one of `gaussjax.networks`.
 
     Example:
@@ -86,7 +87,7 @@ def read(
     if scaler is not None:
         normalizer, factors = _scaler(scaler, clip, policy.spec.observation_space)
         if (factors != 1).any():
-            found = _scaled(path, policy.spec, found, factors)
+            found = _scaled(path, policy.spec, found, factors, clip)
     return Loaded(policy, jax.tree.map(jnp.asarray, found), normalizer, {"source": "skrl"})
 
 
@@ -229,7 +230,7 @@ def in_order(spec: Spec, module: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _numbered(module: Mapping[str, Any], layers: list[str], ours: list[str]) -> list[str]:
     """Returns layers of Flax in the order of the numbers in their names, because `jax.tree.map` sorts the names."""
-    alike = {name: re.sub(_NUMBER, "_#", name) for name in layers}
+    alike = {name: re.sub(_NUMBER, "#", name) for name in layers}
     found = list(layers)
     for group in set(alike.values()):
         members = [name for name in layers if alike[name] == group]
@@ -260,7 +261,7 @@ def statistics(module: Mapping[str, Any], clip: float = 5.0, space: Any = None) 
 
     Returns:
         Statistics for `gaussjax.normalize` and `gaussjax.save`, nested like the space. They divide by the standard
-        deviation and 1e-8, as skrl does, but by at least 1e-4; for less, `read` scales the first layer.
+        deviation and 1e-8, as skrl does.
 
     Raises:
         ValueError: An array of the scaler is missing, a variance is negative or NaN, or it scales discrete
@@ -271,7 +272,15 @@ def statistics(module: Mapping[str, Any], clip: float = 5.0, space: Any = None) 
         >>> statistics(module).m2
         Array([4., 4.], dtype=float32)
     """
-    return _scaler(module, clip, space)[0]
+    found, factors = _scaler(module, clip, space)
+    if (factors != 1).any():
+        raise ValueError(f"module: {_below(factors)}. Leave them out of the observations.")
+    return found
+
+
+def _below(factors: np.ndarray) -> str:
+    entries = quoted(np.flatnonzero(factors != 1).tolist())
+    return f"expected standard deviations of 1e-4 or more, by which gaussjax divides, got less in the entries {entries}"
 
 
 def _scaler(module: Mapping[str, Any], clip: float, space: Any) -> tuple[Any, np.ndarray]:
@@ -302,22 +311,31 @@ def _scaler(module: Mapping[str, Any], clip: float, space: Any) -> tuple[Any, np
     return jax.tree.map(jnp.asarray, found), factors.astype(np.float32)
 
 
-def _scaled(path: Any, spec: Spec, tree: dict[str, Any], factors: np.ndarray) -> dict[str, Any]:
-    """Returns parameters whose first layer multiplies each observation by its factor, after the clip."""
-    inside, network = flatten_dict(tree["params"]), spec.network
+def _scaled(path: Any, spec: Spec, tree: dict[str, Any], factors: np.ndarray, clip: float) -> dict[str, Any]:
+    """Returns parameters whose first layer multiplies each observation by its factor; raises ValueError with a clip."""
+    if np.isfinite(clip):
+        # After the factor an observation could be far beyond the clip.
+        raise ValueError(
+            f"{path}: {_below(factors)}. Pass clip=np.inf if no observation is further than {clip:g} standard "
+            f"deviations from its mean."
+        )
+    inside, network, outer = flatten_dict(tree["params"]), spec.network, ()
+    if isinstance(network, ActorCritic):
+        network, outer = network.actor, ("actor",)
     first: list[tuple[str, ...]] = []
     if isinstance(network, Recurrent):
-        first = [("memory", "layer_0", "kernel_input")]
+        first = [
+            ("memory", "layer_0", *name) for name in (("kernel_input",), ("update", "kernel"), ("candidate", "kernel"))
+        ]
     elif isinstance(network, MLP) and network.sizes:
         first = [("layers", "dense_0", "kernel")]
     elif isinstance(network, MLP) and network.std != "gsde":
         first = [("head", "mean", "kernel"), ("head", "log_std", "kernel")]
-    first = [name for name in first if name in inside]
+    first = [name for name in ((*outer, *name) for name in first) if name in inside]
     if not first:
         raise ValueError(
-            f"{path}: expected standard deviations of observations of 1e-4 or more for the network "
-            f"{type(network).__name__}, got factors up to {factors.max():.3g} for less. Read the file with "
-            f"arrays, params and statistics, and multiply the rows of the first kernels by 1e-4 / deviation."
+            f"{path}: {_below(factors)}. Only the first layer of an MLP or of a recurrent network can make up for "
+            f"them, and the network is {type(network).__name__}."
         )
     inside |= {name: np.asarray(inside[name]) * factors[:, None] for name in first}
     return {"params": unflatten_dict(inside)}

@@ -54,7 +54,7 @@ class Config:
     anneal_learning_rate: bool = True
     """Decrease the step size linearly to zero at total_steps; later updates change nothing, and the first one warns."""
     desired_kl: float | None = None
-    """Adapt the step size (1e-6 to 1e-2) after each epoch to keep the KL divergence near this many nats, or None."""
+    """Adapt the step size after each epoch to keep the KL divergence of an update near this many nats, or None."""
     target_kl: float | None = None
     """End an update early once the KL divergence of a minibatch exceeds 1.5 times this many nats, or None."""
     gamma: float = 0.99

@@ -41,7 +41,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 def adapted_rate(rate: Array, kl: Array, desired_kl: float) -> Array:
     """The step size after an epoch: smaller if the KL divergence is too large, larger if it is too small.
 
-    It does not shrink below 1e-6 or grow above 1e-2. A step size beyond these limits stays as it is.
+    It does not shrink below 1e-6 or grow above 1e-2. From beyond these limits it moves towards them only.
     """
     smaller = jnp.minimum(rate, jnp.maximum(rate / _KL_FACTOR, _LOWEST_RATE))
     larger = jnp.maximum(rate, jnp.minimum(rate * _KL_FACTOR, _HIGHEST_RATE))

@@ -96,6 +96,7 @@ def make_learner(policy: Policy, config: Config) -> tuple[Callable[[Array], Lear
         log_prob = without_axis(policy, log_prob)
         # The actor's loss must not train the critics, so their gradient is stopped.
         worth = jnp.min(values(jax.lax.stop_gradient(critics), batch.observations, actions), axis=0)
+        # Only the derivative of the log-density may have a bias, so the other losses and the metric take it as it is.
         entropy = sampled_entropy(policy.distribution(outputs), log_prob)
         actor_loss = jnp.mean(-temperature * entropy - worth)
         surplus = jax.lax.stop_gradient(log_prob + target_entropy)

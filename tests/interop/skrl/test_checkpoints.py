@@ -131,6 +131,9 @@ NETWORKS = {
     "no hidden layer": gaussjax.networks.MLP(()),
     "a hidden layer": gaussjax.networks.MLP((8,)),
     "a GRU": gaussjax.networks.GRU(8, sizes=()),
+    "an LSTM": gaussjax.networks.LSTM(8),
+    "a MinGRU": gaussjax.networks.MinGRU(8),
+    "an actor and a critic": gaussjax.networks.ActorCritic(gaussjax.networks.MLP((8,))),
 }
 
 
@@ -143,10 +146,14 @@ def test_small_deviations_of_a_scaler_divide_as_in_skrl(network, tmp_path):
     scaler = {"running_mean": np.full(3, 0.25), "running_variance": std**2, "current_count": np.array(1e10)}
     scaler = {name: torch.tensor(array) for name, array in scaler.items()}
     torch.save({"policy": dict(state), "observation_preprocessor": scaler}, tmp_path / "agent.pt")
-    loaded = skrl.read(tmp_path / "agent.pt", policy)
+    with pytest.raises(ValueError, match=r"of 1e-4 or more, .* in the entries \[2\]\. Pass clip=np\.inf if no .* 5 "):
+        skrl.read(tmp_path / "agent.pt", policy)
+    with pytest.raises(ValueError, match=r"^module: .* in the entries \[2\]\. Leave them out"):
+        skrl.statistics(scaler)
+    loaded = skrl.read(tmp_path / "agent.pt", policy, clip=np.inf)
     observations = (0.25 + std * np.random.default_rng(0).normal(size=(5, 3))).clip(-9, 9)
     # The formula of skrl's RunningStandardScaler.
-    scaled = np.clip((observations - 0.25) / (std + 1e-8), -5, 5).astype(np.float32)
+    scaled = ((observations - 0.25) / (std + 1e-8)).astype(np.float32)
     carry = policy.initial_carry((5,))
     options = {"carry": carry} if jax.tree.leaves(carry) else {}
     expected = policy.act(params, None, scaled, deterministic=True, **options).actions
@@ -165,8 +172,8 @@ def test_small_deviations_before_other_networks_are_refused(tmp_path):
         if fits:
             assert skrl.read(tmp_path / "agent.pt", policy).normalizer is not None
             continue
-        with pytest.raises(ValueError, match=r"standard deviations of observations of 1e-4 or more .* Graph"):
-            skrl.read(tmp_path / "agent.pt", policy)
+        with pytest.raises(ValueError, match=r"standard deviations of 1e-4 or more, .*, and the network is Graph"):
+            skrl.read(tmp_path / "agent.pt", policy, clip=np.inf)
 
 
 UNFIT = {
