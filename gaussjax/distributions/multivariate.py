@@ -59,19 +59,22 @@ class MultivariateGaussian(Normal):
     def noise_and_error(self, actions: Float[Array, "*batch act"]) -> tuple[Array, Array]:
         """The noise from which `from_noise` computes these actions, by a triangular solve, and what rounding removed.
 
-        One step of iterative refinement gives the error: the equations are solved for the exact residual. A dimension
-        with infinite noise counts as its mean for the dimensions after it.
+        One step of iterative refinement gives the error: the equations are solved for the exact residual. The noise of
+        actions beyond all numbers is so large that its square is infinite.
         """
         loc, log_std, actions = align(self.loc, self.log_std, actions)
-        factor, far = self._factor(loc), over_std(actions - loc, log_std)
-        # An infinite number times a zero of the factor would be NaN.
-        infinite = xp.isinf(far)
-        actions, loc = (xp.where(infinite, 0.0, x) for x in (actions, loc))
+        factor = self._factor(loc)
 
         def solve(right: Array) -> Array:
             return xp.squeeze(xp.solve_unit_lower(factor, xp.expand_dims(right, -1)), -1)
 
         (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
+        # Infinite noise times a zero of the factor would be NaN. Selecting the noise instead takes longer: the gradient
+        # of `evaluate` then takes 1.3 times as long.
+        info = xp.finfo(scale.dtype)
+        far = xp.clip(float(info.max) ** 0.75 * xp.exp(log_std), float(info.tiny), float(info.max))
+        far = xp.stop_gradient(far)
+        difference = xp.clip(difference, -far, far)
         scaled, error = over_std(difference, log_std), exact_product(difference, scale)[1]
         noise = solve(scaled)
         products, errors = exact_product(factor, xp.expand_dims(noise, -2))
@@ -80,7 +83,7 @@ class MultivariateGaussian(Normal):
         for term in (noise, *(xp.entry(products, i) for i in range(loc.shape[-1] - 1))):
             residual, lost = exact_sum(residual, -term)
             error = error + lost
-        return xp.where(infinite, far, noise), solve(residual + error)
+        return noise, solve(residual + error)
 
     def kl_divergence(self, other: MultivariateGaussian, reduction: str = "sum") -> Array:
         """KL(self || other) in nats; never negative, and accurate near zero.
