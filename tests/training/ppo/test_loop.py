@@ -159,7 +159,8 @@ def test_sequences_of_a_policy_with_memory_of_ones_own_have_to_divide_too():
 def test_recurrent_update_equals_the_whole_rollout_at_once(network):
     """Cut into sequences with stored states, the experience has the log-densities of one unrolled rollout."""
     options = {**SHORT, "num_epochs": 1, "batch_size": 64, "network": network, "sequence_length": 4}
-    config = ppo.Config(**options, recurrent_size=4)
+    # Without a discount the advantages are small, and their mean, of which the loss is a part, is rounded less.
+    config = ppo.Config(**options, recurrent_size=4, gamma=0.0)
     algorithm = ppo.make(jax_probes.counter(3), config)
     state = algorithm.init(jax.random.key(0))
     with pytest.warns(UserWarning, match="total_steps: expected no update beyond"):
@@ -168,8 +169,7 @@ def test_recurrent_update_equals_the_whole_rollout_at_once(network):
     # the sequences to the rollout: no divergence where the two agree.
     assert abs(float(metrics["kl"])) < 1e-9
     assert float(metrics["clip_fraction"]) == 0.0
-    # Minus the mean of the normalized advantages. Outside of jit 64 numbers near 2 are added one after the other.
-    np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=5e-6 if jax.config.jax_disable_jit else 1e-6)
+    np.testing.assert_allclose(metrics["policy_loss"], 0.0, atol=1e-6)
 
 
 def test_values_with_an_axis_of_their_own_are_refused():
