@@ -32,8 +32,8 @@ class Distribution(abc.ABC):
 
     Attributes:
         loc: Location of the actions before any squashing, `(…, act)`.
-        has_atoms: True in a subclass if single actions have a probability. The log-density then jumps where a sample
-            meets such an action, and its derivative along the sample is not that of the entropy.
+        has_atoms: True in a subclass if single actions have a probability above 0, such as the bounds of a clipped
+            Gaussian. A loss then has to use `entropy()`: the gradient of a sample's log-density would be biased.
 
     Example:
         >>> import jax, jax.numpy as jnp

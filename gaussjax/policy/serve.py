@@ -178,7 +178,7 @@ def _is_mean(part: Any) -> bool:
 
 
 def _is_long(leaf: Any) -> bool:
-    """Whether a leaf is an array of NumPy whose 64 bits JAX would round to 32."""
+    """True for a NumPy array of 64-bit numbers, which JAX would round to 32 bits."""
     array = isinstance(leaf, (np.ndarray, np.generic)) and not isinstance(leaf, np.ma.MaskedArray)
     long = array and leaf.dtype.kind in "iuf" and leaf.dtype.itemsize == 8 and leaf.dtype.isnative
     return bool(long and not jax.config.read("jax_enable_x64"))

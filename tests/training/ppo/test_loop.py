@@ -159,7 +159,7 @@ def test_sequences_of_a_policy_with_memory_of_ones_own_have_to_divide_too():
 def test_recurrent_update_equals_the_whole_rollout_at_once(network):
     """Cut into sequences with stored states, the experience has the log-densities of one unrolled rollout."""
     options = {**SHORT, "num_epochs": 1, "batch_size": 64, "network": network, "sequence_length": 4}
-    # Without a discount the advantages are small, and their mean, of which the loss is a part, is rounded less.
+    # The loss is minus the mean of the normalized advantages. Without a discount it is rounded less.
     config = ppo.Config(**options, recurrent_size=4, gamma=0.0)
     algorithm = ppo.make(jax_probes.counter(3), config)
     state = algorithm.init(jax.random.key(0))
