@@ -71,7 +71,8 @@ class MultivariateGaussian(Normal):
         (difference, lost), scale = exact_sum(actions, -loc), xp.exp(-log_std)
         # Infinite noise times a zero of the factor would be NaN. Selecting the noise instead takes longer: the gradient
         # of `evaluate` then takes 1.3 times as long.
-        largest = math.log(float(xp.finfo(scale.dtype).max))
+        # Half of the largest number, because the exponential of its logarithm is infinite.
+        largest = math.log(0.5 * float(xp.finfo(scale.dtype).max))
         far = xp.exp(xp.minimum(xp.stop_gradient(log_std) + 0.75 * largest, largest))
         difference = xp.clip(difference, -far, far)
         scaled, error = over_std(difference, log_std), exact_product(difference, scale)[1]
