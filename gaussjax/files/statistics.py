@@ -100,3 +100,9 @@ def _refuse(statistics: normalize.Statistics, space: spaces.Space, name: str) ->
         right = array > 0 if field == "clip" else np.isfinite(array) & ((array >= 0) | (field not in least))
         if not right.all():
             raise ValueError(f"{name}: expected {field} {least.get(field, 'finite')}, got {array[~right][0]}. {_MAKE}.")
+    for field in ("count", "m2"):
+        # A rest is what rounding took off, which is too little to change the sign.
+        total = arrays[field] + np.sum(arrays[f"{field}_rest"], axis=0, dtype=np.float64)
+        if not (total >= 0).all():
+            got = total[total < 0][0]
+            raise ValueError(f"{name}: expected {field} with its rest to be at least 0, got {got}. {_MAKE}.")

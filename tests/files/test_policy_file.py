@@ -342,6 +342,13 @@ def test_statistics_that_no_update_makes_are_not_read(path, name):
     assert "normalizer: expected the entries ('count', 'mean', 'm2', 'clip', " in refusal(path)
 
 
+@pytest.mark.parametrize(("field", "shape"), [("count", (2,)), ("m2", (2, 3))])
+def test_statistics_whose_rest_exceeds_them_are_not_read(path, field, shape):
+    gaussjax.save(path, *make(networks.MLP((8,))), normalizer=STATISTICS)
+    changed(path, lambda tensors: tensors.update({f"normalizer/{field}_rest": np.full(shape, -100.0, np.float32)}))
+    assert f"normalizer: expected {field} with its rest to be at least 0, got -1" in refusal(path)
+
+
 def test_statistics_of_a_dict_space_are_not_read(path):
     gaussjax.save(path, *of_parts())
     arrays = {f"normalizer/{name}": np.asarray(part) for name, part in STATISTICS._asdict().items()}

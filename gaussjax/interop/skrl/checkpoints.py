@@ -32,7 +32,7 @@ _SCALERS = ("observation_preprocessor", "state_preprocessor")
 # Number that skrl adds to the standard deviation of observations.
 _ADDED = 1e-8
 _NUMBER = r"(?<=[^\d.])(\d{1,9})(?=\.|$)"
-_REPAIR = "Change the map of names, or make the policy with the network and the spaces of skrl's model."
+_REPAIR = "Pass another map as names=, or make the policy with the network and the spaces of skrl's model."
 
 
 def read(

@@ -194,7 +194,7 @@ def test_maps_of_names_that_do_not_fit_are_refused(policy, module, error, names)
 def test_other_modules_and_policies_are_refused(policy, module):
     own = gaussjax.gaussian(gaussjax.networks.MLP((9,)), 3, BOX)
     for error, arguments, says in (
-        (ValueError, (own.spec, module), r"got \(8,\).*Change the map of names, or make the policy"),
+        (ValueError, (own.spec, module), r"got \(8,\).*Pass another map as names=, or make the policy"),
         (ValueError, (policy.spec, {"policy": module}), r"module: .*got the modules \['policy'\]"),
         (TypeError, (policy.spec, "agent.pt"), r"module: .*got str"),
         (TypeError, (policy, module), r"Pass policy\.spec"),
