@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -118,6 +120,29 @@ def check_std_floor(value: Any, name: str) -> None:
     """Raises TypeError unless the floor of a standard deviation is a number, and ValueError unless it is usable."""
     if not 0.0 <= number(value, name) <= math.exp(HIGHEST):
         raise ValueError(f"{name}: expected a number from 0 to {math.exp(HIGHEST):.2g}, got {value}. The default is 0.")
+
+
+def gsde_noise(weights: Float[Array, "*batch features act"], matrices: Float[Array, "*batch features act"]) -> Array:
+    """Returns the standard normal noise `(weights * matrices).sum(-2)`, `(…, act)`, of the weights of `gsde`."""
+    products = weights * matrices
+    return xp.sum(products, axis=-2) if is_other(products) or not products.shape[-2] else _sum_of_rows(products)
+
+
+@jax.custom_jvp
+def _sum_of_rows(array: Array) -> Array:
+    # XLA: a sum over the rows of narrow matrices adds one row after the other. With one half added to the other again
+    # and again, 256 sums of 32 rows take 0.3 to 0.6 times as long (jax 0.10.2, CPU).
+    odd = []
+    while (count := array.shape[-2]) > 1:
+        half = count // 2
+        if count % 2:
+            odd.append(jax.lax.index_in_dim(array, -1, -2, keepdims=False))
+        array = array[..., :half, :] + array[..., half : 2 * half, :]
+    return functools.reduce(operator.add, odd, jnp.squeeze(array, -2))
+
+
+# The gradient is one broadcast, and not an array of zeros for each half.
+_sum_of_rows.defjvp(lambda primals, tangents: (_sum_of_rows(*primals), jnp.sum(tangents[0], -2)))
 
 
 class GaussianHead(nn.Module):

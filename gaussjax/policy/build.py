@@ -15,6 +15,7 @@ from gaussjax.core.choices import choose, nearest
 from gaussjax.core.compiled import flag, refuse_huge
 from gaussjax.distributions.distribution import check_reduction
 from gaussjax.networks.description import hashable
+from gaussjax.networks.heads import gsde_noise
 from gaussjax.policy import checks
 from gaussjax.policy.backend import JAX, Backend
 from gaussjax.policy.policy import ActOutput, EvaluateOutput, Kind, Params, Policy, Spec
@@ -215,7 +216,7 @@ def _functions(spec: Spec, kind: Kind, backend: Backend, reduction: str, keepdim
         if noise is not None:
             noise = xp.astype(checks.noise(noise, mean.shape, weights, deterministic), mean.dtype)
             # A matrix of gSDE gives the same function of the features at each call.
-            noise = noise if noise.ndim == mean.ndim else xp.sum(weights * noise, axis=-2)
+            noise = noise if noise.ndim == mean.ndim else gsde_noise(weights, noise)
         elif not deterministic:
             noise = backend.draw(key, mean.shape, mean.dtype)
         raw_actions, actions, log_prob = kind.sample(distribution, noise, reduction)

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax.test_util import check_grads
 
 import gaussjax
 import gaussjax.torch
 from gaussjax.networks import MLP, GaussianHead, gsde
+from gaussjax.networks.heads import gsde_noise
 
 FEATURES = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
@@ -144,6 +146,22 @@ def test_matrices_of_standard_normals_give_standard_normal_noise():
     assert abs(noise.mean()) < 4 / count**0.5
     assert abs(np.square(noise).mean() - 1.0) < 4 * (2 / count) ** 0.5
     assert abs((noise**4).mean() - 3.0) < 4 * (96 / count) ** 0.5
+
+
+@pytest.mark.parametrize("features", [0, 1, 2, 3, 7, 32, 45])
+def test_the_noise_of_matrices_is_the_sum_over_the_features(features):
+    rng = np.random.default_rng(0)
+    weights, matrices = rng.normal(size=(2, 3, 4, features, 2)).astype(np.float32)
+    expected = (weights.astype(np.float64) * matrices).sum(-2)
+    np.testing.assert_allclose(gsde_noise(torch.tensor(weights), torch.tensor(matrices)), expected, atol=1e-5)
+    np.testing.assert_allclose(gsde_noise(jnp.asarray(weights), jnp.asarray(matrices)), expected, atol=1e-5)
+    check_grads(gsde_noise, (jnp.asarray(weights), jnp.asarray(matrices)), order=2, rtol=2e-2)
+
+
+def test_the_gradient_of_the_noise_of_matrices_is_one_broadcast():
+    # An array of zeros for each half would take as long as what the additions save.
+    gradient = jax.make_jaxpr(jax.grad(lambda x: gsde_noise(x, x).sum()))(jnp.ones((3, 8, 2)))
+    assert "pad" not in str(gradient)
 
 
 @pytest.mark.parametrize("floor", [0.0, 1e-3])
