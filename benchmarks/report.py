@@ -203,7 +203,7 @@ def plot(results: Mapping[str, Any], by: str, folder: Path, name: str, where: Ma
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.tight_layout()
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
     pyplot.close(figure)
     slope_text = "Slope over the larger half of the sizes (1: time in proportion): " + ", ".join(slopes) + "."
     return f"![Time against {by}]({name}.svg)\n\n{slope_text}"
