@@ -55,7 +55,7 @@ class Normal(Distribution):
         log_std, noise = align(self.log_std, noise)
         if reduction == "sum":
             # Two sums, because XLA then sums a log_std that all rows share only once, before it broadcasts the sum.
-            return -0.5 * row_sums(xp.square(noise)) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
+            return -0.5 * xp.sum(xp.square(noise), axis=-1) - xp.sum(log_std + HALF_LOG_2PI, axis=-1)
         return reduce(-0.5 * xp.square(noise) - log_std - HALF_LOG_2PI, reduction)
 
     @abc.abstractmethod
