@@ -131,7 +131,7 @@ def gsde_noise(weights: Float[Array, "*batch features act"], matrices: Float[Arr
 @jax.custom_jvp
 def _sum_of_rows(array: Array) -> Array:
     # XLA: a sum over the rows of narrow matrices adds one row after the other. With one half added to the other again
-    # and again, 256 sums of 32 rows take 0.3 to 0.6 times as long (jax 0.10.2, CPU).
+    # and again, 256 sums of 32 rows take 0.3 to 0.65 times as long (jax 0.10.2, CPU).
     odd = []
     while (count := array.shape[-2]) > 1:
         half = count // 2
