@@ -107,9 +107,9 @@ def _headline(found: Mapping[str, Results]) -> str:
         others = {name: time["median"] for name, time in times.items() if not name.startswith("gaussjax")}
         best = min(others, key=others.__getitem__)
         linked = f"[{title}](benchmarks/results/README.md#{command}-{found[command]['device']})"
-        row = [linked, f"{others[best] / times[ours]['median']:.1f}×", CONTENDERS[best].title.split(",")[0]]
+        row = [linked, f"{others[best] / times[ours]['median']:.2f}×", CONTENDERS[best].title.split(",")[0]]
         rows.append(row)
-    return report.grid(["gaussjax is faster", "by", "than the fastest other"], rows)
+    return report.grid(["", "speed of gaussjax ÷ that of the fastest other", "the fastest other"], rows)
 
 
 def _calls(found: Mapping[str, Results]) -> str:
