@@ -205,7 +205,7 @@ def params(spec: Spec, module: Mapping[str, Any], names: Mapping[str, str | None
 
 
 def in_order(spec: Spec, module: Mapping[str, Any]) -> dict[str, str | None]:
-    """Maps the layers of a skrl model to those of a policy by their order; the result is `names` of `params`.
+    """Maps the layers of a skrl model to those of a policy by their order, for the argument `names` of `params`.
 
     Raises:
         ValueError: The numbers of layers differ, or layers of Flax have equal shapes and an unknown order.
