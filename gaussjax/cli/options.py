@@ -23,14 +23,18 @@ EVALUATION_SEED = 10_000
 OF_POLICY = ("network", "policy", "recurrent_size", "hidden_sizes", "activation", "std", "normalize_observations")
 _NETWORK = ("network", "sequence_length", "burn_in", "recurrent_size", "hidden_sizes", "activation", "std")
 _NETWORK += ("initial_log_std",)
+# Words that JSON spells otherwise.
+_OF_PYTHON = {"True": "true", "False": "false", "None": "null"}
 
 
 def named_values(words: Sequence[str], what: str = "environment_options") -> dict[str, Any]:
     """Converts words NAME=VALUE to a dict; a value is a number, true, false, null, a list in brackets or text.
 
+    `True`, `False` and `None` are read as in Python. In quotes of JSON, as in `NAME="500"`, a value is always text.
+
     Example:
-        >>> named_values(["max_steps=500", "backend=spring"])
-        {'max_steps': 500, 'backend': 'spring'}
+        >>> named_values(["max_steps=500", "backend=spring", "contacts=False"])
+        {'max_steps': 500, 'backend': 'spring', 'contacts': False}
     """
     found: dict[str, Any] = {}
     for word in words:
@@ -38,7 +42,7 @@ def named_values(words: Sequence[str], what: str = "environment_options") -> dic
         if not equals or not name.isidentifier() or name in found:
             raise ValueError(f"{what}: expected NAME=VALUE, each name once, got {word[:100]!r}.")
         try:
-            found[name] = json.loads(value)
+            found[name] = json.loads(_OF_PYTHON.get(value, value))
         except ValueError:
             found[name] = value
     return found

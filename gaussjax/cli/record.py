@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -64,9 +65,14 @@ def record(command: Record) -> None:
         f"{place}: {len(episodes):,} episodes of {name}, {steps:,} steps, mean return {np.mean(returns):.1f} "
         f"({'uniform' if command.uniform else 'sampled' if command.stochastic else 'deterministic'} actions)"
     )
-    words = [f"{option}={value if isinstance(value, str) else json.dumps(value)}" for option, value in chosen.items()]
-    options = ("--environment-options", *words) if words else ()
+    options = ("--environment-options", *itertools.starmap(_word, chosen.items())) if chosen else ()
     print_line(f"next: {typed('train', 'bc', name, '--dataset', place, *options)}")
+
+
+def _word(name: str, value: Any) -> str:
+    """The word from which `named_values` makes this value again; text such as `2` needs quotes."""
+    word = f"{name}={value}"
+    return word if isinstance(value, str) and named_values([word])[name] == value else f"{name}={json.dumps(value)}"
 
 
 def _spaces(environment: Any, chosen: dict[str, Any]) -> tuple[Any, Any]:

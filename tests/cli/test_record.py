@@ -9,7 +9,8 @@ import pytest
 import gaussjax
 from gaussjax import data, rollout
 from gaussjax.cli import main as cli
-from gaussjax.cli.options import EVALUATION_SEED
+from gaussjax.cli import record
+from gaussjax.cli.options import EVALUATION_SEED, named_values
 from tests.cli.test_errors import refused
 
 BOX = gaussjax.spaces.Box(-2.0, 2.0, (1,))
@@ -62,6 +63,17 @@ def test_uniform_actions_are_recorded_on_the_host_and_in_jax(policy, capsys):
         assert len(np.unique(found.actions)) == 40
     printed = " ".join(capsys.readouterr().out.split())
     assert f"--dataset jax.npz {' '.join(chosen)}" in printed
+
+
+@pytest.mark.parametrize("value", [500, 0.5, True, None, [1, 2], "spring", "2", "None", "true", '"text"', ""])
+def test_options_of_environments_are_printed_as_they_are_read(value):
+    assert named_values([record._word("name", value)]) == {"name": value}
+
+
+def test_constants_of_environment_options_may_be_spelled_as_in_python():
+    words = ["a=True", "b=False", "c=None", 'd="None"', "e=true", "f=null", "g=Nones"]
+    expected = {"a": True, "b": False, "c": None, "d": "None", "e": True, "f": None, "g": "Nones"}
+    assert named_values(words) == expected
 
 
 @pytest.mark.slow
