@@ -113,7 +113,7 @@ CASES = {
         "SAC",
         "HalfCheetah-v5",
         "sac",
-        ("--total-steps", "300000", "--checkpoint-every", "0"),
+        ("--total-steps", "300000", "--checkpoint-every", "0", "--learning-rate", "1e-3"),
         (0, 1, 2),
         8000.0,
     ),
